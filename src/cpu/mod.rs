@@ -1,0 +1,4 @@
+//! The CPU's muscles: the thread pool and the SIMD products, one set per instruction set.
+//!
+//! This folder knows element types and their blocks (`tensor`). It knows no operator, no graph and
+//! no plan.

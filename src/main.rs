@@ -1,0 +1,2 @@
+//! rfgraph
+fn main() {}

@@ -1,0 +1,185 @@
+//! Element types: the plain ones and every ggml block format that rfgraph reads.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The type of a tensor's elements.
+///
+/// A *block format* packs a fixed number of neighbouring elements of a row into a fixed number of
+/// bytes. Plain types are block formats with one element a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(non_camel_case_types, reason = "the formats' own names, as GGUF files and users write them")]
+#[allow(missing_docs, reason = "a variant is its format's name; the table below says the rest")]
+pub enum DType {
+    F32,
+    F16,
+    BF16,
+    I32,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q2_K,
+    Q3_K,
+    Q4_K,
+    Q5_K,
+    Q6_K,
+    IQ1_S,
+    IQ1_M,
+    IQ2_XXS,
+    IQ2_XS,
+    IQ2_S,
+    IQ3_XXS,
+    IQ3_S,
+    IQ4_NL,
+    IQ4_XS,
+    TQ1_0,
+    TQ2_0,
+    MXFP4,
+    NVFP4,
+    Q1_0,
+    Q2_0,
+}
+
+/// One row of the table of element types.
+struct Row {
+    dtype: DType,
+    name: &'static str,
+    ggml_id: u32,
+    elements: usize,
+    bytes: usize,
+}
+
+const fn row(dtype: DType, name: &'static str, ggml_id: u32, elements: usize, bytes: usize) -> Row {
+    Row { dtype, name, ggml_id, elements, bytes }
+}
+
+/// Name, number in GGUF files, elements and bytes of a block. In the order of the enum.
+/// Source: the GGUF specification's `ggml_type` and ggml's block definitions.
+const TABLE: [Row; 29] = [
+    row(DType::F32, "F32", 0, 1, 4),
+    row(DType::F16, "F16", 1, 1, 2),
+    row(DType::BF16, "BF16", 30, 1, 2),
+    row(DType::I32, "I32", 26, 1, 4),
+    row(DType::Q4_0, "Q4_0", 2, 32, 18),
+    row(DType::Q4_1, "Q4_1", 3, 32, 20),
+    row(DType::Q5_0, "Q5_0", 6, 32, 22),
+    row(DType::Q5_1, "Q5_1", 7, 32, 24),
+    row(DType::Q8_0, "Q8_0", 8, 32, 34),
+    row(DType::Q2_K, "Q2_K", 10, 256, 84),
+    row(DType::Q3_K, "Q3_K", 11, 256, 110),
+    row(DType::Q4_K, "Q4_K", 12, 256, 144),
+    row(DType::Q5_K, "Q5_K", 13, 256, 176),
+    row(DType::Q6_K, "Q6_K", 14, 256, 210),
+    row(DType::IQ1_S, "IQ1_S", 19, 256, 50),
+    row(DType::IQ1_M, "IQ1_M", 29, 256, 56),
+    row(DType::IQ2_XXS, "IQ2_XXS", 16, 256, 66),
+    row(DType::IQ2_XS, "IQ2_XS", 17, 256, 74),
+    row(DType::IQ2_S, "IQ2_S", 22, 256, 82),
+    row(DType::IQ3_XXS, "IQ3_XXS", 18, 256, 98),
+    row(DType::IQ3_S, "IQ3_S", 21, 256, 110),
+    row(DType::IQ4_NL, "IQ4_NL", 20, 32, 18),
+    row(DType::IQ4_XS, "IQ4_XS", 23, 256, 136),
+    row(DType::TQ1_0, "TQ1_0", 34, 256, 54),
+    row(DType::TQ2_0, "TQ2_0", 35, 256, 66),
+    row(DType::MXFP4, "MXFP4", 39, 32, 17),
+    row(DType::NVFP4, "NVFP4", 40, 64, 36),
+    row(DType::Q1_0, "Q1_0", 41, 128, 18),
+    row(DType::Q2_0, "Q2_0", 42, 64, 18),
+];
+
+impl DType {
+    /// Every element type, in the order of the enum.
+    pub fn all() -> impl Iterator<Item = DType> {
+        TABLE.iter().map(|row| row.dtype)
+    }
+
+    fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
+
+    /// The name, as GGUF files and users write it: `Q4_K`.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The type of a name, in any case of letters.
+    pub fn from_name(name: &str) -> Option<DType> {
+        TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.dtype)
+    }
+
+    /// The number that stands for the type in GGUF files.
+    pub fn ggml_id(self) -> u32 {
+        self.row().ggml_id
+    }
+
+    /// The type that a number in a GGUF file stands for; `None` for removed and unknown numbers.
+    pub fn from_ggml_id(id: u32) -> Option<DType> {
+        TABLE.iter().find(|row| row.ggml_id == id).map(|row| row.dtype)
+    }
+
+    /// Elements in one block; 1 for plain types.
+    pub fn block_elements(self) -> usize {
+        self.row().elements
+    }
+
+    /// Bytes of one block.
+    pub fn block_bytes(self) -> usize {
+        self.row().bytes
+    }
+
+    /// Whether elements stand alone (F32, F16, BF16, I32) and not in blocks.
+    pub fn is_plain(self) -> bool {
+        self.block_elements() == 1
+    }
+
+    /// Whether elements are real numbers; only I32 is not.
+    pub fn is_float(self) -> bool {
+        self != DType::I32
+    }
+
+    /// Bytes of a row of `elements` values, or `None` if they do not fill whole blocks or overflow.
+    pub fn row_bytes(self, elements: usize) -> Option<usize> {
+        if !elements.is_multiple_of(self.block_elements()) {
+            return None;
+        }
+        (elements / self.block_elements()).checked_mul(self.block_bytes())
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_is_in_the_order_of_the_enum() {
+        for (index, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.dtype as usize, index, "{}", row.name);
+            assert_eq!(row.name, format!("{:?}", row.dtype));
+        }
+    }
+
+    #[test]
+    fn names_and_numbers_are_unique() {
+        for dtype in DType::all() {
+            assert_eq!(DType::from_name(&dtype.name().to_lowercase()), Some(dtype));
+            assert_eq!(DType::from_ggml_id(dtype.ggml_id()), Some(dtype));
+        }
+        assert_eq!(DType::from_ggml_id(4), None);
+    }
+
+    #[test]
+    fn row_bytes_wants_whole_blocks() {
+        assert_eq!(DType::Q4_0.row_bytes(64), Some(36));
+        assert_eq!(DType::Q4_0.row_bytes(33), None);
+        assert_eq!(DType::F32.row_bytes(usize::MAX), None);
+    }
+}
