@@ -2,3 +2,9 @@
 //!
 //! This folder knows element types and their blocks (`tensor`). It knows no operator, no graph and
 //! no plan.
+
+pub mod isa;
+pub mod pool;
+
+pub use isa::Isa;
+pub use pool::{Pool, PoolError, Worker, physical_cores};

@@ -1,0 +1,443 @@
+//! A pool of threads that all run the same function (single program, multiple data).
+//!
+//! [`Pool::run`] calls one closure on every thread; the caller is worker 0. Starting a run costs
+//! two atomic stores per thread: no lock and no allocation. Idle workers spin for some tens of
+//! microseconds, so that a run that follows closely starts at once, and then sleep.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// Rounds of spinning (about 20 ns each) before an idle worker sleeps.
+const IDLE_SPINS: usize = 3_000;
+/// Rounds of spinning before a waiting thread of a run offers its core to others.
+const WAIT_SPINS: usize = 3_000;
+
+/// Why there is no pool.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The system refused a thread.
+    #[error("could not start thread {index} of {threads}; ask for fewer threads")]
+    Spawn {
+        /// The thread that was refused.
+        index: usize,
+        /// The threads asked for.
+        threads: usize,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Threads that run one function together. Dropping the pool ends them.
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The closure of a run, its lifetime erased: [`Pool::run`] outlives every use of it.
+type Job = *const (dyn Fn(&Worker<'_>) + Sync);
+
+/// A value on a cache line of its own, so that threads that write neighbours do not disturb it.
+#[repr(align(128))]
+struct Line<T>(T);
+
+struct Shared {
+    count: usize,
+    /// Number of runs started; a worker runs the job once for each value.
+    epoch: Line<AtomicUsize>,
+    /// Other workers that have not finished the run.
+    running: Line<AtomicUsize>,
+    /// Workers that have arrived at the barrier.
+    arrived: Line<AtomicUsize>,
+    /// Number of barriers passed.
+    passed: Line<AtomicUsize>,
+    /// Next chunk that [`Worker::for_chunks`] deals.
+    next_chunk: Line<AtomicUsize>,
+    /// Whether a thread is inside [`Pool::run`].
+    busy: AtomicBool,
+    stop: AtomicBool,
+    /// Whether a worker panicked in this run; waiting at a barrier would then never end.
+    poisoned: AtomicBool,
+    /// What the first worker to panic panicked with. Only locked then, and after it.
+    payload: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Written by the caller before `epoch` grows, read by workers after it has.
+    job: UnsafeCell<Option<Job>>,
+}
+
+// SAFETY: `job` is the only field that is not `Sync`. The caller writes it while no worker is
+// between the growth of `epoch` (release, acquire) and its decrement of `running` (release,
+// acquire), and workers read it only there. The closure behind the pointer is `Sync`.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer is not tied to a thread.
+unsafe impl Send for Shared {}
+
+/// The payload that unwinds a worker that waits for one that panicked.
+struct Abandoned;
+
+thread_local! {
+    /// The pool whose closure this thread is running.
+    static INSIDE: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
+}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller of [`Pool::run`] counted.
+    pub fn new(threads: NonZeroUsize) -> Result<Pool, PoolError> {
+        let count = threads.get();
+        let shared = Arc::new(Shared {
+            count,
+            epoch: Line(AtomicUsize::new(0)),
+            running: Line(AtomicUsize::new(0)),
+            arrived: Line(AtomicUsize::new(0)),
+            passed: Line(AtomicUsize::new(0)),
+            next_chunk: Line(AtomicUsize::new(0)),
+            busy: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            poisoned: AtomicBool::new(false),
+            payload: Mutex::new(None),
+            job: UnsafeCell::new(None),
+        });
+        let mut pool = Pool { shared, threads: Vec::new() };
+        for index in 1..count {
+            let shared = Arc::clone(&pool.shared);
+            let thread = thread::Builder::new()
+                .name(format!("rfgraph-{index}"))
+                .spawn(move || shared.serve(index))
+                .map_err(|source| PoolError::Spawn { index, threads: count, source })?;
+            pool.threads.push(thread);
+        }
+        Ok(pool)
+    }
+
+    /// The number of threads, the caller counted.
+    pub fn threads(&self) -> usize {
+        self.shared.count
+    }
+
+    /// Calls `job` on every thread and returns when all calls have.
+    ///
+    /// A second caller waits for the first. A panic of `job` on any thread ends the waiting of the
+    /// others at barriers and goes on in the caller; the pool stays usable.
+    ///
+    /// # Panics
+    /// If `job` panics, and if it calls `run` of the same pool.
+    pub fn run(&self, job: impl Fn(&Worker<'_>) + Sync) {
+        let shared = &*self.shared;
+        let this = std::ptr::from_ref(shared).cast::<()>();
+        assert!(INSIDE.get() != this, "Pool::run was called from inside a run of the same pool");
+        wait_until(|| !shared.busy.swap(true, Ordering::Acquire));
+
+        let job: &(dyn Fn(&Worker<'_>) + Sync) = &job;
+        // SAFETY: only the lifetime changes. The reference is not used after this function returns,
+        // since it returns (or unwinds) only after every worker has finished.
+        let erased: Job = unsafe { std::mem::transmute::<&(dyn Fn(&Worker<'_>) + Sync), Job>(job) };
+        // SAFETY: no worker reads `job` now, see the impl of `Sync`; `busy` keeps other callers out.
+        unsafe { *shared.job.get() = Some(erased) };
+        shared.running.0.store(shared.count - 1, Ordering::Relaxed);
+        shared.epoch.0.fetch_add(1, Ordering::Release);
+        for thread in &self.threads {
+            thread.thread().unpark();
+        }
+
+        let outside = INSIDE.replace(this);
+        shared.call(0, job);
+        wait_until(|| shared.running.0.load(Ordering::Acquire) == 0);
+        INSIDE.set(outside);
+
+        let panicked = shared.poisoned.load(Ordering::Relaxed).then(|| shared.recover());
+        shared.busy.store(false, Ordering::Release);
+        if let Some(payload) = panicked.flatten() {
+            resume_unwind(payload);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.epoch.0.fetch_add(1, Ordering::Release);
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            // A worker catches every panic of a job, so there is no error to report.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// The life of worker `index`.
+    fn serve(&self, index: usize) {
+        INSIDE.set(std::ptr::from_ref(self).cast());
+        let mut seen = 0;
+        loop {
+            self.wait_for_epoch_after(seen);
+            seen += 1;
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            // SAFETY: `epoch` has grown and `running` still counts this worker, so the caller has
+            // written `job` and keeps the closure alive.
+            if let Some(job) = unsafe { *self.job.get() } {
+                // SAFETY: as above.
+                self.call(index, unsafe { &*job });
+            }
+            self.running.0.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn wait_for_epoch_after(&self, seen: usize) {
+        for _ in 0..IDLE_SPINS {
+            if self.epoch.0.load(Ordering::Acquire) != seen {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        // An `unpark` that comes between the test and `park` is remembered: `park` returns at once.
+        while self.epoch.0.load(Ordering::Acquire) == seen {
+            thread::park();
+        }
+    }
+
+    /// Runs the job as worker `index` and remembers its panic.
+    fn call(&self, index: usize, job: &(dyn Fn(&Worker<'_>) + Sync)) {
+        let worker = Worker { shared: self, index };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(&worker))) {
+            if !payload.is::<Abandoned>() {
+                self.payload.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
+            }
+            self.poisoned.store(true, Ordering::Release);
+        }
+    }
+
+    /// Makes the pool usable after a panic, once every worker has finished; gives the payload.
+    fn recover(&self) -> Option<Box<dyn Any + Send>> {
+        self.arrived.0.store(0, Ordering::Relaxed);
+        self.next_chunk.0.store(0, Ordering::Relaxed);
+        self.poisoned.store(false, Ordering::Relaxed);
+        self.payload.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Waits for every worker; the last to arrive calls `last` before any goes on.
+    fn barrier(&self, last: impl FnOnce()) {
+        if self.count == 1 {
+            return last();
+        }
+        let passed = self.passed.0.load(Ordering::Relaxed);
+        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.count {
+            self.arrived.0.store(0, Ordering::Relaxed);
+            last();
+            self.passed.0.store(passed.wrapping_add(1), Ordering::Release);
+            return;
+        }
+        let mut poisoned = false;
+        wait_until(|| {
+            let open = self.passed.0.load(Ordering::Acquire) != passed;
+            poisoned = !open && self.poisoned.load(Ordering::Acquire);
+            open || poisoned
+        });
+        if poisoned {
+            resume_unwind(Box::new(Abandoned));
+        }
+    }
+}
+
+/// One thread of a run.
+pub struct Worker<'a> {
+    shared: &'a Shared,
+    index: usize,
+}
+
+impl Worker<'_> {
+    /// The number of this worker, `0..count()`; the caller of [`Pool::run`] is 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The number of workers.
+    pub fn count(&self) -> usize {
+        self.shared.count
+    }
+
+    /// Waits until every worker has called this. What any of them wrote before, all see after.
+    pub fn barrier(&self) {
+        self.shared.barrier(|| ());
+    }
+
+    /// Deals `0..total` in pieces of `chunk` (the last may be shorter) to whichever worker is free,
+    /// and returns when all are done. Every worker calls this with the same numbers.
+    ///
+    /// Which worker gets a piece differs from run to run; the pieces do not. So a result that
+    /// depends on its piece alone does not depend on the number of threads.
+    pub fn for_chunks(&self, total: usize, chunk: usize, mut f: impl FnMut(Range<usize>)) {
+        let chunk = chunk.max(1);
+        let chunks = total.div_ceil(chunk);
+        loop {
+            let start = self.shared.next_chunk.0.fetch_add(1, Ordering::Relaxed);
+            if start >= chunks {
+                break;
+            }
+            let start = start * chunk;
+            f(start..total.min(start.saturating_add(chunk)));
+        }
+        // The last to arrive resets the counter, when nobody deals any more.
+        self.shared.barrier(|| self.shared.next_chunk.0.store(0, Ordering::Relaxed));
+    }
+}
+
+/// Spins, then shares the core, until `done`.
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let mut spins = 0;
+    while !done() {
+        if spins < WAIT_SPINS {
+            spins += 1;
+            std::hint::spin_loop();
+        } else {
+            // With more threads than free cores the one waited for may need this core.
+            thread::yield_now();
+        }
+    }
+}
+
+/// The number of cores that this process may use, not counting two threads of one core twice.
+pub fn physical_cores() -> NonZeroUsize {
+    let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    match NonZeroUsize::new(listed_cores()) {
+        Some(cores) => cores.min(threads),
+        None => threads,
+    }
+}
+
+/// Distinct cores that Linux lists in `/sys`; 0 where it lists none.
+fn listed_cores() -> usize {
+    let Ok(entries) = std::fs::read_dir("/sys/devices/system/cpu") else { return 0 };
+    let mut cores: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("topology/thread_siblings_list")).ok())
+        .collect();
+    cores.sort_unstable();
+    cores.dedup();
+    cores.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pool(threads: usize) -> Pool {
+        Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_worker_runs_once() {
+        for threads in [1, 2, 5] {
+            let pool = pool(threads);
+            let calls: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
+            for _ in 0..200 {
+                pool.run(|worker| {
+                    assert_eq!(worker.count(), threads);
+                    calls[worker.index()].fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            assert!(calls.iter().all(|n| n.load(Ordering::Relaxed) == 200));
+        }
+    }
+
+    #[test]
+    fn sleeping_workers_wake() {
+        let pool = pool(3);
+        for _ in 0..3 {
+            thread::sleep(std::time::Duration::from_millis(20));
+            let calls = AtomicUsize::new(0);
+            pool.run(|_| {
+                calls.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(calls.into_inner(), 3);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn chunks_cover_everything_once(threads in 1usize..5, total in 0usize..300, chunk in 0usize..40) {
+            let pool = pool(threads);
+            let seen: Vec<AtomicUsize> = (0..total).map(|_| AtomicUsize::new(0)).collect();
+            pool.run(|worker| {
+                for round in 1..=3 {
+                    worker.for_chunks(total, chunk, |range| {
+                        for i in range {
+                            seen[i].fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                    // The deal ends with a barrier: nobody sees an unfinished round.
+                    assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == round));
+                    worker.barrier();
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = pool(3);
+        for culprit in 0..3 {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(|worker| {
+                    if worker.index() == culprit {
+                        std::panic::panic_any(culprit);
+                    }
+                    worker.for_chunks(10, 1, |_| ());
+                });
+            }));
+            assert_eq!(result.unwrap_err().downcast_ref::<usize>(), Some(&culprit));
+            let sum = AtomicUsize::new(0);
+            pool.run(|worker| {
+                worker.barrier();
+                worker.for_chunks(100, 7, |range| {
+                    sum.fetch_add(range.sum::<usize>(), Ordering::Relaxed);
+                });
+            });
+            assert_eq!(sum.into_inner(), 4950);
+        }
+    }
+
+    #[test]
+    fn callers_take_turns() {
+        let pool = pool(2);
+        let inside = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        pool.run(|worker| {
+                            if worker.index() == 0 {
+                                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                            }
+                            worker.barrier();
+                            if worker.index() == 0 {
+                                inside.fetch_sub(1, Ordering::SeqCst);
+                            }
+                        });
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "inside a run")]
+    fn a_run_inside_a_run_is_refused() {
+        let pool = pool(1);
+        pool.run(|_| pool.run(|_| ()));
+    }
+
+    #[test]
+    fn there_is_at_least_one_core() {
+        assert!(physical_cores() <= thread::available_parallelism().unwrap());
+    }
+}
