@@ -3,5 +3,8 @@
 
 pub mod cpu;
 pub mod gguf;
+pub mod graph;
+pub mod ops;
+pub mod plan;
 pub mod tensor;
 pub mod text;

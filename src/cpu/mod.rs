@@ -5,6 +5,8 @@
 
 pub mod isa;
 pub mod pool;
+pub mod step;
 
 pub use isa::Isa;
 pub use pool::{Pool, PoolError, Worker, physical_cores};
+pub use step::{CpuStep, RawTensor, Span, StepError, View};

@@ -1,0 +1,197 @@
+//! The graph under construction and its handles.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::definition::GraphDef;
+use super::{AnyOperator, GraphError, Leaf, Node, NodeId, NodeKind, Operator};
+use crate::tensor::{DType, Desc, Shape};
+
+/// A graph under construction.
+///
+/// Methods that make a tensor never fail: the first error is kept and returned by
+/// [`Graph::finish`].
+#[derive(Default)]
+pub struct Graph {
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    def: GraphDef,
+    leaf_names: HashSet<String>,
+    error: Option<GraphError>,
+}
+
+/// A handle to a value of a graph: copy it freely.
+///
+/// A handle whose making failed stands for no value; what is built on it is quietly dropped, since
+/// [`Graph::finish`] returns the error.
+#[derive(Clone, Copy)]
+pub struct Tensor<'g> {
+    graph: &'g Graph,
+    id: Option<NodeId>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Graph {
+        Graph::default()
+    }
+
+    /// A value that is given for a run.
+    #[track_caller]
+    pub fn input(&self, name: impl Into<String>, dtype: DType, shape: impl Into<Shape>) -> Tensor<'_> {
+        self.leaf(Leaf::Input, name.into(), dtype, shape.into())
+    }
+
+    /// A value that is bound by name when the graph is made ready to run, and only read.
+    #[track_caller]
+    pub fn weight(&self, name: impl Into<String>, dtype: DType, shape: impl Into<Shape>) -> Tensor<'_> {
+        self.leaf(Leaf::Weight, name.into(), dtype, shape.into())
+    }
+
+    /// Memory that outlives a run: zero at first, written by operators that say so.
+    #[track_caller]
+    pub fn state(&self, name: impl Into<String>, dtype: DType, shape: impl Into<Shape>) -> Tensor<'_> {
+        self.leaf(Leaf::State, name.into(), dtype, shape.into())
+    }
+
+    /// F32 values that are part of the graph.
+    #[track_caller]
+    pub fn constant(&self, name: impl Into<String>, values: &[f32], shape: impl Into<Shape>) -> Tensor<'_> {
+        let bytes: Arc<[u8]> = bytemuck::cast_slice(values).into();
+        let (name, shape) = (name.into(), shape.into());
+        if shape.elements() != values.len() {
+            let reason = format!("{} values do not fill {shape}", values.len());
+            return self.fail(GraphError::Leaf { leaf: "constant", name, at: Location::caller(), reason });
+        }
+        self.leaf(Leaf::Constant(bytes), name, DType::F32, shape)
+    }
+
+    #[track_caller]
+    fn leaf(&self, leaf: Leaf, name: String, dtype: DType, shape: Shape) -> Tensor<'_> {
+        let at = Location::caller();
+        let kind = leaf.kind();
+        let fail = |name, reason| self.fail(GraphError::Leaf { leaf: kind, name, at, reason });
+        if shape.elements() == 0 {
+            return fail(name, format!("{shape} holds no element"));
+        }
+        let desc = match Desc::contiguous(dtype, shape) {
+            Ok(desc) => desc,
+            Err(error) => return fail(name, error.to_string()),
+        };
+        let fresh = self.state.borrow_mut().leaf_names.insert(format!("{kind} {name}"));
+        if !fresh {
+            return fail(name, "is declared twice".into());
+        }
+        let id = self.state.borrow_mut().def.add(Node { name, kind: NodeKind::Leaf(leaf), desc });
+        Tensor { graph: self, id: Some(id) }
+    }
+
+    /// Adds an operator of any kind: what the methods of [`Tensor`] call, and how a user's own
+    /// operator enters a graph.
+    #[track_caller]
+    pub fn apply<'g>(&'g self, op: impl Operator, inputs: &[Tensor<'g>]) -> Tensor<'g> {
+        let at = Location::caller();
+        let operator = AnyOperator::name(&op);
+        let ids: Option<SmallVec<[NodeId; 4]>> =
+            inputs.iter().map(|tensor| tensor.id.filter(|_| std::ptr::eq(tensor.graph, self))).collect();
+        let Some(ids) = ids else {
+            if inputs.iter().any(|tensor| !std::ptr::eq(tensor.graph, self)) {
+                let reason = "an input belongs to another graph".to_string();
+                let error = GraphError::Leaf { leaf: "operator", name: operator.into(), at, reason };
+                return self.fail(error);
+            }
+            return Tensor { graph: self, id: None };
+        };
+        let mut state = self.state.borrow_mut();
+        let descs: SmallVec<[Desc; 4]> = ids.iter().map(|&id| state.def.node(id).desc).collect();
+        match Operator::infer(&op, &descs) {
+            Ok(desc) => {
+                let name = format!("{operator}.{}", state.def.len());
+                let kind = NodeKind::Op { op: Arc::new(op), inputs: ids };
+                let id = state.def.add(Node { name, kind, desc });
+                Tensor { graph: self, id: Some(id) }
+            }
+            Err(error) => {
+                drop(state);
+                self.fail(GraphError::Shape { operator, name: None, at, error })
+            }
+        }
+    }
+
+    /// Declares a value as a result of the graph.
+    #[track_caller]
+    pub fn output(&self, name: impl Into<String>, tensor: Tensor<'_>) {
+        let (name, at) = (name.into(), Location::caller());
+        let mut state = self.state.borrow_mut();
+        if state.def.outputs().iter().any(|(other, _)| *other == name) {
+            drop(state);
+            self.fail(GraphError::DuplicateOutput { name, at });
+        } else if let Some(id) = tensor.id {
+            state.def.add_output(name, id);
+        }
+    }
+
+    /// The finished graph, or the first thing that was wrong with it.
+    pub fn finish(self) -> Result<GraphDef, GraphError> {
+        let State { def, error, .. } = self.state.into_inner();
+        match error {
+            Some(error) => Err(error),
+            None if def.outputs().is_empty() => Err(GraphError::NoOutput),
+            None => Ok(def),
+        }
+    }
+
+    fn fail(&self, error: GraphError) -> Tensor<'_> {
+        self.state.borrow_mut().error.get_or_insert(error);
+        Tensor { graph: self, id: None }
+    }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graph").field("nodes", &self.state.borrow().def.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'g> Tensor<'g> {
+    /// The graph that the value belongs to.
+    pub fn graph(self) -> &'g Graph {
+        self.graph
+    }
+
+    /// Dtype, shape and strides; `None` if making the value failed.
+    pub fn desc(self) -> Option<Desc> {
+        let state = self.graph.state.borrow();
+        self.id.map(|id| state.def.node(id).desc)
+    }
+
+    /// The size of dimension `i`; 0 if making the value failed.
+    pub fn dim(self, i: usize) -> usize {
+        self.desc().map_or(0, |desc| desc.shape.dim(i))
+    }
+
+    /// Gives the value a name, which plans and messages show.
+    pub fn named(self, name: impl Into<String>) -> Tensor<'g> {
+        if let Some(id) = self.id {
+            self.graph.state.borrow_mut().def.node_mut(id).name = name.into();
+        }
+        self
+    }
+}
+
+impl fmt::Debug for Tensor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.desc() {
+            Some(desc) => write!(f, "Tensor({desc})"),
+            None => write!(f, "Tensor(failed)"),
+        }
+    }
+}

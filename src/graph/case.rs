@@ -1,0 +1,139 @@
+//! Parity cases: what an operator is checked on, drawn from the choices of a property test.
+//!
+//! A case is drawn from a list of numbers, so the library needs no property-testing crate and a
+//! failing case shrinks by shrinking the numbers: every method gives its simplest value for 0.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use super::{AnyOperator, Operator};
+use crate::tensor::{DType, Desc, Shape};
+
+/// One input of a case, contiguous.
+#[derive(Clone, Debug)]
+pub struct CaseInput {
+    /// Dtype and shape.
+    pub desc: Desc,
+    /// The bytes, in the dtype's block format.
+    pub data: Vec<u8>,
+    /// Whether the operator writes into it.
+    pub is_state: bool,
+}
+
+/// An operator, its inputs, and the right answer.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The operator with its attributes.
+    pub op: Arc<dyn AnyOperator>,
+    /// Its inputs.
+    pub inputs: Vec<CaseInput>,
+    /// The output in f64 arithmetic, in element order. For an I32 output: exact integers. For an
+    /// operator that writes a state: the whole state afterwards.
+    pub expected: Vec<f64>,
+    /// How far each element may be off; one for all, or one for each element.
+    pub tolerance: Vec<f64>,
+}
+
+impl Case {
+    /// A case with one tolerance for all elements; 0 demands the exact value.
+    pub fn new(op: impl Operator, inputs: Vec<CaseInput>, expected: Vec<f64>, tolerance: f64) -> Case {
+        Case { op: Arc::new(op), inputs, expected, tolerance: vec![tolerance] }
+    }
+
+    /// A case with a tolerance for each element.
+    pub fn with_tolerances(
+        op: impl Operator,
+        inputs: Vec<CaseInput>,
+        expected: Vec<f64>,
+        tolerance: Vec<f64>,
+    ) -> Case {
+        Case { op: Arc::new(op), inputs, expected, tolerance }
+    }
+}
+
+/// Draws values from a list of choices. When the list is used up, every choice is 0.
+#[derive(Debug)]
+pub struct Draw<'a> {
+    choices: std::slice::Iter<'a, u32>,
+    /// Fills tensors; seeded by the first choice, so that large tensors need few choices.
+    noise: u64,
+}
+
+impl<'a> Draw<'a> {
+    /// Draws from these choices.
+    pub fn new(choices: &'a [u32]) -> Draw<'a> {
+        let mut choices = choices.iter();
+        let noise = u64::from(choices.next().copied().unwrap_or(0));
+        Draw { choices, noise }
+    }
+
+    /// The next choice.
+    pub fn choice(&mut self) -> u32 {
+        self.choices.next().copied().unwrap_or(0)
+    }
+
+    /// A number of this range; the simplest is its start.
+    pub fn number(&mut self, range: RangeInclusive<usize>) -> usize {
+        let span = range.end() - range.start() + 1;
+        range.start() + self.choice() as usize % span
+    }
+
+    /// One of these; the simplest is the first.
+    pub fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.choice() as usize % all.len()].clone()
+    }
+
+    /// Yes or no; the simplest is no.
+    pub fn flag(&mut self) -> bool {
+        self.choice() % 2 == 1
+    }
+
+    /// A number of the interval from 0 to 1, from the noise and not from a choice.
+    pub fn unit(&mut self) -> f64 {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        self.noise = self.noise.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.noise;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// `n` values between -scale and scale, some of them zero or denormal.
+    pub fn values(&mut self, n: usize, scale: f32) -> Vec<f32> {
+        (0..n)
+            .map(|_| match (self.unit() * 64.0) as u32 {
+                0 => 0.0,
+                1 => f32::from_bits(1 + (self.unit() * 1000.0) as u32),
+                _ => (self.unit() as f32 * 2.0 - 1.0) * scale,
+            })
+            .collect()
+    }
+}
+
+impl CaseInput {
+    /// An F32 input.
+    pub fn f32(shape: impl Into<Shape>, values: &[f32]) -> CaseInput {
+        CaseInput::bytes(DType::F32, shape, bytemuck::cast_slice(values).to_vec())
+    }
+
+    /// An I32 input.
+    pub fn i32(shape: impl Into<Shape>, values: &[i32]) -> CaseInput {
+        CaseInput::bytes(DType::I32, shape, bytemuck::cast_slice(values).to_vec())
+    }
+
+    /// An input of any dtype, from its bytes.
+    ///
+    /// A shape that is no tensor of the dtype becomes an empty tensor, which the operator refuses.
+    pub fn bytes(dtype: DType, shape: impl Into<Shape>, data: Vec<u8>) -> CaseInput {
+        let strides = [0; crate::tensor::MAX_RANK];
+        let shape = shape.into();
+        let desc = Desc::contiguous(dtype, shape).unwrap_or(Desc { dtype, shape: [0].into(), strides });
+        CaseInput { desc, data, is_state: false }
+    }
+
+    /// The same input, as a state that the operator writes.
+    pub fn state(mut self) -> CaseInput {
+        self.is_state = true;
+        self
+    }
+}

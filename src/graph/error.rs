@@ -1,0 +1,92 @@
+//! What can be wrong with a graph.
+
+use std::panic::Location;
+
+use crate::tensor::{Desc, LayoutError};
+
+/// Why an operator refuses its inputs.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ShapeError {
+    /// A wrong number of inputs.
+    #[error("takes {wanted} inputs, was given {found}")]
+    Arity {
+        /// How many, in words: "2" or "2 or 3".
+        wanted: &'static str,
+        /// How many there were.
+        found: usize,
+    },
+    /// A rule of the operator that the inputs break.
+    #[error("{rule}; the inputs are {}", list(.inputs))]
+    Rule {
+        /// What the operator wants, with the numbers that matter.
+        rule: String,
+        /// The inputs as they are.
+        inputs: Vec<Desc>,
+    },
+    /// The output is no tensor.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+impl ShapeError {
+    /// A broken rule, with the inputs that break it.
+    pub fn rule(rule: impl Into<String>, inputs: &[Desc]) -> ShapeError {
+        ShapeError::Rule { rule: rule.into(), inputs: inputs.to_vec() }
+    }
+}
+
+fn list(descs: &[Desc]) -> String {
+    descs.iter().map(Desc::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Why a graph is not a graph.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum GraphError {
+    /// An operator refused its inputs.
+    #[error("{at}: `{operator}`{}: {error}", named(.name))]
+    Shape {
+        /// The operator's name.
+        operator: &'static str,
+        /// The node's name, if it was given one before the error.
+        name: Option<String>,
+        /// The line that called the operator.
+        at: &'static Location<'static>,
+        /// What was wrong.
+        error: ShapeError,
+    },
+    /// A leaf that is no tensor, or is declared twice.
+    #[error("{at}: {leaf} `{name}`: {reason}")]
+    Leaf {
+        /// What kind of leaf.
+        leaf: &'static str,
+        /// The leaf's name.
+        name: String,
+        /// The line that declared it.
+        at: &'static Location<'static>,
+        /// What was wrong.
+        reason: String,
+    },
+    /// Two outputs of one name.
+    #[error("{at}: there is an output named `{name}` already")]
+    DuplicateOutput {
+        /// The output's name.
+        name: String,
+        /// The line that declared it.
+        at: &'static Location<'static>,
+    },
+    /// A graph that computes nothing.
+    #[error("the graph has no output: call `graph.output(name, tensor)` before `finish`")]
+    NoOutput,
+    /// A graph that breaks its own rules; a defect of the pass that made it.
+    #[error("the graph is not legal after `{pass}`: {reason}")]
+    Illegal {
+        /// The pass that ran last.
+        pass: &'static str,
+        /// The broken rule.
+        reason: String,
+    },
+}
+
+fn named(name: &Option<String>) -> String {
+    name.as_ref().map(|name| format!(" (`{name}`)")).unwrap_or_default()
+}

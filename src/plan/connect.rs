@@ -1,0 +1,58 @@
+//! Connect: the event edges between the copy lane and the compute lane, within a run and from one run
+//! to the next over the memory they share.
+
+use std::ops::Range;
+
+use super::data::{Edge, Place, Plan, Point, Port};
+
+/// The edges of a plan whose steps, inputs and outputs are known.
+pub fn connect(plan: &Plan) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for (i, input) in plan.inputs.iter().enumerate() {
+        let upload = Point::Upload(i as u32);
+        // The first reader waits for the upload; the next run's upload waits for the last reader.
+        let readers: Vec<usize> = touching(plan, input, false);
+        if let (Some(&first), Some(&last)) = (readers.first(), readers.last()) {
+            edges.push(Edge { from: upload, to: Point::Step(first as u32), across_runs: false });
+            edges.push(Edge { from: Point::Step(last as u32), to: upload, across_runs: true });
+        }
+        for (o, output) in plan.outputs.iter().enumerate() {
+            if overlap(&input.operand.range(), &output.operand.range())
+                && output.operand.place == input.operand.place
+            {
+                edges.push(Edge { from: Point::Download(o as u32), to: upload, across_runs: true });
+            }
+        }
+    }
+    for (o, output) in plan.outputs.iter().enumerate() {
+        let download = Point::Download(o as u32);
+        let writers = touching(plan, output, true);
+        if let (Some(&first), Some(&last)) = (writers.first(), writers.last()) {
+            edges.push(Edge { from: Point::Step(last as u32), to: download, across_runs: false });
+            edges.push(Edge { from: download, to: Point::Step(first as u32), across_runs: true });
+        }
+    }
+    edges.sort_unstable();
+    edges.dedup();
+    edges
+}
+
+/// The steps that touch a port's memory: those that write it (and scratch over it), or all.
+fn touching(plan: &Plan, port: &Port, only_writers: bool) -> Vec<usize> {
+    let range = port.operand.range();
+    let place = port.operand.place;
+    let hits = |other: &Range<usize>, at: Place| at == place && overlap(&range, other);
+    (0..plan.steps.len())
+        .filter(|&i| {
+            let step = &plan.steps[i];
+            let scratch = step.scratch.map(|(offset, bytes)| offset..offset + bytes);
+            hits(&step.output.range(), step.output.place)
+                || scratch.is_some_and(|scratch| hits(&scratch, Place::Arena))
+                || !only_writers && step.inputs.iter().any(|input| hits(&input.range(), input.place))
+        })
+        .collect()
+}
+
+pub(super) fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start < b.end && b.start < a.end
+}

@@ -1,0 +1,164 @@
+//! The plan as data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::Cost;
+use crate::tensor::Desc;
+
+/// What a plan is made for. Plans for equal descriptions are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceDesc {
+    /// The executor: `cpu`.
+    pub executor: String,
+    /// The threads that scratch memory is sized for.
+    pub threads: usize,
+    /// Offsets in the arena are multiples of this many bytes.
+    pub alignment: usize,
+}
+
+impl DeviceDesc {
+    /// A CPU with this many threads. Offsets are whole cache lines, so that no two tensors share one.
+    pub fn cpu(threads: usize) -> DeviceDesc {
+        DeviceDesc { executor: "cpu".into(), threads, alignment: 64 }
+    }
+}
+
+/// A compiled graph.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What it was made for.
+    pub device: DeviceDesc,
+    /// Bytes of the arena.
+    pub arena: usize,
+    /// The most bytes alive at one step: no placement needs less.
+    pub lower_bound: usize,
+    /// Weights, by the name they are bound by.
+    pub weights: Vec<LeafSlot>,
+    /// States, by the name they are kept by.
+    pub states: Vec<LeafSlot>,
+    /// Constants and their bytes.
+    pub constants: Vec<(LeafSlot, Vec<u8>)>,
+    /// Inputs and where they lie in the arena.
+    pub inputs: Vec<Port>,
+    /// Outputs and where they lie.
+    pub outputs: Vec<Port>,
+    /// The steps, in the order they run.
+    pub steps: Vec<Step>,
+    /// What waits for what, besides the order of each lane.
+    pub edges: Vec<Edge>,
+}
+
+/// A leaf that lies outside of the arena.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeafSlot {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub desc: Desc,
+}
+
+/// A named value that goes in or out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Where it lies.
+    pub operand: Operand,
+}
+
+/// Which memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// The arena.
+    Arena,
+    /// The weight of this number.
+    Weight(u32),
+    /// The state of this number.
+    State(u32),
+    /// The constant of this number.
+    Constant(u32),
+}
+
+/// A tensor in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operand {
+    /// The value: which node's memory. Views of one value share its number.
+    pub value: u32,
+    /// Which memory.
+    pub place: Place,
+    /// Bytes from the start of that memory to the first element.
+    pub offset: usize,
+    /// Dtype, shape and strides.
+    pub desc: Desc,
+}
+
+impl Operand {
+    /// The bytes that the tensor may touch.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.desc.extent()
+    }
+}
+
+/// One operator to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The node's name.
+    pub name: String,
+    /// The operator's name.
+    pub op: String,
+    /// The operator's attributes.
+    pub attributes: serde_json::Value,
+    /// What it reads.
+    pub inputs: Vec<Operand>,
+    /// What it writes.
+    pub output: Operand,
+    /// Scratch memory in the arena: offset and bytes.
+    pub scratch: Option<(usize, usize)>,
+    /// What it costs at least.
+    pub cost: Cost,
+}
+
+/// A point on one of the two lanes: the copy stream (uploads in the order of [`Plan::inputs`], then
+/// downloads in the order of [`Plan::outputs`]) and the compute stream (steps).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Point {
+    /// The end of this input's upload.
+    Upload(u32),
+    /// The end of this step.
+    Step(u32),
+    /// The end of this output's download.
+    Download(u32),
+}
+
+/// `to` starts after `from` has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Edge {
+    /// What is waited for.
+    pub from: Point,
+    /// What waits.
+    pub to: Point,
+    /// Whether `from` is of the run before.
+    pub across_runs: bool,
+}
+
+impl Plan {
+    /// The sum of all steps' costs.
+    pub fn cost(&self) -> Cost {
+        self.steps.iter().fold(Cost::default(), |sum, step| Cost {
+            bytes: sum.bytes + step.cost.bytes,
+            flops: sum.flops + step.cost.flops,
+        })
+    }
+
+    /// The input of this name and its number.
+    pub fn input(&self, name: &str) -> Option<(usize, &Port)> {
+        self.inputs.iter().enumerate().find(|(_, port)| port.name == name)
+    }
+
+    /// The output of this name and its number.
+    pub fn output(&self, name: &str) -> Option<(usize, &Port)> {
+        self.outputs.iter().enumerate().find(|(_, port)| port.name == name)
+    }
+}

@@ -1,0 +1,88 @@
+//! Lower: every node that runs becomes a step, and the plan is put together.
+
+use std::collections::BTreeMap;
+
+use super::CompileError;
+use super::connect::connect;
+use super::data::{DeviceDesc, LeafSlot, Operand, Place, Plan, Port, Step};
+use super::place::{Placement, steps};
+use crate::graph::{GraphDef, Leaf, NodeId, NodeKind};
+
+/// The plan of a graph whose nodes run in this order and lie at these places.
+pub fn lower(
+    graph: &GraphDef,
+    order: &[NodeId],
+    placement: &Placement,
+    device: &DeviceDesc,
+) -> Result<Plan, CompileError> {
+    let mut plan = Plan {
+        device: device.clone(),
+        arena: placement.arena,
+        lower_bound: placement.lower_bound,
+        weights: Vec::new(),
+        states: Vec::new(),
+        constants: Vec::new(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        steps: Vec::new(),
+        edges: Vec::new(),
+    };
+    let roots = leaves(graph, placement, &mut plan);
+    let operand = |id: NodeId| operand(graph, &roots, id);
+    for id in graph.ids() {
+        if matches!(graph.node(id).kind, NodeKind::Leaf(Leaf::Input)) {
+            plan.inputs.push(Port { name: graph.node(id).name.clone(), operand: operand(id) });
+        }
+    }
+    for (name, id) in graph.outputs() {
+        plan.outputs.push(Port { name: name.clone(), operand: operand(*id) });
+    }
+    for id in steps(graph, order) {
+        let node = graph.node(id);
+        let Some(op) = node.op() else { continue };
+        plan.steps.push(Step {
+            name: node.name.clone(),
+            op: op.name().to_string(),
+            attributes: op.attributes().map_err(|error| CompileError::attributes(node, &error))?,
+            inputs: node.inputs().iter().map(|&input| operand(input)).collect(),
+            output: operand(id),
+            scratch: placement.scratch.get(&id).copied(),
+            cost: op.cost(&graph.input_descs(id), &node.desc),
+        });
+    }
+    plan.edges = connect(&plan);
+    Ok(plan)
+}
+
+/// Where each root lies; fills the plan's tables of leaves.
+fn leaves(graph: &GraphDef, placement: &Placement, plan: &mut Plan) -> BTreeMap<NodeId, (Place, usize)> {
+    let mut roots: BTreeMap<NodeId, (Place, usize)> =
+        placement.values.iter().map(|(&id, &offset)| (id, (Place::Arena, offset))).collect();
+    for id in graph.ids() {
+        let node = graph.node(id);
+        let slot = LeafSlot { name: node.name.clone(), desc: node.desc };
+        let place = match &node.kind {
+            NodeKind::Leaf(Leaf::Weight) => {
+                plan.weights.push(slot);
+                Place::Weight(plan.weights.len() as u32 - 1)
+            }
+            NodeKind::Leaf(Leaf::State) => {
+                plan.states.push(slot);
+                Place::State(plan.states.len() as u32 - 1)
+            }
+            NodeKind::Leaf(Leaf::Constant(bytes)) => {
+                plan.constants.push((slot, bytes.to_vec()));
+                Place::Constant(plan.constants.len() as u32 - 1)
+            }
+            NodeKind::Leaf(Leaf::Input) | NodeKind::Op { .. } => continue,
+        };
+        roots.insert(id, (place, 0));
+    }
+    roots
+}
+
+fn operand(graph: &GraphDef, roots: &BTreeMap<NodeId, (Place, usize)>, id: NodeId) -> Operand {
+    let (root, offset) = graph.root(id);
+    let (place, base) = roots.get(&root).copied().unwrap_or((Place::Arena, 0));
+    Operand { value: root.index() as u32, place, offset: base + offset, desc: graph.node(id).desc }
+}

@@ -1,0 +1,142 @@
+//! Order: one order for the one stream, chosen for low peak memory.
+
+use std::collections::BTreeSet;
+
+use super::CompileError;
+use crate::graph::{GraphDef, Memory, NodeId};
+
+/// The graph with its nodes in the order they are to run.
+///
+/// Two orders are tried, the one the graph was written in and a greedy one that always takes the step
+/// after which the fewest bytes are alive. The one with the lower peak wins, the written one on a tie:
+/// people read plans.
+pub fn order(graph: &GraphDef) -> Result<Vec<NodeId>, CompileError> {
+    let waits = dependencies(graph);
+    let written = schedule(graph, &waits, |ready, _| ready.first().copied())?;
+    let greedy = schedule(graph, &waits, |ready, lives| {
+        ready.iter().copied().min_by_key(|&id| (lives.growth(id), id))
+    })?;
+    let better = peak(graph, &greedy) < peak(graph, &written);
+    Ok(if better { greedy } else { written })
+}
+
+/// For each node, the nodes it must come after: its inputs and, if it writes a state, all readers of
+/// the state's content before.
+fn dependencies(graph: &GraphDef) -> Vec<Vec<NodeId>> {
+    let mut waits: Vec<Vec<NodeId>> = graph.ids().map(|id| graph.node(id).inputs().to_vec()).collect();
+    for writer in graph.ids() {
+        let Some(Memory::WritesState(input)) = graph.memory(writer) else { continue };
+        let before = graph.node(writer).inputs()[input];
+        let mut versions = vec![before];
+        while let Some(version) = versions.pop() {
+            for user in graph.users(version).filter(|&user| user != writer) {
+                waits[writer.index()].push(user);
+                if matches!(graph.memory(user), Some(Memory::View { .. })) {
+                    versions.push(user);
+                }
+            }
+        }
+    }
+    for list in &mut waits {
+        list.sort_unstable();
+        list.dedup();
+    }
+    waits
+}
+
+/// List scheduling: repeatedly takes what `choose` picks of the nodes that wait for nothing.
+fn schedule(
+    graph: &GraphDef,
+    waits: &[Vec<NodeId>],
+    choose: impl Fn(&BTreeSet<NodeId>, &Lives<'_>) -> Option<NodeId>,
+) -> Result<Vec<NodeId>, CompileError> {
+    let mut followers: Vec<Vec<NodeId>> = vec![Vec::new(); graph.len()];
+    let mut open: Vec<usize> = waits.iter().map(Vec::len).collect();
+    for id in graph.ids() {
+        for wait in &waits[id.index()] {
+            followers[wait.index()].push(id);
+        }
+    }
+    let mut ready: BTreeSet<NodeId> = graph.ids().filter(|id| open[id.index()] == 0).collect();
+    let mut lives = Lives::new(graph);
+    let mut order = Vec::with_capacity(graph.len());
+    while let Some(id) = choose(&ready, &lives) {
+        ready.remove(&id);
+        lives.run(id);
+        order.push(id);
+        for &follower in &followers[id.index()] {
+            open[follower.index()] -= 1;
+            if open[follower.index()] == 0 {
+                ready.insert(follower);
+            }
+        }
+    }
+    if order.len() == graph.len() {
+        return Ok(order);
+    }
+    let stuck = graph.ids().find(|id| open[id.index()] > 0).map(|id| graph.node(id).name.clone());
+    Err(CompileError::Order { node: stuck.unwrap_or_default() })
+}
+
+/// The most bytes alive at one step of this order.
+fn peak(graph: &GraphDef, order: &[NodeId]) -> i64 {
+    let mut lives = Lives::new(graph);
+    order.iter().fold(0, |peak, &id| {
+        let during = lives.alive + lives.made(id);
+        lives.run(id);
+        peak.max(during)
+    })
+}
+
+/// Counts the bytes alive while an order is walked.
+struct Lives<'g> {
+    graph: &'g GraphDef,
+    /// For each root, the readers that have not run.
+    readers: Vec<usize>,
+    /// For each node, the roots that it reads, each once.
+    reads: Vec<Vec<NodeId>>,
+    alive: i64,
+}
+
+impl<'g> Lives<'g> {
+    fn new(graph: &'g GraphDef) -> Lives<'g> {
+        let mut readers = vec![0; graph.len()];
+        let mut reads = vec![Vec::new(); graph.len()];
+        for id in graph.ids() {
+            let mut roots: Vec<NodeId> =
+                graph.node(id).inputs().iter().map(|&input| graph.root(input).0).collect();
+            roots.sort_unstable();
+            roots.dedup();
+            roots.iter().for_each(|root| readers[root.index()] += 1);
+            reads[id.index()] = roots;
+        }
+        for (_, id) in graph.outputs() {
+            readers[graph.root(*id).0.index()] += 1;
+        }
+        Lives { graph, readers, reads, alive: 0 }
+    }
+
+    /// Bytes that running this node brings to life.
+    fn made(&self, id: NodeId) -> i64 {
+        match self.graph.memory(id) {
+            Some(Memory::Fresh | Memory::InPlace(_)) => self.graph.node(id).desc.extent() as i64,
+            _ => 0,
+        }
+    }
+
+    fn freed(&self, id: NodeId) -> i64 {
+        let last = |root: &&NodeId| self.readers[root.index()] == 1;
+        self.reads[id.index()].iter().filter(last).map(|&root| self.made(root)).sum()
+    }
+
+    fn growth(&self, id: NodeId) -> i64 {
+        self.made(id) - self.freed(id)
+    }
+
+    fn run(&mut self, id: NodeId) {
+        self.alive += self.growth(id);
+        for root in &self.reads[id.index()] {
+            self.readers[root.index()] -= 1;
+        }
+    }
+}

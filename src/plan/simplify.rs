@@ -1,0 +1,105 @@
+//! Simplify: drop what nothing reads, merge what is said twice, and look through views of views.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use super::CompileError;
+use crate::graph::{GraphDef, Leaf, Memory, Node, NodeId, NodeKind};
+
+/// The same outputs from fewer nodes.
+pub fn simplify(graph: &GraphDef) -> Result<GraphDef, CompileError> {
+    let needed = reachable(graph);
+    let mut out = GraphDef::default();
+    let mut moved: Vec<Option<NodeId>> = vec![None; graph.len()];
+    let mut known: BTreeMap<Key, NodeId> = BTreeMap::new();
+    for id in graph.ids().filter(|id| needed[id.index()]) {
+        let node = remapped(graph.node(id), &moved);
+        if let Some(same) = identity(graph, id, &node) {
+            moved[id.index()] = Some(same);
+            continue;
+        }
+        let key = key(graph, id, &node)?;
+        let known_as = key.as_ref().and_then(|key| known.get(key)).copied();
+        let new = known_as.unwrap_or_else(|| out.add(node));
+        if let Some(key) = key {
+            known.insert(key, new);
+        }
+        moved[id.index()] = Some(new);
+    }
+    for (name, id) in graph.outputs() {
+        if let Some(id) = moved[id.index()] {
+            out.add_output(name.clone(), id);
+        }
+    }
+    Ok(out)
+}
+
+/// A node with its inputs' new numbers.
+pub(super) fn remapped(node: &Node, moved: &[Option<NodeId>]) -> Node {
+    let mut node = node.clone();
+    if let NodeKind::Op { inputs, .. } = &mut node.kind {
+        // Inputs stand before their users, so each has its new number by now.
+        inputs.iter_mut().for_each(|input| *input = moved[input.index()].unwrap_or(*input));
+    }
+    node
+}
+
+/// Which nodes are needed: what an output reads, what writes a state (an effect that outlives the run),
+/// and all inputs, so that a caller may give what it declared.
+pub(super) fn reachable(graph: &GraphDef) -> Vec<bool> {
+    let mut needed = vec![false; graph.len()];
+    let writes = |id: NodeId| matches!(graph.memory(id), Some(Memory::WritesState(_)));
+    let mut open: Vec<NodeId> = graph.outputs().iter().map(|(_, id)| *id).collect();
+    let is_input = |id: NodeId| matches!(graph.node(id).kind, NodeKind::Leaf(Leaf::Input));
+    open.extend(graph.ids().filter(|&id| writes(id) || is_input(id)));
+    while let Some(id) = open.pop() {
+        if !std::mem::replace(&mut needed[id.index()], true) {
+            open.extend(graph.node(id).inputs());
+        }
+    }
+    needed
+}
+
+/// The input that a node is the same as: a view that changes nothing.
+fn identity(graph: &GraphDef, id: NodeId, node: &Node) -> Option<NodeId> {
+    match graph.memory(id)? {
+        Memory::View { input, offset: 0 } => {
+            let source = graph.node(*graph.node(id).inputs().get(input)?);
+            (source.desc == node.desc).then(|| node.inputs()[input])
+        }
+        _ => None,
+    }
+}
+
+/// What makes two nodes the same value: operator, attributes and inputs, or a constant's bytes.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    kind: &'static str,
+    attributes: String,
+    bytes: Vec<u8>,
+    inputs: SmallVec<[NodeId; 4]>,
+}
+
+fn key(graph: &GraphDef, id: NodeId, node: &Node) -> Result<Option<Key>, CompileError> {
+    Ok(match &node.kind {
+        NodeKind::Leaf(Leaf::Constant(bytes)) => Some(Key {
+            kind: "constant",
+            attributes: node.desc.to_string(),
+            bytes: bytes.to_vec(),
+            inputs: SmallVec::new(),
+        }),
+        NodeKind::Leaf(_) => None,
+        // Writing twice is not the same as writing once.
+        NodeKind::Op { .. } if matches!(graph.memory(id), Some(Memory::WritesState(_))) => None,
+        NodeKind::Op { op, inputs } => {
+            let attributes = op.attributes().map_err(|error| CompileError::attributes(node, &error))?;
+            Some(Key {
+                kind: op.name(),
+                attributes: attributes.to_string(),
+                bytes: Vec::new(),
+                inputs: inputs.clone(),
+            })
+        }
+    })
+}
