@@ -5,6 +5,8 @@
 //! model and no file. Nothing here is privileged: a user's operator implements the same trait.
 
 mod binary;
+#[cfg(test)]
+mod direct;
 mod views;
 
 pub use binary::{Binary, BinaryKind};
