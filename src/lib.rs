@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 pub mod cpu;
+pub mod exec;
 pub mod gguf;
 pub mod graph;
 pub mod ops;

@@ -98,8 +98,14 @@ impl Graph {
     /// operator enters a graph.
     #[track_caller]
     pub fn apply<'g>(&'g self, op: impl Operator, inputs: &[Tensor<'g>]) -> Tensor<'g> {
+        self.apply_any(Arc::new(op), inputs)
+    }
+
+    /// [`Graph::apply`] for an operator whose type is not known.
+    #[track_caller]
+    pub fn apply_any<'g>(&'g self, op: Arc<dyn AnyOperator>, inputs: &[Tensor<'g>]) -> Tensor<'g> {
         let at = Location::caller();
-        let operator = AnyOperator::name(&op);
+        let operator = op.name();
         let ids: Option<SmallVec<[NodeId; 4]>> =
             inputs.iter().map(|tensor| tensor.id.filter(|_| std::ptr::eq(tensor.graph, self))).collect();
         let Some(ids) = ids else {
@@ -112,10 +118,10 @@ impl Graph {
         };
         let mut state = self.state.borrow_mut();
         let descs: SmallVec<[Desc; 4]> = ids.iter().map(|&id| state.def.node(id).desc).collect();
-        match Operator::infer(&op, &descs) {
+        match op.infer(&descs) {
             Ok(desc) => {
                 let name = format!("{operator}.{}", state.def.len());
-                let kind = NodeKind::Op { op: Arc::new(op), inputs: ids };
+                let kind = NodeKind::Op { op, inputs: ids };
                 let id = state.def.add(Node { name, kind, desc });
                 Tensor { graph: self, id: Some(id) }
             }
@@ -135,6 +141,12 @@ impl Graph {
             drop(state);
             self.fail(GraphError::DuplicateOutput { name, at });
         } else if let Some(id) = tensor.id {
+            let desc = state.def.node(id).desc;
+            if !desc.is_contiguous() {
+                drop(state);
+                self.fail(GraphError::OutputLayout { name, at, desc });
+                return;
+            }
             state.def.add_output(name, id);
         }
     }

@@ -74,6 +74,16 @@ pub enum GraphError {
         /// The line that declared it.
         at: &'static Location<'static>,
     },
+    /// An output whose elements do not lie one after another.
+    #[error("{at}: output `{name}` is a view with gaps, {desc}: make it contiguous with `copy`")]
+    OutputLayout {
+        /// The output's name.
+        name: String,
+        /// The line that declared it.
+        at: &'static Location<'static>,
+        /// What it is.
+        desc: Desc,
+    },
     /// A graph that computes nothing.
     #[error("the graph has no output: call `graph.output(name, tensor)` before `finish`")]
     NoOutput,

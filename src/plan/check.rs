@@ -113,7 +113,7 @@ fn aliases(plan: &Plan) -> Result<(), PlanFault> {
         let fault = |range: Range<usize>, how| Err(PlanFault::Alias { step: step.name.clone(), range, how });
         let mut in_place = 0;
         for input in &step.inputs {
-            let shares = input.place == out.place && overlap(&input.range(), &out.range());
+            let shares = input.shares_memory(out);
             let is_state = matches!(out.place, Place::State(_));
             if shares && !is_state {
                 in_place += 1;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::data::{Edge, Place, Plan, Point, Port};
+use super::data::{Edge, Operand, Place, Plan, Point, Port};
 
 /// The edges of a plan whose steps, inputs and outputs are known.
 pub fn connect(plan: &Plan) -> Vec<Edge> {
@@ -17,9 +17,7 @@ pub fn connect(plan: &Plan) -> Vec<Edge> {
             edges.push(Edge { from: Point::Step(last as u32), to: upload, across_runs: true });
         }
         for (o, output) in plan.outputs.iter().enumerate() {
-            if overlap(&input.operand.range(), &output.operand.range())
-                && output.operand.place == input.operand.place
-            {
+            if input.operand.shares_memory(&output.operand) {
                 edges.push(Edge { from: Point::Download(o as u32), to: upload, across_runs: true });
             }
         }
@@ -37,20 +35,21 @@ pub fn connect(plan: &Plan) -> Vec<Edge> {
     edges
 }
 
-/// The steps that touch a port's memory: those that write it (and scratch over it), or all.
+/// The steps that touch a port's memory: those that write it (or scratch over it), or all.
 fn touching(plan: &Plan, port: &Port, only_writers: bool) -> Vec<usize> {
-    let range = port.operand.range();
-    let place = port.operand.place;
-    let hits = |other: &Range<usize>, at: Place| at == place && overlap(&range, other);
+    let hits = |other: &Operand| other.shares_memory(&port.operand);
     (0..plan.steps.len())
         .filter(|&i| {
             let step = &plan.steps[i];
-            let scratch = step.scratch.map(|(offset, bytes)| offset..offset + bytes);
-            hits(&step.output.range(), step.output.place)
-                || scratch.is_some_and(|scratch| hits(&scratch, Place::Arena))
-                || !only_writers && step.inputs.iter().any(|input| hits(&input.range(), input.place))
+            hits(&step.output)
+                || step.scratch.is_some_and(|(offset, bytes)| overlaps_arena(&port.operand, offset, bytes))
+                || !only_writers && step.inputs.iter().any(hits)
         })
         .collect()
+}
+
+fn overlaps_arena(operand: &Operand, offset: usize, bytes: usize) -> bool {
+    operand.place == Place::Arena && overlap(&operand.range(), &(offset..offset + bytes))
 }
 
 pub(super) fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {

@@ -98,6 +98,12 @@ impl Operand {
     pub fn range(&self) -> std::ops::Range<usize> {
         self.offset..self.offset + self.desc.extent()
     }
+
+    /// Whether the two tensors share a byte.
+    pub fn shares_memory(&self, other: &Operand) -> bool {
+        let (a, b) = (self.range(), other.range());
+        self.place == other.place && a.start < b.end && b.start < a.end
+    }
 }
 
 /// One operator to run.

@@ -1,0 +1,414 @@
+//! The CPU executor: the plan's steps, one after another, each on all threads.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytemuck::Pod;
+use smallvec::SmallVec;
+
+use super::{AlignedBuffer, Budget, ExecError, Executor, PlanId, Run, WeightSource};
+use crate::cpu::{CpuStep, Isa, Pool, RawTensor, StepError};
+use crate::graph::Memory;
+use crate::graph::operator::{AnyOperator, OperatorRow};
+use crate::plan::{DeviceDesc, Operand, Place, Plan, Step};
+use crate::tensor::Desc;
+
+/// Runs plans on the CPU, in one arena.
+pub struct CpuExecutor {
+    pool: Pool,
+    isa: Isa,
+    operators: Vec<OperatorRow>,
+    weights: Arc<dyn WeightSource>,
+    states: BTreeMap<String, (Desc, AlignedBuffer)>,
+    budget: Budget,
+    arena: AlignedBuffer,
+    plans: Vec<Loaded>,
+    /// The plan whose inputs lie in the arena.
+    current: Option<usize>,
+    timing: bool,
+}
+
+/// A plan with its addresses.
+struct Loaded {
+    plan: Plan,
+    ops: Vec<Arc<dyn AnyOperator>>,
+    steps: Vec<Bound>,
+    /// Copies of weights that are not aligned in their source, and of constants.
+    owned: BTreeMap<Place, AlignedBuffer>,
+    /// Which inputs were given since the arena last belonged to another plan.
+    given: Vec<bool>,
+    /// Time spent in each step, while timing is on.
+    times: Vec<Duration>,
+}
+
+/// The addresses of a step.
+struct Bound {
+    inputs: SmallVec<[RawTensor; 8]>,
+    output: RawTensor,
+    scratch: (*mut u8, usize),
+}
+
+// SAFETY: the addresses point into memory that the executor owns or keeps alive (arena, states, owned
+// copies, the weight source), none of which is tied to a thread.
+unsafe impl Send for Bound {}
+// SAFETY: a shared reference to a step lets nobody write through it; only `run`, which holds the
+// executor mutably, does.
+unsafe impl Sync for Bound {}
+
+impl CpuExecutor {
+    /// An executor with `threads` threads that binds weights from this source.
+    pub fn new(
+        threads: NonZeroUsize,
+        weights: Arc<dyn WeightSource>,
+        budget: Budget,
+    ) -> Result<CpuExecutor, ExecError> {
+        Ok(CpuExecutor {
+            pool: Pool::new(threads)?,
+            isa: Isa::detect(),
+            operators: crate::ops::TABLE.to_vec(),
+            weights,
+            states: BTreeMap::new(),
+            budget,
+            arena: buffer("arena", 0)?,
+            plans: Vec::new(),
+            current: None,
+            timing: false,
+        })
+    }
+
+    /// Makes a user's own operator known, so that plans may name it.
+    pub fn register(&mut self, row: OperatorRow) {
+        self.operators.retain(|other| other.name != row.name);
+        self.operators.push(row);
+    }
+
+    /// Uses another instruction set than the best one. Gives false if this machine does not have it.
+    pub fn set_isa(&mut self, isa: Isa) -> bool {
+        let available = isa.is_available();
+        if available {
+            self.isa = isa;
+        }
+        available
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// What plans for this executor are made for.
+    pub fn device(&self) -> DeviceDesc {
+        DeviceDesc::cpu(self.pool.threads())
+    }
+
+    /// The threads.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The budget, and who holds what of it.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Turns on the timing of steps, and forgets the times so far.
+    pub fn start_timing(&mut self) {
+        self.timing = true;
+        self.plans.iter_mut().flat_map(|plan| &mut plan.times).for_each(|time| *time = Duration::ZERO);
+    }
+
+    /// Time spent in each step of a plan since [`CpuExecutor::start_timing`].
+    pub fn times(&self, id: PlanId) -> &[Duration] {
+        self.plans.get(id.0).map_or(&[], |plan| &plan.times)
+    }
+
+    /// The bytes of a state.
+    pub fn state(&self, name: &str) -> Option<&[u8]> {
+        self.states.get(name).map(|(_, buffer)| buffer.bytes())
+    }
+
+    /// Overwrites a state.
+    pub fn set_state<T: Pod>(&mut self, name: &str, data: &[T]) -> Result<(), ExecError> {
+        let unknown = || ExecError::Unknown { what: "state", name: name.into() };
+        let (_, buffer) = self.states.get_mut(name).ok_or_else(unknown)?;
+        let data: &[u8] = bytemuck::cast_slice(data);
+        if data.len() != buffer.len() {
+            return Err(mismatch("state", name, data.len(), buffer.len()));
+        }
+        buffer.bytes_mut().copy_from_slice(data);
+        Ok(())
+    }
+
+    fn operator(&self, step: &Step) -> Result<Arc<dyn AnyOperator>, ExecError> {
+        let (name, op) = (&step.name, &step.op);
+        let row = self.operators.iter().find(|row| row.name == op);
+        let row = row.ok_or_else(|| ExecError::UnknownOperator { step: name.clone(), op: op.clone() })?;
+        let bad = |reason: String| ExecError::BadStep { step: name.clone(), op: op.clone(), reason };
+        let operator = (row.decode)(&step.attributes).map_err(|error| bad(error.to_string()))?;
+        let inputs: SmallVec<[Desc; 8]> = step.inputs.iter().map(|input| input.desc).collect();
+        let output = operator.infer(&inputs).map_err(|error| bad(error.to_string()))?;
+        if output != step.output.desc {
+            return Err(bad(format!("the plan says the output is {}, it is {output}", step.output.desc)));
+        }
+        let may_share = match operator.memory(&inputs) {
+            Memory::InPlace(input) | Memory::WritesState(input) => Some(input),
+            Memory::Fresh | Memory::View { .. } => None,
+        };
+        let shared = |(i, input): (usize, &Operand)| step.output.shares_memory(input) && Some(i) != may_share;
+        if step.inputs.iter().enumerate().any(shared) {
+            return Err(bad(
+                "the output lies over an input that the operator does not work in place of".into()
+            ));
+        }
+        let scratch = operator.cpu_scratch(&inputs, &output, self.pool.threads());
+        let given = step.scratch.map_or(0, |(_, bytes)| bytes);
+        if given < scratch {
+            return Err(bad(format!("the plan gives {given} bytes of scratch, {scratch} are needed")));
+        }
+        Ok(operator)
+    }
+
+    /// Copies what is not aligned where it lies: constants, and weights of a source that is not aligned.
+    fn own(&self, plan: &Plan) -> Result<BTreeMap<Place, AlignedBuffer>, ExecError> {
+        let mut owned = BTreeMap::new();
+        for (i, (slot, bytes)) in plan.constants.iter().enumerate() {
+            owned.insert(Place::Constant(i as u32), copy_of(&slot.name, bytes)?);
+        }
+        for (i, slot) in plan.weights.iter().enumerate() {
+            let missing = || ExecError::MissingWeight { name: slot.name.clone(), desc: slot.desc };
+            let (desc, bytes) = self.weights.weight(&slot.name).ok_or_else(missing)?;
+            if desc != slot.desc || bytes.len() < desc.extent() {
+                let found = format!("{desc} in {} bytes", bytes.len());
+                let wanted = slot.desc.to_string();
+                return Err(ExecError::Mismatch { what: "weight", name: slot.name.clone(), found, wanted });
+            }
+            // Blocks are read byte by byte; plain elements through their type.
+            let aligned = (bytes.as_ptr() as usize).is_multiple_of(desc.dtype.block_bytes());
+            if desc.dtype.is_plain() && !aligned {
+                owned.insert(Place::Weight(i as u32), copy_of(&slot.name, bytes)?);
+            }
+        }
+        Ok(owned)
+    }
+
+    /// Makes the states that the plan needs and that are not there.
+    fn make_states(&mut self, plan: &Plan) -> Result<(), ExecError> {
+        let known = self.states.values().map(|(_, buffer)| buffer.len()).sum::<usize>();
+        let mut bytes = known;
+        for slot in &plan.states {
+            match self.states.get(&slot.name) {
+                Some((desc, _)) if *desc != slot.desc => {
+                    let (found, wanted) = (desc.to_string(), slot.desc.to_string());
+                    return Err(ExecError::Mismatch {
+                        what: "state",
+                        name: slot.name.clone(),
+                        found,
+                        wanted,
+                    });
+                }
+                Some(_) => {}
+                None => bytes += slot.desc.extent(),
+            }
+        }
+        self.budget.hold("KV cache", bytes as u64)?;
+        for slot in &plan.states {
+            if !self.states.contains_key(&slot.name) {
+                let buffer = buffer(&slot.name, slot.desc.extent())?;
+                self.states.insert(slot.name.clone(), (slot.desc, buffer));
+            }
+        }
+        Ok(())
+    }
+
+    /// Grows the arena, and tells every plan where it is now.
+    fn grow_arena(&mut self, bytes: usize) -> Result<(), ExecError> {
+        if bytes <= self.arena.len() {
+            return Ok(());
+        }
+        self.budget.hold("arena", bytes as u64)?;
+        self.arena = buffer("arena", bytes)?;
+        self.current = None;
+        for i in 0..self.plans.len() {
+            let steps = self.bind(&self.plans[i])?;
+            self.plans[i].steps = steps;
+        }
+        Ok(())
+    }
+
+    /// The addresses of every step of a plan, which the check of the plan has found to be in bounds.
+    fn bind(&self, loaded: &Loaded) -> Result<Vec<Bound>, ExecError> {
+        let tensor = |operand: &Operand| -> Result<RawTensor, ExecError> {
+            let base = self.base(loaded, operand.place)?;
+            Ok(RawTensor { desc: operand.desc, data: base.wrapping_add(operand.offset) })
+        };
+        let step = |step: &Step| {
+            let (offset, bytes) = step.scratch.unwrap_or((0, 0));
+            Ok(Bound {
+                inputs: step.inputs.iter().map(tensor).collect::<Result<_, _>>()?,
+                output: tensor(&step.output)?,
+                scratch: (self.arena.as_ptr().wrapping_add(offset), bytes),
+            })
+        };
+        loaded.plan.steps.iter().map(step).collect()
+    }
+
+    fn base(&self, loaded: &Loaded, place: Place) -> Result<*mut u8, ExecError> {
+        if let Some(owned) = loaded.owned.get(&place) {
+            return Ok(owned.as_ptr());
+        }
+        let unknown = |what, i: u32| ExecError::Unknown { what, name: i.to_string() };
+        match place {
+            Place::Arena => Ok(self.arena.as_ptr()),
+            Place::Constant(i) => Err(unknown("constant", i)),
+            Place::Weight(i) => {
+                let slot = loaded.plan.weights.get(i as usize).ok_or_else(|| unknown("weight", i))?;
+                let weight = self.weights.weight(&slot.name).ok_or_else(|| unknown("weight", i))?;
+                Ok(weight.1.as_ptr().cast_mut())
+            }
+            Place::State(i) => {
+                let slot = loaded.plan.states.get(i as usize).ok_or_else(|| unknown("state", i))?;
+                let state = self.states.get(&slot.name).ok_or_else(|| unknown("state", i))?;
+                Ok(state.1.as_ptr())
+            }
+        }
+    }
+
+    /// Runs every step on every thread. The first step that fails ends the run.
+    fn run_steps(&mut self, index: usize) -> Result<(), ExecError> {
+        let (isa, timing) = (self.isa, self.timing);
+        let loaded = &mut self.plans[index];
+        let times = Mutex::new(&mut loaded.times);
+        // The number of the step that failed: workers stop after that step and no other, or one would
+        // wait at a barrier that the others never reach.
+        let failed_at = AtomicUsize::new(usize::MAX);
+        let failure: Mutex<Option<(usize, StepError)>> = Mutex::new(None);
+        let (ops, steps) = (&loaded.ops, &loaded.steps);
+        self.pool.run(|worker| {
+            for (number, (op, bound)) in ops.iter().zip(steps).enumerate() {
+                let start = (timing && worker.index() == 0).then(Instant::now);
+                // SAFETY: `load` has checked that the plan's tensors lie inside their memory, that a
+                // step's output shares none with its inputs but where the operator allows it, and that
+                // the scratch is its own; `run` holds the executor mutably, so nobody else touches any
+                // of it, and every worker gets the same step.
+                let step = unsafe { CpuStep::new(worker, isa, &bound.inputs, bound.output, bound.scratch) };
+                if let Err(error) = op.cpu(&step) {
+                    let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                    failure.get_or_insert((number, error));
+                    failed_at.store(number, Ordering::Release);
+                }
+                worker.barrier();
+                if let Some(start) = start {
+                    times.lock().unwrap_or_else(PoisonError::into_inner)[number] += start.elapsed();
+                }
+                if failed_at.load(Ordering::Acquire) <= number {
+                    return;
+                }
+            }
+        });
+        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            None => Ok(()),
+            Some((number, error)) => {
+                let step = &loaded.plan.steps[number];
+                Err(ExecError::Step { step: step.name.clone(), op: step.op.clone(), error })
+            }
+        }
+    }
+
+    fn loaded(&self, id: PlanId) -> Result<&Loaded, ExecError> {
+        self.plans.get(id.0).ok_or_else(|| ExecError::Unknown { what: "plan", name: id.0.to_string() })
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn load(&mut self, plan: Plan) -> Result<PlanId, ExecError> {
+        let own = self.device();
+        if plan.device != own {
+            let (made_for, threads) = (plan.device.executor, plan.device.threads);
+            return Err(ExecError::Device { made_for, threads, executor: "cpu", own_threads: own.threads });
+        }
+        plan.check()?;
+        let ops = plan.steps.iter().map(|step| self.operator(step)).collect::<Result<Vec<_>, _>>()?;
+        let owned = self.own(&plan)?;
+        self.make_states(&plan)?;
+        self.grow_arena(plan.arena)?;
+        let given = vec![false; plan.inputs.len()];
+        let times = vec![Duration::ZERO; plan.steps.len()];
+        let mut loaded = Loaded { plan, ops, steps: Vec::new(), owned, given, times };
+        loaded.steps = self.bind(&loaded)?;
+        self.plans.push(loaded);
+        Ok(PlanId(self.plans.len() - 1))
+    }
+
+    fn plan(&self, id: PlanId) -> Result<&Plan, ExecError> {
+        Ok(&self.loaded(id)?.plan)
+    }
+
+    fn write(&mut self, id: PlanId, input: usize, bytes: &[u8]) -> Result<(), ExecError> {
+        let port = self.loaded(id)?.plan.inputs.get(input);
+        let port = port.ok_or_else(|| ExecError::Unknown { what: "input", name: input.to_string() })?;
+        let range = port.operand.range();
+        if bytes.len() != range.len() {
+            return Err(mismatch("input", &port.name, bytes.len(), range.len()));
+        }
+        if self.current != Some(id.0) {
+            self.current = Some(id.0);
+            self.plans[id.0].given.fill(false);
+        }
+        self.arena.bytes_mut()[range].copy_from_slice(bytes);
+        self.plans[id.0].given[input] = true;
+        Ok(())
+    }
+
+    fn run(&mut self, id: PlanId) -> Result<Run<'_>, ExecError> {
+        let loaded = self.loaded(id)?;
+        let current = self.current == Some(id.0);
+        let missing = loaded.plan.inputs.iter().zip(&loaded.given).find(|(_, given)| !(current && **given));
+        if let Some((port, _)) = missing {
+            return Err(ExecError::MissingInput { name: port.name.clone() });
+        }
+        self.current = Some(id.0);
+        self.run_steps(id.0)?;
+        Ok(Run::new(self, id))
+    }
+
+    /// Nothing to wait for: the caller's thread is one of those that ran the steps.
+    fn fence(&mut self) -> Result<(), ExecError> {
+        Ok(())
+    }
+
+    fn output(&self, id: PlanId, output: usize) -> Result<&[u8], ExecError> {
+        let loaded = self.loaded(id)?;
+        let unknown = || ExecError::Unknown { what: "output", name: output.to_string() };
+        let operand = loaded.plan.outputs.get(output).ok_or_else(unknown)?.operand;
+        let base = self.base(loaded, operand.place)?;
+        // SAFETY: the check of the plan has found the operand inside its memory, which lives as long as
+        // the executor, and no run is in flight while it is borrowed.
+        let bytes = unsafe { std::slice::from_raw_parts(base.add(operand.offset), operand.desc.extent()) };
+        Ok(bytes)
+    }
+}
+
+impl std::fmt::Debug for CpuExecutor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CpuExecutor").field("isa", &self.isa).field("plans", &self.plans.len()).finish()
+    }
+}
+
+fn buffer(what: &str, bytes: usize) -> Result<AlignedBuffer, ExecError> {
+    AlignedBuffer::zeroed(bytes).ok_or_else(|| ExecError::OutOfMemory { what: what.into(), bytes })
+}
+
+fn copy_of(what: &str, bytes: &[u8]) -> Result<AlignedBuffer, ExecError> {
+    let mut copy = buffer(what, bytes.len())?;
+    copy.bytes_mut().copy_from_slice(bytes);
+    Ok(copy)
+}
+
+fn mismatch(what: &'static str, name: &str, found: usize, wanted: usize) -> ExecError {
+    let bytes = |n: usize| format!("{n} bytes");
+    ExecError::Mismatch { what, name: name.into(), found: bytes(found), wanted: bytes(wanted) }
+}

@@ -1,0 +1,18 @@
+//! Running a plan: the [`Executor`] trait, the fence, memory and its budget.
+//!
+//! An executor owns the arena and the states, binds weights by name and runs plans. It decides nothing:
+//! order, places and waits are in the plan. This folder knows plans and operators; it knows no model.
+
+mod budget;
+pub mod cpu;
+mod error;
+mod memory;
+mod run;
+mod weights;
+
+pub use budget::{Budget, BudgetError};
+pub use cpu::CpuExecutor;
+pub use error::ExecError;
+pub use memory::AlignedBuffer;
+pub use run::{Executor, Outputs, PlanId, Run};
+pub use weights::{WeightMap, WeightSource};

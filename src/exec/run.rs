@@ -1,0 +1,113 @@
+//! The executor's contract, and the fence by type: outputs are readable only through [`Run::wait`].
+
+use bytemuck::Pod;
+
+use super::ExecError;
+use crate::plan::Plan;
+
+/// A plan that an executor has loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PlanId(pub(super) usize);
+
+/// Loads plans and runs them, in one arena, one at a time.
+pub trait Executor {
+    /// Makes a plan ready: binds its weights and states, grows the arena if it must. Everything that can
+    /// be refused is refused here.
+    fn load(&mut self, plan: Plan) -> Result<PlanId, ExecError>;
+
+    /// A loaded plan.
+    fn plan(&self, id: PlanId) -> Result<&Plan, ExecError>;
+
+    /// Gives input number `input` (of [`Plan::inputs`]) its bytes. They stay until they are given again
+    /// or another plan is run.
+    fn write(&mut self, id: PlanId, input: usize, bytes: &[u8]) -> Result<(), ExecError>;
+
+    /// Queues every step. The run borrows the executor, so nothing can be written, loaded or freed
+    /// until it has ended.
+    fn run(&mut self, id: PlanId) -> Result<Run<'_>, ExecError>;
+
+    /// Waits for the run in flight; what [`Run::wait`] calls.
+    fn fence(&mut self) -> Result<(), ExecError>;
+
+    /// The bytes of output number `output` (of [`Plan::outputs`]); what [`Outputs`] reads after the fence.
+    fn output(&self, id: PlanId, output: usize) -> Result<&[u8], ExecError>;
+}
+
+/// A run in flight. Dropping it waits for its end.
+pub struct Run<'e> {
+    executor: Option<&'e mut dyn Executor>,
+    id: PlanId,
+}
+
+impl<'e> Run<'e> {
+    /// A run of this plan, queued on this executor.
+    pub fn new(executor: &'e mut dyn Executor, id: PlanId) -> Run<'e> {
+        Run { executor: Some(executor), id }
+    }
+
+    /// The fence: waits for the outputs.
+    pub fn wait(mut self) -> Result<Outputs<'e>, ExecError> {
+        let id = self.id;
+        let gone = || ExecError::Unknown { what: "run", name: "ended".into() };
+        let executor = self.executor.take().ok_or_else(gone)?;
+        executor.fence()?;
+        Ok(Outputs { executor, id })
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if let Some(executor) = self.executor.take()
+            && let Err(error) = executor.fence()
+        {
+            tracing::error!(%error, "a run that nobody waited for failed");
+        }
+    }
+}
+
+impl std::fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("plan", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The outputs of a run that has ended.
+pub struct Outputs<'e> {
+    executor: &'e dyn Executor,
+    id: PlanId,
+}
+
+impl<'e> Outputs<'e> {
+    /// The elements of the output of this name. `T` must have the size of the output's elements.
+    pub fn get<T: Pod>(&self, name: &str) -> Result<&'e [T], ExecError> {
+        let unknown = || ExecError::Unknown { what: "output", name: name.into() };
+        let (number, _) = self.executor.plan(self.id)?.output(name).ok_or_else(unknown)?;
+        self.at(number)
+    }
+
+    /// The elements of output number `number`, as [`Outputs::get`].
+    pub fn at<T: Pod>(&self, number: usize) -> Result<&'e [T], ExecError> {
+        let bytes = self.executor.output(self.id, number)?;
+        bytemuck::try_cast_slice(bytes).map_err(|error| ExecError::Mismatch {
+            what: "output",
+            name: number.to_string(),
+            found: format!("{} bytes", bytes.len()),
+            wanted: format!("elements of {} ({error})", std::any::type_name::<T>()),
+        })
+    }
+}
+
+impl std::fmt::Debug for Outputs<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outputs").field("plan", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl dyn Executor + '_ {
+    /// Gives the input of this name its elements.
+    pub fn set<T: Pod>(&mut self, id: PlanId, name: &str, data: &[T]) -> Result<(), ExecError> {
+        let unknown = || ExecError::Unknown { what: "input", name: name.into() };
+        let (number, _) = self.plan(id)?.input(name).ok_or_else(unknown)?;
+        self.write(id, number, bytemuck::cast_slice(data))
+    }
+}

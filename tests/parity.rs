@@ -1,0 +1,131 @@
+//! Parity: every operator of the table gives what f64 arithmetic gives, through graph, plan and
+//! executor, for any number of threads, in place or not, on every instruction set, bit for bit the same.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use proptest::prelude::*;
+use rfgraph::cpu::Isa;
+use rfgraph::exec::{Budget, CpuExecutor, Executor, WeightMap};
+use rfgraph::graph::Graph;
+use rfgraph::graph::case::{Case, Draw};
+use rfgraph::graph::operator::OperatorRow;
+use rfgraph::ops;
+use rfgraph::plan::compile;
+use rfgraph::tensor::{DType, Desc};
+
+/// How a case is run.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    threads: usize,
+    isa: Isa,
+    /// Whether the first input is a value that dies in the step, so that the step may run in its place.
+    in_place: bool,
+}
+
+fn run(case: &Case, setting: Setting) -> (Desc, Vec<u8>) {
+    let graph = Graph::new();
+    let one = graph.constant("one", &[1.0], [1]);
+    let mut inputs = Vec::new();
+    for (i, input) in case.inputs.iter().enumerate() {
+        let name = format!("input.{i}");
+        let tensor = match input.is_state {
+            true => graph.state(name, input.desc.dtype, input.desc.shape),
+            false => graph.input(name, input.desc.dtype, input.desc.shape),
+        };
+        let dies = setting.in_place && i == 0 && !input.is_state && input.desc.dtype == DType::F32;
+        inputs.push(if dies { tensor.mul(one) } else { tensor });
+    }
+    let result = graph.apply_any(case.op.clone(), &inputs);
+    let gaps = result.desc().is_some_and(|desc| !desc.is_contiguous());
+    graph.output("out", if gaps { result.mul(one) } else { result });
+    let graph = graph.finish().unwrap();
+
+    let threads = NonZeroUsize::new(setting.threads).unwrap();
+    let budget = Budget::host(Budget::FRACTION);
+    let mut executor = CpuExecutor::new(threads, Arc::new(WeightMap::new()), budget).unwrap();
+    assert!(executor.set_isa(setting.isa));
+    let plan = compile(&graph, &executor.device()).unwrap();
+    let written = serde_json::to_string(&plan).unwrap();
+    assert_eq!(plan, serde_json::from_str(&written).unwrap(), "a plan survives being written down");
+    let desc = plan.outputs[0].operand.desc;
+    let id = executor.load(plan).unwrap();
+    for (i, input) in case.inputs.iter().enumerate() {
+        let name = format!("input.{i}");
+        match input.is_state {
+            true => executor.set_state(&name, &input.data).unwrap(),
+            false => {
+                let (number, _) = executor.plan(id).unwrap().input(&name).unwrap();
+                executor.write(id, number, &input.data).unwrap();
+            }
+        }
+    }
+    let outputs = executor.run(id).unwrap().wait().unwrap();
+    (desc, outputs.at::<u8>(0).unwrap().to_vec())
+}
+
+fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
+    let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
+    match dtype {
+        DType::F32 => words().map(|b| f32::from_le_bytes(b).into()).collect(),
+        DType::I32 => words().map(|b| i32::from_le_bytes(b).into()).collect(),
+        DType::F16 => halves().map(|b| f16::from_le_bytes(b).into()).collect(),
+        DType::BF16 => halves().map(|b| bf16::from_le_bytes(b).into()).collect(),
+        other => panic!("no operator gives {other}"),
+    }
+}
+
+fn check(row: &OperatorRow, choices: &[u32]) -> Result<(), TestCaseError> {
+    let case = (row.case)(&mut Draw::new(choices));
+    prop_assert_eq!(case.op.name(), row.name);
+    let best = Setting { threads: 2, isa: Isa::detect(), in_place: false };
+    let (desc, bytes) = run(&case, best);
+    let found = numbers(desc.dtype, &bytes);
+    prop_assert_eq!(found.len(), case.expected.len(), "{:?}", case.op);
+    for (i, (found, expected)) in found.iter().zip(&case.expected).enumerate() {
+        let tolerance = case.tolerance[i.min(case.tolerance.len() - 1)];
+        let same = found == expected || (found.is_nan() && expected.is_nan());
+        prop_assert!(
+            same || (found - expected).abs() <= tolerance,
+            "{:?}: element {} is {}, should be {} within {:e}",
+            case.op,
+            i,
+            found,
+            expected,
+            tolerance
+        );
+    }
+    let mut settings = vec![
+        Setting { threads: 1, ..best },
+        Setting { threads: 3, ..best },
+        Setting { in_place: true, ..best },
+    ];
+    settings.extend(Isa::available().into_iter().map(|isa| Setting { isa, ..best }));
+    for setting in settings {
+        prop_assert_eq!(&run(&case, setting).1, &bytes, "{:?} differs with {:?}", case.op, setting);
+    }
+    Ok(())
+}
+
+/// Every row of the table, drawn evenly.
+#[test]
+fn every_operator_gives_the_same_everywhere() {
+    for row in ops::TABLE {
+        let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
+        proptest!(config, |(choices in prop::collection::vec(any::<u32>(), 0..40))| {
+            check(row, &choices)?;
+        });
+    }
+}
+
+#[test]
+fn names_are_unique() {
+    let mut names: Vec<_> = ops::TABLE.iter().map(|row| row.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), ops::TABLE.len());
+}
