@@ -84,6 +84,40 @@ pub fn gelu_quick(x: f32) -> f32 {
     x * sigmoid(1.702 * x)
 }
 
+/// Sine and cosine of an angle in radians, each within 1e-12 for angles up to 10⁹.
+///
+/// The angle less a multiple of π/2 leaves |r| ≤ π/4, where the Taylor polynomials of degree 13 and 12
+/// leave out less than 0.786¹⁴ / 14! = 4e-13.
+#[inline(always)]
+pub fn sin_cos(angle: f64) -> (f64, f64) {
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    // π/2 is this and its successor, to 106 bits.
+    const HIGH: f64 = std::f64::consts::FRAC_PI_2;
+    const LOW: f64 = 6.123_233_995_736_766e-17;
+    let shifted = angle.mul_add(std::f64::consts::FRAC_2_PI, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(-LOW, n.mul_add(-HIGH, angle));
+    let square = r * r;
+    let mut sin = 1.0 / 6_227_020_800.0;
+    sin = square.mul_add(sin, -1.0 / 39_916_800.0);
+    sin = square.mul_add(sin, 1.0 / 362_880.0);
+    sin = square.mul_add(sin, -1.0 / 5040.0);
+    sin = square.mul_add(sin, 1.0 / 120.0);
+    sin = square.mul_add(sin, -1.0 / 6.0);
+    sin = (square * r).mul_add(sin, r);
+    let mut cos = 1.0 / 479_001_600.0;
+    cos = square.mul_add(cos, -1.0 / 3_628_800.0);
+    cos = square.mul_add(cos, 1.0 / 40_320.0);
+    cos = square.mul_add(cos, -1.0 / 720.0);
+    cos = square.mul_add(cos, 1.0 / 24.0);
+    cos = square.mul_add(cos, -0.5);
+    cos = square.mul_add(cos, 1.0);
+    // The quarter of the circle is in the low two bits.
+    let quarter = shifted.to_bits();
+    let (sin, cos) = if quarter & 1 == 0 { (sin, cos) } else { (cos, -sin) };
+    if quarter & 2 == 0 { (sin, cos) } else { (-sin, -cos) }
+}
+
 /// x·Φ(x) with the normal distribution Φ, whose tail is half of erfc(|x|/√2) by formula 7.1.26 of
 /// Abramowitz and Stegun, Handbook of Mathematical Functions (error of erfc: 1.5e-7).
 #[inline(always)]
@@ -134,6 +168,16 @@ mod tests {
         assert!(worst(tanh, f64::tanh, -0.6, 0.6) <= 4.0);
         assert_eq!(tanh(f32::INFINITY), 1.0);
         assert_eq!(tanh(f32::NEG_INFINITY), -1.0);
+    }
+
+    #[test]
+    fn sine_and_cosine_are_within_their_bound() {
+        for i in -20_000..20_000 {
+            for angle in [f64::from(i) * 1e-3, f64::from(i) * 1.234_567, f64::from(i) * 50_000.1] {
+                let (sin, cos) = sin_cos(angle);
+                assert!((sin - angle.sin()).abs() < 1e-12 && (cos - angle.cos()).abs() < 1e-12, "{angle}");
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::slice;
 use bytemuck::Pod;
 use half::{bf16, f16};
 
+use super::vector::Element;
 use super::{Isa, Worker};
 use crate::tensor::blocks::{self, BlockError};
 use crate::tensor::{DType, Desc};
@@ -121,13 +122,13 @@ impl<'a> View<'a> {
         let at = unsafe { self.raw.data.add(offset) };
         match desc.dtype {
             // SAFETY: element i lies i steps on, inside the row.
-            DType::F32 => unsafe { gather::<f32>(at, step, out, |x| x) },
+            DType::F32 => unsafe { gather::<f32>(at, step, out) },
             // SAFETY: as above.
-            DType::F16 => unsafe { gather::<f16>(at, step, out, f16::to_f32) },
+            DType::F16 => unsafe { gather::<f16>(at, step, out) },
             // SAFETY: as above.
-            DType::BF16 => unsafe { gather::<bf16>(at, step, out, bf16::to_f32) },
+            DType::BF16 => unsafe { gather::<bf16>(at, step, out) },
             // SAFETY: as above.
-            DType::I32 => unsafe { gather::<i32>(at, step, out, |x| x as f32) },
+            DType::I32 => unsafe { gather::<i32>(at, step, out) },
             dtype => {
                 let bytes = out.len() / dtype.block_elements() * dtype.block_bytes();
                 // SAFETY: the blocks of a row lie side by side (`infer` accepts no other view of
@@ -149,10 +150,15 @@ impl<'a> View<'a> {
 ///
 /// # Safety
 /// `out.len()` elements must be readable from `at` on, `step` bytes apart.
-unsafe fn gather<T: Pod>(at: *const u8, step: usize, out: &mut [f32], convert: impl Fn(T) -> f32) {
+unsafe fn gather<T: Element>(at: *const u8, step: usize, out: &mut [f32]) {
+    if step == size_of::<T>() && at.cast::<T>().is_aligned() {
+        // SAFETY: the caller's promise; the elements lie side by side.
+        return T::widen(unsafe { slice::from_raw_parts(at.cast::<T>(), out.len()) }, out);
+    }
     for (i, out) in out.iter_mut().enumerate() {
         // SAFETY: the caller's promise; the read needs no alignment.
-        *out = convert(unsafe { at.add(i * step).cast::<T>().read_unaligned() });
+        let element = unsafe { at.add(i * step).cast::<T>().read_unaligned() };
+        T::widen(&[element], slice::from_mut(out));
     }
 }
 
@@ -394,17 +400,16 @@ impl<'a> CpuStep<'a> {
     }
 
     /// Writes rows into the output, a state: for each `i` of `0..n`, `place(i)` says which row of it
-    /// (counted in order; `None`: none) and `f(i, bytes)` fills it. Should two `i` name one row, the
+    /// (counted in order; `None`: none) and `f(i, elements)` fills it. Should two `i` name one row, the
     /// later one wins, for any number of workers.
-    pub fn scatter_rows(
+    pub fn scatter_rows<T: Pod>(
         &self,
         n: usize,
         place: impl Fn(usize) -> Result<Option<usize>, StepError>,
-        mut f: impl FnMut(usize, &mut [u8]) -> Result<(), StepError>,
+        mut f: impl FnMut(usize, &mut [T]) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
         let desc = self.output.desc;
-        debug_assert!(desc.rows_are_contiguous());
-        let bytes = desc.shape.dim(0) / desc.dtype.block_elements() * desc.dtype.block_bytes();
+        assert!(desc.rows_are_contiguous() && desc.dtype.block_bytes() == size_of::<T>());
         for i in 0..n {
             let Some(row) = place(i)? else { continue };
             if row >= desc.shape.rows() {
@@ -415,9 +420,11 @@ impl<'a> CpuStep<'a> {
                 continue;
             }
             let (i1, i2, i3) = desc.row_index(row);
-            // SAFETY: the row lies inside the output, and a row belongs to the one worker of its number.
+            // SAFETY: the row lies inside the output, plain elements lie side by side in a row, outputs
+            // are aligned to their elements, and a row belongs to the one worker of its number.
             let out = unsafe {
-                slice::from_raw_parts_mut(self.output.data.add(desc.row_offset(i1, i2, i3)), bytes)
+                let row = self.output.data.add(desc.row_offset(i1, i2, i3)).cast::<T>();
+                slice::from_raw_parts_mut(row, desc.shape.dim(0))
             };
             f(i, out)?;
         }

@@ -216,11 +216,12 @@ unsafe fn transpose_8x8(from: *const f32, from_stride: usize, to: *mut f32, to_s
     }
 }
 
-/// A plain element type that stands for a real number.
+/// A plain element type.
 pub trait Element: Pod {
-    /// `to[i] = from[i]`, as far as both reach. Exact.
+    /// `to[i] = from[i]`, as far as both reach. Exact, but for integers of more than 24 bits.
     fn widen(from: &[Self], to: &mut [f32]);
-    /// `to[i] = from[i]`, as far as both reach, rounded to the nearest, ties to even.
+    /// `to[i] = from[i]`, as far as both reach, rounded to the nearest, ties to even. Integers are
+    /// rounded towards zero and held within their range; NaN becomes 0.
     fn round(from: &[f32], to: &mut [Self]);
 }
 
@@ -242,6 +243,19 @@ impl Element for f16 {
     fn round(from: &[f32], to: &mut [f16]) {
         let n = from.len().min(to.len());
         to[..n].convert_from_f32_slice(&from[..n]);
+    }
+}
+
+impl Element for i32 {
+    fn widen(from: &[i32], to: &mut [f32]) {
+        for (from, to) in from.iter().zip(to) {
+            *to = *from as f32;
+        }
+    }
+    fn round(from: &[f32], to: &mut [i32]) {
+        for (from, to) in from.iter().zip(to) {
+            *to = *from as i32;
+        }
     }
 }
 
