@@ -6,7 +6,7 @@ use super::ExecError;
 use crate::plan::Plan;
 
 /// A plan that an executor has loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PlanId(pub(super) usize);
 
 /// Loads plans and runs them, in one arena, one at a time.

@@ -161,6 +161,13 @@ impl Graph {
         }
     }
 
+    /// Keeps an error about something that the graph was to be made of: a weight that a file does not
+    /// have, say. The result stands for no value.
+    #[track_caller]
+    pub fn refuse(&self, leaf: &'static str, name: &str, reason: String) -> Tensor<'_> {
+        self.fail(GraphError::Leaf { leaf, name: name.into(), at: Location::caller(), reason })
+    }
+
     fn fail(&self, error: GraphError) -> Tensor<'_> {
         self.state.borrow_mut().error.get_or_insert(error);
         Tensor { graph: self, id: None }
