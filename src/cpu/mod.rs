@@ -4,9 +4,11 @@
 //! no plan.
 
 pub mod isa;
+pub mod math;
 pub mod pool;
 pub mod step;
+pub mod vector;
 
 pub use isa::Isa;
 pub use pool::{Pool, PoolError, Worker, physical_cores};
-pub use step::{CpuStep, RawTensor, Span, StepError, View};
+pub use step::{CpuStep, RawTensor, Span, StepError, Tile, View};

@@ -3,6 +3,7 @@
 //! Every worker calls the operator with the same step. The methods here deal each piece of the
 //! output to exactly one worker, which is what lets operators be written without `unsafe`.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::slice;
@@ -10,6 +11,7 @@ use std::slice;
 use bytemuck::Pod;
 use half::{bf16, f16};
 
+use super::vector::Element;
 use super::{Isa, Worker};
 use crate::tensor::blocks::{self, BlockError};
 use crate::tensor::{DType, Desc};
@@ -17,6 +19,9 @@ use crate::tensor::{DType, Desc};
 /// The longest piece of a row that elementwise operators are dealt at once: 16 KiB of output, so
 /// that one long row of a decode step still keeps several workers busy.
 const SPAN: usize = 4096;
+
+/// Shares of scratch memory are multiples of this many bytes.
+const SCRATCH_LINE: usize = 64;
 
 /// Why a step cannot be done. Shapes were checked long before; these are faults of the data.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -117,13 +122,13 @@ impl<'a> View<'a> {
         let at = unsafe { self.raw.data.add(offset) };
         match desc.dtype {
             // SAFETY: element i lies i steps on, inside the row.
-            DType::F32 => unsafe { gather::<f32>(at, step, out, |x| x) },
+            DType::F32 => unsafe { gather::<f32>(at, step, out) },
             // SAFETY: as above.
-            DType::F16 => unsafe { gather::<f16>(at, step, out, f16::to_f32) },
+            DType::F16 => unsafe { gather::<f16>(at, step, out) },
             // SAFETY: as above.
-            DType::BF16 => unsafe { gather::<bf16>(at, step, out, bf16::to_f32) },
+            DType::BF16 => unsafe { gather::<bf16>(at, step, out) },
             // SAFETY: as above.
-            DType::I32 => unsafe { gather::<i32>(at, step, out, |x| x as f32) },
+            DType::I32 => unsafe { gather::<i32>(at, step, out) },
             dtype => {
                 let bytes = out.len() / dtype.block_elements() * dtype.block_bytes();
                 // SAFETY: the blocks of a row lie side by side (`infer` accepts no other view of
@@ -145,10 +150,15 @@ impl<'a> View<'a> {
 ///
 /// # Safety
 /// `out.len()` elements must be readable from `at` on, `step` bytes apart.
-unsafe fn gather<T: Pod>(at: *const u8, step: usize, out: &mut [f32], convert: impl Fn(T) -> f32) {
+unsafe fn gather<T: Element>(at: *const u8, step: usize, out: &mut [f32]) {
+    if step == size_of::<T>() && at.cast::<T>().is_aligned() {
+        // SAFETY: the caller's promise; the elements lie side by side.
+        return T::widen(unsafe { slice::from_raw_parts(at.cast::<T>(), out.len()) }, out);
+    }
     for (i, out) in out.iter_mut().enumerate() {
         // SAFETY: the caller's promise; the read needs no alignment.
-        *out = convert(unsafe { at.add(i * step).cast::<T>().read_unaligned() });
+        let element = unsafe { at.add(i * step).cast::<T>().read_unaligned() };
+        T::widen(&[element], slice::from_mut(out));
     }
 }
 
@@ -168,6 +178,46 @@ pub struct CpuStep<'a> {
     inputs: &'a [RawTensor],
     output: RawTensor,
     scratch: (*mut u8, usize),
+    scratch_taken: Cell<bool>,
+}
+
+/// Some neighbouring rows of an output, dealt to one worker.
+pub struct Tile<'t> {
+    output: RawTensor,
+    /// The rows' indices of dimension 1.
+    pub i1: Range<usize>,
+    /// The rows' indices of dimension 2.
+    pub i2: Range<usize>,
+    lifetime: PhantomData<&'t mut [u8]>,
+}
+
+impl Tile<'_> {
+    /// A row of the tile.
+    ///
+    /// # Panics
+    /// If the row is not of this tile.
+    pub fn row<T: Pod>(&mut self, i1: usize, i2: usize) -> &mut [T] {
+        let desc = &self.output.desc;
+        assert!(self.i1.contains(&i1) && self.i2.contains(&i2), "row ({i1}, {i2}) is not of this tile");
+        assert!(desc.dtype.block_bytes() == size_of::<T>());
+        // SAFETY: the row lies inside the output and belongs to this tile alone; plain elements lie
+        // side by side in a row, and outputs are aligned to their elements.
+        unsafe {
+            let row = self.output.data.add(desc.row_offset(i1, i2, 0)).cast::<T>();
+            slice::from_raw_parts_mut(row, desc.shape.dim(0))
+        }
+    }
+
+    /// A row of the tile that holds the same row of `input`, as F32. Works where output and input are
+    /// the same memory.
+    pub fn row_of(&mut self, input: &View<'_>, i1: usize, i2: usize) -> Result<&mut [f32], StepError> {
+        let in_place = input.raw.data == self.output.data;
+        let row = self.row(i1, i2);
+        if !in_place {
+            input.load(0, (i1, i2, 0), row)?;
+        }
+        Ok(row)
+    }
 }
 
 impl<'a> CpuStep<'a> {
@@ -185,7 +235,7 @@ impl<'a> CpuStep<'a> {
         output: RawTensor,
         scratch: (*mut u8, usize),
     ) -> CpuStep<'a> {
-        CpuStep { worker, isa, inputs, output, scratch }
+        CpuStep { worker, isa, inputs, output, scratch, scratch_taken: Cell::new(false) }
     }
 
     /// This worker.
@@ -223,6 +273,57 @@ impl<'a> CpuStep<'a> {
     /// Address and size of the scratch memory that the operator asked for.
     pub fn scratch_raw(&self) -> (*mut u8, usize) {
         self.scratch
+    }
+
+    /// This worker's equal share of the scratch memory. A second call gives nothing.
+    pub fn take_scratch(&self) -> &'a mut [f32] {
+        let (data, bytes) = self.scratch;
+        let share = CpuStep::scratch_share(bytes / self.worker.count());
+        if self.scratch_taken.replace(true) || share == 0 {
+            return &mut [];
+        }
+        // SAFETY: the scratch is writable for 'a and aligned, shares of different workers do not
+        // overlap, and the flag keeps this worker from getting its share twice.
+        unsafe {
+            let start = data.add(self.worker.index() * share).cast::<f32>();
+            slice::from_raw_parts_mut(start, share / size_of::<f32>())
+        }
+    }
+
+    /// The bytes of a share of scratch memory, so that each begins on a cache line of its own; see
+    /// [`CpuStep::scratch_for`].
+    fn scratch_share(bytes: usize) -> usize {
+        bytes / SCRATCH_LINE * SCRATCH_LINE
+    }
+
+    /// Bytes of scratch memory that give each of `threads` workers a share of `elements` F32.
+    pub fn scratch_for(elements: usize, threads: usize) -> usize {
+        (elements * size_of::<f32>()).next_multiple_of(SCRATCH_LINE) * threads
+    }
+
+    /// Deals out tiles of at most `n1` by `n2` rows of an output that has no dimension 3.
+    pub fn for_tiles(
+        &self,
+        (n1, n2): (usize, usize),
+        mut f: impl FnMut(Tile<'_>) -> Result<(), StepError>,
+    ) -> Result<(), StepError> {
+        let desc = self.output.desc;
+        debug_assert!(desc.rows_are_contiguous() && desc.shape.dim(3) == 1);
+        let (n1, n2) = (n1.max(1), n2.max(1));
+        let across = desc.shape.dim(1).div_ceil(n1);
+        let mut result = Ok(());
+        self.worker.for_chunks(across * desc.shape.dim(2).div_ceil(n2), 1, |chunk| {
+            for tile in chunk {
+                let (first1, first2) = (tile % across * n1, tile / across * n2);
+                let i1 = first1..desc.shape.dim(1).min(first1 + n1);
+                let i2 = first2..desc.shape.dim(2).min(first2 + n2);
+                let done = f(Tile { output: self.output, i1, i2, lifetime: PhantomData });
+                if result.is_ok() {
+                    result = done;
+                }
+            }
+        });
+        result
     }
 
     /// Deals out the rows of the output: `f(row, elements)`, each row to one worker.
@@ -299,17 +400,16 @@ impl<'a> CpuStep<'a> {
     }
 
     /// Writes rows into the output, a state: for each `i` of `0..n`, `place(i)` says which row of it
-    /// (counted in order; `None`: none) and `f(i, bytes)` fills it. Should two `i` name one row, the
+    /// (counted in order; `None`: none) and `f(i, elements)` fills it. Should two `i` name one row, the
     /// later one wins, for any number of workers.
-    pub fn scatter_rows(
+    pub fn scatter_rows<T: Pod>(
         &self,
         n: usize,
         place: impl Fn(usize) -> Result<Option<usize>, StepError>,
-        mut f: impl FnMut(usize, &mut [u8]) -> Result<(), StepError>,
+        mut f: impl FnMut(usize, &mut [T]) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
         let desc = self.output.desc;
-        debug_assert!(desc.rows_are_contiguous());
-        let bytes = desc.shape.dim(0) / desc.dtype.block_elements() * desc.dtype.block_bytes();
+        assert!(desc.rows_are_contiguous() && desc.dtype.block_bytes() == size_of::<T>());
         for i in 0..n {
             let Some(row) = place(i)? else { continue };
             if row >= desc.shape.rows() {
@@ -320,9 +420,11 @@ impl<'a> CpuStep<'a> {
                 continue;
             }
             let (i1, i2, i3) = desc.row_index(row);
-            // SAFETY: the row lies inside the output, and a row belongs to the one worker of its number.
+            // SAFETY: the row lies inside the output, plain elements lie side by side in a row, outputs
+            // are aligned to their elements, and a row belongs to the one worker of its number.
             let out = unsafe {
-                slice::from_raw_parts_mut(self.output.data.add(desc.row_offset(i1, i2, i3)), bytes)
+                let row = self.output.data.add(desc.row_offset(i1, i2, i3)).cast::<T>();
+                slice::from_raw_parts_mut(row, desc.shape.dim(0))
             };
             f(i, out)?;
         }

@@ -5,9 +5,18 @@
 //! model and no file. Nothing here is privileged: a user's operator implements the same trait.
 
 mod binary;
+mod get_rows;
+mod kv_write;
+mod rms_norm;
+mod rope;
+mod rule;
 mod views;
 
 pub use binary::{Binary, BinaryKind};
+pub use get_rows::GetRows;
+pub use kv_write::KvWrite;
+pub use rms_norm::RmsNorm;
+pub use rope::{Rope, RopeKind};
 pub use views::{Permute, Reshape, Slice};
 
 use crate::graph::operator::OperatorRow;
@@ -15,7 +24,11 @@ use crate::graph::operator::OperatorRow;
 /// The built-in operators, one line each.
 pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Binary>(),
+    OperatorRow::of::<GetRows>(),
+    OperatorRow::of::<KvWrite>(),
     OperatorRow::of::<Permute>(),
     OperatorRow::of::<Reshape>(),
+    OperatorRow::of::<RmsNorm>(),
+    OperatorRow::of::<Rope>(),
     OperatorRow::of::<Slice>(),
 ];

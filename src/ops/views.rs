@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rule;
 use crate::cpu::{CpuStep, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
@@ -52,18 +53,11 @@ impl<'g> Tensor<'g> {
     }
 }
 
-fn one(inputs: &[Desc]) -> Result<Desc, ShapeError> {
-    match inputs {
-        [input] => Ok(*input),
-        _ => Err(ShapeError::Arity { wanted: "1", found: inputs.len() }),
-    }
-}
-
 impl Operator for Reshape {
     const NAME: &'static str = "reshape";
 
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
-        let input = one(inputs)?;
+        let input = rule::one(inputs)?;
         if !input.is_contiguous() {
             return Err(ShapeError::rule("only a contiguous tensor can be reshaped (use `copy`)", inputs));
         }
@@ -97,7 +91,7 @@ impl Operator for Permute {
     const NAME: &'static str = "permute";
 
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
-        let input = one(inputs)?;
+        let input = rule::one(inputs)?;
         let mut seen = [false; MAX_RANK];
         for &dim in &self.order {
             match seen.get_mut(dim) {
@@ -158,7 +152,7 @@ impl Operator for Slice {
     const NAME: &'static str = "slice";
 
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
-        let input = one(inputs)?;
+        let input = rule::one(inputs)?;
         let end = self.start.checked_add(self.len);
         if self.dim >= MAX_RANK || self.len == 0 || end.is_none_or(|end| end > input.shape.dim(self.dim)) {
             let (start, len, dim) = (self.start, self.len, self.dim);
