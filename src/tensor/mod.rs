@@ -3,6 +3,7 @@
 //! This folder is the bottom of the house. It knows no file, no graph and no device. The byte
 //! layout of every block format is written down here and nowhere else.
 
+pub mod blocks;
 pub mod desc;
 pub mod dtype;
 pub mod shape;
