@@ -7,6 +7,7 @@
 mod binary;
 mod get_rows;
 mod kv_write;
+mod linear;
 mod rms_norm;
 mod rope;
 mod rule;
@@ -15,6 +16,7 @@ mod views;
 pub use binary::{Binary, BinaryKind};
 pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
+pub use linear::Linear;
 pub use rms_norm::RmsNorm;
 pub use rope::{Rope, RopeKind};
 pub use views::{Permute, Reshape, Slice};
@@ -26,6 +28,7 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Binary>(),
     OperatorRow::of::<GetRows>(),
     OperatorRow::of::<KvWrite>(),
+    OperatorRow::of::<Linear>(),
     OperatorRow::of::<Permute>(),
     OperatorRow::of::<Reshape>(),
     OperatorRow::of::<RmsNorm>(),
