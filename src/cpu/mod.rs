@@ -3,7 +3,9 @@
 //! This folder knows element types and their blocks (`tensor`). It knows no operator, no graph and
 //! no plan.
 
+pub mod activations;
 pub mod isa;
+pub mod linear;
 pub mod math;
 pub mod pool;
 pub mod step;
