@@ -4,6 +4,7 @@
 //! rule, its CPU meaning and its parity cases. Operators know `graph` and `cpu`; they know no plan, no
 //! model and no file. Nothing here is privileged: a user's operator implements the same trait.
 
+mod attention;
 mod binary;
 mod get_rows;
 mod kv_write;
@@ -13,6 +14,7 @@ mod rope;
 mod rule;
 mod views;
 
+pub use attention::{Attention, Paging};
 pub use binary::{Binary, BinaryKind};
 pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
@@ -25,6 +27,7 @@ use crate::graph::operator::OperatorRow;
 
 /// The built-in operators, one line each.
 pub const TABLE: &[OperatorRow] = &[
+    OperatorRow::of::<Attention>(),
     OperatorRow::of::<Binary>(),
     OperatorRow::of::<GetRows>(),
     OperatorRow::of::<KvWrite>(),
