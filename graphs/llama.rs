@@ -5,7 +5,7 @@
 //! comes as the tensor `rope_freqs.weight`.
 
 use crate::graph::Tensor;
-use crate::model::{Architecture, Attention, CacheShape, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Architecture, CacheShape, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::{Rope, RopeKind};
 
 /// The hyper-parameters of a Llama model.
@@ -70,17 +70,17 @@ impl Llama {
         let name = |part: &str| format!("blk.{il}.{part}");
         let n_tokens = b.batch().n_tokens;
         let heads = |x: Tensor<'g>, head_dim, n_head| x.reshape([head_dim, n_head, n_tokens]);
-        let freqs = b.opt_weight("rope_freqs.weight", [self.rope.n_rot / 2]);
+        let rope = |x| b.rope(x, "rope_freqs.weight", &self.rope);
 
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);
         let q = b.linear(h, &name("attn_q"), self.head_dim_k * self.n_head);
         let k = b.linear(h, &name("attn_k"), self.head_dim_k * self.n_head_kv);
         let v = b.linear(h, &name("attn_v"), self.head_dim_v * self.n_head_kv);
-        let q = heads(q, self.head_dim_k, self.n_head).rope(b.batch().positions, freqs, &self.rope);
-        let k = heads(k, self.head_dim_k, self.n_head_kv).rope(b.batch().positions, freqs, &self.rope);
+        let q = rope(heads(q, self.head_dim_k, self.n_head));
+        let k = rope(heads(k, self.head_dim_k, self.n_head_kv));
         let v = heads(v, self.head_dim_v, self.n_head_kv);
         let scale = 1.0 / (self.head_dim_k as f32).sqrt();
-        let attended = b.attend(il, (q, k, v), Attention { scale, ..Attention::default() });
+        let attended = b.attend(il, (q, k, v), b.causal(scale));
 
         // Past the last attention, tokens whose logits nobody wants need no more work.
         let last = il + 1 == self.n_layer;
@@ -145,10 +145,11 @@ fn rope(keys: &Keys<'_>, n_rot: usize) -> Result<Rope, ModelError> {
     let rope = Rope::new(RopeKind::Norm, n_rot, base);
     match keys.opt_str("rope.scaling.type")?.unwrap_or("linear") {
         "none" => Ok(rope),
-        "linear" => Ok(rope.linear(linear)),
+        "linear" => Ok(Rope { freq_scale: 1.0 / linear, ..rope }),
         "yarn" => {
-            let n_ctx = keys.count("rope.scaling.original_context_length", 1..=1 << 30)?;
-            Ok(rope.yarn(linear, n_ctx))
+            let orig_ctx = keys.count("rope.scaling.original_context_length", 1..=1 << 30)?;
+            let attn_factor = keys.opt_positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
+            Ok(Rope { freq_scale: 1.0 / linear, ext_factor: 1.0, attn_factor, orig_ctx, ..rope })
         }
         other => Err(keys.refuse("rope.scaling.type", other, "none, linear and yarn are known here")),
     }

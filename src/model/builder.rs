@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::{CacheLayout, CacheShape};
+use super::CacheLayout;
 use crate::gguf::Gguf;
 use crate::graph::{Graph, Tensor};
-use crate::ops::AttentionInputs;
+use crate::ops::{Attention, Paging, Rope};
 use crate::tensor::{DType, Shape};
 
 /// The inputs of one batch. Entries past the live tokens have slot and sequence -1.
@@ -26,17 +26,6 @@ pub struct Batch<'g> {
     pub wanted: Option<Tensor<'g>>,
     /// Tokens in the batch.
     pub n_tokens: usize,
-}
-
-/// Attributes of an attention layer, besides what the shapes say.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Attention {
-    /// Factor of the scores; by convention 1/√head_dim.
-    pub scale: f32,
-    /// How many tokens a token sees, itself included; `None`: all before it.
-    pub window: Option<usize>,
-    /// Scores pass through `cap · tanh(score / cap)`.
-    pub softcap: Option<f32>,
 }
 
 /// Builds the graph of one batch.
@@ -122,7 +111,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
     /// RMS norm with the scale `name.weight`.
     #[track_caller]
     pub fn rms_norm(&self, x: Tensor<'g>, name: &str, eps: f32) -> Tensor<'g> {
-        x.rms_norm(eps).mul(self.weight(&format!("{name}.weight"), [x.dim(0)])).named(name)
+        x.rms_norm(self.weight(&format!("{name}.weight"), [x.dim(0)]), eps).named(name)
     }
 
     /// Writes keys and values `[head_dim, n_head_kv, n_tokens]` into layer `layer` of the cache and lets
@@ -135,29 +124,36 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         (q, k, v): (Tensor<'g>, Tensor<'g>, Tensor<'g>),
         attention: Attention,
     ) -> Tensor<'g> {
-        let shape = CacheShape { n_head_kv: k.dim(1), head_dim_k: k.dim(0), head_dim_v: v.dim(0) };
-        let state = |name: &str, head_dim| {
-            let shape = [head_dim, shape.n_head_kv, self.cache.n_slots()];
-            self.graph.state(format!("cache_{name}.{layer}"), self.cache_type, shape)
+        let write = |name: &str, x: Tensor<'g>| {
+            let name = format!("cache_{name}.{layer}");
+            let shape = [x.dim(0), x.dim(1), self.cache.n_slots()];
+            self.graph.state(&name, self.cache_type, shape).kv_write(x, self.batch.slots).named(name)
         };
-        let slots = self.batch.slots;
-        let k = state("k", shape.head_dim_k).kv_write(k, slots).named(format!("cache_k.{layer}"));
-        let v = state("v", shape.head_dim_v).kv_write(v, slots).named(format!("cache_v.{layer}"));
-        let n_head = q.dim(1);
-        let inputs = AttentionInputs {
+        let (k, v) = (write("k", k), write("v", v));
+        let paging = Paging {
             positions: self.batch.positions,
             sequences: self.batch.sequences,
             block_table: self.batch.block_table,
-            sinks: None,
         };
-        q.attention(k, v, inputs, crate::ops::Attention {
-            scale: attention.scale,
-            window: attention.window,
-            softcap: attention.softcap,
-            block_size: self.cache.block_size,
-        })
-        .reshape([shape.head_dim_v * n_head, self.batch.n_tokens])
-        .named(format!("attn.{layer}"))
+        let attention = Attention { block_size: self.cache.block_size, ..attention };
+        q.attention(k, v, paging, None, &attention)
+            .reshape([v.dim(0) * q.dim(1), self.batch.n_tokens])
+            .named(format!("attn.{layer}"))
+    }
+
+    /// Attention of all tokens before, with this factor of the scores.
+    pub fn causal(&self, scale: f32) -> Attention {
+        Attention { scale, window: None, softcap: None, block_size: self.cache.block_size }
+    }
+
+    /// Turns heads `[head_dim, n_head, n_tokens]` by their tokens' positions. `factors` divides the frequencies
+    /// if the file has it.
+    #[track_caller]
+    pub fn rope(&self, x: Tensor<'g>, factors: &str, rope: &Rope) -> Tensor<'g> {
+        match self.opt_weight(factors, [rope.n_rot / 2]) {
+            Some(factors) => x.rope_with_factors(self.batch.positions, factors, rope),
+            None => x.rope(self.batch.positions, rope),
+        }
     }
 
     /// The rows of `x` whose logits are wanted. Called before the last layer's feed-forward part, so that

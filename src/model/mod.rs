@@ -14,7 +14,7 @@ mod session;
 mod weights;
 
 pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
-pub use builder::{Attention, Batch, ModelBuilder};
+pub use builder::{Batch, ModelBuilder};
 pub use error::ModelError;
 pub use generate::{Generation, GenerateOptions, Stop};
 pub use keys::Keys;

@@ -12,6 +12,9 @@ mod linear;
 mod rms_norm;
 mod rope;
 mod rule;
+mod scale;
+mod softmax;
+mod unary;
 mod views;
 
 pub use attention::{Attention, Paging};
@@ -21,6 +24,9 @@ pub use kv_write::KvWrite;
 pub use linear::Linear;
 pub use rms_norm::RmsNorm;
 pub use rope::{Rope, RopeKind};
+pub use scale::{Scale, Softcap};
+pub use softmax::Softmax;
+pub use unary::{Gated, Unary, UnaryKind};
 pub use views::{Permute, Reshape, Slice};
 
 use crate::graph::operator::OperatorRow;
@@ -29,6 +35,7 @@ use crate::graph::operator::OperatorRow;
 pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Attention>(),
     OperatorRow::of::<Binary>(),
+    OperatorRow::of::<Gated>(),
     OperatorRow::of::<GetRows>(),
     OperatorRow::of::<KvWrite>(),
     OperatorRow::of::<Linear>(),
@@ -36,5 +43,9 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Reshape>(),
     OperatorRow::of::<RmsNorm>(),
     OperatorRow::of::<Rope>(),
+    OperatorRow::of::<Scale>(),
     OperatorRow::of::<Slice>(),
+    OperatorRow::of::<Softcap>(),
+    OperatorRow::of::<Softmax>(),
+    OperatorRow::of::<Unary>(),
 ];
