@@ -97,10 +97,10 @@ fn range(values: &[f32; 32]) -> (f32, f32) {
     (fold(f32::min), fold(f32::max))
 }
 
-/// Code of a value in steps above the lowest one: rounds, then stays within 0..=`last`.
+/// Code of a value that lies `steps − 0.5` steps above code 0, within 0..=`last`.
 fn code(steps: f32, last: u8) -> u8 {
-    // The conversion cuts towards zero and saturates, so a half rounds up.
-    ((steps + 0.5) as u8).min(last)
+    // The conversion cuts towards zero and saturates; with the half in `steps` it rounds to nearest.
+    (steps as u8).min(last)
 }
 
 /// Low four bits of 32 codes, as every format of this family packs them.
@@ -118,7 +118,7 @@ fn pack_high_bits(codes: &[u8; 32]) -> [u8; 4] {
 fn around_zero(values: &[f32; 32], zero: u8) -> (f32, [u8; 32]) {
     let d = extreme(values) / -f32::from(zero);
     let inverse = inverse(d);
-    (d, values.map(|x| code(x * inverse + f32::from(zero), 2 * zero - 1)))
+    (d, values.map(|x| code(x * inverse + (f32::from(zero) + 0.5), 2 * zero - 1)))
 }
 
 /// Scale, offset and codes 0..=`last` of a format whose code 0 stands for the smallest value.
@@ -126,7 +126,7 @@ fn above_min(values: &[f32; 32], last: u8) -> (f32, f32, [u8; 32]) {
     let (min, max) = range(values);
     let d = (max - min) / f32::from(last);
     let inverse = inverse(d);
-    (d, min, values.map(|x| code((x - min) * inverse, last)))
+    (d, min, values.map(|x| code((x - min) * inverse + 0.5, last)))
 }
 
 impl Quantize<32> for BlockQ4_0 {
