@@ -40,7 +40,9 @@ impl<'a> Keys<'a> {
     fn in_range(&self, key: &str, value: u64, range: RangeInclusive<usize>) -> Result<usize, ModelError> {
         match usize::try_from(value) {
             Ok(value) if range.contains(&value) => Ok(value),
-            _ => Err(self.refuse(key, value, format!("it must be from {} to {}", range.start(), range.end()))),
+            _ => {
+                Err(self.refuse(key, value, format!("it must be from {} to {}", range.start(), range.end())))
+            }
         }
     }
 
@@ -76,12 +78,7 @@ impl<'a> Keys<'a> {
     }
 
     /// An error about a key's value.
-    pub fn refuse(
-        &self,
-        key: &str,
-        value: impl std::fmt::Display,
-        reason: impl Into<String>,
-    ) -> ModelError {
+    pub fn refuse(&self, key: &str, value: impl std::fmt::Display, reason: impl Into<String>) -> ModelError {
         ModelError::Value { key: self.name(key), value: value.to_string(), reason: reason.into() }
     }
 }

@@ -113,7 +113,11 @@ impl KvCache {
     pub fn slot(&self, id: SequenceId, position: usize) -> i32 {
         let block = id.0 * self.layout.blocks_per_sequence + position / self.layout.block_size;
         let first = self.tables.get(block).copied().unwrap_or(-1);
-        if first < 0 { -1 } else { first * self.layout.block_size as i32 + (position % self.layout.block_size) as i32 }
+        if first < 0 {
+            -1
+        } else {
+            first * self.layout.block_size as i32 + (position % self.layout.block_size) as i32
+        }
     }
 
     /// Forgets all tokens of a sequence from `len` on, and frees the blocks that are empty then.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use super::session::graph_of;
 use super::{Architecture, CacheLayout, Keys, ModelError};
+#[cfg(feature = "demo")]
+use crate::gguf::Aligned;
 use crate::gguf::Gguf;
 use crate::graph::GraphDef;
 use crate::tensor::DType;
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, Tokenizer, VocabData};
 
 /// A model file that was read and understood. Cheap to share: sessions keep the file alive.
 #[derive(Clone, Debug)]
@@ -28,9 +30,8 @@ impl Model {
     /// little stories.
     #[cfg(feature = "demo")]
     pub fn demo() -> Result<Model, ModelError> {
-        static DEMO: &crate::gguf::Aligned<[u8]> =
-            &crate::gguf::Aligned(*include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo-Q8_0.gguf")));
-        Model::from_gguf(Gguf::from_bytes(&DEMO.0[..])?)
+        static DEMO: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/demo-Q8_0.gguf"));
+        Model::from_gguf(Gguf::from_bytes(&DEMO.0)?)
     }
 
     /// A model of an open file.
@@ -60,12 +61,12 @@ impl Model {
 
     /// The file's tokenizer.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
-        Ok(Tokenizer::from_gguf(&self.gguf)?)
+        Ok(Tokenizer::new(VocabData::from_metadata(self.gguf.metadata())?)?)
     }
 
     /// The file's chat template.
     pub fn chat_template(&self, tokenizer: &Tokenizer) -> Result<ChatTemplate, ModelError> {
-        Ok(ChatTemplate::for_tokenizer(tokenizer)?)
+        Ok(ChatTemplate::of(tokenizer)?)
     }
 
     /// The graph of a batch of `n_tokens` of which the logits of `n_outputs` are wanted.

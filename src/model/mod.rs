@@ -6,7 +6,6 @@
 mod architecture;
 mod builder;
 mod error;
-mod generate;
 mod keys;
 mod kv_cache;
 mod loaded;
@@ -16,7 +15,6 @@ mod weights;
 pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
 pub use builder::{Batch, ModelBuilder};
 pub use error::ModelError;
-pub use generate::{Generation, GenerateOptions, Stop};
 pub use keys::Keys;
 pub use kv_cache::{CacheLayout, KvCache, SequenceId};
 pub use loaded::Model;

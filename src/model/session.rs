@@ -427,7 +427,10 @@ mod tests {
                     computed += bucket(n);
                     left -= n;
                 }
-                assert!(prompt < 64 || ubatch < 32 || computed <= prompt + prompt / 7, "{prompt}: {computed}");
+                assert!(
+                    prompt < 64 || ubatch < 32 || computed <= prompt + prompt / 7,
+                    "{prompt}: {computed}"
+                );
             }
         }
     }

@@ -53,7 +53,9 @@ impl Matcher<'_> {
         match binary.kind {
             // Multiplication and addition take their operands in any order, if the shapes agree.
             BinaryKind::Mul => {
-                let one = |old, factor, other| self.norm(old, factor, other).or_else(|| self.gate(old, factor, other));
+                let one = |old, factor, other| {
+                    self.norm(old, factor, other).or_else(|| self.gate(old, factor, other))
+                };
                 one(old_a, a, b).or_else(|| self.same_shape(id, b).then(|| one(old_b, b, a)).flatten())
             }
             BinaryKind::Add => {
@@ -74,7 +76,7 @@ impl Matcher<'_> {
 
     /// `activation(gate) · up`.
     fn gate(&self, old: NodeId, activation: NodeId, up: NodeId) -> Option<Replacement> {
-        let op = Gated { kind: self.new.node(activation).op_as::<Unary>()?.kind };
+        let op = Gated { activation: self.new.node(activation).op_as::<Unary>()?.kind };
         let [gate] = *self.new.node(activation).inputs() else { return None };
         let fits = self.read_once(old) && self.accepts(&op, &[gate, up]);
         fits.then(|| (Arc::new(op) as Arc<dyn AnyOperator>, smallvec![gate, up]))
