@@ -8,9 +8,11 @@ pub mod isa;
 pub mod linear;
 pub mod math;
 pub mod pool;
+mod product;
 pub mod step;
 pub mod vector;
 
 pub use isa::Isa;
 pub use pool::{Pool, PoolError, Worker, physical_cores};
+pub use product::Product;
 pub use step::{CpuStep, RawTensor, Span, StepError, Tile, View};

@@ -11,6 +11,7 @@ use std::slice;
 use bytemuck::Pod;
 use half::{bf16, f16};
 
+use super::linear::LinearError;
 use super::vector::Element;
 use super::{Isa, Worker};
 use crate::tensor::blocks::{self, BlockError};
@@ -39,6 +40,9 @@ pub enum StepError {
     /// Blocks that cannot be read as numbers.
     #[error(transparent)]
     Block(#[from] BlockError),
+    /// A product that the kernels refuse.
+    #[error(transparent)]
+    Product(#[from] LinearError),
 }
 
 impl StepError {
@@ -102,13 +106,17 @@ impl<'a> View<'a> {
         row.unwrap_or(&[])
     }
 
-    /// All elements of a contiguous tensor of plain elements.
-    pub fn all<T: Pod>(&self) -> &'a [T] {
+    /// All bytes of a contiguous tensor.
+    pub fn bytes(&self) -> &'a [u8] {
         let desc = &self.raw.desc;
         debug_assert!(desc.is_contiguous());
         // SAFETY: a contiguous tensor's elements are its extent, readable for 'a.
-        let bytes = unsafe { slice::from_raw_parts(self.raw.data.cast_const(), desc.extent()) };
-        bytemuck::try_cast_slice(bytes).unwrap_or(&[])
+        unsafe { slice::from_raw_parts(self.raw.data.cast_const(), desc.extent()) }
+    }
+
+    /// All elements of a contiguous tensor of plain elements.
+    pub fn all<T: Pod>(&self) -> &'a [T] {
+        bytemuck::try_cast_slice(self.bytes()).unwrap_or(&[])
     }
 
     /// Reads elements `first..first + out.len()` of a row of plain elements as they are, whatever the

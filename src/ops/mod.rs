@@ -8,6 +8,7 @@ mod attention;
 mod binary;
 mod get_rows;
 mod kv_write;
+mod linear;
 mod matmul;
 mod rearrange;
 mod reduce;
@@ -24,6 +25,7 @@ pub use attention::{Attention, Paging};
 pub use binary::{Binary, BinaryKind};
 pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
+pub use linear::Linear;
 pub use matmul::Matmul;
 pub use rearrange::{Cast, Concat, Copy};
 pub use reduce::{LayerNorm, ReduceRows};
@@ -50,6 +52,7 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<GetRows>(),
     OperatorRow::of::<KvWrite>(),
     OperatorRow::of::<LayerNorm>(),
+    OperatorRow::of::<Linear>(),
     OperatorRow::of::<Matmul>(),
     OperatorRow::of::<Permute>(),
     OperatorRow::of::<ReduceRows>(),

@@ -7,7 +7,7 @@ use crate::cpu::activations::{ALIGN, CHUNK, Layout, activation_bytes, quantize_c
 use crate::tensor::{DType, blocks};
 
 #[cfg(target_arch = "x86_64")]
-use super::avx512;
+use super::{avx2, avx512};
 
 /// Bytes of weights that a worker takes at a time when there are few tokens: enough to read on
 /// without a pause, little enough that all workers finish at about the same time.
@@ -133,6 +133,8 @@ unsafe fn integer<F: Format>(
                     match isa {
                         #[cfg(target_arch = "x86_64")]
                         Isa::Avx512 => avx512::integer::row::<F>(&job, row),
+                        #[cfg(target_arch = "x86_64")]
+                        Isa::Avx2 => avx2::integer::row::<F>(&job, row),
                         _ => plain::row::<F>(&job, row),
                     }
                 }
@@ -149,6 +151,8 @@ unsafe fn integer<F: Format>(
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512 => avx512::integer::panels::<F>(&job, panels, own),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => avx2::integer::panels::<F>(&job, panels, own),
                 _ => plain::panels::<F>(&job, panels, own),
             }
         }

@@ -14,9 +14,10 @@ use super::format::PANEL;
 use super::plain::{LANES, store, sum_lanes};
 use super::{FEW_TOKENS, Isa, Linear, Worker};
 use crate::tensor::DType;
+use crate::tensor::blocks::f16_field;
 
 #[cfg(target_arch = "x86_64")]
-use super::avx512;
+use super::{avx2, avx512};
 
 /// Columns that many-token kernels sum before they add to the total: it keeps rounding errors small.
 pub(super) const BLOCK: usize = 256;
@@ -28,11 +29,18 @@ pub(super) trait Element {
     /// Bytes of an element.
     const BYTES: usize;
 
-    /// The element at `at`, exactly.
+    /// The element at `at`, exactly; `half` converts an f16.
     ///
     /// # Safety
     /// `at` points to an element.
-    unsafe fn read(at: *const u8) -> f32;
+    unsafe fn read(at: *const u8, half: impl Fn([u8; 2]) -> f32) -> f32;
+
+    /// Eight elements.
+    ///
+    /// # Safety
+    /// `at` points to eight elements; the machine has AVX2 and F16C.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn read_avx2(at: *const u8) -> __m256;
 
     /// Sixteen elements, the first `count` of them read and the rest zero.
     ///
@@ -127,6 +135,10 @@ unsafe fn multiply<E: Element>(isa: Isa, job: &Job<'_>, rows: Range<usize>, pane
             Isa::Avx512 if few => rows.for_each(|row| avx512::float::row::<E>(job, row)),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512::float::panel::<E>(job, rows, panel),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if few => rows.for_each(|row| avx2::float::row::<E>(job, row)),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::float::panel::<E>(job, rows, panel),
             _ if few => rows.for_each(|row| plain_row::<E>(job, row)),
             _ => rows.for_each(|row| plain_in_order::<E>(job, row)),
         }
@@ -143,7 +155,7 @@ unsafe fn plain_row<E: Element>(job: &Job<'_>, row: usize) {
         for column in 0..job.args.k.next_multiple_of(LANES) {
             let (w, x) = if column < job.args.k {
                 // SAFETY: rows of weights and activations have `k` values.
-                unsafe { (E::read(weights.add(column * E::BYTES)), *x.add(column)) }
+                unsafe { (E::read(weights.add(column * E::BYTES), f16_field), *x.add(column)) }
             } else {
                 (0.0, 0.0)
             };
@@ -166,7 +178,9 @@ unsafe fn plain_in_order<E: Element>(job: &Job<'_>, row: usize) {
             let mut part = 0f32;
             for column in start..job.args.k.min(start + BLOCK) {
                 // SAFETY: rows of weights and activations have `k` values.
-                part = unsafe { E::read(weights.add(column * E::BYTES)).mul_add(*x.add(column), part) };
+                part = unsafe {
+                    E::read(weights.add(column * E::BYTES), f16_field).mul_add(*x.add(column), part)
+                };
             }
             sum += part;
         }
@@ -179,9 +193,17 @@ impl Element for F32 {
     const BYTES: usize = 4;
 
     #[inline(always)]
-    unsafe fn read(at: *const u8) -> f32 {
+    unsafe fn read(at: *const u8, _: impl Fn([u8; 2]) -> f32) -> f32 {
         // SAFETY: the caller has an element there; bytes have any alignment.
         f32::from_le_bytes(unsafe { *at.cast() })
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn read_avx2(at: *const u8) -> __m256 {
+        // SAFETY: the caller has eight elements there.
+        unsafe { _mm256_loadu_ps(at.cast()) }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -197,9 +219,17 @@ impl Element for F16 {
     const BYTES: usize = 2;
 
     #[inline(always)]
-    unsafe fn read(at: *const u8) -> f32 {
+    unsafe fn read(at: *const u8, half: impl Fn([u8; 2]) -> f32) -> f32 {
         // SAFETY: the caller has an element there; bytes have any alignment.
-        half::f16::from_le_bytes(unsafe { *at.cast() }).to_f32()
+        half(unsafe { *at.cast() })
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn read_avx2(at: *const u8) -> __m256 {
+        // SAFETY: the caller has eight elements there.
+        _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -215,9 +245,18 @@ impl Element for BF16 {
     const BYTES: usize = 2;
 
     #[inline(always)]
-    unsafe fn read(at: *const u8) -> f32 {
+    unsafe fn read(at: *const u8, _: impl Fn([u8; 2]) -> f32) -> f32 {
         // SAFETY: the caller has an element there; bytes have any alignment.
         f32::from_bits(u32::from(u16::from_le_bytes(unsafe { *at.cast() })) << 16)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn read_avx2(at: *const u8) -> __m256 {
+        // SAFETY: the caller has eight elements there.
+        let halves = unsafe { _mm_loadu_si128(at.cast()) };
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
     }
 
     #[cfg(target_arch = "x86_64")]

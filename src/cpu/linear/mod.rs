@@ -13,6 +13,8 @@
 //! kernel, and so on whether there are more than [`FEW_TOKENS`] tokens.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dispatch;
 mod float;

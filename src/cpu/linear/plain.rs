@@ -6,6 +6,7 @@ use super::Linear;
 use super::dispatch::Quantized;
 use super::format::{Format, PANEL, PanelChunk, Unpacked};
 use crate::cpu::activations::{CHUNK, GROUP};
+use crate::tensor::blocks::f16_field;
 
 /// Lanes that a row-wise product is summed in.
 pub(super) const LANES: usize = 16;
@@ -101,7 +102,7 @@ pub(super) unsafe fn row<F: Format>(job: &Quantized<'_>, row: usize) {
         let mut lanes = [0f32; LANES];
         for chunk in 0..job.layout.chunks() {
             // SAFETY: the row is in range.
-            F::unpack(&unsafe { chunk_of::<F>(weights, job.row_bytes, chunk) }, &mut unpacked);
+            F::unpack(&unsafe { chunk_of::<F>(weights, job.row_bytes, chunk) }, &mut unpacked, f16_field);
             for start in (0..CHUNK).step_by(4) {
                 let at = chunk * CHUNK + start;
                 let dot = integer_dot::<F>(&unpacked.q[start..start + 4], &x.q[at..at + 4]);
@@ -147,7 +148,7 @@ pub(super) unsafe fn panels<F: Format>(job: &Quantized<'_>, panels: Range<usize>
                 // SAFETY: the row is in range.
                 let blocks = unsafe { chunk_of::<F>(job.weight_row(row), job.row_bytes, chunk) };
                 let mut unpacked = Unpacked::ZERO;
-                F::unpack(&blocks, &mut unpacked);
+                F::unpack(&blocks, &mut unpacked, f16_field);
                 panel.put(row % PANEL, &unpacked);
             }
         }

@@ -5,32 +5,12 @@ pub(super) mod integer;
 
 use std::arch::x86_64::*;
 
-use super::format::{Format, Unpacked};
-
-/// [`Unpacked`] in registers: 64 weights each, then scales and minimums.
+/// A chunk, [`super::format::Unpacked`] in registers: 64 weights each, then scales and minimums.
 #[derive(Clone, Copy)]
 pub(super) struct Registers {
     pub(super) q: [__m512i; 4],
     pub(super) scale: __m512,
     pub(super) min: __m512,
-}
-
-/// Unpacks with the portable code, vectorized by the compiler as far as it can.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn unpack_portably<F: Format>(chunk: *const F::Chunk) -> Registers {
-    let mut out = Unpacked::ZERO;
-    // SAFETY: the caller's pointer is to a whole chunk.
-    F::unpack(&unsafe { chunk.read_unaligned() }, &mut out);
-    let q = out.q.as_ptr();
-    // SAFETY: the arrays hold four and one registers.
-    unsafe {
-        Registers {
-            q: products(|i| _mm512_loadu_si512(q.add(32 * i).cast())),
-            scale: _mm512_loadu_ps(out.scale.as_ptr()),
-            min: _mm512_loadu_ps(out.min.as_ptr()),
-        }
-    }
 }
 
 /// The low and high nibbles of 32 bytes, four times: 32 low ones, then the 32 high ones.

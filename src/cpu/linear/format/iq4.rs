@@ -3,14 +3,14 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512::{Registers, half, halves, nibbles16, products};
 use super::legacy::split_nibbles;
 use super::{Format, Unpacked};
 use crate::cpu::activations::GROUP;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::linear::avx512::{Registers, half, halves, nibbles16, products};
 use crate::tensor::DType;
 use crate::tensor::blocks::iq4::IQ4_VALUES;
-use crate::tensor::blocks::{BlockIq4Nl, BlockIq4Xs, f16_field};
+use crate::tensor::blocks::{BlockIq4Nl, BlockIq4Xs};
 
 const OFFSET: u8 = 128;
 
@@ -52,10 +52,10 @@ impl Format for BlockIq4Nl {
     type Chunk = [BlockIq4Nl; 8];
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         for (i, (block, q)) in chunk.iter().zip(out.q.chunks_exact_mut(GROUP)).enumerate() {
             look_up(&block.qs, q);
-            out.scale[i] = f16_field(block.d);
+            out.scale[i] = half(block.d);
         }
     }
 
@@ -81,8 +81,8 @@ impl Format for BlockIq4Xs {
     type Chunk = BlockIq4Xs;
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
-        let d = f16_field(chunk.d);
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
+        let d = half(chunk.d);
         let groups = chunk.qs.as_chunks::<16>().0.iter().zip(out.q.chunks_exact_mut(GROUP));
         for (i, ((qs, q), scale)) in groups.zip(chunk.unpack_scales()).enumerate() {
             look_up(qs, q);

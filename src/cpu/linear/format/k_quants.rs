@@ -3,33 +3,43 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512::{Registers, half, nibbles32, pairs32};
 use super::{Format, Unpacked};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::linear::avx512::{Registers, half, nibbles32, pairs32};
 use crate::tensor::DType;
-use crate::tensor::blocks::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, f16_field};
+use crate::tensor::blocks::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
 
 /// Unpacks the low two bits of Q2_K and Q3_K.
 #[inline(always)]
 fn split_pairs(qs: &[u8; 64], out: &mut Unpacked) {
-    for (i, q) in out.q.iter_mut().enumerate() {
-        *q = qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+    for (qs, out) in qs.chunks_exact(32).zip(out.q.chunks_exact_mut(128)) {
+        for (k, out) in out.chunks_exact_mut(32).enumerate() {
+            for (q, out) in qs.iter().zip(out) {
+                *out = q >> (2 * k) & 3;
+            }
+        }
     }
 }
 
 /// Unpacks the low four bits of Q4_K and Q5_K.
 #[inline(always)]
 fn split_nibbles(qs: &[u8; 128], out: &mut Unpacked) {
-    for (i, q) in out.q.iter_mut().enumerate() {
-        *q = qs[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15;
+    for (qs, out) in qs.chunks_exact(32).zip(out.q.chunks_exact_mut(64)) {
+        for (k, out) in out.chunks_exact_mut(32).enumerate() {
+            for (q, out) in qs.iter().zip(out) {
+                *out = q >> (4 * k) & 15;
+            }
+        }
     }
 }
 
 /// Adds `bit` to every value whose bit is set: bit `i / 32` of byte `i % 32` of `high`.
 #[inline(always)]
 fn add_high_bits(high: &[u8; 32], bit: u8, out: &mut Unpacked) {
-    for (i, q) in out.q.iter_mut().enumerate() {
-        *q += (high[i % 32] >> (i / 32) & 1) * bit;
+    for (i, out) in out.q.chunks_exact_mut(32).enumerate() {
+        for (high, out) in high.iter().zip(out) {
+            *out += (high >> i & 1) * bit;
+        }
     }
 }
 
@@ -47,8 +57,7 @@ fn add_high_bits_avx512(high: &[u8; 32], bit: i8, i: usize, q: __m512i) -> __m51
 
 /// Scales and minimums of Q4_K and Q5_K.
 #[inline(always)]
-fn set_scales_mins((scales, mins): ([u8; 8], [u8; 8]), d: [u8; 2], dmin: [u8; 2], out: &mut Unpacked) {
-    let (d, dmin) = (f16_field(d), f16_field(dmin));
+fn set_scales_mins((scales, mins): ([u8; 8], [u8; 8]), d: f32, dmin: f32, out: &mut Unpacked) {
     for i in 0..8 {
         out.scale[i] = d * f32::from(scales[i]);
         out.min[i] = dmin * f32::from(mins[i]);
@@ -87,9 +96,9 @@ impl Format for BlockQ2K {
     type Chunk = BlockQ2K;
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         split_pairs(&chunk.qs, out);
-        let (d, dmin) = (f16_field(chunk.d), f16_field(chunk.dmin));
+        let (d, dmin) = (half(chunk.d), half(chunk.dmin));
         let (scales, mins) = chunk.scales_mins();
         out.scale = scales.map(|scale| d * f32::from(scale));
         out.min = mins.map(|min| dmin * f32::from(min));
@@ -121,10 +130,10 @@ impl Format for BlockQ3K {
     type Chunk = BlockQ3K;
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         split_pairs(&chunk.qs, out);
         add_high_bits(&chunk.hmask, 4, out);
-        let d = f16_field(chunk.d);
+        let d = half(chunk.d);
         out.scale = chunk.unpack_scales().map(|scale| d * f32::from(scale));
     }
 
@@ -160,9 +169,9 @@ impl Format for BlockQ4K {
     type Chunk = BlockQ4K;
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         split_nibbles(&chunk.qs, out);
-        set_scales_mins(chunk.scales_mins(), chunk.d, chunk.dmin, out);
+        set_scales_mins(chunk.scales_mins(), half(chunk.d), half(chunk.dmin), out);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -184,10 +193,10 @@ impl Format for BlockQ5K {
     type Chunk = BlockQ5K;
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         split_nibbles(&chunk.qs, out);
         add_high_bits(&chunk.qh, 16, out);
-        set_scales_mins(chunk.scales_mins(), chunk.d, chunk.dmin, out);
+        set_scales_mins(chunk.scales_mins(), half(chunk.d), half(chunk.dmin), out);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -213,13 +222,16 @@ impl Format for BlockQ6K {
     type Chunk = BlockQ6K;
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
-        for (i, q) in out.q.iter_mut().enumerate() {
-            let low = chunk.ql[i / 128 * 64 + i % 64] >> (i % 128 / 64 * 4) & 15;
-            let high = chunk.qh[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
-            *q = low | high << 4;
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
+        for (k, out) in out.q.chunks_exact_mut(32).enumerate() {
+            let (h, k) = (k / 4, k % 4);
+            let low = &chunk.ql[64 * h + k % 2 * 32..][..32];
+            let high = &chunk.qh[32 * h..][..32];
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = (low[i] >> (k / 2 * 4) & 15) | (high[i] >> (2 * k) & 3) << 4;
+            }
         }
-        let d = f16_field(chunk.d);
+        let d = half(chunk.d);
         out.scale = chunk.scales.map(|scale| d * f32::from(scale));
     }
 

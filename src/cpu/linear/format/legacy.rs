@@ -3,12 +3,12 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512::{Registers, halves, nibbles16, products};
 use super::{Format, Unpacked};
 use crate::cpu::activations::GROUP;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::linear::avx512::{Registers, halves, nibbles16, products};
 use crate::tensor::DType;
-use crate::tensor::blocks::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, f16_field};
+use crate::tensor::blocks::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 
 /// Unpacks nibbles, those of the first half of a block in the low bits.
 #[inline(always)]
@@ -43,10 +43,10 @@ impl Format for BlockQ4_0 {
     type Chunk = [BlockQ4_0; 8];
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         for (i, (block, q)) in chunk.iter().zip(out.q.chunks_exact_mut(GROUP)).enumerate() {
             split_nibbles(&block.qs, q);
-            out.scale[i] = f16_field(block.d);
+            out.scale[i] = half(block.d);
         }
     }
 
@@ -72,11 +72,11 @@ impl Format for BlockQ4_1 {
     type Chunk = [BlockQ4_1; 8];
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         for (i, (block, q)) in chunk.iter().zip(out.q.chunks_exact_mut(GROUP)).enumerate() {
             split_nibbles(&block.qs, q);
-            out.scale[i] = f16_field(block.d);
-            out.min[i] = -f16_field(block.m);
+            out.scale[i] = half(block.d);
+            out.min[i] = -half(block.m);
         }
     }
 
@@ -103,11 +103,11 @@ impl Format for BlockQ5_0 {
     type Chunk = [BlockQ5_0; 8];
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         for (i, (block, q)) in chunk.iter().zip(out.q.chunks_exact_mut(GROUP)).enumerate() {
             split_nibbles(&block.qs, q);
             add_fifth_bits(block.qh, q);
-            out.scale[i] = f16_field(block.d);
+            out.scale[i] = half(block.d);
         }
     }
 
@@ -137,12 +137,12 @@ impl Format for BlockQ5_1 {
     type Chunk = [BlockQ5_1; 8];
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         for (i, (block, q)) in chunk.iter().zip(out.q.chunks_exact_mut(GROUP)).enumerate() {
             split_nibbles(&block.qs, q);
             add_fifth_bits(block.qh, q);
-            out.scale[i] = f16_field(block.d);
-            out.min[i] = -f16_field(block.m);
+            out.scale[i] = half(block.d);
+            out.min[i] = -half(block.m);
         }
     }
 
@@ -173,12 +173,12 @@ impl Format for BlockQ8_0 {
     type Chunk = [BlockQ8_0; 8];
 
     #[inline(always)]
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked) {
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         for (i, (block, q)) in chunk.iter().zip(out.q.chunks_exact_mut(GROUP)).enumerate() {
             for (to, from) in q.iter_mut().zip(block.qs) {
                 *to = from as u8 ^ 0x80;
             }
-            out.scale[i] = f16_field(block.d);
+            out.scale[i] = half(block.d);
         }
     }
 

@@ -5,7 +5,7 @@ mod k_quants;
 mod legacy;
 
 #[cfg(target_arch = "x86_64")]
-use super::avx512::{self, Registers};
+use super::avx512::Registers;
 use crate::cpu::activations::CHUNK;
 use crate::tensor::DType;
 
@@ -54,19 +54,18 @@ pub(super) trait Format: Sized {
     /// The blocks of [`CHUNK`] weights.
     type Chunk: bytemuck::Pod;
 
-    /// Unpacks a chunk. Scales and minimums are exact: a half times an integer of at most 8 bits.
-    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked);
+    /// Unpacks a chunk. `half` converts an f16, exactly: each instruction set has its own way.
+    ///
+    /// Scales and minimums are exact: a half times an integer of at most 8 bits. The loops are simple
+    /// ones that the compiler vectorizes for the instruction set of the caller.
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32);
 
     /// Unpacks a chunk into registers.
     ///
     /// # Safety
     /// The machine has AVX-512, and `chunk` points to a whole chunk at any address.
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: the caller vouches for it.
-        unsafe { avx512::unpack_portably::<Self>(chunk) }
-    }
+    unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers;
 }
 
 /// Calls a macro with the name and the block of every integer format.
