@@ -6,6 +6,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::{Block, groups};
+
 /// Twice the value of each E2M1 code. Code 8, minus zero, counts as zero.
 pub const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
@@ -53,4 +55,29 @@ pub const fn half_ue4m3(code: u8) -> f32 {
     }
     // Exponent field: e − 7 + 127, one less for the half.
     f32::from_bits((exponent as u32 + 119) << 23 | (mantissa as u32) << 20)
+}
+
+/// Values of the low nibbles of all bytes, then of the high ones.
+#[inline(always)]
+fn write_codes(out: &mut [f32], half_scale: f32, bytes: &[u8]) {
+    let (low, high) = out.split_at_mut(bytes.len());
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
+        *low = half_scale * f32::from(E2M1_DOUBLED[usize::from(byte & 15)]);
+        *high = half_scale * f32::from(E2M1_DOUBLED[usize::from(byte >> 4)]);
+    }
+}
+
+impl Block<32> for BlockMxfp4 {
+    fn dequantize(&self, out: &mut [f32; 32]) {
+        write_codes(out, half_e8m0(self.e), &self.qs);
+    }
+}
+
+impl Block<64> for BlockNvfp4 {
+    fn dequantize(&self, out: &mut [f32; 64]) {
+        let parts = groups::<16>(out).iter_mut().zip(self.qs.as_chunks::<8>().0);
+        for ((out, bytes), d) in parts.zip(self.d) {
+            write_codes(out, half_ue4m3(d), bytes);
+        }
+    }
 }

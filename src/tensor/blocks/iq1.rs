@@ -6,6 +6,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::iq_grids::IQ1_GRID;
+use super::{Block, f16_field, groups};
+
 /// The shift that is added to or taken from a point's numbers.
 pub const IQ1_DELTA: f32 = 0.125;
 
@@ -61,5 +64,46 @@ impl BlockIq1M {
     pub fn d(&self) -> f32 {
         let [a, b, c, d] = self.scale_words();
         half::f16::from_bits(a >> 12 | b >> 12 << 4 | c >> 12 << 8 | d >> 12 << 12).to_f32()
+    }
+}
+
+impl BlockIq1M {
+    /// Grid index of point `p` < 32, elements `8·p..8·p + 8`, and whether its shift is subtracted.
+    #[inline(always)]
+    pub fn point(&self, p: usize) -> (usize, bool) {
+        let bits = self.qh[p / 2] >> (p % 2 * 4);
+        (usize::from(self.qs[p]) | usize::from(bits & 7) << 8, bits & 8 != 0)
+    }
+}
+
+/// The eight values of a point.
+#[inline(always)]
+fn write_point(out: &mut [f32; 8], scale: f32, index: usize, subtract: bool) {
+    let shift = if subtract { -IQ1_DELTA } else { IQ1_DELTA };
+    *out = IQ1_GRID[index].map(|number| scale * (f32::from(number) + shift));
+}
+
+impl Block<256> for BlockIq1S {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        for (g, out) in groups::<32>(out).iter_mut().enumerate() {
+            let bits = self.group_bits(g);
+            let scale = d * f32::from(1 + 2 * (bits >> 12 & 7));
+            for (k, out) in groups::<8>(out).iter_mut().enumerate() {
+                let index = usize::from(self.qs[4 * g + k]) | usize::from(bits >> (3 * k) & 7) << 8;
+                write_point(out, scale, index, bits >> 15 != 0);
+            }
+        }
+    }
+}
+
+impl Block<256> for BlockIq1M {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let (d, words) = (self.d(), self.scale_words());
+        for (p, out) in groups::<8>(out).iter_mut().enumerate() {
+            let scale = d * f32::from(1 + 2 * (words[p / 8] >> (p / 2 % 4 * 3) & 7));
+            let (index, subtract) = self.point(p);
+            write_point(out, scale, index, subtract);
+        }
     }
 }

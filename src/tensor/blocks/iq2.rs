@@ -5,6 +5,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::iq_grids::{IQ2_S_GRID, IQ2_XS_GRID, IQ2_XXS_GRID, write_signed};
+use super::{Block, f16_field, groups};
+
 /// IQ2_XXS, 256 elements in 66 bytes; one scale for 32 elements.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -56,4 +59,73 @@ const _: () = assert!(size_of::<BlockIq2S>() == 82);
 pub const fn signs_of_7_bits(bits: u8) -> u8 {
     let bits = bits & 127;
     bits | ((bits.count_ones() & 1) as u8) << 7
+}
+
+/// The scale `d · (0.5 + s) / 4` of a group; only the low four bits of `s` count.
+#[inline(always)]
+fn group_scale(d: f32, s: u8) -> f32 {
+    d * (0.5 + f32::from(s & 15)) * 0.25
+}
+
+impl BlockIq2Xxs {
+    /// Group `g` < 8, elements `32·g..32·g + 32`: the four grid indices, and the signs and scale bits.
+    #[inline(always)]
+    pub fn group(&self, g: usize) -> ([u8; 4], u32) {
+        let q = &self.qs.as_chunks::<8>().0[g];
+        ([q[0], q[1], q[2], q[3]], u32::from_le_bytes([q[4], q[5], q[6], q[7]]))
+    }
+}
+
+impl BlockIq2Xs {
+    /// Grid index and signs of point `p` < 32, elements `8·p..8·p + 8`.
+    #[inline(always)]
+    pub fn point(&self, p: usize) -> (usize, u8) {
+        let word = u16::from_le_bytes([self.qs[2 * p], self.qs[2 * p + 1]]);
+        (usize::from(word & 511), signs_of_7_bits((word >> 9) as u8))
+    }
+}
+
+impl BlockIq2S {
+    /// Grid index and signs of point `p` < 32, elements `8·p..8·p + 8`.
+    #[inline(always)]
+    pub fn point(&self, p: usize) -> (usize, u8) {
+        let high = self.qh[p / 4] >> (p % 4 * 2) & 3;
+        (usize::from(self.qs[p]) | usize::from(high) << 8, self.signs[p])
+    }
+}
+
+impl Block<256> for BlockIq2Xxs {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        for (g, out) in groups::<32>(out).iter_mut().enumerate() {
+            let (indices, bits) = self.group(g);
+            let scale = group_scale(d, (bits >> 28) as u8);
+            for (k, (out, index)) in groups::<8>(out).iter_mut().zip(indices).enumerate() {
+                let signs = signs_of_7_bits((bits >> (7 * k)) as u8);
+                write_signed(out, scale, &IQ2_XXS_GRID[usize::from(index)], signs);
+            }
+        }
+    }
+}
+
+impl Block<256> for BlockIq2Xs {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        for (p, out) in groups::<8>(out).iter_mut().enumerate() {
+            let (index, signs) = self.point(p);
+            let scale = group_scale(d, self.scales[p / 4] >> (p / 2 % 2 * 4));
+            write_signed(out, scale, &IQ2_XS_GRID[index], signs);
+        }
+    }
+}
+
+impl Block<256> for BlockIq2S {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        for (p, out) in groups::<8>(out).iter_mut().enumerate() {
+            let (index, signs) = self.point(p);
+            let scale = group_scale(d, self.scales[p / 4] >> (p / 2 % 2 * 4));
+            write_signed(out, scale, &IQ2_S_GRID[index], signs);
+        }
+    }
 }

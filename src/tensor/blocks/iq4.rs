@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::{Block, f16_field, groups};
+
 /// The values that the sixteen codes of IQ4_NL and IQ4_XS stand for: dense near zero, where most
 /// weights are.
 pub const IQ4_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -46,5 +48,31 @@ impl BlockIq4Xs {
             *scale = (low | ((high >> (2 * g) & 3) as u8) << 4) as i8 - 32;
         }
         scales
+    }
+}
+
+/// The 32 values of sixteen bytes of codes: low nibbles first, then high ones.
+#[inline(always)]
+fn write_codes(out: &mut [f32; 32], scale: f32, bytes: &[u8]) {
+    let (low, high) = out.split_at_mut(16);
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
+        *low = scale * f32::from(IQ4_VALUES[usize::from(byte & 15)]);
+        *high = scale * f32::from(IQ4_VALUES[usize::from(byte >> 4)]);
+    }
+}
+
+impl Block<32> for BlockIq4Nl {
+    fn dequantize(&self, out: &mut [f32; 32]) {
+        write_codes(out, f16_field(self.d), &self.qs);
+    }
+}
+
+impl Block<256> for BlockIq4Xs {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        let parts = groups::<32>(out).iter_mut().zip(self.qs.as_chunks::<16>().0);
+        for ((out, bytes), scale) in parts.zip(self.unpack_scales()) {
+            write_codes(out, d * f32::from(scale), bytes);
+        }
     }
 }

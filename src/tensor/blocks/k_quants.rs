@@ -6,6 +6,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::{Block, f16_field, groups};
+
 /// Q2_K, 256 elements in 84 bytes: `x[i] = d·scale[i / 16] · q[i] − dmin·min[i / 16]`, `q` of 2 bits.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -143,5 +145,81 @@ impl BlockQ5K {
     #[inline(always)]
     pub fn scales_mins(&self) -> ([u8; 8], [u8; 8]) {
         unpack_scales_mins(&self.scales)
+    }
+}
+
+impl Block<256> for BlockQ2K {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let (d, dmin) = (f16_field(self.d), f16_field(self.dmin));
+        let (scales, mins) = self.scales_mins();
+        for (g, out) in groups::<16>(out).iter_mut().enumerate() {
+            let (scale, min) = (d * f32::from(scales[g]), dmin * f32::from(mins[g]));
+            let (first, shift) = (g / 8 * 32 + g % 2 * 16, g / 2 % 4 * 2);
+            for (out, byte) in out.iter_mut().zip(&self.qs[first..first + 16]) {
+                *out = scale * f32::from(byte >> shift & 3) - min;
+            }
+        }
+    }
+}
+
+impl Block<256> for BlockQ3K {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        let scales = self.unpack_scales();
+        for (g, out) in groups::<16>(out).iter_mut().enumerate() {
+            let scale = d * f32::from(scales[g]);
+            let (half, shift) = (g % 2 * 16, g / 2 % 4 * 2);
+            let low = &self.qs[g / 8 * 32 + half..][..16];
+            let high = &self.hmask[half..half + 16];
+            for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(high)) {
+                let q = low >> shift & 3 | (high >> (g / 2) & 1) << 2;
+                *out = scale * f32::from(q as i8 - 4);
+            }
+        }
+    }
+}
+
+impl Block<256> for BlockQ4K {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let (d, dmin) = (f16_field(self.d), f16_field(self.dmin));
+        let (scales, mins) = self.scales_mins();
+        for (g, out) in groups::<32>(out).iter_mut().enumerate() {
+            let (scale, min) = (d * f32::from(scales[g]), dmin * f32::from(mins[g]));
+            let (first, shift) = (g / 2 * 32, g % 2 * 4);
+            for (out, byte) in out.iter_mut().zip(&self.qs[first..first + 32]) {
+                *out = scale * f32::from(byte >> shift & 15) - min;
+            }
+        }
+    }
+}
+
+impl Block<256> for BlockQ5K {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let (d, dmin) = (f16_field(self.d), f16_field(self.dmin));
+        let (scales, mins) = self.scales_mins();
+        for (g, out) in groups::<32>(out).iter_mut().enumerate() {
+            let (scale, min) = (d * f32::from(scales[g]), dmin * f32::from(mins[g]));
+            let (first, shift) = (g / 2 * 32, g % 2 * 4);
+            for (out, (low, high)) in out.iter_mut().zip(self.qs[first..first + 32].iter().zip(&self.qh)) {
+                let q = low >> shift & 15 | (high >> g & 1) << 4;
+                *out = scale * f32::from(q) - min;
+            }
+        }
+    }
+}
+
+impl Block<256> for BlockQ6K {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        for (g, out) in groups::<16>(out).iter_mut().enumerate() {
+            let scale = d * f32::from(self.scales[g]);
+            let low = &self.ql[g / 8 * 64 + g % 4 * 16..][..16];
+            let high = &self.qh[g / 8 * 32 + g % 2 * 16..][..16];
+            let (low_shift, high_shift) = (g / 4 % 2 * 4, g / 2 % 4 * 2);
+            for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(high)) {
+                let q = low >> low_shift & 15 | (high >> high_shift & 3) << 4;
+                *out = scale * f32::from(q as i8 - 32);
+            }
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::{Block, f16_field, groups};
+
 /// Q1_0, 128 elements in 18 bytes: `x[i]` is `d` where its bit is set and `−d` where it is not.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -23,3 +25,25 @@ pub struct BlockQ2_0 {
 }
 
 const _: () = assert!(size_of::<BlockQ1_0>() == 18 && size_of::<BlockQ2_0>() == 18);
+
+impl Block<128> for BlockQ1_0 {
+    fn dequantize(&self, out: &mut [f32; 128]) {
+        let d = f16_field(self.d);
+        for (out, byte) in groups::<8>(out).iter_mut().zip(self.qs) {
+            for (k, out) in out.iter_mut().enumerate() {
+                *out = if byte >> k & 1 == 1 { d } else { -d };
+            }
+        }
+    }
+}
+
+impl Block<64> for BlockQ2_0 {
+    fn dequantize(&self, out: &mut [f32; 64]) {
+        let d = f16_field(self.d);
+        for (out, byte) in groups::<4>(out).iter_mut().zip(self.qs) {
+            for (k, out) in out.iter_mut().enumerate() {
+                *out = d * f32::from((byte >> (2 * k) & 3) as i8 - 1);
+            }
+        }
+    }
+}
