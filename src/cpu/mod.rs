@@ -4,9 +4,11 @@
 //! no plan.
 
 pub mod activations;
+pub mod bandwidth;
 pub mod isa;
 pub mod linear;
 pub mod pool;
 
+pub use bandwidth::read_bandwidth;
 pub use isa::Isa;
 pub use pool::{Pool, PoolError, Worker, physical_cores};
