@@ -16,6 +16,8 @@ use super::{FEW_TOKENS, Isa, Linear, Worker};
 use crate::tensor::DType;
 use crate::tensor::blocks::{self, f16_field};
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
@@ -161,6 +163,10 @@ unsafe fn multiply<E: Element>(isa: Isa, job: &Job<'_>, rows: Range<usize>, pane
             Isa::Avx2 if few => rows.for_each(|row| avx2::float::row::<E>(job, row)),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::float::panel::<E>(job, rows, panel),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if few => rows.for_each(|row| neon::float::row::<E>(job, row)),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::float::panel::<E>(job, rows, panel),
             _ if few => rows.for_each(|row| plain_row::<E>(job, row)),
             _ => rows.for_each(|row| plain_in_order::<E>(job, row)),
         }
