@@ -1,0 +1,97 @@
+//! The numbers of the format, and the rules that reader and writer share.
+
+use std::ops::RangeInclusive;
+
+/// The first four bytes of a file.
+pub(super) const MAGIC: [u8; 4] = *b"GGUF";
+
+/// The versions that are read. Version 2 has version 3's layout; version 3 only added the
+/// possibility of big endian files.
+pub(super) const READ_VERSIONS: RangeInclusive<u32> = 2..=3;
+
+/// The version that is written.
+pub(super) const WRITTEN_VERSION: u32 = 3;
+
+/// The key that holds the alignment of tensor data.
+pub(super) const ALIGNMENT_KEY: &str = "general.alignment";
+
+/// The alignment of a file that does not name one.
+pub(super) const DEFAULT_ALIGNMENT: usize = 32;
+
+/// Alignments that are accepted, of which the powers of two. The specification asks for a multiple
+/// of 8; the upper bound keeps padding small beside any real tensor.
+pub(super) const ALIGNMENTS: RangeInclusive<usize> = 8..=65536;
+
+/// The address of a file's first byte must be a multiple of this.
+pub(super) const BASE_ALIGNMENT: usize = 8;
+
+/// The most bytes of header, metadata and tensor table together. The largest vocabularies take
+/// some ten megabytes; the bound keeps a sparse file from asking for the machine's memory.
+pub(super) const MAX_HEADER_BYTES: usize = 1 << 30;
+
+/// The most bytes of a key, from the specification.
+pub(super) const MAX_KEY_BYTES: usize = 65535;
+
+/// The most bytes of a tensor's name, from the specification.
+pub(super) const MAX_NAME_BYTES: usize = 64;
+
+/// The fewest bytes of a key-value pair: a length, one byte of key, a type, one byte of value.
+pub(super) const MIN_PAIR_BYTES: usize = 8 + 1 + 4 + 1;
+
+/// The fewest bytes of a row of the tensor table: a length, one byte of name, a rank of zero, a
+/// type, an offset.
+pub(super) const MIN_TENSOR_BYTES: usize = 8 + 1 + 4 + 4 + 8;
+
+/// Whether tensor data may be aligned to `alignment` bytes.
+pub(super) fn is_alignment(alignment: usize) -> bool {
+    alignment.is_power_of_two() && ALIGNMENTS.contains(&alignment)
+}
+
+/// The first multiple of `alignment` (a power of two) at or after `offset`.
+pub(super) fn align_up(offset: usize, alignment: usize) -> Option<usize> {
+    offset.checked_next_multiple_of(alignment)
+}
+
+/// The name of an element type that ggml has or had and rfgraph does not read.
+pub(super) fn unread_type_name(id: u32) -> Option<&'static str> {
+    Some(match id {
+        4 => "Q4_2, removed from the format",
+        5 => "Q4_3, removed from the format",
+        9 => "Q8_1",
+        15 => "Q8_K",
+        24 => "I8",
+        25 => "I16",
+        27 => "I64",
+        28 => "F64",
+        31 => "Q4_0_4_4, removed from the format",
+        32 => "Q4_0_4_8, removed from the format",
+        33 => "Q4_0_8_8, removed from the format",
+        36 => "IQ4_NL_4_4, removed from the format",
+        37 => "IQ4_NL_4_8, removed from the format",
+        38 => "IQ4_NL_8_8, removed from the format",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DType;
+
+    #[test]
+    fn a_type_is_read_or_named_as_unread_but_not_both() {
+        for id in 0..64 {
+            assert!(DType::from_ggml_id(id).is_none() || unread_type_name(id).is_none(), "{id}");
+        }
+        for id in 0..=42 {
+            assert!(DType::from_ggml_id(id).is_some() || unread_type_name(id).is_some(), "{id}");
+        }
+    }
+
+    #[test]
+    fn alignments_are_powers_of_two_within_bounds() {
+        let accepted: Vec<usize> = (0..200_000).filter(|&n| is_alignment(n)).collect();
+        assert_eq!((accepted.first(), accepted.last(), accepted.len()), (Some(&8), Some(&65536), 14));
+        assert_eq!((align_up(0, 32), align_up(33, 32), align_up(usize::MAX, 32)), (Some(0), Some(64), None));
+    }
+}

@@ -1,0 +1,295 @@
+//! Writing GGUF files, version 3, little endian.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::io::{self, Write};
+
+use super::error::Quoted;
+use super::format::{
+    ALIGNMENT_KEY, ALIGNMENTS, DEFAULT_ALIGNMENT, MAGIC, MAX_HEADER_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES,
+    WRITTEN_VERSION, align_up, is_alignment,
+};
+use super::value::{Array, Scalar, Value};
+use crate::tensor::{DType, Desc, LayoutError, Shape};
+
+/// Collects metadata and tensors, then writes them as one file, which the reader accepts.
+///
+/// ```
+/// use rfgraph::gguf::{Gguf, GgufWriter};
+/// use rfgraph::tensor::DType;
+///
+/// let mut file = Vec::new();
+/// GgufWriter::new()
+///     .set("general.architecture", "example")?
+///     .tensor("ones", DType::F16, [2, 1], &[0x00, 0x3c, 0x00, 0x3c])?
+///     .write(&mut file)?;
+///
+/// let gguf = Gguf::from_bytes(file)?;
+/// let ones = gguf.tensor("ones").ok_or("no such tensor")?;
+/// assert_eq!(gguf.data(ones), [0x00, 0x3c, 0x00, 0x3c]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct GgufWriter<'a> {
+    pairs: Vec<(String, Value)>,
+    tensors: Vec<Tensor<'a>>,
+    keys: HashSet<String>,
+    names: HashSet<String>,
+    alignment: usize,
+}
+
+struct Tensor<'a> {
+    name: String,
+    desc: Desc,
+    data: Cow<'a, [u8]>,
+}
+
+/// Why something cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// A key or name that is empty or too long.
+    #[error("{what} {} takes {length} bytes, must take 1 to {limit}", Quoted(name))]
+    NameLength {
+        /// `metadata key` or `tensor name`.
+        what: &'static str,
+        /// The key or name.
+        name: String,
+        /// Its length in bytes.
+        length: usize,
+        /// The most bytes.
+        limit: usize,
+    },
+    /// A key or name that was given before.
+    #[error("{what} {} is there already", Quoted(name))]
+    Duplicate {
+        /// `metadata key` or `tensor name`.
+        what: &'static str,
+        /// The key or name.
+        name: String,
+    },
+    /// A `general.alignment` that the reader would refuse.
+    #[error(
+        "general.alignment is {found}, must be a u32 that is a power of two from {} to {}",
+        ALIGNMENTS.start(),
+        ALIGNMENTS.end()
+    )]
+    Alignment {
+        /// The value that was given.
+        found: String,
+    },
+    /// A tensor without elements.
+    #[error("tensor {} of shape {shape} has a dimension of size zero", Quoted(name))]
+    ZeroDimension {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        shape: Shape,
+    },
+    /// A dtype and a shape that make no tensor.
+    #[error("tensor {}: {source}", Quoted(name))]
+    Layout {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: LayoutError,
+    },
+    /// Data of another length than dtype and shape ask for.
+    #[error("tensor {}: {dtype}{shape} takes {wanted} bytes, not {found}", Quoted(name))]
+    DataLength {
+        /// Its name.
+        name: String,
+        /// Its element type.
+        dtype: DType,
+        /// Its shape.
+        shape: Shape,
+        /// Bytes that dtype and shape ask for.
+        wanted: usize,
+        /// Bytes that were given.
+        found: usize,
+    },
+    /// More metadata than the reader accepts.
+    #[error("metadata and tensor table take {0} bytes, more than the {MAX_HEADER_BYTES} accepted")]
+    HeaderTooLarge(usize),
+    /// The operating system refuses.
+    #[error("cannot write the GGUF file: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl<'a> GgufWriter<'a> {
+    /// A file without metadata and tensors.
+    pub fn new() -> GgufWriter<'a> {
+        GgufWriter {
+            pairs: Vec::new(),
+            tensors: Vec::new(),
+            keys: HashSet::new(),
+            names: HashSet::new(),
+            alignment: DEFAULT_ALIGNMENT,
+        }
+    }
+
+    /// Adds a key-value pair. `general.alignment` also sets the alignment of the tensors' data.
+    ///
+    /// # Errors
+    /// The key is empty, longer than 65535 bytes or there already; an alignment breaks the rule.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) -> Result<&mut Self, WriteError> {
+        let value = value.into();
+        check_name("metadata key", key, MAX_KEY_BYTES, &self.keys)?;
+        if key == ALIGNMENT_KEY {
+            let alignment = match value {
+                Value::U32(alignment) => Some(alignment as usize),
+                _ => None,
+            };
+            self.alignment = alignment
+                .filter(|&alignment| is_alignment(alignment))
+                .ok_or_else(|| WriteError::Alignment { found: value.to_string() })?;
+        }
+        self.keys.insert(key.to_owned());
+        self.pairs.push((key.to_owned(), value));
+        Ok(self)
+    }
+
+    /// Adds a tensor, whose data are its blocks, row after row without gaps.
+    ///
+    /// # Errors
+    /// The name is empty, longer than 64 bytes or there already; dtype and shape make no tensor, or
+    /// one without elements; the data are not as long as they say.
+    pub fn tensor(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        shape: impl Into<Shape>,
+        data: impl Into<Cow<'a, [u8]>>,
+    ) -> Result<&mut Self, WriteError> {
+        let (shape, data, own) = (shape.into(), data.into(), || name.to_owned());
+        check_name("tensor name", name, MAX_NAME_BYTES, &self.names)?;
+        if shape.elements() == 0 {
+            return Err(WriteError::ZeroDimension { name: own(), shape });
+        }
+        let desc =
+            Desc::contiguous(dtype, shape).map_err(|source| WriteError::Layout { name: own(), source })?;
+        let (wanted, found) = (desc.data_bytes(), data.len());
+        if wanted != found {
+            return Err(WriteError::DataLength { name: own(), dtype, shape, wanted, found });
+        }
+        self.names.insert(own());
+        self.tensors.push(Tensor { name: own(), desc, data });
+        Ok(self)
+    }
+
+    /// Writes the file. Every tensor's data, the last one's too, is padded to the alignment.
+    ///
+    /// # Errors
+    /// Writing fails, or there are more metadata than the reader accepts.
+    pub fn write(&self, out: &mut impl Write) -> Result<(), WriteError> {
+        let header = self.header();
+        if header.len() > MAX_HEADER_BYTES {
+            return Err(WriteError::HeaderTooLarge(header.len()));
+        }
+        if self.tensors.is_empty() {
+            out.write_all(&header)?;
+        } else {
+            self.write_padded(out, &header)?;
+        }
+        for tensor in &self.tensors {
+            self.write_padded(out, &tensor.data)?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    fn write_padded(&self, out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+        out.write_all(bytes)?;
+        let padding = bytes.len().wrapping_neg() % self.alignment;
+        out.write_all(&vec![0; padding])
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        WRITTEN_VERSION.put_le(&mut out);
+        (self.tensors.len() as u64).put_le(&mut out);
+        (self.pairs.len() as u64).put_le(&mut out);
+        for (key, value) in &self.pairs {
+            put_string(&mut out, key);
+            value.value_type().id().put_le(&mut out);
+            put_value(&mut out, value);
+        }
+        let mut offset = 0;
+        for tensor in &self.tensors {
+            put_string(&mut out, &tensor.name);
+            let shape = tensor.desc.shape;
+            (shape.rank() as u32).put_le(&mut out);
+            shape.sizes().iter().for_each(|&n| (n as u64).put_le(&mut out));
+            tensor.desc.dtype.ggml_id().put_le(&mut out);
+            (offset as u64).put_le(&mut out);
+            // The data are in memory, so their padded sum stays far below the largest number.
+            offset = align_up(offset + tensor.data.len(), self.alignment).unwrap_or(usize::MAX);
+        }
+        out
+    }
+}
+
+impl Default for GgufWriter<'_> {
+    fn default() -> Self {
+        GgufWriter::new()
+    }
+}
+
+fn check_name(
+    what: &'static str,
+    name: &str,
+    limit: usize,
+    taken: &HashSet<String>,
+) -> Result<(), WriteError> {
+    if name.is_empty() || name.len() > limit {
+        return Err(WriteError::NameLength { what, name: name.to_owned(), length: name.len(), limit });
+    }
+    if taken.contains(name) {
+        return Err(WriteError::Duplicate { what, name: name.to_owned() });
+    }
+    Ok(())
+}
+
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    (text.len() as u64).put_le(out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::U8(n) => n.put_le(out),
+        Value::I8(n) => n.put_le(out),
+        Value::U16(n) => n.put_le(out),
+        Value::I16(n) => n.put_le(out),
+        Value::U32(n) => n.put_le(out),
+        Value::I32(n) => n.put_le(out),
+        Value::U64(n) => n.put_le(out),
+        Value::I64(n) => n.put_le(out),
+        Value::F32(x) => x.put_le(out),
+        Value::F64(x) => x.put_le(out),
+        Value::Bool(b) => out.push(u8::from(*b)),
+        Value::String(text) => put_string(out, text),
+        Value::Array(array) => put_array(out, array),
+    }
+}
+
+fn put_array(out: &mut Vec<u8>, array: &Array) {
+    array.element_type().id().put_le(out);
+    (array.len() as u64).put_le(out);
+    match array {
+        Array::U8(numbers) => put_scalars(out, numbers),
+        Array::I8(numbers) => put_scalars(out, numbers),
+        Array::U16(numbers) => put_scalars(out, numbers),
+        Array::I16(numbers) => put_scalars(out, numbers),
+        Array::U32(numbers) => put_scalars(out, numbers),
+        Array::I32(numbers) => put_scalars(out, numbers),
+        Array::U64(numbers) => put_scalars(out, numbers),
+        Array::I64(numbers) => put_scalars(out, numbers),
+        Array::F32(numbers) => put_scalars(out, numbers),
+        Array::F64(numbers) => put_scalars(out, numbers),
+        Array::Bool(values) => out.extend(values.iter().map(|&value| u8::from(value))),
+        Array::String(strings) => strings.iter().for_each(|text| put_string(out, text)),
+    }
+}
+
+fn put_scalars<T: Scalar>(out: &mut Vec<u8>, numbers: &[T]) {
+    numbers.iter().for_each(|number| number.put_le(out));
+}
