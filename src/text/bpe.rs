@@ -48,9 +48,13 @@ impl Bpe {
                 byte_ids[byte as usize] = id as u32;
             }
         }
-        check_bytes(&byte_ids)?;
+        // Real vocabularies lack bytes that their training text did not hold: Falcon's has no token for
+        // some control characters. One without an ASCII letter is damaged.
+        check_bytes(&byte_ids, |byte| (b' '..=b'~').contains(&byte))?;
         let whole_words = match pre.whole_words {
-            true => (0..data.tokens.len()).filter(ordinary).map(|id| (bytes_of(id).into(), id as u32)).collect(),
+            true => {
+                (0..data.tokens.len()).filter(ordinary).map(|id| (bytes_of(id).into(), id as u32)).collect()
+            }
             false => HashMap::new(),
         };
         Ok(Bpe { pre, merges, byte_ids, whole_words })
@@ -61,7 +65,7 @@ impl Bpe {
         self.pre.adds_bos
     }
 
-    /// Appends the tokens of one word.
+    /// Appends the tokens of one word. A byte that has no token is left out, and separates its neighbours.
     fn encode_word(&self, word: &str, merger: &mut Merger, ids: &mut Vec<u32>) {
         if let Some(&id) = self.whole_words.get(word.as_bytes()) {
             return ids.push(id);
@@ -69,7 +73,8 @@ impl Bpe {
         merger.clear();
         word.bytes().for_each(|byte| merger.push(1, self.byte_ids[byte as usize]));
         let find = |a: u32, b: u32| self.merges.get(&pair_key(a, b)).copied();
-        merger.run(|a, b| find(a.id, b.id), |symbol| ids.push(symbol.id));
+        merger
+            .run(|a, b| find(a.id, b.id), |symbol| ids.extend(Some(symbol.id).filter(|&id| id != NO_TOKEN)));
     }
 }
 
@@ -78,11 +83,12 @@ pub(super) fn is_structure(kind: TokenKind) -> bool {
     matches!(kind, TokenKind::Control | TokenKind::Unknown)
 }
 
-/// Refuses a table in which a byte of valid UTF-8 has no token.
-pub(super) fn check_bytes(byte_ids: &[u32; 256]) -> Result<(), TokenizerError> {
-    // These bytes are in no valid UTF-8 (RFC 3629), and some vocabularies leave them out.
-    let occurs = |byte: u8| !matches!(byte, 0xc0 | 0xc1 | 0xf5..=0xff);
-    let missing = (0..=255).find(|&byte| occurs(byte) && byte_ids[byte as usize] == NO_TOKEN);
+/// Refuses a table in which a byte that is needed has no token.
+pub(super) fn check_bytes(
+    byte_ids: &[u32; 256],
+    is_needed: impl Fn(u8) -> bool,
+) -> Result<(), TokenizerError> {
+    let missing = (0..=255).find(|&byte| is_needed(byte) && byte_ids[byte as usize] == NO_TOKEN);
     missing.map_or(Ok(()), |byte| Err(TokenizerError::MissingByte(byte)))
 }
 

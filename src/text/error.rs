@@ -1,5 +1,7 @@
 //! Why a vocabulary cannot be used.
 
+use crate::gguf::MetadataError;
+
 use super::split::known_pre_tokenizers;
 
 /// Why [`Tokenizer::new`](super::Tokenizer::new) refuses a vocabulary. Every message names the metadata
@@ -7,8 +9,19 @@ use super::split::known_pre_tokenizers;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
+    /// A value of the metadata has another type than its key calls for.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// A token of a kind that does not exist.
+    #[error("tokenizer.ggml.token_type[{index}] is {number}; kinds go from 1 to 6")]
+    UnknownKind {
+        /// The token.
+        index: usize,
+        /// Its kind.
+        number: i32,
+    },
     /// The file says that it has no tokenizer.
-    #[error("tokenizer.ggml.model is \"{0}\": the file has no tokenizer; give token ids instead of text")]
+    #[error("the file has no tokenizer (tokenizer.ggml.model is \"{0}\"); give token ids instead of text")]
     NoTokenizer(String),
     /// An algorithm that is not supported.
     #[error("tokenizer.ggml.model is \"{0}\": not supported; supported are \"gpt2\" and \"llama\"")]

@@ -28,6 +28,7 @@ mod template_time;
 mod tokenizer;
 mod unicode_ranges;
 mod vocab_data;
+mod vocab_gguf;
 
 pub use error::TokenizerError;
 pub use rng::Rng;
@@ -35,6 +36,6 @@ pub use sampler::{Candidate, SampleError, Sampler};
 pub use sampler_params::{ParamError, SamplerParams};
 pub use split::{PreTokenizer, known_pre_tokenizers};
 pub use stream::StreamDecoder;
-//pub use template::{ChatTemplate, Message, TemplateError};
+pub use template::{ChatTemplate, Message, TemplateError};
 pub use tokenizer::{EncodeOptions, Tokenizer};
 pub use vocab_data::{TokenKind, VocabData};

@@ -90,12 +90,7 @@ impl SamplerParams {
                 finite(self.repeat_penalty) && self.repeat_penalty > 0.0,
                 "a number above 0",
             ),
-            (
-                "frequency_penalty",
-                self.frequency_penalty,
-                finite(self.frequency_penalty),
-                "a finite number",
-            ),
+            ("frequency_penalty", self.frequency_penalty, finite(self.frequency_penalty), "a finite number"),
             ("presence_penalty", self.presence_penalty, finite(self.presence_penalty), "a finite number"),
             (
                 "typical_p",

@@ -277,7 +277,9 @@ fn llama3_word(text: &str, max_digits: usize) -> usize {
         return after_first + run_len(&text[after_first..], Class::Letter);
     }
     match class {
-        Class::Number => text.chars().take(max_digits).take_while(|&c| is_number(c)).map(char::len_utf8).sum(),
+        Class::Number => {
+            text.chars().take(max_digits).take_while(|&c| is_number(c)).map(char::len_utf8).sum()
+        }
         Class::Other => with_newlines(text, run_len(text, Class::Other)),
         _ if first == ' ' && second == Some(Class::Other) => {
             with_newlines(text, 1 + run_len(&text[1..], Class::Other))
@@ -361,9 +363,10 @@ mod tests {
 
     #[test]
     fn llama3_examples() {
-        assert_eq!(split("llama-bpe", "I'LL go,\r\n\n  x12345"), [
-            "I", "'LL", " go", ",\r\n\n", " ", " x", "123", "45"
-        ]);
+        assert_eq!(
+            split("llama-bpe", "I'LL go,\r\n\n  x12345"),
+            ["I", "'LL", " go", ",\r\n\n", " ", " x", "123", "45"]
+        );
         assert_eq!(split("qwen2", "a  \n \n b 12"), ["a", "  \n \n", " b", " ", "1", "2"]);
     }
 

@@ -21,7 +21,13 @@ impl<'t> StreamDecoder<'t> {
     /// Decodes what follows other text, such as a model's answer. Control tokens show only with
     /// `keep_special`.
     pub fn new(tokenizer: &'t Tokenizer, keep_special: bool) -> StreamDecoder<'t> {
-        StreamDecoder { tokenizer, keep_special, strip_space: false, pending: Vec::new(), text: String::new() }
+        StreamDecoder {
+            tokenizer,
+            keep_special,
+            strip_space: false,
+            pending: Vec::new(),
+            text: String::new(),
+        }
     }
 
     /// Decodes a text from its start: the space that encoding put before it is taken away.
@@ -76,8 +82,6 @@ fn incomplete_len(bytes: &[u8]) -> usize {
     // A character has at most four bytes, so an incomplete one at most three.
     let tail = &bytes[bytes.len().saturating_sub(3)..];
     let starts = (0..tail.len()).filter(|&start| tail[start] & 0xc0 == 0xc0);
-    let incomplete = |start: &usize| {
-        matches!(std::str::from_utf8(&tail[*start..]), Err(error) if error.valid_up_to() == 0 && error.error_len().is_none())
-    };
+    let incomplete = |start: &usize| matches!(std::str::from_utf8(&tail[*start..]), Err(error) if error.valid_up_to() == 0 && error.error_len().is_none());
     starts.into_iter().find(incomplete).map_or(0, |start| tail.len() - start)
 }

@@ -132,8 +132,9 @@ impl Tokenizer {
         })
     }
 
-    /// The tokens of a text. Any string has some: what the vocabulary lacks becomes bytes or the unknown
-    /// token. Time grows as n log n with the longest word, and linearly otherwise.
+    /// The tokens of a text. A character that is no token becomes the tokens of its bytes, and a byte
+    /// that has none the unknown token; a byte-level vocabulary that has neither (some lack a few control
+    /// characters) leaves that byte out, as its own tokenizer does. Time grows as n log n with the longest word, and linearly otherwise.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         ids.extend(self.bos.filter(|_| options.add_special && self.add_bos));
@@ -199,7 +200,10 @@ impl Tokenizer {
 
     /// The id of the control or user-defined token that is spelled so.
     pub fn special_id(&self, text: &str) -> Option<u32> {
-        self.special.find(text).filter(|&(start, end, _)| start == 0 && end == text.len()).map(|(_, _, id)| id)
+        self.special
+            .find(text)
+            .filter(|&(start, end, _)| start == 0 && end == text.len())
+            .map(|(_, _, id)| id)
     }
 
     /// What a token is for.
@@ -338,7 +342,8 @@ fn kinds_of(data: &VocabData) -> Vec<TokenKind> {
 
 /// The tokens that end an answer.
 fn end_of_generation(data: &VocabData, kinds: &[TokenKind]) -> Vec<u32> {
-    let is_special = |id: u32| is_structure(kinds[id as usize]) || kinds[id as usize] == TokenKind::UserDefined;
+    let is_special =
+        |id: u32| is_structure(kinds[id as usize]) || kinds[id as usize] == TokenKind::UserDefined;
     let named = |name: &str| {
         data.tokens.iter().zip(0..).find(|&(text, id)| text == name && is_special(id)).map(|(_, id)| id)
     };
