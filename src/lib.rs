@@ -5,6 +5,9 @@ pub mod cpu;
 pub mod exec;
 pub mod gguf;
 pub mod graph;
+#[path = "../graphs/mod.rs"]
+pub mod graphs;
+pub mod model;
 pub mod ops;
 pub mod plan;
 pub mod tensor;

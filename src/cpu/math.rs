@@ -74,7 +74,7 @@ pub fn silu(x: f32) -> f32 {
 /// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), by way of 1 + tanh u = 2σ(2u).
 #[inline(always)]
 pub fn gelu(x: f32) -> f32 {
-    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     x * sigmoid(TWICE_SQRT_2_OVER_PI * x * (x * x).mul_add(0.044_715, 1.0))
 }
 

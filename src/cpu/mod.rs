@@ -3,12 +3,16 @@
 //! This folder knows element types and their blocks (`tensor`). It knows no operator, no graph and
 //! no plan.
 
+pub mod activations;
 pub mod isa;
+pub mod linear;
 pub mod math;
 pub mod pool;
+mod product;
 pub mod step;
 pub mod vector;
 
 pub use isa::Isa;
 pub use pool::{Pool, PoolError, Worker, physical_cores};
+pub use product::Product;
 pub use step::{CpuStep, RawTensor, Span, StepError, Tile, View};

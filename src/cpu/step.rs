@@ -11,6 +11,7 @@ use std::slice;
 use bytemuck::Pod;
 use half::{bf16, f16};
 
+use super::linear::LinearError;
 use super::vector::Element;
 use super::{Isa, Worker};
 use crate::tensor::blocks::{self, BlockError};
@@ -39,6 +40,9 @@ pub enum StepError {
     /// Blocks that cannot be read as numbers.
     #[error(transparent)]
     Block(#[from] BlockError),
+    /// A product that the kernels refuse.
+    #[error(transparent)]
+    Product(#[from] LinearError),
 }
 
 impl StepError {
@@ -102,13 +106,17 @@ impl<'a> View<'a> {
         row.unwrap_or(&[])
     }
 
-    /// All elements of a contiguous tensor of plain elements.
-    pub fn all<T: Pod>(&self) -> &'a [T] {
+    /// All bytes of a contiguous tensor.
+    pub fn bytes(&self) -> &'a [u8] {
         let desc = &self.raw.desc;
         debug_assert!(desc.is_contiguous());
         // SAFETY: a contiguous tensor's elements are its extent, readable for 'a.
-        let bytes = unsafe { slice::from_raw_parts(self.raw.data.cast_const(), desc.extent()) };
-        bytemuck::try_cast_slice(bytes).unwrap_or(&[])
+        unsafe { slice::from_raw_parts(self.raw.data.cast_const(), desc.extent()) }
+    }
+
+    /// All elements of a contiguous tensor of plain elements.
+    pub fn all<T: Pod>(&self) -> &'a [T] {
+        bytemuck::try_cast_slice(self.bytes()).unwrap_or(&[])
     }
 
     /// Reads elements `first..first + out.len()` of a row as F32, whatever the dtype and strides.
@@ -142,7 +150,9 @@ impl<'a> View<'a> {
 
     fn row_offset(&self, (i1, i2, i3): (usize, usize, usize)) -> usize {
         let desc = &self.raw.desc;
-        desc.row_offset(i1 % desc.shape.dim(1), i2 % desc.shape.dim(2), i3 % desc.shape.dim(3))
+        // Most indices are inside; a division would cost more than the rest of the address.
+        let wrap = |i: usize, dim: usize| if i < desc.shape.dim(dim) { i } else { i % desc.shape.dim(dim) };
+        desc.row_offset(wrap(i1, 1), wrap(i2, 2), wrap(i3, 3))
     }
 }
 

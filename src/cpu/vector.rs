@@ -4,7 +4,6 @@
 //! round a fused multiply-add once everywhere, so each gives the same bits on every instruction set.
 
 use bytemuck::Pod;
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::Isa;
@@ -200,11 +199,11 @@ unsafe fn transpose_8x8(from: *const f32, from_stride: usize, to: *mut f32, to_s
     // Pairs of rows interleaved, then fours, then the halves of the registers exchanged.
     let pairs: [__m256; 8] = std::array::from_fn(|i| {
         let (a, b) = (row(i & !1), row(i | 1));
-        if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
+        if i & 1 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
     });
     let four = |half: usize, column: usize| {
         let (a, b) = (pairs[4 * half + column / 2], pairs[4 * half + 2 + column / 2]);
-        if column % 2 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xEE>(a, b) }
+        if column & 1 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xEE>(a, b) }
     };
     for column in 0..4 {
         let (top, bottom) = (four(0, column), four(1, column));
@@ -237,12 +236,62 @@ impl Element for f32 {
 
 impl Element for f16 {
     fn widen(from: &[f16], to: &mut [f32]) {
-        let n = from.len().min(to.len());
-        from[..n].convert_to_f32_slice(&mut to[..n]);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("f16c") {
+            // SAFETY: the machine has F16C.
+            return unsafe { widen_f16c(from, to) };
+        }
+        for (from, to) in from.iter().zip(to) {
+            *to = from.to_f32();
+        }
     }
     fn round(from: &[f32], to: &mut [f16]) {
-        let n = from.len().min(to.len());
-        to[..n].convert_from_f32_slice(&from[..n]);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("f16c") {
+            // SAFETY: the machine has F16C.
+            return unsafe { round_f16c(from, to) };
+        }
+        for (from, to) in from.iter().zip(to) {
+            *to = f16::from_f32(*from);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "f16c")]
+fn widen_f16c(from: &[f16], to: &mut [f32]) {
+    use std::arch::x86_64::*;
+    let n = from.len().min(to.len());
+    let (from, rest) = from[..n].as_chunks::<8>();
+    let (to, to_rest) = to[..n].as_chunks_mut::<8>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: 8 halves are 16 bytes, 8 floats 32, and unaligned access is allowed.
+        unsafe {
+            let halves = _mm_loadu_si128(from.as_ptr().cast());
+            _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        }
+    }
+    for (from, to) in rest.iter().zip(to_rest) {
+        *to = from.to_f32();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "f16c")]
+fn round_f16c(from: &[f32], to: &mut [f16]) {
+    use std::arch::x86_64::*;
+    let n = from.len().min(to.len());
+    let (from, rest) = from[..n].as_chunks::<8>();
+    let (to, to_rest) = to[..n].as_chunks_mut::<8>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: as in `widen_f16c`.
+        unsafe {
+            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(from.as_ptr()));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), halves);
+        }
+    }
+    for (from, to) in rest.iter().zip(to_rest) {
+        *to = f16::from_f32(*from);
     }
 }
 
@@ -309,6 +358,19 @@ mod tests {
             };
             for isa in Isa::available() {
                 prop_assert_eq!(run(isa), run(Isa::Plain), "{}", isa);
+            }
+        }
+
+        #[test]
+        fn halves_are_exact_and_rounded_to_the_nearest(bits in prop::collection::vec(any::<u32>(), 0..40)) {
+            let x: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
+            let (mut halves, mut back) = (vec![f16::ZERO; x.len()], vec![0.0; x.len()]);
+            f16::round(&x, &mut halves);
+            f16::widen(&halves, &mut back);
+            for (&x, (half, back)) in x.iter().zip(halves.iter().zip(&back)) {
+                let want = f16::from_f32(x);
+                prop_assert!(half.to_bits() == want.to_bits() || (half.is_nan() && x.is_nan()));
+                prop_assert!(*back == want.to_f32() || (back.is_nan() && x.is_nan()));
             }
         }
 

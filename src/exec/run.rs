@@ -22,6 +22,16 @@ pub trait Executor {
     /// or another plan is run.
     fn write(&mut self, id: PlanId, input: usize, bytes: &[u8]) -> Result<(), ExecError>;
 
+    /// Gives the input of this name its elements.
+    fn set<T: Pod>(&mut self, id: PlanId, name: &str, data: &[T]) -> Result<(), ExecError>
+    where
+        Self: Sized,
+    {
+        let unknown = || ExecError::Unknown { what: "input", name: name.into() };
+        let (number, _) = self.plan(id)?.input(name).ok_or_else(unknown)?;
+        self.write(id, number, bytemuck::cast_slice(data))
+    }
+
     /// Queues every step. The run borrows the executor, so nothing can be written, loaded or freed
     /// until it has ended.
     fn run(&mut self, id: PlanId) -> Result<Run<'_>, ExecError>;
@@ -100,14 +110,5 @@ impl<'e> Outputs<'e> {
 impl std::fmt::Debug for Outputs<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outputs").field("plan", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl dyn Executor + '_ {
-    /// Gives the input of this name its elements.
-    pub fn set<T: Pod>(&mut self, id: PlanId, name: &str, data: &[T]) -> Result<(), ExecError> {
-        let unknown = || ExecError::Unknown { what: "input", name: name.into() };
-        let (number, _) = self.plan(id)?.input(name).ok_or_else(unknown)?;
-        self.write(id, number, bytemuck::cast_slice(data))
     }
 }

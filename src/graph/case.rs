@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::{AnyOperator, Operator};
-use crate::tensor::{DType, Desc, Shape};
+use crate::tensor::{DType, Desc, Shape, blocks};
 
 /// One input of a case, contiguous.
 #[derive(Clone, Debug)]
@@ -110,7 +110,36 @@ impl<'a> Draw<'a> {
     }
 }
 
+impl Draw<'_> {
+    /// Bytes of `n` elements of any real dtype, none of them above 64: random bytes, drawn again block by
+    /// block until the scales that they spell are reasonable.
+    pub fn blocks(&mut self, dtype: DType, n: usize) -> Vec<u8> {
+        let mut data = Vec::new();
+        let mut values = vec![0.0; dtype.block_elements()];
+        for _ in 0..n / dtype.block_elements() {
+            let mut block = vec![0; dtype.block_bytes()];
+            // About a third of all blocks pass; a zero block stands in for bad luck without end.
+            let found = (0..1000).any(|_| {
+                block.iter_mut().for_each(|byte| *byte = (self.unit() * 256.0) as u8);
+                let read = blocks::dequantize(dtype, &block, &mut values);
+                read.is_ok() && values.iter().all(|x| x.abs() <= 64.0)
+            });
+            data.extend(if found { block } else { vec![0; dtype.block_bytes()] });
+        }
+        data
+    }
+}
+
 impl CaseInput {
+    /// The elements as F32; empty if they are no real numbers.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.desc.shape.elements()];
+        match blocks::dequantize(self.desc.dtype, &self.data, &mut values) {
+            Ok(()) => values,
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// An F32 input.
     pub fn f32(shape: impl Into<Shape>, values: &[f32]) -> CaseInput {
         CaseInput::bytes(DType::F32, shape, bytemuck::cast_slice(values).to_vec())

@@ -4,31 +4,48 @@
 //! rule, its CPU meaning and its parity cases. Operators know `graph` and `cpu`; they know no plan, no
 //! model and no file. Nothing here is privileged: a user's operator implements the same trait.
 
+mod attention;
 mod binary;
 mod get_rows;
 mod kv_write;
+mod linear;
 mod rms_norm;
 mod rope;
 mod rule;
+mod scale;
+mod softmax;
+mod unary;
 mod views;
 
+pub use attention::{Attention, Paging};
 pub use binary::{Binary, BinaryKind};
 pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
+pub use linear::Linear;
 pub use rms_norm::RmsNorm;
 pub use rope::{Rope, RopeKind};
+pub use scale::{Scale, Softcap};
+pub use softmax::Softmax;
+pub use unary::{Gated, Unary, UnaryKind};
 pub use views::{Permute, Reshape, Slice};
 
 use crate::graph::operator::OperatorRow;
 
 /// The built-in operators, one line each.
 pub const TABLE: &[OperatorRow] = &[
+    OperatorRow::of::<Attention>(),
     OperatorRow::of::<Binary>(),
+    OperatorRow::of::<Gated>(),
     OperatorRow::of::<GetRows>(),
     OperatorRow::of::<KvWrite>(),
+    OperatorRow::of::<Linear>(),
     OperatorRow::of::<Permute>(),
     OperatorRow::of::<Reshape>(),
     OperatorRow::of::<RmsNorm>(),
     OperatorRow::of::<Rope>(),
+    OperatorRow::of::<Scale>(),
     OperatorRow::of::<Slice>(),
+    OperatorRow::of::<Softcap>(),
+    OperatorRow::of::<Softmax>(),
+    OperatorRow::of::<Unary>(),
 ];

@@ -140,7 +140,7 @@ fn contents(plan: &Plan) -> Result<(), PlanFault> {
     }
     for step in &plan.steps {
         for input in step.inputs.iter().filter(|input| input.place == Place::Arena) {
-            arena.expect(|| format!("step `{}`", step.name), input)?;
+            arena.demand(|| format!("step `{}`", step.name), input)?;
         }
         if let Some((offset, bytes)) = step.scratch {
             arena.clear(offset..offset + bytes);
@@ -150,7 +150,7 @@ fn contents(plan: &Plan) -> Result<(), PlanFault> {
         }
     }
     for port in plan.outputs.iter().filter(|port| port.operand.place == Place::Arena) {
-        arena.expect(|| format!("output `{}`", port.name), &port.operand)?;
+        arena.demand(|| format!("output `{}`", port.name), &port.operand)?;
     }
     Ok(())
 }
@@ -180,7 +180,7 @@ impl Contents {
         self.0.insert(range.start, (range.end, value));
     }
 
-    fn expect(&self, what: impl Fn() -> String, operand: &Operand) -> Result<(), PlanFault> {
+    fn demand(&self, what: impl Fn() -> String, operand: &Operand) -> Result<(), PlanFault> {
         let range = operand.range();
         let mut at = range.start;
         while at < range.end {

@@ -1,8 +1,112 @@
 //! Fuse: neighbouring operators that one kernel does better.
+//!
+//! A rule looks at one node and gives the larger operator that may stand in its place; what the larger one
+//! took over must have no other reader. Rules:
+//!
+//! - `rms_norm · weight` → `rms_norm` with the weight
+//! - `silu(gate) · up`, and every other activation → `gated`
+//! - `linear + bias`, `linear + residual` → `linear` with both
 
-use crate::graph::GraphDef;
+use std::sync::Arc;
 
-/// The same outputs from fewer, larger operators.
+use smallvec::{SmallVec, smallvec};
+
+use super::simplify::remapped;
+use crate::graph::{AnyOperator, GraphDef, Memory, NodeId, NodeKind};
+use crate::ops::{Binary, BinaryKind, Gated, Linear, RmsNorm, Unary};
+
+/// The same outputs from fewer, larger operators. Leaves nodes behind that nothing reads.
 pub fn fuse(graph: &GraphDef) -> GraphDef {
-    graph.clone()
+    let mut out = GraphDef::default();
+    let mut moved: Vec<Option<NodeId>> = vec![None; graph.len()];
+    for id in graph.ids() {
+        let mut node = remapped(graph.node(id), &moved);
+        let matcher = Matcher { old: graph, new: &out };
+        if let Some((op, inputs)) = matcher.larger(id, &node.kind) {
+            node.kind = NodeKind::Op { op, inputs };
+        }
+        moved[id.index()] = Some(out.add(node));
+    }
+    for (name, id) in graph.outputs() {
+        if let Some(id) = moved[id.index()] {
+            out.add_output(name.clone(), id);
+        }
+    }
+    out
+}
+
+/// An operator and its inputs, in the new graph.
+type Replacement = (Arc<dyn AnyOperator>, SmallVec<[NodeId; 4]>);
+
+struct Matcher<'g> {
+    old: &'g GraphDef,
+    new: &'g GraphDef,
+}
+
+impl Matcher<'_> {
+    /// What may stand in place of node `id` of the old graph, whose inputs in the new one are in `kind`.
+    fn larger(&self, id: NodeId, kind: &NodeKind) -> Option<Replacement> {
+        let binary = self.old.node(id).op_as::<Binary>()?;
+        let NodeKind::Op { inputs, .. } = kind else { return None };
+        let [a, b] = *inputs.as_slice() else { return None };
+        let [old_a, old_b] = *self.old.node(id).inputs() else { return None };
+        match binary.kind {
+            // Multiplication and addition take their operands in any order, if the shapes agree.
+            BinaryKind::Mul => {
+                let one = |old, factor, other| {
+                    self.norm(old, factor, other).or_else(|| self.gate(old, factor, other))
+                };
+                one(old_a, a, b).or_else(|| self.same_shape(id, b).then(|| one(old_b, b, a)).flatten())
+            }
+            BinaryKind::Add => {
+                let swapped = || self.same_shape(id, b).then(|| self.sum(old_b, b, a)).flatten();
+                self.sum(old_a, a, b).or_else(swapped)
+            }
+            BinaryKind::Sub | BinaryKind::Div => None,
+        }
+    }
+
+    /// `rms_norm(x) · weight`.
+    fn norm(&self, old: NodeId, norm: NodeId, weight: NodeId) -> Option<Replacement> {
+        let op = self.new.node(norm).op_as::<RmsNorm>()?;
+        let [x] = *self.new.node(norm).inputs() else { return None };
+        let fits = self.read_once(old) && self.accepts(op, &[x, weight]);
+        fits.then(|| (Arc::new(op.clone()) as Arc<dyn AnyOperator>, smallvec![x, weight]))
+    }
+
+    /// `activation(gate) · up`.
+    fn gate(&self, old: NodeId, activation: NodeId, up: NodeId) -> Option<Replacement> {
+        let op = Gated { activation: self.new.node(activation).op_as::<Unary>()?.kind };
+        let [gate] = *self.new.node(activation).inputs() else { return None };
+        let fits = self.read_once(old) && self.accepts(&op, &[gate, up]);
+        fits.then(|| (Arc::new(op) as Arc<dyn AnyOperator>, smallvec![gate, up]))
+    }
+
+    /// `linear(x) + bias` or `linear(x) + residual`.
+    fn sum(&self, old: NodeId, linear: NodeId, term: NodeId) -> Option<Replacement> {
+        let op = self.new.node(linear).op_as::<Linear>()?;
+        let mut inputs: SmallVec<[NodeId; 4]> = self.new.node(linear).inputs().into();
+        inputs.push(term);
+        // The bias is added before the residual, so a linear that has its residual takes no bias any more.
+        let candidates = [Linear { bias: true, ..op.clone() }, Linear { residual: true, ..op.clone() }];
+        let fits = |new: &Linear| *new != *op && !op.residual && self.accepts(new, &inputs);
+        let new = candidates.into_iter().find(fits).filter(|_| self.read_once(old))?;
+        Some((Arc::new(new), inputs))
+    }
+
+    /// Whether a value has one reader, is no output, and is no other name of a state.
+    fn read_once(&self, old: NodeId) -> bool {
+        let output = self.old.outputs().iter().any(|(_, id)| *id == old);
+        let state = matches!(self.old.memory(old), Some(Memory::WritesState(_)));
+        self.old.users(old).count() == 1 && !output && !state
+    }
+
+    fn same_shape(&self, id: NodeId, input: NodeId) -> bool {
+        self.old.node(id).desc.shape.ne() == self.new.node(input).desc.shape.ne()
+    }
+
+    fn accepts(&self, op: &impl AnyOperator, inputs: &[NodeId]) -> bool {
+        let descs: SmallVec<[_; 4]> = inputs.iter().map(|&id| self.new.node(id).desc).collect();
+        op.infer(&descs).is_ok()
+    }
 }

@@ -2,3 +2,40 @@
 //!
 //! This folder reads its tables from a GGUF file's metadata. It knows no tensor, no graph and no
 //! device.
+//!
+//! [`VocabData`] is a vocabulary as a file states it; [`Tokenizer`] is that vocabulary checked and
+//! indexed, for one of two algorithms: byte-level byte-pair encoding (`bpe`, after its pre-tokenizer
+//! in `split` cut the text into words) and SentencePiece's score-driven merging (`spm`). Both merge in
+//! `merge`. [`StreamDecoder`] turns ids back to text as they come; [`ChatTemplate`] turns a conversation
+//! into a prompt; [`Sampler`] picks the next token from logits.
+
+mod bpe;
+mod byte_alphabet;
+mod classes;
+mod error;
+mod merge;
+mod rng;
+mod sampler;
+mod sampler_filters;
+mod sampler_params;
+mod special;
+mod split;
+mod spm;
+mod stream;
+mod template;
+mod template_python;
+mod template_time;
+mod tokenizer;
+mod unicode_ranges;
+mod vocab_data;
+mod vocab_gguf;
+
+pub use error::TokenizerError;
+pub use rng::Rng;
+pub use sampler::{Candidate, SampleError, Sampler};
+pub use sampler_params::{ParamError, SamplerParams};
+pub use split::{PreTokenizer, known_pre_tokenizers};
+pub use stream::StreamDecoder;
+pub use template::{ChatTemplate, Message, TemplateError};
+pub use tokenizer::{EncodeOptions, Tokenizer};
+pub use vocab_data::{TokenKind, VocabData};

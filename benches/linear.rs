@@ -1,0 +1,90 @@
+//! Products of weight matrices with activations, in the shapes of a 1B and an 8B Llama.
+//!
+//! `cargo bench --bench linear` prints the bytes of weights read a second for one token
+//! (`decode`), and billions of operations a second, two a weight and token, for 128 (`prompt`).
+//! The read rate of the machine is printed as a benchmark of its own.
+
+use std::cell::Cell;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rfgraph::cpu::linear::{Linear, Rows, RowsMut, Scratch, linear};
+use rfgraph::cpu::{Isa, Pool, physical_cores};
+use rfgraph::tensor::DType;
+
+/// Weights that one-token products go round in: more than any cache holds.
+const ROUND_BYTES: usize = 256 << 20;
+
+/// Name, row length and rows: a feed-forward matrix each.
+const SHAPES: [(&str, usize, usize); 2] = [("1B", 2048, 8192), ("8B", 4096, 14336)];
+
+/// Bytes that no format takes for a scale that is not finite: each is a small half on its own.
+fn weights(bytes: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8 & 0x2f
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+/// Calls `linear` once on every worker.
+fn multiply(pool: &Pool, isa: Isa, args: &Linear<'_>, scratch: &Scratch<'_>) {
+    pool.run(|worker| {
+        // SAFETY: every worker gets the same arguments, and nothing else uses the buffers.
+        let result = unsafe { linear(worker, isa, args, scratch) };
+        assert!(result.is_ok());
+    });
+}
+
+fn bench(c: &mut Criterion, isa: Isa, dtype: DType, shape: (&str, usize, usize), tokens: usize) {
+    let (size, k, n_out) = shape;
+    let Ok(pool) = Pool::new(physical_cores()) else { return };
+    let Some(bytes) = dtype.row_bytes(k).map(|row| row * n_out) else { return };
+    let copies = if tokens == 1 { ROUND_BYTES.div_ceil(bytes) } else { 1 };
+    let all = weights(bytes * copies);
+    let x: Vec<f32> = (0..tokens * k).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
+    let mut y = vec![0f32; tokens * n_out];
+    let mut memory = vec![0; Linear::scratch_bytes(dtype, k, tokens, pool.threads()).unwrap_or(0)];
+    let scratch = Scratch::new(&mut memory);
+
+    let name = if tokens == 1 { "decode" } else { "prompt" };
+    let mut group = c.benchmark_group(format!("{name}/{size}"));
+    group.throughput(match tokens {
+        1 => Throughput::Bytes(bytes as u64),
+        _ => Throughput::Elements(2 * (k * n_out * tokens) as u64),
+    });
+    let turn = Cell::new(0);
+    group.bench_function(BenchmarkId::new(dtype.name(), isa), |b| {
+        b.iter(|| {
+            turn.set((turn.get() + 1) % copies);
+            let args = Linear {
+                dtype,
+                weight: &all[turn.get() * bytes..][..bytes],
+                k,
+                n_out,
+                tokens,
+                x: Rows::new(&x, k),
+                y: RowsMut::new(&mut y, n_out),
+                bias: None,
+                residual: None,
+            };
+            multiply(&pool, isa, &args, &scratch);
+        });
+    });
+    group.finish();
+}
+
+fn products(c: &mut Criterion) {
+    for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Plain) {
+        for shape in SHAPES {
+            for dtype in DType::all().filter(|dtype| dtype.is_float()) {
+                for tokens in [1, 128] {
+                    bench(c, isa, dtype, shape, tokens);
+                }
+            }
+        }
+    }
+}
+
+criterion_group!(benches, products);
+criterion_main!(benches);

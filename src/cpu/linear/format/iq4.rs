@@ -1,0 +1,114 @@
+//! The formats whose nibbles name one of sixteen values: IQ4_NL and IQ4_XS.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+use super::legacy::split_nibbles;
+use super::{Format, Unpacked};
+use crate::cpu::activations::GROUP;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::linear::avx512::{Registers, half, halves, nibbles16, products};
+use crate::tensor::DType;
+use crate::tensor::blocks::iq4::IQ4_VALUES;
+use crate::tensor::blocks::{BlockIq4Nl, BlockIq4Xs};
+
+const OFFSET: u8 = 128;
+
+/// The sixteen values plus [`OFFSET`].
+const VALUES: [u8; 16] = {
+    let mut values = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        values[i] = (IQ4_VALUES[i] as u8) ^ OFFSET;
+        i += 1;
+    }
+    values
+};
+
+/// Unpacks 32 weights from nibbles.
+#[inline(always)]
+fn look_up(qs: &[u8; 16], out: &mut [u8]) {
+    split_nibbles(qs, out);
+    for q in out {
+        *q = VALUES[usize::from(*q)];
+    }
+}
+
+/// Unpacks 64 weights from nibbles.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn look_up_avx512(first: &[u8; 16], second: &[u8; 16]) -> __m512i {
+    // SAFETY: the table has 16 bytes.
+    let values = unsafe { _mm_loadu_si128(VALUES.as_ptr().cast()) };
+    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), nibbles16(first, second))
+}
+
+impl Format for BlockIq4Nl {
+    const DTYPE: DType = DType::IQ4_NL;
+    const OFFSET: u8 = OFFSET;
+    const FINE: bool = false;
+    const MIN: bool = false;
+    type Chunk = [BlockIq4Nl; 8];
+
+    #[inline(always)]
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
+        for (i, (block, q)) in chunk.iter().zip(out.q.chunks_exact_mut(GROUP)).enumerate() {
+            look_up(&block.qs, q);
+            out.scale[i] = half(block.d);
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
+        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
+        let chunk = unsafe { &*chunk };
+        Registers {
+            q: products(|i| look_up_avx512(&chunk[i].qs, &chunk[i + 1].qs)),
+            scale: halves(|i| chunk[i].d),
+            min: _mm512_setzero_ps(),
+        }
+    }
+}
+
+impl Format for BlockIq4Xs {
+    const DTYPE: DType = DType::IQ4_XS;
+    const OFFSET: u8 = OFFSET;
+    const FINE: bool = false;
+    const MIN: bool = false;
+    type Chunk = BlockIq4Xs;
+
+    #[inline(always)]
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
+        let d = half(chunk.d);
+        let groups = chunk.qs.as_chunks::<16>().0.iter().zip(out.q.chunks_exact_mut(GROUP));
+        for (i, ((qs, q), scale)) in groups.zip(chunk.unpack_scales()).enumerate() {
+            look_up(qs, q);
+            out.scale[i] = d * f32::from(scale);
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
+        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
+        let chunk = unsafe { &*chunk };
+        let qs = chunk.qs.as_chunks::<16>().0;
+        let low = _mm256_set1_epi32(u32::from_le_bytes(chunk.scales_l) as i32);
+        let low = _mm256_srlv_epi32(low, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+        let high = _mm256_set1_epi32(i32::from(u16::from_le_bytes(chunk.scales_h)));
+        let high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+        let low = _mm256_and_si256(low, _mm256_set1_epi32(15));
+        let high = _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3)));
+        let scale = _mm256_sub_epi32(_mm256_or_si256(low, high), _mm256_set1_epi32(32));
+        let scale = _mm512_castps256_ps512(_mm256_cvtepi32_ps(scale));
+        Registers {
+            q: products(|i| look_up_avx512(&qs[i], &qs[i + 1])),
+            scale: _mm512_mul_ps(scale, half(&chunk.d)),
+            min: _mm512_setzero_ps(),
+        }
+    }
+}

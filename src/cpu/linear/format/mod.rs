@@ -1,0 +1,89 @@
+//! What an integer product needs to know of a block format.
+
+mod iq4;
+mod k_quants;
+mod legacy;
+
+#[cfg(target_arch = "x86_64")]
+use super::avx512::Registers;
+use crate::cpu::activations::CHUNK;
+use crate::tensor::DType;
+
+/// Rows in a panel: one for each lane of a 512-bit register.
+pub(super) const PANEL: usize = 16;
+
+/// [`CHUNK`] neighbouring weights of a row: `weight = scale·(q - OFFSET) - min`.
+///
+/// A scale and a minimum belong to 32 weights or, in [`Format::FINE`] formats, to 16; then all
+/// sixteen entries count, otherwise the first eight.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Unpacked {
+    pub(super) q: [u8; CHUNK],
+    pub(super) scale: [f32; CHUNK / 16],
+    pub(super) min: [f32; CHUNK / 16],
+}
+
+impl Unpacked {
+    pub(super) const ZERO: Unpacked =
+        Unpacked { q: [0; CHUNK], scale: [0.0; CHUNK / 16], min: [0.0; CHUNK / 16] };
+}
+
+/// [`CHUNK`] neighbouring weights of each of [`PANEL`] rows, row by row within four weights.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct PanelChunk {
+    /// Weights 4i to 4i+3 of row r are `q[i][r]`.
+    pub(super) q: [[[u8; 4]; PANEL]; CHUNK / 4],
+    pub(super) scale: [[f32; PANEL]; CHUNK / 16],
+    pub(super) min: [[f32; PANEL]; CHUNK / 16],
+}
+
+/// A block format whose values are scales times small integers.
+///
+/// It is implemented for the struct of its block.
+pub(super) trait Format: Sized {
+    /// Its name.
+    const DTYPE: DType;
+    /// What is subtracted from a stored integer: 0 or a power of two.
+    const OFFSET: u8;
+    /// Whether 16 weights share a scale, not 32.
+    const FINE: bool;
+    /// Whether there are minimums.
+    const MIN: bool;
+    /// The blocks of [`CHUNK`] weights.
+    type Chunk: bytemuck::Pod;
+
+    /// Unpacks a chunk. `half` converts an f16, exactly: each instruction set has its own way.
+    ///
+    /// Scales and minimums are exact: a half times an integer of at most 8 bits. The loops are simple
+    /// ones that the compiler vectorizes for the instruction set of the caller.
+    fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32);
+
+    /// Unpacks a chunk into registers.
+    ///
+    /// # Safety
+    /// The machine has AVX-512, and `chunk` points to a whole chunk at any address.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers;
+}
+
+/// Calls a macro with the name and the block of every integer format.
+macro_rules! for_every_format {
+    ($call:ident) => {
+        $call! {
+            Q4_0 BlockQ4_0, Q4_1 BlockQ4_1, Q5_0 BlockQ5_0, Q5_1 BlockQ5_1, Q8_0 BlockQ8_0,
+            Q2_K BlockQ2K, Q3_K BlockQ3K, Q4_K BlockQ4K, Q5_K BlockQ5K, Q6_K BlockQ6K,
+            IQ4_NL BlockIq4Nl, IQ4_XS BlockIq4Xs
+        }
+    };
+}
+pub(super) use for_every_format;
+
+/// Whether a format is multiplied as integers.
+pub(super) fn is_integer(dtype: DType) -> bool {
+    macro_rules! any {
+        ($($name:ident $block:ident),*) => { matches!(dtype, $(DType::$name)|*) };
+    }
+    for_every_format!(any)
+}

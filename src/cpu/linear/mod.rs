@@ -1,0 +1,168 @@
+//! Products of weight matrices with activations: `y[t][r] = Σ_k W[r][k]·x[t][k]`.
+//!
+//! The weights are read in their block format, where they lie. There are two shapes of kernel:
+//! for few tokens ([`rowwise`](FEW_TOKENS)) one pass over the weights at memory speed, and for many
+//! tokens panels of 16 rows, unpacked once and multiplied with all tokens.
+//!
+//! Formats whose values are a scale times an integer are multiplied as integers, with activations
+//! quantized to eight bits ([`super::activations`]); all others as f32.
+//!
+//! `plain` defines every result: which lane adds what, in which order, and where a multiplication
+//! and an addition are fused. The kernels of the instruction sets follow it bit by bit, so a result
+//! depends neither on the machine nor on the number of threads. It does depend on the shape of
+//! kernel, and so on whether there are more than [`FEW_TOKENS`] tokens.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dispatch;
+mod float;
+mod format;
+mod plain;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use rows::{Rows, RowsMut, Scratch};
+
+use super::{Isa, Pool, Worker};
+use crate::tensor::DType;
+
+/// The most tokens that are multiplied row by row; more are multiplied panel by panel.
+pub const FEW_TOKENS: usize = 8;
+
+/// A product to compute.
+pub struct Linear<'a> {
+    /// Element type of the weights.
+    pub dtype: DType,
+    /// The weights, `n_out` rows of `k` elements without gaps, at any address.
+    pub weight: &'a [u8],
+    /// Elements in a row of weights and of `x`.
+    pub k: usize,
+    /// Rows of weights, and values in a row of `y`.
+    pub n_out: usize,
+    /// Rows of `x` and of `y`.
+    pub tokens: usize,
+    /// The activations, `tokens` rows of `k`.
+    pub x: Rows<'a>,
+    /// Where the result goes, `tokens` rows of `n_out`.
+    pub y: RowsMut<'a>,
+    /// `n_out` values that are added to every row of the result.
+    pub bias: Option<&'a [f32]>,
+    /// `tokens` rows of `n_out` that are added to the result, after `bias`. It may be `y` itself.
+    pub residual: Option<Rows<'a>>,
+}
+
+/// Why a product was refused. Nothing was computed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinearError {
+    /// There is no product for these weights.
+    #[error("weights of type {0} cannot be multiplied")]
+    DType(DType),
+    /// A row of weights does not fill whole blocks, sizes overflow, or rows of the result overlap.
+    #[error(
+        "{n_out} rows of {k} elements of {dtype} do not fill whole blocks, are too large, or overlap in the result"
+    )]
+    Shape {
+        /// The element type.
+        dtype: DType,
+        /// Elements in a row.
+        k: usize,
+        /// Rows.
+        n_out: usize,
+    },
+    /// A buffer is too short.
+    #[error("{what} has {have} {unit}, but {need} are needed")]
+    Short {
+        /// Which buffer.
+        what: &'static str,
+        /// What is counted.
+        unit: &'static str,
+        /// How many there are.
+        have: usize,
+        /// How many there should be.
+        need: usize,
+    },
+    /// The machine lacks the instruction set that was asked for.
+    #[error("this machine has no {0}")]
+    Isa(Isa),
+}
+
+impl Linear<'_> {
+    /// Bytes of scratch memory that a product needs; `None` if the sizes overflow.
+    pub fn scratch_bytes(dtype: DType, k: usize, tokens: usize, workers: usize) -> Option<usize> {
+        dispatch::scratch(dtype, k, tokens, workers).map(|sizes| sizes.total)
+    }
+
+    /// Checks every size that the kernels rely on.
+    fn check(&self, isa: Isa, scratch: usize, workers: usize) -> Result<dispatch::Sizes, LinearError> {
+        let Linear { dtype, k, n_out, tokens, .. } = *self;
+        if !dtype.is_float() {
+            return Err(LinearError::DType(dtype));
+        }
+        if !isa.is_available() {
+            return Err(LinearError::Isa(isa));
+        }
+        let shape = LinearError::Shape { dtype, k, n_out };
+        let weight = dtype.row_bytes(k).and_then(|bytes| bytes.checked_mul(n_out));
+        let sizes = dispatch::scratch(dtype, k, tokens, workers);
+        let (Some(weight), Some(sizes)) = (weight, sizes) else { return Err(shape) };
+        let values = |rows: Option<usize>| rows.ok_or_else(|| shape.clone());
+        let x = values(self.x.needed(tokens, k))?;
+        let y = values(self.y.needed(tokens, n_out))?;
+        let residual = match &self.residual {
+            Some(rows) => (rows.len(), values(rows.needed(tokens, n_out))?),
+            None => (0, 0),
+        };
+        let bias = self.bias.map_or((0, 0), |bias| (bias.len(), n_out));
+        for (what, unit, have, need) in [
+            ("weight", "bytes", self.weight.len(), weight),
+            ("x", "values", self.x.len(), x),
+            ("y", "values", self.y.len(), y),
+            ("bias", "values", bias.0, bias.1),
+            ("residual", "values", residual.0, residual.1),
+            ("scratch", "bytes", scratch, sizes.total),
+        ] {
+            if have < need {
+                return Err(LinearError::Short { what, unit, have, need });
+            }
+        }
+        Ok(sizes)
+    }
+}
+
+/// Computes a product together with the other workers of a run. Returns when all of it is there.
+///
+/// # Safety
+/// Every worker of the run calls this with the same arguments, and until all have returned nothing
+/// else writes `weight`, `x`, `bias` and `residual` or accesses `y` and `scratch`. `y` overlaps
+/// `residual` not at all or is the same rows with the same stride; it overlaps nothing else.
+pub unsafe fn linear(
+    worker: &Worker<'_>,
+    isa: Isa,
+    args: &Linear<'_>,
+    scratch: &Scratch<'_>,
+) -> Result<(), LinearError> {
+    let sizes = args.check(isa, scratch.len(), worker.count())?;
+    if args.tokens > 0 && args.n_out > 0 {
+        // SAFETY: the sizes are checked; the caller vouches for the rest.
+        unsafe { dispatch::run(worker, isa, args, scratch, sizes) };
+    }
+    Ok(())
+}
+
+/// Computes one product on a pool, with scratch memory of its own.
+pub fn linear_on(pool: &Pool, isa: Isa, args: &Linear<'_>) -> Result<(), LinearError> {
+    let bytes = Linear::scratch_bytes(args.dtype, args.k, args.tokens, pool.threads()).unwrap_or(0);
+    let mut memory = vec![0; bytes];
+    let scratch = Scratch::new(&mut memory);
+    args.check(isa, scratch.len(), pool.threads())?;
+    pool.run(|worker| {
+        // SAFETY: every worker of this run gets the same arguments. `args` borrows its buffers for
+        // as long as it lives; whoever made `residual` of `y` vouched for the overlap.
+        let result = unsafe { linear(worker, isa, args, &scratch) };
+        debug_assert!(result.is_ok(), "checked above");
+    });
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Borrowed rows of f32 and scratch memory that the workers of a run share.
+
+use std::marker::PhantomData;
+
+/// Rows of f32 values to read, at equal distances.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    start: *const f32,
+    len: usize,
+    stride: usize,
+    borrow: PhantomData<&'a [f32]>,
+}
+
+// SAFETY: it is a shared slice in all but name.
+unsafe impl Send for Rows<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Rows<'_> {}
+
+impl<'a> Rows<'a> {
+    /// Rows in `values` whose starts are `stride` values apart.
+    pub fn new(values: &'a [f32], stride: usize) -> Rows<'a> {
+        Rows { start: values.as_ptr(), len: values.len(), stride, borrow: PhantomData }
+    }
+
+    /// Rows in the `len` values at `start`.
+    ///
+    /// # Safety
+    /// The values stay valid for reads during `'a`. What may write them meanwhile is for the
+    /// function that is given the rows to say.
+    pub unsafe fn from_raw(start: *const f32, len: usize, stride: usize) -> Rows<'a> {
+        Rows { start, len, stride, borrow: PhantomData }
+    }
+
+    /// Number of values, those between rows included.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Values that `rows` rows of `columns` reach over; `None` on overflow.
+    pub(super) fn needed(&self, rows: usize, columns: usize) -> Option<usize> {
+        needed(self.stride, rows, columns)
+    }
+
+    /// Start of row `row`; it may only be used for the rows that the length was checked for.
+    pub(super) fn row(&self, row: usize) -> *const f32 {
+        self.start.wrapping_add(row * self.stride)
+    }
+}
+
+/// Rows of f32 values to write, at equal distances. The workers of a run write different parts.
+pub struct RowsMut<'a> {
+    start: *mut f32,
+    len: usize,
+    stride: usize,
+    borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it is an exclusive slice in all but name, and only unsafe functions access it.
+unsafe impl Send for RowsMut<'_> {}
+// SAFETY: as above; those functions say which worker writes what.
+unsafe impl Sync for RowsMut<'_> {}
+
+impl<'a> RowsMut<'a> {
+    /// Rows in `values` whose starts are `stride` values apart.
+    pub fn new(values: &'a mut [f32], stride: usize) -> RowsMut<'a> {
+        RowsMut { start: values.as_mut_ptr(), len: values.len(), stride, borrow: PhantomData }
+    }
+
+    /// Rows in the `len` values at `start`.
+    ///
+    /// # Safety
+    /// The values stay valid for reads and writes during `'a`. What else may access them meanwhile
+    /// is for the function that is given the rows to say.
+    pub unsafe fn from_raw(start: *mut f32, len: usize, stride: usize) -> RowsMut<'a> {
+        RowsMut { start, len, stride, borrow: PhantomData }
+    }
+
+    /// Number of values, those between rows included.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Values that `rows` rows of `columns` reach over; `None` on overflow, and if rows overlap.
+    pub(super) fn needed(&self, rows: usize, columns: usize) -> Option<usize> {
+        if rows > 1 && self.stride < columns {
+            return None;
+        }
+        needed(self.stride, rows, columns)
+    }
+
+    /// Start of row `row`; it may only be used for the rows that the length was checked for.
+    pub(super) fn row(&self, row: usize) -> *mut f32 {
+        self.start.wrapping_add(row * self.stride)
+    }
+}
+
+fn needed(stride: usize, rows: usize, columns: usize) -> Option<usize> {
+    match rows.checked_sub(1) {
+        Some(before) => before.checked_mul(stride)?.checked_add(columns),
+        None => Some(0),
+    }
+}
+
+/// Bytes that the workers of a run use between them.
+pub struct Scratch<'a> {
+    start: *mut u8,
+    len: usize,
+    borrow: PhantomData<&'a mut [u8]>,
+}
+
+// SAFETY: it is an exclusive slice in all but name, and only unsafe functions access it.
+unsafe impl Send for Scratch<'_> {}
+// SAFETY: as above; those functions say which worker uses what.
+unsafe impl Sync for Scratch<'_> {}
+
+impl<'a> Scratch<'a> {
+    /// Scratch memory at any address.
+    pub fn new(bytes: &'a mut [u8]) -> Scratch<'a> {
+        Scratch { start: bytes.as_mut_ptr(), len: bytes.len(), borrow: PhantomData }
+    }
+
+    /// The `len` bytes at `start`.
+    ///
+    /// # Safety
+    /// The bytes stay valid for reads and writes during `'a`.
+    pub unsafe fn from_raw(start: *mut u8, len: usize) -> Scratch<'a> {
+        Scratch { start, len, borrow: PhantomData }
+    }
+
+    /// Number of bytes.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The first address, rounded up to a cache line.
+    pub(super) fn aligned(&self) -> *mut u8 {
+        self.start.wrapping_add(self.start.align_offset(crate::cpu::activations::ALIGN))
+    }
+}

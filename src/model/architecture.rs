@@ -1,0 +1,48 @@
+//! What an architecture tells about itself.
+
+use std::fmt;
+
+use super::{Keys, ModelBuilder, ModelError};
+use crate::graph::Tensor;
+
+/// An architecture with its hyper-parameters. The files in `graphs/` implement it.
+pub trait Architecture: fmt::Debug + Send + Sync {
+    /// The sizes that a session must know.
+    fn shape(&self) -> ModelShape;
+
+    /// Builds the graph of one batch and gives its logits, F32 `[n_vocab, n_outputs]`.
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g>;
+}
+
+/// The sizes that a session must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelShape {
+    /// Tokens in the vocabulary.
+    pub n_vocab: usize,
+    /// Tokens that the model was trained to see at once.
+    pub n_ctx_train: usize,
+    /// Width of the embedding.
+    pub n_embd: usize,
+    /// What each layer keeps in the KV cache.
+    pub layers: Vec<CacheShape>,
+}
+
+/// What one layer keeps for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheShape {
+    /// Key and value heads.
+    pub n_head_kv: usize,
+    /// Elements of a key.
+    pub head_dim_k: usize,
+    /// Elements of a value.
+    pub head_dim_v: usize,
+}
+
+/// One row of the table of architectures.
+#[derive(Clone, Copy, Debug)]
+pub struct ArchitectureRow {
+    /// The name in `general.architecture`.
+    pub name: &'static str,
+    /// Reads the hyper-parameters; errors name the key.
+    pub read: fn(&Keys<'_>) -> Result<Box<dyn Architecture>, ModelError>,
+}

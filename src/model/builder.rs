@@ -1,0 +1,175 @@
+//! What an architecture builds its graph with: the batch, the weights by name, and the KV cache.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::CacheLayout;
+use crate::gguf::Gguf;
+use crate::graph::{Graph, Tensor};
+use crate::ops::{Attention, Paging, Rope};
+use crate::tensor::{DType, Shape};
+
+/// The inputs of one batch. Entries past the live tokens have slot and sequence -1.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'g> {
+    /// Token ids, I32 `[n_tokens]`.
+    pub tokens: Tensor<'g>,
+    /// Position of each token in its sequence, I32 `[n_tokens]`.
+    pub positions: Tensor<'g>,
+    /// Slot of the KV cache that each token is written to, I32 `[n_tokens]`.
+    pub slots: Tensor<'g>,
+    /// Sequence of each token, I32 `[n_tokens]`.
+    pub sequences: Tensor<'g>,
+    /// Block tables, I32 `[blocks_per_sequence, n_sequences]`.
+    pub block_table: Tensor<'g>,
+    /// The tokens whose logits are wanted, I32 `[n_outputs]`; `None`: all of them.
+    pub wanted: Option<Tensor<'g>>,
+    /// Tokens in the batch.
+    pub n_tokens: usize,
+}
+
+/// Builds the graph of one batch.
+#[derive(Debug)]
+pub struct ModelBuilder<'g, 'm> {
+    graph: &'g Graph,
+    gguf: &'m Gguf,
+    batch: Batch<'g>,
+    cache: CacheLayout,
+    cache_type: DType,
+    /// The weights so far: one that is used twice (tied embeddings) is one node.
+    used: RefCell<BTreeMap<String, Tensor<'g>>>,
+}
+
+impl<'g, 'm> ModelBuilder<'g, 'm> {
+    pub(super) fn new(
+        graph: &'g Graph,
+        gguf: &'m Gguf,
+        n_tokens: usize,
+        n_outputs: usize,
+        cache: CacheLayout,
+        cache_type: DType,
+    ) -> ModelBuilder<'g, 'm> {
+        let ids = |name: &str| graph.input(name, DType::I32, [n_tokens]);
+        let batch = Batch {
+            tokens: ids("tokens"),
+            positions: ids("positions"),
+            slots: ids("slots"),
+            sequences: ids("sequences"),
+            block_table: graph.input(
+                "block_table",
+                DType::I32,
+                [cache.blocks_per_sequence, cache.n_sequences],
+            ),
+            wanted: (n_outputs != n_tokens).then(|| graph.input("wanted", DType::I32, [n_outputs])),
+            n_tokens,
+        };
+        ModelBuilder { graph, gguf, batch, cache, cache_type, used: RefCell::default() }
+    }
+
+    /// The graph under construction.
+    pub fn graph(&self) -> &'g Graph {
+        self.graph
+    }
+
+    /// The batch's inputs.
+    pub fn batch(&self) -> &Batch<'g> {
+        &self.batch
+    }
+
+    /// A weight of the file, which must have this shape. Its type is the file's.
+    #[track_caller]
+    pub fn weight(&self, name: &str, shape: impl Into<Shape>) -> Tensor<'g> {
+        let shape = shape.into();
+        self.opt_weight(name, shape).unwrap_or_else(|| {
+            self.graph.refuse("weight", name, format!("the file has no such tensor (wanted {shape})"))
+        })
+    }
+
+    /// A weight that the file may not have.
+    #[track_caller]
+    pub fn opt_weight(&self, name: &str, shape: impl Into<Shape>) -> Option<Tensor<'g>> {
+        let (info, shape) = (self.gguf.tensor(name)?, shape.into());
+        if info.shape.ne() != shape.ne() {
+            let reason = format!("the file's is {}, the hyper-parameters say {shape}", info.shape);
+            return Some(self.graph.refuse("weight", name, reason));
+        }
+        let weight = || self.graph.weight(name, info.dtype, info.shape);
+        Some(*self.used.borrow_mut().entry(name.to_string()).or_insert_with(weight))
+    }
+
+    /// `x · Wᵀ`, plus the bias if the file has one: `name.weight` and `name.bias`.
+    #[track_caller]
+    pub fn linear(&self, x: Tensor<'g>, name: &str, n_out: usize) -> Tensor<'g> {
+        let y = x.linear(self.weight(&format!("{name}.weight"), [x.dim(0), n_out]));
+        let y = match self.opt_weight(&format!("{name}.bias"), [n_out]) {
+            Some(bias) => y.add(bias),
+            None => y,
+        };
+        y.named(name)
+    }
+
+    /// RMS norm with the scale `name.weight`.
+    #[track_caller]
+    pub fn rms_norm(&self, x: Tensor<'g>, name: &str, eps: f32) -> Tensor<'g> {
+        x.rms_norm(self.weight(&format!("{name}.weight"), [x.dim(0)]), eps).named(name)
+    }
+
+    /// Writes keys and values `[head_dim, n_head_kv, n_tokens]` into layer `layer` of the cache and lets
+    /// queries `[head_dim, n_head, n_tokens]` attend to all of their sequence up to themselves.
+    /// Gives `[head_dim_v · n_head, n_tokens]`.
+    #[track_caller]
+    pub fn attend(
+        &self,
+        layer: usize,
+        (q, k, v): (Tensor<'g>, Tensor<'g>, Tensor<'g>),
+        attention: Attention,
+    ) -> Tensor<'g> {
+        let write = |name: &str, x: Tensor<'g>| {
+            let name = format!("cache_{name}.{layer}");
+            let shape = [x.dim(0), x.dim(1), self.cache.n_slots()];
+            self.graph.state(&name, self.cache_type, shape).kv_write(x, self.batch.slots).named(name)
+        };
+        let (k, v) = (write("k", k), write("v", v));
+        let paging = Paging {
+            positions: self.batch.positions,
+            sequences: self.batch.sequences,
+            block_table: self.batch.block_table,
+        };
+        let attention = Attention { block_size: self.cache.block_size, ..attention };
+        q.attention(k, v, paging, None, &attention)
+            .reshape([v.dim(0) * q.dim(1), self.batch.n_tokens])
+            .named(format!("attn.{layer}"))
+    }
+
+    /// Attention of all tokens before, with this factor of the scores.
+    pub fn causal(&self, scale: f32) -> Attention {
+        Attention { scale, window: None, softcap: None, block_size: self.cache.block_size }
+    }
+
+    /// Turns heads `[head_dim, n_head, n_tokens]` by their tokens' positions. `factors` divides the frequencies
+    /// if the file has it.
+    #[track_caller]
+    pub fn rope(&self, x: Tensor<'g>, factors: &str, rope: &Rope) -> Tensor<'g> {
+        match self.opt_weight(factors, [rope.n_rot / 2]) {
+            Some(factors) => x.rope_with_factors(self.batch.positions, factors, rope),
+            None => x.rope(self.batch.positions, rope),
+        }
+    }
+
+    /// The rows of `x` whose logits are wanted. Called before the last layer's feed-forward part, so that
+    /// the rest is done for those only.
+    #[track_caller]
+    pub fn wanted_rows(&self, x: Tensor<'g>) -> Tensor<'g> {
+        match self.batch.wanted {
+            Some(wanted) => x.get_rows(wanted),
+            None => x,
+        }
+    }
+
+    /// Tensors of the file that the graph does not use.
+    pub(super) fn unused(&self) -> Vec<String> {
+        let used = self.used.borrow();
+        let unused = self.gguf.tensors().iter().filter(|info| !used.contains_key(&*info.name));
+        unused.map(|info| info.name.to_string()).collect()
+    }
+}

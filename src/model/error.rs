@@ -1,0 +1,83 @@
+//! Why a model cannot be loaded or run.
+
+use crate::exec::ExecError;
+use crate::gguf::{GgufError, MetadataError};
+use crate::graph::GraphError;
+use crate::plan::CompileError;
+use crate::text::{TemplateError, TokenizerError};
+
+/// Why a model cannot be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file is no GGUF file that can be read.
+    #[error(transparent)]
+    File(#[from] GgufError),
+    /// A metadata key that is missing or has another type.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// A value that makes no model.
+    #[error("{key} is {value}: {reason}")]
+    Value {
+        /// The metadata key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An architecture that rfgraph does not have.
+    #[error("the file's architecture is `{name}`; rfgraph runs {}", known.join(", "))]
+    Architecture {
+        /// `general.architecture`.
+        name: String,
+        /// What there is.
+        known: Vec<&'static str>,
+    },
+    /// Tensors that the architecture's graph does not use. Ignoring them would give wrong answers.
+    #[error("the file holds tensors that rfgraph's `{architecture}` does not know: {}", names.join(", "))]
+    UnknownTensors {
+        /// The architecture.
+        architecture: String,
+        /// The first few of them.
+        names: Vec<String>,
+    },
+    /// The file's tensors do not make the architecture's graph.
+    #[error("{0}")]
+    Graph(#[from] GraphError),
+    /// The graph has no plan.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The plan cannot be run.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// The tokenizer cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The chat template cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// More tokens than the context holds.
+    #[error(
+        "the context is full: {wanted} tokens do not fit a context of {n_ctx} (give a larger one with -c; the model \
+         was trained for {n_ctx_train})"
+    )]
+    ContextFull {
+        /// Tokens that would be in the context.
+        wanted: usize,
+        /// Tokens that it holds.
+        n_ctx: usize,
+        /// Tokens that the model was trained for.
+        n_ctx_train: usize,
+    },
+    /// A token that the vocabulary does not have.
+    #[error("token {token} is outside of the vocabulary of {n_vocab}")]
+    Token {
+        /// The token.
+        token: u32,
+        /// The size of the vocabulary.
+        n_vocab: usize,
+    },
+    /// A session that cannot be made, or a use of it that it does not allow.
+    #[error("{0}")]
+    Session(String),
+}

@@ -1,0 +1,22 @@
+//! From a GGUF file to a running model: hyper-parameters, weights, the KV cache, sessions.
+//!
+//! This folder knows files (`gguf`), text (`text`) and executors (`exec`). What an architecture computes
+//! is in the top-level folder `graphs`, one file each, behind [`Architecture`].
+
+mod architecture;
+mod builder;
+mod error;
+mod keys;
+mod kv_cache;
+mod loaded;
+mod session;
+mod weights;
+
+pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
+pub use builder::{Batch, ModelBuilder};
+pub use error::ModelError;
+pub use keys::Keys;
+pub use kv_cache::{CacheLayout, KvCache, SequenceId};
+pub use loaded::Model;
+pub use session::{Logits, Session, SessionOptions};
+pub use weights::GgufWeights;

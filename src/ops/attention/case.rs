@@ -1,0 +1,193 @@
+//! Parity cases of attention: several sequences whose blocks lie scattered in the cache.
+
+use half::{bf16, f16};
+
+use super::Attention;
+use crate::graph::case::{Case, CaseInput, Draw};
+use crate::tensor::DType;
+
+/// A cache: its bytes and values.
+struct Cache {
+    dtype: DType,
+    values: Vec<f32>,
+}
+
+impl Cache {
+    /// `n` values of a dtype, NaN where `used` says that nothing may be read.
+    fn draw(draw: &mut Draw<'_>, row: usize, used: &[bool]) -> Cache {
+        let dtype = draw.one_of(&[DType::F32, DType::F16, DType::BF16]);
+        let mut values = draw.values(row * used.len(), 1.5);
+        for (values, used) in values.chunks_mut(row).zip(used) {
+            for x in values {
+                *x = match dtype {
+                    _ if !used => f32::NAN,
+                    DType::F16 => f16::from_f32(*x).to_f32(),
+                    DType::BF16 => bf16::from_f32(*x).to_f32(),
+                    _ => *x,
+                };
+            }
+        }
+        Cache { dtype, values }
+    }
+
+    fn input(&self, shape: [usize; 3]) -> CaseInput {
+        let bytes = match self.dtype {
+            DType::F16 => self.values.iter().flat_map(|&x| f16::from_f32(x).to_ne_bytes()).collect(),
+            DType::BF16 => self.values.iter().flat_map(|&x| bf16::from_f32(x).to_ne_bytes()).collect(),
+            _ => bytemuck::cast_slice(&self.values).to_vec(),
+        };
+        CaseInput::bytes(self.dtype, shape, bytes)
+    }
+}
+
+/// Which slots the tokens may read.
+struct Pages {
+    n_slots: usize,
+    n_blocks: usize,
+    table: Vec<i32>,
+    positions: Vec<i32>,
+    sequences: Vec<i32>,
+    used: Vec<bool>,
+}
+
+impl Pages {
+    fn draw(draw: &mut Draw<'_>, op: &Attention, n_seq: usize, n_tokens: usize) -> Pages {
+        let n_blocks = draw.number(1..=6);
+        let limit = n_blocks * op.block_size;
+        let total = n_seq * n_blocks + draw.number(0..=2);
+        let mut free: Vec<i32> = (0..total as i32).collect();
+        for i in (1..total).rev() {
+            free.swap(i, (draw.unit() * (i + 1) as f64) as usize);
+        }
+        let mut sequences = Vec::new();
+        while sequences.len() < n_tokens {
+            // Neighbouring tokens are mostly of one sequence; sequence -1 is padding.
+            let sequence = draw.number(0..=n_seq) as i32;
+            let sequence = if sequence == n_seq as i32 { -1 } else { sequence };
+            let run = draw.number(1..=n_tokens);
+            sequences.extend(std::iter::repeat_n(sequence, run.min(n_tokens - sequences.len())));
+        }
+        let positions: Vec<i32> = sequences.iter().map(|_| (draw.unit() * limit as f64) as i32).collect();
+        let mut pages = Pages {
+            n_slots: total * op.block_size,
+            n_blocks,
+            table: vec![-1; n_blocks * n_seq],
+            used: vec![false; total * op.block_size],
+            positions,
+            sequences,
+        };
+        for token in 0..n_tokens {
+            let Ok(sequence) = usize::try_from(pages.sequences[token]) else { continue };
+            for position in range(op, pages.positions[token]) {
+                let entry = &mut pages.table[sequence * n_blocks + position / op.block_size];
+                if *entry < 0 {
+                    *entry = free.pop().unwrap_or(0);
+                }
+                pages.used[*entry as usize * op.block_size + position % op.block_size] = true;
+            }
+        }
+        pages
+    }
+
+    fn slot(&self, op: &Attention, sequence: usize, position: usize) -> usize {
+        let entry = self.table[sequence * self.n_blocks + position / op.block_size];
+        entry as usize * op.block_size + position % op.block_size
+    }
+}
+
+fn range(op: &Attention, position: i32) -> std::ops::Range<usize> {
+    let end = position as usize + 1;
+    op.window.map_or(0, |window| end.saturating_sub(window))..end
+}
+
+pub fn case(draw: &mut Draw<'_>) -> Case {
+    let head_dim = draw.number(1..=24);
+    let (n_head_kv, group, n_tokens) = (draw.number(1..=2), draw.number(1..=5), draw.number(1..=7));
+    let op = Attention {
+        scale: draw.one_of(&[0.25, 0.125, 1.0]),
+        window: draw.flag().then(|| draw.number(1..=90)),
+        softcap: draw.flag().then_some(2.5),
+        block_size: draw.one_of(&[1, 16, 32, 5]),
+    };
+    let n_seq = draw.number(1..=3);
+    let head_dim_v = if draw.flag() { draw.number(1..=20) } else { head_dim };
+    let pages = Pages::draw(draw, &op, n_seq, n_tokens);
+    let n_head = n_head_kv * group;
+    let q = draw.values(head_dim * n_head * n_tokens, 2.0);
+    let k = Cache::draw(draw, head_dim * n_head_kv, &pages.used);
+    let v = Cache::draw(draw, head_dim_v * n_head_kv, &pages.used);
+    let sinks = draw.flag().then(|| draw.values(n_head, 3.0));
+
+    let (mut expected, mut tolerance) = (Vec::new(), Vec::new());
+    for token in 0..n_tokens {
+        for head in 0..n_head {
+            let q = &q[(token * n_head + head) * head_dim..][..head_dim];
+            let sink = sinks.as_ref().map(|sinks| sinks[head]);
+            let (out, bound) = row(
+                &op,
+                &pages,
+                token,
+                (q, sink),
+                |cache: &Cache, slot, n| cache.values[(slot * n_head_kv + head / group) * n..][..n].to_vec(),
+                (&k, &v, head_dim_v),
+            );
+            expected.extend(out);
+            tolerance.extend(std::iter::repeat_n(bound, head_dim_v));
+        }
+    }
+    let mut inputs = vec![
+        CaseInput::f32([head_dim, n_head, n_tokens], &q),
+        k.input([head_dim, n_head_kv, pages.n_slots]),
+        v.input([head_dim_v, n_head_kv, pages.n_slots]),
+        CaseInput::i32([n_tokens], &pages.positions),
+        CaseInput::i32([n_tokens], &pages.sequences),
+        CaseInput::i32([pages.n_blocks, n_seq], &pages.table),
+    ];
+    inputs.extend(sinks.map(|sinks| CaseInput::f32([n_head], &sinks)));
+    Case::with_tolerances(op, inputs, expected, tolerance)
+}
+
+/// The output of one query in f64 and how far each element may be off.
+fn row(
+    op: &Attention,
+    pages: &Pages,
+    token: usize,
+    (q, sink): (&[f32], Option<f32>),
+    values: impl Fn(&Cache, usize, usize) -> Vec<f32>,
+    (k, v, head_dim_v): (&Cache, &Cache, usize),
+) -> (Vec<f64>, f64) {
+    let mut out = vec![0.0; head_dim_v];
+    let Ok(sequence) = usize::try_from(pages.sequences[token]) else { return (out, 0.0) };
+    let slots: Vec<usize> =
+        range(op, pages.positions[token]).map(|position| pages.slot(op, sequence, position)).collect();
+    let product = |(a, b): (&f32, &f32)| f64::from(*a) * f64::from(*b);
+    let mut largest_terms = 0f64;
+    let mut scores: Vec<f64> = Vec::new();
+    for &slot in &slots {
+        let k = values(k, slot, q.len());
+        let scale = f64::from(op.scale);
+        let score: f64 = q.iter().zip(&k).map(product).sum::<f64>() * scale;
+        let terms: f64 = q.iter().zip(&k).map(|pair| product(pair).abs()).sum::<f64>() * scale;
+        largest_terms = largest_terms.max(terms);
+        scores.push(op.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh()));
+    }
+    let weights: Vec<f64> = scores.iter().map(|score| score.exp()).collect();
+    let total = weights.iter().sum::<f64>() + sink.map_or(0.0, |sink| f64::from(sink).exp());
+    let mut largest_value = 0f64;
+    for (&slot, weight) in slots.iter().zip(&weights) {
+        for (out, v) in out.iter_mut().zip(values(v, slot, head_dim_v)) {
+            *out += f64::from(v) * weight / total;
+            largest_value = largest_value.max(f64::from(v).abs());
+        }
+    }
+    // A score is off by a rounding for the scaling and one for each product, relative to the sum of
+    // the terms' magnitudes; the softcap adds 6 roundings of the cap. An error d of all scores changes
+    // each weight by a factor of at most e^d, so the weighted mean by 2d of the largest value. The
+    // weights themselves, their sum and the sum of values round at most once for each key and block,
+    // and 12 times more for exp, the rescaling and the division.
+    let unit = 2f64.powi(-24);
+    let score_error =
+        unit * ((q.len() + 1) as f64 * largest_terms + f64::from(6.0 * op.softcap.unwrap_or(0.0)));
+    let bound = largest_value * (2.0 * score_error + unit * (2 * slots.len() + 12) as f64);
+    (out, bound + 1e-37)
+}

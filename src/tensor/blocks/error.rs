@@ -1,0 +1,66 @@
+//! What can be wrong with a call that converts blocks.
+
+use super::DType;
+
+/// Why blocks and values were not converted. Nothing was written.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BlockError {
+    /// The type holds no real numbers.
+    #[error("{dtype} elements are not real numbers and have no dequantization")]
+    NotReal {
+        /// The element type.
+        dtype: DType,
+    },
+    /// The bytes end inside a block.
+    #[error("{bytes} bytes are not whole blocks of {dtype} ({block} bytes each)")]
+    PartialBytes {
+        /// The block format.
+        dtype: DType,
+        /// Bytes given.
+        bytes: usize,
+        /// Bytes of a block.
+        block: usize,
+    },
+    /// The values end inside a block.
+    #[error("{values} values do not fill whole blocks of {dtype} ({block} elements each)")]
+    PartialValues {
+        /// The block format.
+        dtype: DType,
+        /// Values given.
+        values: usize,
+        /// Elements of a block.
+        block: usize,
+    },
+    /// Blocks and values are not the same number of elements.
+    #[error(
+        "{blocks} blocks of {dtype} hold {elements} elements each, but there is room for {values} values"
+    )]
+    WrongLength {
+        /// The block format.
+        dtype: DType,
+        /// Blocks given.
+        blocks: usize,
+        /// Elements of a block.
+        elements: usize,
+        /// Length of the output.
+        values: usize,
+    },
+    /// The format can be read, not written.
+    #[error("{dtype} can be read but not written; write F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0")]
+    NotWritable {
+        /// The element type.
+        dtype: DType,
+    },
+    /// A block's scale or offset does not fit an f16, or a value is infinite or not a number.
+    #[error(
+        "values {first} to {last} do not fit a block of {dtype}: not finite, or too large for its f16 scale"
+    )]
+    OutOfRange {
+        /// The block format.
+        dtype: DType,
+        /// Index of the block's first value.
+        first: usize,
+        /// Index of the block's last value.
+        last: usize,
+    },
+}

@@ -1,0 +1,131 @@
+//! 2-bit formats whose codes are points of a lattice, eight elements a point: IQ2_XXS, IQ2_XS, IQ2_S.
+//!
+//! A grid index picks eight magnitudes, a byte of signs (bit `j` set: element `j` is negative) makes
+//! them numbers, and a scale `d · (0.5 + s) / 4` with `s` of 4 bits makes them values.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::iq_grids::{IQ2_S_GRID, IQ2_XS_GRID, IQ2_XXS_GRID, write_signed};
+use super::{Block, f16_field, groups};
+
+/// IQ2_XXS, 256 elements in 66 bytes; one scale for 32 elements.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct BlockIq2Xxs {
+    /// Scale of the scales, f16.
+    pub d: [u8; 2],
+    /// Eight bytes for each group of 32 elements. Bytes 0..4: indices of its four grid points, 8 bits
+    /// each. Bytes 4..8, a little-endian u32: bits `7·k..7·k + 7` give the signs of point `k` (see
+    /// [`signs_of_7_bits`]), bits 28..32 the group's `s`.
+    pub qs: [u8; 64],
+}
+
+/// IQ2_XS, 256 elements in 74 bytes; one scale for 16 elements.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct BlockIq2Xs {
+    /// Scale of the scales, f16.
+    pub d: [u8; 2],
+    /// Thirty-two little-endian u16. Number `p` belongs to elements `8·p..8·p + 8`: bits 0..9 are the
+    /// index of the grid point, bits 9..16 give its signs (see [`signs_of_7_bits`]).
+    pub qs: [u8; 64],
+    /// Byte `t`: bits 0..4 hold `s` of elements `32·t..32·t + 16`, bits 4..8 that of the next 16.
+    pub scales: [u8; 8],
+}
+
+/// IQ2_S, 256 elements in 82 bytes; one scale for 16 elements.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct BlockIq2S {
+    /// Scale of the scales, f16.
+    pub d: [u8; 2],
+    /// Byte `p`: bits 0..8 of the 10-bit index of the grid point of elements `8·p..8·p + 8`.
+    pub qs: [u8; 32],
+    /// Byte `p`: signs of elements `8·p..8·p + 8`.
+    pub signs: [u8; 32],
+    /// Bits 8..10 of the indices: those of point `p` are bits `2·k..2·k + 2` of byte `p / 4`, where
+    /// `k = p % 4`.
+    pub qh: [u8; 8],
+    /// Byte `t`: bits 0..4 hold `s` of elements `32·t..32·t + 16`, bits 4..8 that of the next 16.
+    pub scales: [u8; 8],
+}
+
+const _: () = assert!(size_of::<BlockIq2Xxs>() == 66 && size_of::<BlockIq2Xs>() == 74);
+const _: () = assert!(size_of::<BlockIq2S>() == 82);
+
+/// The eight signs that seven bits stand for: the number of negative elements is even, so the eighth
+/// sign is the parity of the others. Bits above the seventh are ignored.
+#[inline(always)]
+pub const fn signs_of_7_bits(bits: u8) -> u8 {
+    let bits = bits & 127;
+    bits | ((bits.count_ones() & 1) as u8) << 7
+}
+
+/// The scale `d · (0.5 + s) / 4` of a group; only the low four bits of `s` count.
+#[inline(always)]
+fn group_scale(d: f32, s: u8) -> f32 {
+    d * (0.5 + f32::from(s & 15)) * 0.25
+}
+
+impl BlockIq2Xxs {
+    /// Group `g` < 8, elements `32·g..32·g + 32`: the four grid indices, and the signs and scale bits.
+    #[inline(always)]
+    pub fn group(&self, g: usize) -> ([u8; 4], u32) {
+        let q = &self.qs.as_chunks::<8>().0[g];
+        ([q[0], q[1], q[2], q[3]], u32::from_le_bytes([q[4], q[5], q[6], q[7]]))
+    }
+}
+
+impl BlockIq2Xs {
+    /// Grid index and signs of point `p` < 32, elements `8·p..8·p + 8`.
+    #[inline(always)]
+    pub fn point(&self, p: usize) -> (usize, u8) {
+        let word = u16::from_le_bytes([self.qs[2 * p], self.qs[2 * p + 1]]);
+        (usize::from(word & 511), signs_of_7_bits((word >> 9) as u8))
+    }
+}
+
+impl BlockIq2S {
+    /// Grid index and signs of point `p` < 32, elements `8·p..8·p + 8`.
+    #[inline(always)]
+    pub fn point(&self, p: usize) -> (usize, u8) {
+        let high = self.qh[p / 4] >> (p % 4 * 2) & 3;
+        (usize::from(self.qs[p]) | usize::from(high) << 8, self.signs[p])
+    }
+}
+
+impl Block<256> for BlockIq2Xxs {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        for (g, out) in groups::<32>(out).iter_mut().enumerate() {
+            let (indices, bits) = self.group(g);
+            let scale = group_scale(d, (bits >> 28) as u8);
+            for (k, (out, index)) in groups::<8>(out).iter_mut().zip(indices).enumerate() {
+                let signs = signs_of_7_bits((bits >> (7 * k)) as u8);
+                write_signed(out, scale, &IQ2_XXS_GRID[usize::from(index)], signs);
+            }
+        }
+    }
+}
+
+impl Block<256> for BlockIq2Xs {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        for (p, out) in groups::<8>(out).iter_mut().enumerate() {
+            let (index, signs) = self.point(p);
+            let scale = group_scale(d, self.scales[p / 4] >> (p / 2 % 2 * 4));
+            write_signed(out, scale, &IQ2_XS_GRID[index], signs);
+        }
+    }
+}
+
+impl Block<256> for BlockIq2S {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        for (p, out) in groups::<8>(out).iter_mut().enumerate() {
+            let (index, signs) = self.point(p);
+            let scale = group_scale(d, self.scales[p / 4] >> (p / 2 % 2 * 4));
+            write_signed(out, scale, &IQ2_S_GRID[index], signs);
+        }
+    }
+}

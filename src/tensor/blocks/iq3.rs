@@ -1,0 +1,91 @@
+//! 3-bit formats whose codes are points of a lattice, four elements a point: IQ3_XXS, IQ3_S.
+//!
+//! A grid index picks four magnitudes and a byte of signs serves two neighbouring points (bit `j` set:
+//! element `j` of the eight is negative).
+
+use bytemuck::{Pod, Zeroable};
+
+use super::iq_grids::{IQ3_S_GRID, IQ3_XXS_GRID, write_signed};
+use super::iq2::signs_of_7_bits;
+use super::{Block, f16_field, groups};
+
+/// IQ3_XXS, 256 elements in 98 bytes; the scale of 32 elements is `d · (0.5 + s) / 2`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct BlockIq3Xxs {
+    /// Scale of the scales, f16.
+    pub d: [u8; 2],
+    /// Byte `p`: index of the grid point of elements `4·p..4·p + 4`.
+    pub qs: [u8; 64],
+    /// Eight little-endian u32. Number `g` belongs to elements `32·g..32·g + 32`: bits
+    /// `7·k..7·k + 7` give the signs of its elements `8·k..8·k + 8`
+    /// (see [`signs_of_7_bits`]), bits 28..32 are `s`.
+    pub scales_signs: [u8; 32],
+}
+
+/// IQ3_S, 256 elements in 110 bytes; the scale of 32 elements is `d · (1 + 2·s)`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct BlockIq3S {
+    /// Scale of the scales, f16.
+    pub d: [u8; 2],
+    /// Byte `p`: bits 0..8 of the 9-bit index of the grid point of elements `4·p..4·p + 4`.
+    pub qs: [u8; 64],
+    /// Bit 8 of the index of point `p` is bit `p % 8` of byte `p / 8`.
+    pub qh: [u8; 8],
+    /// Byte `p`: signs of elements `8·p..8·p + 8`.
+    pub signs: [u8; 32],
+    /// Byte `t`: bits 0..4 hold `s` of elements `64·t..64·t + 32`, bits 4..8 that of the next 32.
+    pub scales: [u8; 4],
+}
+
+const _: () = assert!(size_of::<BlockIq3Xxs>() == 98 && size_of::<BlockIq3S>() == 110);
+
+/// Two neighbouring points as one run of eight magnitudes.
+#[inline(always)]
+fn join([a, b, c, d]: [i8; 4], [e, f, g, h]: [i8; 4]) -> [i8; 8] {
+    [a, b, c, d, e, f, g, h]
+}
+
+impl BlockIq3Xxs {
+    /// Signs and scale bits of group `g` < 8, elements `32·g..32·g + 32`.
+    #[inline(always)]
+    pub fn group_bits(&self, g: usize) -> u32 {
+        u32::from_le_bytes(self.scales_signs.as_chunks().0[g])
+    }
+}
+
+impl BlockIq3S {
+    /// Grid index of point `p` < 64, elements `4·p..4·p + 4`.
+    #[inline(always)]
+    pub fn index(&self, p: usize) -> usize {
+        usize::from(self.qs[p]) | usize::from(self.qh[p / 8] >> (p % 8) & 1) << 8
+    }
+}
+
+impl Block<256> for BlockIq3Xxs {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        for (g, out) in groups::<32>(out).iter_mut().enumerate() {
+            let bits = self.group_bits(g);
+            let scale = d * (0.5 + (bits >> 28) as f32) * 0.5;
+            let pairs = &self.qs.as_chunks::<2>().0[4 * g..4 * g + 4];
+            for (k, (out, pair)) in groups::<8>(out).iter_mut().zip(pairs).enumerate() {
+                let [a, b] = pair.map(|index| IQ3_XXS_GRID[usize::from(index)]);
+                write_signed(out, scale, &join(a, b), signs_of_7_bits((bits >> (7 * k)) as u8));
+            }
+        }
+    }
+}
+
+impl Block<256> for BlockIq3S {
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = f16_field(self.d);
+        for (p, out) in groups::<8>(out).iter_mut().enumerate() {
+            let s = self.scales[p / 8] >> (p / 4 % 2 * 4) & 15;
+            let scale = d * f32::from(1 + 2 * s);
+            let magnitudes = join(IQ3_S_GRID[self.index(2 * p)], IQ3_S_GRID[self.index(2 * p + 1)]);
+            write_signed(out, scale, &magnitudes, self.signs[p]);
+        }
+    }
+}

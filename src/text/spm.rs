@@ -1,0 +1,165 @@
+//! SentencePiece's byte-pair model (`tokenizer.ggml.model` = `llama`).
+//!
+//! The whole text is one word. Spaces are written as U+2581; the text starts as one symbol per
+//! character, and the pair whose joint piece has the highest score merges first, the leftmost among
+//! equals. A character that is no piece becomes byte tokens. Kudo, Richardson 2018 (arXiv 1808.06226).
+
+use std::collections::HashMap;
+
+use super::bpe::{check_bytes, is_structure};
+use super::merge::{Merge, Merger, NO_TOKEN};
+use super::{TokenKind, TokenizerError, VocabData};
+
+/// How a piece writes a space.
+const SPACE: &str = "\u{2581}";
+
+/// The tables of one vocabulary.
+pub(super) struct Spm {
+    /// Pieces by their text, with the order in which they merge.
+    pieces: HashMap<Box<str>, Merge>,
+    /// The length in bytes of the longest piece: no longer pair needs to be looked up.
+    longest: usize,
+    /// The token of each byte, or the unknown token.
+    byte_ids: [u32; 256],
+    /// The unknown token stands once for a character where there are no byte tokens.
+    unknown: Option<u32>,
+    add_space_prefix: bool,
+}
+
+/// A number that is smaller the higher the score. The bits of a float order like an integer's once
+/// negative numbers are inverted (IEEE 754).
+fn priority(score: f32) -> u32 {
+    let bits = (score + 0.0).to_bits();
+    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    !ascending
+}
+
+/// The byte of a token written `<0xNN>`.
+pub(super) fn byte_token(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    let plain = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    plain.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// Appends the text that an ordinary piece stands for.
+pub(super) fn push_text(piece: &str, out: &mut Vec<u8>) {
+    for (n, part) in piece.split(SPACE).enumerate() {
+        if n > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+impl Spm {
+    /// Checks and indexes a vocabulary.
+    pub fn new(data: &VocabData, kinds: &[TokenKind]) -> Result<Spm, TokenizerError> {
+        let missing = TokenizerError::Missing { key: "tokenizer.ggml.scores", model: "llama" };
+        let scores = data.scores.as_ref().ok_or(missing)?;
+        if let Some(index) = scores.iter().position(|score| score.is_nan()) {
+            return Err(TokenizerError::NanScore(index));
+        }
+        let mut byte_ids = [data.unk.unwrap_or(NO_TOKEN); 256];
+        let mut pieces: HashMap<Box<str>, Merge> = HashMap::with_capacity(data.tokens.len());
+        let mut has_bytes = false;
+        for (((text, id), &kind), &score) in data.tokens.iter().zip(0u32..).zip(kinds).zip(scores) {
+            match byte_token(text) {
+                Some(byte) if kind == TokenKind::Byte => {
+                    byte_ids[byte as usize] = id;
+                    has_bytes = true;
+                }
+                _ if is_structure(kind) || text.is_empty() => {}
+                _ => {
+                    pieces.insert(text.as_str().into(), Merge { priority: priority(score), id });
+                }
+            }
+        }
+        // The others are in no valid UTF-8 (RFC 3629).
+        check_bytes(&byte_ids, |byte| !matches!(byte, 0xc0 | 0xc1 | 0xf5..=0xff))?;
+        let longest = pieces.keys().map(|text| text.len()).max().unwrap_or(0);
+        let unknown = data.unk.filter(|_| !has_bytes);
+        let add_space_prefix = data.add_space_prefix.unwrap_or(true);
+        Ok(Spm { pieces, longest, byte_ids, unknown, add_space_prefix })
+    }
+
+    /// Whether encoding puts a space before the text, which decoding takes away.
+    pub fn adds_space_prefix(&self) -> bool {
+        self.add_space_prefix
+    }
+}
+
+/// Working memory of one `encode` call.
+pub(super) struct SpmEncoder<'v> {
+    spm: &'v Spm,
+    merger: Merger,
+    escaped: String,
+}
+
+impl<'v> SpmEncoder<'v> {
+    pub fn new(spm: &'v Spm) -> Self {
+        SpmEncoder { spm, merger: Merger::default(), escaped: String::new() }
+    }
+
+    /// Appends the tokens of a piece of text that stands at the start or after a special token.
+    pub fn encode(&mut self, text: &str, ids: &mut Vec<u32>) {
+        let spm = self.spm;
+        if text.is_empty() {
+            return;
+        }
+        self.escaped.clear();
+        if spm.add_space_prefix {
+            self.escaped.push_str(SPACE);
+        }
+        for (n, part) in text.split(' ').enumerate() {
+            if n > 0 {
+                self.escaped.push_str(SPACE);
+            }
+            self.escaped.push_str(part);
+        }
+        let escaped = self.escaped.as_str();
+        self.merger.clear();
+        let mut buffer = [0; 4];
+        for character in escaped.chars() {
+            let piece = spm.pieces.get(&*character.encode_utf8(&mut buffer));
+            self.merger.push(character.len_utf8(), piece.map_or(NO_TOKEN, |piece| piece.id));
+        }
+        let find = |start: usize, len: usize| match len <= spm.longest {
+            true => spm.pieces.get(&escaped[start..start + len]).copied(),
+            false => None,
+        };
+        self.merger.run(
+            |a, b| find(a.start, a.len + b.len),
+            |symbol| match (symbol.id, spm.unknown) {
+                (NO_TOKEN, Some(unknown)) => ids.push(unknown),
+                (NO_TOKEN, None) => {
+                    let bytes = &escaped.as_bytes()[symbol.start..symbol.start + symbol.len];
+                    ids.extend(bytes.iter().map(|&byte| spm.byte_ids[byte as usize]));
+                }
+                (id, _) => ids.push(id),
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_higher_score_comes_first(a in any::<f32>(), b in any::<f32>()) {
+            prop_assume!(!a.is_nan() && !b.is_nan());
+            prop_assert_eq!(priority(a).cmp(&priority(b)), b.partial_cmp(&a).unwrap());
+        }
+    }
+
+    #[test]
+    fn byte_tokens_are_two_hexadecimal_digits() {
+        assert_eq!(byte_token("<0x0A>"), Some(10));
+        assert_eq!(byte_token("<0xff>"), Some(255));
+        for other in ["<0x>", "<0x0>", "<0x+1>", "<0x00A>", "0x0A", "<0xé>"] {
+            assert_eq!(byte_token(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Whole models against reference logits and known answers.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use rfgraph::model::{Model, Session, SessionOptions};
+use rfgraph::tensor::DType;
+use serde_json::Value;
+
+fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
+}
+
+/// Data that is too large for the repository: in `RFGRAPH_FIXTURES`, or beside the checkout.
+fn outside(path: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let root = std::env::var_os("RFGRAPH_FIXTURES").map_or_else(beside, PathBuf::from);
+    let path = root.join(path);
+    if !path.exists() {
+        eprintln!(
+            "SKIPPED: {} is not there (set RFGRAPH_FIXTURES to the folder that holds it)",
+            path.display()
+        );
+        return None;
+    }
+    Some(path)
+}
+
+fn greedy(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+fn session(model: &Model) -> Session {
+    let options = SessionOptions { n_ctx: 512, cache_type: DType::F16, ..SessionOptions::default() };
+    Session::new(model, &options).unwrap()
+}
+
+fn logits_of(model: &Model, options: &SessionOptions, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let mut session = Session::new(model, options).unwrap();
+    let id = session.open().unwrap();
+    let mut all = Vec::new();
+    session.all_logits(id, tokens, |row| all.push(row.to_vec())).unwrap();
+    assert_eq!(all.len(), tokens.len());
+    all
+}
+
+fn f32_file(path: &Path) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap();
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// The values of a float32 `.npy` file: its header is a length at byte 8, then text.
+fn npy(path: &Path) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap();
+    let header = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let text = std::str::from_utf8(&bytes[10..10 + header]).unwrap();
+    assert!(text.contains("'<f4'") && text.contains("'fortran_order': False"), "{text}");
+    bytes[10 + header..].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+fn ids(path: &Path) -> Vec<u32> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split(|c: char| !c.is_ascii_digit())
+        .filter(|word| !word.is_empty())
+        .map(|id| id.parse().unwrap())
+        .collect()
+}
+
+/// How far logits are from the reference: mean KL divergence of the distributions in nats, and the
+/// largest difference of a logit.
+#[derive(Debug)]
+struct Distance {
+    mean_kl: f64,
+    max_abs: f64,
+}
+
+fn distance(found: &[Vec<f32>], reference: &[f32]) -> Distance {
+    let n_vocab = found[0].len();
+    assert_eq!(reference.len(), n_vocab * found.len());
+    let (mut kl, mut max_abs) = (0.0, 0.0f64);
+    for (found, reference) in found.iter().zip(reference.chunks(n_vocab)) {
+        let (p, q) = (log_softmax(reference), log_softmax(found));
+        kl += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+        let differences = found.iter().zip(reference).map(|(a, b)| f64::from((a - b).abs()));
+        max_abs = differences.fold(max_abs, f64::max);
+    }
+    Distance { mean_kl: kl / found.len() as f64, max_abs }
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+    let shifted: Vec<f64> = logits.iter().map(|&x| f64::from(x - largest)).collect();
+    let sum: f64 = shifted.iter().map(|x| x.exp()).sum();
+    shifted.iter().map(|x| x - sum.ln()).collect()
+}
+
+/// Mean over the demo's reference conversations.
+fn demo_distance(model: &Path) -> Option<Distance> {
+    let reference = outside("demo/reference.json")?;
+    let model = Model::open(model).unwrap();
+    let options = SessionOptions { n_ctx: 512, ..SessionOptions::default() };
+    let conversations: Value = serde_json::from_slice(&std::fs::read(&reference).unwrap()).unwrap();
+    let mut all = Distance { mean_kl: 0.0, max_abs: 0.0 };
+    let conversations = conversations.as_array().unwrap();
+    for conversation in conversations {
+        let tokens: Vec<u32> =
+            conversation["tokens"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        let logits = f32_file(&reference.with_file_name(conversation["logits"].as_str().unwrap()));
+        let found = distance(&logits_of(&model, &options, &tokens), &logits);
+        all.mean_kl += found.mean_kl / conversations.len() as f64;
+        all.max_abs = all.max_abs.max(found.max_abs);
+    }
+    Some(all)
+}
+
+#[test]
+fn demo_logits_agree_with_the_reference() {
+    for (name, mean_kl, max_abs) in
+        [("f16", 1e-8, 0.02), ("Q8_0", 1e-4, f64::MAX), ("Q4_K_M", 5e-4, f64::MAX)]
+    {
+        let Some(path) = outside(&format!("demo/demo-{name}.gguf")) else { return };
+        let Some(found) = demo_distance(&path) else { return };
+        println!("demo {name}: {found:?}");
+        assert!(found.mean_kl <= mean_kl && found.max_abs <= max_abs, "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn stories_follow_greedily() {
+    let Some(folder) = outside("fixtures/stories260K") else { return };
+    let model = Model::open(folder.join("stories260K-F32.gguf")).unwrap();
+    let prompt = ids(&folder.join("stories260K.ids.txt"));
+    let wanted = ids(&folder.join("stories260K.greedy200.txt"));
+    let mut session = session(&model);
+    let id = session.open().unwrap();
+    let mut next = greedy(session.prefill(id, &prompt).unwrap());
+    let mut found = Vec::new();
+    while found.len() < wanted.len() {
+        found.push(next);
+        next = greedy(session.decode(&[(id, next)]).unwrap().row(0));
+    }
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn random_llama_agrees_with_its_references() {
+    let Some(folder) = outside("fixtures/arch/llama") else { return };
+    let tokens = ids(&folder.join("ids.txt"));
+    let options = SessionOptions { n_ctx: 512, ..SessionOptions::default() };
+    let run = |file: &str| logits_of(&Model::open(folder.join(file)).unwrap(), &options, &tokens);
+    let f16 = distance(&run("llama-F16.gguf"), &npy(&folder.join("logits.npy")));
+    println!("llama F16: {f16:?}");
+    assert!(f16.mean_kl <= 1e-5, "{f16:?}");
+    let q4 = distance(&run("llama-Q4_K_M.gguf"), &npy(&folder.join("llama-Q4_K_M.dequant_ref.npy")));
+    println!("llama Q4_K_M: {q4:?}");
+    // Activations quantized to eight bits: twice what llama.cpp's mean is for K-quants.
+    assert!(q4.mean_kl <= 2.0 * 5e-3, "{q4:?}");
+}
