@@ -14,7 +14,7 @@ use super::interrupt::{self, Second};
 use super::progress::read_ahead;
 use super::run::{RunArgs, end_line, system, tell};
 use crate::model::{GenerateOptions, ModelError};
-use crate::text::{ChatTemplate, Message};
+use crate::text::Message;
 
 /// What a line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Line<'_> {
 pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
-    let template = ChatTemplate::of(&tokenizer)?;
+    let template = model.chat_template(&tokenizer)?;
     read_ahead(model.gguf());
     let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train));
     let mut conversation = Conversation::new(&model, &tokenizer, &options, args.sampling.params()?)?;
@@ -167,9 +167,11 @@ fn terminal(error: ReadlineError) -> CliError {
 
 /// Where the history is kept: the user's directory for state, made if it is not there.
 fn history_file() -> Option<PathBuf> {
-    let from = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let from =
+        |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = from("XDG_STATE_HOME").filter(|path| path.is_absolute());
-    let state = state.or_else(|| from("LOCALAPPDATA")).or_else(|| Some(from("HOME")?.join(".local/state")))?;
+    let state =
+        state.or_else(|| from("LOCALAPPDATA")).or_else(|| Some(from("HOME")?.join(".local/state")))?;
     let directory = state.join("rfgraph");
     match fs::create_dir_all(&directory) {
         Ok(()) => Some(directory.join("history")),

@@ -8,7 +8,9 @@ use super::output::print_bytes;
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_help = "Example: rfgraph completions bash > ~/.local/share/bash-completion/completions/rfgraph")]
+#[command(
+    after_help = "Example: rfgraph completions bash > ~/.local/share/bash-completion/completions/rfgraph"
+)]
 pub(super) struct CompletionsArgs {
     /// The shell
     shell: Shell,

@@ -43,7 +43,9 @@ impl<'m> Conversation<'m> {
         let shape = model.architecture().shape();
         if options.n_ctx > shape.n_ctx_train {
             let (n_ctx, trained) = (options.n_ctx, shape.n_ctx_train);
-            tracing::warn!("a context of {n_ctx} tokens is more than the {trained} that the model was trained for");
+            tracing::warn!(
+                "a context of {n_ctx} tokens is more than the {trained} that the model was trained for"
+            );
         }
         let mut session = Session::new(model, options)?;
         let sequence = session.open()?;

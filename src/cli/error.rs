@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::gguf::GgufError;
 use crate::model::ModelError;
-use crate::text::{ParamError, SampleError, TemplateError};
+use crate::text::{ParamError, TemplateError};
 
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +21,11 @@ pub(super) enum CliError {
     #[error(transparent)]
     Model(#[from] ModelError),
     /// A chat template that cannot be rendered.
-    #[error("{0}; --raw continues the text without a template")]
+    #[error(transparent)]
     Template(#[from] TemplateError),
     /// Sampling options out of their range.
     #[error("{0}")]
     Sampling(#[from] ParamError),
-    /// Logits that no token can be chosen from.
-    #[error(transparent)]
-    Sample(#[from] SampleError),
     /// A file that cannot be read or written.
     #[error("cannot {verb} {}: {source}", path.display())]
     Path {

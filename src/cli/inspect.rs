@@ -226,7 +226,11 @@ fn types(gguf: &Gguf) -> Vec<TypeReport> {
         *tensors += 1;
         *bytes += info.bytes as u64;
     }
-    let report = |(dtype, (tensors, bytes)): (crate::tensor::DType, _)| TypeReport { dtype: dtype.to_string(), tensors, bytes };
+    let report = |(dtype, (tensors, bytes)): (crate::tensor::DType, _)| TypeReport {
+        dtype: dtype.to_string(),
+        tensors,
+        bytes,
+    };
     let mut types: Vec<_> = types.into_iter().map(report).collect();
     types.sort_by_key(|row| std::cmp::Reverse(row.bytes));
     types
@@ -249,7 +253,13 @@ impl fmt::Display for Report {
         let file = &self.file;
         writeln!(f, "{}: GGUF version {}, alignment {}", file.name, file.version, file.alignment)?;
         let parts = if file.parts == 1 { String::new() } else { format!(" in {} files", file.parts) };
-        writeln!(f, "{}{parts}, {} tensors, {} parameters", Bytes(file.bytes), file.tensors, file.parameters)?;
+        writeln!(
+            f,
+            "{}{parts}, {} tensors, {} parameters",
+            Bytes(file.bytes),
+            file.tensors,
+            file.parameters
+        )?;
         writeln!(f, "\nmetadata, {} pairs", self.metadata.len())?;
         let width = self.metadata.iter().map(|pair| pair.key.chars().count()).max().unwrap_or(0).min(44);
         for Pair { key, shown, .. } in &self.metadata {
@@ -257,7 +267,13 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\nelement types")?;
         for row in &self.types {
-            writeln!(f, "  {:8} {:>5} tensors  {:>10}", row.dtype, row.tensors, Bytes(row.bytes).to_string())?;
+            writeln!(
+                f,
+                "  {:8} {:>5} tensors  {:>10}",
+                row.dtype,
+                row.tensors,
+                Bytes(row.bytes).to_string()
+            )?;
         }
         if let Some(tensors) = &self.tensors {
             writeln!(f, "\ntensors")?;
@@ -271,7 +287,11 @@ impl fmt::Display for Report {
         }
         match (&self.hyper_parameters, &self.memory) {
             (Some(shape), Some(memory)) => write!(f, "\n{shape}\n{memory}"),
-            _ => writeln!(f, "\nrfgraph cannot run this model: {}", self.problem.as_deref().unwrap_or_default()),
+            _ => writeln!(
+                f,
+                "\nrfgraph cannot run this model: {}",
+                self.problem.as_deref().unwrap_or_default()
+            ),
         }
     }
 }
@@ -288,10 +308,16 @@ impl fmt::Display for HyperParameters {
         ] {
             writeln!(f, "  {name:12}  {value}")?;
         }
-        let lists = [("n_head_kv", &self.n_head_kv), ("head_dim_k", &self.head_dim_k), ("head_dim_v", &self.head_dim_v)];
+        let lists = [
+            ("n_head_kv", &self.n_head_kv),
+            ("head_dim_k", &self.head_dim_k),
+            ("head_dim_v", &self.head_dim_v),
+        ];
         for (name, values) in lists {
             match values.first() {
-                Some(first) if values.iter().all(|value| value == first) => writeln!(f, "  {name:12}  {first}")?,
+                Some(first) if values.iter().all(|value| value == first) => {
+                    writeln!(f, "  {name:12}  {first}")?
+                }
                 _ => writeln!(f, "  {name:12}  {values:?}")?,
             }
         }
@@ -302,8 +328,16 @@ impl fmt::Display for HyperParameters {
 impl fmt::Display for MemoryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let MemoryReport { n_ctx, cache_type, ubatch, threads, .. } = self;
-        writeln!(f, "memory for a context of {n_ctx} tokens in {cache_type}, ubatch {ubatch}, {threads} threads")?;
-        let rows = [("weights", self.weights), ("KV cache", self.kv_cache), ("arena", self.arena), ("total", self.total)];
+        writeln!(
+            f,
+            "memory for a context of {n_ctx} tokens in {cache_type}, ubatch {ubatch}, {threads} threads"
+        )?;
+        let rows = [
+            ("weights", self.weights),
+            ("KV cache", self.kv_cache),
+            ("arena", self.arena),
+            ("total", self.total),
+        ];
         for (name, bytes) in rows {
             writeln!(f, "  {name:9} {:>10}", Bytes(bytes).to_string())?;
         }

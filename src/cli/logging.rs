@@ -21,7 +21,12 @@ pub(super) fn start(verbose: u8) {
         _ => (EnvFilter::new(level), None),
     };
     let terminal = io::IsTerminal::is_terminal(&io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal).without_time().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(terminal)
+        .without_time()
+        .init();
     if let Some(error) = complaint {
         tracing::warn!("RFGRAPH_LOG is ignored: {error}");
     }

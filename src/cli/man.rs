@@ -21,7 +21,8 @@ pub(super) fn run(args: &ManArgs) -> Result<(), CliError> {
         None => rfgraph,
         Some(name) => {
             let found = rfgraph.find_subcommand(name).cloned();
-            found.ok_or_else(|| CliError::Usage(format!("there is no command `{name}`; see rfgraph --help")))?
+            found
+                .ok_or_else(|| CliError::Usage(format!("there is no command `{name}`; see rfgraph --help")))?
         }
     };
     let mut text = Vec::new();

@@ -25,13 +25,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use error::CliError;
-
 /// Runs GGUF models: graphs compiled to plans. An experimental alpha.
 #[derive(Debug, Parser)]
 #[command(name = "rfgraph", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 success, 1 the work failed, 2 the command line is wrong, 130 interrupted.\n\
-    RFGRAPH_LOG sets what is logged to standard error, such as `debug` or `rfgraph::plan=trace`.")]
+#[command(
+    after_help = "Exit codes: 0 success, 1 the work failed, 2 the command line is wrong, 130 interrupted.\n\
+    RFGRAPH_LOG sets what is logged to standard error, such as `debug` or `rfgraph::plan=trace`."
+)]
 struct Cli {
     /// Log more to standard error; give it twice or three times for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

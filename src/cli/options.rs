@@ -9,9 +9,9 @@ use clap::{Args, ValueEnum};
 use super::error::CliError;
 use crate::exec::Budget;
 use crate::gguf::Gguf;
-use crate::model::{Model, SessionOptions};
+use crate::model::{Model, ModelError, SessionOptions};
 use crate::tensor::DType;
-use crate::text::SamplerParams;
+use crate::text::{SamplerParams, Tokenizer, VocabData};
 
 /// Which model.
 #[derive(Debug, Args)]
@@ -39,6 +39,12 @@ impl ModelArg {
             Some(path) => Ok(Arc::new(Gguf::open(path)?)),
             None => Ok(Arc::clone(self.open()?.gguf())),
         }
+    }
+
+    /// The tokenizer of the model's file, as [`ModelArg::open_file`].
+    pub(super) fn open_tokenizer(&self) -> Result<Tokenizer, CliError> {
+        let vocabulary = VocabData::from_metadata(self.open_file()?.metadata()).map_err(ModelError::from)?;
+        Ok(Tokenizer::new(vocabulary).map_err(ModelError::from)?)
     }
 
     /// What to call the model in a table.
@@ -129,7 +135,10 @@ pub(super) struct SessionArgs {
 
 fn fraction(text: &str) -> Result<f64, String> {
     let value: Result<f64, _> = text.parse();
-    value.ok().filter(|value| *value > 0.0 && *value <= 1.0).ok_or_else(|| "expected a number above 0 and up to 1".into())
+    value
+        .ok()
+        .filter(|value| *value > 0.0 && *value <= 1.0)
+        .ok_or_else(|| "expected a number above 0 and up to 1".into())
 }
 
 impl SessionArgs {

@@ -27,9 +27,3 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     writeln!(out)?;
     Ok(out.flush()?)
 }
-
-/// Control characters as Rust escapes them: text of a file must not steer the terminal.
-pub(super) fn tame(text: &str) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
-    text.chars().map(escape).collect()
-}

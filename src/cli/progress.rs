@@ -46,7 +46,9 @@ impl Progress {
                 Unit::Runs => "{pos}/{len} runs",
             };
             let bar = ProgressBar::new(self.total).with_message(self.what).with_elapsed(self.start.elapsed());
-            if let Ok(style) = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {counts}, {{eta}} left")) {
+            if let Ok(style) =
+                ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {counts}, {{eta}} left"))
+            {
                 bar.set_style(style);
             }
             self.bar = Some(bar);

@@ -15,7 +15,7 @@ use super::output::print_json;
 use super::progress::read_ahead;
 use super::text::TextArgs;
 use crate::model::{GenerateOptions, Stop};
-use crate::text::{ChatTemplate, Message};
+use crate::text::Message;
 
 /// Answer a prompt, or chat at the terminal
 ///
@@ -81,7 +81,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     let Some(text) = args.text.read_without_last_line_end()? else {
         if args.raw || args.json {
             let option = if args.raw { "--raw" } else { "--json" };
-            return Err(CliError::Usage(format!("{option} needs a prompt: -p TEXT, -f FILE or standard input")));
+            return Err(CliError::Usage(format!(
+                "{option} needs a prompt: -p TEXT, -f FILE or standard input"
+            )));
         }
         return chat::chat(args);
     };
@@ -93,16 +95,14 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     } else {
         let mut messages: Vec<Message> = system(args).into_iter().collect();
         messages.push(Message::new("user", text));
-        tokenizer.encode_chat(&ChatTemplate::of(&tokenizer)?.render(&messages, true)?)
+        tokenizer.encode_chat(&model.chat_template(&tokenizer)?.render(&messages, true)?)
     };
     read_ahead(model.gguf());
     let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train));
     let mut conversation = Conversation::new(&model, &tokenizer, &options, sampling)?;
     let load_time = start.elapsed();
-    let limits = GenerateOptions {
-        max_tokens: args.max_tokens,
-        interrupt: Some(interrupt::listen(Second::Exits)),
-    };
+    let limits =
+        GenerateOptions { max_tokens: args.max_tokens, interrupt: Some(interrupt::listen(Second::Exits)) };
     let mut out = io::stdout().lock();
     let answer = conversation.answer(&prompt, limits, |piece| {
         if !args.json && !piece.is_empty() {
@@ -137,7 +137,9 @@ pub(super) fn end_line(text: &str) -> Result<(), CliError> {
 /// Says on standard error what the reader should know of an answer.
 pub(super) fn tell(answer: &Answer, n_ctx: usize) {
     if answer.stop == Stop::ContextFull {
-        tracing::warn!("the answer ends here because the context of {n_ctx} tokens is full; -c makes it larger");
+        tracing::warn!(
+            "the answer ends here because the context of {n_ctx} tokens is full; -c makes it larger"
+        );
     }
     let new = answer.prompt_tokens - answer.reused_tokens;
     tracing::info!(

@@ -97,6 +97,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), b"ab\xffcd").unwrap();
         let error = read_file(file.path()).unwrap_err().to_string();
-        assert!(error.contains("byte 2 is wrong") && error.contains(&*file.path().to_string_lossy()), "{error}");
+        assert!(
+            error.contains("byte 2 is wrong") && error.contains(&*file.path().to_string_lossy()),
+            "{error}"
+        );
     }
 }

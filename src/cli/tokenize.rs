@@ -9,7 +9,6 @@ use super::error::CliError;
 use super::options::ModelArg;
 use super::output::{print, print_json};
 use super::text::{TextArgs, parse_ids};
-use crate::model::ModelError;
 use crate::text::{EncodeOptions, Tokenizer};
 
 /// Turn text into token ids, or ids into text
@@ -50,7 +49,7 @@ struct Decoded<'t> {
 
 pub(super) fn run(args: &TokenizeArgs) -> Result<(), CliError> {
     let text = args.text.need()?;
-    let tokenizer = Tokenizer::from_gguf(&*args.model.open_file()?).map_err(ModelError::from)?;
+    let tokenizer = args.model.open_tokenizer()?;
     if args.decode {
         return decode(args, &tokenizer, &text);
     }

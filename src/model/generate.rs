@@ -71,7 +71,17 @@ impl<'a> Generation<'a> {
         let most = options.max_tokens.map_or(room, |max| max.min(room));
         let decoder = StreamDecoder::new(tokenizer, false);
         let tokens = Vec::with_capacity(most);
-        Ok(Generation { session, sequence, tokenizer, sampler, options, decoder, tokens, stop: None, failed: false })
+        Ok(Generation {
+            session,
+            sequence,
+            tokenizer,
+            sampler,
+            options,
+            decoder,
+            tokens,
+            stop: None,
+            failed: false,
+        })
     }
 
     /// Generates one token and gives the text that is complete now; it is empty while a character is
@@ -134,6 +144,9 @@ impl<'a> Generation<'a> {
 
 impl std::fmt::Debug for Generation<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Generation").field("tokens", &self.tokens).field("stop", &self.stop).finish_non_exhaustive()
+        f.debug_struct("Generation")
+            .field("tokens", &self.tokens)
+            .field("stop", &self.stop)
+            .finish_non_exhaustive()
     }
 }
