@@ -1,6 +1,8 @@
 //! rfgraph: a graph-compiled tensor runtime. An experimental alpha.
 #![deny(missing_docs)]
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod cpu;
 pub mod exec;
 pub mod gguf;

@@ -355,7 +355,7 @@ impl Batch {
 
 /// The sizes that plans are made for: powers of two, and one and a half times those. A batch is padded
 /// by a third at most.
-fn bucket(n: usize) -> usize {
+pub(super) fn bucket(n: usize) -> usize {
     let power = n.next_power_of_two();
     let between = power / 4 * 3;
     if between >= n && power >= 4 { between } else { power }
