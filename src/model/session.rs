@@ -151,6 +151,11 @@ impl Session {
         &mut self.executor
     }
 
+    /// The plans made so far, with the number of tokens and of outputs each is for.
+    pub fn plan_ids(&self) -> Vec<(PlanId, (usize, usize))> {
+        self.plans.iter().map(|(&sizes, plan)| (plan.id, sizes)).collect()
+    }
+
     /// The cache's sizes and what each sequence holds.
     pub fn cache(&self) -> &KvCache {
         &self.cache
