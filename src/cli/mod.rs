@@ -16,6 +16,7 @@ mod logits;
 mod man;
 mod options;
 mod output;
+mod profile;
 mod progress;
 mod run;
 mod text;

@@ -151,6 +151,12 @@ impl Session {
         &mut self.executor
     }
 
+    /// The plan of the last batch, whose steps the executor can show and time.
+    pub fn last_plan(&self) -> Result<PlanId, ModelError> {
+        let none = || ModelError::Session("nothing was computed yet".into());
+        self.last.map(|(plan, _)| plan).ok_or_else(none)
+    }
+
     /// The cache's sizes and what each sequence holds.
     pub fn cache(&self) -> &KvCache {
         &self.cache

@@ -116,7 +116,11 @@ impl fmt::Display for Attributes<'_> {
                     write!(f, "{}{key}=", if i == 0 { "[" } else { ", " })?;
                     match value {
                         Value::String(text) => f.write_str(text)?,
-                        other => write!(f, "{other}")?,
+                        other => match other.as_f64().filter(|_| other.is_f64()) {
+                            // Attributes are f32: as one, 1e-5 is short.
+                            Some(number) => write!(f, "{:?}", number as f32)?,
+                            None => write!(f, "{other}")?,
+                        },
                     }
                 }
                 f.write_str("]")
