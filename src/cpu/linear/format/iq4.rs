@@ -7,6 +7,8 @@ use super::legacy::split_nibbles;
 use super::{Format, Unpacked};
 use crate::cpu::activations::GROUP;
 #[cfg(target_arch = "x86_64")]
+use crate::cpu::linear::avx2::half as half_avx2;
+#[cfg(target_arch = "x86_64")]
 use crate::cpu::linear::avx512::{Registers, half, halves, nibbles16, products};
 use crate::tensor::DType;
 use crate::tensor::blocks::iq4::IQ4_VALUES;
@@ -31,6 +33,25 @@ fn look_up(qs: &[u8; 16], out: &mut [u8]) {
     split_nibbles(qs, out);
     for q in out {
         *q = VALUES[usize::from(*q)];
+    }
+}
+
+/// The same for any number of weights.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+fn look_up_avx2<'a>(qs: impl Iterator<Item = &'a [u8; 16]>, out: &mut Unpacked) {
+    // SAFETY: the table has 16 bytes.
+    let values = unsafe { _mm_loadu_si128(VALUES.as_ptr().cast()) };
+    for (qs, out) in qs.zip(out.q.as_chunks_mut::<GROUP>().0) {
+        // SAFETY: there are 16 bytes of nibbles, and room for 32 values.
+        unsafe {
+            let low = _mm_loadu_si128(qs.as_ptr().cast());
+            let high = _mm_srli_epi16::<4>(low);
+            let both = _mm256_and_si256(_mm256_set_m128i(high, low), _mm256_set1_epi8(15));
+            let both = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), both);
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), both);
+        }
     }
 }
 
@@ -61,6 +82,14 @@ impl Format for BlockIq4Nl {
 
     #[cfg(target_arch = "x86_64")]
     #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn unpack_avx2(chunk: &Self::Chunk, out: &mut Unpacked) {
+        look_up_avx2(chunk.iter().map(|block| &block.qs), out);
+        out.scale[..8].copy_from_slice(&chunk.map(|block| half_avx2(block.d)));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
         // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
@@ -73,6 +102,14 @@ impl Format for BlockIq4Nl {
     }
 }
 
+/// Scales of IQ4_XS.
+#[inline(always)]
+fn set_scales(chunk: &BlockIq4Xs, d: f32, out: &mut Unpacked) {
+    for (out, scale) in out.scale.iter_mut().zip(chunk.unpack_scales()) {
+        *out = d * f32::from(scale);
+    }
+}
+
 impl Format for BlockIq4Xs {
     const DTYPE: DType = DType::IQ4_XS;
     const OFFSET: u8 = OFFSET;
@@ -82,12 +119,18 @@ impl Format for BlockIq4Xs {
 
     #[inline(always)]
     fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
-        let d = half(chunk.d);
-        let groups = chunk.qs.as_chunks::<16>().0.iter().zip(out.q.chunks_exact_mut(GROUP));
-        for (i, ((qs, q), scale)) in groups.zip(chunk.unpack_scales()).enumerate() {
+        for (qs, q) in chunk.qs.as_chunks::<16>().0.iter().zip(out.q.chunks_exact_mut(GROUP)) {
             look_up(qs, q);
-            out.scale[i] = d * f32::from(scale);
         }
+        set_scales(chunk, half(chunk.d), out);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn unpack_avx2(chunk: &Self::Chunk, out: &mut Unpacked) {
+        look_up_avx2(chunk.qs.as_chunks().0.iter(), out);
+        set_scales(chunk, half_avx2(chunk.d), out);
     }
 
     #[cfg(target_arch = "x86_64")]

@@ -22,9 +22,11 @@ pub(super) fn split_nibbles(qs: &[u8; 16], out: &mut [u8]) {
 /// Sets bit 4 of every value whose bit is set in `high`.
 #[inline(always)]
 fn add_fifth_bits(high: [u8; 4], out: &mut [u8]) {
-    let high = u32::from_le_bytes(high);
-    for (i, q) in out.iter_mut().enumerate() {
-        *q |= ((high >> i & 1) as u8) << 4;
+    for (high, out) in high.into_iter().zip(out.as_chunks_mut::<8>().0) {
+        // Eight copies of the byte, one bit of each kept; adding 127 carries any bit into the highest.
+        let bits = (u64::from(high) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+        let bits = ((bits + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080) >> 3;
+        *out = (u64::from_le_bytes(*out) | bits).to_le_bytes();
     }
 }
 

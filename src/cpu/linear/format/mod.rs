@@ -5,7 +5,7 @@ mod k_quants;
 mod legacy;
 
 #[cfg(target_arch = "x86_64")]
-use super::avx512::Registers;
+use super::{avx2, avx512::Registers};
 use crate::cpu::activations::CHUNK;
 use crate::tensor::DType;
 
@@ -59,6 +59,17 @@ pub(super) trait Format: Sized {
     /// Scales and minimums are exact: a half times an integer of at most 8 bits. The loops are simple
     /// ones that the compiler vectorizes for the instruction set of the caller.
     fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32);
+
+    /// Unpacks a chunk with AVX2. Only what the compiler cannot vectorize needs code of its own.
+    ///
+    /// # Safety
+    /// The machine has AVX2 and F16C.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn unpack_avx2(chunk: &Self::Chunk, out: &mut Unpacked) {
+        Self::unpack(chunk, out, |bytes| avx2::half(bytes));
+    }
 
     /// Unpacks a chunk into registers.
     ///
