@@ -1,5 +1,6 @@
 //! The built program from outside: what it prints, where, and how it exits.
 #![cfg(all(feature = "cli", feature = "demo"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -91,7 +92,7 @@ fn n_limits_the_answer_and_a_full_context_ends_it() {
 #[test]
 fn the_same_seed_gives_the_same_text_and_others_give_others() {
     let story = |options: &[&str]| {
-        stdout(&[&["run", "--raw", "-p", "Once upon a time", "-n", "60"], options].concat())
+        stdout(&[&["run", "--raw", "-p", "Once upon a time", "-n", "24"], options].concat())
     };
     assert_eq!(story(&["--temp", "0"]), story(&["--temp", "0", "--seed", "9"]));
     let bold =
@@ -99,7 +100,7 @@ fn the_same_seed_gives_the_same_text_and_others_give_others() {
     assert_eq!(bold("1"), bold("1"));
     assert_ne!(bold("1"), bold("2"));
     // The number of threads changes no bit.
-    assert_eq!(story(&["--temp", "1", "-t", "1"]), story(&["--temp", "1", "-t", "3"]));
+    assert_eq!(story(&["--temp", "1", "-t", "1"]), story(&["--temp", "1", "-t", "2"]));
 }
 
 #[test]
@@ -159,6 +160,27 @@ fn a_closed_pipe_ends_quietly() {
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
 
+/// The first Ctrl-C ends the work at its next chunk, with an exit code of its own.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_a_long_prompt() {
+    use std::io::BufRead;
+    let mut child =
+        command(&["run", "-v", "-c", "30000", "--ubatch", "64"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all("word ".repeat(12_000).as_bytes()).unwrap();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("loaded in") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it never loaded");
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("error: interrupted"), "{rest}");
+}
+
 #[test]
 fn tokens_go_there_and_back() {
     let text = "  What is 347 + 285?\n<|im_end|> é🙂 ";
@@ -188,6 +210,17 @@ fn special_tokens_are_a_matter_of_options() {
     assert!(message.contains("vocabulary of 1792"), "{message}");
 }
 
+/// KL divergence of the distributions that two rows of logits stand for.
+fn divergence(p: &[f32], q: &[f32]) -> f64 {
+    let log_sum = |row: &[f32]| row.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
+    let (log_p, log_q) = (log_sum(p), log_sum(q));
+    let term = |(&p, &q): (&f32, &f32)| {
+        let (p, q) = (f64::from(p) - log_p, f64::from(q) - log_q);
+        p.exp() * (p - q)
+    };
+    p.iter().zip(q).map(term).sum()
+}
+
 #[test]
 fn logits_are_one_row_for_each_token() {
     let folder = tempfile::tempdir().unwrap();
@@ -203,10 +236,12 @@ fn logits_are_one_row_for_each_token() {
     let whole = rows(&[]);
     assert_eq!(whole.len(), n * 1792);
     assert!(whole.iter().all(|logit| logit.is_finite()));
-    // In chunks the sums are made in another order at most.
+    // Another KV cache rounds differently, and a rounding of the int8 activations may flip: the answer may
+    // be as far off as Q8_0 may be from the exact model, a mean KL divergence of 1e-4.
     let chunks = rows(&["--ubatch", "7", "--cache-type", "f32"]);
-    let distance = whole.iter().zip(&chunks).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(distance < 0.05, "{distance}");
+    let pairs = whole.chunks_exact(1792).zip(chunks.chunks_exact(1792));
+    let mean = pairs.map(|(p, q)| divergence(p, q)).sum::<f64>() / n as f64;
+    assert!(mean < 1e-4, "{mean}");
     fs::write(ids, " \n").unwrap();
     let (code, message) = failure(&["logits", "--tokens", ids, "--out", out]);
     assert!(code == Some(1) && message.contains("holds no token ids"), "{message}");

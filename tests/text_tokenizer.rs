@@ -82,6 +82,18 @@ fn control_tokens_in_text_are_text_unless_asked_for() {
 }
 
 #[test]
+fn merges_that_spell_a_control_token_do_not_make_one() {
+    let mut data = DEMO_DATA.clone();
+    let the = data.tokens.iter().position(|token| token == "Ġthe").unwrap();
+    assert!(DEMO.encode("at the end", PLAIN).contains(&(the as u32)));
+    data.kinds.as_mut().unwrap()[the] = TokenKind::Control;
+    let tokenizer = Tokenizer::new(data).unwrap();
+    let ids = tokenizer.encode("at the end", PLAIN);
+    assert!(!ids.contains(&(the as u32)));
+    assert_eq!(tokenizer.decode(&ids, false), "at the end");
+}
+
+#[test]
 fn decoding_hides_structure_and_takes_the_prefix_space_away() {
     let ids = STORIES.encode("Once", WHOLE);
     assert_eq!(ids[0], 1);
@@ -196,9 +208,13 @@ fn texts() -> impl Strategy<Value = String> {
 fn vocabularies() -> impl Strategy<Value = VocabData> {
     let kinds = prop::sample::select(vec![1, 2, 3, 4, 5, 6]);
     let token = "([a-c▁Ġ]{0,3}|<0x[0-9A-G]{2}>|<s>|\\PC{0,2})";
-    let tokens = prop::collection::vec((0usize..512, token, kinds, any::<f32>()), 0..40);
-    let merges = prop::collection::vec("[a-eĠ ]{0,2} [a-eĠ ]{0,2}", 0..4);
-    let id = || prop::option::of(0u32..600);
+    let tokens = prop::collection::vec(
+        (prop_oneof![60 => 262usize..512, 1 => 0usize..262], token, kinds, any::<f32>()),
+        0..40,
+    );
+    let merges =
+        prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec("[a-eĠ ]{0,2} [a-eĠ ]{0,2}", 1..4)];
+    let id = || prop::option::of(prop_oneof![20 => 0u32..512, 1 => 500u32..2000]);
     let flags = (any::<bool>(), any::<bool>(), prop::option::of(any::<bool>()), any::<bool>());
     (any::<bool>(), tokens, merges, (id(), id(), id()), flags).prop_map(
         |(spm, tokens, merges, (bos, eos, unk), (with_kinds, keep_merges, add_bos, add_eos))| {

@@ -103,6 +103,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     let load_time = start.elapsed();
     let limits =
         GenerateOptions { max_tokens: args.max_tokens, interrupt: Some(interrupt::listen(Second::Exits)) };
+    tracing::info!("loaded in {:.2} s", load_time.as_secs_f64());
     let mut out = io::stdout().lock();
     let answer = conversation.answer(&prompt, limits, |piece| {
         if !args.json && !piece.is_empty() {
