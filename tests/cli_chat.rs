@@ -81,11 +81,11 @@ fn a_chat_answers_remembers_and_ends() {
     let Some(mut chat) = Chat::start("-v") else { return };
     chat.say("What is 347 + 285?");
     chat.wait_for("\n632\r\n");
-    chat.wait_for("prompt: 21 tokens, 21 of them new");
+    chat.wait_for("prompt: 21 tokens, 21 computed");
     chat.say("What is 12 + 7?");
     chat.wait_for("\n19\r\n");
     // The first turn, its answer included, is in the cache.
-    let new = chat.wait_for(" of them new");
+    let new = chat.wait_for(" computed");
     let new: usize = new.rsplit(' ').next().unwrap().parse().unwrap();
     assert!((10..25).contains(&new), "{new} tokens were computed");
     chat.say("/help");

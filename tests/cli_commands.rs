@@ -178,7 +178,7 @@ fn an_interrupt_ends_a_long_prompt() {
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
-    assert!(rest.contains("error: interrupted"), "{rest}");
+    assert!(!rest.contains("error"), "{rest}");
 }
 
 #[test]

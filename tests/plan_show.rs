@@ -1,5 +1,7 @@
 //! What a plan looks like, as text and as a drawing.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use rfgraph::graph::Graph;
 use rfgraph::plan::{DeviceDesc, Plan, compile};
 use rfgraph::tensor::DType;
