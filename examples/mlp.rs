@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let budget = Budget::host(Budget::FRACTION);
     let mut executor = CpuExecutor::new(physical_cores(), Arc::new(weights), budget)?;
     let plan = compile(&graph, &executor.device())?;
-    println!("{}", plan.text());
+    println!("{plan}");
 
     // 3. Run. Outputs are readable only after the fence.
     let id = executor.load(plan)?;

@@ -23,9 +23,10 @@ pub(super) struct Answer {
     pub(super) text: String,
     pub(super) tokens: Vec<u32>,
     pub(super) stop: Stop,
-    /// Tokens of the prompt, and how many of them the cache held already.
+    /// Tokens of the prompt, and how many of them were computed: the cache may have held some, and an
+    /// interrupt may have left some.
     pub(super) prompt_tokens: usize,
-    pub(super) reused_tokens: usize,
+    pub(super) computed_tokens: usize,
     /// Runs of the model for one token each.
     pub(super) decode_runs: usize,
     pub(super) prompt_time: Duration,
@@ -70,7 +71,7 @@ impl<'m> Conversation<'m> {
             tokens: Vec::new(),
             stop: Stop::Interrupted,
             prompt_tokens: prompt.len(),
-            reused_tokens: reused,
+            computed_tokens: self.held.len() - reused,
             decode_runs: 0,
             prompt_time,
             decode_time: Duration::ZERO,

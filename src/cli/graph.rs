@@ -50,7 +50,7 @@ pub(super) fn run(args: &GraphArgs) -> Result<(), CliError> {
     let graph = model.graph(args.tokens.get(), 1, layout, args.cache.cache_type)?;
     let plan = compile(&graph, &DeviceDesc::cpu(args.threads.count().get())).map_err(ModelError::from)?;
     match args.format {
-        Format::Text => print(plan.text()),
+        Format::Text => print(&plan),
         Format::Dot => print(plan.dot()),
         Format::Json => print_json(&plan),
     }

@@ -16,6 +16,7 @@ mod logits;
 mod man;
 mod options;
 mod output;
+mod profile;
 mod progress;
 mod run;
 mod text;
@@ -34,7 +35,7 @@ use clap::{Parser, Subcommand};
 )]
 struct Cli {
     /// Log more to standard error; give it twice or three times for still more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 1000)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,

@@ -161,6 +161,11 @@ impl SessionArgs {
         self.ubatch.get()
     }
 
+    /// The type of the KV cache.
+    pub(super) fn cache_type(&self) -> DType {
+        self.cache.cache_type
+    }
+
     /// Number of threads.
     pub(super) fn threads(&self) -> NonZeroUsize {
         self.threads.count()

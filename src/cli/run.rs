@@ -103,6 +103,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     let load_time = start.elapsed();
     let limits =
         GenerateOptions { max_tokens: args.max_tokens, interrupt: Some(interrupt::listen(Second::Exits)) };
+    tracing::info!("loaded in {:.2} s", load_time.as_secs_f64());
     let mut out = io::stdout().lock();
     let answer = conversation.answer(&prompt, limits, |piece| {
         if !args.json && !piece.is_empty() {
@@ -141,13 +142,12 @@ pub(super) fn tell(answer: &Answer, n_ctx: usize) {
             "the answer ends here because the context of {n_ctx} tokens is full; -c makes it larger"
         );
     }
-    let new = answer.prompt_tokens - answer.reused_tokens;
+    let computed = answer.computed_tokens;
     tracing::info!(
-        "prompt: {} tokens, {} of them new, {:.2} s, {:.1} tokens/s; answer: {} tokens, {:.2} s, {:.1} tokens/s",
+        "prompt: {} tokens, {computed} computed, {:.2} s, {:.1} tokens/s; answer: {} tokens, {:.2} s, {:.1} tokens/s",
         answer.prompt_tokens,
-        new,
         answer.prompt_time.as_secs_f64(),
-        rate(new, answer.prompt_time),
+        rate(computed, answer.prompt_time),
         answer.tokens.len(),
         answer.decode_time.as_secs_f64(),
         rate(answer.decode_runs, answer.decode_time),
@@ -163,7 +163,7 @@ fn report(answer: &Answer, load_time: Duration) -> Report<'_> {
         timings: Timings {
             load_seconds: load_time.as_secs_f64(),
             prompt_seconds: answer.prompt_time.as_secs_f64(),
-            prompt_tokens_per_second: rate(answer.prompt_tokens - answer.reused_tokens, answer.prompt_time),
+            prompt_tokens_per_second: rate(answer.computed_tokens, answer.prompt_time),
             decode_seconds: answer.decode_time.as_secs_f64(),
             decode_tokens_per_second: rate(answer.decode_runs, answer.decode_time),
         },

@@ -151,9 +151,10 @@ impl Session {
         &mut self.executor
     }
 
-    /// The plans made so far, with the number of tokens and of outputs each is for.
-    pub fn plan_ids(&self) -> Vec<(PlanId, (usize, usize))> {
-        self.plans.iter().map(|(&sizes, plan)| (plan.id, sizes)).collect()
+    /// The plan of the last batch, whose steps the executor can show and time.
+    pub fn last_plan(&self) -> Result<PlanId, ModelError> {
+        let none = || ModelError::Session("nothing was computed yet".into());
+        self.last.map(|(plan, _)| plan).ok_or_else(none)
     }
 
     /// The cache's sizes and what each sequence holds.

@@ -18,4 +18,4 @@ mod simplify;
 pub use check::PlanFault;
 pub use compile::{CompileError, compile};
 pub use data::{DeviceDesc, Edge, LeafSlot, Operand, Place, Plan, Point, Port, Step};
-pub use show::{PlanDot, PlanText};
+pub use show::PlanDot;

@@ -11,11 +11,6 @@ use serde_json::Value;
 use super::data::{Edge, LeafSlot, Operand, Place, Plan, Point, Step};
 
 impl Plan {
-    /// The plan as text: ports, one line for each step, the waits from run to run, totals.
-    pub fn text(&self) -> PlanText<'_> {
-        PlanText(self)
-    }
-
     /// The plan as a directed graph in Graphviz's language: steps and ports, and who reads whose value.
     /// Weights stand in the steps that read them.
     pub fn dot(&self) -> PlanDot<'_> {
@@ -23,17 +18,14 @@ impl Plan {
     }
 }
 
-/// What [`Plan::text`] gives; it is shown by `Display`.
-#[derive(Clone, Copy, Debug)]
-pub struct PlanText<'p>(&'p Plan);
-
 /// What [`Plan::dot`] gives; it is shown by `Display`.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanDot<'p>(&'p Plan);
 
-impl fmt::Display for PlanText<'_> {
+impl fmt::Display for Plan {
+    /// The plan as text: ports, one line for each step, the waits from run to run, totals.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plan = self.0;
+        let plan = self;
         let names = Names::of(plan);
         let device = &plan.device;
         writeln!(
@@ -116,7 +108,11 @@ impl fmt::Display for Attributes<'_> {
                     write!(f, "{}{key}=", if i == 0 { "[" } else { ", " })?;
                     match value {
                         Value::String(text) => f.write_str(text)?,
-                        other => write!(f, "{other}")?,
+                        other => match other.as_f64().filter(|_| other.is_f64()) {
+                            // Attributes are f32: as one, 1e-5 is short.
+                            Some(number) => write!(f, "{:?}", number as f32)?,
+                            None => write!(f, "{other}")?,
+                        },
                     }
                 }
                 f.write_str("]")
