@@ -36,14 +36,16 @@ fn main() {
         s.decode(&[(id, 400 + i)]).unwrap();
     }
     use rfgraph::exec::Executor;
-    for (pid, n) in s.plan_ids() {
+    let mut show = |s: &mut Session| { let pid = s.last_plan().unwrap();
         let mut by: std::collections::BTreeMap<String, f64> = Default::default();
         let ex = s.executor();
         let times = ex.times(pid).to_vec();
         let plan = ex.plan(pid).unwrap();
-        for (st, t) in plan.steps.iter().zip(times) {
-            *by.entry(st.op.clone()).or_default() += t.as_secs_f64() * 1e3;
-        }
-        println!("{n:?} {by:.2?} steps {}", plan.steps.len());
-    }
+        for (st, t) in plan.steps.iter().zip(times) { *by.entry(st.op.clone()).or_default() += t.as_secs_f64() * 1e3; }
+        println!("{by:.2?} steps {}", plan.steps.len());
+    };
+    show(&mut s);
+    s.truncate(id, 0).unwrap();
+    s.prefill(id, &toks).unwrap();
+    show(&mut s);
 }
