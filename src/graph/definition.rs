@@ -90,6 +90,15 @@ impl GraphDef {
         }
     }
 
+    /// The node that made this value's bytes what they are: a view has the content of what it looks at, a
+    /// writer of a state makes a new one.
+    pub fn content(&self, mut id: NodeId) -> NodeId {
+        while let Some(Memory::View { input, .. }) = self.memory(id) {
+            id = self.node(id).inputs()[input];
+        }
+        id
+    }
+
     /// Checks the legal form: inputs stand before their users, every description is what the
     /// operator infers, views stay inside their roots, and only states are written.
     pub fn check(&self, pass: &'static str) -> Result<(), GraphError> {

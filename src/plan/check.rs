@@ -5,10 +5,21 @@ use std::ops::Range;
 
 use super::connect::overlap;
 use super::data::{Edge, Operand, Place, Plan, Point};
+use crate::tensor::{Desc, MAX_RANK};
 
 /// What is illegal about a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanFault {
+    /// A description that is no tensor, or a place where no such tensor can lie.
+    #[error("{what}: {desc} {reason}")]
+    Layout {
+        /// Which step, port or leaf.
+        what: String,
+        /// The description.
+        desc: Desc,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A tensor that reaches past the end of its memory, or into memory that there is not.
     #[error("{what} reaches past the end of its memory: {place:?}, bytes {range:?} of {size}")]
     Bounds {
@@ -44,7 +55,7 @@ pub enum PlanFault {
         how: &'static str,
     },
     /// Two accesses of which one writes, on different lanes, that no edge orders.
-    #[error("nothing orders {first:?} before {second:?}{}, and both touch {range:?} of the arena", across(.across_runs))]
+    #[error("nothing orders {first:?} before {second:?}{}, and both touch bytes {range:?} of {place:?}", across(.across_runs))]
     Race {
         /// The earlier one.
         first: Point,
@@ -52,14 +63,16 @@ pub enum PlanFault {
         second: Point,
         /// Whether the later one is of the next run.
         across_runs: bool,
+        /// The memory.
+        place: Place,
         /// The bytes both touch.
         range: Range<usize>,
     },
-    /// A step whose memory is not what its place allows.
-    #[error("step `{step}` writes into {place:?}, which is only read")]
+    /// A step that writes a weight or a constant, or an input outside of the arena.
+    #[error("{what} writes into {place:?}, which it may not")]
     ReadOnly {
-        /// The step.
-        step: String,
+        /// Which step or port.
+        what: String,
         /// The memory.
         place: Place,
     },
@@ -71,10 +84,87 @@ fn across(across_runs: &bool) -> &'static str {
 
 /// Checks a plan.
 pub fn check(plan: &Plan) -> Result<(), PlanFault> {
+    layouts(plan)?;
     bounds(plan)?;
     aliases(plan)?;
     contents(plan)?;
     races(plan)
+}
+
+/// A plan may come from a file. Everything after this relies on sizes that can be added up.
+fn layouts(plan: &Plan) -> Result<(), PlanFault> {
+    let fault = |what: String, desc: Desc, reason| Err(PlanFault::Layout { what, desc, reason });
+    for slot in plan.weights.iter().chain(&plan.states).chain(plan.constants.iter().map(|(slot, _)| slot)) {
+        if let Err(reason) = extent(&slot.desc) {
+            return fault(format!("leaf `{}`", slot.name), slot.desc, reason);
+        }
+    }
+    for port in plan.inputs.iter().chain(&plan.outputs) {
+        if let Err(reason) = lies_well(&port.operand) {
+            return fault(format!("port `{}`", port.name), port.operand.desc, reason);
+        }
+    }
+    for step in &plan.steps {
+        let what = || format!("step `{}`", step.name);
+        for operand in step.inputs.iter().chain([&step.output]) {
+            if let Err(reason) = lies_well(operand) {
+                return fault(what(), operand.desc, reason);
+            }
+        }
+        if overlaps_itself(&step.output.desc) {
+            return fault(what(), step.output.desc, "is written, and two of its elements share a byte");
+        }
+        if let Some((offset, bytes)) = step.scratch
+            && (offset.checked_add(bytes).is_none() || !offset.is_multiple_of(plan.device.alignment))
+        {
+            return fault(what(), step.output.desc, "is made with scratch memory at no place for it");
+        }
+    }
+    Ok(())
+}
+
+/// Bytes from the first element to the end of the last, or why there are none.
+fn extent(desc: &Desc) -> Result<usize, &'static str> {
+    let (elements, bytes) = (desc.dtype.block_elements(), desc.dtype.block_bytes());
+    if desc.shape.ne().contains(&0) {
+        return Err("holds no element");
+    }
+    if !desc.shape.dim(0).is_multiple_of(elements) {
+        return Err("does not hold whole blocks");
+    }
+    if desc.dtype.is_plain() && !desc.strides.iter().all(|stride| stride.is_multiple_of(bytes)) {
+        return Err("has elements that are not aligned");
+    }
+    if !desc.dtype.is_plain() && !desc.rows_are_contiguous() {
+        return Err("has gaps between the blocks of a row");
+    }
+    let last = |i: usize| {
+        let n = if i == 0 { desc.shape.dim(0) / elements } else { desc.shape.dim(i) };
+        (n - 1).checked_mul(desc.strides[i])
+    };
+    let end = (0..MAX_RANK).try_fold(bytes, |end, i| end.checked_add(last(i)?));
+    end.filter(|&end| isize::try_from(end).is_ok()).ok_or("is too large to address")
+}
+
+fn lies_well(operand: &Operand) -> Result<(), &'static str> {
+    let (extent, dtype) = (extent(&operand.desc)?, operand.desc.dtype);
+    if dtype.is_plain() && !operand.offset.is_multiple_of(dtype.block_bytes()) {
+        return Err("lies where its elements are not aligned");
+    }
+    operand.offset.checked_add(extent).map(|_| ()).ok_or("ends past every address")
+}
+
+/// Whether two elements may share a byte: a stride is shorter than what lies within it.
+fn overlaps_itself(desc: &Desc) -> bool {
+    let blocks = desc.shape.dim(0) / desc.dtype.block_elements();
+    let mut dims = [0, 1, 2, 3].map(|i| (desc.strides[i], if i == 0 { blocks } else { desc.shape.dim(i) }));
+    dims.sort_unstable();
+    let mut end = desc.dtype.block_bytes();
+    dims.into_iter().filter(|&(_, n)| n > 1).any(|(stride, n)| {
+        let overlaps = stride < end;
+        end += (n - 1) * stride;
+        overlaps
+    })
 }
 
 fn bounds(plan: &Plan) -> Result<(), PlanFault> {
@@ -97,8 +187,13 @@ fn bounds(plan: &Plan) -> Result<(), PlanFault> {
             inside(format!("scratch of step `{}`", step.name), Place::Arena, offset..offset + bytes)?;
         }
         if matches!(step.output.place, Place::Weight(_) | Place::Constant(_)) {
-            return Err(PlanFault::ReadOnly { step: step.name.clone(), place: step.output.place });
+            let what = format!("step `{}`", step.name);
+            return Err(PlanFault::ReadOnly { what, place: step.output.place });
         }
+    }
+    for port in plan.inputs.iter().filter(|port| port.operand.place != Place::Arena) {
+        let what = format!("input `{}`", port.name);
+        return Err(PlanFault::ReadOnly { what, place: port.operand.place });
     }
     for port in plan.inputs.iter().chain(&plan.outputs) {
         inside(format!("port `{}`", port.name), port.operand.place, port.operand.range())?;
@@ -113,9 +208,7 @@ fn aliases(plan: &Plan) -> Result<(), PlanFault> {
         let fault = |range: Range<usize>, how| Err(PlanFault::Alias { step: step.name.clone(), range, how });
         let mut in_place = 0;
         for input in &step.inputs {
-            let shares = input.shares_memory(out);
-            let is_state = matches!(out.place, Place::State(_));
-            if shares && !is_state {
+            if input.shares_memory(out) {
                 in_place += 1;
                 if input.offset != out.offset || input.desc != out.desc || in_place > 1 {
                     return fault(input.range(), "reads");
@@ -132,27 +225,53 @@ fn aliases(plan: &Plan) -> Result<(), PlanFault> {
     Ok(())
 }
 
-/// Walks the steps and keeps, for every byte of the arena, which value was written there last.
+/// Walks the steps and keeps, for every byte of the arena, which value was written there last, and for
+/// every state, which content it has.
 fn contents(plan: &Plan) -> Result<(), PlanFault> {
     let mut arena = Contents::default();
+    let mut states = StateContents(BTreeMap::new());
     for port in &plan.inputs {
         arena.write(port.operand.range(), port.operand.value);
     }
     for step in &plan.steps {
-        for input in step.inputs.iter().filter(|input| input.place == Place::Arena) {
+        for input in &step.inputs {
             arena.demand(|| format!("step `{}`", step.name), input)?;
+            states.demand(|| format!("step `{}`", step.name), input)?;
         }
         if let Some((offset, bytes)) = step.scratch {
             arena.clear(offset..offset + bytes);
         }
-        if step.output.place == Place::Arena {
-            arena.write(step.output.range(), step.output.value);
+        match step.output.place {
+            Place::Arena => arena.write(step.output.range(), step.output.value),
+            place => _ = states.0.insert(place, step.output.value),
         }
     }
-    for port in plan.outputs.iter().filter(|port| port.operand.place == Place::Arena) {
-        arena.demand(|| format!("output `{}`", port.name), &port.operand)?;
+    // An input stays until it is given again, perhaps for many runs.
+    for port in plan.inputs.iter().chain(&plan.outputs) {
+        arena.demand(|| format!("port `{}` after the run", port.name), &port.operand)?;
+        states.demand(|| format!("port `{}` after the run", port.name), &port.operand)?;
     }
     Ok(())
+}
+
+/// The content of each state. What is read first is what was there before the run.
+struct StateContents(BTreeMap<Place, u32>);
+
+impl StateContents {
+    fn demand(&mut self, what: impl Fn() -> String, operand: &Operand) -> Result<(), PlanFault> {
+        if !matches!(operand.place, Place::State(_)) {
+            return Ok(());
+        }
+        match *self.0.entry(operand.place).or_insert(operand.value) {
+            value if value == operand.value => Ok(()),
+            value => Err(PlanFault::Content {
+                what: what(),
+                wanted: operand.value,
+                found: format!("value {value}"),
+                range: operand.range(),
+            }),
+        }
+    }
 }
 
 /// Which value lies where: disjoint ranges by their start.
@@ -181,6 +300,9 @@ impl Contents {
     }
 
     fn demand(&self, what: impl Fn() -> String, operand: &Operand) -> Result<(), PlanFault> {
+        if operand.place != Place::Arena {
+            return Ok(());
+        }
         let range = operand.range();
         let mut at = range.start;
         while at < range.end {
@@ -197,14 +319,15 @@ impl Contents {
     }
 }
 
-/// Every two accesses of the arena on different lanes, one of them a write, must be ordered.
+/// Every two accesses of the same memory on different lanes, one of them a write, must be ordered.
 fn races(plan: &Plan) -> Result<(), PlanFault> {
     let edges: HashSet<Edge> = plan.edges.iter().copied().collect();
     let accesses = accesses(plan);
     let copies = accesses.iter().filter(|access| !matches!(access.point, Point::Step(_)));
     for copy in copies {
         for step in accesses.iter().filter(|access| matches!(access.point, Point::Step(_))) {
-            if !(copy.writes || step.writes) || !overlap(&copy.range, &step.range) {
+            let apart = copy.place != step.place || !overlap(&copy.range, &step.range);
+            if !(copy.writes || step.writes) || apart {
                 continue;
             }
             let is_upload = matches!(copy.point, Point::Upload(_));
@@ -213,8 +336,8 @@ fn races(plan: &Plan) -> Result<(), PlanFault> {
                 [(copy.point, step.point, !is_upload), (step.point, copy.point, is_upload)]
             {
                 if !ordered(&edges, first, second, across_runs) {
-                    let range = copy.range.clone();
-                    return Err(PlanFault::Race { first, second, across_runs, range });
+                    let (place, range) = (copy.place, copy.range.clone());
+                    return Err(PlanFault::Race { first, second, across_runs, place, range });
                 }
             }
         }
@@ -224,6 +347,7 @@ fn races(plan: &Plan) -> Result<(), PlanFault> {
 
 struct Access {
     point: Point,
+    place: Place,
     range: Range<usize>,
     writes: bool,
 }
@@ -231,9 +355,7 @@ struct Access {
 fn accesses(plan: &Plan) -> Vec<Access> {
     let mut all = Vec::new();
     let mut add = |point, operand: &Operand, writes| {
-        if operand.place == Place::Arena {
-            all.push(Access { point, range: operand.range(), writes });
-        }
+        all.push(Access { point, place: operand.place, range: operand.range(), writes });
     };
     for (i, port) in plan.inputs.iter().enumerate() {
         add(Point::Upload(i as u32), &port.operand, true);
@@ -248,7 +370,8 @@ fn accesses(plan: &Plan) -> Vec<Access> {
     }
     for (i, step) in plan.steps.iter().enumerate() {
         if let Some((offset, bytes)) = step.scratch {
-            all.push(Access { point: Point::Step(i as u32), range: offset..offset + bytes, writes: true });
+            let (point, place) = (Point::Step(i as u32), Place::Arena);
+            all.push(Access { point, place, range: offset..offset + bytes, writes: true });
         }
     }
     all

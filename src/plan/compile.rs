@@ -21,6 +21,16 @@ pub enum CompileError {
         /// A node of the circle.
         node: String,
     },
+    /// An output that is a state's content from before it is written.
+    #[error(
+        "output `{output}` is gone by the end of the run, where outputs are read: `{writer}` writes over it"
+    )]
+    Overwritten {
+        /// The output.
+        output: String,
+        /// The node that writes the state.
+        writer: String,
+    },
     /// Attributes that serde cannot write.
     #[error("the attributes of `{node}` cannot be written down: {reason}")]
     Attributes {

@@ -83,7 +83,8 @@ pub enum Place {
 /// A tensor in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operand {
-    /// The value: which node's memory. Views of one value share its number.
+    /// The value: the node that made these bytes what they are. Views of one value share its number; a
+    /// state has another after each step that writes it.
     pub value: u32,
     /// Which memory.
     pub place: Place,

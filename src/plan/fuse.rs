@@ -12,7 +12,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use super::simplify::remapped;
-use crate::graph::{AnyOperator, GraphDef, Memory, NodeId, NodeKind};
+use crate::graph::{AnyOperator, GraphDef, Leaf, Memory, NodeId, NodeKind};
 use crate::ops::{Binary, BinaryKind, Gated, Linear, RmsNorm, Unary};
 
 /// The same outputs from fewer, larger operators. Leaves nodes behind that nothing reads.
@@ -51,62 +51,61 @@ impl Matcher<'_> {
         let [a, b] = *inputs.as_slice() else { return None };
         let [old_a, old_b] = *self.old.node(id).inputs() else { return None };
         match binary.kind {
-            // Multiplication and addition take their operands in any order, if the shapes agree.
+            // Multiplication and addition take their operands in any order.
             BinaryKind::Mul => {
                 let one = |old, factor, other| {
-                    self.norm(old, factor, other).or_else(|| self.gate(old, factor, other))
+                    self.norm(id, old, factor, other).or_else(|| self.gate(id, old, factor, other))
                 };
-                one(old_a, a, b).or_else(|| self.same_shape(id, b).then(|| one(old_b, b, a)).flatten())
+                one(old_a, a, b).or_else(|| one(old_b, b, a))
             }
-            BinaryKind::Add => {
-                let swapped = || self.same_shape(id, b).then(|| self.sum(old_b, b, a)).flatten();
-                self.sum(old_a, a, b).or_else(swapped)
-            }
+            BinaryKind::Add => self.sum(id, old_a, a, b).or_else(|| self.sum(id, old_b, b, a)),
             BinaryKind::Sub | BinaryKind::Div => None,
         }
     }
 
     /// `rms_norm(x) · weight`.
-    fn norm(&self, old: NodeId, norm: NodeId, weight: NodeId) -> Option<Replacement> {
+    fn norm(&self, id: NodeId, old: NodeId, norm: NodeId, weight: NodeId) -> Option<Replacement> {
         let op = self.new.node(norm).op_as::<RmsNorm>()?;
         let [x] = *self.new.node(norm).inputs() else { return None };
-        let fits = self.read_once(old) && self.accepts(op, &[x, weight]);
+        let fits = self.read_once(old) && self.replaces(id, op, &[x, weight]);
         fits.then(|| (Arc::new(op.clone()) as Arc<dyn AnyOperator>, smallvec![x, weight]))
     }
 
     /// `activation(gate) · up`.
-    fn gate(&self, old: NodeId, activation: NodeId, up: NodeId) -> Option<Replacement> {
+    fn gate(&self, id: NodeId, old: NodeId, activation: NodeId, up: NodeId) -> Option<Replacement> {
         let op = Gated { activation: self.new.node(activation).op_as::<Unary>()?.kind };
         let [gate] = *self.new.node(activation).inputs() else { return None };
-        let fits = self.read_once(old) && self.accepts(&op, &[gate, up]);
+        let fits = self.read_once(old) && self.replaces(id, &op, &[gate, up]);
         fits.then(|| (Arc::new(op) as Arc<dyn AnyOperator>, smallvec![gate, up]))
     }
 
     /// `linear(x) + bias` or `linear(x) + residual`.
-    fn sum(&self, old: NodeId, linear: NodeId, term: NodeId) -> Option<Replacement> {
+    fn sum(&self, id: NodeId, old: NodeId, linear: NodeId, term: NodeId) -> Option<Replacement> {
         let op = self.new.node(linear).op_as::<Linear>()?;
         let mut inputs: SmallVec<[NodeId; 4]> = self.new.node(linear).inputs().into();
         inputs.push(term);
         // The bias is added before the residual, so a linear that has its residual takes no bias any more.
         let candidates = [Linear { bias: true, ..op.clone() }, Linear { residual: true, ..op.clone() }];
-        let fits = |new: &Linear| *new != *op && !op.residual && self.accepts(new, &inputs);
+        let fits = |new: &Linear| *new != *op && !op.residual && self.replaces(id, new, &inputs);
         let new = candidates.into_iter().find(fits).filter(|_| self.read_once(old))?;
         Some((Arc::new(new), inputs))
     }
 
-    /// Whether a value has one reader, is no output, and is no other name of a state.
+    /// Whether the maker of a value may be taken over by its reader: there is no other, the value is no
+    /// output and no other name of a state, and its maker may as well run later. (It may not if it reads a
+    /// state: what the reader waits for may write that.)
     fn read_once(&self, old: NodeId) -> bool {
         let output = self.old.outputs().iter().any(|(_, id)| *id == old);
-        let state = matches!(self.old.memory(old), Some(Memory::WritesState(_)));
-        self.old.users(old).count() == 1 && !output && !state
+        let writes = matches!(self.old.memory(old), Some(Memory::WritesState(_)));
+        let in_state =
+            |id: NodeId| matches!(self.old.node(self.old.root(id).0).kind, NodeKind::Leaf(Leaf::State));
+        let reads_state = self.old.node(old).inputs().iter().any(|&input| in_state(input));
+        self.old.users(old).count() == 1 && !output && !writes && !reads_state
     }
 
-    fn same_shape(&self, id: NodeId, input: NodeId) -> bool {
-        self.old.node(id).desc.shape.ne() == self.new.node(input).desc.shape.ne()
-    }
-
-    fn accepts(&self, op: &impl AnyOperator, inputs: &[NodeId]) -> bool {
+    /// Whether the operator gives exactly the tensor that node `id` is.
+    fn replaces(&self, id: NodeId, op: &impl AnyOperator, inputs: &[NodeId]) -> bool {
         let descs: SmallVec<[_; 4]> = inputs.iter().map(|&id| self.new.node(id).desc).collect();
-        op.infer(&descs).is_ok()
+        op.infer(&descs).is_ok_and(|desc| desc == self.old.node(id).desc)
     }
 }

@@ -84,5 +84,6 @@ fn leaves(graph: &GraphDef, placement: &Placement, plan: &mut Plan) -> BTreeMap<
 fn operand(graph: &GraphDef, roots: &BTreeMap<NodeId, (Place, usize)>, id: NodeId) -> Operand {
     let (root, offset) = graph.root(id);
     let (place, base) = roots.get(&root).copied().unwrap_or((Place::Arena, 0));
-    Operand { value: root.index() as u32, place, offset: base + offset, desc: graph.node(id).desc }
+    let value = graph.content(id).index() as u32;
+    Operand { value, place, offset: base + offset, desc: graph.node(id).desc }
 }

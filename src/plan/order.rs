@@ -12,6 +12,7 @@ use crate::graph::{GraphDef, Memory, NodeId};
 /// people read plans.
 pub fn order(graph: &GraphDef) -> Result<Vec<NodeId>, CompileError> {
     let waits = dependencies(graph);
+    outputs_last(graph)?;
     let written = schedule(graph, &waits, |ready, _| ready.first().copied())?;
     let greedy = schedule(graph, &waits, |ready, lives| {
         ready.iter().copied().min_by_key(|&id| (lives.growth(id), id))
@@ -26,8 +27,8 @@ fn dependencies(graph: &GraphDef) -> Vec<Vec<NodeId>> {
     let mut waits: Vec<Vec<NodeId>> = graph.ids().map(|id| graph.node(id).inputs().to_vec()).collect();
     for writer in graph.ids() {
         let Some(Memory::WritesState(input)) = graph.memory(writer) else { continue };
-        let before = graph.node(writer).inputs()[input];
-        let mut versions = vec![before];
+        // A writer may be given a view; whoever reads any part of the same content comes first.
+        let mut versions = vec![graph.content(graph.node(writer).inputs()[input])];
         while let Some(version) = versions.pop() {
             for user in graph.users(version).filter(|&user| user != writer) {
                 waits[writer.index()].push(user);
@@ -42,6 +43,19 @@ fn dependencies(graph: &GraphDef) -> Vec<Vec<NodeId>> {
         list.dedup();
     }
     waits
+}
+
+/// Outputs are read after the run, so none may be what a state held before a step wrote it.
+fn outputs_last(graph: &GraphDef) -> Result<(), CompileError> {
+    for writer in graph.ids() {
+        let Some(Memory::WritesState(input)) = graph.memory(writer) else { continue };
+        let before = graph.content(graph.node(writer).inputs()[input]);
+        if let Some((output, _)) = graph.outputs().iter().find(|(_, id)| graph.content(*id) == before) {
+            let (output, writer) = (output.clone(), graph.node(writer).name.clone());
+            return Err(CompileError::Overwritten { output, writer });
+        }
+    }
+    Ok(())
 }
 
 /// List scheduling: repeatedly takes what `choose` picks of the nodes that wait for nothing.

@@ -40,6 +40,7 @@ pub(in crate::cpu::linear) unsafe fn row<F: Format>(job: &Quantized<'_>, row: us
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn row_times<F: Format, const T: usize>(job: &Quantized<'_>, row: usize, token: usize) -> usize {
     let weights = job.weight_row(row);
+    const { F::UNALIGNED };
     let bytes = size_of::<F::Chunk>();
     let whole = job.row_bytes / bytes;
     let mut lanes = [[_mm256_setzero_ps(); 2]; T];

@@ -29,10 +29,10 @@ const VALUES: [u8; 16] = {
 
 /// Unpacks 32 weights from nibbles.
 #[inline(always)]
-fn look_up(qs: &[u8; 16], out: &mut [u8]) {
+pub(super) fn look_up(values: &[u8; 16], qs: &[u8; 16], out: &mut [u8]) {
     split_nibbles(qs, out);
     for q in out {
-        *q = VALUES[usize::from(*q)];
+        *q = values[usize::from(*q)];
     }
 }
 
@@ -40,9 +40,13 @@ fn look_up(qs: &[u8; 16], out: &mut [u8]) {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
-fn look_up_avx2<'a>(qs: impl Iterator<Item = &'a [u8; 16]>, out: &mut Unpacked) {
+pub(super) fn look_up_avx2<'a>(
+    values: &[u8; 16],
+    qs: impl Iterator<Item = &'a [u8; 16]>,
+    out: &mut Unpacked,
+) {
     // SAFETY: the table has 16 bytes.
-    let values = unsafe { _mm_loadu_si128(VALUES.as_ptr().cast()) };
+    let values = unsafe { _mm_loadu_si128(values.as_ptr().cast()) };
     for (qs, out) in qs.zip(out.q.as_chunks_mut::<GROUP>().0) {
         // SAFETY: there are 16 bytes of nibbles, and room for 32 values.
         unsafe {
@@ -59,9 +63,9 @@ fn look_up_avx2<'a>(qs: impl Iterator<Item = &'a [u8; 16]>, out: &mut Unpacked) 
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn look_up_avx512(first: &[u8; 16], second: &[u8; 16]) -> __m512i {
+pub(super) fn look_up_avx512(values: &[u8; 16], first: &[u8; 16], second: &[u8; 16]) -> __m512i {
     // SAFETY: the table has 16 bytes.
-    let values = unsafe { _mm_loadu_si128(VALUES.as_ptr().cast()) };
+    let values = unsafe { _mm_loadu_si128(values.as_ptr().cast()) };
     _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), nibbles16(first, second))
 }
 
@@ -75,7 +79,7 @@ impl Format for BlockIq4Nl {
     #[inline(always)]
     fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         for (i, (block, q)) in chunk.iter().zip(out.q.chunks_exact_mut(GROUP)).enumerate() {
-            look_up(&block.qs, q);
+            look_up(&VALUES, &block.qs, q);
             out.scale[i] = half(block.d);
         }
     }
@@ -84,7 +88,7 @@ impl Format for BlockIq4Nl {
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn unpack_avx2(chunk: &Self::Chunk, out: &mut Unpacked) {
-        look_up_avx2(chunk.iter().map(|block| &block.qs), out);
+        look_up_avx2(&VALUES, chunk.iter().map(|block| &block.qs), out);
         out.scale[..8].copy_from_slice(&chunk.map(|block| half_avx2(block.d)));
     }
 
@@ -95,7 +99,7 @@ impl Format for BlockIq4Nl {
         // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
         let chunk = unsafe { &*chunk };
         Registers {
-            q: products(|i| look_up_avx512(&chunk[i].qs, &chunk[i + 1].qs)),
+            q: products(|i| look_up_avx512(&VALUES, &chunk[i].qs, &chunk[i + 1].qs)),
             scale: halves(|i| chunk[i].d),
             min: _mm512_setzero_ps(),
         }
@@ -120,7 +124,7 @@ impl Format for BlockIq4Xs {
     #[inline(always)]
     fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         for (qs, q) in chunk.qs.as_chunks::<16>().0.iter().zip(out.q.chunks_exact_mut(GROUP)) {
-            look_up(qs, q);
+            look_up(&VALUES, qs, q);
         }
         set_scales(chunk, half(chunk.d), out);
     }
@@ -129,7 +133,7 @@ impl Format for BlockIq4Xs {
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn unpack_avx2(chunk: &Self::Chunk, out: &mut Unpacked) {
-        look_up_avx2(chunk.qs.as_chunks().0.iter(), out);
+        look_up_avx2(&VALUES, chunk.qs.as_chunks().0.iter(), out);
         set_scales(chunk, half_avx2(chunk.d), out);
     }
 
@@ -149,7 +153,7 @@ impl Format for BlockIq4Xs {
         let scale = _mm256_sub_epi32(_mm256_or_si256(low, high), _mm256_set1_epi32(32));
         let scale = _mm512_castps256_ps512(_mm256_cvtepi32_ps(scale));
         Registers {
-            q: products(|i| look_up_avx512(&qs[i], &qs[i + 1])),
+            q: products(|i| look_up_avx512(&VALUES, &qs[i], &qs[i + 1])),
             scale: _mm512_mul_ps(scale, half(&chunk.d)),
             min: _mm512_setzero_ps(),
         }
