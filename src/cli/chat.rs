@@ -101,7 +101,7 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
                 messages.push(Message::new("assistant", answer.text));
             }
             // The conversation goes on without the message that does not fit.
-            Err(CliError::Model(error @ ModelError::ContextFull { .. })) => {
+            Err(CliError::Model(error)) if matches!(*error, ModelError::ContextFull { .. }) => {
                 messages.pop();
                 eprintln_quietly(&format!("{error}; or /clear starts a new conversation"));
             }

@@ -19,7 +19,7 @@ pub(super) enum CliError {
     File(#[from] GgufError),
     /// A model that cannot be loaded or run.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(Box<ModelError>),
     /// A chat template that cannot be rendered.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -45,6 +45,12 @@ pub(super) enum CliError {
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<ModelError> for CliError {
+    fn from(error: ModelError) -> CliError {
+        CliError::Model(Box::new(error))
+    }
 }
 
 impl CliError {
