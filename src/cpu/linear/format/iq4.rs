@@ -9,7 +9,7 @@ use crate::cpu::activations::GROUP;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::linear::avx2::half as half_avx2;
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::linear::avx512::{Registers, half, halves, nibbles16, products};
+use crate::cpu::linear::avx512::{Registers, half, halves_of_18, nibbles16, products};
 use crate::tensor::DType;
 use crate::tensor::blocks::iq4::IQ4_VALUES;
 use crate::tensor::blocks::{BlockIq4Nl, BlockIq4Xs};
@@ -100,7 +100,7 @@ impl Format for BlockIq4Nl {
         let chunk = unsafe { &*chunk };
         Registers {
             q: products(|i| look_up_avx512(&VALUES, &chunk[i].qs, &chunk[i + 1].qs)),
-            scale: halves(|i| chunk[i].d),
+            scale: halves_of_18(chunk),
             min: _mm512_setzero_ps(),
         }
     }

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use super::{Format, Unpacked};
 use crate::cpu::activations::GROUP;
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::linear::avx512::{Registers, halves, nibbles16, products};
+use crate::cpu::linear::avx512::{Registers, halves, halves_of_18, nibbles16, products};
 use crate::tensor::DType;
 use crate::tensor::blocks::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 
@@ -60,7 +60,7 @@ impl Format for BlockQ4_0 {
         let chunk = unsafe { &*chunk };
         Registers {
             q: products(|i| nibbles16(&chunk[i].qs, &chunk[i + 1].qs)),
-            scale: halves(|i| chunk[i].d),
+            scale: halves_of_18(chunk),
             min: _mm512_setzero_ps(),
         }
     }
