@@ -36,12 +36,15 @@ fn main() {
         s.decode(&[(id, 400 + i)]).unwrap();
     }
     use rfgraph::exec::Executor;
-    let mut show = |s: &mut Session| { let pid = s.last_plan().unwrap();
+    let mut show = |s: &mut Session| {
+        let pid = s.last_plan().unwrap();
         let mut by: std::collections::BTreeMap<String, f64> = Default::default();
         let ex = s.executor();
         let times = ex.times(pid).to_vec();
         let plan = ex.plan(pid).unwrap();
-        for (st, t) in plan.steps.iter().zip(times) { *by.entry(st.op.clone()).or_default() += t.as_secs_f64() * 1e3; }
+        for (st, t) in plan.steps.iter().zip(times) {
+            *by.entry(st.op.clone()).or_default() += t.as_secs_f64() * 1e3;
+        }
         println!("{by:.2?} steps {}", plan.steps.len());
     };
     show(&mut s);
