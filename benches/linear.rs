@@ -1,14 +1,15 @@
 //! Products of weight matrices with activations, in the shapes of a 1B and an 8B Llama.
 //!
-//! `cargo bench --bench linear` prints the bytes of weights read a second for one token
-//! (`decode`), and billions of operations a second, two a weight and token, for 128 (`prompt`).
-//! The read rate of the machine is printed as a benchmark of its own.
+//! `cargo bench --bench linear` prints the machine's read rate, the bytes of weights read a second for
+//! one token (`decode`), and the operations a second, two a weight and token, for 128 (`prompt`).
+//! All of it takes some minutes; `-- 'decode/1B/Q4_0'` measures what the name says.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rfgraph::cpu::linear::{Linear, Rows, RowsMut, Scratch, linear};
-use rfgraph::cpu::{Isa, Pool, physical_cores};
+use rfgraph::cpu::{Isa, Pool, physical_cores, read_bandwidth};
 use rfgraph::tensor::DType;
 
 /// Weights that one-token products go round in: more than any cache holds.
@@ -75,6 +76,9 @@ fn bench(c: &mut Criterion, isa: Isa, dtype: DType, shape: (&str, usize, usize),
 }
 
 fn products(c: &mut Criterion) {
+    if let Ok(pool) = Pool::new(physical_cores()) {
+        println!("{} threads read {:.1} GB/s", pool.threads(), read_bandwidth(&pool) / 1e9);
+    }
     for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Plain) {
         for shape in SHAPES {
             for dtype in DType::all().filter(|dtype| dtype.is_float()) {
@@ -86,5 +90,12 @@ fn products(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, products);
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1));
+    targets = products
+}
 criterion_main!(benches);

@@ -1,2 +1,5 @@
-//! rfgraph
-fn main() {}
+//! The `rfgraph` program. All of it is in the library's `cli`.
+
+fn main() -> std::process::ExitCode {
+    rfgraph::cli::main()
+}

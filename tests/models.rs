@@ -2,15 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use rfgraph::model::{Model, Session, SessionOptions};
-use rfgraph::tensor::DType;
 use serde_json::Value;
-
-fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
-}
 
 /// Data that is too large for the repository: in `RFGRAPH_FIXTURES`, or beside the checkout.
 fn outside(path: &str) -> Option<PathBuf> {
@@ -37,13 +33,13 @@ fn greedy(logits: &[f32]) -> u32 {
     best as u32
 }
 
-fn session(model: &Model) -> Session {
-    let options = SessionOptions { n_ctx: 512, cache_type: DType::F16, ..SessionOptions::default() };
-    Session::new(model, &options).unwrap()
+/// One thread: tests run side by side, and threads of one step would wait for each other's cores.
+fn options() -> SessionOptions {
+    SessionOptions { n_ctx: 512, threads: Some(NonZeroUsize::MIN), ..SessionOptions::default() }
 }
 
-fn logits_of(model: &Model, options: &SessionOptions, tokens: &[u32]) -> Vec<Vec<f32>> {
-    let mut session = Session::new(model, options).unwrap();
+fn logits_of(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let mut session = Session::new(model, &options()).unwrap();
     let id = session.open().unwrap();
     let mut all = Vec::new();
     session.all_logits(id, tokens, |row| all.push(row.to_vec())).unwrap();
@@ -105,7 +101,6 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
 fn demo_distance(model: &Path) -> Option<Distance> {
     let reference = outside("demo/reference.json")?;
     let model = Model::open(model).unwrap();
-    let options = SessionOptions { n_ctx: 512, ..SessionOptions::default() };
     let conversations: Value = serde_json::from_slice(&std::fs::read(&reference).unwrap()).unwrap();
     let mut all = Distance { mean_kl: 0.0, max_abs: 0.0 };
     let conversations = conversations.as_array().unwrap();
@@ -113,7 +108,7 @@ fn demo_distance(model: &Path) -> Option<Distance> {
         let tokens: Vec<u32> =
             conversation["tokens"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
         let logits = f32_file(&reference.with_file_name(conversation["logits"].as_str().unwrap()));
-        let found = distance(&logits_of(&model, &options, &tokens), &logits);
+        let found = distance(&logits_of(&model, &tokens), &logits);
         all.mean_kl += found.mean_kl / conversations.len() as f64;
         all.max_abs = all.max_abs.max(found.max_abs);
     }
@@ -138,7 +133,7 @@ fn stories_follow_greedily() {
     let model = Model::open(folder.join("stories260K-F32.gguf")).unwrap();
     let prompt = ids(&folder.join("stories260K.ids.txt"));
     let wanted = ids(&folder.join("stories260K.greedy200.txt"));
-    let mut session = session(&model);
+    let mut session = Session::new(&model, &options()).unwrap();
     let id = session.open().unwrap();
     let mut next = greedy(session.prefill(id, &prompt).unwrap());
     let mut found = Vec::new();
@@ -153,8 +148,7 @@ fn stories_follow_greedily() {
 fn random_llama_agrees_with_its_references() {
     let Some(folder) = outside("fixtures/arch/llama") else { return };
     let tokens = ids(&folder.join("ids.txt"));
-    let options = SessionOptions { n_ctx: 512, ..SessionOptions::default() };
-    let run = |file: &str| logits_of(&Model::open(folder.join(file)).unwrap(), &options, &tokens);
+    let run = |file: &str| logits_of(&Model::open(folder.join(file)).unwrap(), &tokens);
     let f16 = distance(&run("llama-F16.gguf"), &npy(&folder.join("logits.npy")));
     println!("llama F16: {f16:?}");
     assert!(f16.mean_kl <= 1e-5, "{f16:?}");

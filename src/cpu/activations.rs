@@ -220,6 +220,15 @@ pub(crate) mod tests {
         bytes[offset..].as_chunks::<N>().0[..count].to_vec()
     }
 
+    /// The values that a row of activations is rounded to.
+    pub(crate) fn round_trip(x: &[f32]) -> Vec<f64> {
+        let layout = Layout::new(x.len());
+        let bytes = quantize_rows(Isa::Plain, x, x.len());
+        let d = array::<4>(&bytes, layout.d(), x.len().div_ceil(GROUP));
+        let value = |i: usize| f64::from(bytes[i] as i8) * f64::from(f32::from_le_bytes(d[i / GROUP]));
+        (0..x.len()).map(value).collect()
+    }
+
     #[test]
     fn arrays_do_not_overlap() {
         for k in [32, 256, 288, 2048, 11008] {

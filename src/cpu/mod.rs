@@ -4,6 +4,7 @@
 //! no plan.
 
 pub mod activations;
+pub mod bandwidth;
 pub mod isa;
 pub mod linear;
 pub mod math;
@@ -12,6 +13,7 @@ mod product;
 pub mod step;
 pub mod vector;
 
+pub use bandwidth::read_bandwidth;
 pub use isa::Isa;
 pub use pool::{Pool, PoolError, Worker, physical_cores};
 pub use product::Product;

@@ -119,6 +119,23 @@ impl<'a> View<'a> {
         bytemuck::try_cast_slice(self.bytes()).unwrap_or(&[])
     }
 
+    /// Reads elements `first..first + out.len()` of a row of plain elements as they are, whatever the
+    /// strides. Indices past a dimension wrap around.
+    ///
+    /// # Panics
+    /// If `T` is not the element's size.
+    pub fn read<T: Pod>(&self, first: usize, index: (usize, usize, usize), out: &mut [T]) {
+        let desc = &self.raw.desc;
+        assert!(desc.dtype.is_plain() && desc.dtype.block_bytes() == size_of::<T>());
+        assert!(first + out.len() <= desc.shape.dim(0));
+        let start = self.row_offset(index) + first * desc.strides[0];
+        for (i, out) in out.iter_mut().enumerate() {
+            // SAFETY: the element is inside its row, and the row inside the tensor; the read needs no
+            // alignment.
+            *out = unsafe { self.raw.data.add(start + i * desc.strides[0]).cast::<T>().read_unaligned() };
+        }
+    }
+
     /// Reads elements `first..first + out.len()` of a row as F32, whatever the dtype and strides.
     /// For block formats the piece must be whole blocks. Indices past a dimension wrap around.
     pub fn load(&self, first: usize, index: (usize, usize, usize), out: &mut [f32]) -> Result<(), StepError> {

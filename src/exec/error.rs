@@ -10,7 +10,7 @@ use crate::tensor::Desc;
 pub enum ExecError {
     /// The plan breaks its own rules.
     #[error("the plan is not legal: {0}")]
-    Plan(#[from] PlanFault),
+    Plan(Box<PlanFault>),
     /// The plan was made for another device.
     #[error(
         "the plan was made for `{made_for}` with {threads} threads; this executor is `{executor}` with {own_threads}"
@@ -101,4 +101,10 @@ pub enum ExecError {
         /// What was wrong.
         error: StepError,
     },
+}
+
+impl From<PlanFault> for ExecError {
+    fn from(fault: PlanFault) -> ExecError {
+        ExecError::Plan(Box::new(fault))
+    }
 }

@@ -10,6 +10,8 @@ mod memory;
 mod run;
 mod weights;
 
+#[cfg(feature = "cli")]
+pub(crate) use budget::Bytes;
 pub use budget::{Budget, BudgetError};
 pub use cpu::CpuExecutor;
 pub use error::ExecError;

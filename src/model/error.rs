@@ -4,7 +4,7 @@ use crate::exec::ExecError;
 use crate::gguf::{GgufError, MetadataError};
 use crate::graph::GraphError;
 use crate::plan::CompileError;
-use crate::text::{TemplateError, TokenizerError};
+use crate::text::{SampleError, TemplateError, TokenizerError};
 
 /// Why a model cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,9 @@ pub enum ModelError {
     /// The chat template cannot be used.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// Logits that no token can be chosen from.
+    #[error("the model gave logits that no token can be chosen from: {0}")]
+    Sample(#[from] SampleError),
     /// More tokens than the context holds.
     #[error(
         "the context is full: {wanted} tokens do not fit a context of {n_ctx} (give a larger one with -c; the model \

@@ -6,17 +6,21 @@
 mod architecture;
 mod builder;
 mod error;
+mod generate;
 mod keys;
 mod kv_cache;
 mod loaded;
+mod memory;
 mod session;
 mod weights;
 
 pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
 pub use builder::{Batch, ModelBuilder};
 pub use error::ModelError;
+pub use generate::{GenerateOptions, Generation, Stop};
 pub use keys::Keys;
 pub use kv_cache::{CacheLayout, KvCache, SequenceId};
 pub use loaded::Model;
+pub use memory::MemoryNeed;
 pub use session::{Logits, Session, SessionOptions};
 pub use weights::GgufWeights;

@@ -151,6 +151,12 @@ impl Session {
         &mut self.executor
     }
 
+    /// The plan of the last batch, whose steps the executor can show and time.
+    pub fn last_plan(&self) -> Result<PlanId, ModelError> {
+        let none = || ModelError::Session("nothing was computed yet".into());
+        self.last.map(|(plan, _)| plan).ok_or_else(none)
+    }
+
     /// The cache's sizes and what each sequence holds.
     pub fn cache(&self) -> &KvCache {
         &self.cache
@@ -355,7 +361,7 @@ impl Batch {
 
 /// The sizes that plans are made for: powers of two, and one and a half times those. A batch is padded
 /// by a third at most.
-fn bucket(n: usize) -> usize {
+pub(super) fn bucket(n: usize) -> usize {
     let power = n.next_power_of_two();
     let between = power / 4 * 3;
     if between >= n && power >= 4 { between } else { power }

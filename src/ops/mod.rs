@@ -9,11 +9,15 @@ mod binary;
 mod get_rows;
 mod kv_write;
 mod linear;
+mod matmul;
+mod rearrange;
+mod reduce;
 mod rms_norm;
 mod rope;
 mod rule;
 mod scale;
 mod softmax;
+mod sort;
 mod unary;
 mod views;
 
@@ -22,10 +26,14 @@ pub use binary::{Binary, BinaryKind};
 pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
 pub use linear::Linear;
+pub use matmul::Matmul;
+pub use rearrange::{Cast, Concat, Copy};
+pub use reduce::{LayerNorm, ReduceRows};
 pub use rms_norm::RmsNorm;
 pub use rope::{Rope, RopeKind};
 pub use scale::{Scale, Softcap};
 pub use softmax::Softmax;
+pub use sort::{Argmax, Argsort, TopK};
 pub use unary::{Gated, Unary, UnaryKind};
 pub use views::{Permute, Reshape, Slice};
 
@@ -33,13 +41,21 @@ use crate::graph::operator::OperatorRow;
 
 /// The built-in operators, one line each.
 pub const TABLE: &[OperatorRow] = &[
+    OperatorRow::of::<Argmax>(),
+    OperatorRow::of::<Argsort>(),
     OperatorRow::of::<Attention>(),
     OperatorRow::of::<Binary>(),
+    OperatorRow::of::<Cast>(),
+    OperatorRow::of::<Concat>(),
+    OperatorRow::of::<Copy>(),
     OperatorRow::of::<Gated>(),
     OperatorRow::of::<GetRows>(),
     OperatorRow::of::<KvWrite>(),
+    OperatorRow::of::<LayerNorm>(),
     OperatorRow::of::<Linear>(),
+    OperatorRow::of::<Matmul>(),
     OperatorRow::of::<Permute>(),
+    OperatorRow::of::<ReduceRows>(),
     OperatorRow::of::<Reshape>(),
     OperatorRow::of::<RmsNorm>(),
     OperatorRow::of::<Rope>(),
@@ -47,5 +63,6 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Slice>(),
     OperatorRow::of::<Softcap>(),
     OperatorRow::of::<Softmax>(),
+    OperatorRow::of::<TopK>(),
     OperatorRow::of::<Unary>(),
 ];

@@ -230,8 +230,6 @@ methods! {
     tanh = Tanh;
     /// eˣ of each element.
     exp = Exp;
-    /// -x of each element.
-    neg = Neg;
     /// |x| of each element.
     abs = Abs;
     /// x² of each element.

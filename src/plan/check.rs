@@ -191,7 +191,7 @@ fn bounds(plan: &Plan) -> Result<(), PlanFault> {
             return Err(PlanFault::ReadOnly { what, place: step.output.place });
         }
     }
-    for port in plan.inputs.iter().filter(|port| port.operand.place != Place::Arena) {
+    if let Some(port) = plan.inputs.iter().find(|port| port.operand.place != Place::Arena) {
         let what = format!("input `{}`", port.name);
         return Err(PlanFault::ReadOnly { what, place: port.operand.place });
     }

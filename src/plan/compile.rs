@@ -41,7 +41,13 @@ pub enum CompileError {
     },
     /// A plan that is not legal; a defect of a pass.
     #[error("the plan is not legal: {0}")]
-    Plan(#[from] PlanFault),
+    Plan(Box<PlanFault>),
+}
+
+impl From<PlanFault> for CompileError {
+    fn from(fault: PlanFault) -> CompileError {
+        CompileError::Plan(Box::new(fault))
+    }
 }
 
 impl CompileError {

@@ -12,8 +12,10 @@ mod fuse;
 mod lower;
 mod order;
 mod place;
+mod show;
 mod simplify;
 
 pub use check::PlanFault;
 pub use compile::{CompileError, compile};
 pub use data::{DeviceDesc, Edge, LeafSlot, Operand, Place, Plan, Point, Port, Step};
+pub use show::PlanDot;

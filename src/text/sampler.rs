@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::sampler_filters::{Keyed, min_p, softmax, top_k, top_p, typical};
+use super::sampler_filters::{Keyed, min_p, room, softmax, top_k, top_p, typical};
 use super::{ParamError, Rng, SamplerParams};
 
 /// A token that may come next.
@@ -47,6 +47,8 @@ pub struct Sampler {
     params: SamplerParams,
     n_vocab: usize,
     rng: Rng,
+    /// The logits after the penalties.
+    scores: Vec<f32>,
     candidates: Vec<Candidate>,
     heap: Vec<Keyed>,
     history: History,
@@ -111,7 +113,8 @@ impl Sampler {
         let after_top_k = if params.top_k == 0 { n_vocab } else { params.top_k.min(n_vocab) };
         Ok(Sampler {
             rng: Rng::new(params.seed),
-            candidates: Vec::with_capacity(n_vocab),
+            scores: Vec::with_capacity(n_vocab),
+            candidates: Vec::with_capacity(room(params.top_k, n_vocab)),
             heap: Vec::with_capacity(if needs_heap { after_top_k } else { 0 }),
             history: History::new(if params.penalizes() { params.penalty_last_n } else { 0 }),
             n_vocab,
@@ -170,7 +173,7 @@ impl Sampler {
             self.keep_largest();
         } else {
             let candidates = &mut self.candidates;
-            top_k(candidates, self.params.top_k);
+            top_k(&self.scores, self.params.top_k, candidates);
             typical(candidates, &mut self.heap, self.params.typical_p);
             top_p(candidates, &mut self.heap, self.params.top_p);
             min_p(candidates, self.params.min_p);
@@ -179,47 +182,46 @@ impl Sampler {
         Ok(&self.candidates)
     }
 
-    /// Makes every logit a candidate, at the position of its id.
+    /// Checks and copies the logits.
     fn load(&mut self, logits: &[f32]) -> Result<(), SampleError> {
         if logits.len() != self.n_vocab {
             return Err(SampleError::Length { found: logits.len(), expected: self.n_vocab });
         }
-        let wrong = |&logit: &f32| logit.is_nan() || logit == f32::INFINITY;
-        if let Some(token) = logits.iter().position(wrong) {
+        let possible = |logit: f32| logit < f32::INFINITY;
+        // Without an early end, so that the loop can be vectorized: the error is rare.
+        let all_possible = logits.iter().fold(true, |all, &logit| all & possible(logit));
+        if !all_possible && let Some(token) = logits.iter().position(|&logit| !possible(logit)) {
             return Err(SampleError::NotFinite { token: token as u32 });
         }
         if logits.iter().all(|&logit| logit == f32::NEG_INFINITY) {
             return Err(SampleError::NothingPossible);
         }
-        self.candidates.clear();
+        self.scores.clear();
         // Adding 0 turns -0 into 0, which it equals: ties go by id.
-        let all = logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit: logit + 0.0, p: 0.0 });
-        self.candidates.extend(all);
+        self.scores.extend(logits.iter().map(|logit| logit + 0.0));
         Ok(())
     }
 
     fn penalize(&mut self) {
         let params = &self.params;
         for (&token, &count) in &self.history.counts {
-            let Some(candidate) = self.candidates.get_mut(token as usize) else { continue };
-            let logit = candidate.logit;
+            let Some(score) = self.scores.get_mut(token as usize) else { continue };
+            if *score == f32::NEG_INFINITY {
+                continue;
+            }
             let repeated =
-                if logit > 0.0 { logit / params.repeat_penalty } else { logit * params.repeat_penalty };
+                if *score > 0.0 { *score / params.repeat_penalty } else { *score * params.repeat_penalty };
             let penalty = count as f32 * params.frequency_penalty + params.presence_penalty;
             // Extreme settings overflow; within f32 they still order tokens.
-            candidate.logit = match logit == f32::NEG_INFINITY {
-                true => logit,
-                false => (repeated - penalty).clamp(f32::MIN, f32::MAX) + 0.0,
-            };
+            *score = (repeated - penalty).clamp(f32::MIN, f32::MAX) + 0.0;
         }
     }
 
-    /// Keeps the first of the most probable tokens.
+    /// Makes the first of the largest scores the only candidate.
     fn keep_largest(&mut self) {
-        let better = |best: Candidate, next: &Candidate| if next.logit > best.logit { *next } else { best };
-        let Some(&first) = self.candidates.first() else { return };
-        let best = self.candidates.iter().fold(first, better);
+        let largest = self.scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let first = self.scores.iter().zip(0..).find(|&(&score, _)| score == largest);
         self.candidates.clear();
-        self.candidates.push(Candidate { p: 1.0, ..best });
+        self.candidates.extend(first.map(|(&logit, id)| Candidate { id, logit, p: 1.0 }));
     }
 }

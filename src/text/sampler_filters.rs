@@ -1,6 +1,6 @@
 //! The filters of sampling: each keeps some candidates and drops the others, never all.
 //!
-//! None sorts a whole vocabulary: top-k selects before it sorts, and the filters by probability take
+//! None sorts a whole vocabulary: top-k sorts only what it keeps, and the filters by probability take
 //! candidates from a heap until they have enough.
 
 use std::cmp::Ordering;
@@ -13,14 +13,38 @@ fn by_logit(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
 
-/// Keeps the `k` most probable, sorted.
-pub(super) fn top_k(candidates: &mut Vec<Candidate>, k: usize) {
-    if k == 0 || k >= candidates.len() {
+/// How many candidates [`top_k`] holds at most, for a vocabulary of this size.
+pub(super) fn room(k: usize, n_vocab: usize) -> usize {
+    if k == 0 { n_vocab } else { k.saturating_mul(2).min(n_vocab) }
+}
+
+/// Makes the `k` largest scores candidates, the largest first; with `k` = 0 all of them, by id.
+///
+/// Most scores cost one comparison: candidates gather in twice the room they need, and each time that is
+/// full the worse half goes, and its best is the bar for all that follow.
+pub(super) fn top_k(scores: &[f32], k: usize, candidates: &mut Vec<Candidate>) {
+    candidates.clear();
+    let all = scores.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit, p: 0.0 });
+    if k == 0 || k >= scores.len() {
+        candidates.extend(all);
         return;
     }
-    candidates.select_nth_unstable_by(k - 1, by_logit);
-    candidates.truncate(k);
+    let room = room(k, scores.len());
+    let mut bar = None;
+    for candidate in all {
+        // Ids ascend, so an equal score behind k others is worse than all of them.
+        if bar.is_some_and(|bar| candidate.logit <= bar) {
+            continue;
+        }
+        candidates.push(candidate);
+        if candidates.len() == room {
+            candidates.select_nth_unstable_by(k - 1, by_logit);
+            candidates.truncate(k);
+            bar = candidates.last().map(|candidate| candidate.logit);
+        }
+    }
     candidates.sort_unstable_by(by_logit);
+    candidates.truncate(k);
 }
 
 /// Writes each candidate's probability at this temperature: the softmax over the candidates. Sums are

@@ -51,8 +51,8 @@ impl SpecialTokens {
     /// The first token in `text`: where it starts, where it ends, and its id.
     pub fn find(&self, text: &str) -> Option<(usize, usize, u32)> {
         let bytes = text.as_bytes();
-        let starts = bytes.iter().enumerate().filter(|&(_, &byte)| self.roots[byte as usize] != 0);
-        starts.into_iter().find_map(|(start, &byte)| {
+        let mut starts = bytes.iter().enumerate().filter(|&(_, &byte)| self.roots[byte as usize] != 0);
+        starts.find_map(|(start, &byte)| {
             let (end, id) = self.longest_from(bytes, start + 1, self.roots[byte as usize])?;
             Some((start, end, id))
         })

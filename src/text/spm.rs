@@ -1,8 +1,12 @@
 //! SentencePiece's byte-pair model (`tokenizer.ggml.model` = `llama`).
 //!
-//! The whole text is one word. Spaces are written as U+2581; the text starts as one symbol per
-//! character, and the pair whose joint piece has the highest score merges first, the leftmost among
-//! equals. A character that is no piece becomes byte tokens. Kudo, Richardson 2018 (arXiv 1808.06226).
+//! Spaces are written as U+2581; the text starts as one symbol per character, and the pair whose joint
+//! piece has the highest score merges first, the leftmost among equals. A character that is no piece
+//! becomes byte tokens. Kudo, Richardson 2018 (arXiv 1808.06226).
+//!
+//! By definition the whole text merges as one. But where no piece of the vocabulary contains a character
+//! with a space after it, no merge crosses that place: the text may be cut there, and the words that come
+//! often need to be merged only once.
 
 use std::collections::HashMap;
 
@@ -12,6 +16,13 @@ use super::{TokenKind, TokenizerError, VocabData};
 
 /// How a piece writes a space.
 const SPACE: &str = "\u{2581}";
+const SPACE_CHAR: char = '\u{2581}';
+
+/// Words up to this many bytes are remembered within a call: longer ones hardly come twice.
+const CACHED_WORD: usize = 32;
+
+/// At most so many words are remembered, which bounds the memory of a long text.
+const CACHED_WORDS: usize = 1 << 17;
 
 /// The tables of one vocabulary.
 pub(super) struct Spm {
@@ -19,6 +30,8 @@ pub(super) struct Spm {
     pieces: HashMap<Box<str>, Merge>,
     /// The length in bytes of the longest piece: no longer pair needs to be looked up.
     longest: usize,
+    /// The characters that some piece has before a space, sorted.
+    before_space: Vec<char>,
     /// The token of each byte, or the unknown token.
     byte_ids: [u32; 256],
     /// The unknown token stands once for a character where there are no byte tokens.
@@ -77,15 +90,24 @@ impl Spm {
         // The others are in no valid UTF-8 (RFC 3629).
         check_bytes(&byte_ids, |byte| !matches!(byte, 0xc0 | 0xc1 | 0xf5..=0xff))?;
         let longest = pieces.keys().map(|text| text.len()).max().unwrap_or(0);
+        let mut before_space: Vec<char> =
+            pieces.keys().flat_map(|text| characters_before_space(text)).collect();
+        before_space.sort_unstable();
+        before_space.dedup();
         let unknown = data.unk.filter(|_| !has_bytes);
         let add_space_prefix = data.add_space_prefix.unwrap_or(true);
-        Ok(Spm { pieces, longest, byte_ids, unknown, add_space_prefix })
+        Ok(Spm { pieces, longest, before_space, byte_ids, unknown, add_space_prefix })
     }
 
     /// Whether encoding puts a space before the text, which decoding takes away.
     pub fn adds_space_prefix(&self) -> bool {
         self.add_space_prefix
     }
+}
+
+/// The characters that stand before a space in a piece.
+fn characters_before_space(piece: &str) -> impl Iterator<Item = char> {
+    piece.chars().zip(piece.chars().skip(1)).filter(|&(_, next)| next == SPACE_CHAR).map(|(before, _)| before)
 }
 
 /// Working memory of one `encode` call.
@@ -102,12 +124,11 @@ impl<'v> SpmEncoder<'v> {
 
     /// Appends the tokens of a piece of text that stands at the start or after a special token.
     pub fn encode(&mut self, text: &str, ids: &mut Vec<u32>) {
-        let spm = self.spm;
         if text.is_empty() {
             return;
         }
         self.escaped.clear();
-        if spm.add_space_prefix {
+        if self.spm.add_space_prefix {
             self.escaped.push_str(SPACE);
         }
         for (n, part) in text.split(' ').enumerate() {
@@ -116,24 +137,56 @@ impl<'v> SpmEncoder<'v> {
             }
             self.escaped.push_str(part);
         }
-        let escaped = self.escaped.as_str();
-        self.merger.clear();
-        let mut buffer = [0; 4];
-        for character in escaped.chars() {
-            let piece = spm.pieces.get(&*character.encode_utf8(&mut buffer));
-            self.merger.push(character.len_utf8(), piece.map_or(NO_TOKEN, |piece| piece.id));
+        // Where in `ids` the tokens of a word that came before are.
+        let mut seen: HashMap<&str, (usize, usize)> = HashMap::new();
+        let mut rest = self.escaped.as_str();
+        while !rest.is_empty() {
+            let (word, after) = rest.split_at(self.spm.word_len(rest));
+            rest = after;
+            if let Some(&(start, end)) = seen.get(word) {
+                ids.extend_from_within(start..end);
+                continue;
+            }
+            let start = ids.len();
+            self.spm.encode_word(word, &mut self.merger, ids);
+            if word.len() <= CACHED_WORD && seen.len() < CACHED_WORDS {
+                seen.insert(word, (start, ids.len()));
+            }
         }
-        let find = |start: usize, len: usize| match len <= spm.longest {
-            true => spm.pieces.get(&escaped[start..start + len]).copied(),
+    }
+}
+
+impl Spm {
+    /// The length in bytes of the part that no merge leaves: up to a space that no piece has after the
+    /// character before it.
+    fn word_len(&self, text: &str) -> usize {
+        let mut spaces = text.match_indices(SPACE).map(|(at, _)| at);
+        let cut = spaces.find(|&at| {
+            let before = text[..at].chars().next_back();
+            before.is_some_and(|before| self.before_space.binary_search(&before).is_err())
+        });
+        cut.unwrap_or(text.len())
+    }
+
+    /// Appends the tokens of a part of the escaped text.
+    fn encode_word(&self, word: &str, merger: &mut Merger, ids: &mut Vec<u32>) {
+        merger.clear();
+        let mut buffer = [0; 4];
+        for character in word.chars() {
+            let piece = self.pieces.get(&*character.encode_utf8(&mut buffer));
+            merger.push(character.len_utf8(), piece.map_or(NO_TOKEN, |piece| piece.id));
+        }
+        let find = |start: usize, len: usize| match len <= self.longest {
+            true => self.pieces.get(&word[start..start + len]).copied(),
             false => None,
         };
-        self.merger.run(
+        merger.run(
             |a, b| find(a.start, a.len + b.len),
-            |symbol| match (symbol.id, spm.unknown) {
+            |symbol| match (symbol.id, self.unknown) {
                 (NO_TOKEN, Some(unknown)) => ids.push(unknown),
                 (NO_TOKEN, None) => {
-                    let bytes = &escaped.as_bytes()[symbol.start..symbol.start + symbol.len];
-                    ids.extend(bytes.iter().map(|&byte| spm.byte_ids[byte as usize]));
+                    let bytes = &word.as_bytes()[symbol.start..symbol.start + symbol.len];
+                    ids.extend(bytes.iter().map(|&byte| self.byte_ids[byte as usize]));
                 }
                 (id, _) => ids.push(id),
             },

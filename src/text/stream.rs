@@ -81,7 +81,10 @@ fn push_lossy(bytes: &[u8], out: &mut String) {
 fn incomplete_len(bytes: &[u8]) -> usize {
     // A character has at most four bytes, so an incomplete one at most three.
     let tail = &bytes[bytes.len().saturating_sub(3)..];
-    let starts = (0..tail.len()).filter(|&start| tail[start] & 0xc0 == 0xc0);
-    let incomplete = |start: &usize| matches!(std::str::from_utf8(&tail[*start..]), Err(error) if error.valid_up_to() == 0 && error.error_len().is_none());
-    starts.into_iter().find(incomplete).map_or(0, |start| tail.len() - start)
+    let mut starts = (0..tail.len()).filter(|&start| tail[start] & 0xc0 == 0xc0);
+    let incomplete = |&start: &usize| {
+        let error = std::str::from_utf8(&tail[start..]).err();
+        error.is_some_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    starts.find(incomplete).map_or(0, |start| tail.len() - start)
 }

@@ -134,7 +134,9 @@ impl Tokenizer {
 
     /// The tokens of a text. A character that is no token becomes the tokens of its bytes, and a byte
     /// that has none the unknown token; a byte-level vocabulary that has neither (some lack a few control
-    /// characters) leaves that byte out, as its own tokenizer does. Time grows as n log n with the longest word, and linearly otherwise.
+    /// characters) leaves that byte out, as its own tokenizer does.
+    ///
+    /// Time grows as n log n with the longest word, and linearly otherwise.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         ids.extend(self.bos.filter(|_| options.add_special && self.add_bos));

@@ -6,6 +6,8 @@ use super::{FEW_TOKENS, Isa, Linear, Scratch, Worker, plain};
 use crate::cpu::activations::{ALIGN, CHUNK, Layout, activation_bytes, quantize_chunk};
 use crate::tensor::{DType, blocks};
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
@@ -135,6 +137,8 @@ unsafe fn integer<F: Format>(
                         Isa::Avx512 => avx512::integer::row::<F>(&job, row),
                         #[cfg(target_arch = "x86_64")]
                         Isa::Avx2 => avx2::integer::row::<F>(&job, row),
+                        #[cfg(target_arch = "aarch64")]
+                        Isa::Neon => neon::integer::row::<F>(&job, row),
                         _ => plain::row::<F>(&job, row),
                     }
                 }
@@ -153,6 +157,8 @@ unsafe fn integer<F: Format>(
                 Isa::Avx512 => avx512::integer::panels::<F>(&job, panels, own),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => avx2::integer::panels::<F>(&job, panels, own),
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => neon::integer::panels::<F>(&job, panels, own),
                 _ => plain::panels::<F>(&job, panels, own),
             }
         }

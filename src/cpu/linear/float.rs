@@ -14,8 +14,10 @@ use super::format::PANEL;
 use super::plain::{LANES, store, sum_lanes};
 use super::{FEW_TOKENS, Isa, Linear, Worker};
 use crate::tensor::DType;
-use crate::tensor::blocks::f16_field;
+use crate::tensor::blocks::{self, f16_field};
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
@@ -105,7 +107,7 @@ pub(super) unsafe fn run(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, own: 
             DType::F32 => typed::<F32>(worker, isa, args, own),
             DType::F16 => typed::<F16>(worker, isa, args, own),
             DType::BF16 => typed::<BF16>(worker, isa, args, own),
-            _ => {}
+            _ => dequantized(worker, isa, args, own),
         }
     }
 }
@@ -120,6 +122,28 @@ unsafe fn typed<E: Element>(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, ow
     worker.for_chunks(args.n_out, deal, |rows| {
         // SAFETY: the rows are dealt to this worker alone; `own` has room for a panel.
         unsafe { multiply::<E>(isa, &job, rows, own.cast()) }
+    });
+}
+
+/// # Safety
+/// That of [`run`], and the weights have a block format.
+unsafe fn dequantized(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, own: *mut u8) {
+    let (few, k) = (args.tokens <= FEW_TOKENS, args.k);
+    let bytes = k / args.dtype.block_elements() * args.dtype.block_bytes();
+    let panel = own.cast::<f32>();
+    // The panel comes first: it wants to be aligned.
+    let rows_at = own.wrapping_add(if few { 0 } else { panel_bytes(k).unwrap_or(0) }).cast::<f32>();
+    worker.for_chunks(args.n_out, if few { 1 } else { PANEL }, |rows| {
+        for (i, row) in rows.clone().enumerate() {
+            // SAFETY: there is room for the rows that are dealt at a time, after the panel; it is
+            // aligned, and scratch memory is initialized.
+            let out = unsafe { std::slice::from_raw_parts_mut(rows_at.add(i * k), k) };
+            let result = blocks::dequantize(args.dtype, &args.weight[row * bytes..][..bytes], out);
+            debug_assert!(result.is_ok(), "sizes are checked: {result:?}");
+        }
+        let job = Job { args, weight: rows_at.cast(), row_bytes: k * size_of::<f32>(), first: rows.start };
+        // SAFETY: the rows are dealt to this worker alone; `own` has room for a panel.
+        unsafe { multiply::<F32>(isa, &job, rows, panel) }
     });
 }
 
@@ -139,6 +163,10 @@ unsafe fn multiply<E: Element>(isa: Isa, job: &Job<'_>, rows: Range<usize>, pane
             Isa::Avx2 if few => rows.for_each(|row| avx2::float::row::<E>(job, row)),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::float::panel::<E>(job, rows, panel),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if few => rows.for_each(|row| neon::float::row::<E>(job, row)),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::float::panel::<E>(job, rows, panel),
             _ if few => rows.for_each(|row| plain_row::<E>(job, row)),
             _ => rows.for_each(|row| plain_in_order::<E>(job, row)),
         }

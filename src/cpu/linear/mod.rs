@@ -19,6 +19,8 @@ mod avx512;
 mod dispatch;
 mod float;
 mod format;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod plain;
 mod rows;
 #[cfg(test)]

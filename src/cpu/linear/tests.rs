@@ -4,7 +4,10 @@ use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
 
+use super::format::{Format, Unpacked};
 use super::*;
+use crate::cpu::activations::{self, CHUNK};
+use crate::tensor::blocks::{self, f16_field};
 
 /// A generator of reproducible bytes (SplitMix64).
 struct Random(u64);
@@ -24,40 +27,22 @@ impl Random {
     }
 }
 
-/// Offsets of the f16 fields of a block, and whether the field is f16 at all.
-fn halves_of(dtype: DType) -> &'static [usize] {
-    match dtype {
-        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
-        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
-        DType::Q2_K => &[80, 82],
-        DType::Q3_K => &[108],
-        DType::Q6_K => &[208],
-        _ => &[],
-    }
-}
-
-/// Rows of random blocks, with scales of ordinary size.
+/// Rows of random blocks, drawn again until their values are of ordinary size.
 fn weights(dtype: DType, k: usize, rows: usize, random: &mut Random) -> Vec<u8> {
-    let bytes = dtype.row_bytes(k).unwrap() * rows;
-    match dtype {
-        DType::F32 => (0..bytes / 4).flat_map(|_| random.value().to_le_bytes()).collect(),
-        DType::F16 => {
-            (0..bytes / 2).flat_map(|_| half::f16::from_f32(random.value()).to_le_bytes()).collect()
-        }
-        DType::BF16 => {
-            (0..bytes / 2).flat_map(|_| half::bf16::from_f32(random.value()).to_le_bytes()).collect()
-        }
-        _ => {
-            let mut out: Vec<u8> = (0..bytes).map(|_| random.next() as u8).collect();
-            for block in out.chunks_mut(dtype.block_bytes()) {
-                for &at in halves_of(dtype) {
-                    let half = half::f16::from_f32(random.value() * 0.1).to_le_bytes();
-                    block[at..at + 2].copy_from_slice(&half);
-                }
+    let mut out = vec![0; dtype.row_bytes(k).unwrap() * rows];
+    let mut values = vec![0f32; dtype.block_elements()];
+    for block in out.chunks_mut(dtype.block_bytes()) {
+        loop {
+            block.fill_with(|| random.next() as u8);
+            blocks::dequantize(dtype, block, &mut values).unwrap();
+            // A maximum would skip NaN.
+            let largest = values.iter().fold(0f32, |m, v| if v.abs() <= m { m } else { v.abs() });
+            if (1e-3..8.0).contains(&largest) {
+                break;
             }
-            out
         }
     }
+    out
 }
 
 struct Case {
@@ -117,28 +102,96 @@ fn bits(y: &[f32]) -> Vec<u32> {
     y.iter().map(|y| y.to_bits()).collect()
 }
 
-fn supported() -> Vec<DType> {
-    DType::all()
-        .filter(|dtype| {
-            format::is_integer(*dtype)
-                || !halves_of(*dtype).is_empty()
-                || matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
-        })
-        .collect()
+fn real_types() -> Vec<DType> {
+    DType::all().filter(|dtype| dtype.is_float()).collect()
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    (0..supported().len(), 1usize..4, 1usize..40, prop_oneof![1usize..=8, 9usize..28], any::<u64>()).prop_map(
-        |(dtype, blocks, n_out, tokens, seed)| {
-            let dtype = supported()[dtype];
-            let k = match dtype.block_elements() {
-                1 => blocks * 100 + seed as usize % 77,
-                32 => blocks * 160,
-                elements => blocks * elements,
-            };
-            Case::new(dtype, k, n_out, tokens, seed)
-        },
-    )
+    let dtype = prop::sample::select(real_types());
+    let tokens = prop_oneof![1usize..=FEW_TOKENS, FEW_TOKENS + 1..28];
+    (dtype, 1usize..4, 1usize..40, tokens, any::<u64>()).prop_map(|(dtype, blocks, n_out, tokens, seed)| {
+        let k = match dtype.block_elements() {
+            1 => blocks * 100 + seed as usize % 77,
+            elements @ ..256 => blocks * 5 * elements,
+            elements => blocks * elements,
+        };
+        Case::new(dtype, k, n_out, tokens, seed)
+    })
+}
+
+/// `|scale·(q - offset)| + |min|` of each weight of a row of an integer format, after checking the
+/// weights' values.
+fn sizes_of_terms<F: Format>(row: &[u8], values: &[f32]) -> Vec<f64> {
+    let mut sizes = Vec::new();
+    let mut unpacked = Unpacked::ZERO;
+    for (chunk, values) in values.chunks(CHUNK).enumerate() {
+        // SAFETY: the row has all its bytes.
+        let blocks = unsafe { plain::chunk_of::<F>(row.as_ptr(), row.len(), chunk) };
+        F::unpack(&blocks, &mut unpacked, f16_field);
+        for (i, value) in values.iter().enumerate() {
+            let sub = if F::FINE { i / 16 } else { i / 32 };
+            let product = f64::from(unpacked.scale[sub]) * (f64::from(unpacked.q[i]) - f64::from(F::OFFSET));
+            let min = f64::from(unpacked.min[sub]);
+            let size = product.abs() + min.abs();
+            // Dequantization rounds at most three times.
+            assert!((product - min - f64::from(*value)).abs() <= 3.0 * ROUNDING * size, "{} {i}", F::DTYPE);
+            sizes.push(size);
+        }
+    }
+    sizes
+}
+
+/// The largest relative error of one rounded operation on f32.
+const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
+
+impl Case {
+    /// The products in f64, bias and residual included, and how far off a result may be.
+    ///
+    /// A term of a sum is rounded when it is made (at most 3 times, and as often when the reference's
+    /// weights were dequantized) and at each addition after it. Those are at most `k/16 + 4` in the
+    /// lanes of few tokens; among many, 3 for each 32 weights of integer formats, and 256 + k/256 for
+    /// the others. Bias and residual add 2. So `k/8 + 270` roundings bound the error of the sum, each
+    /// 2^-24 of the sum of the terms' sizes.
+    fn reference(&self) -> Vec<Vec<(f64, f64)>> {
+        let row_bytes = self.dtype.row_bytes(self.k).unwrap();
+        let rows: Vec<(Vec<f32>, Vec<f64>)> = self.weight[1..]
+            .chunks(row_bytes)
+            .map(|row| {
+                let mut values = vec![0f32; self.k];
+                blocks::dequantize(self.dtype, row, &mut values).unwrap();
+                macro_rules! sizes {
+                    ($($name:ident $block:ident),*) => {
+                        match self.dtype {
+                            $(DType::$name => sizes_of_terms::<blocks::$block>(row, &values),)*
+                            _ => values.iter().map(|value| f64::from(value.abs())).collect(),
+                        }
+                    };
+                }
+                let sizes = format::for_every_format!(sizes);
+                (values, sizes)
+            })
+            .collect();
+        let x = self.x.chunks(self.k).map(|x| match format::is_integer(self.dtype) {
+            true => activations::tests::round_trip(x),
+            false => x.iter().map(|&x| f64::from(x)).collect(),
+        });
+        let roundings = (self.k / 8 + 270) as f64;
+        x.enumerate()
+            .map(|(token, x)| {
+                let rows = rows.iter().enumerate();
+                rows.map(|(row, (values, sizes))| {
+                    let bias = self.bias.as_ref().map_or(0.0, |bias| f64::from(bias[row]));
+                    let residual = self.residual.as_ref();
+                    let residual = residual.map_or(0.0, |values| f64::from(values[token * self.n_out + row]));
+                    let dot: f64 = values.iter().zip(&x).map(|(&w, &x)| f64::from(w) * x).sum();
+                    let size: f64 = sizes.iter().zip(&x).map(|(&w, &x)| w * x.abs()).sum();
+                    let size = size + bias.abs() + residual.abs();
+                    (dot + bias + residual, roundings * ROUNDING * size)
+                })
+                .collect()
+            })
+            .collect()
+    }
 }
 
 proptest! {
@@ -151,8 +204,108 @@ proptest! {
                 prop_assert_eq!(&bits(&case.run(isa, threads)), &expected, "{} {} threads {}", case.dtype, isa, threads);
             }
         }
-        for (i, y) in case.run(Isa::Plain, 2).iter().enumerate() {
-            prop_assert_eq!(i % (case.n_out + 1) == case.n_out, *y == f32::MAX);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn results_are_close_to_exact(case in cases()) {
+        let y = case.run(Isa::Plain, 2);
+        for (token, (y, expected)) in y.chunks(case.n_out + 1).zip(case.reference()).enumerate() {
+            prop_assert_eq!(y.get(case.n_out).copied().unwrap_or(f32::MAX), f32::MAX, "a gap was written");
+            for (row, (y, (expected, tolerance))) in y.iter().zip(expected).enumerate() {
+                let error = (f64::from(*y) - expected).abs();
+                prop_assert!(error <= tolerance, "[{token}][{row}]: {y} is {error} off {expected}, more than {tolerance}");
+            }
         }
     }
+}
+
+#[test]
+fn every_format_is_tried_in_both_shapes() {
+    for dtype in real_types() {
+        for tokens in [1, 3, 11] {
+            let case = Case::new(dtype, 512, 18, tokens, 3);
+            let expected = bits(&case.run(Isa::Plain, 1));
+            for isa in Isa::available() {
+                assert_eq!(bits(&case.run(isa, 2)), expected, "{dtype} {isa} {tokens}");
+            }
+            for (y, expected) in expected.chunks(case.n_out + 1).zip(case.reference()) {
+                for (y, (expected, tolerance)) in y.iter().zip(expected) {
+                    assert!((f64::from(f32::from_bits(*y)) - expected).abs() <= tolerance, "{dtype}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_to_do_is_done() {
+    for (n_out, tokens) in [(0, 3), (3, 0), (0, 20), (20, 0)] {
+        for dtype in [DType::Q4_0, DType::F16, DType::IQ2_S] {
+            let case = Case::new(dtype, 256, n_out, tokens, 0);
+            assert!(case.run(Isa::detect(), 2).iter().all(|&y| y == f32::MAX));
+        }
+    }
+}
+
+#[test]
+fn a_residual_may_be_the_result() {
+    let pool = Pool::new(NonZeroUsize::new(2).unwrap()).unwrap();
+    for tokens in [2, 12] {
+        let mut case = Case::new(DType::Q4_K, 256, 30, tokens, 2);
+        let expected = case.run(Isa::detect(), 2);
+        let mut y = case.residual.take().unwrap();
+        // SAFETY: `linear` allows the residual to be the result; `y` outlives the product.
+        let (residual, out) = unsafe {
+            (Rows::from_raw(y.as_ptr(), y.len(), 30), RowsMut::from_raw(y.as_mut_ptr(), y.len(), 30))
+        };
+        let args = Linear {
+            dtype: case.dtype,
+            weight: &case.weight[1..],
+            k: case.k,
+            n_out: case.n_out,
+            tokens,
+            x: Rows::new(&case.x, case.k),
+            y: out,
+            bias: None,
+            residual: Some(residual),
+        };
+        linear_on(&pool, Isa::detect(), &args).unwrap();
+        for (y, expected) in y.chunks(30).zip(expected.chunks(31)) {
+            assert_eq!(y, &expected[..30]);
+        }
+    }
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused() {
+    let pool = Pool::new(NonZeroUsize::MIN).unwrap();
+    let (weight, x, mut y) = (vec![0u8; 18 * 4], vec![0f32; 64], vec![0f32; 8]);
+    let mut try_with = |dtype, k, n_out, tokens, weight: &[u8], x_stride, y_stride| {
+        let (x, y) = (Rows::new(&x, x_stride), RowsMut::new(&mut y, y_stride));
+        linear_on(
+            &pool,
+            Isa::Plain,
+            &Linear { dtype, weight, k, n_out, tokens, x, y, bias: None, residual: None },
+        )
+    };
+    assert_eq!(try_with(DType::Q4_0, 32, 4, 2, &weight, 32, 4), Ok(()));
+    assert_eq!(try_with(DType::I32, 32, 4, 2, &weight, 32, 4), Err(LinearError::DType(DType::I32)));
+    let short = |result, buffer| match result {
+        Err(LinearError::Short { what, .. }) => assert_eq!(what, buffer),
+        other => panic!("{other:?}"),
+    };
+    short(try_with(DType::Q4_0, 32, 4, 2, &weight[1..], 32, 4), "weight");
+    short(try_with(DType::Q4_0, 32, 4, 2, &weight, 33, 4), "x");
+    short(try_with(DType::Q4_0, 32, 4, 2, &weight, 32, 5), "y");
+    for (k, n_out, y_stride) in [(31, 4, 4), (32, usize::MAX, 4), (usize::MAX / 32 * 32, 4, 4), (32, 4, 3)] {
+        let result = try_with(DType::Q4_0, k, n_out, 2, &weight, 32, y_stride);
+        assert!(matches!(result, Err(LinearError::Shape { .. })), "{result:?}");
+    }
+    let needed = Linear::scratch_bytes(DType::Q4_0, 4096, 100, 2).unwrap();
+    assert!(needed > Linear::scratch_bytes(DType::Q4_0, 4096, 1, 2).unwrap());
+    assert_eq!(Linear::scratch_bytes(DType::Q4_0, usize::MAX, 100, 2), None);
+    assert_eq!(Linear::scratch_bytes(DType::F16, usize::MAX, 100, 2), None);
 }

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{half, store, sum_lanes};
+use super::{store, sum_lanes};
 use crate::cpu::activations::{CHUNK, GROUP};
 use crate::cpu::linear::dispatch::Quantized;
 use crate::cpu::linear::format::{Format, PANEL, PanelChunk, Unpacked};
@@ -40,6 +40,7 @@ pub(in crate::cpu::linear) unsafe fn row<F: Format>(job: &Quantized<'_>, row: us
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn row_times<F: Format, const T: usize>(job: &Quantized<'_>, row: usize, token: usize) -> usize {
     let weights = job.weight_row(row);
+    const { F::UNALIGNED };
     let bytes = size_of::<F::Chunk>();
     let whole = job.row_bytes / bytes;
     let mut lanes = [[_mm256_setzero_ps(); 2]; T];
@@ -52,10 +53,10 @@ unsafe fn row_times<F: Format, const T: usize>(job: &Quantized<'_>, row: usize, 
         // SAFETY: the chunk lies within the row, or it is copied and padded; blocks have any alignment.
         unsafe {
             if chunk < whole {
-                F::unpack(&*at.cast(), &mut unpacked, |bytes| half(bytes));
+                F::unpack_avx2(&*at.cast(), &mut unpacked);
             } else {
                 let rest = plain::chunk_of::<F>(weights, job.row_bytes, chunk);
-                F::unpack(&rest, &mut unpacked, |bytes| half(bytes));
+                F::unpack_avx2(&rest, &mut unpacked);
             }
             lanes = add_chunk::<F, T>(job, &unpacked, token, chunk, lanes);
         }
@@ -168,7 +169,7 @@ unsafe fn unpack_panel<F: Format>(job: &Quantized<'_>, panel: usize, own: *mut P
             // SAFETY: the row is in range, and there is room for the chunk.
             unsafe {
                 let blocks = plain::chunk_of::<F>(weights, job.row_bytes, chunk);
-                F::unpack(&blocks, &mut unpacked, |bytes| half(bytes));
+                F::unpack_avx2(&blocks, &mut unpacked);
                 (*own.add(chunk)).put(row, &unpacked);
             }
         }

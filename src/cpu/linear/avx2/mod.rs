@@ -18,7 +18,7 @@ fn sum_lanes([low, high]: [__m256; 2]) -> f32 {
 /// An f16 as f32.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn half(bytes: [u8; 2]) -> f32 {
+pub(super) fn half(bytes: [u8; 2]) -> f32 {
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(u16::from_le_bytes(bytes)))))
 }
 

@@ -40,12 +40,13 @@ unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token
         let at = weights.wrapping_add(column * E::BYTES);
         _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH).cast());
         let mask = if count == LANES { u16::MAX } else { (1 << count) - 1 };
-        for (lanes, x) in lanes.iter_mut().zip(&x) {
-            // SAFETY: rows of weights and activations have `k` values; no more are read.
-            *lanes = unsafe {
+        // SAFETY: rows of weights and activations have `k` values; no more are read.
+        unsafe {
+            let weights = E::read_avx512(at, count);
+            for (lanes, x) in lanes.iter_mut().zip(&x) {
                 let x = _mm512_maskz_loadu_ps(mask, x.add(column));
-                _mm512_fmadd_ps(E::read_avx512(at, count), x, *lanes)
-            };
+                *lanes = _mm512_fmadd_ps(weights, x, *lanes);
+            }
         }
     };
     let whole = k / LANES * LANES;

@@ -35,6 +35,7 @@ pub(in crate::cpu::linear) unsafe fn row<F: Format>(job: &Quantized<'_>, row: us
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn row_times<F: Format, const T: usize>(job: &Quantized<'_>, row: usize, token: usize) -> usize {
     let weights = job.weight_row(row);
+    const { F::UNALIGNED };
     let bytes = size_of::<F::Chunk>();
     let whole = job.row_bytes / bytes;
     let mut lanes = [_mm512_setzero_ps(); T];
@@ -161,12 +162,23 @@ unsafe fn unpack_panel<F: Format>(job: &Quantized<'_>, panel: usize, own: *mut P
         *row = job.weight_row((panel * PANEL + i).min(job.args.n_out - 1));
     }
     let bytes = size_of::<F::Chunk>();
+    // Sixteen rows are more streams than the hardware fetches ahead.
+    let prefetch = |row: *const u8, chunk: usize| {
+        for line in (0..bytes).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(chunk * bytes + line).cast());
+        }
+    };
+    for row in rows {
+        prefetch(row, 0);
+        prefetch(row, 1);
+    }
     let zero = _mm512_setzero_si512();
     for chunk in 0..job.layout.chunks() {
         let mut q = [[zero; PANEL]; 4];
         let mut scale = [zero; PANEL];
         let mut min = [zero; PANEL];
         for (i, row) in rows.iter().enumerate() {
+            prefetch(*row, chunk + 2);
             // SAFETY: the chunk lies within the row, or it is copied and padded.
             let weights = unsafe {
                 if (chunk + 1) * bytes <= job.row_bytes {

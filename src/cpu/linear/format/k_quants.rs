@@ -9,37 +9,48 @@ use crate::cpu::linear::avx512::{Registers, half, nibbles32, pairs32};
 use crate::tensor::DType;
 use crate::tensor::blocks::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
 
+/// `WIDTH` bits from bit `SHIFT` on of each byte. Constants and arrays, since what shifts by a variable
+/// or may overlap what it reads is not vectorized.
+#[inline(always)]
+fn bits<const SHIFT: u32, const WIDTH: u32>(bytes: &[u8; 32]) -> [u8; 32] {
+    std::array::from_fn(|i| bytes[i] >> SHIFT & ((1 << WIDTH) - 1))
+}
+
 /// Unpacks the low two bits of Q2_K and Q3_K.
 #[inline(always)]
 fn split_pairs(qs: &[u8; 64], out: &mut Unpacked) {
-    for (qs, out) in qs.chunks_exact(32).zip(out.q.chunks_exact_mut(128)) {
-        for (k, out) in out.chunks_exact_mut(32).enumerate() {
-            for (q, out) in qs.iter().zip(out) {
-                *out = q >> (2 * k) & 3;
-            }
-        }
+    for (qs, out) in qs.as_chunks().0.iter().zip(out.q.chunks_exact_mut(128)) {
+        out[..32].copy_from_slice(&bits::<0, 2>(qs));
+        out[32..64].copy_from_slice(&bits::<2, 2>(qs));
+        out[64..96].copy_from_slice(&bits::<4, 2>(qs));
+        out[96..].copy_from_slice(&bits::<6, 2>(qs));
     }
 }
 
 /// Unpacks the low four bits of Q4_K and Q5_K.
 #[inline(always)]
 fn split_nibbles(qs: &[u8; 128], out: &mut Unpacked) {
-    for (qs, out) in qs.chunks_exact(32).zip(out.q.chunks_exact_mut(64)) {
-        for (k, out) in out.chunks_exact_mut(32).enumerate() {
-            for (q, out) in qs.iter().zip(out) {
-                *out = q >> (4 * k) & 15;
-            }
-        }
+    for (qs, out) in qs.as_chunks().0.iter().zip(out.q.chunks_exact_mut(64)) {
+        out[..32].copy_from_slice(&bits::<0, 4>(qs));
+        out[32..].copy_from_slice(&bits::<4, 4>(qs));
     }
 }
 
-/// Adds `bit` to every value whose bit is set: bit `i / 32` of byte `i % 32` of `high`.
+/// Adds `1 << BIT` to every value whose bit is set: bit `i / 32` of byte `i % 32` of `high`.
 #[inline(always)]
-fn add_high_bits(high: &[u8; 32], bit: u8, out: &mut Unpacked) {
-    for (i, out) in out.q.chunks_exact_mut(32).enumerate() {
-        for (high, out) in high.iter().zip(out) {
-            *out += (high >> i & 1) * bit;
-        }
+fn add_high_bits<const BIT: u32>(high: &[u8; 32], out: &mut Unpacked) {
+    let high = [
+        bits::<0, 1>(high),
+        bits::<1, 1>(high),
+        bits::<2, 1>(high),
+        bits::<3, 1>(high),
+        bits::<4, 1>(high),
+        bits::<5, 1>(high),
+        bits::<6, 1>(high),
+        bits::<7, 1>(high),
+    ];
+    for (out, high) in out.q.as_chunks_mut::<32>().0.iter_mut().zip(high) {
+        *out = std::array::from_fn(|i| out[i] | high[i] << BIT);
     }
 }
 
@@ -47,12 +58,12 @@ fn add_high_bits(high: &[u8; 32], bit: u8, out: &mut Unpacked) {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn add_high_bits_avx512(high: &[u8; 32], bit: i8, i: usize, q: __m512i) -> __m512i {
+fn add_high_bits_avx512<const BIT: u32>(high: &[u8; 32], i: usize, q: __m512i) -> __m512i {
     // SAFETY: `high` has 32 bytes.
     let high = unsafe { _mm512_broadcast_i64x4(_mm256_loadu_si256(high.as_ptr().cast())) };
     let (low, up) = (_mm256_set1_epi8((1u8 << (2 * i)) as i8), _mm256_set1_epi8((2u8 << (2 * i)) as i8));
     let wanted = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), up);
-    _mm512_mask_add_epi8(q, _mm512_test_epi8_mask(high, wanted), q, _mm512_set1_epi8(bit))
+    _mm512_mask_add_epi8(q, _mm512_test_epi8_mask(high, wanted), q, _mm512_set1_epi8(1 << BIT))
 }
 
 /// Scales and minimums of Q4_K and Q5_K.
@@ -132,7 +143,7 @@ impl Format for BlockQ3K {
     #[inline(always)]
     fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         split_pairs(&chunk.qs, out);
-        add_high_bits(&chunk.hmask, 4, out);
+        add_high_bits::<2>(&chunk.hmask, out);
         let d = half(chunk.d);
         out.scale = chunk.unpack_scales().map(|scale| d * f32::from(scale));
     }
@@ -145,7 +156,7 @@ impl Format for BlockQ3K {
         let chunk = unsafe { &*chunk };
         let mut q = pairs32(&chunk.qs);
         for (i, q) in q.iter_mut().enumerate() {
-            *q = add_high_bits_avx512(&chunk.hmask, 4, i, *q);
+            *q = add_high_bits_avx512::<2>(&chunk.hmask, i, *q);
         }
         // SAFETY: there are 12 bytes of scales.
         let (low, high) = unsafe {
@@ -195,7 +206,7 @@ impl Format for BlockQ5K {
     #[inline(always)]
     fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
         split_nibbles(&chunk.qs, out);
-        add_high_bits(&chunk.qh, 16, out);
+        add_high_bits::<4>(&chunk.qh, out);
         set_scales_mins(chunk.scales_mins(), half(chunk.d), half(chunk.dmin), out);
     }
 
@@ -207,7 +218,7 @@ impl Format for BlockQ5K {
         let chunk = unsafe { &*chunk };
         let mut q = nibbles32(&chunk.qs);
         for (i, q) in q.iter_mut().enumerate() {
-            *q = add_high_bits_avx512(&chunk.qh, 16, i, *q);
+            *q = add_high_bits_avx512::<4>(&chunk.qh, i, *q);
         }
         let (scale, min) = scales_mins_avx512(&chunk.scales, &chunk.d, &chunk.dmin);
         Registers { q, scale, min }
@@ -223,13 +234,14 @@ impl Format for BlockQ6K {
 
     #[inline(always)]
     fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32) {
-        for (k, out) in out.q.chunks_exact_mut(32).enumerate() {
-            let (h, k) = (k / 4, k % 4);
-            let low = &chunk.ql[64 * h + k % 2 * 32..][..32];
-            let high = &chunk.qh[32 * h..][..32];
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = (low[i] >> (k / 2 * 4) & 15) | (high[i] >> (2 * k) & 3) << 4;
-            }
+        let low = chunk.ql.as_chunks::<32>().0;
+        let out32 = out.q.as_chunks_mut::<32>().0;
+        for (h, high) in chunk.qh.as_chunks::<32>().0.iter().enumerate() {
+            let join = |low: [u8; 32], high: [u8; 32]| std::array::from_fn(|i| low[i] | high[i] << 4);
+            out32[4 * h] = join(bits::<0, 4>(&low[2 * h]), bits::<0, 2>(high));
+            out32[4 * h + 1] = join(bits::<0, 4>(&low[2 * h + 1]), bits::<2, 2>(high));
+            out32[4 * h + 2] = join(bits::<4, 4>(&low[2 * h]), bits::<4, 2>(high));
+            out32[4 * h + 3] = join(bits::<4, 4>(&low[2 * h + 1]), bits::<6, 2>(high));
         }
         let d = half(chunk.d);
         out.scale = chunk.scales.map(|scale| d * f32::from(scale));

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use super::{Format, Unpacked};
 use crate::cpu::activations::GROUP;
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::linear::avx512::{Registers, halves, nibbles16, products};
+use crate::cpu::linear::avx512::{Registers, halves, halves_of_18, nibbles16, products};
 use crate::tensor::DType;
 use crate::tensor::blocks::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 
@@ -22,9 +22,11 @@ pub(super) fn split_nibbles(qs: &[u8; 16], out: &mut [u8]) {
 /// Sets bit 4 of every value whose bit is set in `high`.
 #[inline(always)]
 fn add_fifth_bits(high: [u8; 4], out: &mut [u8]) {
-    let high = u32::from_le_bytes(high);
-    for (i, q) in out.iter_mut().enumerate() {
-        *q |= ((high >> i & 1) as u8) << 4;
+    for (high, out) in high.into_iter().zip(out.as_chunks_mut::<8>().0) {
+        // Eight copies of the byte, one bit of each kept; adding 127 carries any bit into the highest.
+        let bits = (u64::from(high) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+        let bits = ((bits + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080) >> 3;
+        *out = (u64::from_le_bytes(*out) | bits).to_le_bytes();
     }
 }
 
@@ -58,7 +60,7 @@ impl Format for BlockQ4_0 {
         let chunk = unsafe { &*chunk };
         Registers {
             q: products(|i| nibbles16(&chunk[i].qs, &chunk[i + 1].qs)),
-            scale: halves(|i| chunk[i].d),
+            scale: halves_of_18(chunk),
             min: _mm512_setzero_ps(),
         }
     }

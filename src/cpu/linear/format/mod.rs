@@ -1,11 +1,12 @@
 //! What an integer product needs to know of a block format.
 
+mod fp4;
 mod iq4;
 mod k_quants;
 mod legacy;
 
 #[cfg(target_arch = "x86_64")]
-use super::avx512::Registers;
+use super::{avx2, avx512::Registers};
 use crate::cpu::activations::CHUNK;
 use crate::tensor::DType;
 
@@ -51,14 +52,27 @@ pub(super) trait Format: Sized {
     const FINE: bool;
     /// Whether there are minimums.
     const MIN: bool;
-    /// The blocks of [`CHUNK`] weights.
+    /// The blocks of [`CHUNK`] weights; made of bytes, so that they may lie at any address.
     type Chunk: bytemuck::Pod;
+    /// Checked where kernels look at chunks in place.
+    const UNALIGNED: () = assert!(align_of::<Self::Chunk>() == 1);
 
     /// Unpacks a chunk. `half` converts an f16, exactly: each instruction set has its own way.
     ///
-    /// Scales and minimums are exact: a half times an integer of at most 8 bits. The loops are simple
+    /// Scales and minimums are exact: a half times an integer of at most 8 bits, or a power of two. The loops are simple
     /// ones that the compiler vectorizes for the instruction set of the caller.
     fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32);
+
+    /// Unpacks a chunk with AVX2. Only what the compiler cannot vectorize needs code of its own.
+    ///
+    /// # Safety
+    /// The machine has AVX2 and F16C.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn unpack_avx2(chunk: &Self::Chunk, out: &mut Unpacked) {
+        Self::unpack(chunk, out, |bytes| avx2::half(bytes));
+    }
 
     /// Unpacks a chunk into registers.
     ///
@@ -74,7 +88,7 @@ macro_rules! for_every_format {
         $call! {
             Q4_0 BlockQ4_0, Q4_1 BlockQ4_1, Q5_0 BlockQ5_0, Q5_1 BlockQ5_1, Q8_0 BlockQ8_0,
             Q2_K BlockQ2K, Q3_K BlockQ3K, Q4_K BlockQ4K, Q5_K BlockQ5K, Q6_K BlockQ6K,
-            IQ4_NL BlockIq4Nl, IQ4_XS BlockIq4Xs
+            IQ4_NL BlockIq4Nl, IQ4_XS BlockIq4Xs, MXFP4 BlockMxfp4
         }
     };
 }

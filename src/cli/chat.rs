@@ -1,0 +1,199 @@
+//! The chat of `rfgraph run` at a terminal.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+
+use super::conversation::Conversation;
+use super::error::{CliError, eprintln_quietly};
+use super::interrupt::{self, Second};
+use super::progress::read_ahead;
+use super::run::{RunArgs, end_line, system, tell};
+use crate::model::{GenerateOptions, ModelError};
+use crate::text::Message;
+
+/// What a line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'l> {
+    /// Nothing.
+    Empty,
+    /// An answer.
+    Say(&'l str),
+    /// A new conversation.
+    Clear,
+    /// The list of commands.
+    Help,
+    /// The end.
+    Exit,
+    /// A command that there is not.
+    Unknown(&'l str),
+}
+
+const HELP: &str = "/clear  start a new conversation\n/exit   end (or Ctrl-D, or Ctrl-C twice)\n/help   this list\n\
+    //text  say `/text`\nCtrl-C  stop an answer";
+
+impl Line<'_> {
+    fn of(line: &str) -> Line<'_> {
+        let line = line.trim();
+        match line {
+            "" => Line::Empty,
+            "/clear" => Line::Clear,
+            "/help" => Line::Help,
+            "/exit" | "/quit" => Line::Exit,
+            _ => match line.strip_prefix('/') {
+                Some(escaped) if escaped.starts_with('/') => Line::Say(escaped),
+                Some(_) => Line::Unknown(line),
+                None => Line::Say(line),
+            },
+        }
+    }
+}
+
+/// Chats until the user ends it.
+pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
+    let model = args.model.open()?;
+    let tokenizer = model.tokenizer()?;
+    let template = model.chat_template(&tokenizer)?;
+    read_ahead(model.gguf());
+    let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train));
+    let mut conversation = Conversation::new(&model, &tokenizer, &options, args.sampling.params()?)?;
+    let mut messages: Vec<Message> = system(args).into_iter().collect();
+    let opening = messages.len();
+    let pressed = interrupt::listen(Second::Waits);
+    let limits = GenerateOptions { max_tokens: args.max_tokens, interrupt: Some(pressed) };
+    eprintln_quietly(&format!("{}: /help lists the commands, Ctrl-D ends", args.model.label()));
+    let mut prompt = Prompt::open()?;
+    while let Some(line) = prompt.next_line()? {
+        let said = match Line::of(&line) {
+            Line::Empty => continue,
+            Line::Exit => break,
+            Line::Clear => {
+                messages.truncate(opening);
+                continue;
+            }
+            Line::Help => {
+                eprintln_quietly(HELP);
+                continue;
+            }
+            Line::Unknown(command) => {
+                eprintln_quietly(&format!("there is no command {command}; /help lists them"));
+                continue;
+            }
+            Line::Say(said) => said,
+        };
+        messages.push(Message::new("user", said));
+        pressed.store(false, Ordering::Relaxed);
+        let tokens = tokenizer.encode_chat(&template.render(&messages, true)?);
+        let mut out = io::stdout().lock();
+        let answer = conversation.answer(&tokens, limits, |piece| {
+            out.write_all(piece.as_bytes())?;
+            Ok(out.flush()?)
+        });
+        drop(out);
+        match answer {
+            Ok(answer) => {
+                end_line(&answer.text)?;
+                tell(&answer, conversation.n_ctx());
+                messages.push(Message::new("assistant", answer.text));
+            }
+            // The conversation goes on without the message that does not fit.
+            Err(CliError::Model(error)) if matches!(*error, ModelError::ContextFull { .. }) => {
+                messages.pop();
+                eprintln_quietly(&format!("{error}; or /clear starts a new conversation"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Lines with editing and history.
+struct Prompt {
+    editor: DefaultEditor,
+    history: Option<PathBuf>,
+}
+
+impl Prompt {
+    fn open() -> Result<Prompt, CliError> {
+        let mut editor = DefaultEditor::new().map_err(terminal)?;
+        let history = history_file();
+        if let Some(path) = &history
+            && path.exists()
+            && let Err(error) = editor.load_history(path)
+        {
+            tracing::warn!("no history: cannot read {}: {error}", path.display());
+        }
+        Ok(Prompt { editor, history })
+    }
+
+    /// The next line; `None` after Ctrl-D, or Ctrl-C twice.
+    fn next_line(&mut self) -> Result<Option<String>, CliError> {
+        let mut interrupted = false;
+        loop {
+            match self.editor.readline("> ") {
+                Ok(line) => {
+                    self.remember(&line);
+                    return Ok(Some(line));
+                }
+                Err(ReadlineError::Eof) => return Ok(None),
+                Err(ReadlineError::Interrupted) if interrupted => return Ok(None),
+                Err(ReadlineError::Interrupted) => {
+                    interrupted = true;
+                    eprintln_quietly("Ctrl-C once more, or Ctrl-D, ends");
+                }
+                Err(error) => return Err(terminal(error)),
+            }
+        }
+    }
+
+    fn remember(&mut self, line: &str) {
+        let saved = self.editor.add_history_entry(line).and_then(|_| match &self.history {
+            Some(path) => self.editor.append_history(path),
+            None => Ok(()),
+        });
+        if let Err(error) = saved {
+            tracing::debug!("the line is not in the history: {error}");
+        }
+    }
+}
+
+fn terminal(error: ReadlineError) -> CliError {
+    CliError::Input(format!("cannot read from the terminal: {error}; -p gives a prompt without one"))
+}
+
+/// Where the history is kept: the user's directory for state, made if it is not there.
+fn history_file() -> Option<PathBuf> {
+    let from =
+        |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = from("XDG_STATE_HOME").filter(|path| path.is_absolute());
+    let state =
+        state.or_else(|| from("LOCALAPPDATA")).or_else(|| Some(from("HOME")?.join(".local/state")))?;
+    let directory = state.join("rfgraph");
+    match fs::create_dir_all(&directory) {
+        Ok(()) => Some(directory.join("history")),
+        Err(error) => {
+            tracing::warn!("no history: cannot make {}: {error}", directory.display());
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Line;
+
+    #[test]
+    fn lines_are_commands_or_said() {
+        assert_eq!(Line::of("  "), Line::Empty);
+        assert_eq!(Line::of(" hello / there "), Line::Say("hello / there"));
+        assert_eq!(Line::of("/clear"), Line::Clear);
+        assert_eq!(Line::of("/help "), Line::Help);
+        assert_eq!([Line::of("/exit"), Line::of("/quit")], [Line::Exit, Line::Exit]);
+        assert_eq!(Line::of("/etc/passwd"), Line::Unknown("/etc/passwd"));
+        assert_eq!(Line::of("//etc/passwd"), Line::Say("/etc/passwd"));
+    }
+}

@@ -1,0 +1,149 @@
+//! One sequence that is answered again and again: only what is new since the last turn is computed.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::error::CliError;
+use super::progress::{Progress, Unit};
+use crate::model::{GenerateOptions, Generation, Model, SequenceId, Session, SessionOptions, Stop};
+use crate::text::{Sampler, SamplerParams, Tokenizer};
+
+/// A sequence of a session, and the tokens that it holds.
+pub(super) struct Conversation<'m> {
+    session: Session,
+    sequence: SequenceId,
+    tokenizer: &'m Tokenizer,
+    sampler: Sampler,
+    held: Vec<u32>,
+}
+
+/// An answer and what it took.
+pub(super) struct Answer {
+    pub(super) text: String,
+    pub(super) tokens: Vec<u32>,
+    pub(super) stop: Stop,
+    /// Tokens of the prompt, and how many of them were computed: the cache may have held some, and an
+    /// interrupt may have left some.
+    pub(super) prompt_tokens: usize,
+    pub(super) computed_tokens: usize,
+    /// Runs of the model for one token each.
+    pub(super) decode_runs: usize,
+    pub(super) prompt_time: Duration,
+    pub(super) decode_time: Duration,
+}
+
+impl<'m> Conversation<'m> {
+    /// An empty sequence in a session of its own.
+    pub(super) fn new(
+        model: &Model,
+        tokenizer: &'m Tokenizer,
+        options: &SessionOptions,
+        sampling: SamplerParams,
+    ) -> Result<Conversation<'m>, CliError> {
+        let shape = model.architecture().shape();
+        if options.n_ctx > shape.n_ctx_train {
+            let (n_ctx, trained) = (options.n_ctx, shape.n_ctx_train);
+            tracing::warn!(
+                "a context of {n_ctx} tokens is more than the {trained} that the model was trained for"
+            );
+        }
+        let mut session = Session::new(model, options)?;
+        let sequence = session.open()?;
+        let sampler = Sampler::new(sampling, shape.n_vocab)?;
+        Ok(Conversation { session, sequence, tokenizer, sampler, held: Vec::new() })
+    }
+
+    /// Answers a prompt, giving the pieces of text to `each` as they come. The prompt is the whole
+    /// conversation; the tokens that it shares with the last one are not computed again.
+    pub(super) fn answer(
+        &mut self,
+        prompt: &[u32],
+        options: GenerateOptions<'_>,
+        mut each: impl FnMut(&str) -> Result<(), CliError>,
+    ) -> Result<Answer, CliError> {
+        let start = Instant::now();
+        let reused = reusable(&self.held, prompt);
+        let done = self.prefill(prompt, reused, options.interrupt)?;
+        let prompt_time = start.elapsed();
+        let mut answer = Answer {
+            text: String::new(),
+            tokens: Vec::new(),
+            stop: Stop::Interrupted,
+            prompt_tokens: prompt.len(),
+            computed_tokens: self.held.len() - reused,
+            decode_runs: 0,
+            prompt_time,
+            decode_time: Duration::ZERO,
+        };
+        if done.is_break() {
+            return Ok(answer);
+        }
+        let mut generation =
+            Generation::new(&mut self.session, self.sequence, self.tokenizer, &mut self.sampler, options)?;
+        while let Some(piece) = generation.next_piece()? {
+            answer.text.push_str(piece);
+            each(piece)?;
+        }
+        answer.stop = generation.stop().unwrap_or(Stop::Interrupted);
+        answer.tokens = generation.tokens().to_vec();
+        answer.decode_time = start.elapsed() - prompt_time;
+        answer.decode_runs = self.session.cache().len(self.sequence)? - prompt.len();
+        self.held.extend(&answer.tokens[..answer.decode_runs]);
+        Ok(answer)
+    }
+
+    /// Computes the prompt from token `reused` on, after which the sequence holds the prompt alone; less
+    /// of it after an interrupt or an error.
+    fn prefill(
+        &mut self,
+        prompt: &[u32],
+        reused: usize,
+        interrupt: Option<&AtomicBool>,
+    ) -> Result<ControlFlow<()>, CliError> {
+        self.session.truncate(self.sequence, reused)?;
+        self.held.truncate(reused);
+        let fresh = prompt.get(reused..).unwrap_or_default();
+        let mut progress = Progress::new("prompt", Unit::Tokens, fresh.len());
+        let done = self.session.prefill_with(self.sequence, fresh, |done| {
+            progress.set(done);
+            match interrupt.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        let held = self.session.cache().len(self.sequence)?;
+        for &token in prompt.get(reused..held).unwrap_or_default() {
+            self.sampler.accept(token);
+            self.held.push(token);
+        }
+        Ok(done?)
+    }
+
+    /// Tokens that the context holds.
+    pub(super) fn n_ctx(&self) -> usize {
+        self.session.cache().n_ctx()
+    }
+}
+
+/// How many tokens of the prompt need not be computed: those at its start that are held, but not its last
+/// one, whose logits are wanted.
+fn reusable(held: &[u32], prompt: &[u32]) -> usize {
+    let common = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+    common.min(prompt.len().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reusable;
+
+    #[test]
+    fn the_common_start_is_reused_but_never_the_whole_prompt() {
+        assert_eq!(reusable(&[], &[1, 2]), 0);
+        assert_eq!(reusable(&[1, 2, 3], &[1, 2, 4, 5]), 2);
+        assert_eq!(reusable(&[1, 2], &[1, 2, 3]), 2);
+        assert_eq!(reusable(&[1, 2, 3], &[1, 2]), 1);
+        assert_eq!(reusable(&[1, 2], &[1, 2]), 1);
+        assert_eq!(reusable(&[1, 2], &[]), 0);
+    }
+}

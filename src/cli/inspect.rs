@@ -1,0 +1,349 @@
+//! `rfgraph inspect`: what is in a model file, and the memory it will need.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use super::error::CliError;
+use super::options::{ContextArg, ModelArg, SessionArgs};
+use super::output::{print, print_json};
+use crate::exec::{Budget, Bytes};
+use crate::gguf::{Gguf, Value};
+use crate::model::{MemoryNeed, Model, ModelShape};
+
+/// Show what is in a model file, and the memory it will need
+///
+/// Long texts and arrays of the metadata are cut short. The memory is that of `rfgraph run` with the same
+/// options.
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    #[command(flatten)]
+    model: ModelArg,
+    /// List the tensors
+    #[arg(long)]
+    tensors: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    ctx: ContextArg,
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+/// Everything that is shown.
+#[derive(Serialize)]
+struct Report {
+    file: FileReport,
+    metadata: Vec<Pair>,
+    types: Vec<TypeReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensors: Option<Vec<TensorReport>>,
+    /// `null` if rfgraph cannot run the model, and then `problem` says why.
+    hyper_parameters: Option<HyperParameters>,
+    memory: Option<MemoryReport>,
+    problem: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FileReport {
+    name: String,
+    version: u32,
+    alignment: usize,
+    parts: usize,
+    bytes: u64,
+    tensors: usize,
+    parameters: u64,
+}
+
+#[derive(Serialize)]
+struct Pair {
+    key: String,
+    value: Json,
+    #[serde(skip)]
+    shown: String,
+}
+
+#[derive(Serialize)]
+struct TypeReport {
+    dtype: String,
+    tensors: usize,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct TensorReport {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: usize,
+    part: usize,
+    offset: usize,
+}
+
+#[derive(Serialize)]
+struct HyperParameters {
+    architecture: String,
+    n_vocab: usize,
+    n_ctx_train: usize,
+    n_embd: usize,
+    n_layer: usize,
+    n_head_kv: Vec<usize>,
+    head_dim_k: Vec<usize>,
+    head_dim_v: Vec<usize>,
+}
+
+#[derive(Serialize)]
+struct MemoryReport {
+    n_ctx: usize,
+    cache_type: String,
+    ubatch: usize,
+    threads: usize,
+    weights: u64,
+    kv_cache: u64,
+    arena: u64,
+    total: u64,
+    /// What may be taken now; `null` where the system does not say how much memory is free.
+    budget: Option<u64>,
+}
+
+pub(super) fn run(args: &InspectArgs) -> Result<(), CliError> {
+    let gguf = args.model.open_file()?;
+    let (runnable, problem) = match model_report(args) {
+        Ok(both) => (Some(both), None),
+        Err(CliError::Model(problem)) => (None, Some(problem.to_string())),
+        Err(other) => return Err(other),
+    };
+    let (hyper_parameters, memory) = runnable.unzip();
+    let report = Report {
+        file: FileReport::of(&gguf, args.model.label()),
+        metadata: gguf.metadata().iter().map(|(key, value)| Pair::of(key, value)).collect(),
+        types: types(&gguf),
+        tensors: args.tensors.then(|| tensors(&gguf)),
+        hyper_parameters,
+        memory,
+        problem,
+    };
+    if args.json { print_json(&report) } else { print(&report) }
+}
+
+/// What only a model that rfgraph can run has.
+fn model_report(args: &InspectArgs) -> Result<(HyperParameters, MemoryReport), CliError> {
+    let model = args.model.open()?;
+    let shape = model.architecture().shape();
+    let options = args.session.options(args.ctx.size(shape.n_ctx_train));
+    let need = MemoryNeed::of(&model, &options)?;
+    let threads = args.session.threads().get();
+    let limit = Budget::host(options.memory_fraction).limit();
+    let memory = MemoryReport {
+        n_ctx: options.n_ctx,
+        cache_type: options.cache_type.to_string(),
+        ubatch: options.ubatch,
+        threads,
+        weights: need.weights,
+        kv_cache: need.kv_cache,
+        arena: need.arena,
+        total: need.weights + need.kv_cache + need.arena,
+        budget: (limit != u64::MAX).then_some(limit),
+    };
+    Ok((HyperParameters::of(&model, &shape), memory))
+}
+
+impl FileReport {
+    fn of(gguf: &Gguf, name: String) -> FileReport {
+        FileReport {
+            name,
+            version: gguf.version(),
+            alignment: gguf.alignment(),
+            parts: gguf.shard_count(),
+            bytes: gguf.total_bytes(),
+            tensors: gguf.tensors().len(),
+            parameters: gguf.tensors().iter().map(|info| info.shape.elements() as u64).sum(),
+        }
+    }
+}
+
+impl Pair {
+    /// Texts are cut after so many characters.
+    const TEXT: usize = 1000;
+    /// Arrays are cut after so many elements.
+    const ELEMENTS: usize = 8;
+
+    fn of(key: &str, value: &Value) -> Pair {
+        Pair { key: key.into(), value: Pair::json(value), shown: value.to_string() }
+    }
+
+    fn json(value: &Value) -> Json {
+        match value {
+            Value::U8(n) => json!(n),
+            Value::I8(n) => json!(n),
+            Value::U16(n) => json!(n),
+            Value::I16(n) => json!(n),
+            Value::U32(n) => json!(n),
+            Value::I32(n) => json!(n),
+            Value::U64(n) => json!(n),
+            Value::I64(n) => json!(n),
+            // Through text: 0.1 as f32 is 0.1 in JSON too.
+            Value::F32(x) => x.to_string().parse::<f64>().map_or(Json::Null, |x| json!(x)),
+            Value::F64(x) => json!(x),
+            Value::Bool(b) => json!(b),
+            Value::String(text) => json!(text.chars().take(Pair::TEXT).collect::<String>()),
+            Value::Array(array) => {
+                let first = (0..Pair::ELEMENTS).map_while(|i| array.get(i)).map(|value| Pair::json(&value));
+                json!({
+                    "array_of": array.element_type().name(),
+                    "length": array.len(),
+                    "first": first.collect::<Vec<_>>(),
+                })
+            }
+        }
+    }
+}
+
+impl HyperParameters {
+    fn of(model: &Model, shape: &ModelShape) -> HyperParameters {
+        HyperParameters {
+            architecture: model.architecture_name().into(),
+            n_vocab: shape.n_vocab,
+            n_ctx_train: shape.n_ctx_train,
+            n_embd: shape.n_embd,
+            n_layer: shape.layers.len(),
+            n_head_kv: shape.layers.iter().map(|layer| layer.n_head_kv).collect(),
+            head_dim_k: shape.layers.iter().map(|layer| layer.head_dim_k).collect(),
+            head_dim_v: shape.layers.iter().map(|layer| layer.head_dim_v).collect(),
+        }
+    }
+}
+
+/// Tensors and bytes by element type, the largest share first.
+fn types(gguf: &Gguf) -> Vec<TypeReport> {
+    let mut types = BTreeMap::new();
+    for info in gguf.tensors() {
+        let (tensors, bytes) = types.entry(info.dtype).or_insert((0, 0));
+        *tensors += 1;
+        *bytes += info.bytes as u64;
+    }
+    let report = |(dtype, (tensors, bytes)): (crate::tensor::DType, _)| TypeReport {
+        dtype: dtype.to_string(),
+        tensors,
+        bytes,
+    };
+    let mut types: Vec<_> = types.into_iter().map(report).collect();
+    types.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+    types
+}
+
+fn tensors(gguf: &Gguf) -> Vec<TensorReport> {
+    let row = |info: &crate::gguf::TensorInfo| TensorReport {
+        name: info.name.clone(),
+        dtype: info.dtype.to_string(),
+        shape: info.shape.sizes().to_vec(),
+        bytes: info.bytes,
+        part: info.shard,
+        offset: info.offset,
+    };
+    gguf.tensors().iter().map(row).collect()
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = &self.file;
+        writeln!(f, "{}: GGUF version {}, alignment {}", file.name, file.version, file.alignment)?;
+        let parts = if file.parts == 1 { String::new() } else { format!(" in {} files", file.parts) };
+        writeln!(
+            f,
+            "{}{parts}, {} tensors, {} parameters",
+            Bytes(file.bytes),
+            file.tensors,
+            file.parameters
+        )?;
+        writeln!(f, "\nmetadata, {} pairs", self.metadata.len())?;
+        let width = self.metadata.iter().map(|pair| pair.key.chars().count()).max().unwrap_or(0).min(44);
+        for Pair { key, shown, .. } in &self.metadata {
+            writeln!(f, "  {:width$}  {shown}", key.escape_debug().to_string())?;
+        }
+        writeln!(f, "\nelement types")?;
+        for row in &self.types {
+            writeln!(
+                f,
+                "  {:8} {:>5} tensors  {:>10}",
+                row.dtype,
+                row.tensors,
+                Bytes(row.bytes).to_string()
+            )?;
+        }
+        if let Some(tensors) = &self.tensors {
+            writeln!(f, "\ntensors")?;
+            let width = tensors.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+            for row in tensors {
+                let (name, shape) = (row.name.escape_debug().to_string(), format!("{:?}", row.shape));
+                write!(f, "  {name:width$}  {:7} {shape:20} {:>11} bytes at ", row.dtype, row.bytes)?;
+                let part = if file.parts == 1 { String::new() } else { format!(" of part {}", row.part + 1) };
+                writeln!(f, "{}{part}", row.offset)?;
+            }
+        }
+        match (&self.hyper_parameters, &self.memory) {
+            (Some(shape), Some(memory)) => write!(f, "\n{shape}\n{memory}"),
+            _ => writeln!(
+                f,
+                "\nrfgraph cannot run this model: {}",
+                self.problem.as_deref().unwrap_or_default()
+            ),
+        }
+    }
+}
+
+impl fmt::Display for HyperParameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "hyper-parameters")?;
+        writeln!(f, "  architecture  {}", self.architecture)?;
+        for (name, value) in [
+            ("n_vocab", self.n_vocab),
+            ("n_ctx_train", self.n_ctx_train),
+            ("n_embd", self.n_embd),
+            ("n_layer", self.n_layer),
+        ] {
+            writeln!(f, "  {name:12}  {value}")?;
+        }
+        let lists = [
+            ("n_head_kv", &self.n_head_kv),
+            ("head_dim_k", &self.head_dim_k),
+            ("head_dim_v", &self.head_dim_v),
+        ];
+        for (name, values) in lists {
+            match values.first() {
+                Some(first) if values.iter().all(|value| value == first) => {
+                    writeln!(f, "  {name:12}  {first}")?
+                }
+                _ => writeln!(f, "  {name:12}  {values:?}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for MemoryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MemoryReport { n_ctx, cache_type, ubatch, threads, .. } = self;
+        writeln!(
+            f,
+            "memory for a context of {n_ctx} tokens in {cache_type}, ubatch {ubatch}, {threads} threads"
+        )?;
+        let rows = [
+            ("weights", self.weights),
+            ("KV cache", self.kv_cache),
+            ("arena", self.arena),
+            ("total", self.total),
+        ];
+        for (name, bytes) in rows {
+            writeln!(f, "  {name:9} {:>10}", Bytes(bytes).to_string())?;
+        }
+        match self.budget {
+            Some(budget) => writeln!(f, "  {:9} {:>10}", "budget", Bytes(budget).to_string()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What `-v` and `RFGRAPH_LOG` show.
+
+use std::io;
+
+use tracing_subscriber::EnvFilter;
+
+/// Logs to standard error: warnings; with `-v` information, `-vv` details, `-vvv` everything.
+/// `RFGRAPH_LOG` takes precedence.
+pub(super) fn start(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let (filter, complaint) = match std::env::var("RFGRAPH_LOG") {
+        Ok(text) if !text.is_empty() => match EnvFilter::try_new(&text) {
+            Ok(filter) => (filter, None),
+            Err(error) => (EnvFilter::new(level), Some(error)),
+        },
+        _ => (EnvFilter::new(level), None),
+    };
+    let terminal = io::IsTerminal::is_terminal(&io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(terminal)
+        .without_time()
+        .init();
+    if let Some(error) = complaint {
+        tracing::warn!("RFGRAPH_LOG is ignored: {error}");
+    }
+}

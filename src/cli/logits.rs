@@ -1,0 +1,60 @@
+//! `rfgraph logits`: the numbers themselves, to be compared with another program's.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::error::CliError;
+use super::options::{ModelArg, SessionArgs};
+use super::progress::{Progress, Unit, read_ahead};
+use super::text::{parse_ids, read_file};
+use crate::model::Session;
+
+/// Write the logits of every position of a sequence of tokens
+///
+/// The output is raw little-endian float32, [tokens, vocabulary]: one row for each token, with the logits
+/// of the token that follows it.
+#[derive(Debug, Args)]
+pub(super) struct LogitsArgs {
+    #[command(flatten)]
+    model: ModelArg,
+    /// File with token ids, separated by white space; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    tokens: PathBuf,
+    /// File to write; one that exists is replaced
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+pub(super) fn run(args: &LogitsArgs) -> Result<(), CliError> {
+    let tokens = parse_ids(&read_file(&args.tokens)?, &args.tokens.display().to_string())?;
+    if tokens.is_empty() {
+        return Err(CliError::Input(format!("{} holds no token ids", args.tokens.display())));
+    }
+    let model = args.model.open()?;
+    read_ahead(model.gguf());
+    let mut session = Session::new(&model, &args.session.options(tokens.len()))?;
+    let sequence = session.open()?;
+    let failed = |source| CliError::Path { verb: "write", path: args.out.clone(), source };
+    let mut out = BufWriter::new(File::create(&args.out).map_err(failed)?);
+    let mut progress = Progress::new("logits", Unit::Tokens, tokens.len());
+    let mut done = 0;
+    for chunk in tokens.chunks(args.session.ubatch()) {
+        let mut written = Ok(());
+        session.all_logits(sequence, chunk, |row| {
+            if written.is_ok() {
+                written = row.iter().try_for_each(|logit| out.write_all(&logit.to_le_bytes()));
+            }
+        })?;
+        written.map_err(failed)?;
+        done += chunk.len();
+        progress.set(done);
+    }
+    out.flush().map_err(failed)?;
+    tracing::info!(tokens = done, vocabulary = model.architecture().shape().n_vocab, "wrote the logits");
+    Ok(())
+}

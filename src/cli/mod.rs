@@ -1,0 +1,75 @@
+//! The command line: one file per subcommand.
+//!
+//! This folder turns arguments into calls of the library and results into text. Results go to standard
+//! output, everything else to standard error. It computes nothing that a user of the library could not.
+
+mod bench;
+mod chat;
+mod completions;
+mod conversation;
+mod error;
+mod graph;
+mod inspect;
+mod interrupt;
+mod logging;
+mod logits;
+mod man;
+mod options;
+mod output;
+mod profile;
+mod progress;
+mod run;
+mod text;
+mod tokenize;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs GGUF models: graphs compiled to plans. An experimental alpha.
+#[derive(Debug, Parser)]
+#[command(name = "rfgraph", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 success, 1 the work failed, 2 the command line is wrong, 130 interrupted.\n\
+    RFGRAPH_LOG sets what is logged to standard error, such as `debug` or `rfgraph::plan=trace`."
+)]
+struct Cli {
+    /// Log more to standard error; give it twice or three times for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 1000)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Tokenize(tokenize::TokenizeArgs),
+    Logits(logits::LogitsArgs),
+    Bench(bench::BenchArgs),
+    Inspect(inspect::InspectArgs),
+    Graph(graph::GraphArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}
+
+/// Runs the program with the process's arguments. The exit code is 0 for success, 1 if the work failed,
+/// 2 if the command line is wrong and 130 after an interrupt.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.verbose);
+    let result = match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Tokenize(args) => tokenize::run(args),
+        Command::Logits(args) => logits::run(args),
+        Command::Bench(args) => bench::run(args, cli.verbose > 0),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Graph(args) => graph::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}

@@ -1,0 +1,214 @@
+//! Options that several commands share.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::error::CliError;
+use crate::exec::Budget;
+use crate::gguf::Gguf;
+use crate::model::{Model, ModelError, SessionOptions};
+use crate::tensor::DType;
+use crate::text::{SamplerParams, Tokenizer, VocabData};
+
+/// Which model.
+#[derive(Debug, Args)]
+pub(super) struct ModelArg {
+    /// GGUF file; of a model in several files the first [default: the demo model built into rfgraph]
+    #[arg(value_name = "MODEL")]
+    model: Option<PathBuf>,
+}
+
+impl ModelArg {
+    /// Opens the model.
+    pub(super) fn open(&self) -> Result<Model, CliError> {
+        match &self.model {
+            Some(path) => Ok(Model::open(path)?),
+            #[cfg(feature = "demo")]
+            None => Ok(Model::demo()?),
+            #[cfg(not(feature = "demo"))]
+            None => Err(CliError::Usage("no MODEL was given, and this build has no demo model in it".into())),
+        }
+    }
+
+    /// Opens the model's file, whether or not rfgraph knows its architecture.
+    pub(super) fn open_file(&self) -> Result<Arc<Gguf>, CliError> {
+        match &self.model {
+            Some(path) => Ok(Arc::new(Gguf::open(path)?)),
+            None => Ok(Arc::clone(self.open()?.gguf())),
+        }
+    }
+
+    /// The tokenizer of the model's file, as [`ModelArg::open_file`].
+    pub(super) fn open_tokenizer(&self) -> Result<Tokenizer, CliError> {
+        let vocabulary = VocabData::from_metadata(self.open_file()?.metadata()).map_err(ModelError::from)?;
+        Ok(Tokenizer::new(vocabulary).map_err(ModelError::from)?)
+    }
+
+    /// What to call the model in a table.
+    pub(super) fn label(&self) -> String {
+        let name = self.model.as_ref().and_then(|path| path.file_name());
+        name.map_or_else(|| "demo".into(), |name| name.to_string_lossy().into_owned())
+    }
+}
+
+/// How many tokens the context holds.
+#[derive(Debug, Args)]
+pub(super) struct ContextArg {
+    /// Tokens that the context holds; 0: as many as the model was trained for [default: the same, at most 4096]
+    #[arg(short = 'c', long = "ctx", value_name = "CTX")]
+    ctx: Option<usize>,
+}
+
+impl ContextArg {
+    /// The size of the context for a model that was trained for `trained` tokens.
+    pub(super) fn size(&self, trained: usize) -> usize {
+        match self.ctx {
+            None => SessionOptions::default().n_ctx.min(trained),
+            Some(0) => trained,
+            Some(n) => n,
+        }
+    }
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Device {
+    /// The best device that this build supports, which is the CPU
+    Auto,
+    /// The CPU
+    Cpu,
+}
+
+/// Number of threads.
+#[derive(Debug, Args)]
+pub(super) struct ThreadsArg {
+    /// Threads that compute [default: one for each physical core]
+    #[arg(short, long)]
+    threads: Option<NonZeroUsize>,
+}
+
+impl ThreadsArg {
+    /// The number of threads, if it was given.
+    pub(super) fn given(&self) -> Option<NonZeroUsize> {
+        self.threads
+    }
+
+    /// The number of threads.
+    pub(super) fn count(&self) -> NonZeroUsize {
+        self.threads.unwrap_or_else(crate::cpu::physical_cores)
+    }
+}
+
+/// The type of the KV cache.
+#[derive(Debug, Args)]
+pub(super) struct CacheArg {
+    /// Type of the KV cache: f16, bf16 or f32
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
+    pub(super) cache_type: DType,
+}
+
+fn cache_type(text: &str) -> Result<DType, String> {
+    let dtype = DType::from_name(text).filter(|dtype| dtype.is_plain() && dtype.is_float());
+    dtype.ok_or_else(|| "expected f16, bf16 or f32".to_string())
+}
+
+/// How a session is set up, but for the size of its context.
+#[derive(Debug, Args)]
+pub(super) struct SessionArgs {
+    #[command(flatten)]
+    threads: ThreadsArg,
+    /// Tokens of a prompt that are computed at once: more is faster and takes more memory
+    #[arg(long, value_name = "N", default_value = "512")]
+    ubatch: NonZeroUsize,
+    #[command(flatten)]
+    cache: CacheArg,
+    /// Share of the free memory that may be taken, above 0 and up to 1
+    #[arg(long, value_name = "SHARE", default_value_t = Budget::FRACTION, value_parser = fraction)]
+    memory_fraction: f64,
+    /// Where to compute
+    #[arg(long, default_value = "auto")]
+    device: Device,
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    let value: Result<f64, _> = text.parse();
+    value
+        .ok()
+        .filter(|value| *value > 0.0 && *value <= 1.0)
+        .ok_or_else(|| "expected a number above 0 and up to 1".into())
+}
+
+impl SessionArgs {
+    /// The session's options for a context of `n_ctx` tokens.
+    pub(super) fn options(&self, n_ctx: usize) -> SessionOptions {
+        // Both devices are the CPU.
+        let (Device::Auto | Device::Cpu) = self.device;
+        SessionOptions {
+            n_ctx,
+            n_sequences: 1,
+            ubatch: self.ubatch.get(),
+            threads: self.threads.given(),
+            cache_type: self.cache.cache_type,
+            memory_fraction: self.memory_fraction,
+        }
+    }
+
+    /// Tokens of a prompt that are computed at once.
+    pub(super) fn ubatch(&self) -> usize {
+        self.ubatch.get()
+    }
+
+    /// The type of the KV cache.
+    pub(super) fn cache_type(&self) -> DType {
+        self.cache.cache_type
+    }
+
+    /// Number of threads.
+    pub(super) fn threads(&self) -> NonZeroUsize {
+        self.threads.count()
+    }
+}
+
+/// How the next token is chosen.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub(super) struct SamplingArgs {
+    /// Temperature: above 1 bolder, below 1 surer; 0 always takes the most probable token
+    #[arg(long, value_name = "T", default_value_t = SamplerParams::default().temperature)]
+    temp: f32,
+    /// Choose among the K most probable tokens; 0: among all
+    #[arg(long, value_name = "K", default_value_t = SamplerParams::default().top_k)]
+    top_k: usize,
+    /// Choose among the most probable tokens that together have this probability; 1: among all
+    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().top_p)]
+    top_p: f32,
+    /// Choose among tokens at least this probable, relative to the most probable one; 0: among all
+    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().min_p)]
+    min_p: f32,
+    /// Make tokens of the last 64 less likely; 1: do not
+    #[arg(long, value_name = "R", default_value_t = SamplerParams::default().repeat_penalty)]
+    repeat_penalty: f32,
+    /// Seed of the random choices: the same seed gives the same text
+    #[arg(long, value_name = "S", default_value_t = SamplerParams::default().seed)]
+    seed: u64,
+}
+
+impl SamplingArgs {
+    /// The sampler's settings, which are in their ranges.
+    pub(super) fn params(&self) -> Result<SamplerParams, CliError> {
+        let params = SamplerParams {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            seed: self.seed,
+            ..SamplerParams::default()
+        };
+        params.check()?;
+        Ok(params)
+    }
+}

@@ -1,0 +1,90 @@
+//! Progress bars on standard error, for what takes over a second, and only on a terminal.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::exec::Budget;
+use crate::gguf::Gguf;
+
+/// A bar that shows up if the work is not done after a second.
+pub(super) struct Progress {
+    what: &'static str,
+    unit: Unit,
+    total: u64,
+    start: Instant,
+    bar: Option<ProgressBar>,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Bytes of a file.
+    Bytes,
+    /// Tokens.
+    Tokens,
+    /// Repetitions of a test.
+    Runs,
+}
+
+impl Progress {
+    /// How long work must last before it gets a bar.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// Work of `total` units begins.
+    pub(super) fn new(what: &'static str, unit: Unit, total: usize) -> Progress {
+        Progress { what, unit, total: total as u64, start: Instant::now(), bar: None }
+    }
+
+    /// So many units are done.
+    pub(super) fn set(&mut self, done: usize) {
+        if self.bar.is_none() && self.start.elapsed() > Progress::PATIENCE && io::stderr().is_terminal() {
+            let counts = match self.unit {
+                Unit::Bytes => "{bytes}/{total_bytes}",
+                Unit::Tokens => "{pos}/{len} tokens, {per_sec}",
+                Unit::Runs => "{pos}/{len} runs",
+            };
+            let bar = ProgressBar::new(self.total).with_message(self.what).with_elapsed(self.start.elapsed());
+            if let Ok(style) =
+                ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {counts}, {{eta}} left"))
+            {
+                bar.set_style(style);
+            }
+            self.bar = Some(bar);
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Reads a model's pages in the file's order, so that a file that is not in memory yet comes in one
+/// sweep and under a progress bar, and not page by page in the first answer. A file larger than the
+/// free memory is left alone: its first pages would be gone before its last are there.
+pub(super) fn read_ahead(gguf: &Gguf) {
+    const PAGE: usize = 4096;
+    const STRETCH: usize = 16 << 20;
+    if gguf.total_bytes() > Budget::host(1.0).limit() {
+        return;
+    }
+    let total = gguf.tensors().iter().map(|info| info.bytes).sum();
+    let mut progress = Progress::new("loading", Unit::Bytes, total);
+    let mut done = 0;
+    for info in gguf.tensors() {
+        for stretch in gguf.data(info).chunks(STRETCH) {
+            let touched = stretch.iter().step_by(PAGE).fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+            std::hint::black_box(touched);
+            done += stretch.len();
+            progress.set(done);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Products in f32.
+
+use std::arch::aarch64::*;
+use std::ops::Range;
+
+use super::{store, sum_lanes};
+use crate::cpu::linear::float::{BLOCK, Element, Job};
+use crate::cpu::linear::format::PANEL;
+use crate::cpu::linear::plain::{self, LANES};
+use crate::tensor::blocks::f16_field;
+
+/// Computes a row of weights times every token, few tokens.
+///
+/// # Safety
+/// The row is this worker's.
+#[target_feature(enable = "neon")]
+pub(in crate::cpu::linear) unsafe fn row<E: Element>(job: &Job<'_>, row: usize) {
+    let mut token = 0;
+    while token < job.args.tokens {
+        // SAFETY: the tokens are in range; the caller vouches for the rest.
+        token += unsafe {
+            match job.args.tokens - token {
+                4.. => row_times::<E, 4>(job, row, token),
+                _ => row_times::<E, 1>(job, row, token),
+            }
+        };
+    }
+}
+
+/// One row times `T` tokens from `token` on; gives `T`.
+#[target_feature(enable = "neon")]
+unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token: usize) -> usize {
+    let (weights, k) = (job.row(row), job.args.k);
+    let mut lanes = [[vdupq_n_f32(0.0); 4]; T];
+    for column in (0..k).step_by(LANES) {
+        let count = LANES.min(k - column);
+        // Lanes past the end add zero, as they do in the other kernels.
+        let mut w = [0f32; LANES];
+        for (i, w) in w[..count].iter_mut().enumerate() {
+            // SAFETY: rows of weights have `k` elements.
+            *w = unsafe { E::read(weights.add((column + i) * E::BYTES), f16_field) };
+        }
+        for (i, lanes) in lanes.iter_mut().enumerate() {
+            let mut x = [0f32; LANES];
+            // SAFETY: rows of activations have `k` values; arrays of 16 are four registers.
+            unsafe {
+                std::ptr::copy_nonoverlapping(job.args.x.row(token + i).add(column), x.as_mut_ptr(), count);
+                for (j, lanes) in lanes.iter_mut().enumerate() {
+                    let (w, x) = (vld1q_f32(w.as_ptr().add(4 * j)), vld1q_f32(x.as_ptr().add(4 * j)));
+                    *lanes = vfmaq_f32(*lanes, w, x);
+                }
+            }
+        }
+    }
+    for (i, lanes) in lanes.into_iter().enumerate() {
+        // SAFETY: the row is this worker's.
+        unsafe { plain::store(job.args, token + i, row, sum_lanes(lanes)) };
+    }
+    T
+}
+
+/// Computes a panel of at most 16 rows times every token, many tokens.
+///
+/// # Safety
+/// The rows are this worker's, and `own` has room for a panel.
+#[target_feature(enable = "neon")]
+pub(in crate::cpu::linear) unsafe fn panel<E: Element>(job: &Job<'_>, rows: Range<usize>, own: *mut f32) {
+    for i in 0..PANEL {
+        // Missing rows of the last panel repeat the last row.
+        let row = job.row((rows.start + i).min(rows.end - 1));
+        for column in 0..job.args.k {
+            // SAFETY: rows have `k` elements, and there is room for the panel.
+            unsafe { *own.add(column * PANEL + i) = E::read(row.add(column * E::BYTES), f16_field) };
+        }
+    }
+    let mut token = 0;
+    while token < job.args.tokens {
+        // SAFETY: the tokens are in range; the caller vouches for the rest.
+        token += unsafe {
+            match job.args.tokens - token {
+                4.. => tile_times::<4>(job, rows.clone(), own, token),
+                _ => tile_times::<1>(job, rows.clone(), own, token),
+            }
+        };
+    }
+}
+
+/// A panel times `T` tokens from `token` on; gives `T`.
+#[target_feature(enable = "neon")]
+unsafe fn tile_times<const T: usize>(
+    job: &Job<'_>,
+    rows: Range<usize>,
+    panel: *const f32,
+    token: usize,
+) -> usize {
+    let k = job.args.k;
+    let mut sums = [[vdupq_n_f32(0.0); 4]; T];
+    for start in (0..k).step_by(BLOCK) {
+        let mut parts = [[vdupq_n_f32(0.0); 4]; T];
+        for column in start..k.min(start + BLOCK) {
+            // SAFETY: the panel and the rows of activations have `k` columns.
+            unsafe {
+                for (i, parts) in parts.iter_mut().enumerate() {
+                    let x = vdupq_n_f32(*job.args.x.row(token + i).add(column));
+                    for (j, part) in parts.iter_mut().enumerate() {
+                        *part = vfmaq_f32(*part, vld1q_f32(panel.add(column * PANEL + 4 * j)), x);
+                    }
+                }
+            }
+        }
+        for (sums, parts) in sums.iter_mut().zip(parts) {
+            for (sum, part) in sums.iter_mut().zip(parts) {
+                *sum = vaddq_f32(*sum, part);
+            }
+        }
+    }
+    for (i, sums) in sums.into_iter().enumerate() {
+        // SAFETY: the rows are this worker's.
+        unsafe { store(job.args, token + i, rows.start, rows.len(), sums) };
+    }
+    T
+}

@@ -1,0 +1,110 @@
+//! `matmul`: the product of two activations. Weights are for `linear`.
+
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+
+use super::rule;
+use crate::cpu::{CpuStep, StepError, vector};
+use crate::graph::case::{Case, CaseInput, Draw};
+use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::tensor::{DType, Desc};
+
+/// `out[i, j] = Σ a[·, i] · b[·, j]` for `a`, `[k, n, ...]` of F32, F16 or BF16, and `b`, `F32[k, m, ...]`:
+/// `F32[n, m, ...]`. Along the dimensions 2 and 3 each `a` serves as many neighbouring `b` as its size
+/// goes into `b`'s: the heads of grouped-query attention.
+///
+/// Products are added in 16 partial sums, element `i` to sum `i % 16`, with one rounding each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Matmul {}
+
+impl<'g> Tensor<'g> {
+    /// `out[i, j] = Σ self[·, i] · b[·, j]`: `[k, n, ...]` and `F32[k, m, ...]` give `F32[n, m, ...]`.
+    #[track_caller]
+    pub fn matmul(self, b: Tensor<'g>) -> Tensor<'g> {
+        self.graph().apply(Matmul {}, &[self, b])
+    }
+}
+
+impl Operator for Matmul {
+    const NAME: &'static str = "matmul";
+
+    fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
+        let [a, b] = inputs else {
+            return Err(ShapeError::Arity { wanted: "2", found: inputs.len() });
+        };
+        if !matches!(a.dtype, DType::F32 | DType::F16 | DType::BF16) || b.dtype != DType::F32 {
+            return Err(ShapeError::rule("the first must be F32, F16 or BF16, the second F32", inputs));
+        }
+        let divides = |i: usize| b.shape.dim(i).is_multiple_of(a.shape.dim(i));
+        if a.shape.dim(0) != b.shape.dim(0) || !divides(2) || !divides(3) {
+            let rule = "both rows must have one length, and the first's sizes 2 and 3 divide the second's";
+            return Err(ShapeError::rule(rule, inputs));
+        }
+        rule::whole_rows(inputs)?;
+        let [_, m, n2, n3] = b.shape.ne();
+        Ok(Desc::contiguous(DType::F32, [a.shape.dim(1), m, n2, n3])?)
+    }
+
+    fn cpu_scratch(&self, inputs: &[Desc], _: &Desc, threads: usize) -> usize {
+        CpuStep::scratch_for(inputs.first().map_or(0, |a| a.shape.dim(0)), threads)
+    }
+
+    fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
+        let (isa, a, b) = (step.isa(), step.input(0), step.input(1));
+        let row_of_a = &mut step.take_scratch()[..a.dim(0)];
+        let group = (b.dim(2) / a.dim(2), b.dim(3) / a.dim(3));
+        step.for_rows(|(j, i2, i3), out: &mut [f32]| {
+            let b = b.row::<f32>((j, i2, i3));
+            for (i, out) in out.iter_mut().enumerate() {
+                let index = (i, i2 / group.0, i3 / group.1);
+                if a.desc().dtype == DType::F32 {
+                    *out = vector::dot(isa, a.row(index), b);
+                } else {
+                    a.load(0, index, row_of_a)?;
+                    *out = vector::dot(isa, row_of_a, b);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
+        let k = inputs.first().map_or(0, |a| a.shape.dim(0));
+        Cost::streaming(inputs, output, 2 * (k * output.shape.elements()) as u64)
+    }
+
+    fn case(draw: &mut Draw<'_>) -> Case {
+        let (k, n, m) = (draw.number(1..=70), draw.number(1..=5), draw.number(1..=5));
+        let a_sizes = [k, n, draw.number(1..=2), draw.number(1..=2)];
+        let group = [draw.number(1..=3), draw.number(1..=2)];
+        let b_sizes = [k, m, a_sizes[2] * group[0], a_sizes[3] * group[1]];
+        let dtype = draw.one_of(&[DType::F32, DType::F16, DType::BF16]);
+        let mut a = draw.values(a_sizes.iter().product(), 1.0);
+        let b = draw.values(b_sizes.iter().product(), 1.0);
+        let bytes: Vec<u8> = match dtype {
+            DType::F16 => a.iter().flat_map(|&x| f16::from_f32(x).to_ne_bytes()).collect(),
+            DType::BF16 => a.iter().flat_map(|&x| bf16::from_f32(x).to_ne_bytes()).collect(),
+            _ => bytemuck::cast_slice(&a).to_vec(),
+        };
+        a.iter_mut().for_each(|x| match dtype {
+            DType::F16 => *x = f16::from_f32(*x).to_f32(),
+            DType::BF16 => *x = bf16::from_f32(*x).to_f32(),
+            _ => (),
+        });
+        let (mut expected, mut tolerance) = (Vec::new(), Vec::new());
+        for (row, b) in b.chunks(k).enumerate() {
+            let (i2, i3) = (row / m % b_sizes[2] / group[0], row / m / b_sizes[2] / group[1]);
+            let matrix = &a[(i3 * a_sizes[2] + i2) * n * k..][..n * k];
+            for a in matrix.chunks(k) {
+                let products = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b));
+                expected.push(products.clone().sum());
+                // One rounding for each product of a partial sum and 4 to join them, relative to the
+                // sum of magnitudes.
+                let size: f64 = products.map(f64::abs).sum();
+                tolerance.push(size * (k as f64 / 16.0 + 5.0) * 2f64.powi(-24) + 1e-37);
+            }
+        }
+        let inputs = vec![CaseInput::bytes(dtype, a_sizes, bytes), CaseInput::f32(b_sizes, &b)];
+        Case::with_tolerances(Matmul {}, inputs, expected, tolerance)
+    }
+}

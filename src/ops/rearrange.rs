@@ -1,0 +1,272 @@
+//! `copy`, `concat`, `cast`: the same numbers in other places and other types.
+
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+
+use super::rule;
+use crate::cpu::vector::Element;
+use crate::cpu::{CpuStep, StepError};
+use crate::graph::case::{Case, CaseInput, Draw};
+use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::tensor::{DType, Desc, Shape};
+
+/// The elements of a plain tensor of any strides, without gaps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Copy {}
+
+/// Plain tensors of one dtype one after another along a dimension.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Concat {
+    /// Along which dimension.
+    pub dim: usize,
+}
+
+/// The elements as another dtype: rounded to the nearest, ties to even; to I32 towards zero. Block
+/// formats are read, not written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cast {
+    /// F32, F16, BF16 or I32.
+    pub dtype: DType,
+}
+
+impl<'g> Tensor<'g> {
+    /// The same elements without gaps, as `reshape` wants them.
+    #[track_caller]
+    pub fn copy(self) -> Tensor<'g> {
+        self.graph().apply(Copy {}, &[self])
+    }
+
+    /// `self`, then `others`, along dimension `dim`; all other sizes are the same.
+    #[track_caller]
+    pub fn concat(self, others: &[Tensor<'g>], dim: usize) -> Tensor<'g> {
+        let inputs: Vec<Tensor<'g>> = std::iter::once(self).chain(others.iter().copied()).collect();
+        self.graph().apply(Concat { dim }, &inputs)
+    }
+
+    /// The elements as F32, F16, BF16 or I32.
+    #[track_caller]
+    pub fn cast(self, dtype: DType) -> Tensor<'g> {
+        self.graph().apply(Cast { dtype }, &[self])
+    }
+}
+
+fn plain(inputs: &[Desc]) -> Result<(), ShapeError> {
+    if inputs.iter().all(|input| input.dtype.is_plain()) {
+        return Ok(());
+    }
+    Err(ShapeError::rule("blocks cannot be moved one by one (use `cast` to F32)", inputs))
+}
+
+impl Operator for Copy {
+    const NAME: &'static str = "copy";
+
+    fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
+        let input = rule::one(inputs)?;
+        plain(inputs)?;
+        Ok(Desc::contiguous(input.dtype, input.shape)?)
+    }
+
+    fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
+        copy(step)
+    }
+
+    fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
+        Cost::streaming(inputs, output, 0)
+    }
+
+    fn case(draw: &mut Draw<'_>) -> Case {
+        let (dtype, sizes) = drawn_shape(draw);
+        let (input, expected) = drawn(draw, dtype, sizes);
+        Case::new(Copy {}, vec![input], expected, 0.0)
+    }
+}
+
+fn copy(step: &CpuStep<'_>) -> Result<(), StepError> {
+    let input = step.input(0);
+    match step.output().dtype.block_bytes() {
+        2 => step.for_rows(|row, out: &mut [u16]| {
+            input.read(0, row, out);
+            Ok(())
+        }),
+        _ => step.for_rows(|row, out: &mut [u32]| {
+            input.read(0, row, out);
+            Ok(())
+        }),
+    }
+}
+
+impl Operator for Concat {
+    const NAME: &'static str = "concat";
+
+    fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
+        let Some(first) = inputs.first() else {
+            return Err(ShapeError::Arity { wanted: "1 or more", found: 0 });
+        };
+        plain(inputs)?;
+        let mut sizes = first.shape.ne();
+        let Some(size) = sizes.get_mut(self.dim) else {
+            return Err(ShapeError::rule(format!("there is no dimension {}", self.dim), inputs));
+        };
+        *size = 0;
+        for input in inputs {
+            let same = |i: usize| i == self.dim || input.shape.dim(i) == first.shape.dim(i);
+            if input.dtype != first.dtype || !(0..4).all(same) {
+                let rule = format!("dtype and all sizes but that of dimension {} must be the same", self.dim);
+                return Err(ShapeError::rule(rule, inputs));
+            }
+            sizes[self.dim] += input.shape.dim(self.dim);
+        }
+        let rank = first.shape.rank().max(self.dim + 1);
+        let shape = Shape::new(&sizes[..rank]);
+        let shape = shape.ok_or_else(|| ShapeError::rule("the output is too large to address", inputs))?;
+        Ok(Desc::contiguous(first.dtype, shape)?)
+    }
+
+    fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
+        match step.output().dtype.block_bytes() {
+            2 => self.run::<u16>(step),
+            _ => self.run::<u32>(step),
+        }
+    }
+
+    fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
+        Cost::streaming(inputs, output, 0)
+    }
+
+    fn case(draw: &mut Draw<'_>) -> Case {
+        let (dtype, sizes) = drawn_shape(draw);
+        let dim = draw.number(0..=3);
+        let parts: Vec<(CaseInput, Vec<f64>)> = (0..draw.number(1..=3))
+            .map(|_| {
+                let mut sizes = sizes;
+                sizes[dim] = draw.number(1..=4);
+                drawn(draw, dtype, sizes)
+            })
+            .collect();
+        // Seen from outside, each part is some runs of elements, and the runs take turns.
+        let inner: usize = sizes[..dim].iter().product();
+        let outer: usize = sizes[dim + 1..].iter().product();
+        let mut expected = Vec::new();
+        for i in 0..outer {
+            for (input, values) in &parts {
+                let run = inner * input.desc.shape.dim(dim);
+                expected.extend(&values[i * run..(i + 1) * run]);
+            }
+        }
+        Case::new(Concat { dim }, parts.into_iter().map(|(input, _)| input).collect(), expected, 0.0)
+    }
+}
+
+impl Concat {
+    fn run<T: bytemuck::Pod>(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
+        step.for_rows(|(i1, i2, i3), out: &mut [T]| {
+            let mut index = [0, i1, i2, i3];
+            let mut rest = out;
+            for input in (0..step.n_inputs()).map(|i| step.input(i)) {
+                let size = input.dim(self.dim);
+                if self.dim == 0 {
+                    let (piece, left) = std::mem::take(&mut rest).split_at_mut(size);
+                    input.read(0, (i1, i2, i3), piece);
+                    rest = left;
+                } else if index[self.dim] < size {
+                    input.read(0, (index[1], index[2], index[3]), rest);
+                    break;
+                } else {
+                    index[self.dim] -= size;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Operator for Cast {
+    const NAME: &'static str = "cast";
+
+    fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
+        let input = rule::one(inputs)?;
+        if !self.dtype.is_plain() {
+            return Err(ShapeError::rule(
+                format!("casts to F32, F16, BF16 and I32, not {}", self.dtype),
+                inputs,
+            ));
+        }
+        Ok(Desc::contiguous(self.dtype, input.shape)?)
+    }
+
+    fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
+        if step.input(0).desc().dtype == self.dtype {
+            return copy(step);
+        }
+        match self.dtype {
+            DType::F16 => cast::<f16>(step),
+            DType::BF16 => cast::<bf16>(step),
+            DType::I32 => cast::<i32>(step),
+            _ => cast::<f32>(step),
+        }
+    }
+
+    fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
+        Cost::streaming(inputs, output, 0)
+    }
+
+    fn case(draw: &mut Draw<'_>) -> Case {
+        let dtype = draw.one_of(&PLAIN);
+        let (from, mut sizes) = drawn_shape(draw);
+        sizes[0] = draw.one_of(&[1, 5, 256, 700]);
+        let (input, values) = drawn(draw, from, sizes);
+        let expected: Vec<f64> =
+            values.iter().map(|x| if dtype == DType::I32 { x.trunc() } else { *x }).collect();
+        // Half a unit in the last place of 8, 11 or 24 bits, or half the smallest step near zero.
+        let (unit, smallest) = match dtype {
+            DType::F16 => (2f64.powi(-11), 2f64.powi(-25)),
+            DType::BF16 => (2f64.powi(-8), 1e-40),
+            _ => (0.0, 0.0),
+        };
+        let tolerance = expected.iter().map(|x| x.abs() * unit + smallest).collect();
+        Case::with_tolerances(Cast { dtype }, vec![input], expected, tolerance)
+    }
+}
+
+/// Elements of a row that are converted at once: a whole number of blocks of every format.
+const PIECE: usize = 256;
+
+fn cast<T: Element>(step: &CpuStep<'_>) -> Result<(), StepError> {
+    let input = step.input(0);
+    step.for_rows(|row, out: &mut [T]| {
+        for (i, out) in out.chunks_mut(PIECE).enumerate() {
+            let mut piece = [0.0; PIECE];
+            let piece = &mut piece[..out.len()];
+            input.load(i * PIECE, row, piece)?;
+            T::round(piece, out);
+        }
+        Ok(())
+    })
+}
+
+const PLAIN: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::I32];
+
+fn drawn_shape(draw: &mut Draw<'_>) -> (DType, [usize; 4]) {
+    (draw.one_of(&PLAIN), [(); 4].map(|()| draw.number(1..=4)))
+}
+
+/// A tensor of a plain dtype and its values.
+fn drawn(draw: &mut Draw<'_>, dtype: DType, sizes: [usize; 4]) -> (CaseInput, Vec<f64>) {
+    let values = draw.values(sizes.iter().product(), 200.0);
+    let (bytes, exact): (Vec<u8>, Vec<f64>) = match dtype {
+        DType::F16 => {
+            let halves: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
+            (bytemuck::cast_slice(&halves).to_vec(), halves.iter().map(|x| x.to_f64()).collect())
+        }
+        DType::BF16 => {
+            let halves: Vec<bf16> = values.iter().map(|&x| bf16::from_f32(x)).collect();
+            (bytemuck::cast_slice(&halves).to_vec(), halves.iter().map(|x| x.to_f64()).collect())
+        }
+        DType::I32 => {
+            let numbers: Vec<i32> = values.iter().map(|&x| x as i32).collect();
+            (bytemuck::cast_slice(&numbers).to_vec(), numbers.iter().map(|&x| x.into()).collect())
+        }
+        _ => (bytemuck::cast_slice(&values).to_vec(), values.iter().map(|&x| x.into()).collect()),
+    };
+    (CaseInput::bytes(dtype, sizes, bytes), exact)
+}

@@ -1,0 +1,332 @@
+//! The built program from outside: what it prints, where, and how it exits.
+#![cfg(all(feature = "cli", feature = "demo"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::process::{Command, Output, Stdio};
+
+use rfgraph::model::Model;
+use rfgraph::plan::Plan;
+use serde_json::Value;
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rfgraph"));
+    command.args(args).env_remove("RFGRAPH_LOG").stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the program with this text on its standard input.
+fn with_input(args: &[&str], input: &str) -> Output {
+    let mut child = command(args).stdin(Stdio::piped()).spawn().unwrap();
+    // A program that refuses its arguments does not read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// What the program prints, after success and without a word on standard error.
+fn stdout(args: &[&str]) -> String {
+    let output = command(args).output().unwrap();
+    let complaints = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{args:?}: {complaints}");
+    assert_eq!(complaints, "", "{args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&stdout(args)).unwrap()
+}
+
+/// The exit code and the complaint of a run that prints nothing.
+fn failure(args: &[&str]) -> (Option<i32>, String) {
+    let output = command(args).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+const SUM: &str = "What is 347 + 285?";
+
+#[test]
+fn a_prompt_is_answered_on_standard_output_alone() {
+    assert_eq!(stdout(&["run", "-p", SUM]), "632\n");
+}
+
+#[test]
+fn a_prompt_comes_from_standard_input_or_a_file() {
+    let output = with_input(&["run"], &format!("{SUM}\n"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "632\n");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), format!("{SUM}\r\n")).unwrap();
+    assert_eq!(stdout(&["run", "-f", file.path().to_str().unwrap()]), "632\n");
+}
+
+#[test]
+fn json_has_text_tokens_counts_and_timings() {
+    let report = json(&["run", "-p", SUM, "--json"]);
+    assert_eq!(report["text"], "632");
+    assert_eq!(report["stop"], "end");
+    let tokens = report["tokens"].as_array().unwrap().len();
+    assert!(tokens > 0);
+    assert_eq!(report["counts"]["generated"], tokens);
+    assert!(report["counts"]["prompt"].as_u64().unwrap() > 10);
+    assert!(report["timings"]["decode_tokens_per_second"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn n_limits_the_answer_and_a_full_context_ends_it() {
+    let report = json(&["run", "--raw", "-p", "Once upon a time", "-n", "5", "--json"]);
+    assert_eq!((&report["stop"], &report["counts"]["generated"]), (&"limit".into(), &5.into()));
+    let nothing = json(&["run", "-p", SUM, "-n", "0", "--json"]);
+    assert_eq!((&nothing["stop"], &nothing["text"]), (&"limit".into(), &"".into()));
+    // One token more is known than the context holds: it is not computed on.
+    let full = command(&["run", "-p", SUM, "-c", "22", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&full.stdout).unwrap();
+    let counts = &report["counts"];
+    let total = counts["prompt"].as_u64().unwrap() + counts["generated"].as_u64().unwrap();
+    assert_eq!((&report["stop"], total), (&"context".into(), 23));
+    let warning = String::from_utf8(full.stderr).unwrap();
+    assert!(warning.contains("context of 22 tokens is full; -c"), "{warning}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_text_and_others_give_others() {
+    let story = |options: &[&str]| {
+        stdout(&[&["run", "--raw", "-p", "Once upon a time", "-n", "24"], options].concat())
+    };
+    assert_eq!(story(&["--temp", "0"]), story(&["--temp", "0", "--seed", "9"]));
+    let bold =
+        |seed| story(&["--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--seed", seed]);
+    assert_eq!(bold("1"), bold("1"));
+    assert_ne!(bold("1"), bold("2"));
+    // The number of threads changes no bit.
+    assert_eq!(story(&["--temp", "1", "-t", "1"]), story(&["--temp", "1", "-t", "2"]));
+}
+
+#[test]
+fn a_system_message_is_part_of_the_prompt() {
+    let tokens = |options: &[&str]| {
+        json(&[&["run", "-p", SUM, "--json"], options].concat())["counts"]["prompt"].as_u64().unwrap()
+    };
+    assert!(tokens(&["--system", "Be short."]) > tokens(&[]));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_an_exit_code() {
+    let (code, message) = failure(&["run", "no/such.gguf", "-p", "hi"]);
+    assert_eq!(code, Some(1));
+    assert!(message.contains("no/such.gguf") && message.contains("No such file"), "{message}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), b"This is no model, but it is long enough.").unwrap();
+    let (code, message) = failure(&["run", file.path().to_str().unwrap(), "-p", "hi"]);
+    assert_eq!(code, Some(1));
+    assert!(message.contains("byte 0: magic") && message.contains("no GGUF file"), "{message}");
+    let long = "word ".repeat(600);
+    let (code, message) = failure(&["run", "-p", &long]);
+    assert_eq!(code, Some(1));
+    assert!(message.contains("the context is full") && message.contains("-c"), "{message}");
+    let usage: [&[&str]; 9] = [
+        &["run", "--no-such-option"],
+        &["run", "-p", "a", "-f", "b"],
+        &["run", "-p", "a", "--raw", "--system", "b"],
+        &["run", "-p", "a", "--temp", "-1"],
+        &["run", "-p", "a", "--cache-type", "q8_0"],
+        &["run", "-p", "a", "--memory-fraction", "1.5"],
+        &["run", "-p", "a", "-t", "0"],
+        &["tokenize", "-p", "1", "--decode", "--add-special"],
+        &["bench", "-p", "0", "-n", "0"],
+    ];
+    for args in usage {
+        let (code, message) = failure(args);
+        assert_eq!(code, Some(2), "{args:?}: {message}");
+        assert!(message.starts_with("error: "), "{args:?}: {message}");
+    }
+}
+
+#[test]
+fn too_little_memory_is_refused_before_any_is_taken() {
+    let (code, message) = failure(&["run", "-p", "hi", "--memory-fraction", "0.00000001"]);
+    assert_eq!(code, Some(1));
+    assert!(message.contains("--memory-fraction"), "{message}");
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let mut child = command(&["graph"]).spawn().unwrap();
+    // More is coming than a pipe holds.
+    let mut start = [0; 16];
+    child.stdout.take().unwrap().read_exact(&mut start).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+/// The first Ctrl-C ends the work at its next chunk, with an exit code of its own.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_a_long_prompt() {
+    use std::io::BufRead;
+    let mut child =
+        command(&["run", "-v", "-c", "30000", "--ubatch", "64"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all("word ".repeat(12_000).as_bytes()).unwrap();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("loaded in") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it never loaded");
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(!rest.contains("error"), "{rest}");
+}
+
+#[test]
+fn tokens_go_there_and_back() {
+    let text = "  What is 347 + 285?\n<|im_end|> é🙂 ";
+    let ids = stdout(&["tokenize", "-p", text]);
+    assert!(ids.ends_with('\n') && ids.trim_end().split(' ').all(|id| id.parse::<u32>().is_ok()), "{ids}");
+    assert_eq!(stdout(&["tokenize", "--decode", "-p", &ids]), text);
+    let encoded = json(&["tokenize", "--json", "-p", text]);
+    let listed: Vec<String> = encoded["tokens"].as_array().unwrap().iter().map(Value::to_string).collect();
+    assert_eq!(listed.join(" "), ids.trim_end());
+    assert_eq!(encoded["pieces"].as_array().unwrap().len(), listed.len());
+    assert_eq!(json(&["tokenize", "--decode", "--json", "-p", &ids])["text"], text);
+}
+
+#[test]
+fn special_tokens_are_a_matter_of_options() {
+    let ids = |options: &[&str]| -> Vec<u32> {
+        let line = stdout(&[&["tokenize", "-p", "<|im_end|>"], options].concat());
+        line.split_whitespace().map(|id| id.parse().unwrap()).collect()
+    };
+    assert_eq!(ids(&[]), [2]);
+    assert!(ids(&["--no-parse-special"]).len() > 1);
+    assert_eq!(ids(&["--add-special"]), [0, 2]);
+    let (code, message) = failure(&["tokenize", "--decode", "-p", "1 x"]);
+    assert_eq!(code, Some(1));
+    assert!(message.contains("word 2 is `x`"), "{message}");
+    let (_, message) = failure(&["tokenize", "--decode", "-p", "1792"]);
+    assert!(message.contains("vocabulary of 1792"), "{message}");
+}
+
+/// KL divergence of the distributions that two rows of logits stand for.
+fn divergence(p: &[f32], q: &[f32]) -> f64 {
+    let log_sum = |row: &[f32]| row.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
+    let (log_p, log_q) = (log_sum(p), log_sum(q));
+    let term = |(&p, &q): (&f32, &f32)| {
+        let (p, q) = (f64::from(p) - log_p, f64::from(q) - log_q);
+        p.exp() * (p - q)
+    };
+    p.iter().zip(q).map(term).sum()
+}
+
+#[test]
+fn logits_are_one_row_for_each_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ids, out) = (folder.path().join("ids"), folder.path().join("logits"));
+    let (ids, out) = (ids.to_str().unwrap(), out.to_str().unwrap());
+    fs::write(ids, stdout(&["tokenize", "--add-special", "-p", &SUM.repeat(3)])).unwrap();
+    let n = fs::read_to_string(ids).unwrap().split_whitespace().count();
+    let rows = |options: &[&str]| -> Vec<f32> {
+        assert_eq!(stdout(&[&["logits", "--tokens", ids, "--out", out], options].concat()), "");
+        let bytes = fs::read(out).unwrap();
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let whole = rows(&[]);
+    assert_eq!(whole.len(), n * 1792);
+    assert!(whole.iter().all(|logit| logit.is_finite()));
+    // Another KV cache rounds differently, and a rounding of the int8 activations may flip: the answer may
+    // be as far off as Q8_0 may be from the exact model, a mean KL divergence of 1e-4.
+    let chunks = rows(&["--ubatch", "7", "--cache-type", "f32"]);
+    let pairs = whole.chunks_exact(1792).zip(chunks.chunks_exact(1792));
+    let mean = pairs.map(|(p, q)| divergence(p, q)).sum::<f64>() / n as f64;
+    assert!(mean < 1e-4, "{mean}");
+    fs::write(ids, " \n").unwrap();
+    let (code, message) = failure(&["logits", "--tokens", ids, "--out", out]);
+    assert!(code == Some(1) && message.contains("holds no token ids"), "{message}");
+}
+
+#[test]
+fn inspection_is_json_and_text() {
+    let report = json(&["inspect", "--tensors", "--json"]);
+    assert_eq!(report["hyper_parameters"]["architecture"], "llama");
+    assert_eq!(report["file"]["tensors"], report["tensors"].as_array().unwrap().len());
+    let memory = |name: &str| report["memory"][name].as_u64().unwrap();
+    assert_eq!(memory("weights") + memory("kv_cache") + memory("arena"), memory("total"));
+    let larger = json(&["inspect", "--json", "-c", "1024", "--cache-type", "f32"]);
+    assert!(larger["tensors"].is_null());
+    assert_eq!(larger["memory"]["kv_cache"].as_u64().unwrap(), 4 * memory("kv_cache"));
+    let text = stdout(&["inspect", "--tensors"]);
+    for part in ["general.architecture", "blk.5.ffn_down.weight", "KV cache", "[string; 1792]"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+/// What `inspect` foretells is what a session takes.
+#[test]
+fn the_foretold_memory_is_what_a_session_takes() {
+    use rfgraph::model::{MemoryNeed, Session, SessionOptions};
+    let model = Model::demo().unwrap();
+    for (n_ctx, ubatch, n_sequences) in [(0, 512, 1), (100, 64, 1), (300, 16, 3)] {
+        let options = SessionOptions { n_ctx, ubatch, n_sequences, ..SessionOptions::default() };
+        let need = MemoryNeed::of(&model, &options).unwrap();
+        let mut session = Session::new(&model, &options).unwrap();
+        let held = |session: &mut Session, name: &str| {
+            let holders = session.executor().budget().holders();
+            holders.iter().find(|(holder, _)| holder == name).map(|(_, bytes)| *bytes)
+        };
+        assert_eq!(held(&mut session, "KV cache"), Some(need.kv_cache));
+        assert_eq!(held(&mut session, "arena"), Some(need.arena));
+    }
+}
+
+#[test]
+fn a_file_of_an_unknown_architecture_is_inspected_and_not_run() {
+    let mut writer = rfgraph::gguf::GgufWriter::new();
+    writer.set("general.architecture", "marvel").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut out = fs::File::create(file.path()).unwrap();
+    writer.write(&mut out).unwrap();
+    let path = file.path().to_str().unwrap();
+    let report = json(&["inspect", path, "--json"]);
+    assert!(report["problem"].as_str().unwrap().contains("`marvel`"), "{report}");
+    assert!(report["memory"].is_null());
+    let (code, message) = failure(&["run", path, "-p", "hi"]);
+    assert!(code == Some(1) && message.contains("`marvel`") && message.contains("llama"), "{message}");
+}
+
+#[test]
+fn a_plan_is_shown_as_text_drawing_and_json() {
+    let text = stdout(&["graph", "-t", "2"]);
+    insta::assert_snapshot!("decode_plan_of_the_demo_model", text);
+    let plan: Plan = serde_json::from_str(&stdout(&["graph", "-t", "2", "--format", "json"])).unwrap();
+    plan.check().unwrap();
+    assert_eq!(plan.to_string(), text);
+    let dot = stdout(&["graph", "-t", "2", "--format", "dot"]);
+    assert_eq!(dot, plan.dot().to_string());
+    assert!(dot.starts_with("digraph") && dot.ends_with("}\n"));
+    let prefill: Plan =
+        serde_json::from_str(&stdout(&["graph", "--tokens", "33", "--format", "json"])).unwrap();
+    prefill.check().unwrap();
+    assert_eq!(prefill.input("tokens").unwrap().1.operand.desc.shape.sizes(), [33]);
+}
+
+#[test]
+fn a_benchmark_has_rates_and_their_limit() {
+    let report = json(&["bench", "-p", "16", "-n", "4", "-d", "8", "-r", "2", "--json"]);
+    let tests = report["tests"].as_array().unwrap();
+    let names: Vec<&str> = tests.iter().map(|test| test["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pp16 @ d8", "tg4 @ d8"]);
+    for test in tests {
+        assert_eq!(test["tokens_per_second"].as_array().unwrap().len(), 2);
+        assert!(test["mean_tokens_per_second"].as_f64().unwrap() > 0.0);
+    }
+    assert!(report["read_bytes_per_second"].as_f64().unwrap() > 1e8);
+    // A token of the demo model reads most of its 5.5 MB of weights.
+    let bytes = report["decode_bytes_per_token"].as_u64().unwrap();
+    assert!((5_000_000..6_000_000).contains(&bytes), "{bytes}");
+    assert!(report["decode_share"].as_f64().unwrap() > 0.0);
+    let table = stdout(&["bench", "-p", "0", "-n", "2", "-r", "1"]);
+    assert!(table.contains("| tg2 |") && table.contains("GB/s"), "{table}");
+}
