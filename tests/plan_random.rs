@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use random_graph::{RandomGraph, Reference, executor, leaf_name};
 use rfgraph::exec::Executor;
 use rfgraph::graph::case::Draw;
@@ -125,7 +126,7 @@ fn check_memory(plan: &Plan) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(config(400))]
+    #![proptest_config(config(500))]
 
     #[test]
     fn plans_are_data(choices in choices(), threads in 1usize..4) {
@@ -148,7 +149,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(120))]
+    #![proptest_config(config(300))]
 
     /// Exactly equal: fusing keeps the order of the arithmetic (norm, then weight; activation, then up;
     /// product, then bias, then residual), and no operator's result depends on where its inputs lie.
@@ -201,5 +202,5 @@ fn random_graphs_use_everything() {
     for op in ["binary", "gated", "kv_write", "linear", "rms_norm", "scale", "unary"] {
         assert!(ops.get(op).is_some_and(|&n| n >= 20), "{op}: {ops:?}");
     }
-    assert!(in_place > 100 && fused > 100 && writes > 50, "{in_place} {fused} {writes}");
+    assert!(in_place > 100 && fused > 50 && writes > 50, "{in_place} {fused} {writes}");
 }

@@ -196,6 +196,7 @@ impl Session {
         if tokens.is_empty() {
             return Err(ModelError::Session("a prompt of no tokens has no logits".into()));
         }
+        self.check_tokens(tokens)?;
         self.cache.reserve(id, tokens.len())?;
         let mut done = 0;
         while done < tokens.len() {
@@ -216,6 +217,7 @@ impl Session {
         tokens: &[u32],
         mut f: impl FnMut(&[f32]),
     ) -> Result<(), ModelError> {
+        self.check_tokens(tokens)?;
         self.cache.reserve(id, tokens.len())?;
         let mut rest = tokens;
         while !rest.is_empty() {
@@ -270,11 +272,17 @@ impl Session {
         Ok(())
     }
 
-    fn push(&mut self, id: SequenceId, token: u32, position: usize) -> Result<(), ModelError> {
+    /// All of a prompt is checked before any of it is computed.
+    fn check_tokens(&self, tokens: &[u32]) -> Result<(), ModelError> {
         let n_vocab = self.shape.n_vocab;
-        if token as usize >= n_vocab {
-            return Err(ModelError::Token { token, n_vocab });
+        match tokens.iter().find(|&&token| token as usize >= n_vocab) {
+            Some(&token) => Err(ModelError::Token { token, n_vocab }),
+            None => Ok(()),
         }
+    }
+
+    fn push(&mut self, id: SequenceId, token: u32, position: usize) -> Result<(), ModelError> {
+        self.check_tokens(&[token])?;
         self.batch.push(token as i32, position as i32, self.cache.slot(id, position), id.0 as i32);
         Ok(())
     }

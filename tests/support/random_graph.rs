@@ -29,7 +29,6 @@ pub enum Recipe {
     Unary(usize, UnaryKind),
     Scale(usize, f32, f32),
     NormPlain(usize),
-    Norm(usize, usize),
     /// Weight and activations.
     Linear(usize, usize),
     Reshape(usize, Sizes),
@@ -53,8 +52,6 @@ struct Known {
     content: Option<usize>,
     /// A value for operators to read: F32 and no weight of another type.
     value: bool,
-    /// Whether the memory is the graph's to overwrite or a caller's.
-    made: bool,
 }
 
 /// A random graph: nodes in the order they are written, and which are results.
@@ -112,7 +109,7 @@ impl Generator<'_, '_> {
 
     fn leaf(&mut self, recipe: Recipe, sizes: Sizes) -> usize {
         let value = !matches!(recipe, Recipe::Weight(..) | Recipe::Slots(_));
-        self.add(recipe, Known { sizes, contiguous: true, after: 0, content: None, value, made: false })
+        self.add(recipe, Known { sizes, contiguous: true, after: 0, content: None, value })
     }
 
     /// A value that may be read together with those of `with`; never none, since inputs may always be.
@@ -136,7 +133,7 @@ impl Generator<'_, '_> {
 
     fn op(&mut self, recipe: Recipe, inputs: &[usize], sizes: Sizes) {
         let after = inputs.iter().map(|&i| self.known[i].after).max().unwrap_or(0);
-        self.add(recipe, Known { sizes, contiguous: true, after, content: None, value: true, made: true });
+        self.add(recipe, Known { sizes, contiguous: true, after, content: None, value: true });
     }
 
     fn view(&mut self, recipe: Recipe, input: usize, sizes: Sizes, contiguous: bool) {
@@ -217,7 +214,8 @@ impl Generator<'_, '_> {
             self.op(Recipe::NormPlain(x), &[x], sizes);
         }
         let inner = self.nodes.len() - 1;
-        let y = self.partner(inner, sizes);
+        let y = self.pick(&[inner], |known| known.sizes == sizes).filter(|&y| y != inner);
+        let y = y.unwrap_or_else(|| self.partner(inner, sizes));
         let recipe = if self.known[y].sizes == sizes && self.draw.flag() {
             Recipe::Mul(y, inner)
         } else {
@@ -273,14 +271,8 @@ impl Generator<'_, '_> {
         let slots = (0..n).map(|_| self.draw.number(0..=5) as i32 - 1).collect();
         let slots = self.leaf(Recipe::Slots(slots), [n, 1, 1, 1]);
         self.writes += 1;
-        let known = Known {
-            sizes,
-            contiguous: true,
-            after: self.writes,
-            content: Some(self.writes),
-            value: true,
-            made: false,
-        };
+        let known =
+            Known { sizes, contiguous: true, after: self.writes, content: Some(self.writes), value: true };
         self.newest = self.add(Recipe::Write(self.newest, rows, slots), known);
     }
 }
@@ -352,7 +344,6 @@ fn apply<'g>(graph: &'g Graph, i: usize, recipe: &Recipe, of: impl Fn(usize) -> 
         Recipe::Unary(x, kind) => of(*x).unary(*kind),
         Recipe::Scale(x, factor, bias) => of(*x).scale_bias(*factor, *bias),
         Recipe::NormPlain(x) => of(*x).rms_norm_plain(1e-5),
-        Recipe::Norm(x, w) => of(*x).rms_norm(of(*w), 1e-5),
         Recipe::Linear(w, x) => of(*x).linear(of(*w)),
         Recipe::Reshape(x, sizes) => of(*x).reshape(*sizes),
         Recipe::Permute(x, order) => of(*x).permute(*order),
@@ -390,7 +381,7 @@ impl Reference<'_> {
         for (i, recipe) in self.graph.nodes.iter().enumerate() {
             let given = || {
                 let found = data.inputs.iter().find(|(node, _)| *node == i).unwrap();
-                bytemuck::pod_collect_to_vec(&found.1)
+                found.1.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
             };
             let (value, shape) = match recipe {
                 Recipe::Input(shape) => (given(), *shape),
@@ -456,7 +447,7 @@ fn gather(values: &[f32], sizes: Sizes, to: Sizes, from: impl Fn(Sizes) -> Sizes
 fn alone(recipe: &Recipe, values: &[Vec<f32>], sizes: &[Sizes], data: &Data) -> (Vec<f32>, Sizes) {
     let graph = Graph::new();
     let mut inputs: Vec<usize> = match recipe {
-        Recipe::Add(a, b) | Recipe::Mul(a, b) | Recipe::Sub(a, b) | Recipe::Norm(a, b) => vec![*a, *b],
+        Recipe::Add(a, b) | Recipe::Mul(a, b) | Recipe::Sub(a, b) => vec![*a, *b],
         Recipe::Unary(x, _) | Recipe::Scale(x, ..) | Recipe::NormPlain(x) | Recipe::Linear(_, x) => vec![*x],
         other => panic!("{other:?} is no operator that runs alone"),
     };

@@ -1,0 +1,247 @@
+//! What sessions promise: sequences do not disturb each other, the past can be cut off, errors leave
+//! a session usable, results are the same every time, and how a prompt is cut up does not matter.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(feature = "demo")]
+
+#[path = "support/tiny_llama.rs"]
+mod tiny_llama;
+
+use std::num::NonZeroUsize;
+
+use rfgraph::cpu::Isa;
+use rfgraph::model::{Model, ModelError, SequenceId, Session, SessionOptions};
+use rfgraph::tensor::DType;
+use tiny_llama::{N_FF, tiny_llama};
+
+fn options() -> SessionOptions {
+    SessionOptions { n_ctx: 256, threads: NonZeroUsize::new(2), ..SessionOptions::default() }
+}
+
+fn demo(options: &SessionOptions) -> Session {
+    Session::new(&Model::demo().unwrap(), options).unwrap()
+}
+
+/// Some tokens of the demo's vocabulary.
+fn tokens(seed: u32, n: u32) -> Vec<u32> {
+    (0..n).map(|i| 260 + (seed * 131 + i * i * 17 + i * 29) % 700).collect()
+}
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|x| x.to_bits()).collect()
+}
+
+/// The logits of every token of a prompt, in a fresh sequence.
+fn logits_of(session: &mut Session, prompt: &[u32]) -> Vec<Vec<f32>> {
+    let id = session.open().unwrap();
+    let mut rows = Vec::new();
+    session.all_logits(id, prompt, |row| rows.push(row.to_vec())).unwrap();
+    session.close(id).unwrap();
+    rows
+}
+
+fn decode(session: &mut Session, id: SequenceId, token: u32) -> Vec<f32> {
+    session.decode(&[(id, token)]).unwrap().row(0).to_vec()
+}
+
+/// Mean KL divergence of the rows' distributions, in nats.
+fn mean_kl(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
+    let log_softmax = |row: &[f32]| -> Vec<f64> {
+        let largest = row.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f64 = row.iter().map(|&x| f64::from(x - largest).exp()).sum();
+        row.iter().map(|&x| f64::from(x - largest) - sum.ln()).collect()
+    };
+    let kl = |(a, b): (&Vec<f32>, &Vec<f32>)| -> f64 {
+        log_softmax(a).iter().zip(log_softmax(b)).map(|(p, q)| p.exp() * (p - q)).sum()
+    };
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(kl).sum::<f64>() / a.len() as f64
+}
+
+/// What the demo's results may differ by where only the order of sums differs. Products of a few and of
+/// many tokens add in different orders; a last bit may turn the rounding of an activation to eight bits
+/// the other way, which is an error of the size that this rounding makes anyway. That is allowed a mean
+/// KL of 1e-4 from exact arithmetic; between two such results, twice as far apart, four times that, since
+/// KL grows with the square of a small distance.
+const EIGHT_BITS: f64 = 4e-4;
+
+/// The same for F32 weights and cache: each of the layers adds four products of at most `N_FF` terms to
+/// what it passes on, each term rounded once; twice, for two results; and norms divide by a root mean
+/// square that may be a quarter of the largest element.
+fn tolerance(rows: &[Vec<f32>], n_layer: usize) -> f32 {
+    let largest = rows.iter().flatten().fold(0f32, |largest, x| largest.max(x.abs()));
+    largest * (4 * n_layer * N_FF * 2 * 4) as f32 * 2f32.powi(-24)
+}
+
+#[test]
+fn a_sequence_does_not_feel_the_others() {
+    let options = SessionOptions { n_sequences: 3, ..options() };
+    let mine = tokens(1, 45);
+    let run = |others: [u32; 2]| {
+        let mut session = demo(&options);
+        let ids = [(); 3].map(|()| session.open().unwrap());
+        // Chunks of different lengths, so that the blocks of the cache are interleaved.
+        let parts = [tokens(others[0], 40), mine[..33].to_vec(), tokens(others[1], 64)];
+        for (id, part) in ids.iter().zip(&parts) {
+            session.prefill(*id, part).unwrap();
+        }
+        let mut rows = Vec::new();
+        for (i, &token) in mine[33..].iter().enumerate() {
+            let i = i as u32;
+            let next = [(ids[0], 300 + others[0] + i), (ids[1], token), (ids[2], 400 + others[1] * i)];
+            rows.push(session.decode(&next).unwrap().row(1).to_vec());
+        }
+        rows
+    };
+    let (a, b) = (run([2, 3]), run([5, 9]));
+    assert_eq!(bits(&a.concat()), bits(&b.concat()), "what others say changes a sequence");
+
+    let mut session = demo(&options);
+    let id = session.open().unwrap();
+    session.prefill(id, &mine[..33]).unwrap();
+    let alone: Vec<_> = mine[33..].iter().map(|&token| decode(&mut session, id, token)).collect();
+    assert!(mean_kl(&alone, &a) <= EIGHT_BITS, "{}", mean_kl(&alone, &a));
+}
+
+#[test]
+fn what_was_cut_off_leaves_no_trace() {
+    let mut session = demo(&options());
+    let (prompt, other) = (tokens(1, 50), tokens(2, 20));
+    let id = session.open().unwrap();
+    session.prefill(id, &prompt).unwrap();
+    let first: Vec<_> = other.iter().map(|&token| decode(&mut session, id, token)).collect();
+    // Once within a block of the cache, and once over its ends.
+    for wrong in [3, 60] {
+        session.truncate(id, prompt.len()).unwrap();
+        session.prefill(id, &tokens(7, wrong)).unwrap();
+        session.truncate(id, prompt.len()).unwrap();
+        assert_eq!(session.cache().len(id).unwrap(), prompt.len());
+        let again: Vec<_> = other.iter().map(|&token| decode(&mut session, id, token)).collect();
+        assert_eq!(bits(&first.concat()), bits(&again.concat()), "after {wrong} tokens that were cut off");
+    }
+    // A closed sequence gives its blocks to the next, which starts from nothing.
+    session.close(id).unwrap();
+    assert!(session.decode(&[(id, 300)]).is_err(), "a closed sequence takes no token");
+    let fresh = logits_of(&mut demo(&options()), &prompt);
+    assert_eq!(bits(&logits_of(&mut session, &prompt).concat()), bits(&fresh.concat()));
+}
+
+#[test]
+fn a_full_context_is_an_error_and_no_end() {
+    let options = SessionOptions { n_ctx: 40, ubatch: 16, ..options() };
+    let mut session = demo(&options);
+    let id = session.open().unwrap();
+    let too_many = session.prefill(id, &tokens(1, 41)).unwrap_err();
+    assert!(matches!(too_many, ModelError::ContextFull { wanted: 41, n_ctx: 40, .. }), "{too_many}");
+    assert_eq!(session.cache().len(id).unwrap(), 0, "nothing of it was taken");
+
+    let prompt = tokens(1, 40);
+    let full = session.prefill(id, &prompt).unwrap().to_vec();
+    let error = session.decode(&[(id, 300)]).unwrap_err();
+    assert!(matches!(error, ModelError::ContextFull { wanted: 41, n_ctx: 40, .. }), "{error}");
+    assert!(error.to_string().contains("-c"), "{error}");
+    // The logits of before are still there, and the session goes on.
+    assert_eq!(bits(session.logits().unwrap().row(0)), bits(&full));
+    session.truncate(id, 39).unwrap();
+    let again = decode(&mut session, id, prompt[39]);
+    assert!(mean_kl(&[full], &[again]) <= EIGHT_BITS);
+}
+
+#[test]
+fn a_token_that_is_none_is_an_error_and_no_end() {
+    // A bad token in a later chunk of a prompt is found before the first is computed.
+    let mut session = demo(&SessionOptions { n_sequences: 2, ubatch: 4, ..options() });
+    let (a, b) = (session.open().unwrap(), session.open().unwrap());
+    let prompt = tokens(1, 10);
+    session.prefill(a, &prompt).unwrap();
+    session.prefill(b, &prompt).unwrap();
+    let n_vocab = session.model().architecture().shape().n_vocab;
+    for token in [n_vocab as u32, u32::MAX] {
+        let mut bad = prompt.clone();
+        bad.push(token);
+        for error in [
+            session.prefill(a, &bad).map(drop).unwrap_err(),
+            session.all_logits(a, &bad, |_| ()).unwrap_err(),
+            session.decode(&[(b, 300), (a, token)]).map(drop).unwrap_err(),
+        ] {
+            let is_it = matches!(error, ModelError::Token { token: found, n_vocab: n } if found == token && n == n_vocab);
+            assert!(is_it, "{error}");
+        }
+    }
+    assert_eq!((session.cache().len(a).unwrap(), session.cache().len(b).unwrap()), (10, 10));
+    assert!(session.decode(&[(a, 300), (a, 301)]).is_err(), "one token at a time");
+    assert!(session.decode(&[]).is_err());
+    assert!(session.prefill(a, &[]).is_err());
+    assert!(session.open().is_err(), "both sequences are open");
+    let rows = [decode(&mut session, a, 300), decode(&mut session, b, 300)];
+    assert_eq!(bits(&rows[0]), bits(&rows[1]));
+}
+
+#[test]
+fn how_a_prompt_is_cut_up_does_not_matter() {
+    let prompt = tokens(1, 200);
+    let whole = logits_of(&mut demo(&options()), &prompt);
+    let short: Vec<u32> = prompt.iter().map(|token| token % 96).collect();
+    let n_layer = 4;
+    let tiny = tiny_llama(n_layer);
+    let exact = SessionOptions { cache_type: DType::F32, ..options() };
+    let tiny_whole = logits_of(&mut Session::new(&tiny, &exact).unwrap(), &short);
+    for ubatch in [1, 7, 32] {
+        let cut = logits_of(&mut demo(&SessionOptions { ubatch, ..options() }), &prompt);
+        assert!(mean_kl(&whole, &cut) <= EIGHT_BITS, "ubatch {ubatch}: {}", mean_kl(&whole, &cut));
+
+        let options = SessionOptions { ubatch, ..exact.clone() };
+        let cut = logits_of(&mut Session::new(&tiny, &options).unwrap(), &short);
+        let limit = tolerance(&tiny_whole, n_layer);
+        let differences = tiny_whole.iter().flatten().zip(cut.iter().flatten()).map(|(a, b)| (a - b).abs());
+        let worst = differences.fold(0f32, f32::max);
+        assert!(worst <= limit, "ubatch {ubatch}: {worst} of {limit}");
+    }
+}
+
+/// The cache's rounding is all that differs: half a unit in the last place, 2⁻¹¹ or 2⁻⁸ of a key's or
+/// value's size, which the norms keep from growing. Four layers, and a factor of four for what queries and
+/// output matrices make of it; measured are a tenth of that.
+#[test]
+fn cache_types_differ_by_their_rounding() {
+    let prompt: Vec<u32> = tokens(1, 120).iter().map(|token| token % 96).collect();
+    let model = tiny_llama(4);
+    let run = |cache_type| {
+        let options = SessionOptions { cache_type, ..options() };
+        logits_of(&mut Session::new(&model, &options).unwrap(), &prompt)
+    };
+    let exact = run(DType::F32);
+    let largest = exact.iter().flatten().fold(0f32, |largest, x| largest.max(x.abs()));
+    for (cache_type, unit) in [(DType::F16, 2f32.powi(-11)), (DType::BF16, 2f32.powi(-8))] {
+        let rounded = run(cache_type);
+        let differences = exact.iter().flatten().zip(rounded.iter().flatten()).map(|(a, b)| (a - b).abs());
+        let worst = differences.fold(0f32, f32::max);
+        println!("{cache_type}: {worst} of {}", largest * unit * 4.0 * 4.0);
+        assert!(worst > 0.0, "{cache_type} is not used");
+        assert!(worst <= largest * unit * 4.0 * 4.0, "{cache_type}: {worst}, largest logit {largest}");
+    }
+    for refused in [DType::Q8_0, DType::I32] {
+        let error = Session::new(&model, &SessionOptions { cache_type: refused, ..options() }).unwrap_err();
+        assert!(error.to_string().contains("F16, BF16 or F32"), "{error}");
+    }
+}
+
+/// The same bits for any number of threads, on every instruction set, and from run to run.
+#[test]
+fn results_are_the_same_every_time() {
+    let (prompt, more) = (tokens(1, 70), tokens(4, 6));
+    let run = |threads, isa| {
+        let mut session = demo(&SessionOptions { threads: NonZeroUsize::new(threads), ..options() });
+        assert!(session.executor().set_isa(isa));
+        let id = session.open().unwrap();
+        let mut all = session.prefill(id, &prompt).unwrap().to_vec();
+        more.iter().for_each(|&token| all.extend(decode(&mut session, id, token)));
+        bits(&all)
+    };
+    let first = run(1, Isa::detect());
+    for isa in Isa::available() {
+        for threads in [1, 2, 3] {
+            assert!(run(threads, isa) == first, "{threads} threads on {isa} give other bits");
+        }
+    }
+}
