@@ -11,11 +11,21 @@ use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
-/// Bytes of weights that a worker takes at a time when there are few tokens: enough to read on
-/// without a pause, little enough that all workers finish at about the same time.
-const DEAL_BYTES: usize = 32 << 10;
+/// The least and the most bytes of weights that a worker takes at a time when there are few tokens.
+const DEAL_BYTES: std::ops::Range<usize> = 32 << 10..512 << 10;
+/// Parts that each worker gets of a large matrix, so that a worker that was held up is waited for by at
+/// most one part.
+const DEAL_PARTS: usize = 8;
 /// Bytes of unpacked panels that a worker takes at a time: they should stay in its cache.
 const DEAL_PANEL_BYTES: usize = 256 << 10;
+
+/// Rows that a worker takes at a time when there are few tokens. Memory is read fastest in long runs: what
+/// was fetched ahead at the end of a run is another worker's.
+pub(super) fn rows_at_once(n_out: usize, row_bytes: usize, workers: usize) -> usize {
+    let row_bytes = row_bytes.max(1);
+    let bytes = (n_out * row_bytes / (workers * DEAL_PARTS)).clamp(DEAL_BYTES.start, DEAL_BYTES.end);
+    (bytes / row_bytes).max(1)
+}
 
 /// How scratch memory is divided.
 pub(super) struct Sizes {
@@ -128,7 +138,7 @@ unsafe fn integer<F: Format>(
     let row_bytes = args.k / F::DTYPE.block_elements() * F::DTYPE.block_bytes();
     let job = Quantized { args, activations, layout, row_bytes };
     if args.tokens <= FEW_TOKENS {
-        worker.for_chunks(args.n_out, (DEAL_BYTES / row_bytes.max(1)).max(1), |rows| {
+        worker.for_chunks(args.n_out, rows_at_once(args.n_out, row_bytes, worker.count()), |rows| {
             for row in rows {
                 // SAFETY: the row is dealt to this worker alone; sizes are checked.
                 unsafe {

@@ -10,6 +10,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::dispatch::rows_at_once;
 use super::format::PANEL;
 use super::plain::{LANES, store, sum_lanes};
 use super::{FEW_TOKENS, Isa, Linear, Worker};
@@ -23,8 +24,6 @@ use super::{avx2, avx512};
 
 /// Columns that many-token kernels sum before they add to the total: it keeps rounding errors small.
 pub(super) const BLOCK: usize = 256;
-/// Bytes of weights that a worker takes at a time when there are few tokens.
-const DEAL_BYTES: usize = 32 << 10;
 
 /// A plain element type.
 pub(super) trait Element {
@@ -118,7 +117,7 @@ unsafe fn typed<E: Element>(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, ow
     let row_bytes = args.k * E::BYTES;
     let job = Job { args, weight: args.weight.as_ptr(), row_bytes, first: 0 };
     let few = args.tokens <= FEW_TOKENS;
-    let deal = if few { (DEAL_BYTES / row_bytes.max(1)).max(1) } else { PANEL };
+    let deal = if few { rows_at_once(args.n_out, row_bytes, worker.count()) } else { PANEL };
     worker.for_chunks(args.n_out, deal, |rows| {
         // SAFETY: the rows are dealt to this worker alone; `own` has room for a panel.
         unsafe { multiply::<E>(isa, &job, rows, own.cast()) }
