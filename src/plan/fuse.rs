@@ -85,7 +85,11 @@ impl Matcher<'_> {
         let mut inputs: SmallVec<[NodeId; 4]> = self.new.node(linear).inputs().into();
         inputs.push(term);
         // The bias is added before the residual, so a linear that has its residual takes no bias any more.
-        let candidates = [Linear { bias: true, ..op.clone() }, Linear { residual: true, ..op.clone() }];
+        // For one token both have the output's sizes; what is computed is then a residual, since the product
+        // may run in its place.
+        let (bias, residual) = (Linear { bias: true, ..op.clone() }, Linear { residual: true, ..op.clone() });
+        let computed = self.new.node(term).op().is_some();
+        let candidates = if computed { [residual, bias] } else { [bias, residual] };
         let fits = |new: &Linear| *new != *op && !op.residual && self.replaces(id, new, &inputs);
         let new = candidates.into_iter().find(fits).filter(|_| self.read_once(old))?;
         Some((Arc::new(new), inputs))

@@ -14,6 +14,8 @@ mod order;
 mod place;
 mod show;
 mod simplify;
+#[cfg(test)]
+mod tests;
 
 pub use check::PlanFault;
 pub use compile::{CompileError, compile};

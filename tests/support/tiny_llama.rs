@@ -1,5 +1,7 @@
 //! A small random Llama of any depth, in F32, as a GGUF file in memory.
 
+#![allow(clippy::unwrap_used, reason = "it serves tests and benchmarks, which fail by panicking")]
+
 use rfgraph::gguf::{Gguf, GgufWriter};
 use rfgraph::model::Model;
 use rfgraph::tensor::DType;

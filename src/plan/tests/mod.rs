@@ -1,0 +1,30 @@
+//! Each pass alone.
+
+mod check;
+mod connect;
+mod fuse;
+mod order;
+mod simplify;
+
+use crate::graph::{Graph, GraphDef, NodeId, Tensor};
+use crate::tensor::DType;
+
+/// The finished graph that `write` writes.
+fn graph(write: impl FnOnce(&Graph)) -> GraphDef {
+    let graph = Graph::new();
+    write(&graph);
+    graph.finish().unwrap()
+}
+
+fn input<'g>(graph: &'g Graph, name: &str) -> Tensor<'g> {
+    graph.input(name, DType::F32, [8, 3])
+}
+
+/// The operators' names, in order.
+fn ops(graph: &GraphDef) -> Vec<&'static str> {
+    graph.ids().filter_map(|id| graph.node(id).op().map(|op| op.name())).collect()
+}
+
+fn named(graph: &GraphDef, name: &str) -> NodeId {
+    graph.ids().find(|&id| graph.node(id).name == name).unwrap()
+}
