@@ -76,8 +76,8 @@ impl Llama {
         let q = b.linear(h, &name("attn_q"), self.head_dim_k * self.n_head);
         let k = b.linear(h, &name("attn_k"), self.head_dim_k * self.n_head_kv);
         let v = b.linear(h, &name("attn_v"), self.head_dim_v * self.n_head_kv);
-        let q = rope(heads(q, self.head_dim_k, self.n_head));
-        let k = rope(heads(k, self.head_dim_k, self.n_head_kv));
+        let q = rope(heads(q, self.head_dim_k, self.n_head)).named(name("q_rope"));
+        let k = rope(heads(k, self.head_dim_k, self.n_head_kv)).named(name("k_rope"));
         let v = heads(v, self.head_dim_v, self.n_head_kv);
         let scale = 1.0 / (self.head_dim_k as f32).sqrt();
         let attended = b.attend(il, (q, k, v), b.causal(scale));
@@ -85,12 +85,16 @@ impl Llama {
         // Past the last attention, tokens whose logits nobody wants need no more work.
         let last = il + 1 == self.n_layer;
         let wanted = |x| if last { b.wanted_rows(x) } else { x };
-        let x = b.linear(wanted(attended), &name("attn_output"), self.n_embd).add(wanted(x));
+        let x = b
+            .linear(wanted(attended), &name("attn_output"), self.n_embd)
+            .add(wanted(x))
+            .named(name("ffn_inp"));
 
         let h = b.rms_norm(x, &name("ffn_norm"), self.eps);
         let gate = b.linear(h, &name("ffn_gate"), self.n_ff);
         let up = b.linear(h, &name("ffn_up"), self.n_ff);
-        b.linear(gate.silu().mul(up), &name("ffn_down"), self.n_embd).add(x).named(name("out"))
+        let h = gate.silu().mul(up).named(name("ffn_act"));
+        b.linear(h, &name("ffn_down"), self.n_embd).add(x).named(name("out"))
     }
 }
 

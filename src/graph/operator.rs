@@ -71,6 +71,12 @@ pub trait Operator: fmt::Debug + Clone + Send + Sync + Serialize + DeserializeOw
         0
     }
 
+    /// The kernel that the CPU step runs, where the operator has several: shown by `rfgraph graph`.
+    fn cpu_kernel(&self, inputs: &[Desc]) -> String {
+        let _ = inputs;
+        Self::NAME.into()
+    }
+
     /// The meaning, and the CPU path. Every worker calls it with the same step.
     ///
     /// The result must have the same bits for any number of workers (promise P9).
@@ -91,6 +97,7 @@ pub trait AnyOperator: fmt::Debug + Send + Sync {
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError>;
     fn memory(&self, inputs: &[Desc]) -> Memory;
     fn cpu_scratch(&self, inputs: &[Desc], output: &Desc, threads: usize) -> usize;
+    fn cpu_kernel(&self, inputs: &[Desc]) -> String;
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError>;
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost;
     /// The attributes as JSON.
@@ -111,6 +118,9 @@ impl<T: Operator> AnyOperator for T {
     }
     fn cpu_scratch(&self, inputs: &[Desc], output: &Desc, threads: usize) -> usize {
         Operator::cpu_scratch(self, inputs, output, threads)
+    }
+    fn cpu_kernel(&self, inputs: &[Desc]) -> String {
+        Operator::cpu_kernel(self, inputs)
     }
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
         Operator::cpu(self, step)

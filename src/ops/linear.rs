@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::linear::Linear as Kernel;
+use crate::cpu::linear::{FEW_TOKENS, Linear as Kernel};
 use crate::cpu::{CpuStep, Product, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
@@ -89,6 +89,11 @@ impl Operator for Linear {
         let (weight, x) = (&inputs[0], &inputs[1]);
         // Sizes that overflow are refused by the kernel's own check.
         Kernel::scratch_bytes(weight.dtype, weight.shape.dim(0), x.shape.rows(), threads).unwrap_or(0)
+    }
+
+    fn cpu_kernel(&self, inputs: &[Desc]) -> String {
+        let shape = if inputs[1].shape.rows() <= FEW_TOKENS { "rows" } else { "panels" };
+        format!("linear_{}_{shape}", inputs[0].dtype.name().to_lowercase())
     }
 
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {

@@ -114,6 +114,8 @@ pub struct Step {
     pub name: String,
     /// The operator's name.
     pub op: String,
+    /// The kernel that it runs.
+    pub kernel: String,
     /// The operator's attributes.
     pub attributes: serde_json::Value,
     /// What it reads.

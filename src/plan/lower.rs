@@ -43,6 +43,7 @@ pub fn lower(
         plan.steps.push(Step {
             name: node.name.clone(),
             op: op.name().to_string(),
+            kernel: op.cpu_kernel(&graph.input_descs(id)),
             attributes: op.attributes().map_err(|error| CompileError::attributes(node, &error))?,
             inputs: node.inputs().iter().map(|&input| operand(input)).collect(),
             output: operand(id),

@@ -85,6 +85,9 @@ impl fmt::Display for Line<'_> {
             write!(f, "{comma}{} {}", names.operand(input), input.desc)?;
         }
         f.write_str(")")?;
+        if step.kernel != step.op {
+            write!(f, ", kernel {}", step.kernel)?;
+        }
         if let Some((offset, bytes)) = step.scratch {
             write!(f, ", scratch {bytes} bytes in arena+{offset}")?;
         }
