@@ -199,7 +199,7 @@ fn random_graphs_use_everything() {
             writes += usize::from(matches!(step.output.place, Place::State(_)));
         }
     }
-    for op in ["binary", "gated", "kv_write", "linear", "rms_norm", "scale", "unary"] {
+    for op in ["binary", "concat", "copy", "gated", "kv_write", "linear", "rms_norm", "scale", "unary"] {
         assert!(ops.get(op).is_some_and(|&n| n >= 20), "{op}: {ops:?}");
     }
     assert!(in_place > 100 && fused > 50 && writes > 50, "{in_place} {fused} {writes}");

@@ -210,7 +210,7 @@ impl CpuExecutor {
                     });
                 }
                 Some(_) => {}
-                None => bytes += slot.desc.extent(),
+                None => bytes = bytes.saturating_add(slot.desc.extent()),
             }
         }
         self.budget.hold("KV cache", bytes as u64)?;

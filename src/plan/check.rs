@@ -111,9 +111,6 @@ fn layouts(plan: &Plan) -> Result<(), PlanFault> {
                 return fault(what(), operand.desc, reason);
             }
         }
-        if overlaps_itself(&step.output.desc) {
-            return fault(what(), step.output.desc, "is written, and two of its elements share a byte");
-        }
         if let Some((offset, bytes)) = step.scratch
             && (offset.checked_add(bytes).is_none() || !offset.is_multiple_of(plan.device.alignment))
         {
@@ -150,6 +147,10 @@ fn lies_well(operand: &Operand) -> Result<(), &'static str> {
     let (extent, dtype) = (extent(&operand.desc)?, operand.desc.dtype);
     if dtype.is_plain() && !operand.offset.is_multiple_of(dtype.block_bytes()) {
         return Err("lies where its elements are not aligned");
+    }
+    // No operator makes such a view, and then no tensor has more elements than its memory has bytes.
+    if overlaps_itself(&operand.desc) {
+        return Err("has elements that share a byte");
     }
     operand.offset.checked_add(extent).map(|_| ()).ok_or("ends past every address")
 }

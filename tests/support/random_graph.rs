@@ -29,6 +29,9 @@ pub enum Recipe {
     Unary(usize, UnaryKind),
     Scale(usize, f32, f32),
     NormPlain(usize),
+    Copy(usize),
+    /// Two values, one after another along a dimension.
+    Concat(usize, usize, usize),
     /// Weight and activations.
     Linear(usize, usize),
     Reshape(usize, Sizes),
@@ -148,7 +151,7 @@ impl Generator<'_, '_> {
     fn step(&mut self) {
         let Some(x) = self.pick(&[], |_| true) else { return };
         let sizes = self.known[x].sizes;
-        match self.draw.number(0..=15) {
+        match self.draw.number(0..=17) {
             0 | 1 => self.binary(x, sizes),
             2 | 3 => self.gate_or_norm(x, sizes),
             4 => {
@@ -183,6 +186,17 @@ impl Generator<'_, '_> {
                 self.view(Recipe::Slice(x, [dim, start, len]), x, to, contiguous);
             }
             13 | 14 => self.write(),
+            15 => self.op(Recipe::Copy(x), &[x], sizes),
+            16 => {
+                let dim = self.draw.number(0..=2);
+                let same = |known: &Known| (0..4).all(|i| i == dim || known.sizes[i] == sizes[i]);
+                let y = self.pick(&[x], same).unwrap_or(x);
+                let mut to = sizes;
+                to[dim] += self.known[y].sizes[dim];
+                if to.iter().product::<usize>() <= 4096 {
+                    self.op(Recipe::Concat(x, y, dim), &[x, y], to);
+                }
+            }
             _ => {
                 let sizes = [sizes[0], 1, 1, 1];
                 let values = self.values(sizes);
@@ -344,6 +358,8 @@ fn apply<'g>(graph: &'g Graph, i: usize, recipe: &Recipe, of: impl Fn(usize) -> 
         Recipe::Unary(x, kind) => of(*x).unary(*kind),
         Recipe::Scale(x, factor, bias) => of(*x).scale_bias(*factor, *bias),
         Recipe::NormPlain(x) => of(*x).rms_norm_plain(1e-5),
+        Recipe::Copy(x) => of(*x).copy(),
+        Recipe::Concat(a, b, dim) => of(*a).concat(&[of(*b)], *dim),
         Recipe::Linear(w, x) => of(*x).linear(of(*w)),
         Recipe::Reshape(x, sizes) => of(*x).reshape(*sizes),
         Recipe::Permute(x, order) => of(*x).permute(*order),
@@ -447,8 +463,14 @@ fn gather(values: &[f32], sizes: Sizes, to: Sizes, from: impl Fn(Sizes) -> Sizes
 fn alone(recipe: &Recipe, values: &[Vec<f32>], sizes: &[Sizes], data: &Data) -> (Vec<f32>, Sizes) {
     let graph = Graph::new();
     let mut inputs: Vec<usize> = match recipe {
-        Recipe::Add(a, b) | Recipe::Mul(a, b) | Recipe::Sub(a, b) => vec![*a, *b],
-        Recipe::Unary(x, _) | Recipe::Scale(x, ..) | Recipe::NormPlain(x) | Recipe::Linear(_, x) => vec![*x],
+        Recipe::Add(a, b) | Recipe::Mul(a, b) | Recipe::Sub(a, b) | Recipe::Concat(a, b, _) => vec![*a, *b],
+        Recipe::Unary(x, _)
+        | Recipe::Scale(x, ..)
+        | Recipe::NormPlain(x)
+        | Recipe::Linear(_, x)
+        | Recipe::Copy(x) => {
+            vec![*x]
+        }
         other => panic!("{other:?} is no operator that runs alone"),
     };
     inputs.dedup();

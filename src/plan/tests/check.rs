@@ -77,6 +77,7 @@ fn layouts_that_are_no_tensor() {
     planted("strides that overflow", set(|o| o.desc.strides[1] = usize::MAX / 4 * 4), is_layout);
     planted("sizes that overflow", set(|o| o.desc.shape = [1 << 62, 1].into()), is_layout);
     planted("strides between elements", set(|o| o.desc.strides[1] = 130), is_layout);
+    planted("rows on one another", set(|o| o.desc.strides[1] = 0), is_layout);
     planted("an offset between elements", set(|o| o.offset += 2), is_layout);
     planted("an offset that overflows", set(|o| o.offset = usize::MAX - 3), is_layout);
     planted("gaps between blocks", |plan| plan.weights[0].desc.strides[0] += 2, is_layout);
