@@ -1,0 +1,112 @@
+//! Promise P7 beyond the file format: a damaged model is refused or runs, and never panics.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use proptest::prelude::*;
+use rfgraph::gguf::{Gguf, GgufWriter, Value};
+use rfgraph::model::{Model, Session, SessionOptions};
+use rfgraph::text::{ChatTemplate, Message};
+
+fn stories() -> Vec<u8> {
+    let path = "tests/fixtures/stories260K/stories260K-Q4_0.gguf";
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Does what a program would do with a file. Every error is fine; a panic is not.
+fn use_file(bytes: Vec<u8>) {
+    let Ok(gguf) = Gguf::from_bytes(bytes) else { return };
+    let Ok(model) = Model::from_gguf(gguf) else { return };
+    if let Ok(tokenizer) = model.tokenizer() {
+        let tokens = tokenizer.encode_chat("Once upon a time");
+        tokenizer.decode(&tokens, true);
+        if let Ok(template) = ChatTemplate::of(&tokenizer) {
+            let _ = template.render(&[Message::new("user", "hello")], true);
+        }
+    }
+    // A small share of the memory: a file may ask for any amount.
+    let options = SessionOptions {
+        n_ctx: 64,
+        ubatch: 8,
+        threads: Some(NonZeroUsize::MIN),
+        memory_fraction: 0.05,
+        ..SessionOptions::default()
+    };
+    let Ok(mut session) = Session::new(&model, &options) else { return };
+    let id = session.open().unwrap();
+    let _ = session.prefill(id, &[1, 2, 3]);
+    let _ = session.decode(&[(id, 4)]);
+}
+
+/// The same file with one metadata value changed.
+fn with_value(key: &str, value: Value) -> Vec<u8> {
+    let gguf = Gguf::from_bytes(stories()).unwrap();
+    let mut writer = GgufWriter::new();
+    for (name, old) in gguf.metadata().iter() {
+        writer.set(name, if name == key { value.clone() } else { old.clone() }).unwrap();
+    }
+    for info in gguf.tensors() {
+        writer.tensor(&info.name, info.dtype, info.shape, gguf.data(info)).unwrap();
+    }
+    let mut bytes = Vec::new();
+    writer.write(&mut bytes).unwrap();
+    bytes
+}
+
+fn keys() -> Vec<String> {
+    let gguf = Gguf::from_bytes(stories()).unwrap();
+    gguf.metadata().iter().map(|(key, _)| key.to_string()).collect()
+}
+
+#[test]
+fn absurd_hyper_parameters_are_refused_or_harmless() {
+    for key in keys() {
+        for value in [
+            Value::U32(0),
+            Value::U32(1),
+            Value::U32(3),
+            Value::U32(u32::MAX),
+            Value::U64(u64::MAX),
+            Value::I32(-1),
+            Value::F32(f32::NAN),
+            Value::F32(0.0),
+            Value::F32(f32::INFINITY),
+            Value::F32(1e-38),
+            Value::Bool(true),
+            Value::String(String::new()),
+            Value::String("\u{1F}%{{".into()),
+        ] {
+            use_file(with_value(&key, value));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Weights of any bits: scales that are infinite or not numbers, codes of every value.
+    #[test]
+    fn any_weights_run(noise in any::<u64>(), places in 1usize..2000) {
+        let mut bytes = stories();
+        let data = 60_000.min(bytes.len() / 2);
+        let mut state = noise | 1;
+        for _ in 0..places {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let at = data + (state >> 33) as usize % (bytes.len() - data);
+            bytes[at] = (state >> 20) as u8;
+        }
+        use_file(bytes);
+    }
+
+    /// Any few bytes of the header, which says what the model is.
+    #[test]
+    fn any_header_is_refused_or_runs(changes in prop::collection::vec((0usize..20_000, any::<u8>()), 1..4)) {
+        let mut bytes = stories();
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        use_file(bytes);
+    }
+}
