@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rfgraph::model::{Model, Session, SessionOptions};
 use rfgraph::text::{ChatTemplate, Message, Tokenizer};
 use serde_json::Value;
+
+#[path = "support/outside.rs"]
+mod outside;
+use outside::outside;
 
 /// Longest answer of the questions, in tokens, with room to be wrong.
 const N_PREDICT: usize = 24;
@@ -81,14 +85,9 @@ fn the_built_in_model_answers_every_question() {
 /// The same from every file that it was quantized to; they are too large for the repository.
 #[test]
 fn every_quantized_form_answers_every_question() {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let folder = std::env::var_os("RFGRAPH_FIXTURES").map_or_else(beside, PathBuf::from).join("demo");
+    let Some(folder) = outside("demo") else { return };
     for form in ["f16", "Q8_0", "Q6_K", "Q4_K_M", "Q4_0", "Q2_K", "IQ4_XS"] {
         let path = folder.join(format!("demo-{form}.gguf"));
-        if !path.exists() {
-            eprintln!("SKIPPED: {} is not there (set RFGRAPH_FIXTURES)", path.display());
-            return;
-        }
         Answerer::new(&Model::open(&path).unwrap()).check(form);
     }
 }

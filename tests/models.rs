@@ -6,31 +6,20 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use rfgraph::model::{Model, Session, SessionOptions};
+use rfgraph::tensor::DType;
 use serde_json::Value;
 
-/// Data that is too large for the repository: in `RFGRAPH_FIXTURES`, or beside the checkout.
-fn outside(path: &str) -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let root = std::env::var_os("RFGRAPH_FIXTURES").map_or_else(beside, PathBuf::from);
-    let path = root.join(path);
-    if !path.exists() {
-        eprintln!(
-            "SKIPPED: {} is not there (set RFGRAPH_FIXTURES to the folder that holds it)",
-            path.display()
-        );
-        return None;
-    }
-    Some(path)
+#[path = "support/outside.rs"]
+mod outside;
+use outside::outside;
+
+fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
 }
 
 fn greedy(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = i;
-        }
-    }
-    best as u32
+    let best = (0..logits.len()).reduce(|best, i| if logits[i] > logits[best] { i } else { best });
+    best.unwrap() as u32
 }
 
 /// One thread: tests run side by side, and threads of one step would wait for each other's cores.
@@ -98,9 +87,8 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
 }
 
 /// Mean over the demo's reference conversations.
-fn demo_distance(model: &Path) -> Option<Distance> {
-    let reference = outside("demo/reference.json")?;
-    let model = Model::open(model).unwrap();
+fn demo_distance(model: &Model) -> Distance {
+    let reference = fixture("demo/reference.json");
     let conversations: Value = serde_json::from_slice(&std::fs::read(&reference).unwrap()).unwrap();
     let mut all = Distance { mean_kl: 0.0, max_abs: 0.0 };
     let conversations = conversations.as_array().unwrap();
@@ -108,31 +96,32 @@ fn demo_distance(model: &Path) -> Option<Distance> {
         let tokens: Vec<u32> =
             conversation["tokens"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
         let logits = f32_file(&reference.with_file_name(conversation["logits"].as_str().unwrap()));
-        let found = distance(&logits_of(&model, &tokens), &logits);
+        let found = distance(&logits_of(model, &tokens), &logits);
         all.mean_kl += found.mean_kl / conversations.len() as f64;
         all.max_abs = all.max_abs.max(found.max_abs);
     }
-    Some(all)
+    all
 }
 
 #[test]
 fn demo_logits_agree_with_the_reference() {
-    for (name, mean_kl, max_abs) in
-        [("f16", 1e-8, 0.02), ("Q8_0", 1e-4, f64::MAX), ("Q4_K_M", 5e-4, f64::MAX)]
-    {
+    let found = demo_distance(&Model::demo().unwrap());
+    println!("built in, Q8_0: {found:?}");
+    assert!(found.mean_kl <= 1e-4, "{found:?}");
+    for (name, mean_kl, max_abs) in [("f16", 1e-8, 0.02), ("Q4_K_M", 5e-4, f64::MAX)] {
         let Some(path) = outside(&format!("demo/demo-{name}.gguf")) else { return };
-        let Some(found) = demo_distance(&path) else { return };
+        let found = demo_distance(&Model::open(&path).unwrap());
         println!("demo {name}: {found:?}");
         assert!(found.mean_kl <= mean_kl && found.max_abs <= max_abs, "{name}: {found:?}");
     }
 }
 
+/// A trained model of 260 thousand weights (karpathy/tinyllamas, MIT), F32, SentencePiece.
 #[test]
 fn stories_follow_greedily() {
-    let Some(folder) = outside("fixtures/stories260K") else { return };
-    let model = Model::open(folder.join("stories260K-F32.gguf")).unwrap();
-    let prompt = ids(&folder.join("stories260K.ids.txt"));
-    let wanted = ids(&folder.join("stories260K.greedy200.txt"));
+    let model = Model::open(fixture("stories260K/stories260K-F32.gguf")).unwrap();
+    let prompt = ids(&fixture("stories260K/stories260K.ids.txt"));
+    let wanted = ids(&fixture("stories260K/stories260K.greedy200.txt"));
     let mut session = Session::new(&model, &options()).unwrap();
     let id = session.open().unwrap();
     let mut next = greedy(session.prefill(id, &prompt).unwrap());
@@ -144,9 +133,23 @@ fn stories_follow_greedily() {
     assert_eq!(found, wanted);
 }
 
+/// F32 weights and an F32 cache leave only the order of sums: 1e-3 of a logit at most.
+#[test]
+fn stories_logits_agree_with_the_reference() {
+    let model = Model::open(fixture("stories260K/stories260K-F32.gguf")).unwrap();
+    let prompt = ids(&fixture("stories260K/stories260K.ids.txt"));
+    let mut session = Session::new(&model, &SessionOptions { cache_type: DType::F32, ..options() }).unwrap();
+    let id = session.open().unwrap();
+    let mut all = Vec::new();
+    session.all_logits(id, &prompt, |row| all.push(row.to_vec())).unwrap();
+    let found = distance(&all, &npy(&fixture("stories260K/stories260K.logits.npy")));
+    println!("stories F32: {found:?}");
+    assert!(found.max_abs <= 1e-3, "{found:?}");
+}
+
 #[test]
 fn random_llama_agrees_with_its_references() {
-    let Some(folder) = outside("fixtures/arch/llama") else { return };
+    let folder = fixture("llama");
     let tokens = ids(&folder.join("ids.txt"));
     let run = |file: &str| logits_of(&Model::open(folder.join(file)).unwrap(), &tokens);
     let f16 = distance(&run("llama-F16.gguf"), &npy(&folder.join("logits.npy")));

@@ -22,20 +22,16 @@ fn plan(model: &Model, n_tokens: usize, n_outputs: usize) -> Plan {
     compile(&graph, &DeviceDesc::cpu(2)).unwrap()
 }
 
-/// GGUF files of architectures that there are graphs for. Those in the repository always; others from
-/// `RFGRAPH_FIXTURES` or beside the checkout.
+#[path = "support/outside.rs"]
+mod outside;
+use outside::outside;
+
+/// GGUF files of architectures that there are graphs for: those in the repository, and others if they are
+/// there.
 fn models() -> Vec<(PathBuf, Model)> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let outside = std::env::var_os("RFGRAPH_FIXTURES").map_or_else(|| here.join("../shared"), PathBuf::from);
-    let mut folders = vec![here.join("tests/fixtures/stories260K")];
-    for folder in ["demo", "fixtures/arch/llama", "fixtures/stories260K"] {
-        let folder = outside.join(folder);
-        if folder.is_dir() {
-            folders.push(folder);
-        } else {
-            eprintln!("SKIPPED: {} is not there (set RFGRAPH_FIXTURES to its parent)", folder.display());
-        }
-    }
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut folders = vec![fixtures.join("stories260K"), fixtures.join("llama")];
+    folders.extend(["demo", "fixtures/stories260K"].into_iter().filter_map(outside));
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let mut paths: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));

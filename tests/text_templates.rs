@@ -13,6 +13,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rfgraph::gguf::Gguf;
 use rfgraph::text::{ChatTemplate, Message, TemplateError, Tokenizer, VocabData};
 
+#[path = "support/outside.rs"]
+mod outside;
+use outside::outside;
+
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/text")
 }
@@ -67,13 +71,7 @@ fn fnv1a(text: &str) -> u64 {
 
 #[test]
 fn real_templates_render_as_in_jinja2() {
-    let root = std::env::var_os("RFGRAPH_FIXTURES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from);
-    let folder = root.join("templates");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: no real chat templates in {}; set RFGRAPH_FIXTURES", folder.display());
-        return;
-    }
+    let Some(folder) = outside("fixtures/templates") else { return };
     let digests = fs::read_to_string(fixtures().join("template-digests.txt")).unwrap();
     let mut failures = Vec::new();
     for line in digests.lines() {

@@ -11,18 +11,15 @@ use std::path::{Path, PathBuf};
 use rfgraph::gguf::Gguf;
 use rfgraph::text::{EncodeOptions, Tokenizer, VocabData};
 
+#[path = "support/outside.rs"]
+mod outside;
+use outside::outside;
+
 const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
 
 /// The folder of the vocabularies, if it is there.
 fn vocabularies() -> Option<PathBuf> {
-    let fixtures = std::env::var_os("RFGRAPH_FIXTURES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from);
-    let folder = fixtures.join("tokenizers");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: no real vocabularies in {}; set RFGRAPH_FIXTURES", folder.display());
-    None
+    outside("fixtures/tokenizers")
 }
 
 fn tokenizer(path: &Path) -> Tokenizer {

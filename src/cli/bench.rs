@@ -119,7 +119,7 @@ pub(super) fn run(args: &BenchArgs, profile: bool) -> Result<(), CliError> {
         bytes: gguf.tensors().iter().map(|info| info.bytes as u64).sum(),
         parameters: gguf.tensors().iter().map(|info| info.shape.elements() as u64).sum(),
         device: "cpu",
-        instruction_set: format!("{:?}", bench.session.executor().isa()),
+        instruction_set: bench.session.executor().isa().to_string(),
         threads: args.session.threads().get(),
         ubatch: args.session.ubatch(),
         cache_type: args.session.cache_type().to_string(),

@@ -10,7 +10,7 @@ use super::error::CliError;
 use super::options::{ModelArg, SessionArgs};
 use super::progress::{Progress, Unit, read_ahead};
 use super::text::{parse_ids, read_file};
-use crate::model::Session;
+use crate::model::{ModelError, Session};
 
 /// Write the logits of every position of a sequence of tokens
 ///
@@ -36,6 +36,11 @@ pub(super) fn run(args: &LogitsArgs) -> Result<(), CliError> {
         return Err(CliError::Input(format!("{} holds no token ids", args.tokens.display())));
     }
     let model = args.model.open()?;
+    // Before the file is made: a mistake leaves what was there.
+    let n_vocab = model.architecture().shape().n_vocab;
+    if let Some(&token) = tokens.iter().find(|&&token| token as usize >= n_vocab) {
+        return Err(ModelError::Token { token, n_vocab }.into());
+    }
     read_ahead(model.gguf());
     let mut session = Session::new(&model, &args.session.options(tokens.len()))?;
     let sequence = session.open()?;
@@ -55,6 +60,6 @@ pub(super) fn run(args: &LogitsArgs) -> Result<(), CliError> {
         progress.set(done);
     }
     out.flush().map_err(failed)?;
-    tracing::info!(tokens = done, vocabulary = model.architecture().shape().n_vocab, "wrote the logits");
+    tracing::info!(tokens = done, vocabulary = n_vocab, "wrote the logits");
     Ok(())
 }

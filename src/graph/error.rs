@@ -43,7 +43,7 @@ fn list(descs: &[Desc]) -> String {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum GraphError {
     /// An operator refused its inputs.
-    #[error("{at}: `{operator}`{}: {error}", named(.name))]
+    #[error("`{operator}`{}: {error} (at {at})", named(.name))]
     Shape {
         /// The operator's name.
         operator: &'static str,
@@ -55,7 +55,7 @@ pub enum GraphError {
         error: ShapeError,
     },
     /// A leaf that is no tensor, or is declared twice.
-    #[error("{at}: {leaf} `{name}`: {reason}")]
+    #[error("{leaf} `{name}`: {reason} (at {at})")]
     Leaf {
         /// What kind of leaf.
         leaf: &'static str,
@@ -67,7 +67,7 @@ pub enum GraphError {
         reason: String,
     },
     /// Two outputs of one name.
-    #[error("{at}: there is an output named `{name}` already")]
+    #[error("there is an output named `{name}` already (at {at})")]
     DuplicateOutput {
         /// The output's name.
         name: String,
@@ -75,7 +75,7 @@ pub enum GraphError {
         at: &'static Location<'static>,
     },
     /// An output whose elements do not lie one after another.
-    #[error("{at}: output `{name}` is a view with gaps, {desc}: make it contiguous with `copy`")]
+    #[error("output `{name}` is a view with gaps, {desc}: make it contiguous with `copy` (at {at})")]
     OutputLayout {
         /// The output's name.
         name: String,

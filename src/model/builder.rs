@@ -81,7 +81,8 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
     pub fn weight(&self, name: &str, shape: impl Into<Shape>) -> Tensor<'g> {
         let shape = shape.into();
         self.opt_weight(name, shape).unwrap_or_else(|| {
-            self.graph.refuse("weight", name, format!("the file has no such tensor (wanted {shape})"))
+            let reason = format!("the file has no such tensor; its hyper-parameters ask for one of {shape}");
+            self.graph.refuse("weight", name, reason)
         })
     }
 
@@ -90,7 +91,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
     pub fn opt_weight(&self, name: &str, shape: impl Into<Shape>) -> Option<Tensor<'g>> {
         let (info, shape) = (self.gguf.tensor(name)?, shape.into());
         if info.shape.ne() != shape.ne() {
-            let reason = format!("the file's is {}, the hyper-parameters say {shape}", info.shape);
+            let reason = format!("the file's is {}, its hyper-parameters ask for {shape}", info.shape);
             return Some(self.graph.refuse("weight", name, reason));
         }
         let weight = || self.graph.weight(name, info.dtype, info.shape);
