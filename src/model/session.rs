@@ -294,6 +294,8 @@ impl Session {
 
     /// Runs the batch, padded to a size that there is a plan for.
     fn run(&mut self, wanted: Wanted) -> Result<(), ModelError> {
+        // After an error there are no logits, rather than those of the batch before.
+        self.last = None;
         let live = self.batch.tokens.len();
         let n = bucket(live);
         let plan = self.batch_plan(n, if wanted == Wanted::All { n } else { 1 })?;
@@ -308,7 +310,6 @@ impl Session {
         if let Some(wanted) = plan.wanted {
             executor.write(plan.id, wanted, bytemuck::cast_slice(&last))?;
         }
-        self.last = None;
         executor.run(plan.id)?.wait()?;
         self.last = Some((plan.id, if wanted == Wanted::All { live } else { 1 }));
         Ok(())
