@@ -143,6 +143,28 @@ fn what_is_wrong_is_said_with_an_exit_code() {
     }
 }
 
+/// A context that no memory holds is an error, and no abort.
+#[test]
+fn a_context_that_cannot_be_is_refused() {
+    for ctx in ["99999999999", "18446744073709551615", "18446744073709551616", "2147483647"] {
+        let commands: [&[&str]; 4] =
+            [&["run", "-p", "hi"], &["graph"], &["inspect"], &["inspect", "--json", "--tensors"]];
+        for args in commands {
+            let (code, message) = failure(&[args, &["-c", ctx]].concat());
+            assert_eq!(code, Some(2), "{args:?} -c {ctx}: {message}");
+            assert!(message.starts_with("error: ") && message.contains("--ctx"), "{message}");
+        }
+    }
+    // The longest that can be counted is refused for its memory, or only foretold.
+    let longest = "2147483616";
+    let (code, message) = failure(&["run", "-p", "hi", "-c", longest, "--memory-fraction", "0.001"]);
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.contains("block tables") && message.contains("(-c)"), "{message}");
+    let slots = json(&["inspect", "--json", "-c", longest])["memory"]["kv_cache"].as_u64().unwrap();
+    assert!(slots > 2_147_483_616, "{slots}");
+    assert!(stdout(&["graph", "-c", longest]).contains(longest));
+}
+
 #[test]
 fn too_little_memory_is_refused_before_any_is_taken() {
     let (code, message) = failure(&["run", "-p", "hi", "--memory-fraction", "0.00000001"]);

@@ -17,7 +17,7 @@ use tiny_llama::tiny_llama;
 const SIZES: [(usize, usize); 5] = [(1, 1), (4, 4), (32, 1), (128, 1), (512, 1)];
 
 fn plan(model: &Model, n_tokens: usize, n_outputs: usize) -> Plan {
-    let cache = CacheLayout::new(512, 4);
+    let cache = CacheLayout::new(512, 4).unwrap();
     let graph = model.graph(n_tokens, n_outputs, cache, DType::F16).unwrap();
     compile(&graph, &DeviceDesc::cpu(2)).unwrap()
 }

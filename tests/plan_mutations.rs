@@ -57,7 +57,7 @@ fn damage_leaf(draw: &mut Draw<'_>, plan: &mut Value) {
     *all[at] = new;
 }
 
-/// Swaps, repeats or drops an element of one of the plan's lists.
+/// Swaps, repeats, drops or renames an element of one of the plan's lists.
 fn damage_list(draw: &mut Draw<'_>, plan: &mut Value) {
     let lists = ["steps", "edges", "inputs", "outputs", "weights", "states", "constants"];
     let Some(list) = plan[draw.one_of(&lists)].as_array_mut() else { return };
@@ -65,9 +65,15 @@ fn damage_list(draw: &mut Draw<'_>, plan: &mut Value) {
         return;
     }
     let (a, b) = (draw.number(0..=list.len() - 1), draw.number(0..=list.len() - 1));
-    match draw.number(0..=2) {
+    match draw.number(0..=3) {
         0 => list.swap(a, b),
         1 => list.insert(b, list[a].clone()),
+        2 => {
+            let name = list[b].get("name").cloned();
+            if let (Some(name), Some(slot)) = (name, list[a].get_mut("name")) {
+                *slot = name;
+            }
+        }
         _ => _ = list.remove(a),
     }
 }
@@ -90,9 +96,11 @@ fn fate(choices: &[u32]) -> Fate {
     }
     let Ok(damaged) = serde_json::from_value::<Plan>(written) else { return Fate::Unreadable };
     let verdict = damaged.check();
+    let names = names_twice(&damaged);
     let ports: Vec<usize> = damaged.inputs.iter().map(|port| port.operand.desc.shape.elements()).collect();
     let Ok(id) = executor.load(damaged) else { return Fate::Refused };
     assert_eq!(verdict, Ok(()), "loaded what the check refuses");
+    assert_eq!(names, None, "loaded two of one name");
     for number in 0..ports.len() {
         let bytes = executor.plan(id).unwrap().inputs[number].operand.range().len();
         executor.write(id, number, &vec![0; bytes]).unwrap();
@@ -104,6 +112,18 @@ fn fate(choices: &[u32]) -> Fate {
         }
         Err(_) => Fate::Failed,
     }
+}
+
+/// A name that two weights, states, inputs or outputs have. One memory would be bound for both.
+fn names_twice(plan: &Plan) -> Option<String> {
+    let slots =
+        [&plan.weights, &plan.states].map(|all| all.iter().map(|slot| &slot.name).collect::<Vec<_>>());
+    let ports =
+        [&plan.inputs, &plan.outputs].map(|all| all.iter().map(|port| &port.name).collect::<Vec<_>>());
+    let twice = |names: Vec<&String>| {
+        names.iter().enumerate().find_map(|(i, name)| names[..i].contains(name).then(|| name.to_string()))
+    };
+    slots.into_iter().chain(ports).find_map(twice)
 }
 
 fn read_all(outputs: &Outputs<'_>) {

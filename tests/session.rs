@@ -178,6 +178,42 @@ fn a_token_that_is_none_is_an_error_and_no_end() {
 }
 
 #[test]
+fn after_an_error_there_are_no_logits_of_before() {
+    let mut session = demo(&options());
+    let id = session.open().unwrap();
+    session.prefill(id, &tokens(1, 10)).unwrap();
+    assert!(session.logits().is_ok());
+    // The plan for all logits of a batch is not made yet, and now it cannot be.
+    let refuse = |_: &serde_json::Value| Err(<serde_json::Error as serde::de::Error>::custom("refused"));
+    let row = rfgraph::ops::TABLE.iter().find(|row| row.name == "rms_norm").unwrap();
+    session.executor().register(rfgraph::graph::operator::OperatorRow { decode: refuse, ..*row });
+    let error = session.all_logits(id, &tokens(2, 5), |_| ()).unwrap_err();
+    assert!(error.to_string().contains("refused"), "{error}");
+    assert!(session.logits().is_err() && session.last_plan().is_err());
+    // Sizes that have their plan go on.
+    assert_eq!(session.cache().len(id).unwrap(), 10);
+    decode(&mut session, id, 300);
+    assert!(session.logits().is_ok());
+}
+
+#[test]
+fn contexts_too_long_are_refused_before_anything_is_made_for_them() {
+    let model = tiny_llama(2);
+    let set_up = |n_ctx, n_sequences| {
+        let options = SessionOptions { n_ctx, n_sequences, memory_fraction: 1e-5, ..options() };
+        Session::new(&model, &options).unwrap_err()
+    };
+    for (n_ctx, n_sequences) in [(usize::MAX, 1), (99_999_999_999, 1), (1, usize::MAX), (2_000_000_000, 2)] {
+        let error = set_up(n_ctx, n_sequences);
+        assert!(matches!(error, ModelError::Context { .. }) && error.to_string().contains("-c"), "{error}");
+    }
+    // A context that can be counted asks the budget for its tables first.
+    for error in [set_up(2_000_000_000, 1), set_up(32, 60_000_000)] {
+        assert!(error.to_string().starts_with("block tables and batch needs"), "{error}");
+    }
+}
+
+#[test]
 fn how_a_prompt_is_cut_up_does_not_matter() {
     let prompt = tokens(1, 200);
     let whole = logits_of(&mut demo(&options()), &prompt);

@@ -14,7 +14,7 @@ use super::profile::Profile;
 use super::progress::{Progress, Unit, read_ahead};
 use crate::cpu::read_bandwidth;
 use crate::exec::{Bytes, Executor};
-use crate::model::{Model, ModelError, ModelShape, SequenceId, Session};
+use crate::model::{CacheLayout, Model, ModelError, ModelShape, SequenceId, Session};
 use crate::plan::{Place, Plan};
 use crate::tensor::DType;
 use crate::text::Rng;
@@ -151,7 +151,7 @@ impl Bench {
         let longest = args.prompt.max(args.generate);
         let n_ctx = args.depth.checked_add(longest);
         let too_long = || CliError::Usage("-d with -p or -n is more than can be counted".into());
-        let n_ctx = n_ctx.filter(|&n| n <= i32::MAX as usize).ok_or_else(too_long)?;
+        let n_ctx = n_ctx.filter(|&n| n <= CacheLayout::MAX_N_CTX).ok_or_else(too_long)?;
         let shape = model.architecture().shape();
         let mut session = Session::new(model, &args.session.options(n_ctx))?;
         let sequence = session.open()?;

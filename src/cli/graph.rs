@@ -46,7 +46,7 @@ enum Format {
 pub(super) fn run(args: &GraphArgs) -> Result<(), CliError> {
     let model = args.model.open()?;
     let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
-    let layout = CacheLayout::new(n_ctx, 1);
+    let layout = CacheLayout::new(n_ctx, 1)?;
     let graph = model.graph(args.tokens.get(), 1, layout, args.cache.cache_type)?;
     let plan = compile(&graph, &DeviceDesc::cpu(args.threads.count().get())).map_err(ModelError::from)?;
     match args.format {

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::error::CliError;
 use crate::exec::Budget;
 use crate::gguf::Gguf;
-use crate::model::{Model, ModelError, SessionOptions};
+use crate::model::{CacheLayout, Model, ModelError, SessionOptions};
 use crate::tensor::DType;
 use crate::text::{SamplerParams, Tokenizer, VocabData};
 
@@ -58,8 +58,14 @@ impl ModelArg {
 #[derive(Debug, Args)]
 pub(super) struct ContextArg {
     /// Tokens that the context holds; 0: as many as the model was trained for [default: the same, at most 4096]
-    #[arg(short = 'c', long = "ctx", value_name = "CTX")]
+    #[arg(short = 'c', long = "ctx", value_name = "CTX", value_parser = context)]
     ctx: Option<usize>,
+}
+
+fn context(text: &str) -> Result<usize, String> {
+    let tokens: usize = text.parse().map_err(|error: std::num::ParseIntError| error.to_string())?;
+    let most = CacheLayout::MAX_N_CTX;
+    if tokens <= most { Ok(tokens) } else { Err(format!("a context has at most {most} tokens")) }
 }
 
 impl ContextArg {

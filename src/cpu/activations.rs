@@ -4,7 +4,7 @@
 //! and `q` the nearest integer to `x·(127 / max|x|)`, ties to even. Formats that store their values
 //! with a minimum or an offset also need sums of `q`, which are computed here once.
 //!
-//! A row lies in a caller's buffer as six arrays, see [`Layout`], padded with zeros to whole chunks
+//! A row lies in a caller's buffer as six arrays, see `Layout`, padded with zeros to whole chunks
 //! of [`CHUNK`] values so that kernels have no tails.
 //!
 //! A group that contains an infinity or a NaN gets `q = 0` and a `d` that is not finite, so that

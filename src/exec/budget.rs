@@ -109,7 +109,8 @@ impl Budget {
         &self.holders
     }
 
-    /// Sets what `what` holds to `bytes`, or refuses. Must be called before the memory is taken.
+    /// Sets what `what` holds to `bytes`, or refuses. Must be called before the memory is taken. To hold
+    /// less than before is never refused, and who holds nothing is no holder.
     pub fn hold(&mut self, what: &str, bytes: u64) -> Result<(), BudgetError> {
         let at = self.holders.iter().position(|(name, _)| name == what);
         let before = at.map_or(0, |at| self.holders[at].1);
@@ -130,7 +131,9 @@ impl Budget {
             });
         }
         match at {
+            Some(at) if bytes == 0 => _ = self.holders.remove(at),
             Some(at) => self.holders[at].1 = bytes,
+            None if bytes == 0 => {}
             None => self.holders.push((what.into(), bytes)),
         }
         Ok(())
@@ -149,6 +152,9 @@ mod tests {
         budget.hold("arena", 2 << 20).unwrap();
         let error = budget.hold("KV cache", 4 << 30).unwrap_err();
         assert_eq!(budget.held(), (4 << 30) + (2 << 20));
+        budget.hold("arena", 0).unwrap();
+        budget.hold("staging", 0).unwrap();
+        assert_eq!(budget.holders(), [("weights".to_string(), 4 << 30)]);
         insta::assert_snapshot!(error, @"KV cache needs 4.0 GiB, and 3.0 GiB are left of the budget (70 % of the 10.0 GiB that were free; 16.0 GiB in all); held by weights 4.0 GiB, arena 2.0 MiB. A smaller context (-c), a smaller --ubatch, a smaller file or a larger --memory-fraction would fit");
     }
 

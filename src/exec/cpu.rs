@@ -36,13 +36,43 @@ struct Loaded {
     plan: Plan,
     ops: Vec<Arc<dyn AnyOperator>>,
     steps: Vec<Bound>,
-    /// Copies of weights that are not aligned in their source, and of constants.
-    owned: BTreeMap<Place, AlignedBuffer>,
+    /// Where its weights and constants lie.
+    leaves: BTreeMap<Place, Leaf>,
     /// Which inputs were given since the arena last belonged to another plan.
     given: Vec<bool>,
     /// Time spent in each step, while timing is on.
     times: Vec<Duration>,
 }
+
+/// Where a weight or a constant lies.
+enum Leaf {
+    /// A constant, or a weight that is not aligned in its source.
+    Copied(AlignedBuffer),
+    /// In the source: the bytes that were checked when the plan was loaded. A source may answer
+    /// otherwise when it is asked again, so it is not.
+    Source(*mut u8),
+}
+
+// SAFETY: an address in the weight source, which any thread may read and which the executor keeps alive.
+unsafe impl Send for Leaf {}
+// SAFETY: no step writes a weight, which the check of the plan sees to.
+unsafe impl Sync for Leaf {}
+
+impl Leaf {
+    fn address(&self) -> *mut u8 {
+        match self {
+            Leaf::Copied(buffer) => buffer.as_ptr(),
+            Leaf::Source(address) => *address,
+        }
+    }
+}
+
+/// Who holds the copies in the budget.
+const COPIES: &str = "copies of weights and constants";
+/// Who holds the arena.
+const ARENA: &str = "arena";
+/// Who holds a larger arena while the one before is still there.
+const LARGER_ARENA: &str = "a larger arena beside the one there is";
 
 /// The addresses of a step.
 struct Bound {
@@ -171,11 +201,18 @@ impl CpuExecutor {
         Ok(operator)
     }
 
-    /// Copies what is not aligned where it lies: constants, and weights of a source that is not aligned.
-    fn own(&self, plan: &Plan) -> Result<BTreeMap<Place, AlignedBuffer>, ExecError> {
-        let mut owned = BTreeMap::new();
+    /// Finds a plan's weights and constants, and copies those that are not aligned where they lie.
+    fn leaves(&mut self, plan: &Plan) -> Result<BTreeMap<Place, Leaf>, ExecError> {
+        let mut copied = self.copied();
+        let budget = &mut self.budget;
+        let mut copy = |name: &str, bytes: &[u8]| -> Result<Leaf, ExecError> {
+            copied = copied.saturating_add(bytes.len() as u64);
+            budget.hold(COPIES, copied)?;
+            Ok(Leaf::Copied(copy_of(name, bytes)?))
+        };
+        let mut leaves = BTreeMap::new();
         for (i, (slot, bytes)) in plan.constants.iter().enumerate() {
-            owned.insert(Place::Constant(i as u32), copy_of(&slot.name, bytes)?);
+            leaves.insert(Place::Constant(i as u32), copy(&slot.name, bytes)?);
         }
         for (i, slot) in plan.weights.iter().enumerate() {
             let missing = || ExecError::MissingWeight { name: slot.name.clone(), desc: slot.desc };
@@ -187,11 +224,22 @@ impl CpuExecutor {
             }
             // Blocks are read byte by byte; plain elements through their type.
             let aligned = (bytes.as_ptr() as usize).is_multiple_of(desc.dtype.block_bytes());
-            if desc.dtype.is_plain() && !aligned {
-                owned.insert(Place::Weight(i as u32), copy_of(&slot.name, bytes)?);
-            }
+            let leaf = match desc.dtype.is_plain() && !aligned {
+                true => copy(&slot.name, bytes)?,
+                false => Leaf::Source(bytes.as_ptr().cast_mut()),
+            };
+            leaves.insert(Place::Weight(i as u32), leaf);
         }
-        Ok(owned)
+        Ok(leaves)
+    }
+
+    /// Bytes of all copies of all plans.
+    fn copied(&self) -> u64 {
+        let bytes = |leaf: &Leaf| match leaf {
+            Leaf::Copied(buffer) => buffer.len() as u64,
+            Leaf::Source(_) => 0,
+        };
+        self.plans.iter().flat_map(|plan| plan.leaves.values()).map(bytes).sum()
     }
 
     /// Makes the states that the plan needs and that are not there.
@@ -228,20 +276,31 @@ impl CpuExecutor {
         if bytes <= self.arena.len() {
             return Ok(());
         }
-        self.budget.hold("arena", bytes as u64)?;
-        self.arena = buffer("arena", bytes)?;
-        self.current = None;
-        for i in 0..self.plans.len() {
-            let steps = self.bind(&self.plans[i])?;
-            self.plans[i].steps = steps;
+        // Steps point into the arena before, so it lives until all of them have their new addresses.
+        let growing = if self.arena.is_empty() { ARENA } else { LARGER_ARENA };
+        self.budget.hold(growing, bytes as u64)?;
+        let grown = self.move_into(bytes);
+        self.budget.hold(LARGER_ARENA, 0)?;
+        self.budget.hold(ARENA, self.arena.len() as u64)?;
+        grown
+    }
+
+    /// Moves all plans into an arena of this size. After an error all is as it was before.
+    fn move_into(&mut self, bytes: usize) -> Result<(), ExecError> {
+        let arena = buffer(ARENA, bytes)?;
+        let steps = self.plans.iter().map(|plan| self.bind(plan, &arena)).collect::<Result<Vec<_>, _>>()?;
+        for (plan, steps) in self.plans.iter_mut().zip(steps) {
+            plan.steps = steps;
         }
+        self.arena = arena;
+        self.current = None;
         Ok(())
     }
 
     /// The addresses of every step of a plan, which the check of the plan has found to be in bounds.
-    fn bind(&self, loaded: &Loaded) -> Result<Vec<Bound>, ExecError> {
+    fn bind(&self, loaded: &Loaded, arena: &AlignedBuffer) -> Result<Vec<Bound>, ExecError> {
         let tensor = |operand: &Operand| -> Result<RawTensor, ExecError> {
-            let base = self.base(loaded, operand.place)?;
+            let base = self.base(loaded, operand.place, arena)?;
             Ok(RawTensor { desc: operand.desc, data: base.wrapping_add(operand.offset) })
         };
         let step = |step: &Step| {
@@ -249,24 +308,19 @@ impl CpuExecutor {
             Ok(Bound {
                 inputs: step.inputs.iter().map(tensor).collect::<Result<_, _>>()?,
                 output: tensor(&step.output)?,
-                scratch: (self.arena.as_ptr().wrapping_add(offset), bytes),
+                scratch: (arena.as_ptr().wrapping_add(offset), bytes),
             })
         };
         loaded.plan.steps.iter().map(step).collect()
     }
 
-    fn base(&self, loaded: &Loaded, place: Place) -> Result<*mut u8, ExecError> {
-        if let Some(owned) = loaded.owned.get(&place) {
-            return Ok(owned.as_ptr());
-        }
+    fn base(&self, loaded: &Loaded, place: Place, arena: &AlignedBuffer) -> Result<*mut u8, ExecError> {
         let unknown = |what, i: u32| ExecError::Unknown { what, name: i.to_string() };
         match place {
-            Place::Arena => Ok(self.arena.as_ptr()),
-            Place::Constant(i) => Err(unknown("constant", i)),
-            Place::Weight(i) => {
-                let slot = loaded.plan.weights.get(i as usize).ok_or_else(|| unknown("weight", i))?;
-                let weight = self.weights.weight(&slot.name).ok_or_else(|| unknown("weight", i))?;
-                Ok(weight.1.as_ptr().cast_mut())
+            Place::Arena => Ok(arena.as_ptr()),
+            Place::Constant(i) | Place::Weight(i) => {
+                let leaf = loaded.leaves.get(&place).ok_or_else(|| unknown("weight or constant", i))?;
+                Ok(leaf.address())
             }
             Place::State(i) => {
                 let slot = loaded.plan.states.get(i as usize).ok_or_else(|| unknown("state", i))?;
@@ -318,6 +372,18 @@ impl CpuExecutor {
         }
     }
 
+    /// Gives a plan its memory and its addresses.
+    fn place(&mut self, plan: Plan, ops: Vec<Arc<dyn AnyOperator>>) -> Result<Loaded, ExecError> {
+        let leaves = self.leaves(&plan)?;
+        self.make_states(&plan)?;
+        self.grow_arena(plan.arena)?;
+        let given = vec![false; plan.inputs.len()];
+        let times = vec![Duration::ZERO; plan.steps.len()];
+        let mut loaded = Loaded { plan, ops, steps: Vec::new(), leaves, given, times };
+        loaded.steps = self.bind(&loaded, &self.arena)?;
+        Ok(loaded)
+    }
+
     fn loaded(&self, id: PlanId) -> Result<&Loaded, ExecError> {
         self.plans.get(id.0).ok_or_else(|| ExecError::Unknown { what: "plan", name: id.0.to_string() })
     }
@@ -332,14 +398,13 @@ impl Executor for CpuExecutor {
         }
         plan.check()?;
         let ops = plan.steps.iter().map(|step| self.operator(step)).collect::<Result<Vec<_>, _>>()?;
-        let owned = self.own(&plan)?;
-        self.make_states(&plan)?;
-        self.grow_arena(plan.arena)?;
-        let given = vec![false; plan.inputs.len()];
-        let times = vec![Duration::ZERO; plan.steps.len()];
-        let mut loaded = Loaded { plan, ops, steps: Vec::new(), owned, given, times };
-        loaded.steps = self.bind(&loaded)?;
-        self.plans.push(loaded);
+        let placed = self.place(plan, ops);
+        if placed.is_err() {
+            // What was copied for it is gone again.
+            let copied = self.copied();
+            self.budget.hold(COPIES, copied)?;
+        }
+        self.plans.push(placed?);
         Ok(PlanId(self.plans.len() - 1))
     }
 
@@ -384,7 +449,7 @@ impl Executor for CpuExecutor {
         let loaded = self.loaded(id)?;
         let unknown = || ExecError::Unknown { what: "output", name: output.to_string() };
         let operand = loaded.plan.outputs.get(output).ok_or_else(unknown)?.operand;
-        let base = self.base(loaded, operand.place)?;
+        let base = self.base(loaded, operand.place, &self.arena)?;
         // SAFETY: the check of the plan has found the operand inside its memory, which lives as long as
         // the executor, and no run is in flight while it is borrowed.
         let bytes = unsafe { std::slice::from_raw_parts(base.add(operand.offset), operand.desc.extent()) };

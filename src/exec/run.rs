@@ -1,4 +1,5 @@
-//! The executor's contract, and the fence by type: outputs are readable only through [`Run::wait`].
+//! The executor's contract, and the fence by type: a [`Run`] in flight borrows its executor mutably, so
+//! outputs can be read only after [`Run::wait`], or after the run was dropped, which waits too.
 
 use bytemuck::Pod;
 
@@ -39,7 +40,11 @@ pub trait Executor {
     /// Waits for the run in flight; what [`Run::wait`] calls.
     fn fence(&mut self) -> Result<(), ExecError>;
 
-    /// The bytes of output number `output` (of [`Plan::outputs`]); what [`Outputs`] reads after the fence.
+    /// The bytes of output number `output` (of [`Plan::outputs`]): what [`Outputs`] reads, and for those who
+    /// need them after the outputs were given up. It takes `&self`, and a [`Run`] holds the executor as
+    /// `&mut`: the borrow checker refuses a call while a run is in flight. The bytes are those of the plan's
+    /// last run until another plan is run, an input is written or a plan is loaded; from then on, or before
+    /// the first run, they are whatever lies there.
     fn output(&self, id: PlanId, output: usize) -> Result<&[u8], ExecError>;
 }
 

@@ -8,7 +8,8 @@ use crate::tensor::Desc;
 /// Weights by name. The bytes must stay where they are while the source lives; a memory-mapped file is
 /// one, [`WeightMap`] another.
 pub trait WeightSource: Send + Sync {
-    /// A weight's description and bytes, or `None` if there is none of this name.
+    /// A weight's description and bytes, or `None` if there is none of this name. An executor asks once for
+    /// each plan that it loads, and keeps to that answer.
     fn weight(&self, name: &str) -> Option<(Desc, &[u8])>;
 }
 

@@ -59,6 +59,19 @@ pub enum ModelError {
     /// Logits that no token can be chosen from.
     #[error("the model gave logits that no token can be chosen from: {0}")]
     Sample(#[from] SampleError),
+    /// A context of more tokens than can be counted.
+    #[error(
+        "a context of {n_ctx} tokens for each of {n_sequences} sequence(s) does not fit: a KV cache has at most \
+         {most} slots (give a smaller context with -c)"
+    )]
+    Context {
+        /// Tokens of a sequence.
+        n_ctx: usize,
+        /// Sequences at a time.
+        n_sequences: usize,
+        /// Slots that a cache may have.
+        most: usize,
+    },
     /// More tokens than the context holds.
     #[error(
         "the context is full: {wanted} tokens do not fit a context of {n_ctx} (give a larger one with -c; the model \

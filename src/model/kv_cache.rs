@@ -11,6 +11,9 @@ use super::ModelError;
 /// reads long runs.
 pub const BLOCK_SIZE: usize = 32;
 
+/// Slots that a cache may have: the graph counts them, and the positions in them, in I32.
+const MAX_SLOTS: usize = i32::MAX as usize;
+
 /// Names a sequence of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SequenceId(pub(super) usize);
@@ -19,23 +22,45 @@ pub struct SequenceId(pub(super) usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheLayout {
     /// Tokens in a block.
-    pub block_size: usize,
+    pub(super) block_size: usize,
     /// Blocks that one sequence may own.
-    pub blocks_per_sequence: usize,
+    pub(super) blocks_per_sequence: usize,
     /// Sequences at a time.
-    pub n_sequences: usize,
+    pub(super) n_sequences: usize,
 }
 
 impl CacheLayout {
+    /// The longest context: that of a cache for one sequence.
+    pub const MAX_N_CTX: usize = MAX_SLOTS / BLOCK_SIZE * BLOCK_SIZE;
+
     /// A cache for so many sequences of so many tokens each.
-    pub fn new(n_ctx: usize, n_sequences: usize) -> CacheLayout {
+    ///
+    /// # Errors
+    /// [`ModelError::Context`] if that makes more than `i32::MAX` slots, which is what the graph can count.
+    pub fn new(n_ctx: usize, n_sequences: usize) -> Result<CacheLayout, ModelError> {
         let blocks_per_sequence = n_ctx.div_ceil(BLOCK_SIZE).max(1);
-        CacheLayout { block_size: BLOCK_SIZE, blocks_per_sequence, n_sequences: n_sequences.max(1) }
+        let layout =
+            CacheLayout { block_size: BLOCK_SIZE, blocks_per_sequence, n_sequences: n_sequences.max(1) };
+        let slots = blocks_per_sequence.checked_mul(BLOCK_SIZE);
+        let slots = slots.and_then(|slots| slots.checked_mul(layout.n_sequences));
+        match slots {
+            Some(slots) if slots <= MAX_SLOTS => Ok(layout),
+            _ => Err(ModelError::Context { n_ctx, n_sequences: layout.n_sequences, most: MAX_SLOTS }),
+        }
     }
 
-    /// Tokens that fit all together.
+    /// Tokens that fit all together; at most `i32::MAX`.
     pub fn n_slots(&self) -> usize {
-        self.block_size * self.blocks_per_sequence * self.n_sequences
+        self.n_blocks() * self.block_size
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.blocks_per_sequence * self.n_sequences
+    }
+
+    /// Bytes of what [`KvCache::new`] makes for it: the tables, the list of free blocks and the sequences.
+    pub fn table_bytes(&self) -> usize {
+        self.n_blocks() * 2 * size_of::<i32>() + self.n_sequences * size_of::<Option<usize>>()
     }
 }
 
@@ -52,12 +77,13 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// An empty cache. `n_ctx_train` is only for messages.
+    /// An empty cache for sequences of at most `n_ctx` tokens, or of as many as the layout has room for.
+    /// `n_ctx_train` is only for messages. It takes [`CacheLayout::table_bytes`] bytes.
     pub fn new(layout: CacheLayout, n_ctx: usize, n_ctx_train: usize) -> KvCache {
-        let blocks = layout.blocks_per_sequence * layout.n_sequences;
+        let blocks = layout.n_blocks();
         KvCache {
             layout,
-            n_ctx,
+            n_ctx: n_ctx.min(layout.blocks_per_sequence * layout.block_size),
             n_ctx_train,
             free: (0..blocks as i32).rev().collect(),
             sequences: vec![None; layout.n_sequences],
@@ -87,7 +113,7 @@ impl KvCache {
 
     /// Makes room for `n` more tokens of a sequence, without counting them yet.
     pub fn reserve(&mut self, id: SequenceId, n: usize) -> Result<(), ModelError> {
-        let wanted = self.len(id)? + n;
+        let wanted = self.len(id)?.saturating_add(n);
         if wanted > self.n_ctx {
             let (n_ctx, n_ctx_train) = (self.n_ctx, self.n_ctx_train);
             return Err(ModelError::ContextFull { wanted, n_ctx, n_ctx_train });
@@ -162,11 +188,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_context_that_cannot_be_counted_is_refused() {
+        let most = CacheLayout::MAX_N_CTX;
+        let layout = CacheLayout::new(most, 1).unwrap();
+        assert_eq!(layout.n_slots(), most);
+        assert!(i32::try_from(layout.n_slots()).is_ok());
+        let refused = [(most + 1, 1), (usize::MAX, 1), (1, usize::MAX), (most, 2), (usize::MAX, usize::MAX)];
+        for (n_ctx, n_sequences) in refused {
+            let error = CacheLayout::new(n_ctx, n_sequences).unwrap_err();
+            assert!(
+                matches!(error, ModelError::Context { .. }) && error.to_string().contains("-c"),
+                "{error}"
+            );
+        }
+    }
+
+    /// Positions past the layout would lie in the next sequence's table.
+    #[test]
+    fn a_sequence_stays_in_its_own_table() {
+        let mut cache = KvCache::new(CacheLayout::new(32, 2).unwrap(), 1000, 1000);
+        let id = cache.open().unwrap();
+        assert_eq!(cache.n_ctx(), 32);
+        assert!(cache.reserve(id, 33).is_err() && cache.reserve(id, usize::MAX).is_err());
+        cache.reserve(id, 32).unwrap();
+        assert_eq!(cache.tables().iter().filter(|&&block| block >= 0).count(), 1);
+    }
+
     proptest! {
         /// Whatever sequences do, no slot belongs to two tokens, and closing all frees everything.
         #[test]
         fn no_two_tokens_share_a_slot(steps in prop::collection::vec((0usize..3, 0usize..90, any::<bool>()), 1..60)) {
-            let mut cache = KvCache::new(CacheLayout::new(100, 3), 100, 100);
+            let mut cache = KvCache::new(CacheLayout::new(100, 3).unwrap(), 100, 100);
             let ids: Vec<_> = (0..3).map(|_| cache.open().unwrap()).collect();
             prop_assert!(cache.open().is_err());
             for (which, n, grow) in steps {

@@ -9,7 +9,7 @@ use crate::plan::{DeviceDesc, compile};
 pub struct MemoryNeed {
     /// The weights, which stay in the file's memory map.
     pub weights: u64,
-    /// The KV cache.
+    /// The KV cache, without its block tables: eight bytes for each 32 tokens.
     pub kv_cache: u64,
     /// The arena of the widest plan.
     pub arena: u64,
@@ -24,7 +24,7 @@ impl MemoryNeed {
     pub fn of(model: &Model, options: &SessionOptions) -> Result<MemoryNeed, ModelError> {
         let trained = model.architecture().shape().n_ctx_train;
         let n_ctx = if options.n_ctx == 0 { trained } else { options.n_ctx };
-        let layout = CacheLayout::new(n_ctx, options.n_sequences);
+        let layout = CacheLayout::new(n_ctx, options.n_sequences)?;
         let device = DeviceDesc::cpu(options.threads.unwrap_or_else(crate::cpu::physical_cores).get());
         let several = bucket(layout.n_sequences);
         let (mut kv_cache, mut arena) = (0, 0);

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{CacheLayout, GgufWeights, KvCache, Model, ModelBuilder, ModelError, ModelShape, SequenceId};
-use crate::exec::{Budget, CpuExecutor, Executor, PlanId};
+use crate::exec::{Budget, CpuExecutor, ExecError, Executor, PlanId};
 use crate::graph::{Graph, GraphDef};
 use crate::plan::{Plan, compile};
 use crate::tensor::DType;
@@ -105,7 +105,9 @@ enum Wanted {
 
 impl Session {
     /// A session on the CPU. The KV cache and the arena are made here, and refused here if they do not
-    /// fit the budget; nothing is allocated for a token later.
+    /// fit the budget, as are the plans for whole chunks of a prompt and for one token of one or of all
+    /// sequences: batches of these sizes allocate nothing later. A batch of another size makes its plan
+    /// when it first comes. That may grow the arena, for which the budget is asked again.
     pub fn new(model: &Model, options: &SessionOptions) -> Result<Session, ModelError> {
         if !matches!(options.cache_type, DType::F16 | DType::BF16 | DType::F32) {
             let reason = format!("the KV cache is F16, BF16 or F32, not {}", options.cache_type);
@@ -116,18 +118,21 @@ impl Session {
         }
         let shape = model.architecture().shape();
         let n_ctx = if options.n_ctx == 0 { shape.n_ctx_train } else { options.n_ctx };
-        let layout = CacheLayout::new(n_ctx, options.n_sequences);
+        let layout = CacheLayout::new(n_ctx, options.n_sequences)?;
         let threads = options.threads.unwrap_or_else(crate::cpu::physical_cores);
         let weights = Arc::new(GgufWeights(Arc::clone(model.gguf())));
         let ubatch = options.ubatch.min(n_ctx);
-        let budget = Budget::host(options.memory_fraction);
+        let widest = bucket(ubatch.max(layout.n_sequences));
+        let mut budget = Budget::host(options.memory_fraction);
+        let tables = layout.table_bytes() + Batch::bytes(widest);
+        budget.hold("block tables and batch", tables as u64).map_err(ExecError::from)?;
         let mut session = Session {
             executor: CpuExecutor::new(threads, weights, budget)?,
             cache: KvCache::new(layout, n_ctx, shape.n_ctx_train),
             cache_type: options.cache_type,
             ubatch,
             plans: BTreeMap::new(),
-            batch: Batch::with_capacity(bucket(ubatch.max(layout.n_sequences))),
+            batch: Batch::with_capacity(widest),
             last: None,
             model: model.clone(),
             shape,
@@ -289,6 +294,8 @@ impl Session {
 
     /// Runs the batch, padded to a size that there is a plan for.
     fn run(&mut self, wanted: Wanted) -> Result<(), ModelError> {
+        // After an error there are no logits, rather than those of the batch before.
+        self.last = None;
         let live = self.batch.tokens.len();
         let n = bucket(live);
         let plan = self.batch_plan(n, if wanted == Wanted::All { n } else { 1 })?;
@@ -303,7 +310,6 @@ impl Session {
         if let Some(wanted) = plan.wanted {
             executor.write(plan.id, wanted, bytemuck::cast_slice(&last))?;
         }
-        self.last = None;
         executor.run(plan.id)?.wait()?;
         self.last = Some((plan.id, if wanted == Wanted::All { live } else { 1 }));
         Ok(())
@@ -341,6 +347,11 @@ impl BatchPlan {
 }
 
 impl Batch {
+    /// Bytes of the buffers for `n` tokens.
+    fn bytes(n: usize) -> usize {
+        4 * n * size_of::<i32>()
+    }
+
     fn with_capacity(n: usize) -> Batch {
         let buffer = || Vec::with_capacity(n);
         Batch { tokens: buffer(), positions: buffer(), slots: buffer(), sequences: buffer() }

@@ -68,6 +68,14 @@ pub enum PlanFault {
         /// The bytes both touch.
         range: Range<usize>,
     },
+    /// Two leaves or ports of one kind and name: what is bound by name would be one memory for both.
+    #[error("two {what}s of the plan are named `{name}`, and names are what they are bound by")]
+    Duplicate {
+        /// Weight, state, input or output.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// A step that writes a weight or a constant, or an input outside of the arena.
     #[error("{what} writes into {place:?}, which it may not")]
     ReadOnly {
@@ -84,11 +92,28 @@ fn across(across_runs: &bool) -> &'static str {
 
 /// Checks a plan.
 pub fn check(plan: &Plan) -> Result<(), PlanFault> {
+    names(plan)?;
     layouts(plan)?;
     bounds(plan)?;
     aliases(plan)?;
     contents(plan)?;
     races(plan)
+}
+
+/// What is bound by name must be the only one of that name: the bounds of one say nothing about another.
+fn names(plan: &Plan) -> Result<(), PlanFault> {
+    unique("weight", plan.weights.iter().map(|slot| &slot.name))?;
+    unique("state", plan.states.iter().map(|slot| &slot.name))?;
+    unique("input", plan.inputs.iter().map(|port| &port.name))?;
+    unique("output", plan.outputs.iter().map(|port| &port.name))
+}
+
+fn unique<'p>(what: &'static str, mut names: impl Iterator<Item = &'p String>) -> Result<(), PlanFault> {
+    let mut seen = HashSet::new();
+    match names.find(|name| !seen.insert(*name)) {
+        Some(name) => Err(PlanFault::Duplicate { what, name: name.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// A plan may come from a file. Everything after this relies on sizes that can be added up.

@@ -150,6 +150,47 @@ fn bounds() {
 }
 
 #[test]
+fn two_of_one_name() {
+    // The larger one would be read and written where the smaller one lies.
+    planted(
+        "states",
+        |plan| {
+            let mut larger = plan.states[0].clone();
+            larger.desc = Desc::contiguous(DType::F32, [4, 2, 800]).unwrap();
+            plan.states.push(larger);
+            for step in &mut plan.steps {
+                let operands = step.inputs.iter_mut().chain([&mut step.output]);
+                let of_the_state = operands.filter(|operand| operand.place == Place::State(0));
+                of_the_state.for_each(|operand| {
+                    (operand.place, operand.offset) = (Place::State(1), 4 * 2 * 700 * 4);
+                });
+            }
+            for port in &mut plan.outputs {
+                if port.operand.place == Place::State(0) {
+                    port.operand.place = Place::State(1);
+                }
+            }
+        },
+        |fault| matches!(fault, PlanFault::Duplicate { what: "state", name } if name == "s"),
+    );
+    planted(
+        "weights",
+        |plan| plan.weights.push(plan.weights[0].clone()),
+        |fault| matches!(fault, PlanFault::Duplicate { what: "weight", name } if name == "w"),
+    );
+    planted(
+        "inputs",
+        |plan| plan.inputs[0].name = "slots".into(),
+        |fault| matches!(fault, PlanFault::Duplicate { what: "input", name } if name == "slots"),
+    );
+    planted(
+        "outputs",
+        |plan| plan.outputs[0].name = "y".into(),
+        |fault| matches!(fault, PlanFault::Duplicate { what: "output", name } if name == "y"),
+    );
+}
+
+#[test]
 fn scratch_at_no_place_for_it() {
     for scratch in [(usize::MAX - 63, 64), (32, 64)] {
         planted(
