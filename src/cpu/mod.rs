@@ -12,9 +12,11 @@ pub mod pool;
 mod product;
 pub mod step;
 pub mod vector;
+mod view;
 
 pub use bandwidth::read_bandwidth;
 pub use isa::Isa;
 pub use pool::{Pool, PoolError, Worker, physical_cores};
 pub use product::Product;
-pub use step::{CpuStep, RawTensor, Span, StepError, Tile, View};
+pub use step::{CpuStep, Span, StepError, Tile};
+pub use view::{RawTensor, View};

@@ -81,8 +81,8 @@ unsafe impl Send for Shared {}
 struct Abandoned;
 
 thread_local! {
-    /// The pool whose closure this thread is running.
-    static INSIDE: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
+    /// Whether this thread is running the closure of a pool.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Pool {
@@ -125,11 +125,11 @@ impl Pool {
     /// others at barriers and goes on in the caller; the pool stays usable.
     ///
     /// # Panics
-    /// If `job` panics, and if it calls `run` of the same pool.
+    /// If `job` panics, and if it calls `run` of this or another pool: pools that wait for each other
+    /// wait forever.
     pub fn run(&self, job: impl Fn(&Worker<'_>) + Sync) {
         let shared = &*self.shared;
-        let this = std::ptr::from_ref(shared).cast::<()>();
-        assert!(INSIDE.get() != this, "Pool::run was called from inside a run of the same pool");
+        assert!(!INSIDE.get(), "Pool::run was called from inside a run of a pool");
         wait_until(|| !shared.busy.swap(true, Ordering::Acquire));
 
         let job: &(dyn Fn(&Worker<'_>) + Sync) = &job;
@@ -144,10 +144,10 @@ impl Pool {
             thread.thread().unpark();
         }
 
-        let outside = INSIDE.replace(this);
+        INSIDE.set(true);
         shared.call(0, job);
         wait_until(|| shared.running.0.load(Ordering::Acquire) == 0);
-        INSIDE.set(outside);
+        INSIDE.set(false);
 
         let panicked = shared.poisoned.load(Ordering::Relaxed).then(|| shared.recover());
         shared.busy.store(false, Ordering::Release);
@@ -172,7 +172,7 @@ impl Drop for Pool {
 impl Shared {
     /// The life of worker `index`.
     fn serve(&self, index: usize) {
-        INSIDE.set(std::ptr::from_ref(self).cast());
+        INSIDE.set(true);
         let mut seen = 0;
         loop {
             self.wait_for_epoch_after(seen);
@@ -434,6 +434,31 @@ mod tests {
     fn a_run_inside_a_run_is_refused() {
         let pool = pool(1);
         pool.run(|_| pool.run(|_| ()));
+    }
+
+    #[test]
+    fn pools_that_would_wait_for_each_other_are_refused() {
+        let (a, b) = (pool(2), pool(2));
+        let refused = catch_unwind(AssertUnwindSafe(|| {
+            a.run(|worker| {
+                if worker.index() == 1 {
+                    b.run(|worker| {
+                        if worker.index() == 1 {
+                            a.run(|_| ());
+                        }
+                    });
+                }
+            });
+        }));
+        let message = refused.unwrap_err();
+        assert!(message.downcast_ref::<&str>().is_some_and(|text| text.contains("inside a run")));
+        for pool in [&a, &b] {
+            let calls = AtomicUsize::new(0);
+            pool.run(|_| {
+                calls.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(calls.into_inner(), 2);
+        }
     }
 
     #[test]

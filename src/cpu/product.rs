@@ -1,8 +1,8 @@
 //! The matrix product of a step: from the step's tensors to the kernels of [`linear`](super::linear).
 
 use super::linear::{Linear, Rows, RowsMut, Scratch, linear};
-use super::{CpuStep, StepError};
-use crate::tensor::Desc;
+use super::{CpuStep, RawTensor, StepError, View};
+use crate::tensor::{DType, Desc};
 
 /// Which inputs of a step are the operands of a product.
 #[derive(Clone, Copy, Debug)]
@@ -19,13 +19,42 @@ pub struct Product {
 
 impl CpuStep<'_> {
     /// Computes `x · weightᵀ` (+ bias) (+ residual) into the output, F32 `[n_out, tokens…]` without gaps.
+    ///
+    /// # Errors
+    /// [`StepError::Product`] if the kernels refuse the sizes; [`StepError::Misuse`] if an operand is not
+    /// what [`Product`] says, inside of a deal, and after [`CpuStep::take_scratch`].
     pub fn product(&self, product: Product) -> Result<(), StepError> {
-        let weight = self.input(product.weight);
-        let (x, y) = (self.input(product.x).raw(), self.output_raw());
-        let (k, n_out, tokens) = (weight.dim(0), weight.dim(1), x.desc.shape.rows());
-        let residual = product.residual.map(|input| self.input(input).raw());
+        let (weight, x) = (self.input(product.weight), self.input(product.x));
+        let bias = product.bias.map(|input| self.input(input));
+        let residual = product.residual.map(|input| self.input(input));
+        let y = self.output_raw();
+        let (k, n_out, tokens) = (weight.dim(0), weight.dim(1), x.desc().shape.rows());
+        let is_rows = |desc: &Desc, n: usize| {
+            let sizes = (desc.shape.dim(0), desc.shape.rows());
+            desc.dtype == DType::F32 && desc.is_contiguous() && sizes == (n, tokens)
+        };
+        if !is_rows(x.desc(), k) || !is_rows(&y.desc, n_out) || weight.desc().shape.rows() != n_out {
+            return Err(self.misused("the operands of its product do not fit each other and the output"));
+        }
+        if x.is_shared() {
+            return Err(self.misused("its product writes over the activations"));
+        }
+        let fits = |residual: &View<'_>| {
+            is_rows(residual.desc(), n_out) && (!residual.is_shared() || residual.raw().is_same(&y))
+        };
+        if !residual.as_ref().is_none_or(fits) {
+            return Err(self.misused("the residual of its product is not like the output"));
+        }
+        if bias.as_ref().is_some_and(|bias| bias.desc().dtype != DType::F32) {
+            return Err(self.misused("the bias of its product is not F32"));
+        }
+        if self.scratch_is_taken() {
+            return Err(self.misused("it has taken the scratch memory that its product needs"));
+        }
+        self.begin()?;
         let (scratch, scratch_len) = self.scratch_raw();
-        let values = |desc: &Desc| desc.shape.elements();
+        let values = |raw: &RawTensor| raw.desc.shape.elements();
+        let (x, residual) = (x.raw(), residual.map(|view| view.raw()));
         // SAFETY: the step's maker vouches for the extents of its tensors and of the scratch during the
         // step, and these tensors lie without gaps, so that their elements are their extents.
         let (args, scratch) = unsafe {
@@ -35,16 +64,16 @@ impl CpuStep<'_> {
                 k,
                 n_out,
                 tokens,
-                x: Rows::from_raw(x.data.cast(), values(&x.desc), k),
-                y: RowsMut::from_raw(y.data.cast(), values(&y.desc), n_out),
-                bias: product.bias.map(|input| self.input(input).all()),
-                residual: residual.map(|raw| Rows::from_raw(raw.data.cast(), values(&raw.desc), n_out)),
+                x: Rows::from_raw(x.data.cast(), values(&x), k),
+                y: RowsMut::from_raw(y.data.cast(), values(&y), n_out),
+                bias: bias.map(|bias| bias.all()),
+                residual: residual.map(|raw| Rows::from_raw(raw.data.cast(), values(&raw), n_out)),
             };
             (args, Scratch::from_raw(scratch, scratch_len))
         };
         // SAFETY: every worker is given the same step, nothing else writes its inputs or touches its
-        // output and scratch meanwhile, and the output shares memory with the residual alone, in the same
-        // layout (the operator's `memory` names no other input).
+        // output and scratch meanwhile (no worker has taken its share), and the output shares memory with
+        // the residual alone, in the same layout: of the others there are no slices if it did.
         unsafe { linear(self.worker(), self.isa(), &args, &scratch) }?;
         Ok(())
     }

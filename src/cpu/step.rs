@@ -2,20 +2,23 @@
 //!
 //! Every worker calls the operator with the same step. The methods here deal each piece of the
 //! output to exactly one worker, which is what lets operators be written without `unsafe`.
+//!
+//! Workers meet at the end of every deal. So all of them make the same calls in the same order, and
+//! an error of one of them is an error of the deal for all.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytemuck::Pod;
-use half::{bf16, f16};
 
 use super::linear::LinearError;
-use super::vector::Element;
-use super::{Isa, Worker};
-use crate::tensor::blocks::{self, BlockError};
-use crate::tensor::{DType, Desc};
+use super::view::note;
+use super::{Isa, RawTensor, View, Worker};
+use crate::tensor::Desc;
+use crate::tensor::blocks::BlockError;
 
 /// The longest piece of a row that elementwise operators are dealt at once: 16 KiB of output, so
 /// that one long row of a decode step still keeps several workers busy.
@@ -24,7 +27,8 @@ const SPAN: usize = 4096;
 /// Shares of scratch memory are multiples of this many bytes.
 const SCRATCH_LINE: usize = 64;
 
-/// Why a step cannot be done. Shapes were checked long before; these are faults of the data.
+/// Why a step cannot be done. Shapes were checked long before; these are faults of the data, or of an
+/// operator.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum StepError {
     /// An index that is outside of what it counts.
@@ -43,6 +47,15 @@ pub enum StepError {
     /// A product that the kernels refuse.
     #[error(transparent)]
     Product(#[from] LinearError),
+    /// The operator asks for what its step cannot give: a fault of the operator, not of the data.
+    #[error("the operator misuses its step: {what}")]
+    Misuse {
+        /// What it does.
+        what: &'static str,
+    },
+    /// Another worker's share of the step failed. The executor reports that worker's error.
+    #[error("another worker's share of the step failed")]
+    Elsewhere,
 }
 
 impl StepError {
@@ -52,140 +65,6 @@ impl StepError {
             Ok(index) if index < limit => Ok(index),
             _ => Err(StepError::Index { what, index: index.into(), limit }),
         }
-    }
-}
-
-/// A tensor's description and address.
-#[derive(Clone, Copy, Debug)]
-pub struct RawTensor {
-    /// Dtype, shape and strides.
-    pub desc: Desc,
-    /// The first element.
-    pub data: *mut u8,
-}
-
-/// A tensor that a step reads.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    raw: RawTensor,
-    lifetime: PhantomData<&'a [u8]>,
-}
-
-impl<'a> View<'a> {
-    /// Dtype, shape and strides.
-    pub fn desc(&self) -> &Desc {
-        &self.raw.desc
-    }
-
-    /// The size of dimension `i`.
-    pub fn dim(&self, i: usize) -> usize {
-        self.raw.desc.shape.dim(i)
-    }
-
-    /// The address, for kernels that do their own arithmetic.
-    pub fn raw(&self) -> RawTensor {
-        self.raw
-    }
-
-    /// The bytes of a row, in its block format. Rows must be contiguous; indices past a dimension
-    /// wrap around, which is what broadcasting means.
-    pub fn row_bytes(&self, index: (usize, usize, usize)) -> &'a [u8] {
-        let desc = &self.raw.desc;
-        debug_assert!(desc.rows_are_contiguous());
-        let bytes = desc.shape.dim(0) / desc.dtype.block_elements() * desc.dtype.block_bytes();
-        // SAFETY: the indices are reduced below the shape's sizes, so the row lies inside the tensor,
-        // which the maker of the step promised to be readable for 'a.
-        unsafe { slice::from_raw_parts(self.raw.data.add(self.row_offset(index)), bytes) }
-    }
-
-    /// A contiguous row of plain elements; empty if `T` is not the element's size. Indices past a
-    /// dimension wrap around.
-    pub fn row<T: Pod>(&self, index: (usize, usize, usize)) -> &'a [T] {
-        let row = bytemuck::try_cast_slice(self.row_bytes(index));
-        debug_assert!(row.is_ok(), "{} is not read as {}", self.raw.desc, std::any::type_name::<T>());
-        row.unwrap_or(&[])
-    }
-
-    /// All bytes of a contiguous tensor.
-    pub fn bytes(&self) -> &'a [u8] {
-        let desc = &self.raw.desc;
-        debug_assert!(desc.is_contiguous());
-        // SAFETY: a contiguous tensor's elements are its extent, readable for 'a.
-        unsafe { slice::from_raw_parts(self.raw.data.cast_const(), desc.extent()) }
-    }
-
-    /// All elements of a contiguous tensor of plain elements.
-    pub fn all<T: Pod>(&self) -> &'a [T] {
-        bytemuck::try_cast_slice(self.bytes()).unwrap_or(&[])
-    }
-
-    /// Reads elements `first..first + out.len()` of a row of plain elements as they are, whatever the
-    /// strides. Indices past a dimension wrap around.
-    ///
-    /// # Panics
-    /// If `T` is not the element's size.
-    pub fn read<T: Pod>(&self, first: usize, index: (usize, usize, usize), out: &mut [T]) {
-        let desc = &self.raw.desc;
-        assert!(desc.dtype.is_plain() && desc.dtype.block_bytes() == size_of::<T>());
-        assert!(first + out.len() <= desc.shape.dim(0));
-        let start = self.row_offset(index) + first * desc.strides[0];
-        for (i, out) in out.iter_mut().enumerate() {
-            // SAFETY: the element is inside its row, and the row inside the tensor; the read needs no
-            // alignment.
-            *out = unsafe { self.raw.data.add(start + i * desc.strides[0]).cast::<T>().read_unaligned() };
-        }
-    }
-
-    /// Reads elements `first..first + out.len()` of a row as F32, whatever the dtype and strides.
-    /// For block formats the piece must be whole blocks. Indices past a dimension wrap around.
-    pub fn load(&self, first: usize, index: (usize, usize, usize), out: &mut [f32]) -> Result<(), StepError> {
-        let desc = &self.raw.desc;
-        debug_assert!(first + out.len() <= desc.shape.dim(0));
-        let step = desc.strides[0];
-        let offset = self.row_offset(index) + first / desc.dtype.block_elements() * step;
-        // SAFETY: `first` is inside the row, and the row inside the tensor.
-        let at = unsafe { self.raw.data.add(offset) };
-        match desc.dtype {
-            // SAFETY: element i lies i steps on, inside the row.
-            DType::F32 => unsafe { gather::<f32>(at, step, out) },
-            // SAFETY: as above.
-            DType::F16 => unsafe { gather::<f16>(at, step, out) },
-            // SAFETY: as above.
-            DType::BF16 => unsafe { gather::<bf16>(at, step, out) },
-            // SAFETY: as above.
-            DType::I32 => unsafe { gather::<i32>(at, step, out) },
-            dtype => {
-                let bytes = out.len() / dtype.block_elements() * dtype.block_bytes();
-                // SAFETY: the blocks of a row lie side by side (`infer` accepts no other view of
-                // blocks), and `first + out.len()` is inside the row.
-                let blocks = unsafe { slice::from_raw_parts(at, bytes) };
-                blocks::dequantize(dtype, blocks, out)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn row_offset(&self, (i1, i2, i3): (usize, usize, usize)) -> usize {
-        let desc = &self.raw.desc;
-        // Most indices are inside; a division would cost more than the rest of the address.
-        let wrap = |i: usize, dim: usize| if i < desc.shape.dim(dim) { i } else { i % desc.shape.dim(dim) };
-        desc.row_offset(wrap(i1, 1), wrap(i2, 2), wrap(i3, 3))
-    }
-}
-
-/// Reads one element every `step` bytes.
-///
-/// # Safety
-/// `out.len()` elements must be readable from `at` on, `step` bytes apart.
-unsafe fn gather<T: Element>(at: *const u8, step: usize, out: &mut [f32]) {
-    if step == size_of::<T>() && at.cast::<T>().is_aligned() {
-        // SAFETY: the caller's promise; the elements lie side by side.
-        return T::widen(unsafe { slice::from_raw_parts(at.cast::<T>(), out.len()) }, out);
-    }
-    for (i, out) in out.iter_mut().enumerate() {
-        // SAFETY: the caller's promise; the read needs no alignment.
-        let element = unsafe { at.add(i * step).cast::<T>().read_unaligned() };
-        T::widen(&[element], slice::from_mut(out));
     }
 }
 
@@ -206,40 +85,68 @@ pub struct CpuStep<'a> {
     output: RawTensor,
     scratch: (*mut u8, usize),
     scratch_taken: Cell<bool>,
+    /// The number of the deal that failed, which all workers share.
+    failed_at: &'a AtomicUsize,
+    /// Deals that this worker has begun.
+    deals: Cell<usize>,
+    /// Whether this worker is inside a deal. A deal inside of a deal would give out its pieces twice.
+    dealing: Cell<bool>,
+    /// Whether rows were scattered since the workers last met.
+    scattered: Cell<bool>,
+    /// The error of the first deal that failed, should the operator not pass it on.
+    failure: Cell<Option<StepError>>,
+    /// The first misuse by this worker.
+    misuse: Cell<Option<&'static str>>,
 }
 
 /// Some neighbouring rows of an output, dealt to one worker.
 pub struct Tile<'t> {
     output: RawTensor,
-    /// The rows' indices of dimension 1.
-    pub i1: Range<usize>,
-    /// The rows' indices of dimension 2.
-    pub i2: Range<usize>,
+    i1: Range<usize>,
+    i2: Range<usize>,
+    misuse: &'t Cell<Option<&'static str>>,
     lifetime: PhantomData<&'t mut [u8]>,
 }
 
 impl Tile<'_> {
     /// A row of the tile.
     ///
-    /// # Panics
-    /// If the row is not of this tile.
-    pub fn row<T: Pod>(&mut self, i1: usize, i2: usize) -> &mut [T] {
+    /// # Errors
+    /// [`StepError::Misuse`] if the row is not of this tile, or `T` not the element's size.
+    pub fn row<T: Pod>(&mut self, i1: usize, i2: usize) -> Result<&mut [T], StepError> {
         let desc = &self.output.desc;
-        assert!(self.i1.contains(&i1) && self.i2.contains(&i2), "row ({i1}, {i2}) is not of this tile");
-        assert!(desc.dtype.block_bytes() == size_of::<T>());
+        if !self.i1.contains(&i1) || !self.i2.contains(&i2) {
+            return Err(note(self.misuse, "it writes a row that is not of its tile"));
+        }
+        if !holds::<T>(desc) {
+            return Err(note(self.misuse, ELEMENT));
+        }
         // SAFETY: the row lies inside the output and belongs to this tile alone; plain elements lie
         // side by side in a row, and outputs are aligned to their elements.
-        unsafe {
+        Ok(unsafe {
             let row = self.output.data.add(desc.row_offset(i1, i2, 0)).cast::<T>();
             slice::from_raw_parts_mut(row, desc.shape.dim(0))
-        }
+        })
+    }
+
+    /// The rows' indices of dimension 1.
+    pub fn i1(&self) -> Range<usize> {
+        self.i1.clone()
+    }
+
+    /// The rows' indices of dimension 2.
+    pub fn i2(&self) -> Range<usize> {
+        self.i2.clone()
     }
 
     /// A row of the tile that holds the same row of `input`, as F32. Works where output and input are
     /// the same memory.
+    ///
+    /// # Errors
+    /// Those of [`Tile::row`] and [`View::load`].
     pub fn row_of(&mut self, input: &View<'_>, i1: usize, i2: usize) -> Result<&mut [f32], StepError> {
-        let in_place = input.raw.data == self.output.data;
-        let row = self.row(i1, i2);
+        let in_place = input.raw().is_same(&self.output);
+        let row = self.row(i1, i2)?;
         if !in_place {
             input.load(0, (i1, i2, 0), row)?;
         }
@@ -247,13 +154,23 @@ impl Tile<'_> {
     }
 }
 
+/// Whether rows of such an output are slices of `T`.
+fn holds<T: Pod>(desc: &Desc) -> bool {
+    desc.rows_are_contiguous() && desc.dtype.is_plain() && desc.dtype.block_bytes() == size_of::<T>()
+}
+
+const ELEMENT: &str = "it writes elements of another size than the output has, or rows with gaps";
+const NESTED: &str = "it deals inside of a deal";
+
 impl<'a> CpuStep<'a> {
-    /// A step over this memory.
+    /// A step over this memory. `failed_at` begins a run as `usize::MAX`; a step that fails, on any
+    /// worker, is the last of its run.
     ///
     /// # Safety
     /// For 'a, every input's extent must be readable and the output's and scratch's writable, no one
     /// outside of this step may write the inputs or touch the output and scratch, and all workers must
-    /// be given the same step. The output may share memory with an input only where the operator's
+    /// be given the same step and the same `failed_at`. Plain elements are aligned, and scratch memory to
+    /// a cache line. The output may share memory with an input only where the operator's
     /// [`Memory`](crate::graph::Memory) says so; then both have the same shape and strides.
     pub unsafe fn new(
         worker: &'a Worker<'a>,
@@ -261,12 +178,37 @@ impl<'a> CpuStep<'a> {
         inputs: &'a [RawTensor],
         output: RawTensor,
         scratch: (*mut u8, usize),
+        failed_at: &'a AtomicUsize,
     ) -> CpuStep<'a> {
-        CpuStep { worker, isa, inputs, output, scratch, scratch_taken: Cell::new(false) }
+        CpuStep {
+            worker,
+            isa,
+            inputs,
+            output,
+            scratch,
+            scratch_taken: Cell::new(false),
+            failed_at,
+            deals: Cell::new(0),
+            dealing: Cell::new(false),
+            scattered: Cell::new(false),
+            failure: Cell::new(None),
+            misuse: Cell::new(None),
+        }
     }
 
-    /// This worker.
-    pub fn worker(&self) -> &'a Worker<'a> {
+    /// What the step came to on this worker, given what the operator returned: an error also if the
+    /// operator kept one to itself.
+    pub fn outcome(&self, result: Result<(), StepError>) -> Result<(), StepError> {
+        match (self.misuse.get(), self.failure.take()) {
+            (Some(what), _) => Err(StepError::Misuse { what }),
+            (None, Some(failure)) => result.and(Err(failure)),
+            (None, None) => result,
+        }
+    }
+
+    /// This worker. Operators do not get it: one that waited or dealt on its own would part from the
+    /// others.
+    pub(super) fn worker(&self) -> &'a Worker<'a> {
         self.worker
     }
 
@@ -275,11 +217,19 @@ impl<'a> CpuStep<'a> {
         self.isa
     }
 
-    /// An input. An index past the inputs gives the last one's description with no elements, which
-    /// `infer` has ruled out.
-    pub fn input(&self, i: usize) -> View<'a> {
-        debug_assert!(i < self.inputs.len());
-        View { raw: self.inputs[i], lifetime: PhantomData }
+    /// An input. An index past the inputs, which `infer` has ruled out, ends the step with
+    /// [`StepError::Misuse`]; the view then has the output's description and gives no elements.
+    pub fn input(&self, i: usize) -> View<'_> {
+        let (raw, shared) = match self.inputs.get(i) {
+            Some(raw) => (*raw, raw.overlaps(&self.output)),
+            None => {
+                self.misused("it reads an input that the step does not have");
+                (self.output, true)
+            }
+        };
+        // SAFETY: the maker of the step vouches for its inputs, and that none but those in the output's
+        // memory are written meanwhile.
+        unsafe { View::new(raw, shared, &self.misuse) }
     }
 
     /// The number of inputs.
@@ -303,6 +253,7 @@ impl<'a> CpuStep<'a> {
     }
 
     /// This worker's equal share of the scratch memory. A second call gives nothing.
+    /// [`CpuStep::product`] needs the scratch memory for itself.
     pub fn take_scratch(&self) -> &'a mut [f32] {
         let (data, bytes) = self.scratch;
         let share = CpuStep::scratch_share(bytes / self.worker.count());
@@ -317,6 +268,11 @@ impl<'a> CpuStep<'a> {
         }
     }
 
+    /// Whether this worker has its share of the scratch memory.
+    pub(super) fn scratch_is_taken(&self) -> bool {
+        self.scratch_taken.get()
+    }
+
     /// The bytes of a share of scratch memory, so that each begins on a cache line of its own; see
     /// [`CpuStep::scratch_for`].
     fn scratch_share(bytes: usize) -> usize {
@@ -328,115 +284,191 @@ impl<'a> CpuStep<'a> {
         (elements * size_of::<f32>()).next_multiple_of(SCRATCH_LINE) * threads
     }
 
+    /// Notes a misuse, so that the step fails even if the operator drops the error.
+    pub(super) fn misused(&self, what: &'static str) -> StepError {
+        note(&self.misuse, what)
+    }
+
+    /// Begins what all workers do together.
+    pub(super) fn begin(&self) -> Result<(), StepError> {
+        if self.dealing.get() {
+            return Err(self.misused(NESTED));
+        }
+        if self.scattered.replace(false) {
+            // The rows that others still write could be dealt to this worker.
+            self.worker.barrier();
+        }
+        Ok(())
+    }
+
+    /// Deals `0..total`, one by one. An error of any worker is one for all: this worker's own, or
+    /// [`StepError::Elsewhere`].
+    fn deal(&self, total: usize, mut f: impl FnMut(usize) -> Result<(), StepError>) -> Result<(), StepError> {
+        self.begin()?;
+        let number = self.deals.get() + 1;
+        self.deals.set(number);
+        self.dealing.set(true);
+        let mut result = Ok(());
+        self.worker.for_chunks(total, 1, |chunk| {
+            for i in chunk {
+                if let Err(error) = f(i)
+                    && result.is_ok()
+                {
+                    // Others read it behind the barrier that ends the deal.
+                    self.failed_at.fetch_min(number, Ordering::Relaxed);
+                    result = Err(error);
+                }
+            }
+        });
+        self.dealing.set(false);
+        // A worker that is ahead may already have failed in a later deal, which this one comes to yet.
+        if result.is_ok() && self.failed_at.load(Ordering::Relaxed) <= number {
+            result = Err(StepError::Elsewhere);
+        }
+        if let Err(error) = &result {
+            let first = self.failure.take().unwrap_or_else(|| error.clone());
+            self.failure.set(Some(first));
+        }
+        result
+    }
+
     /// Deals out tiles of at most `n1` by `n2` rows of an output that has no dimension 3.
+    ///
+    /// # Errors
+    /// An error of `f` on any worker; [`StepError::Misuse`] inside of another deal, and if the output has
+    /// a dimension 3 or rows with gaps.
     pub fn for_tiles(
         &self,
         (n1, n2): (usize, usize),
         mut f: impl FnMut(Tile<'_>) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
         let desc = self.output.desc;
-        debug_assert!(desc.rows_are_contiguous() && desc.shape.dim(3) == 1);
+        if !desc.rows_are_contiguous() || desc.shape.dim(3) != 1 {
+            return Err(self.misused("it deals tiles of an output that has a dimension 3 or rows with gaps"));
+        }
         let (n1, n2) = (n1.max(1), n2.max(1));
         let across = desc.shape.dim(1).div_ceil(n1);
-        let mut result = Ok(());
-        self.worker.for_chunks(across * desc.shape.dim(2).div_ceil(n2), 1, |chunk| {
-            for tile in chunk {
-                let (first1, first2) = (tile % across * n1, tile / across * n2);
-                let i1 = first1..desc.shape.dim(1).min(first1 + n1);
-                let i2 = first2..desc.shape.dim(2).min(first2 + n2);
-                let done = f(Tile { output: self.output, i1, i2, lifetime: PhantomData });
-                if result.is_ok() {
-                    result = done;
-                }
-            }
-        });
-        result
+        self.deal(across * desc.shape.dim(2).div_ceil(n2), |tile| {
+            let (first1, first2) = (tile % across * n1, tile / across * n2);
+            let i1 = first1..desc.shape.dim(1).min(first1.saturating_add(n1));
+            let i2 = first2..desc.shape.dim(2).min(first2.saturating_add(n2));
+            f(Tile { output: self.output, i1, i2, misuse: &self.misuse, lifetime: PhantomData })
+        })
     }
 
     /// Deals out the rows of the output: `f(row, elements)`, each row to one worker.
+    ///
+    /// # Errors
+    /// An error of `f` on any worker; [`StepError::Misuse`] inside of another deal, and if `T` is not the
+    /// size of the output's elements.
     pub fn for_rows<T: Pod>(
         &self,
         mut f: impl FnMut((usize, usize, usize), &mut [T]) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
-        self.deal(self.output.desc.shape.dim(0), |span, out| f(span.row, out))
+        self.for_pieces(self.output.desc.shape.dim(0), |span, out| f(span.row, out))
     }
 
     /// Deals out the rows of the output, already filled with the rows of an input as F32. Works where
     /// output and input are the same memory.
+    ///
+    /// # Errors
+    /// Those of [`CpuStep::for_rows`] and [`View::load`].
     pub fn for_rows_of(
         &self,
         input: usize,
         mut f: impl FnMut((usize, usize, usize), &mut [f32]) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
-        self.deal(self.output.desc.shape.dim(0), |span, out| {
-            self.fill(input, &span, out)?;
-            f(span.row, out)
-        })
+        self.for_filled(self.output.desc.shape.dim(0), input, |span, out| f(span.row, out))
     }
 
     /// Deals out pieces of rows of the output, already filled with the same piece of an input as F32.
     /// Works where output and input are the same memory. An input's sizes that are smaller are
     /// repeated (only in dimensions 1 to 3).
+    ///
+    /// # Errors
+    /// Those of [`CpuStep::for_rows`] and [`View::load`].
     pub fn for_spans(
         &self,
         input: usize,
+        f: impl FnMut(&Span, &mut [f32]) -> Result<(), StepError>,
+    ) -> Result<(), StepError> {
+        self.for_filled(SPAN, input, f)
+    }
+
+    fn for_filled(
+        &self,
+        span: usize,
+        input: usize,
         mut f: impl FnMut(&Span, &mut [f32]) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
-        self.deal(SPAN, |span, out| {
-            self.fill(input, &span, out)?;
+        let view = self.input(input);
+        let in_place = view.raw().is_same(&self.output);
+        self.for_pieces(span, |span, out| {
+            if !in_place {
+                view.load(span.elements.start, span.row, out)?;
+            }
             f(&span, out)
         })
     }
 
-    fn fill(&self, input: usize, span: &Span, out: &mut [f32]) -> Result<(), StepError> {
-        let view = self.input(input);
-        if view.raw.data == self.output.data {
-            return Ok(());
-        }
-        view.load(span.elements.start, span.row, out)
-    }
-
-    fn deal<T: Pod>(
+    fn for_pieces<T: Pod>(
         &self,
         span: usize,
         mut f: impl FnMut(Span, &mut [T]) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
         let desc = self.output.desc;
-        debug_assert!(desc.rows_are_contiguous() && desc.dtype.block_bytes() == size_of::<T>());
+        if !holds::<T>(&desc) {
+            return Err(self.misused(ELEMENT));
+        }
         let n = desc.shape.dim(0);
         let pieces = n.div_ceil(span).max(1);
-        let mut result = Ok(());
-        self.worker.for_chunks(desc.shape.rows() * pieces, 1, |chunk| {
-            for piece in chunk {
-                let row = desc.row_index(piece / pieces);
-                let first = piece % pieces * span;
-                let elements = first..n.min(first + span);
-                let offset = desc.row_offset(row.0, row.1, row.2) + first * size_of::<T>();
-                // SAFETY: the piece lies inside the output, plain elements lie side by side in a row,
-                // outputs are aligned to their elements, and each piece is dealt to one worker once.
-                let out = unsafe {
-                    slice::from_raw_parts_mut(self.output.data.add(offset).cast::<T>(), elements.len())
-                };
-                let done = f(Span { row, elements }, out);
-                if result.is_ok() {
-                    result = done;
-                }
-            }
-        });
-        result
+        self.deal(desc.shape.rows() * pieces, |piece| {
+            let row = desc.row_index(piece / pieces);
+            let first = piece % pieces * span;
+            let elements = first..n.min(first + span);
+            let offset = desc.row_offset(row.0, row.1, row.2) + first * size_of::<T>();
+            // SAFETY: the piece lies inside the output, plain elements lie side by side in a row,
+            // outputs are aligned to their elements, and each piece is dealt to one worker once.
+            let out = unsafe {
+                slice::from_raw_parts_mut(self.output.data.add(offset).cast::<T>(), elements.len())
+            };
+            f(Span { row, elements }, out)
+        })
     }
 
     /// Writes rows into the output, a state: for each `i` of `0..n`, `place(i)` says which row of it
     /// (counted in order; `None`: none) and `f(i, elements)` fills it. Should two `i` name one row, the
-    /// later one wins, for any number of workers.
+    /// later one wins, for any number of workers. Every worker asks for every place, so that all of them
+    /// find the same error; `f`, which one worker calls, cannot fail.
+    ///
+    /// # Errors
+    /// An error of `place`, and a row that the output does not have; some rows are written by then.
+    /// [`StepError::Misuse`] inside of another deal, and if `T` is not the size of the output's elements.
     pub fn scatter_rows<T: Pod>(
         &self,
         n: usize,
         place: impl Fn(usize) -> Result<Option<usize>, StepError>,
-        mut f: impl FnMut(usize, &mut [T]) -> Result<(), StepError>,
+        f: impl FnMut(usize, &mut [T]),
+    ) -> Result<(), StepError> {
+        if !holds::<T>(&self.output.desc) {
+            return Err(self.misused(ELEMENT));
+        }
+        if self.dealing.replace(true) {
+            return Err(self.misused(NESTED));
+        }
+        let result = self.scatter(n, place, f);
+        self.dealing.set(false);
+        self.scattered.set(true);
+        result
+    }
+
+    fn scatter<T: Pod>(
+        &self,
+        n: usize,
+        place: impl Fn(usize) -> Result<Option<usize>, StepError>,
+        mut f: impl FnMut(usize, &mut [T]),
     ) -> Result<(), StepError> {
         let desc = self.output.desc;
-        assert!(desc.rows_are_contiguous() && desc.dtype.block_bytes() == size_of::<T>());
         for i in 0..n {
             let Some(row) = place(i)? else { continue };
             if row >= desc.shape.rows() {
@@ -453,7 +485,7 @@ impl<'a> CpuStep<'a> {
                 let row = self.output.data.add(desc.row_offset(i1, i2, i3)).cast::<T>();
                 slice::from_raw_parts_mut(row, desc.shape.dim(0))
             };
-            f(i, out)?;
+            f(i, out);
         }
         Ok(())
     }

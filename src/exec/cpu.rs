@@ -339,6 +339,8 @@ impl CpuExecutor {
         // wait at a barrier that the others never reach.
         let failed_at = AtomicUsize::new(usize::MAX);
         let failure: Mutex<Option<(usize, StepError)>> = Mutex::new(None);
+        // The same within a step: the number of the deal that failed.
+        let failed_deal = AtomicUsize::new(usize::MAX);
         let (ops, steps) = (&loaded.ops, &loaded.steps);
         self.pool.run(|worker| {
             for (number, (op, bound)) in ops.iter().zip(steps).enumerate() {
@@ -347,10 +349,15 @@ impl CpuExecutor {
                 // step's output shares none with its inputs but where the operator allows it, and that
                 // the scratch is its own; `run` holds the executor mutably, so nobody else touches any
                 // of it, and every worker gets the same step.
-                let step = unsafe { CpuStep::new(worker, isa, &bound.inputs, bound.output, bound.scratch) };
-                if let Err(error) = op.cpu(&step) {
+                let step = unsafe {
+                    CpuStep::new(worker, isa, &bound.inputs, bound.output, bound.scratch, &failed_deal)
+                };
+                if let Err(error) = step.outcome(op.cpu(&step)) {
                     let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                    failure.get_or_insert((number, error));
+                    // Any other error says more than that there is one elsewhere.
+                    if failure.as_ref().is_none_or(|(_, known)| *known == StepError::Elsewhere) {
+                        *failure = Some((number, error));
+                    }
                     failed_at.store(number, Ordering::Release);
                 }
                 worker.barrier();

@@ -111,6 +111,5 @@ fn write<T: Element>(step: &CpuStep<'_>) -> Result<(), StepError> {
     };
     step.scatter_rows(n_head * rows.dim(2), place, |i, out: &mut [T]| {
         T::round(rows.row((i % n_head, i / n_head, 0)), out);
-        Ok(())
     })
 }

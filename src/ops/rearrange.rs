@@ -84,14 +84,8 @@ impl Operator for Copy {
 fn copy(step: &CpuStep<'_>) -> Result<(), StepError> {
     let input = step.input(0);
     match step.output().dtype.block_bytes() {
-        2 => step.for_rows(|row, out: &mut [u16]| {
-            input.read(0, row, out);
-            Ok(())
-        }),
-        _ => step.for_rows(|row, out: &mut [u32]| {
-            input.read(0, row, out);
-            Ok(())
-        }),
+        2 => step.for_rows(|row, out: &mut [u16]| input.read(0, row, out)),
+        _ => step.for_rows(|row, out: &mut [u32]| input.read(0, row, out)),
     }
 }
 
@@ -166,10 +160,10 @@ impl Concat {
                 let size = input.dim(self.dim);
                 if self.dim == 0 {
                     let (piece, left) = std::mem::take(&mut rest).split_at_mut(size);
-                    input.read(0, (i1, i2, i3), piece);
+                    input.read(0, (i1, i2, i3), piece)?;
                     rest = left;
                 } else if index[self.dim] < size {
-                    input.read(0, (index[1], index[2], index[3]), rest);
+                    input.read(0, (index[1], index[2], index[3]), rest)?;
                     break;
                 } else {
                     index[self.dim] -= size;

@@ -187,9 +187,9 @@ impl Operator for Rope {
         let (cos, sin) = step.take_scratch().split_at_mut(self.n_rot / 2);
         let sin = &mut sin[..self.n_rot / 2];
         step.for_tiles((x.dim(1), 1), |mut tile| {
-            let token = tile.i2.start;
+            let token = tile.i2().start;
             self.fill(positions[token], factors, cos, sin);
-            for head in tile.i1.clone() {
+            for head in tile.i1() {
                 self.turn(tile.row_of(&x, head, token)?, cos, sin);
             }
             Ok(())

@@ -154,15 +154,17 @@ pub unsafe fn linear(
     Ok(())
 }
 
-/// Computes one product on a pool, with scratch memory of its own.
-pub fn linear_on(pool: &Pool, isa: Isa, args: &Linear<'_>) -> Result<(), LinearError> {
+/// Computes one product on a pool, with scratch memory of its own. It takes the product mutably, since
+/// two threads that computed it at once would both write `y`.
+pub fn linear_on(pool: &Pool, isa: Isa, args: &mut Linear<'_>) -> Result<(), LinearError> {
+    let args = &*args;
     let bytes = Linear::scratch_bytes(args.dtype, args.k, args.tokens, pool.threads()).unwrap_or(0);
     let mut memory = vec![0; bytes];
     let scratch = Scratch::new(&mut memory);
     args.check(isa, scratch.len(), pool.threads())?;
     pool.run(|worker| {
-        // SAFETY: every worker of this run gets the same arguments. `args` borrows its buffers for
-        // as long as it lives; whoever made `residual` of `y` vouched for the overlap.
+        // SAFETY: every worker of this run gets the same arguments, and no other run has them. `args`
+        // borrows its buffers for as long as it lives; whoever made `residual` of `y` vouched for the overlap.
         let result = unsafe { linear(worker, isa, args, &scratch) };
         debug_assert!(result.is_ok(), "checked above");
     });

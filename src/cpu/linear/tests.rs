@@ -82,7 +82,7 @@ impl Case {
         // A gap between the rows of the result must stay as it is.
         let stride = self.n_out + 1;
         let mut y = vec![f32::MAX; self.tokens * stride];
-        let args = Linear {
+        let mut args = Linear {
             dtype: self.dtype,
             weight: &self.weight[1..],
             k: self.k,
@@ -93,7 +93,7 @@ impl Case {
             bias: self.bias.as_deref(),
             residual: self.residual.as_deref().map(|values| Rows::new(values, self.n_out)),
         };
-        linear_on(&pool, isa, &args).unwrap();
+        linear_on(&pool, isa, &mut args).unwrap();
         y
     }
 }
@@ -261,7 +261,7 @@ fn a_residual_may_be_the_result() {
         let (residual, out) = unsafe {
             (Rows::from_raw(y.as_ptr(), y.len(), 30), RowsMut::from_raw(y.as_mut_ptr(), y.len(), 30))
         };
-        let args = Linear {
+        let mut args = Linear {
             dtype: case.dtype,
             weight: &case.weight[1..],
             k: case.k,
@@ -272,7 +272,7 @@ fn a_residual_may_be_the_result() {
             bias: None,
             residual: Some(residual),
         };
-        linear_on(&pool, Isa::detect(), &args).unwrap();
+        linear_on(&pool, Isa::detect(), &mut args).unwrap();
         for (y, expected) in y.chunks(30).zip(expected.chunks(31)) {
             assert_eq!(y, &expected[..30]);
         }
@@ -288,7 +288,7 @@ fn sizes_that_do_not_fit_are_refused() {
         linear_on(
             &pool,
             Isa::Plain,
-            &Linear { dtype, weight, k, n_out, tokens, x, y, bias: None, residual: None },
+            &mut Linear { dtype, weight, k, n_out, tokens, x, y, bias: None, residual: None },
         )
     };
     assert_eq!(try_with(DType::Q4_0, 32, 4, 2, &weight, 32, 4), Ok(()));
@@ -308,4 +308,25 @@ fn sizes_that_do_not_fit_are_refused() {
     assert!(needed > Linear::scratch_bytes(DType::Q4_0, 4096, 1, 2).unwrap());
     assert_eq!(Linear::scratch_bytes(DType::Q4_0, usize::MAX, 100, 2), None);
     assert_eq!(Linear::scratch_bytes(DType::F16, usize::MAX, 100, 2), None);
+}
+
+/// A product is computed by one caller at a time: two would both write its result.
+#[test]
+fn a_product_belongs_to_its_caller() {
+    let alone: fn(&Pool, Isa, &mut Linear<'_>) -> Result<(), LinearError> = linear_on;
+    let pool = Pool::new(NonZeroUsize::MIN).unwrap();
+    let (weight, x, mut y) = ([1f32, 2.0], [3f32, 4.0], [0f32]);
+    let mut args = Linear {
+        dtype: DType::F32,
+        weight: bytemuck::cast_slice(&weight),
+        k: 2,
+        n_out: 1,
+        tokens: 1,
+        x: Rows::new(&x, 2),
+        y: RowsMut::new(&mut y, 1),
+        bias: None,
+        residual: None,
+    };
+    alone(&pool, Isa::Plain, &mut args).unwrap();
+    assert_eq!(y, [11.0]);
 }

@@ -169,9 +169,9 @@ impl Attention {
         let paged = Paged::<K, V>::new(self, step);
         // Tokens of a tile share the keys of one head, so a tile is that head's queries.
         step.for_tiles((sizes.group, sizes.tokens), |mut tile| {
-            let mut first = tile.i2.start;
-            while first < tile.i2.end {
-                let run = paged.run_from(first, tile.i2.end)?;
+            let (mut first, end) = (tile.i2().start, tile.i2().end);
+            while first < end {
+                let run = paged.run_from(first, end)?;
                 first = run.tokens.end;
                 paged.attend(&mut buffers, &mut tile, run)?;
             }

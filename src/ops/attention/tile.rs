@@ -107,7 +107,7 @@ pub struct Paged<'a, K, V> {
 
 impl<'a, K: Element, V: Element> Paged<'a, K, V> {
     /// The inputs of a step of the operator.
-    pub fn new(op: &'a Attention, step: &CpuStep<'a>) -> Paged<'a, K, V> {
+    pub fn new(op: &'a Attention, step: &'a CpuStep<'_>) -> Paged<'a, K, V> {
         Paged {
             op,
             isa: step.isa(),
@@ -145,10 +145,12 @@ impl<'a, K: Element, V: Element> Paged<'a, K, V> {
 
     /// The attention of a run of tokens, whose rows are in the tile.
     pub fn attend(&self, buffers: &mut Buffers<'_>, tile: &mut Tile<'_>, run: Run) -> Result<(), StepError> {
-        let (heads, Run { tokens, span }) = (tile.i1.clone(), run);
+        let (heads, Run { tokens, span }) = (tile.i1(), run);
         if self.sequences[tokens.start] < 0 {
             for token in tokens {
-                heads.clone().for_each(|head| tile.row::<f32>(head, token).fill(0.0));
+                for head in heads.clone() {
+                    tile.row::<f32>(head, token)?.fill(0.0);
+                }
             }
             return Ok(());
         }
@@ -176,8 +178,7 @@ impl<'a, K: Element, V: Element> Paged<'a, K, V> {
                 &mut buffers.out[..rows * columns],
             );
         }
-        self.finish(buffers, tile, &tokens);
-        Ok(())
+        self.finish(buffers, tile, &tokens)
     }
 
     /// The positions that a token attends to.
@@ -281,14 +282,20 @@ impl<'a, K: Element, V: Element> Paged<'a, K, V> {
     }
 
     /// Divides by the sums of weights. A row without any weight is zeros.
-    fn finish(&self, buffers: &Buffers<'_>, tile: &mut Tile<'_>, tokens: &Range<usize>) {
-        let (heads, columns) = (tile.i1.clone(), buffers.sizes.columns());
+    fn finish(
+        &self,
+        buffers: &Buffers<'_>,
+        tile: &mut Tile<'_>,
+        tokens: &Range<usize>,
+    ) -> Result<(), StepError> {
+        let (heads, columns) = (tile.i1(), buffers.sizes.columns());
         let rows = tokens.clone().flat_map(|token| heads.clone().map(move |head| (head, token)));
         for ((head, token), (sum, out)) in rows.zip(buffers.sum.iter().zip(buffers.out.chunks(columns))) {
             let factor = if *sum == 0.0 { 0.0 } else { 1.0 / sum };
-            for (to, from) in tile.row::<f32>(head, token).iter_mut().zip(out) {
+            for (to, from) in tile.row::<f32>(head, token)?.iter_mut().zip(out) {
                 *to = from * factor;
             }
         }
+        Ok(())
     }
 }
