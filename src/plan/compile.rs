@@ -7,6 +7,7 @@ use super::lower::lower;
 use super::order::order;
 use super::place::place;
 use super::simplify::simplify;
+use super::stages::{check_order, check_placement};
 use crate::graph::{GraphDef, GraphError, Node};
 
 /// Why a graph has no plan.
@@ -69,6 +70,10 @@ pub fn compile(graph: &GraphDef, device: &DeviceDesc) -> Result<Plan, CompileErr
     verify(&fused, "fuse")?;
     let order = order(&fused)?;
     let placement = place(&fused, &order, device);
+    if cfg!(debug_assertions) {
+        check_order(&fused, &order)?;
+        check_placement(&fused, &order, &placement)?;
+    }
     let plan = lower(&fused, &order, &placement, device)?;
     if cfg!(debug_assertions) {
         check(&plan)?;

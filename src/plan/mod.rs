@@ -14,6 +14,7 @@ mod order;
 mod place;
 mod show;
 mod simplify;
+mod stages;
 #[cfg(test)]
 mod tests;
 

@@ -5,6 +5,7 @@ mod connect;
 mod fuse;
 mod order;
 mod simplify;
+mod stages;
 
 use crate::graph::{Graph, GraphDef, NodeId, Tensor};
 use crate::tensor::DType;

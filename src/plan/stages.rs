@@ -1,0 +1,76 @@
+//! The legal forms between graph and plan: of an order and of a placement. Checked in debug builds; the
+//! finished plan has a check of its own.
+
+use super::place::{Placement, steps};
+use crate::graph::{GraphDef, GraphError, Memory, NodeId};
+
+/// An order is legal if every node stands in it once, after all of its inputs.
+pub fn check_order(graph: &GraphDef, order: &[NodeId]) -> Result<(), GraphError> {
+    let illegal = |reason: String| Err(GraphError::Illegal { pass: "order", reason });
+    let mut done = vec![false; graph.len()];
+    for &id in order {
+        let node = graph.node(id);
+        if let Some(&input) = node.inputs().iter().find(|input| !done[input.index()]) {
+            return illegal(format!("`{}` runs before its input `{}`", node.name, graph.node(input).name));
+        }
+        if std::mem::replace(&mut done[id.index()], true) {
+            return illegal(format!("`{}` runs twice", node.name));
+        }
+    }
+    match graph.ids().find(|id| !done[id.index()]) {
+        Some(id) => illegal(format!("`{}` never runs", graph.node(id).name)),
+        None => Ok(()),
+    }
+}
+
+/// A placement is legal if everything lies inside the arena, and no step writes over bytes that a later
+/// step, or an output, reads as another value.
+pub fn check_placement(graph: &GraphDef, order: &[NodeId], placement: &Placement) -> Result<(), GraphError> {
+    let illegal = |reason: String| Err(GraphError::Illegal { pass: "place", reason });
+    let steps = steps(graph, order);
+    // The step that reads a value last: past all steps for outputs, and for inputs, which are kept.
+    let mut last: Vec<usize> = vec![0; graph.len()];
+    for (step, id) in steps.iter().enumerate() {
+        graph.node(*id).inputs().iter().for_each(|&input| last[graph.root(input).0.index()] = step);
+    }
+    let outputs = graph.outputs().iter().map(|(_, id)| graph.root(*id).0);
+    let inputs = graph.ids().filter(|&id| graph.node(id).op().is_none());
+    outputs.chain(inputs).for_each(|root| last[root.index()] = usize::MAX);
+
+    let range = |root: NodeId| {
+        let bytes = graph.node(root).desc.extent();
+        placement.values.get(&root).map(|&offset| offset..offset + bytes)
+    };
+    let mut alive: Vec<NodeId> =
+        placement.values.keys().copied().filter(|&id| graph.node(id).op().is_none()).collect();
+    for (step, &id) in steps.iter().enumerate() {
+        let scratch = placement.scratch.get(&id).map(|&(offset, bytes)| offset..offset + bytes);
+        let output =
+            matches!(graph.memory(id), Some(Memory::Fresh | Memory::InPlace(_))).then(|| range(id)).flatten();
+        for (written, dying_may_go) in [(scratch, false), (output, true)] {
+            let Some(written) = written else { continue };
+            if written.end > placement.arena {
+                return illegal(format!(
+                    "`{}` reaches past the arena's {} bytes",
+                    graph.node(id).name,
+                    placement.arena
+                ));
+            }
+            let hit = alive.iter().find(|&&other| {
+                let kept =
+                    if dying_may_go { last[other.index()] > step } else { last[other.index()] >= step };
+                kept && range(other)
+                    .is_some_and(|other| other.start < written.end && written.start < other.end)
+            });
+            if let Some(&other) = hit {
+                let (name, other) = (&graph.node(id).name, &graph.node(other).name);
+                return illegal(format!("`{name}` writes over `{other}`, which is still read"));
+            }
+        }
+        alive.retain(|other| last[other.index()] > step);
+        if placement.values.contains_key(&id) {
+            alive.push(id);
+        }
+    }
+    Ok(())
+}
