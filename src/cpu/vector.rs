@@ -157,29 +157,47 @@ fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
+/// Transposes what fills blocks of 8 by 8; gives how many rows and columns that is.
+#[cfg(target_arch = "x86_64")]
+fn transpose_blocks(
+    isa: Isa,
+    rows: &[f32],
+    columns: usize,
+    out: &mut [f32],
+    stride: usize,
+) -> (usize, usize) {
+    if !(matches!(isa, Isa::Avx2 | Isa::Avx512) && isa.is_available()) {
+        return (0, 0);
+    }
+    let done = (rows.len() / columns.max(1) / 8 * 8, columns / 8 * 8);
+    for (i, rows) in rows.chunks_exact((8 * columns).max(1)).enumerate() {
+        for j in (0..done.1).step_by(8) {
+            // SAFETY: the machine has AVX2, and the blocks of 8 by 8 lie inside `rows` and `out`,
+            // which is checked by the ranges.
+            unsafe {
+                transpose_8x8(
+                    rows[j..j + 7 * columns + 8].as_ptr(),
+                    columns,
+                    out[j * stride + i * 8..(j + 7) * stride + i * 8 + 8].as_mut_ptr(),
+                    stride,
+                );
+            }
+        }
+    }
+    done
+}
+
+/// There are no blocks without a kernel for them.
+#[cfg(not(target_arch = "x86_64"))]
+fn transpose_blocks(_: Isa, _: &[f32], _: usize, _: &mut [f32], _: usize) -> (usize, usize) {
+    (0, 0)
+}
+
 /// `out[j][i] = rows[i][j]` for a matrix of `columns` columns; `out` has `stride` columns.
 pub fn transpose(isa: Isa, rows: &[f32], columns: usize, out: &mut [f32], stride: usize) {
     let n_rows = rows.len() / columns.max(1);
     debug_assert!(stride >= n_rows && out.len() >= columns * stride);
-    let mut done = (0, 0);
-    #[cfg(target_arch = "x86_64")]
-    if matches!(isa, Isa::Avx2 | Isa::Avx512) && isa.is_available() {
-        done = (n_rows / 8 * 8, columns / 8 * 8);
-        for (i, rows) in rows.chunks_exact(8 * columns).enumerate() {
-            for j in (0..done.1).step_by(8) {
-                // SAFETY: the machine has AVX2, and the blocks of 8 by 8 lie inside `rows` and `out`,
-                // which is checked by the ranges.
-                unsafe {
-                    transpose_8x8(
-                        rows[j..j + 7 * columns + 8].as_ptr(),
-                        columns,
-                        out[j * stride + i * 8..(j + 7) * stride + i * 8 + 8].as_mut_ptr(),
-                        stride,
-                    );
-                }
-            }
-        }
-    }
+    let done = transpose_blocks(isa, rows, columns, out, stride);
     for (i, row) in rows.chunks_exact(columns.max(1)).enumerate() {
         let first = if i < done.0 { done.1 } else { 0 };
         for (j, &x) in row.iter().enumerate().skip(first) {

@@ -55,6 +55,7 @@ pub(super) trait Format: Sized {
     /// The blocks of [`CHUNK`] weights; made of bytes, so that they may lie at any address.
     type Chunk: bytemuck::Pod;
     /// Checked where kernels look at chunks in place.
+    #[cfg(target_arch = "x86_64")]
     const UNALIGNED: () = assert!(align_of::<Self::Chunk>() == 1);
 
     /// Unpacks a chunk. `half` converts an f16, exactly: each instruction set has its own way.
