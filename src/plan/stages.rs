@@ -1,6 +1,7 @@
 //! The legal forms between graph and plan: of an order and of a placement. Checked in debug builds; the
 //! finished plan has a check of its own.
 
+use super::connect::overlap;
 use super::place::{Placement, steps};
 use crate::graph::{GraphDef, GraphError, Memory, NodeId};
 
@@ -59,8 +60,7 @@ pub fn check_placement(graph: &GraphDef, order: &[NodeId], placement: &Placement
             let hit = alive.iter().find(|&&other| {
                 let kept =
                     if dying_may_go { last[other.index()] > step } else { last[other.index()] >= step };
-                kept && range(other)
-                    .is_some_and(|other| other.start < written.end && written.start < other.end)
+                kept && range(other).is_some_and(|other| overlap(&other, &written))
             });
             if let Some(&other) = hit {
                 let (name, other) = (&graph.node(id).name, &graph.node(other).name);

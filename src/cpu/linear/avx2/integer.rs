@@ -8,12 +8,11 @@ use std::ops::Range;
 
 use super::{store, sum_lanes};
 use crate::cpu::activations::{CHUNK, GROUP};
+use crate::cpu::linear::PREFETCH;
 use crate::cpu::linear::dispatch::Quantized;
 use crate::cpu::linear::format::{Format, PANEL, PanelChunk, Unpacked};
 use crate::cpu::linear::plain;
 
-/// How far ahead of its use a weight is fetched. The hardware's own fetching ends at each 4 KiB page.
-const PREFETCH: usize = 2048;
 /// The offset that is taken off by making weights signed.
 const SIGNED: u8 = 128;
 

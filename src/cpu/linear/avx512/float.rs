@@ -4,12 +4,10 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{store, sum_lanes, transpose};
+use crate::cpu::linear::PREFETCH;
 use crate::cpu::linear::float::{BLOCK, Element, Job};
 use crate::cpu::linear::format::PANEL;
 use crate::cpu::linear::plain::{self, LANES};
-
-/// How far ahead of its use a weight is fetched. The hardware's own fetching ends at each 4 KiB page.
-const PREFETCH: usize = 2048;
 
 /// Computes a row of weights times every token, few tokens.
 ///

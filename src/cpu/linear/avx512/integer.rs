@@ -5,12 +5,10 @@ use std::ops::Range;
 
 use super::{Registers, store, sum_lanes, transpose};
 use crate::cpu::activations::{CHUNK, GROUP};
+use crate::cpu::linear::PREFETCH;
 use crate::cpu::linear::dispatch::Quantized;
 use crate::cpu::linear::format::{Format, PANEL, PanelChunk};
 use crate::cpu::linear::plain;
-
-/// How far ahead of its use a weight is fetched. The hardware's own fetching ends at each 4 KiB page.
-const PREFETCH: usize = 2048;
 
 /// Computes a row of weights times every token, few tokens. See `plain::row`.
 ///
