@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use rustyline::DefaultEditor;
-use rustyline::error::ReadlineError;
+use rustyline::error::{ReadlineError, Signal};
 
 use super::conversation::Conversation;
 use super::error::{CliError, eprintln_quietly};
@@ -63,10 +63,11 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let mut conversation = Conversation::new(&model, &tokenizer, &options, args.sampling.params()?)?;
     let mut messages: Vec<Message> = system(args).into_iter().collect();
     let opening = messages.len();
+    let mut prompt = Prompt::open()?;
+    // After the editor, which takes the signal for itself when it is made.
     let pressed = interrupt::listen(Second::Waits);
     let limits = GenerateOptions { max_tokens: args.max_tokens, interrupt: Some(pressed) };
     eprintln_quietly(&format!("{}: /help lists the commands, Ctrl-D ends", args.model.label()));
-    let mut prompt = Prompt::open()?;
     while let Some(line) = prompt.next_line()? {
         let said = match Line::of(&line) {
             Line::Empty => continue,
@@ -145,6 +146,8 @@ impl Prompt {
                     interrupted = true;
                     eprintln_quietly("Ctrl-C once more, or Ctrl-D, ends");
                 }
+                // The terminal has another size now.
+                Err(ReadlineError::Signal(Signal::Resize)) => {}
                 Err(error) => return Err(terminal(error)),
             }
         }

@@ -142,6 +142,9 @@ pub(super) fn tell(answer: &Answer, n_ctx: usize) {
             "the answer ends here because the context of {n_ctx} tokens is full; -c makes it larger"
         );
     }
+    if answer.stop == Stop::Interrupted {
+        tracing::info!("the answer was stopped");
+    }
     let computed = answer.computed_tokens;
     tracing::info!(
         "prompt: {} tokens, {computed} computed, {:.2} s, {:.1} tokens/s; answer: {} tokens, {:.2} s, {:.1} tokens/s",
