@@ -13,6 +13,7 @@ pub mod gguf;
 pub mod graph;
 #[path = "../graphs/mod.rs"]
 pub mod graphs;
+pub mod hip;
 pub mod model;
 pub mod ops;
 pub mod plan;

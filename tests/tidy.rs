@@ -112,7 +112,7 @@ fn folders_say_what_they_are_for() {
     }
 }
 
-/// Who may know whom: `tensor ← cpu ← graph ← ops ← plan ← exec ← model ← cli`; `gguf` knows only
+/// Who may know whom: `tensor ← cpu, hip ← graph ← ops ← plan ← exec ← model ← cli`; `gguf` knows only
 /// `tensor`, `text` knows only `gguf`.
 #[test]
 fn dependencies_point_one_way() {
@@ -120,14 +120,16 @@ fn dependencies_point_one_way() {
         ("tensor", &[]),
         ("gguf", &["tensor"]),
         ("cpu", &["tensor"]),
+        ("hip", &["tensor"]),
         ("text", &["gguf"]),
-        ("graph", &["tensor", "cpu"]),
-        ("ops", &["tensor", "cpu", "graph"]),
-        ("plan", &["tensor", "cpu", "graph", "ops"]),
-        ("exec", &["tensor", "cpu", "graph", "ops", "plan"]),
-        ("model", &["tensor", "cpu", "graph", "ops", "plan", "exec", "gguf", "text", "graphs"]),
+        ("graph", &["tensor", "cpu", "hip"]),
+        ("ops", &["tensor", "cpu", "hip", "graph"]),
+        ("plan", &["tensor", "cpu", "hip", "graph", "ops"]),
+        ("exec", &["tensor", "cpu", "hip", "graph", "ops", "plan"]),
+        ("model", &["tensor", "cpu", "hip", "graph", "ops", "plan", "exec", "gguf", "text", "graphs"]),
     ];
-    let all = ["tensor", "gguf", "cpu", "text", "graph", "ops", "plan", "exec", "model", "cli", "graphs"];
+    let all =
+        ["tensor", "gguf", "cpu", "hip", "text", "graph", "ops", "plan", "exec", "model", "cli", "graphs"];
     for (folder, may) in knows {
         complaints(&[&format!("src/{folder}")], |_, text| {
             let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);

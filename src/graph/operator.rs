@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ShapeError;
 use super::case::{Case, Draw};
 use crate::cpu::{CpuStep, StepError};
+use crate::hip::{Lower, LowerError};
 use crate::tensor::Desc;
 
 /// What an operator's output is in memory.
@@ -82,6 +83,13 @@ pub trait Operator: fmt::Debug + Clone + Send + Sync + Serialize + DeserializeOw
     /// The result must have the same bits for any number of workers (promise P9).
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError>;
 
+    /// Which kernels run on a GPU, with which constants. Called only with inputs that [`Operator::infer`]
+    /// accepts; the same step must always give the same commands. Left out, the operator runs on the CPU alone.
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let _ = lower;
+        Err(LowerError::NoKernel { op: Self::NAME.into() })
+    }
+
     /// Bytes moved and operations done, at least.
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost;
 
@@ -99,6 +107,7 @@ pub trait AnyOperator: fmt::Debug + Send + Sync {
     fn cpu_scratch(&self, inputs: &[Desc], output: &Desc, threads: usize) -> usize;
     fn cpu_kernel(&self, inputs: &[Desc]) -> String;
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError>;
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError>;
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost;
     /// The attributes as JSON.
     fn attributes(&self) -> Result<serde_json::Value, serde_json::Error>;
@@ -124,6 +133,9 @@ impl<T: Operator> AnyOperator for T {
     }
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
         Operator::cpu(self, step)
+    }
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        Operator::hip(self, lower)
     }
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         Operator::cost(self, inputs, output)

@@ -9,6 +9,7 @@ use super::place::place;
 use super::simplify::simplify;
 use super::stages::{check_order, check_placement};
 use crate::graph::{GraphDef, GraphError, Node};
+use crate::hip::LowerError;
 
 /// Why a graph has no plan.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,14 @@ pub enum CompileError {
         /// What serde says.
         reason: String,
     },
+    /// A node that the GPU has no kernel for.
+    #[error("`{node}` cannot run on a GPU: {error}")]
+    Lower {
+        /// The node.
+        node: String,
+        /// Why not.
+        error: LowerError,
+    },
     /// A plan that is not legal; a defect of a pass.
     #[error("the plan is not legal: {0}")]
     Plan(Box<PlanFault>),
@@ -69,7 +78,7 @@ pub fn compile(graph: &GraphDef, device: &DeviceDesc) -> Result<Plan, CompileErr
     let fused = simplify(&fuse(&simple))?;
     verify(&fused, "fuse")?;
     let order = order(&fused)?;
-    let placement = place(&fused, &order, device);
+    let placement = place(&fused, &order, device)?;
     if cfg!(debug_assertions) {
         check_order(&fused, &order)?;
         check_placement(&fused, &order, &placement)?;

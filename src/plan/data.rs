@@ -3,23 +3,32 @@
 use serde::{Deserialize, Serialize};
 
 use crate::graph::Cost;
+use crate::hip::{ALIGNMENT, Command, Target};
 use crate::tensor::Desc;
 
 /// What a plan is made for. Plans for equal descriptions are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceDesc {
-    /// The executor: `cpu`.
+    /// The executor: `cpu` or `hip`.
     pub executor: String,
     /// The threads that scratch memory is sized for.
     pub threads: usize,
     /// Offsets in the arena are multiples of this many bytes.
     pub alignment: usize,
+    /// The GPU, for executor `hip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
 }
 
 impl DeviceDesc {
     /// A CPU with this many threads. Offsets are whole cache lines, so that no two tensors share one.
     pub fn cpu(threads: usize) -> DeviceDesc {
-        DeviceDesc { executor: "cpu".into(), threads, alignment: 64 }
+        DeviceDesc { executor: "cpu".into(), threads, alignment: 64, target: None }
+    }
+
+    /// A GPU.
+    pub fn hip(target: Target) -> DeviceDesc {
+        DeviceDesc { executor: "hip".into(), threads: 1, alignment: ALIGNMENT, target: Some(target) }
     }
 }
 
@@ -124,6 +133,9 @@ pub struct Step {
     pub output: Operand,
     /// Scratch memory in the arena: offset and bytes.
     pub scratch: Option<(usize, usize)>,
+    /// What it asks of the GPU, in order; nothing on the CPU.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<Command>,
     /// What it costs at least.
     pub cost: Cost,
 }

@@ -7,6 +7,7 @@ use super::connect::connect;
 use super::data::{DeviceDesc, LeafSlot, Operand, Place, Plan, Port, Step};
 use super::place::{Placement, steps};
 use crate::graph::{GraphDef, Leaf, NodeId, NodeKind};
+use crate::hip::{Command, Lower, Source, Variant};
 
 /// The plan of a graph whose nodes run in this order and lie at these places.
 pub fn lower(
@@ -40,19 +41,66 @@ pub fn lower(
     for id in steps(graph, order) {
         let node = graph.node(id);
         let Some(op) = node.op() else { continue };
+        let commands = demands(graph, id, device)?.0;
+        let kernel = match device.target {
+            Some(_) => kernels(&commands),
+            None => op.cpu_kernel(&graph.input_descs(id)),
+        };
         plan.steps.push(Step {
             name: node.name.clone(),
             op: op.name().to_string(),
-            kernel: op.cpu_kernel(&graph.input_descs(id)),
+            kernel,
             attributes: op.attributes().map_err(|error| CompileError::attributes(node, &error))?,
             inputs: node.inputs().iter().map(|&input| operand(input)).collect(),
             output: operand(id),
             scratch: placement.scratch.get(&id).copied(),
+            commands,
             cost: op.cost(&graph.input_descs(id), &node.desc),
         });
     }
     plan.edges = connect(&plan);
     Ok(plan)
+}
+
+/// What a node asks of the device: its commands, and bytes of scratch memory.
+pub(super) fn demands(
+    graph: &GraphDef,
+    id: NodeId,
+    device: &DeviceDesc,
+) -> Result<(Vec<Command>, usize), CompileError> {
+    let node = graph.node(id);
+    let Some(op) = node.op() else { return Ok((Vec::new(), 0)) };
+    let inputs = graph.input_descs(id);
+    let Some(target) = &device.target else {
+        return Ok((Vec::new(), op.cpu_scratch(&inputs, &node.desc, device.threads)));
+    };
+    let mut lower = Lower::new(op.name(), target, &inputs, &node.desc);
+    op.hip(&mut lower).map_err(|error| CompileError::Lower { node: node.name.clone(), error })?;
+    Ok(lower.finish())
+}
+
+/// The kernels of a step in a few words: `quantize_q8, linear_rows<q4_0>`.
+fn kernels(commands: &[Command]) -> String {
+    let word = |command: &Command| match command {
+        Command::Launch(launch) => variant(&launch.variant),
+        Command::Gemm(gemm) => format!("gemm<{}>", gemm.dtype.name().to_lowercase()),
+        Command::Copy { .. } => "copy".into(),
+    };
+    commands.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
+fn variant(variant: &Variant) -> String {
+    let constants: Vec<&str> = variant.defines.values().map(String::as_str).collect();
+    let source = match &variant.source {
+        Source::BuiltIn(_) => "",
+        Source::Own { .. } => "own ",
+    };
+    let entry = &variant.entry;
+    if constants.is_empty() {
+        format!("{source}{entry}")
+    } else {
+        format!("{source}{entry}<{}>", constants.join(", "))
+    }
 }
 
 /// Where each root lies; fills the plan's tables of leaves.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::DeviceDesc;
+use super::lower::demands;
+use super::{CompileError, DeviceDesc};
 use crate::graph::{GraphDef, Leaf, Memory, NodeId, NodeKind};
 
 /// Rounds of repair after the first orders have been tried. Each costs one placement, about 0.2 ms
@@ -40,7 +41,7 @@ impl Block {
 }
 
 /// Places the values of a graph whose nodes run in this order.
-pub fn place(graph: &GraphDef, order: &[NodeId], device: &DeviceDesc) -> Placement {
+pub fn place(graph: &GraphDef, order: &[NodeId], device: &DeviceDesc) -> Result<Placement, CompileError> {
     let align = |bytes: usize| bytes.next_multiple_of(device.alignment);
     let lives = Lives::of(graph, order);
     let mut blocks: Vec<Block> = Vec::new();
@@ -58,21 +59,19 @@ pub fn place(graph: &GraphDef, order: &[NodeId], device: &DeviceDesc) -> Placeme
     }
     let mut scratch_of: Vec<(NodeId, usize, usize)> = Vec::new();
     for (step, &id) in lives.steps.iter().enumerate() {
-        let node = graph.node(id);
-        let Some(op) = node.op() else { continue };
-        let bytes = op.cpu_scratch(&graph.input_descs(id), &node.desc, device.threads);
+        let bytes = demands(graph, id, device)?.1;
         if bytes > 0 {
             scratch_of.push((id, blocks.len(), bytes));
             blocks.push(Block { bytes: align(bytes), first: step, last: step });
         }
     }
     let offsets = pack(&blocks);
-    Placement {
+    Ok(Placement {
         values: block_of.iter().map(|(&root, &block)| (root, offsets[block])).collect(),
         scratch: scratch_of.iter().map(|&(id, block, bytes)| (id, (offsets[block], bytes))).collect(),
         arena: end_of(&blocks, &offsets),
         lower_bound: lower_bound(&blocks),
-    }
+    })
 }
 
 /// The nodes that run, in order: all operators but views.

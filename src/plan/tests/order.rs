@@ -94,7 +94,8 @@ fn the_order_with_the_lower_peak_wins() {
     });
     let device = DeviceDesc::cpu(1);
     let written: Vec<NodeId> = def.ids().collect();
-    let (before, after) = (place(&def, &written, &device), place(&def, &order(&def).unwrap(), &device));
+    let placed = |order: &[NodeId]| place(&def, order, &device).unwrap();
+    let (before, after) = (placed(&written), placed(&order(&def).unwrap()));
     assert!(after.lower_bound * 4 < before.lower_bound, "{} of {}", after.lower_bound, before.lower_bound);
 }
 

@@ -36,7 +36,7 @@ fn faults_of_an_order_are_found() {
 fn faults_of_a_placement_are_found() {
     let def = sample();
     let order = order(&def).unwrap();
-    let good = place(&def, &order, &DeviceDesc::cpu(1));
+    let good = place(&def, &order, &DeviceDesc::cpu(1)).unwrap();
     check_placement(&def, &order, &good).unwrap();
     let (x, a, b) = (named(&def, "x"), named(&def, "a"), named(&def, "b"));
     let mut over_input = good.clone();

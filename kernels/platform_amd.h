@@ -1,0 +1,64 @@
+// AMD, through hipRTC: what platform.h asks for. hipRTC declares the builtins of HIP's device language itself.
+#pragma once
+
+#define DEVICE __device__ __forceinline__
+#define KERNEL(name) extern "C" __global__ void name
+#define KERNEL_OF(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
+#define SHARED __shared__
+#define DYNAMIC_SHARED(type, name)                          \
+    extern __shared__ __align__(16) unsigned char name##_raw[]; \
+    type* name = reinterpret_cast<type*>(name##_raw)
+#define INFINITY_F __builtin_inff()
+
+DEVICE int block_index_x() { return (int)blockIdx.x; }
+DEVICE int block_index_y() { return (int)blockIdx.y; }
+DEVICE int block_index_z() { return (int)blockIdx.z; }
+DEVICE int grid_size_x() { return (int)gridDim.x; }
+DEVICE int grid_size_y() { return (int)gridDim.y; }
+DEVICE int grid_size_z() { return (int)gridDim.z; }
+DEVICE int thread_index() { return (int)threadIdx.x; }
+DEVICE int block_size() { return (int)blockDim.x; }
+DEVICE void barrier() { __syncthreads(); }
+// A wave runs in step; what must be held back is the compiler and the memory in flight.
+DEVICE void wave_barrier() {
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
+    __builtin_amdgcn_wave_barrier();
+    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
+}
+DEVICE int lane_index() { return (int)(threadIdx.x % WAVE); }
+
+DEVICE i32 wave_shuffle(i32 x, int lane) { return __builtin_amdgcn_ds_bpermute(lane << 2, x); }
+DEVICE i32 wave_shuffle_xor(i32 x, int mask) { return wave_shuffle(x, lane_index() ^ mask); }
+DEVICE float wave_shuffle(float x, int lane) { return __int_as_float(wave_shuffle(__float_as_int(x), lane)); }
+DEVICE float wave_shuffle_xor(float x, int mask) {
+    return __int_as_float(wave_shuffle_xor(__float_as_int(x), mask));
+}
+
+// Four products of signed bytes in one instruction, where the generation has it.
+DEVICE i32 dot4(i32 a, i32 b, i32 c) {
+#if defined(__gfx906__) || defined(__gfx908__) || defined(__gfx90a__) || defined(__gfx942__) || defined(__gfx950__) || \
+    defined(__gfx1011__) || defined(__gfx1012__) || defined(__gfx103_generic__) || defined(__gfx1030__) || \
+    defined(__gfx1031__) || defined(__gfx1032__) || defined(__gfx1033__) || defined(__gfx1034__) || \
+    defined(__gfx1035__) || defined(__gfx1036__)
+    return __builtin_amdgcn_sdot4(a, b, c, false);
+#elif defined(__GFX11__) || defined(__GFX12__)
+    return __builtin_amdgcn_sudot4(true, a, true, b, c, false);
+#else
+    for (int i = 0; i < 32; i += 8) c += (i32)(i8)(a >> i) * (i32)(i8)(b >> i);
+    return c;
+#endif
+}
+
+DEVICE float half_to_float(u16 bits) {
+    union { u16 word; _Float16 value; } u;
+    u.word = bits;
+    return (float)u.value;
+}
+
+DEVICE u16 float_to_half(float x) {
+    union { _Float16 value; u16 word; } u;
+    u.value = (_Float16)x;
+    return u.word;
+}
+
+DEVICE float fast_exp(float x) { return __expf(x); }
