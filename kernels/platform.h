@@ -18,6 +18,9 @@ struct alignas(8) words2 { u32 x, y; };
 struct alignas(16) words4 { u32 x, y, z, w; };
 struct alignas(16) floats4 { float x, y, z, w; };
 
+// Sizes, and strides in bytes, of a tensor: a kernel's argument by value.
+struct Layout { i64 ne[4]; i64 nb[4]; };
+
 #if defined(RFGRAPH_SIM)
 #include "platform_sim.h"
 #elif defined(__HIP_PLATFORM_AMD__) || defined(__AMDGCN__)

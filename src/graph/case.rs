@@ -32,12 +32,14 @@ pub struct Case {
     pub expected: Vec<f64>,
     /// How far each element may be off; one for all, or one for each element.
     pub tolerance: Vec<f64>,
+    /// The same on a GPU, where its kernels multiply numbers of fewer bits.
+    pub device_tolerance: Option<Vec<f64>>,
 }
 
 impl Case {
     /// A case with one tolerance for all elements; 0 demands the exact value.
     pub fn new(op: impl Operator, inputs: Vec<CaseInput>, expected: Vec<f64>, tolerance: f64) -> Case {
-        Case { op: Arc::new(op), inputs, expected, tolerance: vec![tolerance] }
+        Case { op: Arc::new(op), inputs, expected, tolerance: vec![tolerance], device_tolerance: None }
     }
 
     /// A case with a tolerance for each element.
@@ -47,7 +49,13 @@ impl Case {
         expected: Vec<f64>,
         tolerance: Vec<f64>,
     ) -> Case {
-        Case { op: Arc::new(op), inputs, expected, tolerance }
+        Case { op: Arc::new(op), inputs, expected, tolerance, device_tolerance: None }
+    }
+
+    /// The same case with another tolerance on a GPU, for kernels that multiply numbers of fewer bits.
+    pub fn with_device_tolerance(mut self, tolerance: Vec<f64>) -> Case {
+        self.device_tolerance = Some(tolerance);
+        self
     }
 }
 

@@ -71,6 +71,8 @@ pub enum Which {
 pub enum Arg {
     /// An address: so many bytes past the first element of a tensor.
     Address(Which, usize),
+    /// `Layout`, by value: sizes and strides of a tensor in four dimensions.
+    Layout(Which),
     /// `int`.
     I32(i32),
     /// `unsigned`.
