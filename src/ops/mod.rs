@@ -10,6 +10,9 @@ mod get_rows;
 mod kv_write;
 mod linear;
 mod matmul;
+mod norm_quantize;
+mod project;
+mod quantize;
 mod rearrange;
 mod reduce;
 mod rms_norm;
@@ -27,6 +30,9 @@ pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
 pub use linear::Linear;
 pub use matmul::Matmul;
+pub use norm_quantize::NormQuantize;
+pub use project::Project;
+pub use quantize::Quantize;
 pub use rearrange::{Cast, Concat, Copy};
 pub use reduce::{LayerNorm, ReduceRows};
 pub use rms_norm::RmsNorm;
@@ -54,7 +60,10 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<LayerNorm>(),
     OperatorRow::of::<Linear>(),
     OperatorRow::of::<Matmul>(),
+    OperatorRow::of::<NormQuantize>(),
     OperatorRow::of::<Permute>(),
+    OperatorRow::of::<Project>(),
+    OperatorRow::of::<Quantize>(),
     OperatorRow::of::<ReduceRows>(),
     OperatorRow::of::<Reshape>(),
     OperatorRow::of::<RmsNorm>(),

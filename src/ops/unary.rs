@@ -129,12 +129,12 @@ impl UnaryKind {
         with_function!(self, f => vector::map(isa, x, f));
     }
 
-    fn gate(self, isa: Isa, gate: &mut [f32], up: &[f32]) {
+    pub(super) fn gate(self, isa: Isa, gate: &mut [f32], up: &[f32]) {
         with_function!(self, f => vector::zip(isa, gate, up, |x, up| f(x) * up));
     }
 
     /// The function in f64.
-    fn exact(self, x: f64) -> f64 {
+    pub(super) fn exact(self, x: f64) -> f64 {
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         match self {
             UnaryKind::Silu => x * sigmoid(x),
@@ -155,7 +155,7 @@ impl UnaryKind {
     }
 
     /// How far the function may be off at `x`, whose value there is `y`.
-    fn tolerance(self, x: f64, y: f64) -> f64 {
+    pub(super) fn tolerance(self, x: f64, y: f64) -> f64 {
         // Roundings: of the argument of exp, which exp magnifies by the argument, and after it.
         let (argument, after) = match self {
             UnaryKind::Silu | UnaryKind::Sigmoid => (0.0, 6.0),

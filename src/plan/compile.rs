@@ -3,6 +3,7 @@
 use super::check::{PlanFault, check};
 use super::data::{DeviceDesc, Plan};
 use super::fuse::fuse;
+use super::fuse_gpu::fuse_gpu;
 use super::lower::lower;
 use super::order::order;
 use super::place::place;
@@ -75,7 +76,7 @@ pub fn compile(graph: &GraphDef, device: &DeviceDesc) -> Result<Plan, CompileErr
     let simple = simplify(graph)?;
     verify(&simple, "simplify")?;
     // Fusing leaves nodes that nothing reads.
-    let fused = simplify(&fuse(&simple))?;
+    let fused = fuse_gpu(simplify(&fuse(&simple))?, device)?;
     verify(&fused, "fuse")?;
     let order = order(&fused)?;
     let placement = place(&fused, &order, device)?;

@@ -9,6 +9,7 @@ mod compile;
 mod connect;
 mod data;
 mod fuse;
+mod fuse_gpu;
 mod lower;
 mod order;
 mod place;

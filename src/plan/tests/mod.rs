@@ -3,6 +3,7 @@
 mod check;
 mod connect;
 mod fuse;
+mod fuse_gpu;
 mod order;
 mod simplify;
 mod stages;

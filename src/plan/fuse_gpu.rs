@@ -1,0 +1,198 @@
+//! Fuse for a GPU: at one token every launch costs about as much as reading some megabytes, so products that read
+//! the same activations become one step, and activations are quantized once for all of them.
+//!
+//! Rules, each a pass of its own, for at most [`FEW_TOKENS`] tokens:
+//!
+//! - `gated(linear, linear)` of one `x` → `project` with the gate
+//! - `linear`s of one `x`, for one token → `project` and slices of its result
+//! - `project` and `linear` of quantized weights read `quantize(x)`
+//! - `quantize(rms_norm(x))` → `norm_quantize`
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::simplify::{remapped, simplify};
+use super::{CompileError, DeviceDesc};
+use crate::graph::{AnyOperator, GraphDef, Node, NodeId, NodeKind};
+use crate::ops::{Gated, Linear, NormQuantize, Project, Quantize, RmsNorm, Slice};
+use crate::tensor::Desc;
+
+/// The most tokens for which products read their weights faster than they multiply.
+const FEW_TOKENS: usize = 8;
+
+/// The most weights that one step multiplies.
+const MOST_WEIGHTS: usize = 3;
+
+/// The same outputs from fewer launches, on a GPU; the same graph for a CPU.
+pub fn fuse_gpu(graph: GraphDef, device: &DeviceDesc) -> Result<GraphDef, CompileError> {
+    if device.target.is_none() {
+        return Ok(graph);
+    }
+    let graph = simplify(&gates(&graph))?;
+    let graph = simplify(&shared(&graph))?;
+    // Quantizing the same activations twice is one node after simplifying.
+    let graph = simplify(&quantized(&graph))?;
+    simplify(&norms(&graph))
+}
+
+/// Walks a graph and builds another. Leaves come first, so that a step may take weights that its graph named later.
+struct Rewrite<'g> {
+    old: &'g GraphDef,
+    new: GraphDef,
+    moved: Vec<Option<NodeId>>,
+}
+
+impl<'g> Rewrite<'g> {
+    fn new(old: &'g GraphDef) -> Rewrite<'g> {
+        let mut rewrite = Rewrite { old, new: GraphDef::default(), moved: vec![None; old.len()] };
+        for id in old.ids().filter(|&id| old.node(id).op().is_none()) {
+            rewrite.moved[id.index()] = Some(rewrite.new.add(old.node(id).clone()));
+        }
+        rewrite
+    }
+
+    /// Every operator, as `replace` says or as it was.
+    fn run(mut self, mut replace: impl FnMut(&mut Rewrite<'g>, NodeId) -> Option<NodeId>) -> GraphDef {
+        for id in self.old.ids().filter(|&id| self.old.node(id).op().is_some()) {
+            let replaced = replace(&mut self, id);
+            let new = replaced.unwrap_or_else(|| self.new.add(remapped(self.old.node(id), &self.moved)));
+            self.moved[id.index()] = Some(new);
+        }
+        for (name, id) in self.old.outputs() {
+            if let Some(id) = self.moved[id.index()] {
+                self.new.add_output(name.clone(), id);
+            }
+        }
+        self.new
+    }
+
+    /// Adds an operator; `None` if it does not take these inputs, given by their new numbers.
+    fn add(&mut self, name: String, op: impl AnyOperator + 'static, inputs: &[NodeId]) -> Option<NodeId> {
+        let descs: SmallVec<[Desc; 4]> = inputs.iter().map(|&id| self.new.node(id).desc).collect();
+        let desc = op.infer(&descs).ok()?;
+        let kind = NodeKind::Op { op: Arc::new(op), inputs: inputs.into() };
+        Some(self.new.add(Node { name, kind, desc }))
+    }
+
+    /// The new numbers of old nodes.
+    fn moved(&self, ids: &[NodeId]) -> Option<SmallVec<[NodeId; 4]>> {
+        ids.iter().map(|id| self.moved[id.index()]).collect()
+    }
+
+    fn name(&self, id: NodeId) -> String {
+        self.old.node(id).name.clone()
+    }
+
+    /// `x` and the weight of a product of few tokens without bias or residual.
+    fn plain_linear(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
+        let node = self.old.node(id);
+        let linear = node.op_as::<Linear>().filter(|linear| !linear.bias && !linear.residual);
+        let [weight, x] = *node.inputs() else { return None };
+        (linear.is_some() && node.desc.shape.rows() <= FEW_TOKENS).then_some((x, weight))
+    }
+
+    /// Whether only one node reads this one, which is no output.
+    fn read_once(&self, id: NodeId) -> bool {
+        self.old.users(id).count() == 1 && !self.old.outputs().iter().any(|(_, output)| *output == id)
+    }
+
+    fn is_leaf(&self, id: NodeId) -> bool {
+        self.old.node(id).op().is_none()
+    }
+}
+
+/// `gated(linear(x), linear(x))`.
+fn gates(graph: &GraphDef) -> GraphDef {
+    Rewrite::new(graph).run(|rewrite, id| {
+        let activation = graph.node(id).op_as::<Gated>()?.activation;
+        let [gate, up] = *graph.node(id).inputs() else { return None };
+        let ((x, w_gate), (x_up, w_up)) = (rewrite.plain_linear(gate)?, rewrite.plain_linear(up)?);
+        let fits = x == x_up && rewrite.read_once(gate) && rewrite.read_once(up);
+        let inputs = rewrite.moved(&[x, w_gate, w_up]).filter(|_| fits)?;
+        rewrite.add(rewrite.name(id), Project { gate: Some(activation), residual: false }, &inputs)
+    })
+}
+
+/// Products of one `x` for one token: its results lie one after another, and each is a slice of them.
+fn shared(graph: &GraphDef) -> GraphDef {
+    let rewrite = Rewrite::new(graph);
+    let mut groups: BTreeMap<(NodeId, crate::tensor::DType), Vec<NodeId>> = BTreeMap::new();
+    for id in graph.ids().filter(|&id| graph.node(id).desc.shape.rows() == 1) {
+        if let Some((x, weight)) = rewrite.plain_linear(id).filter(|(_, weight)| rewrite.is_leaf(*weight)) {
+            groups.entry((x, graph.node(weight).desc.dtype)).or_default().push(id);
+        }
+    }
+    // Of each product, its step's first product, and the rows before its own.
+    let mut made: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+    let mut place: BTreeMap<NodeId, (NodeId, usize)> = BTreeMap::new();
+    let mut members: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+    for group in groups.values().flat_map(|group| group.chunks(MOST_WEIGHTS)).filter(|group| group.len() > 1)
+    {
+        let mut rows = 0;
+        for &id in group {
+            place.insert(id, (group[0], rows));
+            rows += graph.node(id).desc.shape.dim(0);
+        }
+        members.insert(group[0], group.to_vec());
+    }
+    rewrite.run(|rewrite, id| {
+        let &(first, start) = place.get(&id)?;
+        let step = match made.get(&first) {
+            Some(&step) => step,
+            None => {
+                let (x, _) = rewrite.plain_linear(first)?;
+                let group = members.get(&first)?;
+                let mut inputs: SmallVec<[NodeId; 4]> = smallvec![x];
+                for &member in group {
+                    inputs.push(rewrite.plain_linear(member)?.1);
+                }
+                let inputs = rewrite.moved(&inputs)?;
+                let names: Vec<String> = group.iter().map(|&id| rewrite.name(id)).collect();
+                let step = rewrite.add(names.join("+"), Project::default(), &inputs)?;
+                made.insert(first, step);
+                step
+            }
+        };
+        let len = graph.node(id).desc.shape.dim(0);
+        rewrite.add(rewrite.name(id), Slice { dim: 0, start, len }, &[step])
+    })
+}
+
+/// Products of quantized weights read activations that are quantized once.
+fn quantized(graph: &GraphDef) -> GraphDef {
+    Rewrite::new(graph).run(|rewrite, id| {
+        let node = graph.node(id);
+        let few = node.desc.shape.rows() <= FEW_TOKENS;
+        let (op, inputs): (Project, SmallVec<[NodeId; 4]>) =
+            match (node.op_as::<Project>(), node.op_as::<Linear>()) {
+                (Some(project), _) => (project.clone(), node.inputs().into()),
+                (_, Some(linear)) if !linear.bias => {
+                    let (weight, x) = (node.inputs()[0], node.inputs()[1]);
+                    let rest = &node.inputs()[2..];
+                    (
+                        Project { gate: None, residual: linear.residual },
+                        [x, weight].iter().chain(rest).copied().collect(),
+                    )
+                }
+                _ => return None,
+            };
+        let fits = few && Project::takes_quantized(graph.node(inputs[1]).desc.dtype);
+        let mut inputs = rewrite.moved(&inputs).filter(|_| fits)?;
+        let name = format!("{}.q8", rewrite.new.node(inputs[0]).name);
+        inputs[0] = rewrite.add(name, Quantize {}, &[inputs[0]])?;
+        rewrite.add(rewrite.name(id), op, &inputs)
+    })
+}
+
+/// `quantize(rms_norm(x))`, where nothing else reads the norm.
+fn norms(graph: &GraphDef) -> GraphDef {
+    Rewrite::new(graph).run(|rewrite, id| {
+        graph.node(id).op_as::<Quantize>()?;
+        let norm = graph.node(id).inputs()[0];
+        let eps = graph.node(norm).op_as::<RmsNorm>()?.eps;
+        let inputs = rewrite.moved(graph.node(norm).inputs()).filter(|_| rewrite.read_once(norm))?;
+        rewrite.add(rewrite.name(id), NormQuantize { eps }, &inputs)
+    })
+}
