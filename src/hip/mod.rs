@@ -5,8 +5,25 @@
 //! tensors; it knows no operator, no plan and no model, and serves `ops` and `exec`.
 
 pub mod api;
+mod blas;
+mod context;
+mod error;
+mod event;
+mod graph;
 mod lower;
+mod memory;
+mod module;
+pub mod platform;
+mod stream;
 mod target;
 
+pub use blas::BlasHandle;
+pub use context::{Context, Versions};
+pub use error::HipError;
+pub use event::Event;
+pub use graph::GraphExec;
 pub use lower::{ALIGNMENT, Arg, Command, Gemm, Launch, Lower, LowerError, Source, Variant, Which};
+pub use memory::{DeviceMemory, PinnedMemory};
+pub use module::{Function, Module};
+pub use stream::{Priority, Stream};
 pub use target::{PlatformKind, Target};
