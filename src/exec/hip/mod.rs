@@ -57,7 +57,7 @@ impl Default for HipOptions {
             graphs: !is("RFGRAPH_HIP_GRAPH", "0"),
             trace: is("RFGRAPH_HIP_TRACE", "1"),
             priority: Priority::Low,
-            jit: JitOptions::default(),
+            jit: JitOptions::from_env(),
         }
     }
 }
