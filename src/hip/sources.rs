@@ -16,11 +16,7 @@ macro_rules! embed {
 }
 
 /// Every file of `kernels/`, one line each; a test compares the list with the folder.
-const FILES: &[SourceFile] = embed![
-    "platform.h",
-    "platform_amd.h",
-    "platform_nvidia.h",
-];
+const FILES: &[SourceFile] = embed!["platform.h", "platform_amd.h", "platform_nvidia.h",];
 
 /// Every file: kernels and headers.
 pub fn files() -> &'static [SourceFile] {
@@ -69,8 +65,10 @@ mod tests {
     #[test]
     fn every_file_of_the_folder_is_listed() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
-        let mut there: Vec<String> =
-            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut there: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         there.sort();
         let mut listed: Vec<&str> = FILES.iter().map(|file| file.name).collect();
         listed.sort_unstable();
@@ -83,7 +81,11 @@ mod tests {
         assert_eq!(names("int x;"), [""; 0]);
         assert_eq!(names("  #  include \"platform_amd.h\" // first\nint x;"), ["platform_amd.h"]);
         let all = names("#include \"platform.h\"");
-        assert!(all.contains(&"platform.h") && all.contains(&"platform_amd.h") && all.contains(&"platform_nvidia.h"));
+        assert!(
+            all.contains(&"platform.h")
+                && all.contains(&"platform_amd.h")
+                && all.contains(&"platform_nvidia.h")
+        );
         assert_eq!(names("#include \"platform.h\"\n#include \"platform.h\""), all);
         assert_eq!(names("#include \"absent.h\"\n#include <stdint.h>\n#include"), [""; 0]);
     }

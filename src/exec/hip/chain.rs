@@ -100,7 +100,12 @@ impl HipExecutor {
             let same = from_desc.dtype == to_desc.dtype && from_desc.extent() == to_desc.extent();
             if !same || from.operand.shares_memory(&to.operand) {
                 let (name, found) = (to.name.clone(), format!("{to_desc}"));
-                return Err(ExecError::Mismatch { what: "input", name, found, wanted: format!("{from_desc}") });
+                return Err(ExecError::Mismatch {
+                    what: "input",
+                    name,
+                    found,
+                    wanted: format!("{from_desc}"),
+                });
             }
         }
         Ok(())

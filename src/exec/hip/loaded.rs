@@ -170,7 +170,9 @@ impl Loaded {
                 self.step_title(last),
                 self.step_title(next)
             ),
-            (None, Some(next)) => format!("no step is known to have finished, up to {}", self.step_title(next)),
+            (None, Some(next)) => {
+                format!("no step is known to have finished, up to {}", self.step_title(next))
+            }
             (Some(last), None) => format!("all steps finished, up to {}", self.step_title(last)),
             (None, None) => "the plan has no steps".into(),
         }

@@ -72,7 +72,8 @@ impl Ports {
         for i in 0..inputs.len() {
             let before = i.checked_sub(1).and_then(|i| inputs.get(i)).map(|input| input.arena.end);
             let input = &mut inputs[i];
-            let gap = before.filter(|&before| before <= input.arena.start).map(|before| before..input.arena.start);
+            let gap =
+                before.filter(|&before| before <= input.arena.start).map(|before| before..input.arena.start);
             let free = gap.filter(|gap| gap.len() < ALIGNMENT && !is_used(plan, gap));
             input.follows = free.is_some();
             input.pinned = match free {

@@ -190,7 +190,12 @@ impl Store {
         for slot in &plan.states {
             if !slot.desc.dtype.is_plain() {
                 let (name, found) = (slot.name.clone(), slot.desc.to_string());
-                return Err(ExecError::Mismatch { what: "state", name, found, wanted: "a plain type".into() });
+                return Err(ExecError::Mismatch {
+                    what: "state",
+                    name,
+                    found,
+                    wanted: "a plain type".into(),
+                });
             }
             if let Some((desc, _)) = self.states.get(&slot.name)
                 && *desc != slot.desc

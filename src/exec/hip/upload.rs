@@ -208,7 +208,8 @@ impl Work<'_> {
             let to = upload.address + (start + job.first * plane.len()) as u64;
             // SAFETY: the device memory holds all blocks of the tensor, and the buffer holds this plane's part;
             // both live until `settle` has seen the event.
-            copied = unsafe { self.stream.copy_to_device(to, buffer.memory.as_ptr().wrapping_add(from), bytes) };
+            copied =
+                unsafe { self.stream.copy_to_device(to, buffer.memory.as_ptr().wrapping_add(from), bytes) };
             if copied.is_err() {
                 break;
             }

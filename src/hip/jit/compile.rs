@@ -41,14 +41,13 @@ pub(super) fn text(variant: &Variant) -> Result<&str, JitError> {
 /// are kernels of one program. `compiler` tells compilers of one target apart.
 pub(super) fn key(target: &Target, variant: &Variant, compiler: &str) -> Result<Key, JitError> {
     let text = text(variant)?;
-    let (platform, options) = (target.platform.name(), options(target, variant));
-    let headers = sources::included(text);
-    let named = headers.iter().flat_map(|header| [header.name, header.text]);
-    let count = options.len().to_string();
-    let fixed = [platform, &target.arch, compiler, &count];
-    let name = file_name(&variant.source);
-    let own = [name.as_str(), text];
-    Ok(Key::of(fixed.into_iter().chain(options.iter().map(String::as_str)).chain(own).chain(named)))
+    let options = options(target, variant);
+    let (count, file) = (options.len().to_string(), file_name(&variant.source));
+    let mut parts = vec![target.platform.name(), &target.arch, compiler, &count];
+    parts.extend(options.iter().map(String::as_str));
+    parts.extend([file.as_str(), text]);
+    parts.extend(sources::included(text).iter().flat_map(|header| [header.name, header.text]));
+    Ok(Key::of(parts))
 }
 
 /// Compiles the program that a variant is a kernel of, with the headers of `kernels/` at hand. Needs no
@@ -65,7 +64,8 @@ pub fn compile(rtc: &Rtc, target: &Target, variant: &Variant) -> Result<Vec<u8>,
     let options = options(target, variant);
     let job = Job { rtc, target, variant };
     let program = Program::new(&job, &file, text)?;
-    let words = options.iter().map(|option| job.c_string(option, "an option")).collect::<Result<Vec<_>, _>>()?;
+    let words =
+        options.iter().map(|option| job.c_string(option, "an option")).collect::<Result<Vec<_>, _>>()?;
     let words: Vec<*const c_char> = words.iter().map(|word| word.as_ptr()).collect();
     let (handle, n) = (program.handle, words.len() as i32);
     // SAFETY: the program lives, and `words` is `n` strings that outlive the call.
@@ -127,7 +127,10 @@ impl<'p> Program<'p> {
         let (source, name) = (job.c_string(text, "its source")?, job.c_string(file, "its name")?);
         let headers: Vec<_> = sources::headers().collect();
         let strings = |text: fn(&sources::SourceFile) -> &'static str| {
-            headers.iter().map(|header| job.c_string(text(header), header.name)).collect::<Result<Vec<_>, _>>()
+            headers
+                .iter()
+                .map(|header| job.c_string(text(header), header.name))
+                .collect::<Result<Vec<_>, _>>()
         };
         let (texts, names) = (strings(|header| header.text)?, strings(|header| header.name)?);
         let texts: Vec<*const c_char> = texts.iter().map(|text| text.as_ptr()).collect();

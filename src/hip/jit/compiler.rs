@@ -86,11 +86,14 @@ impl Compiler {
         key(&self.target, variant, &self.identity)
     }
 
-    /// The code of one variant.
-    pub fn code(&self, variant: &Variant) -> Result<Arc<[u8]>, JitError> {
-        let mut found = None;
-        self.for_each(std::slice::from_ref(variant), &mut |_, code| found = Some(code))?;
-        found.unwrap_or_else(|| Err(no_answer()))
+    /// The code of one variant, compiled even if the cache has it, which is given the new one.
+    pub fn code_anew(&self, variant: &Variant) -> Result<Arc<[u8]>, JitError> {
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name("compile".into()).stack_size(STACK);
+            let thread = thread.spawn_scoped(scope, || self.make(&self.key(variant)?, variant));
+            let thread = thread.map_err(|error| JitError::Thread(error.to_string()))?;
+            thread.join().map_err(|_| JitError::Thread("the compiling thread panicked".into()))?
+        })
     }
 
     /// The code of each program that the variants are kernels of, by key. `progress` is told how many are done
@@ -197,14 +200,15 @@ impl Compiler {
         if let Some(code) = cache.and_then(|cache| cache.get(&key)) {
             return Ok(code.into());
         }
+        self.make(&key, variant)
+    }
+
+    /// Compiled and filed.
+    fn make(&self, key: &Key, variant: &Variant) -> Result<Arc<[u8]>, JitError> {
         let code = compile(&self.rtc, &self.target, variant)?;
-        if let Some(cache) = cache {
-            cache.put(&key, &code);
+        if let Some(cache) = &self.options.cache {
+            cache.put(key, &code);
         }
         Ok(code.into())
     }
-}
-
-fn no_answer() -> JitError {
-    JitError::Thread("the compiling thread ended without an answer".into())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Source, Variant, sources};
+use super::super::{HipError, Source, Variant, sources};
 
 /// Why a kernel could not be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +58,14 @@ pub enum JitError {
         variant: String,
         /// Which text.
         what: String,
+    },
+    /// The device does not take the code.
+    #[error("kernel {variant} cannot be loaded: {error}")]
+    Load {
+        /// The kernel with its constants.
+        variant: String,
+        /// What the runtime says.
+        error: HipError,
     },
     /// No thread could be started to compile on.
     #[error("cannot start a thread to compile kernels: {0}")]
@@ -167,7 +175,8 @@ mod tests {
     fn lines_that_errors_name_are_shown() {
         let text = "one\ntwo\nthree\nfour\nfive\nsix\n";
         let log = "/tmp/comgr-1/input/own.hip:4:9: error: no\nown.hip:1:1: warning: hm\n";
-        let shown = "own.hip:4\n      2 | two\n      3 | three\n>     4 | four\n      5 | five\n      6 | six\n";
+        let shown =
+            "own.hip:4\n      2 | two\n      3 | three\n>     4 | four\n      5 | five\n      6 | six\n";
         assert_eq!(excerpt(log, "own.hip", text), shown);
         assert_eq!(excerpt("own.hip(4): error: no", "own.hip", text), shown);
         assert!(excerpt("own.hip(1): error: no", "own.hip", text).contains(">     1 | one"));
@@ -176,8 +185,17 @@ mod tests {
 
     #[test]
     fn logs_that_name_no_line_show_none() {
-        for log in ["", "error", "own.hip: error", "own.hip:99: error", "own.hip:0: error", "other.hip:1: error",
-            "own.hip:99999999999999999999999: error", "myown.hip:1: error", "own.hip(: error"] {
+        for log in [
+            "",
+            "error",
+            "own.hip: error",
+            "own.hip:99: error",
+            "own.hip:0: error",
+            "other.hip:1: error",
+            "own.hip:99999999999999999999999: error",
+            "myown.hip:1: error",
+            "own.hip(: error",
+        ] {
             assert_eq!(excerpt(log, "own.hip", "one\n"), "", "{log}");
         }
     }

@@ -23,7 +23,9 @@ pub(super) fn check(arch: &str) -> Result<(), JitError> {
     match KNOWN.get_or_init(list) {
         Some(known) => check_against(arch, known),
         None => {
-            tracing::debug!("libamd_comgr was not found; {arch} is compiled for without asking whether it is known");
+            tracing::debug!(
+                "libamd_comgr was not found; {arch} is compiled for without asking whether it is known"
+            );
             Ok(())
         }
     }
@@ -95,7 +97,11 @@ mod tests {
         let known: Vec<String> = ["gfx906", "gfx90a", "gfx1030", "gfx1031"].map(String::from).into();
         assert_eq!(check_against("gfx90a:sramecc+:xnack-", &known), Ok(()));
         let message = |arch| check_against(arch, &known).unwrap_err().to_string();
-        assert!(message("gfx1036").contains("of its family it knows gfx1030, gfx1031"), "{}", message("gfx1036"));
+        assert!(
+            message("gfx1036").contains("of its family it knows gfx1030, gfx1031"),
+            "{}",
+            message("gfx1036")
+        );
         assert!(message("gfx942").contains("knows none, in all 4 targets"));
         assert!(message("gfx90").contains("knows none"));
         for odd in ["", "é", "gfx"] {

@@ -10,7 +10,7 @@ pub struct Key([u8; 32]);
 
 impl Key {
     /// The key of these parts. Each goes in with its length, so that no two lists of parts read alike.
-    pub(super) fn of<'p>(parts: impl IntoIterator<Item = &'p str>) -> Key {
+    pub fn of<'p>(parts: impl IntoIterator<Item = &'p str>) -> Key {
         let mut hash = Sha256::new();
         for part in parts {
             hash.update((part.len() as u64).to_le_bytes());
@@ -22,11 +22,6 @@ impl Key {
     /// The bytes.
     pub(super) fn bytes(&self) -> &[u8; 32] {
         &self.0
-    }
-
-    /// A key with these bytes, for tests of what is filed under keys.
-    pub fn from_bytes(bytes: [u8; 32]) -> Key {
-        Key(bytes)
     }
 }
 
