@@ -11,6 +11,7 @@ mod error;
 mod graph;
 mod inspect;
 mod interrupt;
+mod kernels;
 mod logging;
 mod logits;
 mod man;
@@ -49,6 +50,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
+    Kernels(kernels::KernelsArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, cli.verbose > 0),
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),
+        Command::Kernels(args) => kernels::run(args, cli.verbose > 0),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     };
