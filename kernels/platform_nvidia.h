@@ -1,7 +1,10 @@
 // NVIDIA, through nvrtc: what platform.h asks for.
 #pragma once
 
-#define DEVICE __device__ __forceinline__
+// Not __forceinline__: that says inline, which nvrtc takes only once, and shared headers say it themselves. Where nothing
+// says it the attribute is ignored, which is a warning.
+#pragma nv_diag_suppress 2473
+#define DEVICE __device__ __attribute__((always_inline))
 #define KERNEL(name) extern "C" __global__ void name
 #define KERNEL_OF(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
 #define SHARED __shared__
