@@ -66,17 +66,14 @@ impl HipExecutor {
             return Err(ExecError::Unknown { what: "run of a chain of", name: "0".into() });
         }
         self.check_feed(id, feed)?;
-        if self.current != Some(id.0) {
-            self.current = Some(id.0);
-            self.plans[id.0].forget_inputs();
-        }
+        self.make_current(id);
         let held = self.port_bytes() - self.loaded(id)?.ports.bytes();
         self.plans[id.0].prepare(runs, self.timing, &self.context, &mut self.store, held)?;
         for run in 0..runs {
             self.plans[id.0].ports.copy_inputs(run.saturating_sub(1), run);
             inputs(run, &mut ChainInputs { executor: self, id, run })?;
             if run == 0 {
-                self.loaded(id)?.missing_input(|_| false)?;
+                self.loaded(id)?.missing_input()?;
             }
         }
         self.launch(id, runs, feed)?;

@@ -22,7 +22,7 @@ pub(super) struct Flight {
 
 /// How a fence ended, if not well.
 pub(super) struct FenceError {
-    pub error: ExecError,
+    pub error: Box<ExecError>,
     /// Whether the device may still be at work.
     pub lost: bool,
 }
@@ -49,7 +49,7 @@ pub(super) fn wait(
             let took = flight.start.elapsed();
             loaded.usual = if loaded.usual.is_zero() { took } else { (3 * loaded.usual + took) / 4 };
             let timed = if flight.timing { loaded.add_times() } else { Ok(()) };
-            timed.map_err(|error| FenceError { error, lost: false })
+            timed.map_err(|error| FenceError { error: error.into(), lost: false })
         }
         Ok(false) => {
             let error = ExecError::Timeout {
@@ -58,10 +58,13 @@ pub(super) fn wait(
                 progress: progress(loaded, flight),
                 versions: describe(context),
             };
-            Err(FenceError { error, lost: true })
+            Err(FenceError { error: error.into(), lost: true })
         }
         // The device has stopped, and every later call says the same.
-        Err(error) => Err(FenceError { error: stopped(context, loaded, flight, error), lost: false }),
+        Err(error) => {
+            let error = stopped(context, loaded, flight, error);
+            Err(FenceError { error: error.into(), lost: false })
+        }
     }
 }
 

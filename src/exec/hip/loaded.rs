@@ -116,12 +116,11 @@ impl Loaded {
         self.fresh.fill(false);
     }
 
-    /// An input that was not given.
-    pub fn missing_input(&self, except: impl Fn(usize) -> bool) -> Result<(), ExecError> {
-        let mut ports = self.plan.inputs.iter().zip(&self.given).enumerate();
-        match ports.find(|(number, (_, given))| !**given && !except(*number)) {
+    /// Refuses if an input was not given.
+    pub fn missing_input(&self) -> Result<(), ExecError> {
+        match self.plan.inputs.iter().zip(&self.given).find(|(_, given)| !**given) {
             None => Ok(()),
-            Some((_, (port, _))) => Err(ExecError::MissingInput { name: port.name.clone() }),
+            Some((port, _)) => Err(ExecError::MissingInput { name: port.name.clone() }),
         }
     }
 

@@ -231,6 +231,14 @@ impl HipExecutor {
         self.plans.get(id.0).ok_or_else(|| ExecError::Unknown { what: "plan", name: id.0.to_string() })
     }
 
+    /// The arena belongs to this plan from here on: what lay there of its inputs is gone.
+    fn make_current(&mut self, id: PlanId) {
+        if self.current != Some(id.0) {
+            self.current = Some(id.0);
+            self.plans[id.0].forget_inputs();
+        }
+    }
+
     /// Ends a flight that was left, and refuses if something failed before.
     fn ready(&mut self) -> Result<(), ExecError> {
         if self.flight.is_some() {
@@ -254,7 +262,6 @@ impl HipExecutor {
         let plan = &mut self.plans[id.0];
         plan.prepare(runs, self.timing, &self.context, &mut self.store, held)?;
         let timing = self.timing;
-        self.current = Some(id.0);
         self.flight = Some(Flight { plan: id.0, replayed: false, timing, start: Instant::now() });
         match self.queue(id.0, runs, feed) {
             Ok(replayed) => {
@@ -385,10 +392,7 @@ impl Executor for HipExecutor {
         if bytes.len() != wanted {
             return Err(super::error::size_mismatch("input", &port.name, bytes.len(), wanted));
         }
-        if self.current != Some(id.0) {
-            self.current = Some(id.0);
-            self.plans[id.0].forget_inputs();
-        }
+        self.make_current(id);
         let loaded = &mut self.plans[id.0];
         loaded.ports.write(0, input, bytes);
         (loaded.given[input], loaded.fresh[input]) = (true, true);
@@ -397,13 +401,9 @@ impl Executor for HipExecutor {
 
     fn run(&mut self, id: PlanId) -> Result<Run<'_>, ExecError> {
         self.ready()?;
-        let (loaded, current) = (self.loaded(id)?, self.current == Some(id.0));
-        if !current {
-            self.plans[id.0].forget_inputs();
-        } else {
-            loaded.missing_input(|_| false)?;
-        }
-        self.loaded(id)?.missing_input(|_| false)?;
+        self.loaded(id)?;
+        self.make_current(id);
+        self.loaded(id)?.missing_input()?;
         self.launch(id, 1, &[])?;
         Ok(Run::new(self, id))
     }
@@ -414,7 +414,7 @@ impl Executor for HipExecutor {
         let ended = fence::wait(&self.context, &self.lanes, flight, loaded, self.options.timeout);
         ended.map_err(|FenceError { error, lost }| {
             self.store.lost |= lost;
-            self.fail(error)
+            self.fail(*error)
         })
     }
 

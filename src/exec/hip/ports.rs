@@ -173,7 +173,8 @@ impl Ports {
         if low == high {
             return;
         }
-        let (front, back) = self.slots.split_at_mut(high.min(self.slots.len()));
+        let middle = high.min(self.slots.len());
+        let (front, back) = self.slots.split_at_mut(middle);
         if let (Some(low), Some(high)) = (front.get_mut(low), back.first_mut()) {
             let (from, to) = if from < to { (low, high) } else { (high, low) };
             to.inputs.bytes_mut().copy_from_slice(from.inputs.bytes());

@@ -29,7 +29,7 @@ type WeightKey = (String, usize);
 pub(super) struct Store {
     context: Context,
     pub budget: Budget,
-    source: WeightMapHandle,
+    source: Source,
     weights: BTreeMap<WeightKey, Arc<DeviceMemory>>,
     states: BTreeMap<String, (Desc, Arc<DeviceMemory>)>,
     arena: Option<DeviceMemory>,
@@ -39,9 +39,9 @@ pub(super) struct Store {
 }
 
 /// The source of weights, without anything to print.
-struct WeightMapHandle(Arc<dyn WeightSource>);
+struct Source(Arc<dyn WeightSource>);
 
-impl std::fmt::Debug for WeightMapHandle {
+impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("weights")
     }
@@ -67,7 +67,7 @@ impl Store {
         Store {
             context: context.clone(),
             budget,
-            source: WeightMapHandle(source),
+            source: Source(source),
             weights: BTreeMap::new(),
             states: BTreeMap::new(),
             arena: None,
@@ -170,7 +170,7 @@ impl Store {
                 self.lost = true;
                 std::mem::forget(leaves);
             }
-            return Err(error);
+            return Err(*error);
         }
         self.budget.hold(STAGING, 0)?;
         self.constant_bytes += constants;

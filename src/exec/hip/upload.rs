@@ -52,7 +52,7 @@ fn shape(total: usize) -> (usize, usize) {
 
 /// Why uploads failed.
 pub(super) struct UploadError {
-    pub error: ExecError,
+    pub error: Box<ExecError>,
     /// Whether copies may still be under way.
     pub lost: bool,
 }
@@ -97,7 +97,9 @@ pub(super) fn upload(
     };
     let mut lanes = Vec::new();
     for _ in 0..threads {
-        lanes.push(Lane::new(context, buffer).map_err(|error| UploadError { error, lost: false })?);
+        lanes.push(
+            Lane::new(context, buffer).map_err(|error| UploadError { error: error.into(), lost: false })?,
+        );
     }
     let results: Vec<Result<(), UploadError>> = match &mut lanes[..] {
         [only] => vec![work.run(only, progress)],
@@ -191,7 +193,7 @@ impl Work<'_> {
             lost |= settled.is_err() || buffer.adrift;
             result = result.and(settled);
         }
-        result.map_err(|error| UploadError { error, lost })
+        result.map_err(|error| UploadError { error: error.into(), lost })
     }
 
     fn send(&self, job: &Job, buffer: &mut Buffer, planes_of: &mut Vec<u8>) -> Result<(), ExecError> {
