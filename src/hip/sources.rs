@@ -10,31 +10,31 @@ pub struct SourceFile {
 }
 
 macro_rules! embed {
-    ($($name:literal)*) => {
+    ($($name:literal),* $(,)?) => {
         &[$(SourceFile { name: $name, text: include_str!(concat!("../../kernels/", $name)) }),*]
     };
 }
 
 /// Every file of `kernels/`, one line each; a test compares the list with the folder.
 const FILES: &[SourceFile] = embed! {
-    "activations.h"
-    "elements.h"
-    "elementwise.hip"
-    "kv_write.hip"
-    "matmul.hip"
-    "matrix.h"
-    "matrix_amd.h"
-    "matrix_nvidia.h"
-    "matrix_plain.h"
-    "norm.hip"
-    "platform.h"
-    "platform_amd.h"
-    "platform_nvidia.h"
-    "rearrange.hip"
-    "rope.hip"
-    "rows.h"
-    "softmax.hip"
-    "sort.hip"
+    "activations.h",
+    "elements.h",
+    "elementwise.hip",
+    "kv_write.hip",
+    "matmul.hip",
+    "matrix.h",
+    "matrix_amd.h",
+    "matrix_nvidia.h",
+    "matrix_plain.h",
+    "norm.hip",
+    "platform.h",
+    "platform_amd.h",
+    "platform_nvidia.h",
+    "rearrange.hip",
+    "rope.hip",
+    "rows.h",
+    "softmax.hip",
+    "sort.hip",
 };
 
 /// Every file: kernels and headers.
