@@ -42,7 +42,7 @@ impl HipExecutor {
         let sent = upload(&self.context, &self.lanes.copy, uploads, self.options.timeout, None);
         sent.map_err(|failed| {
             self.store.lost |= failed.lost;
-            failed.error
+            *failed.error
         })
     }
 }
