@@ -2,7 +2,7 @@
 // The output has no gaps and may be the first operand's memory: a thread reads what it writes, and nobody else does.
 //
 // A row of `n` elements is cut into `pieces`. Where `flat` is set, nothing has gaps and the whole tensor is one row.
-#include "activations.h"
+#include "functions.h"
 #include "elements.h"
 
 DEVICE inline floats4 activation_of_four(int kind, floats4 x) {
