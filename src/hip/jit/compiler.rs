@@ -52,6 +52,13 @@ impl JitOptions {
     }
 }
 
+impl Default for JitOptions {
+    /// [`JitOptions::from_env`].
+    fn default() -> JitOptions {
+        JitOptions::from_env()
+    }
+}
+
 /// Makes code for one target. Needs no device.
 #[derive(Clone, Debug)]
 pub struct Compiler {
