@@ -14,22 +14,22 @@ struct Codes256 {
     static constexpr int HIGH_PLANE = 128, SCALES_PLANE = FIFTH ? 160 : 128, D_PLANE = FIFTH ? 172 : 140;
     struct Raw { words4 low[2], high[2]; u32 a, b, c, d, pair; };
 
-    static DEVICE Raw load(const u8* tensor, i64 n_blocks, i64 piece) {
-        const i64 block = piece >> 2;
-        const int pair = (int)(piece & 3);
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        const int block = piece >> 2;
+        const int pair = piece & 3;
         Raw raw;
-        raw.low[0] = four_words_once(tensor + 32 * piece);
-        raw.low[1] = four_words_once(tensor + 32 * piece + 16);
+        raw.low[0] = four_words_once(tensor + (i64)32 * piece);
+        raw.low[1] = four_words_once(tensor + (i64)32 * piece + 16);
         if (FIFTH) {
-            const u8* high = tensor + HIGH_PLANE * n_blocks + 32 * block;
+            const u8* high = tensor + HIGH_PLANE * n_blocks + (i64)32 * block;
             raw.high[0] = four_words(high);
             raw.high[1] = four_words(high + 16);
         }
-        const u8* scales = tensor + SCALES_PLANE * n_blocks + 12 * block + 2 * (pair & 1);
+        const u8* scales = tensor + SCALES_PLANE * n_blocks + (i64)12 * block + 2 * (pair & 1);
         raw.a = half_word(scales);
         raw.b = half_word(scales + 4);
         raw.c = half_word(scales + 8);
-        raw.d = word(tensor + D_PLANE * n_blocks + 4 * block);
+        raw.d = word(tensor + D_PLANE * n_blocks + (i64)4 * block);
         raw.pair = (u32)pair;
         return raw;
     }
@@ -96,15 +96,15 @@ struct Q2_K {
     static constexpr int SCALES_PLANE = 64, D_PLANE = 80;
     struct Raw { words4 codes; words2 scales; u32 d; };
 
-    static DEVICE Raw load(const u8* tensor, i64 n_blocks, i64 piece) {
-        const i64 block = piece >> 2;
-        const int h = (int)(piece >> 1 & 1), f = (int)(piece & 1);
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        const int block = piece >> 2;
+        const int h = piece >> 1 & 1, f = piece & 1;
         Raw raw;
-        raw.codes = four_words_once(tensor + 16 * piece);
-        const words2 scales = word_pair(tensor + SCALES_PLANE * n_blocks + 16 * block + 8 * h);
+        raw.codes = four_words_once(tensor + (i64)16 * piece);
+        const words2 scales = word_pair(tensor + SCALES_PLANE * n_blocks + (i64)16 * block + 8 * h);
         // The bytes of this f come to the places 0 and 2.
         raw.scales = {scales.x >> (8 * f), scales.y >> (8 * f)};
-        raw.d = word(tensor + D_PLANE * n_blocks + 4 * block);
+        raw.d = word(tensor + D_PLANE * n_blocks + (i64)4 * block);
         return raw;
     }
 
@@ -143,15 +143,15 @@ struct Q3_K {
     static constexpr int HIGH_PLANE = 64, SCALES_PLANE = 96, D_PLANE = 108;
     struct Raw { words4 low, high; u32 a, b, c, d, h, f; };
 
-    static DEVICE Raw load(const u8* tensor, i64 n_blocks, i64 piece) {
-        const i64 block = piece >> 2;
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        const int block = piece >> 2;
         Raw raw;
         raw.h = (u32)(piece >> 1 & 1), raw.f = (u32)(piece & 1);
-        raw.low = four_words_once(tensor + 16 * piece);
-        raw.high = four_words(tensor + HIGH_PLANE * n_blocks + 32 * block + 16 * (piece & 1));
-        const u8* scales = tensor + SCALES_PLANE * n_blocks + 12 * block;
+        raw.low = four_words_once(tensor + (i64)16 * piece);
+        raw.high = four_words(tensor + HIGH_PLANE * n_blocks + (i64)32 * block + 16 * (piece & 1));
+        const u8* scales = tensor + SCALES_PLANE * n_blocks + (i64)12 * block;
         raw.a = word(scales), raw.b = word(scales + 4), raw.c = word(scales + 8);
-        raw.d = half_word(tensor + D_PLANE * n_blocks + 2 * block);
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * block);
         return raw;
     }
 
@@ -202,17 +202,17 @@ struct Q6_K {
     static constexpr int HIGH_PLANE = 128, SCALES_PLANE = 192, D_PLANE = 208;
     struct Raw { words4 low[2], high; words2 scales; u32 d; };
 
-    static DEVICE Raw load(const u8* tensor, i64 n_blocks, i64 piece) {
-        const i64 block = piece >> 2;
-        const int h = (int)(piece >> 1 & 1), f = (int)(piece & 1);
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        const int block = piece >> 2;
+        const int h = piece >> 1 & 1, f = piece & 1;
         Raw raw;
-        const u8* low = tensor + 128 * block + 64 * h + 16 * f;
+        const u8* low = tensor + (i64)128 * block + 64 * h + 16 * f;
         raw.low[0] = four_words_once(low);
         raw.low[1] = four_words_once(low + 32);
-        raw.high = four_words_once(tensor + HIGH_PLANE * n_blocks + 64 * block + 32 * h + 16 * f);
-        const words2 scales = word_pair(tensor + SCALES_PLANE * n_blocks + 16 * block + 8 * h);
+        raw.high = four_words_once(tensor + HIGH_PLANE * n_blocks + (i64)64 * block + 32 * h + 16 * f);
+        const words2 scales = word_pair(tensor + SCALES_PLANE * n_blocks + (i64)16 * block + 8 * h);
         raw.scales = {scales.x >> (8 * f), scales.y >> (8 * f)};
-        raw.d = half_word(tensor + D_PLANE * n_blocks + 2 * block);
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * block);
         return raw;
     }
 
@@ -266,10 +266,10 @@ struct IQ4_XS {
         return low_half(rest.x) * (float)((int)s - 32);
     }
 
-    static DEVICE Raw load(const u8* tensor, i64 n_blocks, i64 piece) {
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
-        raw.codes = four_words_once(tensor + 16 * piece);
-        raw.rest = word_pair(tensor + REST_PLANE * n_blocks + 8 * (piece >> 3));
+        raw.codes = four_words_once(tensor + (i64)16 * piece);
+        raw.rest = word_pair(tensor + REST_PLANE * n_blocks + (i64)8 * (piece >> 3));
         raw.group = (u32)(piece & 7);
         return raw;
     }

@@ -38,9 +38,9 @@ struct Codes32 {
         return BITS == 5 ? word(tensor + 16 * n_blocks + 4 * block) : 0;
     }
 
-    static DEVICE Raw load(const u8* tensor, i64 n_blocks, i64 piece) {
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
-        raw.codes = four_words_once(tensor + 16 * piece);
+        raw.codes = four_words_once(tensor + (i64)16 * piece);
         raw.high = high_bits(tensor, n_blocks, piece);
         raw.scale = scale_bits(tensor, n_blocks, piece);
         return raw;
@@ -94,10 +94,10 @@ struct Q8_0 {
     static constexpr bool MINS = false;
     struct Raw { words4 codes; u32 scale; };
 
-    static DEVICE Raw load(const u8* tensor, i64 n_blocks, i64 piece) {
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
-        raw.codes = four_words_once(tensor + 16 * piece);
-        raw.scale = half_word(tensor + 32 * n_blocks + 2 * (piece >> 1));
+        raw.codes = four_words_once(tensor + (i64)16 * piece);
+        raw.scale = half_word(tensor + 32 * n_blocks + (i64)2 * (piece >> 1));
         return raw;
     }
 
@@ -122,9 +122,9 @@ struct IQ4_NL {
     static constexpr bool MINS = false;
     struct Raw { words4 codes; u32 scale; };
 
-    static DEVICE Raw load(const u8* tensor, i64 n_blocks, i64 piece) {
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
-        raw.codes = four_words_once(tensor + 16 * piece);
+        raw.codes = four_words_once(tensor + (i64)16 * piece);
         raw.scale = half_word(tensor + 16 * n_blocks + 2 * piece);
         return raw;
     }

@@ -26,8 +26,13 @@ pub(super) enum Unit {
     Tokens,
     /// Repetitions of a test.
     Runs,
+<<<<<<< HEAD
     /// Kernels.
     Kernels,
+=======
+    /// Programs for a GPU.
+    Programs,
+>>>>>>> jit
 }
 
 impl Progress {
@@ -46,7 +51,11 @@ impl Progress {
                 Unit::Bytes => "{bytes}/{total_bytes}",
                 Unit::Tokens => "{pos}/{len} tokens, {per_sec}",
                 Unit::Runs => "{pos}/{len} runs",
+<<<<<<< HEAD
                 Unit::Kernels => "{pos}/{len} kernels",
+=======
+                Unit::Programs => "{pos}/{len} programs",
+>>>>>>> jit
             };
             let bar = ProgressBar::new(self.total).with_message(self.what).with_elapsed(self.start.elapsed());
             if let Ok(style) =
