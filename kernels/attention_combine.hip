@@ -9,7 +9,7 @@
 KERNEL_OF(THREADS, attention_combine)
 (const float* partial, const float* partial_sums, const float* sinks, float* out, i32 splits, i32 head_dim_v) {
     SHARED float factors[MAX_SPLITS];
-    SHARED alignas(16) float sums[4 * THREADS];
+    SHARED floats4 sums[THREADS];
     const int head = block_index_x();
     const i64 row = (i64)block_index_y() * grid_size_x() + head;
     partial += row * splits * head_dim_v;
@@ -50,11 +50,11 @@ KERNEL_OF(THREADS, attention_combine)
             }
         }
         barrier();
-        *(floats4*)(sums + 4 * thread_index()) = sum;
+        sums[thread_index()] = sum;
         barrier();
         if (first == 0 && count > 0) {
             for (int r = 1; r < rows; r++) {
-                const floats4 x = *(const floats4*)(sums + 4 * (r * columns + column));
+                const floats4 x = sums[r * columns + column];
                 sum = {sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w};
             }
             store_four(out + at, floats4{sum.x * share, sum.y * share, sum.z * share, sum.w * share}, count);

@@ -154,14 +154,14 @@ KERNEL_OF(THREADS, attention_tiled)
 (const float* q, Layout q_at, const u8* k, Layout k_at, const u8* v, Layout v_at, const i32* positions,
  const i32* sequences, const i32* block_table, i32 n_blocks, i32 n_seq, i32 limit, const float* sinks, float* out,
  i32 block_size, i32 cache_blocks, i32 window, float scale, float softcap) {
-    SHARED alignas(16) u16 query_tile[ROWS * STRIDE];
-    SHARED alignas(16) u16 key_tile[KEYS * STRIDE];
-    SHARED alignas(16) u16 value_tile[KEYS * STRIDE_V];
-    SHARED alignas(16) u16 scratch[WAVES * (KEYS / 16) * TILE_SCRATCH + 8];
+    SHARED words4 query_words[ROWS * STRIDE / 8], key_words[KEYS * STRIDE / 8], value_words[KEYS * STRIDE_V / 8];
+    SHARED words4 scratch_words[WAVES * (KEYS / 16) * TILE_SCRATCH / 8 + 1];
     SHARED i64 slots[2][KEYS];
     SHARED i32 row_sequence[ROWS];
     SHARED Span row_span[ROWS];
 
+    u16 *query_tile = (u16*)query_words, *key_tile = (u16*)key_words, *value_tile = (u16*)value_words;
+    u16* scratch = (u16*)scratch_words;
     const int n_head = (int)q_at.ne[1], n_tokens = (int)q_at.ne[2];
     const int head = block_index_x(), kv_head = head / (n_head / (int)k_at.ne[1]);
     // Later tokens attend to more: they begin first.
