@@ -6,6 +6,7 @@
 
 pub mod api;
 mod lower;
+pub mod sim;
 mod target;
 
 pub use lower::{ALIGNMENT, Arg, Command, Gemm, Launch, Lower, LowerError, Source, Variant, Which};
