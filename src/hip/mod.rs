@@ -13,6 +13,7 @@ mod event;
 mod graph;
 pub mod jit;
 mod lower;
+pub mod sim;
 mod memory;
 mod module;
 pub mod platform;
