@@ -18,6 +18,9 @@
 // (a null pointer will do). What a TileA or TileB was loaded from, scratch too, must not change until the last product
 // that takes it: the plain make keeps addresses, not elements.
 //
+// An operand takes TILE_WORDS registers: what a kernel that would keep many must ask (an address is not worth keeping,
+// and counts as many).
+//
 // A lane holds TILE_C = 256 / WAVE elements of C: element i is c.v[i], in row tile_row(i) and column tile_col(i).
 // They lie in TILE_ROWS rows; element i in the lane's row number tile_slot(i), a constant when i is. Row number s of
 // the lane is row tile_slot_row(s) of the tile. tile_row_max(x) and tile_row_sum(x) combine one value a lane over the

@@ -18,6 +18,7 @@
 
 #define TILE_ROWS TILE_C
 #define TILE_SCRATCH (16 * 24)
+#define TILE_WORDS (TILE_K / 2)
 #define TILE_FIRST_MASK 1
 #define TILE_LAST_MASK 8
 
@@ -60,7 +61,15 @@ DEVICE inline TileA tile_load_a(const u16* p, int stride) {
     return a;
 }
 
+// Keeps the compiler from moving the loads of many products before the first of them: it runs out of registers.
+DEVICE inline void tile_hold_loads() {
+#if TILE_K > 4
+    __builtin_amdgcn_sched_barrier(0);
+#endif
+}
+
 DEVICE inline TileB tile_load_b(const u16* p, int stride) {
+    tile_hold_loads();
     const TileA a = tile_load_a(p, stride);
     TileB b;
     b.halves = a.halves;
@@ -68,6 +77,7 @@ DEVICE inline TileB tile_load_b(const u16* p, int stride) {
 }
 
 DEVICE inline TileB tile_load_b_transposed(const u16* p, int stride) {
+    tile_hold_loads();
     const u16* from = p + tile_first_k() * stride + lane_index() % 16;
     TileB b;
 #pragma unroll

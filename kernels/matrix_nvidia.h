@@ -10,6 +10,7 @@
 
 #define TILE_ROWS 2
 #define TILE_SCRATCH 0
+#define TILE_WORDS 4
 #define TILE_FIRST_MASK 1
 #define TILE_LAST_MASK 2
 

@@ -1,11 +1,12 @@
 // Tiles without matrix instructions: operands are addresses, and each lane computes its elements from them.
-// WAVE / 16 neighbouring lanes share a row of C.
+// WAVE / 16 neighbouring lanes share a row of C. The loop over k stays one: kernels multiply many tiles.
 #pragma once
 
 #define TILE_LANES (WAVE / 16)
 #define TILE_ROWS 1
 // Rows of 16 elements and 8 between.
 #define TILE_SCRATCH (16 * 24)
+#define TILE_WORDS 16
 #define TILE_FIRST_MASK 1
 #define TILE_LAST_MASK (TILE_LANES / 2)
 
@@ -30,6 +31,7 @@ DEVICE inline TileB tile_load_b_transposed(const u16* p, int stride) { return Ti
 
 DEVICE inline void tile_mma(TileC& c, const TileA& a, const TileB& b) {
     const u16* row = a.p + tile_slot_row(0) * a.stride;
+#pragma unroll 1
     for (int k = 0; k < 16; k++) {
         const float x = half_to_float(row[k]);
         for (int i = 0; i < TILE_C; i++) {
@@ -40,6 +42,7 @@ DEVICE inline void tile_mma(TileC& c, const TileA& a, const TileB& b) {
 
 DEVICE inline void tile_mma_bf16(TileC& c, const TileA& a, const TileB& b) {
     const u16* row = a.p + tile_slot_row(0) * a.stride;
+#pragma unroll 1
     for (int k = 0; k < 16; k++) {
         const float x = bf16_to_float(row[k]);
         for (int i = 0; i < TILE_C; i++) {

@@ -7,6 +7,7 @@ mod bench;
 mod chat;
 mod completions;
 mod conversation;
+mod device;
 mod error;
 mod graph;
 mod inspect;

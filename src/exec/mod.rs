@@ -17,7 +17,7 @@ pub(crate) use budget::Bytes;
 pub use budget::{Budget, BudgetError};
 pub use cpu::CpuExecutor;
 pub use error::ExecError;
-pub use hip::{HipExecutor, HipOptions};
+pub use hip::{HipExecutor, HipOptions, Loading, OnLoading};
 pub use memory::AlignedBuffer;
 pub use run::{Executor, Outputs, PlanId, Run};
 pub use weights::{WeightMap, WeightSource};
