@@ -100,3 +100,17 @@ void sincos(double, double*, double*);
 }
 
 DEVICE inline float fast_exp(float x) { return expf(x); }
+
+#define TABLE static const
+
+DEVICE inline words4 load_once(const words4* p) { return *p; }
+
+DEVICE inline u32 permute_bytes(u32 low, u32 high, u32 index) {
+    u64 both = (u64)high << 32 | low;
+    u32 found = 0;
+    for (int i = 0; i < 32; i += 8) found |= (u32)(both >> (index >> i & 7u) * 8 & 255u) << i;
+    return found;
+}
+
+// The compiler is told not to contract.
+DEVICE inline float multiply_then_add(float a, float b, float c) { return a * b + c; }
