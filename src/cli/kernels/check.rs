@@ -191,10 +191,8 @@ impl Job {
     fn start(&self) -> std::io::Result<Child> {
         let mut words = self.command.iter();
         let program = words.next().map_or("", |word| word.as_str());
-        // One program at a time: then the first that is missing is the one that ended the process, and the
-        // processors are busy with other targets.
         let mut command = Command::new(program);
-        command.args(words).env("RFGRAPH_JIT_THREADS", "1");
+        command.args(words);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
     }
 
