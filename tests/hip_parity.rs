@@ -131,8 +131,11 @@ fn check_table(gpu: &Gpu) {
 fn check_row(gpu: &Gpu, row: &OperatorRow) -> BTreeSet<String> {
     let executor = RefCell::new(gpu.executor(Arc::new(WeightMap::new())));
     let (number, missing) = (Cell::new(0), RefCell::new(BTreeSet::new()));
-    let config =
-        ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::with_source_file(file!()) };
+    let config = ProptestConfig {
+        cases: cases(),
+        failure_persistence: None,
+        ..ProptestConfig::with_source_file(file!())
+    };
     // The same cases every time: what is compiled for them is found in the cache.
     let rng = TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha);
     let mut runner = proptest::test_runner::TestRunner::new_with_rng(config, rng);
