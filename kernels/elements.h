@@ -7,17 +7,17 @@
 // The plain types, numbered as `DType` numbers them.
 enum { PLAIN_F32 = 0, PLAIN_F16 = 1, PLAIN_BF16 = 2, PLAIN_I32 = 3 };
 
-DEVICE int plain_bytes(int type) { return type == PLAIN_F16 || type == PLAIN_BF16 ? 2 : 4; }
+DEVICE inline int plain_bytes(int type) { return type == PLAIN_F16 || type == PLAIN_BF16 ? 2 : 4; }
 
 // Towards zero; what is too large gives the largest number, a NaN gives 0.
-DEVICE i32 float_to_i32(float x) {
+DEVICE inline i32 float_to_i32(float x) {
     if (x != x) return 0;
     if (x >= 2147483648.0f) return 2147483647;
     if (x < -2147483648.0f) return (i32)0x80000000u;
     return (i32)x;
 }
 
-DEVICE float load_plain(int type, const u8* p) {
+DEVICE inline float load_plain(int type, const u8* p) {
     switch (type) {
         case PLAIN_F16: return half_to_float(*(const u16*)p);
         case PLAIN_BF16: return bf16_to_float(*(const u16*)p);
@@ -26,7 +26,7 @@ DEVICE float load_plain(int type, const u8* p) {
     }
 }
 
-DEVICE void store_plain(int type, u8* p, float x) {
+DEVICE inline void store_plain(int type, u8* p, float x) {
     switch (type) {
         case PLAIN_F16: *(u16*)p = float_to_half(x); break;
         case PLAIN_BF16: *(u16*)p = float_to_bf16(x); break;
@@ -35,10 +35,10 @@ DEVICE void store_plain(int type, u8* p, float x) {
     }
 }
 
-DEVICE bool is_aligned(const void* p, int bytes) { return ((u64)p & (u64)(bytes - 1)) == 0; }
+DEVICE inline bool is_aligned(const void* p, int bytes) { return ((u64)p & (u64)(bytes - 1)) == 0; }
 
 // `count` (1 to 4) elements that lie `step` bytes apart; the rest are 0.
-DEVICE floats4 load_four(const float* at, i64 step, int count) {
+DEVICE inline floats4 load_four(const float* at, i64 step, int count) {
     const u8* p = (const u8*)at;
     if (count == 4 && step == 4 && is_aligned(p, 16)) return *(const floats4*)p;
     floats4 x = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -50,7 +50,7 @@ DEVICE floats4 load_four(const float* at, i64 step, int count) {
 }
 
 // The same for every plain type.
-DEVICE floats4 load_four(int type, const u8* p, i64 step, int count) {
+DEVICE inline floats4 load_four(int type, const u8* p, i64 step, int count) {
     if (type == PLAIN_F32) return load_four((const float*)p, step, count);
     floats4 x = {0.0f, 0.0f, 0.0f, 0.0f};
     if (type != PLAIN_I32 && count == 4 && step == 2 && is_aligned(p, 8)) {
@@ -70,7 +70,7 @@ DEVICE floats4 load_four(int type, const u8* p, i64 step, int count) {
 }
 
 // Stores the first `count` (1 to 4) side by side.
-DEVICE void store_four(float* p, floats4 x, int count) {
+DEVICE inline void store_four(float* p, floats4 x, int count) {
     if (count == 4 && is_aligned(p, 16)) {
         *(floats4*)p = x;
         return;
@@ -82,7 +82,7 @@ DEVICE void store_four(float* p, floats4 x, int count) {
 }
 
 // The same for every plain type.
-DEVICE void store_four(int type, u8* p, floats4 x, int count) {
+DEVICE inline void store_four(int type, u8* p, floats4 x, int count) {
     if (type == PLAIN_F32) {
         store_four((float*)p, x, count);
         return;
@@ -108,7 +108,7 @@ DEVICE void store_four(int type, u8* p, floats4 x, int count) {
 struct RowIndex { u32 i1, i2, i3; };
 
 // Of row number `row`, counted in order.
-DEVICE RowIndex row_index(const Layout& of, u32 row) {
+DEVICE inline RowIndex row_index(const Layout& of, u32 row) {
     RowIndex none = {0, 0, 0};
     if (row == 0) return none;
     u32 n1 = (u32)of.ne[1], n2 = (u32)of.ne[2];
@@ -118,12 +118,12 @@ DEVICE RowIndex row_index(const Layout& of, u32 row) {
 }
 
 // Bytes from a tensor's first element to that row.
-DEVICE i64 row_offset(const Layout& of, RowIndex index) {
+DEVICE inline i64 row_offset(const Layout& of, RowIndex index) {
     return index.i1 * of.nb[1] + index.i2 * of.nb[2] + index.i3 * of.nb[3];
 }
 
 // The same in a tensor that is repeated where it is smaller.
-DEVICE i64 repeated_row_offset(const Layout& of, RowIndex index) {
+DEVICE inline i64 repeated_row_offset(const Layout& of, RowIndex index) {
     RowIndex inside = {index.i1 % (u32)of.ne[1], index.i2 % (u32)of.ne[2], index.i3 % (u32)of.ne[3]};
     return row_offset(of, inside);
 }
@@ -132,7 +132,7 @@ DEVICE i64 repeated_row_offset(const Layout& of, RowIndex index) {
 // `pieces`, one for a block; a thread takes up to `each` elements.
 struct Share { u32 row; int count; i64 first; };
 
-DEVICE Share share_of_thread(i64 n, i32 pieces, int each) {
+DEVICE inline Share share_of_thread(i64 n, i32 pieces, int each) {
     u32 block = (u32)block_index_x();
     u32 row = block < (u32)pieces ? 0 : block / (u32)pieces;
     i64 first = ((i64)(block - row * (u32)pieces) * block_size() + thread_index()) * each;

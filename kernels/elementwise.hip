@@ -2,16 +2,16 @@
 // The output has no gaps and may be the first operand's memory: a thread reads what it writes, and nobody else does.
 //
 // A row of `n` elements is cut into `pieces`. Where `flat` is set, nothing has gaps and the whole tensor is one row.
-#include "activations.h"
+#include "functions.h"
 #include "elements.h"
 
-DEVICE floats4 activation_of_four(int kind, floats4 x) {
+DEVICE inline floats4 activation_of_four(int kind, floats4 x) {
     floats4 y = {activation(kind, x.x), activation(kind, x.y), activation(kind, x.z), activation(kind, x.w)};
     return y;
 }
 
 // Chooses once for four elements.
-DEVICE floats4 chosen_activation(int kind, floats4 x) {
+DEVICE inline floats4 chosen_activation(int kind, floats4 x) {
     switch (kind) {
         case SILU: return activation_of_four(SILU, x);
         case GELU: return activation_of_four(GELU, x);
@@ -29,7 +29,8 @@ DEVICE floats4 chosen_activation(int kind, floats4 x) {
 }
 
 // out = f(x); `factor · x + bias` for SCALE, `factor · tanh(x / factor)` for SOFTCAP.
-KERNEL(unary)(const float* x, Layout x_at, float* out, i64 n, i32 pieces, i32 flat, i32 kind, float factor, float bias) {
+KERNEL(unary)
+(const float* x, Layout x_at, float* out, i64 n, i32 pieces, i32 flat, i32 kind, float factor, float bias) {
     Share share = share_of_thread(n, pieces, 4);
     if (share.count == 0) return;
     i64 step = flat ? 4 : x_at.nb[0];
@@ -65,7 +66,7 @@ KERNEL(gated)
 enum { ADD, SUB, MUL, DIV };
 
 // `count` elements from number `first` on of a row of `n` that is repeated.
-DEVICE floats4 load_repeated(const u8* row, i64 step, i64 n, i64 first, int count) {
+DEVICE inline floats4 load_repeated(const u8* row, i64 step, i64 n, i64 first, int count) {
     if (n == 1) {
         float x = *(const float*)row;
         floats4 four = {x, x, x, x};

@@ -12,7 +12,8 @@ struct Matrices {
 };
 
 // Those of number `matrix`, counted in the order of b's.
-DEVICE Matrices matrices(const u8* a, const Layout& a_at, const float* b, const Layout& b_at, float* out, u32 matrix) {
+DEVICE inline Matrices
+matrices(const u8* a, const Layout& a_at, const float* b, const Layout& b_at, float* out, u32 matrix) {
     u32 n2 = (u32)b_at.ne[2], i3 = matrix / n2, i2 = matrix - i3 * n2;
     u32 a2 = i2 / (n2 / (u32)a_at.ne[2]), a3 = i3 / ((u32)b_at.ne[3] / (u32)a_at.ne[3]);
     Matrices found = {
@@ -30,7 +31,7 @@ DEVICE Matrices matrices(const u8* a, const Layout& a_at, const float* b, const 
 #define TILE_STEP (TILE + 4)
 
 // `DEPTH` elements of `TILE` rows into shared memory, transposed; zeros outside.
-DEVICE void load_tile(float* tile, int type, const u8* from, const Layout& at, i64 first_row, i64 first) {
+DEVICE inline void load_tile(float* tile, int type, const u8* from, const Layout& at, i64 first_row, i64 first) {
     int row = thread_index() / (DEPTH / 4), column = thread_index() % (DEPTH / 4) * 4;
     i64 left = at.ne[0] - (first + column);
     int bytes = plain_bytes(type);
@@ -45,7 +46,7 @@ DEVICE void load_tile(float* tile, int type, const u8* from, const Layout& at, i
     tile[(column + 3) * TILE_STEP + row] = x.w;
 }
 
-DEVICE floats4 multiply_add(float a, floats4 b, floats4 sum) {
+DEVICE inline floats4 multiply_add(float a, floats4 b, floats4 sum) {
     floats4 result = {fmaf(a, b.x, sum.x), fmaf(a, b.y, sum.y), fmaf(a, b.z, sum.z), fmaf(a, b.w, sum.w)};
     return result;
 }

@@ -5,7 +5,7 @@
 
 // Copies `count` elements of type T; 16 bytes at once where they lie so.
 template <class T>
-DEVICE void copy_some(const u8* from, i64 from_step, u8* to, i64 to_step, int count) {
+DEVICE inline void copy_some(const u8* from, i64 from_step, u8* to, i64 to_step, int count) {
     const int whole = 16 / (int)sizeof(T), step = (int)sizeof(T);
     if (count == whole && from_step == step && to_step == step && is_aligned(from, 16) && is_aligned(to, 16)) {
         *(words4*)to = *(const words4*)from;

@@ -9,7 +9,7 @@
 #define NO_KEY 0xFFFFFFFFFFFFFFFFull
 #define SORT_THREADS 256
 
-DEVICE u64 key_of(float x, i64 i, int descending) {
+DEVICE inline u64 key_of(float x, i64 i, int descending) {
     union { float value; u32 word; } u;
     u.value = x != x ? -INFINITY_F : x;
     if (u.word == 0x80000000u) u.word = 0;
@@ -18,10 +18,10 @@ DEVICE u64 key_of(float x, i64 i, int descending) {
     return (u64)(descending ? ~order : order) << 32 | (u32)i;
 }
 
-DEVICE i32 index_of(u64 key) { return (i32)(u32)key; }
+DEVICE inline i32 index_of(u64 key) { return (i32)(u32)key; }
 
 // The smallest key of the block, at `keys[0]`; `keys` has one for each thread.
-DEVICE void smallest_of_block(u64* keys) {
+DEVICE inline void smallest_of_block(u64* keys) {
     int t = thread_index();
     for (int half = SORT_THREADS / 2; half > 0; half /= 2) {
         barrier();
@@ -64,7 +64,7 @@ KERNEL_OF(SORT_THREADS, argmax_join)(const u64* firsts, i32 parts, i32* out) {
     if (thread_index() == 0) out[block_index_x()] = index_of(keys[0]);
 }
 
-DEVICE void put_in_order(u64* a, u64* b) {
+DEVICE inline void put_in_order(u64* a, u64* b) {
     u64 x = *a, y = *b;
     if (y < x) {
         *a = y;
@@ -78,14 +78,14 @@ DEVICE void put_in_order(u64* a, u64* b) {
 // sorted run by comparing mirrored partners, then partners a quarter, an eighth … apart.
 struct Partners { i64 a, b; };
 
-DEVICE Partners partners(i64 i, i64 half, int flip) {
+DEVICE inline Partners partners(i64 i, i64 half, int flip) {
     i64 inside = i & (half - 1), start = (i - inside) * 2;
     Partners pair = {start + inside, flip ? start + 2 * half - 1 - inside : start + inside + half};
     return pair;
 }
 
 // One step of the network over `size` keys in shared memory, `size` a power of two.
-DEVICE void network_step(u64* keys, int size, int half, int flip) {
+DEVICE inline void network_step(u64* keys, int size, int half, int flip) {
     barrier();
     for (int i = thread_index(); i < size / 2; i += SORT_THREADS) {
         Partners pair = partners(i, half, flip);
@@ -93,7 +93,7 @@ DEVICE void network_step(u64* keys, int size, int half, int flip) {
     }
 }
 
-DEVICE void sort_shared(u64* keys, int size) {
+DEVICE inline void sort_shared(u64* keys, int size) {
     for (int half = 1; half < size; half *= 2) {
         network_step(keys, size, half, 1);
         for (int next = half / 2; next > 0; next /= 2) network_step(keys, size, next, 0);
@@ -102,7 +102,7 @@ DEVICE void sort_shared(u64* keys, int size) {
 }
 
 // The first `keep` of the block's sorted keys: as keys for another step, or as the answer.
-DEVICE void give_first(const u64* keys, int keep, u64* firsts, i32* out, int last) {
+DEVICE inline void give_first(const u64* keys, int keep, u64* firsts, i32* out, int last) {
     i64 start = (i64)block_index_x() * keep;
     for (int i = thread_index(); i < keep; i += SORT_THREADS) {
         if (last) {

@@ -52,8 +52,16 @@ fn platforms() -> Result<Vec<PlatformKind>, CliError> {
 impl DeviceArg {
     /// The device, which is there.
     pub(super) fn choose(self) -> Result<DeviceChoice, CliError> {
+        Ok(self.open()?.map_or(DeviceChoice::Cpu, |context| DeviceChoice::Hip {
+            platform: context.target().platform,
+            ordinal: context.ordinal(),
+        }))
+    }
+
+    /// The GPU, or none for the CPU.
+    pub(super) fn open(self) -> Result<Option<Context>, CliError> {
         let ordinal = match self {
-            DeviceArg::Cpu => return Ok(DeviceChoice::Cpu),
+            DeviceArg::Cpu => return Ok(None),
             DeviceArg::Auto => 0,
             DeviceArg::Hip(ordinal) => ordinal,
         };
@@ -62,7 +70,7 @@ impl DeviceArg {
             match Context::open(platform, ordinal) {
                 Ok(context) => {
                     tracing::info!("device: {} ({platform}, {})", context.name(), context.target().arch);
-                    return Ok(DeviceChoice::Hip { platform, ordinal });
+                    return Ok(Some(context));
                 }
                 Err(error) => reasons.push(format!("{platform}: {error}")),
             }
@@ -70,7 +78,7 @@ impl DeviceArg {
         let reasons = reasons.join("; ");
         if self == DeviceArg::Auto {
             tracing::info!("device: the CPU, since no GPU was found ({reasons})");
-            return Ok(DeviceChoice::Cpu);
+            return Ok(None);
         }
         Err(CliError::Input(format!(
             "there is no GPU number {ordinal} ({reasons}); --device cpu runs without one"
@@ -85,7 +93,7 @@ pub(super) fn setup() -> Setup {
         let mut bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
         let (bar, done, total) = match loading {
             Loading::Kernels(done, total) => {
-                let new = || Progress::new("compiling kernels", Unit::Kernels, total);
+                let new = || Progress::new("compiling kernels", Unit::Programs, total);
                 (bars.0.get_or_insert_with(new), done, total)
             }
             Loading::Weights(done, total) => {

@@ -12,6 +12,7 @@ mod error;
 mod graph;
 mod inspect;
 mod interrupt;
+mod kernels;
 mod logging;
 mod logits;
 mod man;
@@ -50,6 +51,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
+    Kernels(kernels::KernelsArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, cli.verbose > 0),
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),
+        Command::Kernels(args) => kernels::run(args, cli.verbose > 0),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     };

@@ -18,6 +18,7 @@ mod module;
 pub mod platform;
 pub mod sources;
 mod stream;
+pub mod sim;
 mod target;
 
 pub use blas::BlasHandle;

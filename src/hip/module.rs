@@ -8,9 +8,6 @@ use super::api::{self, hipFunction_t, hipModule_t};
 use super::context::{Context, check};
 use super::error::HipError;
 
-/// Dynamic shared memory that every kernel may ask for without being allowed more, on every platform.
-const SHARED_ALWAYS: u32 = 48 << 10;
-
 /// A code object on the device. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Module {
@@ -68,7 +65,7 @@ impl Module {
             return Err(no_such());
         }
         context.check("hipModuleGetFunction", code)?;
-        let allowed = AtomicU32::new(SHARED_ALWAYS);
+        let allowed = AtomicU32::new(0);
         Ok(Function { inner: Arc::new(Kernel { module: self.clone(), raw, allowed }) })
     }
 }

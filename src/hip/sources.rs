@@ -16,7 +16,26 @@ macro_rules! embed {
 }
 
 /// Every file of `kernels/`, one line each; a test compares the list with the folder.
-const FILES: &[SourceFile] = embed!["platform.h", "platform_amd.h", "platform_nvidia.h",];
+const FILES: &[SourceFile] = embed! {
+    "elements.h",
+    "elementwise.hip",
+    "functions.h",
+    "kv_write.hip",
+    "matmul.hip",
+    "matrix.h",
+    "matrix_amd.h",
+    "matrix_nvidia.h",
+    "matrix_plain.h",
+    "norm.hip",
+    "platform.h",
+    "platform_amd.h",
+    "platform_nvidia.h",
+    "rearrange.hip",
+    "rope.hip",
+    "rows.h",
+    "softmax.hip",
+    "sort.hip",
+};
 
 /// Every file: kernels and headers.
 pub fn files() -> &'static [SourceFile] {

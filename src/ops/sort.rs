@@ -327,8 +327,8 @@ impl Operator for Argsort {
 /// Rows of few different values, so that many are equal.
 fn drawn(draw: &mut Draw<'_>) -> (CaseInput, usize) {
     // Some rows longer than one block of a kernel takes.
-    let n = draw.number(1..=60) * draw.one_of(&[1, 1, 1, 150]);
-    let rows = draw.number(1..=4);
+    let more = draw.one_of(&[0, 0, 0, SORT_PART]);
+    let (n, rows) = (draw.number(1..=60) + more, draw.number(1..=if more == 0 { 4 } else { 2 }));
     let levels = draw.one_of(&[1000.0, 4.0]);
     // Adding 0 makes -0, which `total_cmp` tells from 0, into 0.
     let x: Vec<f32> = draw.values(n * rows, 1.0).iter().map(|x| (x * levels).round() + 0.0).collect();

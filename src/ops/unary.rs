@@ -126,7 +126,7 @@ macro_rules! with_function {
     };
 }
 
-/// Kinds that `kernels/activations.h` has besides: `factor · x + bias` and `factor · tanh(x / factor)`.
+/// Kinds that `kernels/functions.h` has besides: `factor · x + bias` and `factor · tanh(x / factor)`.
 pub(super) const SCALE: i32 = UnaryKind::Sqrt as i32 + 1;
 /// As above.
 pub(super) const SOFTCAP: i32 = SCALE + 1;

@@ -7,9 +7,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use super::super::api::Rtc;
-use super::super::{Target, Variant};
+use super::super::{PlatformKind, Target, Variant};
 use super::compile::{compile, key};
-use super::{Cache, JitError, Key};
+use super::{Cache, JitError, Key, isa, library};
 
 /// The compilers recurse deeply; a thread's usual two megabytes are too few for them.
 const STACK: usize = 64 << 20;
@@ -52,6 +52,13 @@ impl JitOptions {
     }
 }
 
+impl Default for JitOptions {
+    /// [`JitOptions::from_env`].
+    fn default() -> JitOptions {
+        JitOptions::from_env()
+    }
+}
+
 /// Makes code for one target. Needs no device.
 #[derive(Clone, Debug)]
 pub struct Compiler {
@@ -63,8 +70,9 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// A compiler for `target` through the functions of `rtc`. `versions` names the libraries that it comes
-    /// with, and anything else that may change its code: it becomes part of every key.
+    /// A compiler for `target` through the functions of `rtc`. `versions` names anything else that may change its
+    /// code, such as the runtime: it becomes part of every key, as do the sizes and times of the compiler's
+    /// libraries, since hipRTC gives one version for years.
     pub fn new(rtc: &Rtc, target: &Target, versions: &str, options: JitOptions) -> Compiler {
         let (mut major, mut minor) = (0, 0);
         // SAFETY: the pointers are valid for writes.
@@ -72,13 +80,22 @@ impl Compiler {
         if code != 0 {
             tracing::debug!("hiprtcVersion gave error {code}");
         }
-        let identity = format!("{major}.{minor} {versions}");
+        if target.platform == PlatformKind::Amd {
+            // Asking for the list loads the code generator's library, which is then seen below.
+            isa::known();
+        }
+        let identity = format!("{major}.{minor} {versions} {}", library::stamps(target.platform));
         Compiler { rtc: *rtc, target: target.clone(), options, identity }
     }
 
     /// The target.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The compiler's version, and what else tells it from others.
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// The name that a variant's code is filed under. Variants that differ in their entry alone share it.

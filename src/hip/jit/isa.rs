@@ -17,10 +17,15 @@ type GetName = unsafe extern "C" fn(index: usize, name: *mut *const c_char) -> u
 
 const NAMES: [&str; 3] = ["libamd_comgr.so.3", "libamd_comgr.so.2", "libamd_comgr.so"];
 
+/// The compiler's list; none if its library was not found or did not tell.
+pub(super) fn known() -> Option<&'static [String]> {
+    static KNOWN: OnceLock<Option<Vec<String>>> = OnceLock::new();
+    KNOWN.get_or_init(list).as_deref()
+}
+
 /// Refuses a target that is not on the compiler's list. Without a list every target passes.
 pub(super) fn check(arch: &str) -> Result<(), JitError> {
-    static KNOWN: OnceLock<Option<Vec<String>>> = OnceLock::new();
-    match KNOWN.get_or_init(list) {
+    match known() {
         Some(known) => check_against(arch, known),
         None => {
             tracing::debug!(

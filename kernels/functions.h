@@ -8,13 +8,13 @@ enum {
     SILU, GELU, GELU_ERF, GELU_QUICK, RELU, SIGMOID, TANH, EXP, NEG, ABS, SQR, SQRT, SCALE, SOFTCAP
 };
 
-DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+DEVICE inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 // cap · tanh(x / cap)
-DEVICE float softcap(float x, float cap) { return cap * tanhf(x / cap); }
+DEVICE inline float softcap(float x, float cap) { return cap * tanhf(x / cap); }
 
 // Written out where `kind` is known, so that nothing is chosen at run time.
-DEVICE float activation(int kind, float x) {
+DEVICE inline float activation(int kind, float x) {
     switch (kind) {
         case SILU: return x * sigmoid(x);
         // x/2·(1 + tanh u) = x·σ(2u) with u = √(2/π)·(x + 0.044715·x³).
