@@ -111,7 +111,10 @@ fn every_call_may_fail() {
     assert!(failed > 20, "{failed} calls failed");
     // A recording or a replay that is refused, a BLAS library that does not start.
     survived.dedup();
-    assert!(survived.contains(&"hipStreamBeginCapture") && survived.contains(&"hipGraphLaunch"), "{survived:?}");
+    assert!(
+        survived.contains(&"hipStreamBeginCapture") && survived.contains(&"hipGraphLaunch"),
+        "{survived:?}"
+    );
 }
 
 #[test]

@@ -16,9 +16,9 @@ mod lower;
 mod memory;
 mod module;
 pub mod platform;
+pub mod sim;
 pub mod sources;
 mod stream;
-pub mod sim;
 mod target;
 
 pub use blas::BlasHandle;

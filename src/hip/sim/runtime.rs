@@ -114,8 +114,9 @@ pub(super) fn on_stream(
     }
 }
 
+/// It is asked before a device is chosen: the one that this thread used before may be gone.
 unsafe extern "C" fn hipInit(_flags: c_uint) -> hipError_t {
-    here("hipInit", |_, _| Ok(()))
+    on(registry::current().or_else(|_| registry::device(0)), "hipInit", |_, _| Ok(()))
 }
 
 unsafe extern "C" fn hipDriverGetVersion(version: *mut c_int) -> hipError_t {
