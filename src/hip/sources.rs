@@ -17,8 +17,15 @@ macro_rules! embed {
 
 /// Every file of `kernels/`, one line each; a test compares the list with the folder.
 const FILES: &[SourceFile] = embed! {
+    "attention.h",
+    "attention.hip",
+    "attention_combine.hip",
+    "attention_tiled.hip",
     "elements.h",
     "elementwise.hip",
+    "formats.h",
+    "formats_k.h",
+    "formats_legacy.h",
     "functions.h",
     "kv_write.hip",
     "matmul.hip",
