@@ -22,10 +22,10 @@ DEVICE inline i64 slot_of(const i32* blocks, int position, i32 block_size, i32 c
     return (i64)entry * block_size + (position - block * block_size);
 }
 
-// The score of a product: scaled, and capped unless softcap is 0.
-DEVICE inline float score_of(float product, float scale, float softcap) {
-    const float score = product * scale;
-    return softcap > 0.0f ? softcap * tanhf(score / softcap) : score;
+// softcap · tanh(score / softcap), off by at most 6 roundings of the cap. Without tanhf, whose branches take many
+// registers.
+DEVICE inline float capped(float score, float softcap) {
+    return softcap - 2.0f * softcap / (fast_exp(2.0f * score / softcap) + 1.0f);
 }
 
 // e^(x - largest) where largest may be -∞, and then x is too.

@@ -199,7 +199,9 @@ KERNEL_OF(THREADS, attention_split)
         for (int j = 0; j < HELD; j++) {
             const int u = (sub / COPIES * HELD + j) / HEADS;
             const bool there = first + u * GROUPS + thread_index() / LANES < end;
-            x[j] = there ? score_of(x[j], scale, softcap) : -INFINITY_F;
+            x[j] *= scale;
+            if (softcap > 0.0f) x[j] = capped(x[j], softcap);
+            if (!there) x[j] = -INFINITY_F;
             // Over the lanes with the group's other keys.
             float most = x[j];
 #pragma unroll

@@ -1,34 +1,35 @@
 // Attention of many tokens over paged caches of F16 or BF16 by matrix instructions, with a softmax that never holds a
-// row of scores (Dao et al. 2022): a block takes 16 · WAVES tokens and one head, a wave 16 of the tokens, and the
-// keys come in tiles of KEYS. Queries and weights are rounded to the caches' type; all sums are f32.
+// row of scores (Dao et al. 2022): a block takes 64 tokens and one head, a wave 16 of the tokens, and the keys come in
+// tiles of KEYS. Queries and weights are rounded to the caches' type; all sums are f32.
 //
-// HEAD_DIM and HEAD_DIM_V are multiples of 16, at most 256; BF16 is 1 for caches of BF16 and 0 for F16.
+// HEAD_DIM is a multiple of 16, at most 256. A block sums VALUES elements of the values, a multiple of 16 and at most
+// 128, since more do not fit registers; blocks of the third dimension of the grid take the others. BF16 is 1 for caches
+// of BF16 and 0 for F16.
 //
 // Tokens of a block may belong to several sequences and lie at any positions: neighbours of one sequence whose ranges
 // of keys touch are a run, and runs are taken one after another. Thus no key is read that no token attends to.
 #include "attention.h"
 #include "matrix.h"
 
-#if HEAD_DIM <= 128 && HEAD_DIM_V <= 128
-#define WAVES 4
+#if HEAD_DIM <= 128
 #define KEYS 32
 // The next tile is read while this one is worked on.
 #define AHEAD 1
 #else
-#define WAVES 2
 #define KEYS 16
 #define AHEAD 0
 #endif
+#define WAVES 4
 // Whether queries stay in registers.
 #define QUERY_KEPT (HEAD_DIM / 16 * TILE_WORDS <= 32)
 #define THREADS (WAVES * WAVE)
 #define ROWS (16 * WAVES)
 // Rows in shared memory, 16 bytes apart from whole rounds of the banks.
 #define STRIDE (HEAD_DIM + 8)
-#define STRIDE_V (HEAD_DIM_V + 8)
+#define STRIDE_V (VALUES + 8)
 // Pieces of eight elements that a thread reads of a tile.
 #define PIECES ((KEYS * HEAD_DIM / 8 + THREADS - 1) / THREADS)
-#define PIECES_V ((KEYS * HEAD_DIM_V / 8 + THREADS - 1) / THREADS)
+#define PIECES_V ((KEYS * VALUES / 8 + THREADS - 1) / THREADS)
 
 DEVICE inline u16 round_to_tile(float x) { return BF16 ? float_to_bf16(x) : float_to_half(x); }
 
@@ -98,7 +99,7 @@ template <int N> struct Pieces {
 
 // What a wave knows of its 16 rows; a lane has TILE_ROWS of them.
 struct Rows {
-    TileC out[HEAD_DIM_V / 16];
+    TileC out[VALUES / 16];
     float largest[TILE_ROWS];
     // The lane's share of the sum of weights.
     float weight[TILE_ROWS];
@@ -110,6 +111,18 @@ struct Rows {
 // Takes in the scores of a tile of keys, the first of them at this position, and leaves weights.
 DEVICE inline void take_scores(Rows& rows, TileC* scores, int first_key, float scale, float softcap) {
     const bool inside = first_key >= rows.every.first && first_key + KEYS <= rows.every.end;
+#pragma unroll
+    for (int n = 0; n < KEYS / 16; n++) {
+#pragma unroll
+        for (int i = 0; i < TILE_C; i++) scores[n].v[i] *= scale;
+    }
+    if (softcap > 0.0f) {
+#pragma unroll
+        for (int n = 0; n < KEYS / 16; n++) {
+#pragma unroll
+            for (int i = 0; i < TILE_C; i++) scores[n].v[i] = capped(scores[n].v[i], softcap);
+        }
+    }
     float most[TILE_ROWS], factor[TILE_ROWS];
 #pragma unroll
     for (int r = 0; r < TILE_ROWS; r++) most[r] = -INFINITY_F;
@@ -117,7 +130,7 @@ DEVICE inline void take_scores(Rows& rows, TileC* scores, int first_key, float s
     for (int n = 0; n < KEYS / 16; n++) {
 #pragma unroll
         for (int i = 0; i < TILE_C; i++) {
-            float score = score_of(scores[n].v[i], scale, softcap);
+            float score = scores[n].v[i];
             if (!inside) {
                 const int key = first_key + n * 16 + tile_col(i);
                 const Span span = rows.span[tile_slot(i)];
@@ -144,7 +157,7 @@ DEVICE inline void take_scores(Rows& rows, TileC* scores, int first_key, float s
         }
     }
 #pragma unroll
-    for (int d = 0; d < HEAD_DIM_V / 16; d++) {
+    for (int d = 0; d < VALUES / 16; d++) {
 #pragma unroll
         for (int i = 0; i < TILE_C; i++) rows.out[d].v[i] *= factor[tile_slot(i)];
     }
@@ -168,7 +181,8 @@ KERNEL_OF(THREADS, attention_tiled)
     const int first_token = (grid_size_y() - 1 - block_index_y()) * ROWS;
     const int n_rows = n_tokens - first_token < ROWS ? n_tokens - first_token : ROWS;
     const int wave = thread_index() / WAVE;
-    const Cache keys = cache_of(k, k_at, kv_head), values = cache_of(v, v_at, kv_head);
+    const int first_value = block_index_z() * VALUES, head_dim_v = (int)v_at.ne[0];
+    const Cache keys = cache_of(k, k_at, kv_head), values = cache_of(v + first_value * 2, v_at, kv_head);
 
     for (int row = thread_index(); row < ROWS; row += THREADS) {
         row_sequence[row] = -1;
@@ -201,7 +215,7 @@ KERNEL_OF(THREADS, attention_tiled)
     Rows rows;
     const float sink = sinks ? sinks[head] : -INFINITY_F;
 #pragma unroll
-    for (int d = 0; d < HEAD_DIM_V / 16; d++) rows.out[d] = tile_zero();
+    for (int d = 0; d < VALUES / 16; d++) rows.out[d] = tile_zero();
 #pragma unroll
     for (int r = 0; r < TILE_ROWS; r++) {
         rows.largest[r] = sink;
@@ -252,7 +266,7 @@ KERNEL_OF(THREADS, attention_tiled)
         barrier();
 #if AHEAD
         key_pieces.read(keys, slots[first_tile & 1], HEAD_DIM);
-        value_pieces.read(values, slots[first_tile & 1], HEAD_DIM_V);
+        value_pieces.read(values, slots[first_tile & 1], VALUES);
         find_slots(first_tile + 1);
 #endif
         for (int tile = first_tile; tile < end_tile; tile++) {
@@ -261,13 +275,13 @@ KERNEL_OF(THREADS, attention_tiled)
 #endif
             key_pieces.store(key_tile, HEAD_DIM, STRIDE);
 #if !AHEAD
-            value_pieces.read(values, slots[tile & 1], HEAD_DIM_V);
+            value_pieces.read(values, slots[tile & 1], VALUES);
 #endif
-            value_pieces.store(value_tile, HEAD_DIM_V, STRIDE_V);
+            value_pieces.store(value_tile, VALUES, STRIDE_V);
             barrier();
 #if AHEAD
             key_pieces.read(keys, slots[(tile + 1) & 1], HEAD_DIM);
-            value_pieces.read(values, slots[(tile + 1) & 1], HEAD_DIM_V);
+            value_pieces.read(values, slots[(tile + 1) & 1], VALUES);
             find_slots(tile + 2);
 #else
             find_slots(tile + 1);
@@ -294,7 +308,7 @@ KERNEL_OF(THREADS, attention_tiled)
                     u16* own = scratch + (wave * (KEYS / 16) + n) * TILE_SCRATCH;
                     const TileA weights = tile_round(scores[n], own);
 #pragma unroll
-                    for (int d = 0; d < HEAD_DIM_V / 16; d++) {
+                    for (int d = 0; d < VALUES / 16; d++) {
                         const u16* part = value_tile + n * 16 * STRIDE_V + d * 16;
                         tile_multiply(rows.out[d], weights, tile_load_b_transposed(part, STRIDE_V));
                     }
@@ -315,8 +329,8 @@ KERNEL_OF(THREADS, attention_tiled)
     for (int i = 0; i < TILE_C; i++) {
         const int row = wave * 16 + tile_row(i);
         if (row >= n_rows) continue;
-        float* to = out + ((i64)(first_token + row) * n_head + head) * HEAD_DIM_V + tile_col(i);
+        float* to = out + ((i64)(first_token + row) * n_head + head) * head_dim_v + first_value + tile_col(i);
 #pragma unroll
-        for (int d = 0; d < HEAD_DIM_V / 16; d++) to[d * 16] = rows.out[d].v[i] * share[tile_slot(i)];
+        for (int d = 0; d < VALUES / 16; d++) to[d * 16] = rows.out[d].v[i] * share[tile_slot(i)];
     }
 }

@@ -12,13 +12,17 @@
 //                                        dequantization rounds them
 // Plain types (PLAIN) count their elements in groups of eight, which must start at a multiple of 16 bytes, and have
 //   element(tensor, index)               one value, wherever it lies
-// The integer formats also take part in products with activations of 8 bits (activations.h), piece by piece:
-//   VECTORS, PARTS, MINS                 16·VECTORS elements in PARTS equal parts; whether parts have a min
+// The integer formats also take part in products with activations of 8 bits (quantize.h), piece by piece:
+//   VECTORS, PARTS, MINS                 a piece is VECTORS runs of 16 neighbours, in PARTS equal parts; whether
+//                                        parts have a min
+//   first_of(piece, v)                   the first element of its run v, counted from the start of piece 0's block
 //   Raw load(tensor, n_blocks, piece)    the bytes of a piece, by wide loads and nothing else
 //   unpack(raw, codes, scales, mins)     4·VECTORS words of four signed bytes, and for each part the factors: a
 //                                        value is scale · code − min
 // Tensors have fewer than 2³¹ pieces; offsets in bytes are of 64 bits.
 #pragma once
+
+#include "platform.h"
 
 namespace formats {
 
@@ -91,6 +95,35 @@ struct I32 {
         return (float)reinterpret_cast<const i32*>(tensor)[index];
     }
 };
+
+// Elements `first` to first + count - 1 of a tensor, `count` up to eight; zeros up to eight. `first` is a multiple of
+// eight, for plain types only where `aligned` is set: then it is also at a multiple of 16 bytes.
+template <class Format>
+DEVICE inline void load_eight(const u8* tensor, i64 n_blocks, i64 first, int count, bool aligned, float* out) {
+    if constexpr (Format::PLAIN) {
+        if (aligned && count >= 8) {
+            Format::eight(tensor, n_blocks, first / 8, 0, out);
+            return;
+        }
+#pragma unroll
+        for (int j = 0; j < 8; j++) out[j] = j < count ? Format::element(tensor, first + j) : 0.0f;
+    } else {
+        Format::eight(tensor, n_blocks, first / Format::BLOCK, (int)(first % Format::BLOCK) / 8, out);
+    }
+}
+
+// The same of a row of a plain type whose elements are `step` bytes apart, or of blocks.
+template <class Format>
+DEVICE inline void load_eight_of_row(
+    const u8* tensor, i64 n_blocks, i64 row, i64 n, i64 first, int count, i64 row_step, i64 step, float* out) {
+    if constexpr (Format::PLAIN) {
+        const u8* from = tensor + row * row_step + first * step;
+#pragma unroll
+        for (int j = 0; j < 8; j++) out[j] = j < count ? Format::element(from + j * step, 0) : 0.0f;
+    } else {
+        load_eight<Format>(tensor, n_blocks, row * n + first, count, true, out);
+    }
+}
 
 }  // namespace formats
 

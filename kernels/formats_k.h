@@ -14,6 +14,7 @@ struct Codes256 {
     static constexpr int HIGH_PLANE = 128, SCALES_PLANE = FIFTH ? 160 : 128, D_PLANE = FIFTH ? 172 : 140;
     struct Raw { words4 low[2], high[2]; u32 a, b, c, d, pair; };
 
+    static DEVICE int first_of(int piece, int v) { return 64 * piece + 16 * v; }
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         const int block = piece >> 2;
         const int pair = piece & 3;
@@ -88,6 +89,10 @@ struct Q5_K : Codes256<true> {};
 // What Q2_K, Q3_K and Q6_K have in common: two bits each of four elements that are 32 apart share a byte. Piece
 // number (h, f) of a block is elements 128·h + 32·k + 16·f and the fifteen after them, for k = 0 to 3; each of the
 // four runs has a scale of its own.
+DEVICE inline int first_of_strided(int piece, int k) {
+    return 128 * (piece >> 1) + 32 * k + 16 * (piece & 1);
+}
+
 struct Q2_K {
     static constexpr int BLOCK = 256;
     static constexpr bool PLAIN = false;
@@ -96,6 +101,7 @@ struct Q2_K {
     static constexpr int SCALES_PLANE = 64, D_PLANE = 80;
     struct Raw { words4 codes; words2 scales; u32 d; };
 
+    static DEVICE int first_of(int piece, int v) { return first_of_strided(piece, v); }
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         const int block = piece >> 2;
         const int h = piece >> 1 & 1, f = piece & 1;
@@ -143,6 +149,7 @@ struct Q3_K {
     static constexpr int HIGH_PLANE = 64, SCALES_PLANE = 96, D_PLANE = 108;
     struct Raw { words4 low, high; u32 a, b, c, d, h, f; };
 
+    static DEVICE int first_of(int piece, int v) { return first_of_strided(piece, v); }
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         const int block = piece >> 2;
         Raw raw;
@@ -202,6 +209,7 @@ struct Q6_K {
     static constexpr int HIGH_PLANE = 128, SCALES_PLANE = 192, D_PLANE = 208;
     struct Raw { words4 low[2], high; words2 scales; u32 d; };
 
+    static DEVICE int first_of(int piece, int v) { return first_of_strided(piece, v); }
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         const int block = piece >> 2;
         const int h = piece >> 1 & 1, f = piece & 1;
@@ -266,6 +274,7 @@ struct IQ4_XS {
         return low_half(rest.x) * (float)((int)s - 32);
     }
 
+    static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.codes = four_words_once(tensor + (i64)16 * piece);

@@ -38,6 +38,7 @@ struct Codes32 {
         return BITS == 5 ? word(tensor + 16 * n_blocks + 4 * block) : 0;
     }
 
+    static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.codes = four_words_once(tensor + (i64)16 * piece);
@@ -94,6 +95,7 @@ struct Q8_0 {
     static constexpr bool MINS = false;
     struct Raw { words4 codes; u32 scale; };
 
+    static DEVICE int first_of(int piece, int) { return 16 * piece; }
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.codes = four_words_once(tensor + (i64)16 * piece);
@@ -122,10 +124,11 @@ struct IQ4_NL {
     static constexpr bool MINS = false;
     struct Raw { words4 codes; u32 scale; };
 
+    static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.codes = four_words_once(tensor + (i64)16 * piece);
-        raw.scale = half_word(tensor + 16 * n_blocks + 2 * piece);
+        raw.scale = half_word(tensor + 16 * n_blocks + (i64)2 * piece);
         return raw;
     }
 

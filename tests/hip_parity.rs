@@ -15,6 +15,7 @@ use std::sync::Arc;
 use gpu::{Gpu, config};
 use half::{bf16, f16};
 use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use rfgraph::exec::{Executor, HipExecutor, WeightMap};
 use rfgraph::graph::Graph;
 use rfgraph::graph::case::{Case, Draw};
@@ -137,8 +138,8 @@ fn check_row(gpu: &Gpu, row: &OperatorRow) -> BTreeSet<String> {
         ..ProptestConfig::with_source_file(file!())
     };
     // The same cases every time: what is compiled for them is found in the cache.
-    let rng = TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha);
-    let mut runner = proptest::test_runner::TestRunner::new_with_rng(config, rng);
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config, rng);
     let result = runner.run(&prop::collection::vec(any::<u32>(), 0..40), |choices| {
         let case = (row.case)(&mut Draw::new(&choices));
         for in_place in [false, true] {

@@ -16,6 +16,7 @@ mod lower;
 mod memory;
 mod module;
 pub mod platform;
+pub mod sim;
 pub mod sources;
 mod stream;
 mod target;

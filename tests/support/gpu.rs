@@ -25,7 +25,7 @@ pub fn config(wave: u32) -> Config {
 
 impl Gpu {
     pub fn simulated(config: Config) -> Gpu {
-        let sim = sim::add(config);
+        let sim = sim::add(config).unwrap();
         let context = Context::open(PlatformKind::Sim, sim.ordinal()).unwrap();
         Gpu { context, sim: Some(sim) }
     }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::api::Api;
+use super::sim;
 use super::target::PlatformKind;
 
 pub use library::Search;
@@ -17,12 +18,6 @@ pub(in crate::hip) use library::{Opened, sonames};
 /// Why a platform's table could not be filled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// This build has no such platform.
-    #[error("this build of rfgraph has no `{platform}` platform")]
-    NotBuilt {
-        /// The platform.
-        platform: PlatformKind,
-    },
     /// A library that is nowhere.
     #[error("{what} is not installed: there is no {names} in {folders}{}",
         if *loader { " nor where the system's loader looks" } else { "" },
@@ -85,10 +80,11 @@ pub fn api(platform: PlatformKind) -> Result<&'static Api, LoadError> {
 pub(super) fn api_from(platform: PlatformKind, search: &Search) -> Result<&'static Api, LoadError> {
     static AMD: OnceLock<Result<Api, LoadError>> = OnceLock::new();
     static NVIDIA: OnceLock<Result<Api, LoadError>> = OnceLock::new();
+    static SIM: OnceLock<Result<Api, LoadError>> = OnceLock::new();
     let loaded = match platform {
         PlatformKind::Amd => AMD.get_or_init(|| amd::load(search)),
         PlatformKind::Nvidia => NVIDIA.get_or_init(|| nvidia::load(search)),
-        PlatformKind::Sim => return Err(LoadError::NotBuilt { platform }),
+        PlatformKind::Sim => SIM.get_or_init(|| Ok(sim::api())),
     };
     loaded.as_ref().map_err(LoadError::clone)
 }

@@ -14,6 +14,9 @@ use crate::tensor::{DType, Desc};
 const TILED_TOKENS: usize = 32;
 /// The longest head that a tile of queries in shared memory holds.
 const TILED_HEAD_DIM: usize = 256;
+/// Waves of a tile's block, 16 tokens each, and elements of the values that it sums, at most.
+const TILED_WAVES: usize = 4;
+const TILED_VALUES: usize = 128;
 /// Blocks of `attention_split` for each compute unit: as many as fit at once.
 const BLOCKS_PER_UNIT: usize = 4;
 /// Splits at most, as `attention_combine.hip` has it, and keys of a split at least.
@@ -70,15 +73,17 @@ impl Step {
     }
 
     fn lower_tiled(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        // As in `attention_tiled.hip`: tiles of long heads have half as many tokens.
-        let waves = if self.head_dim.max(self.head_dim_v) <= 128 { 4 } else { 2 };
+        let tiles = self.head_dim_v / 16;
+        let parts =
+            (1..=tiles).find(|parts| tiles.is_multiple_of(*parts) && tiles / parts <= TILED_VALUES / 16);
+        let parts = parts.unwrap_or(tiles);
         let variant = Variant::new("attention_tiled", "attention_tiled")
             .define("HEAD_DIM", self.head_dim)
-            .define("HEAD_DIM_V", self.head_dim_v)
+            .define("VALUES", self.head_dim_v / parts)
             .define("BF16", i32::from(self.k.dtype == DType::BF16));
-        let grid = [self.n_head, self.n_tokens.div_ceil(16 * waves), 1];
+        let grid = [self.n_head, self.n_tokens.div_ceil(16 * TILED_WAVES), parts];
         let args = [self.inputs(lower)?, vec![Arg::Address(Which::Output, 0)], self.attributes(lower)?];
-        lower.launch(variant, grid, waves * lower.target().wave as usize, &args.concat())
+        lower.launch(variant, grid, TILED_WAVES * lower.target().wave as usize, &args.concat())
     }
 
     fn lower_split(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
