@@ -13,6 +13,7 @@ use super::sim;
 use super::target::PlatformKind;
 
 pub use library::Search;
+pub(in crate::hip) use library::{Opened, sonames};
 
 /// Why a platform's table could not be filled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
