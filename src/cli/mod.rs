@@ -7,6 +7,7 @@ mod bench;
 mod chat;
 mod completions;
 mod conversation;
+mod devices;
 mod error;
 mod graph;
 mod inspect;
@@ -49,6 +50,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
+    Devices(devices::DevicesArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, cli.verbose > 0),
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),
+        Command::Devices(args) => devices::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     };

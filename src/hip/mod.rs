@@ -14,6 +14,7 @@ mod lower;
 mod memory;
 mod module;
 pub mod platform;
+mod probe;
 mod stream;
 mod target;
 
@@ -25,5 +26,6 @@ pub use graph::GraphExec;
 pub use lower::{ALIGNMENT, Arg, Command, Gemm, Launch, Lower, LowerError, Source, Variant, Which};
 pub use memory::{DeviceMemory, PinnedMemory};
 pub use module::{Function, Module};
+pub use probe::{DEADLINE, Device, PlatformReport, Probe, ProbeError, Report, Request, Selected, select};
 pub use stream::{Priority, Stream};
 pub use target::{PlatformKind, Target};
