@@ -222,7 +222,11 @@ fn the_same_seed_gives_the_same_text() {
             let sampler = |params: &SamplerParams| Sampler::new(params.clone(), 1000).unwrap().needs();
             assert_eq!(sampler(&params), if temperature == 0.0 { Needs::Largest } else { needs });
             assert_eq!(sampler(&all), Needs::Logits);
-            assert_eq!(answer(&mut session, &model, &params), answer(&mut session, &model, &all), "{params:?}");
+            assert_eq!(
+                answer(&mut session, &model, &params),
+                answer(&mut session, &model, &all),
+                "{params:?}"
+            );
         }
     }
     gpu.sim().assert_no_fault();

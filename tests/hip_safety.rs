@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpu::{Gpu, config, options};
-use rfgraph::exec::{Budget, ExecError, Executor, HipExecutor, HipOptions, PlanId, WeightMap};
 use rfgraph::cpu::{CpuStep, StepError};
+use rfgraph::exec::{Budget, ExecError, Executor, HipExecutor, HipOptions, PlanId, WeightMap};
 use rfgraph::graph::case::{Case, Draw};
 use rfgraph::graph::operator::OperatorRow;
 use rfgraph::graph::{Cost, Graph, Operator, ShapeError};
