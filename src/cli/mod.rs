@@ -7,10 +7,13 @@ mod bench;
 mod chat;
 mod completions;
 mod conversation;
+mod device;
+mod devices;
 mod error;
 mod graph;
 mod inspect;
 mod interrupt;
+mod kernels;
 mod logging;
 mod logits;
 mod man;
@@ -49,6 +52,8 @@ enum Command {
     Bench(bench::BenchArgs),
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
+    Kernels(kernels::KernelsArgs),
+    Devices(devices::DevicesArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -65,6 +70,8 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, cli.verbose > 0),
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),
+        Command::Kernels(args) => kernels::run(args, cli.verbose > 0),
+        Command::Devices(args) => devices::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     };

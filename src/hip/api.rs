@@ -113,6 +113,8 @@ macro_rules! table {
     };
 }
 
+pub(super) use table;
+
 table! {
     /// The runtime.
     Runtime {

@@ -5,8 +5,32 @@
 //! tensors; it knows no operator, no plan and no model, and serves `ops` and `exec`.
 
 pub mod api;
+mod blas;
+pub mod code_object;
+mod context;
+mod error;
+mod event;
+mod graph;
+pub mod jit;
 mod lower;
+mod memory;
+mod module;
+pub mod platform;
+mod probe;
+pub mod sim;
+pub mod sources;
+mod stream;
 mod target;
 
+pub use blas::BlasHandle;
+pub use context::{Context, Versions};
+pub use error::HipError;
+pub use event::Event;
+pub use graph::GraphExec;
+pub use jit::{Jit, JitError, JitOptions};
 pub use lower::{ALIGNMENT, Arg, Command, Gemm, Launch, Lower, LowerError, Source, Variant, Which};
+pub use memory::{DeviceMemory, PinnedMemory};
+pub use module::{Function, Module};
+pub use probe::{DEADLINE, Device, PlatformReport, Probe, ProbeError, Report, Request, Selected, select};
+pub use stream::{Priority, Stream};
 pub use target::{PlatformKind, Target};

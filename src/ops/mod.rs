@@ -11,6 +11,7 @@ mod kv_write;
 mod linear;
 mod matmul;
 mod norm_quantize;
+mod pieces;
 mod project;
 mod quantize;
 mod rearrange;

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::quantize::{BLOCK, quantize_row, words};
+use super::reduce::optional_input;
 use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc, Shape};
 
 /// `quantize(rms_norm(x) · w)`: inputs `x`, F32 `[k, …]` and, if given, `w`, F32 `[k]`; output as
@@ -66,6 +68,29 @@ impl Operator for NormQuantize {
             quantize_row(normed, out);
             Ok(())
         })
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let Some(x) = lower.inputs().first() else { return Ok(()) };
+        let (k, rows) = (x.shape.dim(0), x.shape.rows());
+        if k * rows == 0 {
+            return Ok(());
+        }
+        if i32::try_from(k).is_err() {
+            return Err(
+                lower.unsupported(format!("rows of {k} elements; at most {} can be counted", i32::MAX))
+            );
+        }
+        let args = [
+            Arg::Address(Which::Input(0), 0),
+            optional_input(lower, 1),
+            Arg::Address(Which::Output, 0),
+            Arg::I32(k as i32),
+            Arg::F32(self.eps),
+        ];
+        // Four elements a thread: a row is a single block's work, and the step waits for it.
+        let threads = k.div_ceil(4).next_power_of_two().clamp(lower.target().wave as usize, 1024);
+        lower.launch(Variant::new("norm_quantize", "norm_quantize"), [rows, 1, 1], threads, &args)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

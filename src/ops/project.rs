@@ -3,14 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::UnaryKind;
+use super::linear::gpu::{FEW_TOKENS, Place, Products, takes_quantized};
 use super::quantize::{dequantize_row, elements, quantize_row, words};
 use crate::cpu::{CpuStep, StepError, View};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
+use crate::hip::{Lower, LowerError, Which};
 use crate::tensor::{DType, Desc, Shape};
-
-/// The most weights of one step.
-const MOST: usize = 3;
 
 /// `[x·W₁ᵀ; x·W₂ᵀ; …]`, the results of one row one after another, or with a gate `gate(x·W₁ᵀ) · (x·W₂ᵀ)`.
 ///
@@ -29,10 +28,15 @@ pub struct Project {
 }
 
 impl Project {
+    /// The most weights of one step.
+    pub const MOST_WEIGHTS: usize = 3;
+
+    /// The most rows of `x` that a GPU takes with more than one weight: more are bound by multiplying.
+    pub const MOST_ROWS: usize = FEW_TOKENS;
+
     /// Whether products of this dtype's weights read quantized activations: those whose codes are small integers.
     pub fn takes_quantized(dtype: DType) -> bool {
-        use DType::*;
-        matches!(dtype, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_NL | IQ4_XS)
+        takes_quantized(dtype)
     }
 
     /// Of the inputs: `x`, the weights, and the residual.
@@ -69,7 +73,7 @@ impl Operator for Project {
 
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
         let count = match (self.gate, self.residual) {
-            (None, false) => 1..=MOST,
+            (None, false) => 1..=Project::MOST_WEIGHTS,
             (None, true) => 1..=1,
             (Some(_), false) => 2..=2,
             (Some(_), true) => 0..=0,
@@ -161,6 +165,34 @@ impl Operator for Project {
         }
     }
 
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let Some((x, weights, residual)) = self.parts(lower.inputs()) else { return Ok(()) };
+        let k = row_elements(x).unwrap_or(0);
+        if lower.output().shape.elements() == 0 || k == 0 {
+            return Ok(());
+        }
+        let place = |input: usize| (Which::Input(input as u32), 0);
+        let placed: Vec<(Place, usize)> =
+            weights.iter().enumerate().map(|(i, w)| (place(i + 1), w.shape.dim(1))).collect();
+        let products = Products {
+            dtype: weights[0].dtype,
+            k,
+            tokens: x.shape.rows(),
+            weights: &placed,
+            gate: self.gate,
+            bias: None,
+            residual: residual.map(|_| place(weights.len() + 1)),
+        };
+        match x.dtype {
+            DType::F32 => products.of_floats(lower, place(0)),
+            _ if takes_quantized(products.dtype) => products.of_quantized(lower, place(0)),
+            dtype => Err(lower.unsupported(format!(
+                "weights of {} take F32 activations on a GPU, not words of {dtype}",
+                products.dtype
+            ))),
+        }
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         let (rows, elements) = self.parts(inputs).map_or((0, 0), |(x, weights, _)| {
             (x.shape.rows(), weights.iter().map(|w| w.shape.elements()).sum::<usize>())
@@ -179,15 +211,15 @@ impl Operator for Project {
         let n_weights = match gate {
             Some(_) => 2,
             None if residual => 1,
-            None => draw.number(1..=MOST),
+            None => draw.number(1..=Project::MOST_WEIGHTS),
         };
         let n = draw.number(1..=19);
         let sizes: Vec<usize> =
             (0..n_weights).map(|_| if gate.is_some() { n } else { draw.number(1..=19) }).collect();
         let weights: Vec<CaseInput> =
             sizes.iter().map(|&n| CaseInput::bytes(dtype, [k, n], draw.blocks(dtype, k * n))).collect();
-        // Plain weights take plain activations, as compiling makes them.
-        let quantized = !dtype.is_plain();
+        // Weights without integer products take plain activations, as compiling makes them.
+        let quantized = takes_quantized(dtype);
         let mut x = draw.values(k * tokens, 2.0);
         let mut packed = vec![0; words(k) * tokens];
         for (x, packed) in x.chunks_mut(k).zip(packed.chunks_mut(words(k))).filter(|_| quantized) {

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::linear::gpu;
 use super::rule;
 use crate::cpu::{CpuStep, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::hip::{Lower, LowerError, Which};
 use crate::tensor::{DType, Desc, Shape};
 
 /// Elements that share a scale.
@@ -16,7 +18,8 @@ const SMALLEST: f32 = 1e-36;
 
 /// Rows of F32 `[k, …]`, `k` a multiple of 32, as words I32 `[k·5/16, …]`: `k` signed bytes, then for each 32
 /// elements two F32, the scale `d` and `d` times the sum of the bytes. With `a` the largest magnitude of 32
-/// elements, `d = a / 127` and each byte is `x · (127 / a)`, rounded to the nearest, ties to even.
+/// elements, `d = a / 127` and each byte is `x · (127 / a)`, rounded to the nearest, ties to even. Where an element is
+/// infinite or not a number, `d` is infinite and the bytes are 0, so that every product with them is not a number.
 ///
 /// It stands in no graph that a model writes: compiling for a GPU puts it before products of quantized weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,7 +52,11 @@ pub(super) fn quantize_row(x: &[f32], out: &mut [i32]) {
     let scales: &mut [[f32; 2]] = bytemuck::cast_slice_mut(scales);
     for ((x, q), scale) in x.chunks(BLOCK).zip(bytes.chunks_mut(BLOCK)).zip(scales) {
         let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-        let (d, factor) = if largest < SMALLEST { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
+        let (d, factor) = match largest {
+            _ if !x.iter().all(|x| x.is_finite()) => (f32::INFINITY, 0.0),
+            small if small < SMALLEST => (0.0, 0.0),
+            largest => (largest / 127.0, 127.0 / largest),
+        };
         let mut sum = 0i32;
         for (x, q) in x.iter().zip(q) {
             *q = (x * factor).round_ties_even() as i8;
@@ -90,6 +97,15 @@ impl Operator for Quantize {
             quantize_row(x.row::<f32>(row), out);
             Ok(())
         })
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let [x] = lower.inputs() else { return Ok(()) };
+        let (k, rows) = (x.shape.dim(0), x.shape.rows());
+        if k * rows == 0 {
+            return Ok(());
+        }
+        gpu::quantize(lower, (Which::Input(0), 0), (Which::Output, 0), k, rows)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

@@ -1,7 +1,7 @@
 //! Fuse for a GPU: at one token every launch costs about as much as reading some megabytes, so products that read
 //! the same activations become one step, and activations are quantized once for all of them.
 //!
-//! Rules, each a pass of its own, for at most [`FEW_TOKENS`] tokens:
+//! Rules, each a pass of its own, for at most [`Project::MOST_ROWS`] tokens:
 //!
 //! - `gated(linear, linear)` of one `x` → `project` with the gate
 //! - `linear`s of one `x`, for one token → `project` and slices of its result
@@ -18,12 +18,6 @@ use super::{CompileError, DeviceDesc};
 use crate::graph::{AnyOperator, GraphDef, Node, NodeId, NodeKind};
 use crate::ops::{Gated, Linear, NormQuantize, Project, Quantize, RmsNorm, Slice};
 use crate::tensor::Desc;
-
-/// The most tokens for which products read their weights faster than they multiply.
-const FEW_TOKENS: usize = 8;
-
-/// The most weights that one step multiplies.
-const MOST_WEIGHTS: usize = 3;
 
 /// The same outputs from fewer launches, on a GPU; the same graph for a CPU.
 pub fn fuse_gpu(graph: GraphDef, device: &DeviceDesc) -> Result<GraphDef, CompileError> {
@@ -90,7 +84,7 @@ impl<'g> Rewrite<'g> {
         let node = self.old.node(id);
         let linear = node.op_as::<Linear>().filter(|linear| !linear.bias && !linear.residual);
         let [weight, x] = *node.inputs() else { return None };
-        (linear.is_some() && node.desc.shape.rows() <= FEW_TOKENS).then_some((x, weight))
+        (linear.is_some() && node.desc.shape.rows() <= Project::MOST_ROWS).then_some((x, weight))
     }
 
     /// Whether only one node reads this one, which is no output.
@@ -128,7 +122,8 @@ fn shared(graph: &GraphDef) -> GraphDef {
     let mut made: BTreeMap<NodeId, NodeId> = BTreeMap::new();
     let mut place: BTreeMap<NodeId, (NodeId, usize)> = BTreeMap::new();
     let mut members: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
-    for group in groups.values().flat_map(|group| group.chunks(MOST_WEIGHTS)).filter(|group| group.len() > 1)
+    for group in
+        groups.values().flat_map(|group| group.chunks(Project::MOST_WEIGHTS)).filter(|group| group.len() > 1)
     {
         let mut rows = 0;
         for &id in group {
@@ -164,7 +159,7 @@ fn shared(graph: &GraphDef) -> GraphDef {
 fn quantized(graph: &GraphDef) -> GraphDef {
     Rewrite::new(graph).run(|rewrite, id| {
         let node = graph.node(id);
-        let few = node.desc.shape.rows() <= FEW_TOKENS;
+        let few = node.desc.shape.rows() <= Project::MOST_ROWS;
         let (op, inputs): (Project, SmallVec<[NodeId; 4]>) =
             match (node.op_as::<Project>(), node.op_as::<Linear>()) {
                 (Some(project), _) => (project.clone(), node.inputs().into()),

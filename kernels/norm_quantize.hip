@@ -1,0 +1,33 @@
+// An RMS norm whose result is written in eight bits, as quantize.h says. One block a row, without gaps.
+#include "quantize.h"
+#include "rows.h"
+
+// quantize(x / √(mean(x²) + eps) · w); w may be null; k is a multiple of 32.
+KERNEL(norm_quantize)(const float* x, const float* weight, u8* out, i32 k, float eps) {
+    SHARED float shared[ROW_WAVES];
+    const Row row = row_open((const u8*)(x + (i64)block_index_x() * k), sizeof(float), k);
+    const float mean = row_sum_of(row, shared, [](float x) { return x * x; }) / (float)k;
+    const float factor = 1.0f / sqrtf(mean + eps);
+    out += block_index_x() * quantized_row_bytes(k);
+    // Lanes past the end take part with zeros: their neighbours need the whole wave.
+    const auto write = [&](floats4 x, int at) {
+        floats4 y = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (at < k) y = {x.x * factor, x.y * factor, x.z * factor, x.w * factor};
+        if (at < k && weight) {
+            const floats4 w = load_four(weight + at, 4, 4);
+            y = {y.x * w.x, y.y * w.y, y.z * w.z, y.w * w.w};
+        }
+        GroupScale scale;
+        const u32 codes = quantize_four(y, &scale);
+        if (at < k) store_quantized(out, k, at, codes, scale);
+    };
+#pragma unroll
+    for (int i = 0; i < ROW_KEPT; i++) {
+        const int first = 4 * i * block_size();
+        if (first < k) write(row.kept[i], first + 4 * thread_index());
+    }
+    for (int first = 4 * ROW_KEPT * block_size(); first < k; first += 4 * block_size()) {
+        const int at = first + 4 * thread_index();
+        write(at < k ? row_load(row, at) : floats4{0.0f, 0.0f, 0.0f, 0.0f}, at);
+    }
+}

@@ -1,0 +1,269 @@
+//! One opened device: the table, its number, and what kernels must know of it.
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int};
+use std::fmt;
+use std::sync::Arc;
+
+use super::api::{self, Api, Runtime, hipError_t};
+use super::error::HipError;
+use super::platform;
+use super::target::{PlatformKind, Target};
+
+thread_local! {
+    /// The device that the table's calls go to on this thread, as this module last set it.
+    static CURRENT: Cell<Option<(PlatformKind, u32)>> = const { Cell::new(None) };
+}
+
+/// One opened device. Clones share it, and everything made from it keeps it open.
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    api: Api,
+    ordinal: u32,
+    target: Target,
+    name: String,
+    versions: Versions,
+}
+
+impl Context {
+    /// Opens a device: loads the platform's libraries, starts its runtime and asks what the device is.
+    ///
+    /// # Errors
+    /// A platform whose libraries cannot be loaded, a runtime that does not start, a device that is not there.
+    pub fn open(platform: PlatformKind, ordinal: u32) -> Result<Context, HipError> {
+        Context::over(platform::api(platform)?, platform, ordinal)
+    }
+
+    /// Opens a device of a table that is filled already.
+    pub(crate) fn over(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<Context, HipError> {
+        // SAFETY: takes no pointer; it may be called any number of times.
+        check("hipInit", unsafe { (api.runtime.hipInit)(0) })?;
+        set_device(api, platform, ordinal)?;
+        let target = target(api, platform, ordinal)?;
+        let name = name(api, ordinal)?;
+        let versions = Versions::ask(api, platform)?;
+        Ok(Context { inner: Arc::new(Inner { api: *api, ordinal, target, name, versions }) })
+    }
+
+    /// The table.
+    pub fn api(&self) -> &Api {
+        &self.inner.api
+    }
+
+    /// What kernels are chosen and compiled for.
+    pub fn target(&self) -> &Target {
+        &self.inner.target
+    }
+
+    /// The device's name, for people.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The device's number on its platform.
+    pub fn ordinal(&self) -> u32 {
+        self.inner.ordinal
+    }
+
+    /// Versions of the runtime, the driver and the compiler.
+    pub fn versions(&self) -> Versions {
+        self.inner.versions
+    }
+
+    /// Bytes of device memory that are free, and in all. What is free counts other programs, and changes.
+    pub fn memory_info(&self) -> Result<(u64, u64), HipError> {
+        let (mut free, mut total) = (0_usize, 0_usize);
+        // SAFETY: both are valid for a write.
+        let code = unsafe { (self.runtime()?.hipMemGetInfo)(&mut free, &mut total) };
+        self.check("hipMemGetInfo", code)?;
+        Ok((free as u64, total as u64))
+    }
+
+    /// An error if `code`, which `call` returned, is not success.
+    pub fn check(&self, call: &'static str, code: hipError_t) -> Result<(), HipError> {
+        check(call, code)
+    }
+
+    /// The runtime's functions, with this device current for the calling thread.
+    pub(super) fn runtime(&self) -> Result<&Runtime, HipError> {
+        set_device(&self.inner.api, self.inner.target.platform, self.inner.ordinal)?;
+        Ok(&self.inner.api.runtime)
+    }
+
+    /// Runs a call that releases something; a failure is logged, since nobody waits for the answer.
+    pub(super) fn release(&self, call: &'static str, release: impl FnOnce(&Runtime) -> hipError_t) {
+        let result = self.runtime().and_then(|runtime| check(call, release(runtime)));
+        if let Err(error) = result {
+            tracing::error!("device {} of {}: {error}", self.ordinal(), self.target().platform);
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("ordinal", &self.inner.ordinal)
+            .field("target", &self.inner.target)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) fn check(call: &'static str, code: hipError_t) -> Result<(), HipError> {
+    if code == api::hipSuccess { Ok(()) } else { Err(HipError::new(call, code)) }
+}
+
+/// Makes a device current for the calling thread: HIP's state is per thread, and setting it costs a call.
+fn set_device(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<(), HipError> {
+    if CURRENT.get() == Some((platform, ordinal)) {
+        return Ok(());
+    }
+    CURRENT.set(None);
+    let device = number(ordinal)?;
+    // SAFETY: takes no pointer.
+    check("hipSetDevice", unsafe { (api.runtime.hipSetDevice)(device) })?;
+    CURRENT.set(Some((platform, ordinal)));
+    Ok(())
+}
+
+fn number(ordinal: u32) -> Result<c_int, HipError> {
+    c_int::try_from(ordinal).map_err(|_| HipError::new("hipSetDevice", api::hipErrorInvalidDevice))
+}
+
+/// What kernels must know of a device.
+///
+/// # Errors
+/// A call that fails, or an answer that no device can give.
+pub(super) fn target(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<Target, HipError> {
+    let device = number(ordinal)?;
+    let attribute = |attribute: c_int, what: &str| -> Result<u32, HipError> {
+        let mut value: c_int = 0;
+        // SAFETY: `value` is valid for a write.
+        let code = unsafe { (api.runtime.hipDeviceGetAttribute)(&mut value, attribute, device) };
+        check("hipDeviceGetAttribute", code)?;
+        u32::try_from(value).ok().filter(|&value| value > 0).ok_or_else(|| {
+            let text = format!("the device says that it has {value} {what}");
+            HipError::with_text("hipDeviceGetAttribute", api::hipErrorInvalidValue, text)
+        })
+    };
+    let wave = attribute(api::hipDeviceAttributeWarpSize, "lanes in a wave")?;
+    if wave != 32 && wave != 64 {
+        let text = format!("waves of {wave} lanes; the kernels are written for 32 and 64");
+        return Err(HipError::with_text("hipDeviceGetAttribute", api::hipErrorNotSupported, text));
+    }
+    // SAFETY: `text` calls it with a buffer of the length it is told.
+    let arch = text("hipGetDeviceProperties", |buffer, len| unsafe { (api.arch)(buffer, len, device) });
+    let arch = arch.map_err(|error| match error.code {
+        api::hipErrorNotSupported => {
+            let text = "the runtime does not say what to compile for where its versions 5 to 7 do";
+            HipError { text: text.into(), ..error }
+        }
+        _ => error,
+    })?;
+    Ok(Target {
+        platform,
+        arch,
+        wave,
+        compute_units: attribute(api::hipDeviceAttributeMultiprocessorCount, "compute units")?,
+        shared_bytes: attribute(api::hipDeviceAttributeMaxSharedMemoryPerBlock, "bytes of shared memory")?,
+        blas: api.blas.is_some(),
+    })
+}
+
+/// A device's name, for people.
+pub(super) fn name(api: &Api, ordinal: u32) -> Result<String, HipError> {
+    let device = number(ordinal)?;
+    text("hipDeviceGetName", |buffer, len| {
+        // SAFETY: the buffer has the length that it is told.
+        unsafe { (api.runtime.hipDeviceGetName)(buffer, len, device) }
+    })
+}
+
+/// Text that a call writes into a buffer, with a terminating zero.
+fn text(
+    call: &'static str,
+    write: impl FnOnce(*mut c_char, c_int) -> hipError_t,
+) -> Result<String, HipError> {
+    // The last byte is kept from the call, so that there is a zero whatever it writes.
+    let mut buffer = [0_u8; 257];
+    check(call, write(buffer.as_mut_ptr().cast(), 256))?;
+    let text = CStr::from_bytes_until_nul(&buffer).unwrap_or_default();
+    Ok(text.to_string_lossy().trim().to_string())
+}
+
+/// Versions of what runs a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Versions {
+    /// Whose: each platform has its own way to write a version as one number.
+    pub platform: PlatformKind,
+    /// The runtime.
+    pub runtime: i32,
+    /// The driver, or the newest runtime that it serves.
+    pub driver: i32,
+    /// The run-time compiler: major, minor.
+    pub compiler: (i32, i32),
+}
+
+impl Versions {
+    pub(super) fn ask(api: &Api, platform: PlatformKind) -> Result<Versions, HipError> {
+        let (mut runtime, mut driver, mut major, mut minor) = (0, 0, 0, 0);
+        // SAFETY: valid for a write.
+        check("hipRuntimeGetVersion", unsafe { (api.runtime.hipRuntimeGetVersion)(&mut runtime) })?;
+        // SAFETY: as above.
+        check("hipDriverGetVersion", unsafe { (api.runtime.hipDriverGetVersion)(&mut driver) })?;
+        // SAFETY: as above.
+        let code = unsafe { (api.rtc.hiprtcVersion)(&mut major, &mut minor) };
+        if code != 0 {
+            return Err(HipError {
+                call: "hiprtcVersion",
+                code,
+                name: "HIPRTC_ERROR",
+                text: "the run-time compiler does not start".into(),
+            });
+        }
+        Ok(Versions { platform, runtime, driver, compiler: (major, minor) })
+    }
+
+    /// One of the numbers as the platform's makers write it: `6.4.43484`, `13.0`.
+    pub fn dotted(&self, version: i32) -> String {
+        match self.platform {
+            // HIP_VERSION of hip_version.h: major · 10⁷ + minor · 10⁵ + patch; before 4.2 it was smaller.
+            PlatformKind::Amd if version >= 10_000_000 => {
+                format!("{}.{}.{}", version / 10_000_000, version / 100_000 % 100, version % 100_000)
+            }
+            // CUDA_VERSION of cuda.h: major · 1000 + minor · 10.
+            PlatformKind::Nvidia => format!("{}.{}", version / 1000, version % 1000 / 10),
+            PlatformKind::Amd | PlatformKind::Sim => version.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = self.compiler;
+        let (runtime, driver) = (self.dotted(self.runtime), self.dotted(self.driver));
+        write!(f, "{} runtime {runtime}, driver {driver}, compiler {major}.{minor}", self.platform)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_read_as_their_makers_write_them() {
+        let amd = Versions {
+            platform: PlatformKind::Amd,
+            runtime: 60_443_484,
+            driver: 70_200_001,
+            compiler: (9, 0),
+        };
+        assert_eq!(amd.to_string(), "amd runtime 6.4.43484, driver 7.2.1, compiler 9.0");
+        let nvidia =
+            Versions { platform: PlatformKind::Nvidia, runtime: 12_080, driver: 13_000, compiler: (12, 8) };
+        assert_eq!(nvidia.to_string(), "nvidia runtime 12.8, driver 13.0, compiler 12.8");
+    }
+}

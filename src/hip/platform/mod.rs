@@ -1,0 +1,144 @@
+//! Who fills the table of functions: one file per platform, and the search for libraries that they share.
+
+pub mod amd;
+pub mod cuda;
+mod library;
+pub mod nvidia;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::api::Api;
+use super::sim;
+use super::target::PlatformKind;
+
+pub use library::Search;
+pub(in crate::hip) use library::{Opened, sonames};
+
+/// Why a platform's table could not be filled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// A platform whose libraries did not answer before.
+    #[error("the libraries of `{platform}` did not answer when they were first asked; they are left alone")]
+    Stuck {
+        /// The platform.
+        platform: PlatformKind,
+    },
+    /// A library that is nowhere.
+    #[error("{what} is not installed: there is no {names} in {folders}{}",
+        if *loader { " nor where the system's loader looks" } else { "" },
+        names = one_of(names), folders = list(folders))]
+    NotFound {
+        /// What the library is, for people.
+        what: &'static str,
+        /// The file names that were tried.
+        names: Vec<String>,
+        /// Where they were looked for.
+        folders: Vec<PathBuf>,
+        /// Whether the system's loader was asked too.
+        loader: bool,
+    },
+    /// A file that is no library, or one that needs another that is not there.
+    #[error("{} is there but cannot be loaded: {reason}; install {what} again", path.display())]
+    Broken {
+        /// What the library is, for people.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system's loader says.
+        reason: String,
+    },
+    /// A library without one of the functions.
+    #[error("{} has no function `{function}`; another version of {what} is needed", path.display())]
+    Partial {
+        /// What the library is, for people.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The function.
+        function: &'static str,
+    },
+}
+
+fn one_of(names: &[String]) -> String {
+    match names {
+        [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
+        _ => names.join(", "),
+    }
+}
+
+fn list(folders: &[PathBuf]) -> String {
+    if folders.is_empty() {
+        return "any folder that is named for it".into();
+    }
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The table of a platform. Its libraries are opened once and stay open.
+///
+/// # Errors
+/// A library that is not there, cannot be loaded, or lacks a function.
+pub fn api(platform: PlatformKind) -> Result<&'static Api, LoadError> {
+    api_from(platform, &Search::of(platform))
+}
+
+/// As [`api`], with the search for the libraries; the first call of a process decides.
+pub(super) fn api_from(platform: PlatformKind, search: &Search) -> Result<&'static Api, LoadError> {
+    static AMD: OnceLock<Result<Api, LoadError>> = OnceLock::new();
+    static NVIDIA: OnceLock<Result<Api, LoadError>> = OnceLock::new();
+    static SIM: OnceLock<Result<Api, LoadError>> = OnceLock::new();
+    if STUCK.load(Ordering::Relaxed) & bit(platform) != 0 {
+        return Err(LoadError::Stuck { platform });
+    }
+    let loaded = match platform {
+        PlatformKind::Amd => AMD.get_or_init(|| amd::load(search)),
+        PlatformKind::Nvidia => NVIDIA.get_or_init(|| nvidia::load(search)),
+        PlatformKind::Sim => SIM.get_or_init(|| Ok(sim::api())),
+    };
+    loaded.as_ref().map_err(LoadError::clone)
+}
+
+/// Platforms whose libraries did not answer, a bit each.
+static STUCK: AtomicU32 = AtomicU32::new(0);
+
+fn bit(platform: PlatformKind) -> u32 {
+    1 << platform as u32
+}
+
+/// Sees to it that nobody waits for a platform's libraries again.
+pub(super) fn leave_alone(platform: PlatformKind) {
+    STUCK.fetch_or(bit(platform), Ordering::Relaxed);
+}
+
+/// Which of `count` devices a list such as `HIP_VISIBLE_DEVICES` leaves, in its order. As in HIP, what follows
+/// a number that no device has does not count, and an empty list hides nothing.
+pub(super) fn visible(count: u32, list: Option<&str>) -> Vec<u32> {
+    match list.map(str::trim) {
+        None | Some("") => (0..count).collect(),
+        Some(list) => list
+            .split(',')
+            .map_while(|number| number.trim().parse().ok().filter(|&number: &u32| number < count))
+            .collect(),
+    }
+}
+
+/// The devices that the user wants to be seen.
+pub(super) fn visible_devices() -> Option<String> {
+    std::env::var("HIP_VISIBLE_DEVICES").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_visible_devices_filters_and_renumbers() {
+        assert_eq!(visible(3, None), [0, 1, 2]);
+        assert_eq!(visible(3, Some("")), [0, 1, 2]);
+        assert_eq!(visible(3, Some("2,0")), [2, 0]);
+        assert_eq!(visible(3, Some(" 1 , 7, 0")), [1]);
+        assert!(visible(3, Some("-1")).is_empty());
+        assert!(visible(0, Some("0")).is_empty());
+    }
+}
