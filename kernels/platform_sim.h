@@ -16,6 +16,12 @@
 #define DYNAMIC_SHARED(type, name) type* const name = (type*)rf_dynamic_shared()
 #define INFINITY_F __builtin_inff()
 
+// Hides from the compiler where a shared variable lies: every access to it is to be checked.
+template <class T> inline T* rf_opaque(T* p) {
+    asm("" : "+r"(p));
+    return p;
+}
+
 RF_RAW void* rf_dynamic_shared() { return rf.launch->dynamic_shared; }
 
 DEVICE inline int block_index_x() { return RF_STATE(block_x); }

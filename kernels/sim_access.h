@@ -65,8 +65,8 @@ RF_RAW void rf_check_cells(RfCell* cell, rf_uptr address, rf_u64 bytes, bool sto
 }
 
 RF_RAW void rf_check_other(rf_uptr address, rf_u64 bytes, bool store, rf_u64 code) {
-    rf_uptr at = address - rf.stacks;
-    if (at < rf.stacks_bytes) return;
+    rf_uptr at = address - rf.own_stack;
+    if (at < rf.stack_bytes) return;
     rf_u64 fixed = (rf_u64)(__stop_rfshared - __start_rfshared);
     at = address - (rf_uptr)__start_rfshared;
     if (at < fixed) {
@@ -82,6 +82,8 @@ RF_RAW void rf_check_other(rf_uptr address, rf_u64 bytes, bool store, rf_u64 cod
         if (rf.races) rf_check_cells(rf.cells + fixed + at, address, bytes, store, code);
         return;
     }
+    if (address - (rf.stacks - rf_stack_guard) < rf.stacks_bytes + rf_stack_guard)
+        rf_fail(rf_stack_overflow, -1, 0, 0, address, rf.stack_bytes, code);
     // Constant tables lie in the shared object itself.
     if (!store && address - (rf_uptr)__ehdr_start < (rf_u64)(_end - __ehdr_start)) return;
     rf_fail(store ? rf_store_outside : rf_load_outside, -1, 0, 0, address, bytes, code);
