@@ -1,16 +1,19 @@
-//! An operator of one's own: it enters graphs, plans and the parity test like a built-in one.
+//! An operator of one's own, its kernel for GPUs included: it enters graphs, plans and the parity test like a
+//! built-in one.
 //!
-//! `cargo run --release --example own_operator`
+//! `cargo run --release --example own_operator` runs it on the CPU; with `-- amd`, `-- nvidia` or `-- sim` behind it
+//! on the first GPU of that platform, or on the simulated one, too.
 
 use std::error::Error;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use rfgraph::cpu::{CpuStep, StepError};
-use rfgraph::exec::{Budget, CpuExecutor, Executor, WeightMap};
+use rfgraph::exec::{Budget, CpuExecutor, Executor, HipExecutor, HipOptions, WeightMap};
 use rfgraph::graph::case::{Case, CaseInput, Draw};
 use rfgraph::graph::operator::OperatorRow;
-use rfgraph::graph::{Cost, Graph, Memory, Operator, ShapeError};
+use rfgraph::graph::{Cost, Graph, GraphDef, Memory, Operator, ShapeError};
+use rfgraph::hip::{Arg, Context, Lower, LowerError, PlatformKind, Variant, Which};
 use rfgraph::plan::compile;
 use rfgraph::tensor::{DType, Desc};
 use serde::{Deserialize, Serialize};
@@ -20,6 +23,20 @@ use serde::{Deserialize, Serialize};
 struct Threshold {
     threshold: f32,
 }
+
+/// Threads of a block.
+const THREADS: usize = 256;
+
+/// The kernel: plain C++17 and what `kernels/platform.h` lists. Each thread makes one element; the last block may
+/// reach past the end. A thread reads only the element that it writes, so both may be the same memory.
+const KERNEL: &str = r#"
+#include "platform.h"
+
+KERNEL_OF(256, threshold)(const float* x, float* out, i64 n, float threshold) {
+    i64 i = (i64)block_index_x() * 256 + thread_index();
+    if (i < n) out[i] = x[i] <= threshold ? 0.0f : x[i];
+}
+"#;
 
 impl Operator for Threshold {
     const NAME: &'static str = "threshold";
@@ -44,6 +61,22 @@ impl Operator for Threshold {
         })
     }
 
+    // Left out, the operator runs on the CPU alone.
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        if !lower.inputs().iter().all(Desc::is_contiguous) {
+            return Err(lower.unsupported("the input must lie without gaps (use `copy`)"));
+        }
+        let n = lower.output().shape.elements();
+        let args = [
+            Arg::Address(Which::Input(0), 0),
+            Arg::Address(Which::Output, 0),
+            Arg::I64(n as i64),
+            Arg::F32(self.threshold),
+        ];
+        let blocks = n.div_ceil(THREADS);
+        lower.launch(Variant::own("threshold", KERNEL, "threshold"), [blocks, 1, 1], THREADS, &args)
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         Cost::streaming(inputs, output, output.shape.elements() as u64)
     }
@@ -59,22 +92,45 @@ impl Operator for Threshold {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Four numbers, squared, and those up to a half made zero.
+fn graph() -> Result<GraphDef, Box<dyn Error>> {
     let graph = Graph::new();
     let x = graph.input("x", DType::F32, [4]);
     let y = graph.apply(Threshold { threshold: 0.5 }, &[x.mul(x)]);
     graph.output("y", y);
+    Ok(graph.finish()?)
+}
 
-    let threads = NonZeroUsize::MIN;
-    let budget = Budget::host(Budget::FRACTION);
-    let mut executor = CpuExecutor::new(threads, Arc::new(WeightMap::new()), budget)?;
-    // A plan names its operators; the executor must know yours to read it.
-    executor.register(OperatorRow::of::<Threshold>());
-    let id = executor.load(compile(&graph.finish()?, &executor.device())?)?;
+fn run(mut executor: impl Executor, device: &str) -> Result<(), Box<dyn Error>> {
+    let id = executor.load(compile(&graph()?, &executor.device())?)?;
     executor.set(id, "x", &[-2.0f32, 0.5, 0.8, 3.0])?;
     let outputs = executor.run(id)?.wait()?;
     let y: &[f32] = outputs.get("y")?;
-    println!("{y:?}");
+    println!("{device}: {y:?}");
     assert_eq!(y, [4.0, 0.0, 0.8 * 0.8, 9.0]);
     Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let weights = Arc::new(WeightMap::new());
+    let budget = Budget::host(Budget::FRACTION);
+    let mut executor = CpuExecutor::new(NonZeroUsize::MIN, weights.clone(), budget)?;
+    // A plan names its operators; the executor must know yours to read it.
+    executor.register(OperatorRow::of::<Threshold>());
+    run(executor, "CPU")?;
+
+    let platform = match std::env::args().nth(1).as_deref() {
+        None => return Ok(()),
+        Some("amd") => PlatformKind::Amd,
+        Some("nvidia") => PlatformKind::Nvidia,
+        Some("sim") => PlatformKind::Sim,
+        Some(other) => return Err(format!("`{other}` is no platform; there are amd, nvidia and sim").into()),
+    };
+    let context = Context::open(platform, 0)?;
+    let device = context.name().to_string();
+    let (free, total) = context.memory_info()?;
+    let budget = Budget::gpu(free, total, Budget::FRACTION);
+    let mut executor = HipExecutor::new(context, weights, budget, HipOptions::default())?;
+    executor.register(OperatorRow::of::<Threshold>());
+    run(executor, &device)
 }

@@ -114,15 +114,17 @@ impl Architecture for Llama {
     }
 
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
-        let embeddings = b.weight("token_embd.weight", [self.n_embd, self.n_vocab]);
-        let mut x = embeddings.get_rows(b.batch().tokens).named("embeddings");
-        for il in 0..self.n_layer {
+        let embeddings = || b.weight("token_embd.weight", [self.n_embd, self.n_vocab]);
+        let mut x = b.embed(self.n_embd, || embeddings().get_rows(b.batch().tokens).named("embeddings"));
+        for il in b.layers(self.n_layer) {
             x = self.layer(b, il, x);
         }
-        let x = b.rms_norm(x, "output_norm", self.eps);
-        // Without an output matrix the embeddings serve for both (tied).
-        let output = b.opt_weight("output.weight", [self.n_embd, self.n_vocab]);
-        x.linear(output.unwrap_or(embeddings)).named("logits")
+        b.head(x, |x| {
+            let x = b.rms_norm(x, "output_norm", self.eps);
+            // Without an output matrix the embeddings serve for both (tied).
+            let output = b.opt_weight("output.weight", [self.n_embd, self.n_vocab]);
+            x.linear(output.unwrap_or_else(embeddings)).named("logits")
+        })
     }
 }
 

@@ -41,6 +41,10 @@ struct Layout { i64 ne[4]; i64 nb[4]; };
 //   wave_barrier()                       waits for the wave, and orders its shared memory
 //   lane_index()                         0 … WAVE - 1
 //   wave_shuffle_xor(value, mask), wave_shuffle(value, lane)   for float and i32; every lane of the wave calls it
+//   load_once(const words4*)             16 bytes that nobody reads again soon
+//   permute_bytes(low, high, index)      for each byte of `index` (0 to 7), that byte of the eight of low and high
+//   multiply_then_add(a, b, c)           a · b + c, rounded twice
+//   TABLE                                before a constant array of the device
 //   dot4(a, b, c)                        c + the sum of four products of signed bytes
 //   half_to_float(u16), float_to_half(float)   IEEE half, to nearest, ties to even; too large gives infinity
 //   fast_exp(float)                      exp to about 2 ulp

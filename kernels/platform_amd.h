@@ -62,3 +62,20 @@ DEVICE u16 float_to_half(float x) {
 }
 
 DEVICE float fast_exp(float x) { return __expf(x); }
+
+#define TABLE static __device__ const
+
+typedef u32 rf_vector4 __attribute__((ext_vector_type(4)));
+
+DEVICE words4 load_once(const words4* p) {
+    rf_vector4 x = __builtin_nontemporal_load(reinterpret_cast<const rf_vector4*>(p));
+    return {x.x, x.y, x.z, x.w};
+}
+
+DEVICE u32 permute_bytes(u32 low, u32 high, u32 index) { return __builtin_amdgcn_perm(high, low, index); }
+
+DEVICE float multiply_then_add(float a, float b, float c) {
+#pragma clang fp contract(off)
+    float product = a * b;
+    return product + c;
+}

@@ -1,7 +1,10 @@
 // NVIDIA, through nvrtc: what platform.h asks for.
 #pragma once
 
-#define DEVICE __device__ __forceinline__
+// Not __forceinline__: that says inline, which nvrtc takes only once, and shared headers say it themselves. Where nothing
+// says it the attribute is ignored, which is a warning.
+#pragma nv_diag_suppress 2473
+#define DEVICE __device__ __attribute__((always_inline))
 #define KERNEL(name) extern "C" __global__ void name
 #define KERNEL_OF(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
 #define SHARED __shared__
@@ -42,3 +45,18 @@ DEVICE u16 float_to_half(float x) {
 }
 
 DEVICE float fast_exp(float x) { return __expf(x); }
+
+#define TABLE static __device__ const
+
+DEVICE words4 load_once(const words4* p) {
+    uint4 x = __ldcs(reinterpret_cast<const uint4*>(p));
+    return {x.x, x.y, x.z, x.w};
+}
+
+// The selector has four bits a byte.
+DEVICE u32 permute_bytes(u32 low, u32 high, u32 index) {
+    index |= index >> 4;
+    return __byte_perm(low, high, (index & 255u) | (index >> 8 & 0xFF00u));
+}
+
+DEVICE float multiply_then_add(float a, float b, float c) { return __fadd_rn(__fmul_rn(a, b), c); }

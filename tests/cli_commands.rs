@@ -293,13 +293,13 @@ fn the_foretold_memory_is_what_a_session_takes() {
     for (n_ctx, ubatch, n_sequences) in [(0, 512, 1), (100, 64, 1), (300, 16, 3)] {
         let options = SessionOptions { n_ctx, ubatch, n_sequences, ..SessionOptions::default() };
         let need = MemoryNeed::of(&model, &options).unwrap();
-        let mut session = Session::new(&model, &options).unwrap();
-        let held = |session: &mut Session, name: &str| {
-            let holders = session.executor().budget().holders();
+        let session = Session::new(&model, &options).unwrap();
+        let held = |session: &Session, name: &str| {
+            let holders = session.executors().next().unwrap().budget().holders();
             holders.iter().find(|(holder, _)| holder == name).map(|(_, bytes)| *bytes)
         };
-        assert_eq!(held(&mut session, "KV cache"), Some(need.kv_cache));
-        assert_eq!(held(&mut session, "arena"), Some(need.arena));
+        assert_eq!(held(&session, "KV cache"), Some(need.kv_cache));
+        assert_eq!(held(&session, "arena"), Some(need.arena));
     }
 }
 

@@ -186,10 +186,10 @@ fn after_an_error_there_are_no_logits_of_before() {
     // The plan for all logits of a batch is not made yet, and now it cannot be.
     let refuse = |_: &serde_json::Value| Err(<serde_json::Error as serde::de::Error>::custom("refused"));
     let row = rfgraph::ops::TABLE.iter().find(|row| row.name == "rms_norm").unwrap();
-    session.executor().register(rfgraph::graph::operator::OperatorRow { decode: refuse, ..*row });
+    session.cpu().unwrap().register(rfgraph::graph::operator::OperatorRow { decode: refuse, ..*row });
     let error = session.all_logits(id, &tokens(2, 5), |_| ()).unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
-    assert!(session.logits().is_err() && session.last_plan().is_err());
+    assert!(session.logits().is_err() && session.last_plans().is_err());
     // Sizes that have their plan go on.
     assert_eq!(session.cache().len(id).unwrap(), 10);
     decode(&mut session, id, 300);
@@ -268,7 +268,7 @@ fn results_are_the_same_every_time() {
     let (prompt, more) = (tokens(1, 70), tokens(4, 6));
     let run = |threads, isa| {
         let mut session = demo(&SessionOptions { threads: NonZeroUsize::new(threads), ..options() });
-        assert!(session.executor().set_isa(isa));
+        assert!(session.cpu().unwrap().set_isa(isa));
         let id = session.open().unwrap();
         let mut all = session.prefill(id, &prompt).unwrap().to_vec();
         more.iter().for_each(|&token| all.extend(decode(&mut session, id, token)));

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Write src/tensor/blocks/iq_points.rs: the lattice points of the IQ1, IQ2 and IQ3 formats.
+"""Write the lattice points of the IQ1, IQ2 and IQ3 formats, for Rust and for kernels.
 
 The points are facts of the formats. They are read from the Python package `gguf` (MIT licence), which
 describes every format: `pip install gguf numpy`. Usage:
 
     python3 tools/iq_grids.py > src/tensor/blocks/iq_points.rs
+    python3 tools/iq_grids.py --kernels > kernels/lattice_points.h
 """
+
+import sys
 
 import gguf.quants as quants
 import numpy as np
@@ -32,21 +35,40 @@ def points(grid):
     return (index << (np.arange(table.shape[1], dtype=np.uint32) * width)).sum(axis=1)
 
 
-def main():
+def rows(grid):
+    """The points as lines of numbers."""
+    numbers = [f"0x{p:04x}" for p in points(grid)]
+    for start in range(0, len(numbers), NUMBERS_PER_LINE):
+        yield "    " + ", ".join(numbers[start : start + NUMBERS_PER_LINE]) + ","
+
+
+def rust():
     print("//! The lattice points of the IQ1, IQ2 and IQ3 formats, 16 bits a point.")
     print("//!")
     print("//! Coordinate `j` of a point is a number in bits `w·j..w·j + w`, lowest first, with `w` = 2 for")
     print("//! eight coordinates and 4 for four. What the numbers stand for is in `iq_grids.rs`. Written by")
     print("//! `tools/iq_grids.py` from the formats' description in the Python package `gguf`; do not edit.")
     for name, grid, what in GRIDS:
-        numbers = [f"0x{p:04x}" for p in points(grid)]
         print(f"\n/// Points of {name}: {what}.")
         print("#[rustfmt::skip]")
-        print(f"pub(super) const {name}: [u16; {len(numbers)}] = [")
-        for start in range(0, len(numbers), NUMBERS_PER_LINE):
-            print("    " + ", ".join(numbers[start : start + NUMBERS_PER_LINE]) + ",")
+        print(f"pub(super) const {name}: [u16; {len(points(grid))}] = [")
+        print("\n".join(rows(grid)))
         print("];")
 
 
+def kernels():
+    print("// The lattice points of the IQ1, IQ2 and IQ3 formats, 16 bits a point.")
+    print("//")
+    print("// Coordinate j of a point is a number in bits w·j to w·j + w - 1, lowest first, with w = 2 for eight coordinates")
+    print("// and 4 for four. What the numbers stand for is in formats_lattice.h. Written by `tools/iq_grids.py --kernels`")
+    print("// from the formats' description in the Python package `gguf`; do not edit.")
+    print("#pragma once")
+    for name, grid, what in GRIDS:
+        print(f"\n// Points of {name}: {what}.")
+        print(f"TABLE u16 {name}_POINTS[{len(points(grid))}] = {{")
+        print("\n".join(rows(grid)))
+        print("};")
+
+
 if __name__ == "__main__":
-    main()
+    kernels() if "--kernels" in sys.argv[1:] else rust()

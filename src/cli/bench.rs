@@ -7,14 +7,15 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
+use super::device::setup;
 use super::error::CliError;
 use super::options::{ModelArg, SessionArgs};
 use super::output::{print, print_json};
 use super::profile::Profile;
 use super::progress::{Progress, Unit, read_ahead};
 use crate::cpu::read_bandwidth;
-use crate::exec::{Bytes, Executor};
-use crate::model::{CacheLayout, Model, ModelError, ModelShape, SequenceId, Session};
+use crate::exec::Bytes;
+use crate::model::{CacheLayout, Model, ModelShape, SequenceId, Session};
 use crate::plan::{Place, Plan};
 use crate::tensor::DType;
 use crate::text::Rng;
@@ -57,13 +58,17 @@ struct Report {
     model: String,
     bytes: u64,
     parameters: u64,
-    device: &'static str,
-    instruction_set: String,
+    /// `cpu`, the GPU's name, or both with a plus between them.
+    device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instruction_set: Option<String>,
     threads: usize,
     ubatch: usize,
     cache_type: String,
     tests: Vec<Test>,
-    read_bytes_per_second: f64,
+    /// By the CPU's threads, where the CPU alone computes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_bytes_per_second: Option<f64>,
     /// Of the weights and the cache, for one generated token.
     decode_bytes_per_token: Option<u64>,
     /// Of the rate at which memory is read, while generating.
@@ -90,7 +95,7 @@ pub(super) fn run(args: &BenchArgs, profile: bool) -> Result<(), CliError> {
     let model = args.model.open()?;
     read_ahead(model.gguf());
     let mut bench = Bench::new(args, &model)?;
-    let mut bandwidth = read_bandwidth(bench.session.executor().pool());
+    let mut bandwidth = bench.bandwidth();
     let (mut tests, mut profiles) = (Vec::new(), Vec::new());
     let (mut decode_bytes, mut decode_share) = (None, None);
     if args.prompt > 0 {
@@ -102,8 +107,8 @@ pub(super) fn run(args: &BenchArgs, profile: bool) -> Result<(), CliError> {
         tests.push(test);
     }
     // The machine may have been busy the first time.
-    bandwidth = bandwidth.max(read_bandwidth(bench.session.executor().pool()));
-    if let (Some(bytes), Some(test)) = (decode_bytes, tests.last()) {
+    bandwidth = bandwidth.zip(bench.bandwidth()).map(|(first, second)| first.max(second));
+    if let (Some(bytes), Some(test), Some(bandwidth)) = (decode_bytes, tests.last(), bandwidth) {
         decode_share = Some(test.mean_tokens_per_second * bytes as f64 / bandwidth);
     }
     if profile {
@@ -118,8 +123,8 @@ pub(super) fn run(args: &BenchArgs, profile: bool) -> Result<(), CliError> {
         model: args.model.label(),
         bytes: gguf.tensors().iter().map(|info| info.bytes as u64).sum(),
         parameters: gguf.tensors().iter().map(|info| info.shape.elements() as u64).sum(),
-        device: "cpu",
-        instruction_set: bench.session.executor().isa().to_string(),
+        device: bench.device(),
+        instruction_set: bench.session.cpu().map(|executor| executor.isa().to_string()),
         threads: args.session.threads().get(),
         ubatch: args.session.ubatch(),
         cache_type: args.session.cache_type().to_string(),
@@ -153,7 +158,7 @@ impl Bench {
         let too_long = || CliError::Usage("-d with -p or -n is more than can be counted".into());
         let n_ctx = n_ctx.filter(|&n| n <= CacheLayout::MAX_N_CTX).ok_or_else(too_long)?;
         let shape = model.architecture().shape();
-        let mut session = Session::new(model, &args.session.options(n_ctx))?;
+        let mut session = Session::with(model, &args.session.options(n_ctx)?, &setup())?;
         let sequence = session.open()?;
         let mut rng = Rng::new(0);
         let tokens: Vec<u32> = (0..n_ctx).map(|_| (rng.next_u64() % shape.n_vocab as u64) as u32).collect();
@@ -162,6 +167,21 @@ impl Bench {
         }
         let (cache_type, repetitions) = (args.session.cache_type(), args.repetitions.get());
         Ok(Bench { session, sequence, shape, cache_type, tokens, depth: args.depth, repetitions })
+    }
+
+    /// The rate at which memory is read, where only the CPU computes.
+    fn bandwidth(&mut self) -> Option<f64> {
+        match self.session.hip() {
+            Some(_) => None,
+            None => self.session.cpu().map(|executor| read_bandwidth(executor.pool())),
+        }
+    }
+
+    /// What computes.
+    fn device(&mut self) -> String {
+        let gpu = self.session.hip().map(|executor| executor.context().name().to_string());
+        let cpu = self.session.cpu().map(|_| "cpu".to_string());
+        cpu.into_iter().chain(gpu).collect::<Vec<_>>().join(" + ")
     }
 
     fn prefill(&mut self, n: usize) -> Result<(), CliError> {
@@ -211,19 +231,16 @@ impl Bench {
     /// The plan of the last batch, and the time of each of its steps.
     fn profile(&mut self, kind: &str, tokens: usize, work: Work) -> Result<Profile, CliError> {
         self.session.truncate(self.sequence, self.depth)?;
-        self.session.executor().start_timing();
+        self.session.start_timing();
         work(self, tokens)?;
         let name = self.name(kind, tokens);
-        let plan = self.session.last_plan()?;
-        let executor = self.session.executor();
-        Ok(Profile::of(name, executor.plan(plan).map_err(ModelError::from)?, executor.times(plan)))
+        Ok(Profile::of(name, &self.session.last_plans()?))
     }
 
     /// What one generated token must read: the weights, and the keys and values of the tokens before it,
     /// which are `depth` and half of the test's own on average.
     fn decode_bytes(&mut self, generated: usize) -> Result<u64, CliError> {
-        let plan = self.session.last_plan()?;
-        let weights = weight_bytes(self.session.executor().plan(plan).map_err(ModelError::from)?);
+        let weights: u64 = self.session.last_plans()?.iter().map(|(plan, _)| weight_bytes(plan)).sum();
         let heads =
             |layer: &crate::model::CacheShape| layer.n_head_kv * (layer.head_dim_k + layer.head_dim_v);
         let elements: usize = self.shape.layers.iter().map(heads).sum();
@@ -255,12 +272,17 @@ impl fmt::Display for Report {
         writeln!(f, "| model | size | parameters | device | threads | test | tokens/s |")?;
         writeln!(f, "| --- | ---: | ---: | --- | ---: | --- | ---: |")?;
         for test in &self.tests {
-            let device = format!("{} ({})", self.device, self.instruction_set);
+            let device = match &self.instruction_set {
+                Some(isa) => format!("{} ({isa})", self.device),
+                None => self.device.clone(),
+            };
             write!(f, "| {} | {} | {millions:.2} M | {device} | ", self.model, Bytes(self.bytes))?;
             let Test { name, mean_tokens_per_second: mean, standard_deviation: deviation, .. } = test;
             writeln!(f, "{} | {name} | {mean:.2} ± {deviation:.2} |", self.threads)?;
         }
-        writeln!(f, "\nmemory is read at {:.1} GB/s", self.read_bytes_per_second / 1e9)?;
+        if let Some(rate) = self.read_bytes_per_second {
+            writeln!(f, "\nmemory is read at {:.1} GB/s", rate / 1e9)?;
+        }
         if let (Some(bytes), Some(share)) = (self.decode_bytes_per_token, self.decode_share) {
             let (mib, percent) = (Bytes(bytes), share * 100.0);
             writeln!(f, "a generated token reads {mib} of weights and cache: {percent:.0} % of that rate")?;

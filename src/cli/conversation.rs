@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::device::setup;
 use super::error::CliError;
 use super::progress::{Progress, Unit};
 use crate::model::{GenerateOptions, Generation, Model, SequenceId, Session, SessionOptions, Stop};
@@ -48,7 +49,7 @@ impl<'m> Conversation<'m> {
                 "a context of {n_ctx} tokens is more than the {trained} that the model was trained for"
             );
         }
-        let mut session = Session::new(model, options)?;
+        let mut session = Session::with(model, options, &setup())?;
         let sequence = session.open()?;
         let sampler = Sampler::new(sampling, shape.n_vocab)?;
         Ok(Conversation { session, sequence, tokenizer, sampler, held: Vec::new() })

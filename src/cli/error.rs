@@ -39,6 +39,9 @@ pub(super) enum CliError {
     /// Text that has a form the command cannot use.
     #[error("{0}")]
     Input(String),
+    /// Kernels that do not compile, or compile to what they should not.
+    #[error("{0}")]
+    Check(String),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),

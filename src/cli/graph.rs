@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
 
+use super::device::DeviceArg;
 use super::error::CliError;
 use super::options::{CacheArg, ContextArg, ModelArg, ThreadsArg};
 use super::output::{print, print_json};
@@ -28,6 +29,9 @@ pub(super) struct GraphArgs {
     threads: ThreadsArg,
     #[command(flatten)]
     cache: CacheArg,
+    /// The device that the plan is for: cpu, hip, hip:N, or auto (a GPU if there is one)
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceArg,
     /// How to show it
     #[arg(long, default_value = "text")]
     format: Format,
@@ -48,7 +52,11 @@ pub(super) fn run(args: &GraphArgs) -> Result<(), CliError> {
     let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
     let layout = CacheLayout::new(n_ctx, 1)?;
     let graph = model.graph(args.tokens.get(), 1, layout, args.cache.cache_type)?;
-    let plan = compile(&graph, &DeviceDesc::cpu(args.threads.count().get())).map_err(ModelError::from)?;
+    let device = args.device.open()?.map_or_else(
+        || DeviceDesc::cpu(args.threads.count().get()),
+        |context| DeviceDesc::hip(context.target().clone()),
+    );
+    let plan = compile(&graph, &device).map_err(ModelError::from)?;
     match args.format {
         Format::Text => print(&plan),
         Format::Dot => print(plan.dot()),

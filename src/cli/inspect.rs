@@ -134,7 +134,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), CliError> {
 fn model_report(args: &InspectArgs) -> Result<(HyperParameters, MemoryReport), CliError> {
     let model = args.model.open()?;
     let shape = model.architecture().shape();
-    let options = args.session.options(args.ctx.size(shape.n_ctx_train));
+    let options = args.session.options_for_cpu(args.ctx.size(shape.n_ctx_train));
     let need = MemoryNeed::of(&model, &options)?;
     let threads = args.session.threads().get();
     let limit = Budget::host(options.memory_fraction).limit();

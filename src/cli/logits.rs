@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::device::setup;
 use super::error::CliError;
 use super::options::{ModelArg, SessionArgs};
 use super::progress::{Progress, Unit, read_ahead};
@@ -42,7 +43,7 @@ pub(super) fn run(args: &LogitsArgs) -> Result<(), CliError> {
         return Err(ModelError::Token { token, n_vocab }.into());
     }
     read_ahead(model.gguf());
-    let mut session = Session::new(&model, &args.session.options(tokens.len()))?;
+    let mut session = Session::with(&model, &args.session.options(tokens.len())?, &setup())?;
     let sequence = session.open()?;
     let failed = |source| CliError::Path { verb: "write", path: args.out.clone(), source };
     let mut out = BufWriter::new(File::create(&args.out).map_err(failed)?);

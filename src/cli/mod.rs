@@ -7,11 +7,13 @@ mod bench;
 mod chat;
 mod completions;
 mod conversation;
+mod device;
 mod devices;
 mod error;
 mod graph;
 mod inspect;
 mod interrupt;
+mod kernels;
 mod logging;
 mod logits;
 mod man;
@@ -51,6 +53,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
     Devices(devices::DevicesArgs),
+    Kernels(kernels::KernelsArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Kernels(args) => kernels::run(args, cli.verbose > 0),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     };

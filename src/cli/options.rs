@@ -1,15 +1,17 @@
 //! Options that several commands share.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::device::DeviceArg;
 use super::error::CliError;
 use crate::exec::Budget;
 use crate::gguf::Gguf;
-use crate::model::{CacheLayout, Model, ModelError, SessionOptions};
+use crate::model::{CacheLayout, DeviceChoice, Model, ModelError, SessionOptions};
 use crate::tensor::DType;
 use crate::text::{SamplerParams, Tokenizer, VocabData};
 
@@ -79,15 +81,6 @@ impl ContextArg {
     }
 }
 
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Device {
-    /// The best device that this build supports, which is the CPU
-    Auto,
-    /// The CPU
-    Cpu,
-}
-
 /// Number of threads.
 #[derive(Debug, Args)]
 pub(super) struct ThreadsArg {
@@ -134,9 +127,23 @@ pub(super) struct SessionArgs {
     /// Share of the free memory that may be taken, above 0 and up to 1
     #[arg(long, value_name = "SHARE", default_value_t = Budget::FRACTION, value_parser = fraction)]
     memory_fraction: f64,
-    /// Where to compute
-    #[arg(long, default_value = "auto")]
-    device: Device,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Where to compute.
+#[derive(Debug, Args)]
+struct DeviceArgs {
+    /// Where to compute: auto (a GPU if there is one, else the CPU), cpu, hip, or hip:N for GPU number N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceArg,
+    /// Layers that the GPU computes, counted from the last; the CPU computes the others [default: as many as fit the
+    /// GPU's memory]
+    #[arg(long, value_name = "N")]
+    gpu_layers: Option<usize>,
+    /// Seconds that the GPU may take for one batch before it counts as hanging [default: 120]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<NonZeroU32>,
 }
 
 fn fraction(text: &str) -> Result<f64, String> {
@@ -148,10 +155,13 @@ fn fraction(text: &str) -> Result<f64, String> {
 }
 
 impl SessionArgs {
-    /// The session's options for a context of `n_ctx` tokens.
-    pub(super) fn options(&self, n_ctx: usize) -> SessionOptions {
-        // Both devices are the CPU.
-        let (Device::Auto | Device::Cpu) = self.device;
+    /// The session's options for a context of `n_ctx` tokens, on the device that was asked for.
+    pub(super) fn options(&self, n_ctx: usize) -> Result<SessionOptions, CliError> {
+        Ok(SessionOptions { device: self.device.device.choose()?, ..self.options_for_cpu(n_ctx) })
+    }
+
+    /// The same on the CPU.
+    pub(super) fn options_for_cpu(&self, n_ctx: usize) -> SessionOptions {
         SessionOptions {
             n_ctx,
             n_sequences: 1,
@@ -159,6 +169,9 @@ impl SessionArgs {
             threads: self.threads.given(),
             cache_type: self.cache.cache_type,
             memory_fraction: self.memory_fraction,
+            device: DeviceChoice::Cpu,
+            gpu_layers: self.device.gpu_layers,
+            timeout: self.device.timeout.map(|seconds| Duration::from_secs(seconds.get().into())),
         }
     }
 

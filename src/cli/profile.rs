@@ -26,10 +26,10 @@ struct Row {
 }
 
 impl Profile {
-    /// Sums the steps' times by operator and type of weight, the longest first.
-    pub(super) fn of(test: String, plan: &Plan, times: &[Duration]) -> Profile {
+    /// Sums the times of all plans' steps by operator and type of weight, the longest first.
+    pub(super) fn of(test: String, plans: &[(&Plan, &[Duration])]) -> Profile {
         let mut sums: BTreeMap<String, (usize, Duration)> = BTreeMap::new();
-        for (step, time) in plan.steps.iter().zip(times) {
+        for (step, time) in plans.iter().flat_map(|(plan, times)| plan.steps.iter().zip(*times)) {
             let quantized = step.inputs.iter().map(|input| input.desc.dtype).find(|dtype| !dtype.is_plain());
             let operator = match quantized {
                 Some(dtype) => format!("{} {dtype}", step.op),
@@ -39,7 +39,7 @@ impl Profile {
             *steps += 1;
             *sum += *time;
         }
-        let seconds: f64 = times.iter().sum::<Duration>().as_secs_f64();
+        let seconds: f64 = plans.iter().flat_map(|(_, times)| *times).sum::<Duration>().as_secs_f64();
         let row = |(operator, (steps, time)): (String, (usize, Duration))| Row {
             operator,
             steps,

@@ -26,6 +26,8 @@ pub(super) enum Unit {
     Tokens,
     /// Repetitions of a test.
     Runs,
+    /// Programs for a GPU.
+    Programs,
 }
 
 impl Progress {
@@ -44,6 +46,7 @@ impl Progress {
                 Unit::Bytes => "{bytes}/{total_bytes}",
                 Unit::Tokens => "{pos}/{len} tokens, {per_sec}",
                 Unit::Runs => "{pos}/{len} runs",
+                Unit::Programs => "{pos}/{len} programs",
             };
             let bar = ProgressBar::new(self.total).with_message(self.what).with_elapsed(self.start.elapsed());
             if let Ok(style) =

@@ -9,6 +9,7 @@ pub struct Budget {
     free: u64,
     total: u64,
     fraction: f64,
+    on_gpu: bool,
     holders: Vec<(String, u64)>,
 }
 
@@ -27,6 +28,8 @@ pub struct BudgetError {
     pub total: u64,
     /// The share of the free memory that may be taken.
     pub fraction: f64,
+    /// Whether it is a GPU's memory.
+    pub on_gpu: bool,
     /// The largest holders, at most three.
     pub holders: Vec<(String, u64)>,
 }
@@ -46,9 +49,10 @@ impl fmt::Display for BudgetError {
         for (i, (name, bytes)) in self.holders.iter().enumerate() {
             write!(f, "{} {name} {}", if i == 0 { "; held by" } else { "," }, Bytes(*bytes))?;
         }
+        let layers = if self.on_gpu { "fewer --gpu-layers, " } else { "" };
         write!(
             f,
-            ". A smaller context (-c), a smaller --ubatch, a smaller file or a larger --memory-fraction would fit"
+            ". A smaller context (-c), {layers}a smaller --ubatch, a smaller file or a larger --memory-fraction would fit"
         )
     }
 }
@@ -72,7 +76,12 @@ impl Budget {
 
     /// A budget of this share of `free` bytes, of `total`.
     pub fn new(free: u64, total: u64, fraction: f64) -> Budget {
-        Budget { free, total, fraction: fraction.clamp(0.0, 1.0), holders: Vec::new() }
+        Budget { free, total, fraction: fraction.clamp(0.0, 1.0), on_gpu: false, holders: Vec::new() }
+    }
+
+    /// As [`Budget::new`], of a GPU's memory: refusals then say what takes less of that.
+    pub fn gpu(free: u64, total: u64, fraction: f64) -> Budget {
+        Budget { on_gpu: true, ..Budget::new(free, total, fraction) }
     }
 
     /// A budget of this share of the host's free memory. Where the system does not say how much that is
@@ -119,7 +128,7 @@ impl Budget {
             let mut holders = self.holders.clone();
             holders.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
             holders.truncate(3);
-            let Budget { free, total, fraction, .. } = *self;
+            let Budget { free, total, fraction, on_gpu, .. } = *self;
             return Err(BudgetError {
                 what: what.into(),
                 asked: bytes,
@@ -127,6 +136,7 @@ impl Budget {
                 free,
                 total,
                 fraction,
+                on_gpu,
                 holders,
             });
         }
@@ -156,6 +166,12 @@ mod tests {
         budget.hold("staging", 0).unwrap();
         assert_eq!(budget.holders(), [("weights".to_string(), 4 << 30)]);
         insta::assert_snapshot!(error, @"KV cache needs 4.0 GiB, and 3.0 GiB are left of the budget (70 % of the 10.0 GiB that were free; 16.0 GiB in all); held by weights 4.0 GiB, arena 2.0 MiB. A smaller context (-c), a smaller --ubatch, a smaller file or a larger --memory-fraction would fit");
+    }
+
+    #[test]
+    fn a_gpus_refusal_names_what_takes_less_of_it() {
+        let error = Budget::gpu(100, 100, 1.0).hold("weights", 200).unwrap_err();
+        assert!(error.to_string().contains("fewer --gpu-layers"), "{error}");
     }
 
     #[test]

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use bytemuck::Pod;
 use smallvec::SmallVec;
 
+use super::error::size_mismatch;
+use super::operators::{Operators, check_scratch};
 use super::{AlignedBuffer, Budget, ExecError, Executor, PlanId, Run, WeightSource};
 use crate::cpu::{CpuStep, Isa, Pool, RawTensor, StepError};
-use crate::graph::Memory;
 use crate::graph::operator::{AnyOperator, OperatorRow};
 use crate::plan::{DeviceDesc, Operand, Place, Plan, Step};
 use crate::tensor::Desc;
@@ -20,7 +21,7 @@ use crate::tensor::Desc;
 pub struct CpuExecutor {
     pool: Pool,
     isa: Isa,
-    operators: Vec<OperatorRow>,
+    operators: Operators,
     weights: Arc<dyn WeightSource>,
     states: BTreeMap<String, (Desc, AlignedBuffer)>,
     budget: Budget,
@@ -98,7 +99,7 @@ impl CpuExecutor {
         Ok(CpuExecutor {
             pool: Pool::new(threads)?,
             isa: Isa::detect(),
-            operators: crate::ops::TABLE.to_vec(),
+            operators: Operators::built_in(),
             weights,
             states: BTreeMap::new(),
             budget,
@@ -111,8 +112,7 @@ impl CpuExecutor {
 
     /// Makes a user's own operator known, so that plans may name it.
     pub fn register(&mut self, row: OperatorRow) {
-        self.operators.retain(|other| other.name != row.name);
-        self.operators.push(row);
+        self.operators.register(row);
     }
 
     /// Uses another instruction set than the best one. Gives false if this machine does not have it.
@@ -129,30 +129,9 @@ impl CpuExecutor {
         self.isa
     }
 
-    /// What plans for this executor are made for.
-    pub fn device(&self) -> DeviceDesc {
-        DeviceDesc::cpu(self.pool.threads())
-    }
-
     /// The threads.
     pub fn pool(&self) -> &Pool {
         &self.pool
-    }
-
-    /// The budget, and who holds what of it.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
-    }
-
-    /// Turns on the timing of steps, and forgets the times so far.
-    pub fn start_timing(&mut self) {
-        self.timing = true;
-        self.plans.iter_mut().flat_map(|plan| &mut plan.times).for_each(|time| *time = Duration::ZERO);
-    }
-
-    /// Time spent in each step of a plan since [`CpuExecutor::start_timing`].
-    pub fn times(&self, id: PlanId) -> &[Duration] {
-        self.plans.get(id.0).map_or(&[], |plan| &plan.times)
     }
 
     /// The bytes of a state.
@@ -166,38 +145,15 @@ impl CpuExecutor {
         let (_, buffer) = self.states.get_mut(name).ok_or_else(unknown)?;
         let data: &[u8] = bytemuck::cast_slice(data);
         if data.len() != buffer.len() {
-            return Err(mismatch("state", name, data.len(), buffer.len()));
+            return Err(size_mismatch("state", name, data.len(), buffer.len()));
         }
         buffer.bytes_mut().copy_from_slice(data);
         Ok(())
     }
 
     fn operator(&self, step: &Step) -> Result<Arc<dyn AnyOperator>, ExecError> {
-        let (name, op) = (&step.name, &step.op);
-        let row = self.operators.iter().find(|row| row.name == op);
-        let row = row.ok_or_else(|| ExecError::UnknownOperator { step: name.clone(), op: op.clone() })?;
-        let bad = |reason: String| ExecError::BadStep { step: name.clone(), op: op.clone(), reason };
-        let operator = (row.decode)(&step.attributes).map_err(|error| bad(error.to_string()))?;
-        let inputs: SmallVec<[Desc; 8]> = step.inputs.iter().map(|input| input.desc).collect();
-        let output = operator.infer(&inputs).map_err(|error| bad(error.to_string()))?;
-        if output != step.output.desc {
-            return Err(bad(format!("the plan says the output is {}, it is {output}", step.output.desc)));
-        }
-        let may_share = match operator.memory(&inputs) {
-            Memory::InPlace(input) | Memory::WritesState(input) => Some(input),
-            Memory::Fresh | Memory::View { .. } => None,
-        };
-        let shared = |(i, input): (usize, &Operand)| step.output.shares_memory(input) && Some(i) != may_share;
-        if step.inputs.iter().enumerate().any(shared) {
-            return Err(bad(
-                "the output lies over an input that the operator does not work in place of".into()
-            ));
-        }
-        let scratch = operator.cpu_scratch(&inputs, &output, self.pool.threads());
-        let given = step.scratch.map_or(0, |(_, bytes)| bytes);
-        if given < scratch {
-            return Err(bad(format!("the plan gives {given} bytes of scratch, {scratch} are needed")));
-        }
+        let (operator, inputs) = self.operators.of_step(step)?;
+        check_scratch(step, operator.cpu_scratch(&inputs, &step.output.desc, self.pool.threads()))?;
         Ok(operator)
     }
 
@@ -397,11 +353,27 @@ impl CpuExecutor {
 }
 
 impl Executor for CpuExecutor {
+    fn device(&self) -> DeviceDesc {
+        DeviceDesc::cpu(self.pool.threads())
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn start_timing(&mut self) {
+        self.timing = true;
+        self.plans.iter_mut().flat_map(|plan| &mut plan.times).for_each(|time| *time = Duration::ZERO);
+    }
+
+    fn times(&self, id: PlanId) -> &[Duration] {
+        self.plans.get(id.0).map_or(&[], |plan| &plan.times)
+    }
+
     fn load(&mut self, plan: Plan) -> Result<PlanId, ExecError> {
         let own = self.device();
         if plan.device != own {
-            let (made_for, threads) = (plan.device.executor, plan.device.threads);
-            return Err(ExecError::Device { made_for, threads, executor: "cpu", own_threads: own.threads });
+            return Err(ExecError::Device { made_for: Box::new(plan.device), own: Box::new(own) });
         }
         plan.check()?;
         let ops = plan.steps.iter().map(|step| self.operator(step)).collect::<Result<Vec<_>, _>>()?;
@@ -424,7 +396,7 @@ impl Executor for CpuExecutor {
         let port = port.ok_or_else(|| ExecError::Unknown { what: "input", name: input.to_string() })?;
         let range = port.operand.range();
         if bytes.len() != range.len() {
-            return Err(mismatch("input", &port.name, bytes.len(), range.len()));
+            return Err(size_mismatch("input", &port.name, bytes.len(), range.len()));
         }
         if self.current != Some(id.0) {
             self.current = Some(id.0);
@@ -478,9 +450,4 @@ fn copy_of(what: &str, bytes: &[u8]) -> Result<AlignedBuffer, ExecError> {
     let mut copy = buffer(what, bytes.len())?;
     copy.bytes_mut().copy_from_slice(bytes);
     Ok(copy)
-}
-
-fn mismatch(what: &'static str, name: &str, found: usize, wanted: usize) -> ExecError {
-    let bytes = |n: usize| format!("{n} bytes");
-    ExecError::Mismatch { what, name: name.into(), found: bytes(found), wanted: bytes(wanted) }
 }

@@ -2,7 +2,8 @@
 
 use super::BudgetError;
 use crate::cpu::{PoolError, StepError};
-use crate::plan::PlanFault;
+use crate::hip::{HipError, JitError};
+use crate::plan::{DeviceDesc, PlanFault};
 use crate::tensor::Desc;
 
 /// Why a plan cannot be loaded or run.
@@ -12,21 +13,15 @@ pub enum ExecError {
     #[error("the plan is not legal: {0}")]
     Plan(Box<PlanFault>),
     /// The plan was made for another device.
-    #[error(
-        "the plan was made for `{made_for}` with {threads} threads; this executor is `{executor}` with {own_threads}"
-    )]
+    #[error("the plan was made for {made_for}; this executor is {own}")]
     Device {
-        /// The plan's executor.
-        made_for: String,
-        /// The plan's threads.
-        threads: usize,
-        /// This executor.
-        executor: &'static str,
-        /// This executor's threads.
-        own_threads: usize,
+        /// What the plan was made for.
+        made_for: Box<DeviceDesc>,
+        /// What this executor is.
+        own: Box<DeviceDesc>,
     },
     /// An operator that is in no table.
-    #[error("step `{step}` wants operator `{op}`, which is not registered (see `CpuExecutor::register`)")]
+    #[error("step `{step}` wants operator `{op}`, which is not registered (see the executor's `register`)")]
     UnknownOperator {
         /// The step.
         step: String,
@@ -91,6 +86,41 @@ pub enum ExecError {
     /// The threads could not be started.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// A kernel that does not compile.
+    #[error(transparent)]
+    Jit(#[from] JitError),
+    /// A call of the GPU's library that failed.
+    #[error("{what}: {error}")]
+    Gpu {
+        /// What was done: the step with its kernel and sizes, or the copy.
+        what: String,
+        /// The call, and what the library says.
+        error: HipError,
+    },
+    /// The run did not end in time.
+    #[error(
+        "the GPU did not finish `{plan}` within {seconds} s: {progress}. {versions}. A longer --timeout waits \
+         longer; RFGRAPH_HIP_GRAPH=0 runs step by step, and then the last step is known more closely"
+    )]
+    Timeout {
+        /// The plan, by its last output and size.
+        plan: String,
+        /// The time that it had.
+        seconds: u64,
+        /// What is known to have finished.
+        progress: String,
+        /// Runtime, driver and device.
+        versions: String,
+    },
+    /// A use of an executor that failed before.
+    #[error("the GPU is not used any more after its first error: {first}")]
+    Failed {
+        /// The first error.
+        first: String,
+    },
+    /// Outputs of a run that has not ended.
+    #[error("the run is still in flight; wait for it before its outputs are read")]
+    InFlight,
     /// A step failed on its data.
     #[error("step `{step}` ({op}): {error}")]
     Step {
@@ -107,4 +137,17 @@ impl From<PlanFault> for ExecError {
     fn from(fault: PlanFault) -> ExecError {
         ExecError::Plan(Box::new(fault))
     }
+}
+
+impl ExecError {
+    /// A call that failed while this was done.
+    pub(super) fn gpu(what: impl Into<String>, error: HipError) -> ExecError {
+        ExecError::Gpu { what: what.into(), error }
+    }
+}
+
+/// Bytes that are not as many as they should be.
+pub(super) fn size_mismatch(what: &'static str, name: &str, found: usize, wanted: usize) -> ExecError {
+    let bytes = |n: usize| format!("{n} bytes");
+    ExecError::Mismatch { what, name: name.into(), found: bytes(found), wanted: bytes(wanted) }
 }

@@ -6,7 +6,9 @@
 mod budget;
 pub mod cpu;
 mod error;
+pub mod hip;
 mod memory;
+mod operators;
 mod run;
 mod weights;
 
@@ -15,6 +17,7 @@ pub(crate) use budget::Bytes;
 pub use budget::{Budget, BudgetError};
 pub use cpu::CpuExecutor;
 pub use error::ExecError;
+pub use hip::{HipExecutor, HipOptions, Loading, OnLoading};
 pub use memory::AlignedBuffer;
 pub use run::{Executor, Outputs, PlanId, Run};
 pub use weights::{WeightMap, WeightSource};

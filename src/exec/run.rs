@@ -1,17 +1,25 @@
 //! The executor's contract, and the fence by type: a [`Run`] in flight borrows its executor mutably, so
 //! outputs can be read only after [`Run::wait`], or after the run was dropped, which waits too.
 
+use std::time::Duration;
+
 use bytemuck::Pod;
 
-use super::ExecError;
-use crate::plan::Plan;
+use super::{Budget, ExecError};
+use crate::plan::{DeviceDesc, Plan};
 
 /// A plan that an executor has loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PlanId(pub(super) usize);
 
 /// Loads plans and runs them, in one arena, one at a time.
-pub trait Executor {
+pub trait Executor: Send {
+    /// What plans for this executor are made for.
+    fn device(&self) -> DeviceDesc;
+
+    /// The budget, and who holds what of it.
+    fn budget(&self) -> &Budget;
+
     /// Makes a plan ready: binds its weights and states, grows the arena if it must. Everything that can
     /// be refused is refused here.
     fn load(&mut self, plan: Plan) -> Result<PlanId, ExecError>;
@@ -46,6 +54,12 @@ pub trait Executor {
     /// last run until another plan is run, an input is written or a plan is loaded; from then on, or before
     /// the first run, they are whatever lies there.
     fn output(&self, id: PlanId, output: usize) -> Result<&[u8], ExecError>;
+
+    /// Turns on the timing of steps, and forgets the times so far.
+    fn start_timing(&mut self);
+
+    /// Time spent in each step of a plan since [`Executor::start_timing`].
+    fn times(&self, id: PlanId) -> &[Duration];
 }
 
 /// A run in flight. Dropping it waits for its end.

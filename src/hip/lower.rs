@@ -46,6 +46,13 @@ impl Variant {
         Variant { source: Source::BuiltIn(source.into()), entry: entry.into(), defines: BTreeMap::new() }
     }
 
+    /// Kernel `entry` of a source of one's own, which may include the headers of `kernels/`. The name is for
+    /// messages.
+    pub fn own(name: impl Into<String>, text: &'static str, entry: &'static str) -> Variant {
+        let source = Source::Own { name: name.into(), text: text.into() };
+        Variant { source, entry: entry.into(), defines: BTreeMap::new() }
+    }
+
     /// With a macro defined.
     pub fn define(mut self, name: &'static str, value: impl ToString) -> Variant {
         self.defines.insert(name.into(), value.to_string());

@@ -6,15 +6,19 @@
 
 pub mod api;
 mod blas;
+pub mod code_object;
 mod context;
 mod error;
 mod event;
 mod graph;
+pub mod jit;
 mod lower;
 mod memory;
 mod module;
 pub mod platform;
 mod probe;
+pub mod sim;
+pub mod sources;
 mod stream;
 mod target;
 
@@ -23,6 +27,7 @@ pub use context::{Context, Versions};
 pub use error::HipError;
 pub use event::Event;
 pub use graph::GraphExec;
+pub use jit::{Jit, JitError, JitOptions};
 pub use lower::{ALIGNMENT, Arg, Command, Gemm, Launch, Lower, LowerError, Source, Variant, Which};
 pub use memory::{DeviceMemory, PinnedMemory};
 pub use module::{Function, Module};

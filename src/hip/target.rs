@@ -55,4 +55,44 @@ impl Target {
     pub fn base_arch(&self) -> &str {
         self.arch.split(':').next().unwrap_or(&self.arch)
     }
+
+    /// A usual device of an arch that is known by its name alone, to compile for without having one: `gfx1100`
+    /// (with or without features), `sm_90`, `sim32`. None for names of another form.
+    pub fn named(arch: &str) -> Option<Target> {
+        let base = arch.split(':').next().unwrap_or(arch);
+        if !base.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return None;
+        }
+        let (platform, wave, compute_units, shared_bytes) = match base {
+            "sim32" => (PlatformKind::Sim, 32, 16, 64 << 10),
+            "sim64" => (PlatformKind::Sim, 64, 16, 64 << 10),
+            _ if base.starts_with("sm_") => (PlatformKind::Nvidia, 32, 132, 227 << 10),
+            // Generation, minor version and stepping; from the tenth on (RDNA) waves have 32 lanes.
+            _ => {
+                let digits = base.strip_prefix("gfx")?;
+                let generation: u32 = digits.get(..digits.len().checked_sub(2)?)?.parse().ok()?;
+                (PlatformKind::Amd, if generation < 10 { 64 } else { 32 }, 60, 64 << 10)
+            }
+        };
+        Some(Target { platform, arch: arch.into(), wave, compute_units, shared_bytes, blas: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_known_by_name() {
+        let known = |arch| Target::named(arch).map(|target| (target.platform, target.wave));
+        assert_eq!(known("gfx906"), Some((PlatformKind::Amd, 64)));
+        assert_eq!(known("gfx90a:sramecc+:xnack-"), Some((PlatformKind::Amd, 64)));
+        assert_eq!(known("gfx1030"), Some((PlatformKind::Amd, 32)));
+        assert_eq!(known("gfx1201"), Some((PlatformKind::Amd, 32)));
+        assert_eq!(known("sm_90"), Some((PlatformKind::Nvidia, 32)));
+        assert_eq!(known("sim64"), Some((PlatformKind::Sim, 64)));
+        for odd in ["", "gfx", "gfx9", "gfxé", "x", "gfx+106", ":", "cpu"] {
+            assert_eq!(known(odd), None, "{odd}");
+        }
+    }
 }

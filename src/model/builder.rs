@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::CacheLayout;
 use crate::gguf::Gguf;
@@ -28,6 +29,51 @@ pub struct Batch<'g> {
     pub n_tokens: usize,
 }
 
+/// Which part of a model a graph computes: what runs on one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// Its layers.
+    pub layers: Range<usize>,
+    /// Whether it starts from tokens, and not from what the portion before gives.
+    pub embeds: bool,
+    /// Whether it ends with logits, and not with what the portion after takes.
+    pub head: bool,
+}
+
+impl Portion {
+    /// A whole model of so many layers.
+    pub fn whole(n_layer: usize) -> Portion {
+        Portion { layers: 0..n_layer, embeds: true, head: true }
+    }
+
+    /// A model cut before layer `at`.
+    pub fn split(n_layer: usize, at: usize) -> [Portion; 2] {
+        [
+            Portion { layers: 0..at, embeds: true, head: false },
+            Portion { layers: at..n_layer, embeds: false, head: true },
+        ]
+    }
+
+    /// Whether it is all of the model.
+    pub fn is_whole(&self) -> bool {
+        self.embeds && self.head
+    }
+}
+
+/// The input of a portion that does not start from tokens, and the output of one before it.
+pub(super) const HIDDEN: &str = "hidden";
+
+/// What a graph of a batch is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub n_tokens: usize,
+    /// Tokens whose logits are wanted.
+    pub n_outputs: usize,
+    pub cache: CacheLayout,
+    pub cache_type: DType,
+    pub portion: Portion,
+}
+
 /// Builds the graph of one batch.
 #[derive(Debug)]
 pub struct ModelBuilder<'g, 'm> {
@@ -36,19 +82,14 @@ pub struct ModelBuilder<'g, 'm> {
     batch: Batch<'g>,
     cache: CacheLayout,
     cache_type: DType,
+    portion: Portion,
     /// The weights so far: one that is used twice (tied embeddings) is one node.
     used: RefCell<BTreeMap<String, Tensor<'g>>>,
 }
 
 impl<'g, 'm> ModelBuilder<'g, 'm> {
-    pub(super) fn new(
-        graph: &'g Graph,
-        gguf: &'m Gguf,
-        n_tokens: usize,
-        n_outputs: usize,
-        cache: CacheLayout,
-        cache_type: DType,
-    ) -> ModelBuilder<'g, 'm> {
+    pub(super) fn new(graph: &'g Graph, gguf: &'m Gguf, request: &Request) -> ModelBuilder<'g, 'm> {
+        let Request { n_tokens, n_outputs, cache, cache_type, ref portion } = *request;
         let ids = |name: &str| graph.input(name, DType::I32, [n_tokens]);
         let batch = Batch {
             tokens: ids("tokens"),
@@ -63,7 +104,8 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
             wanted: (n_outputs != n_tokens).then(|| graph.input("wanted", DType::I32, [n_outputs])),
             n_tokens,
         };
-        ModelBuilder { graph, gguf, batch, cache, cache_type, used: RefCell::default() }
+        let (portion, used) = (portion.clone(), RefCell::default());
+        ModelBuilder { graph, gguf, batch, cache, cache_type, portion, used }
     }
 
     /// The graph under construction.
@@ -74,6 +116,27 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
     /// The batch's inputs.
     pub fn batch(&self) -> &Batch<'g> {
         &self.batch
+    }
+
+    /// The layers of a model of so many that this graph computes.
+    pub fn layers(&self, n_layer: usize) -> Range<usize> {
+        self.portion.layers.start.min(n_layer)..self.portion.layers.end.min(n_layer)
+    }
+
+    /// What the first layer here takes, F32 `[n_embd, n_tokens]`: what `embed` makes of the tokens, or what the portion
+    /// of the model before this one gives.
+    #[track_caller]
+    pub fn embed(&self, n_embd: usize, embed: impl FnOnce() -> Tensor<'g>) -> Tensor<'g> {
+        match self.portion.embeds {
+            true => embed(),
+            false => self.graph.input(HIDDEN, DType::F32, [n_embd, self.batch.n_tokens]),
+        }
+    }
+
+    /// What `head` makes of the last layer's output, the logits; or that output itself, if this is not the model's
+    /// last portion.
+    pub fn head(&self, x: Tensor<'g>, head: impl FnOnce(Tensor<'g>) -> Tensor<'g>) -> Tensor<'g> {
+        if self.portion.head { head(x) } else { x }
     }
 
     /// A weight of the file, which must have this shape. Its type is the file's.

@@ -3,6 +3,7 @@
 use crate::exec::ExecError;
 use crate::gguf::{GgufError, MetadataError};
 use crate::graph::GraphError;
+use crate::hip::{HipError, PlatformKind};
 use crate::plan::CompileError;
 use crate::text::{SampleError, TemplateError, TokenizerError};
 
@@ -71,6 +72,16 @@ pub enum ModelError {
         n_sequences: usize,
         /// Slots that a cache may have.
         most: usize,
+    },
+    /// A GPU that cannot be opened.
+    #[error("device {ordinal} of platform `{platform}` cannot be used: {error}")]
+    Device {
+        /// Whose libraries.
+        platform: PlatformKind,
+        /// The device's number.
+        ordinal: u32,
+        /// What its library says.
+        error: HipError,
     },
     /// More tokens than the context holds.
     #[error(

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{ModelError, SequenceId, Session};
-use crate::text::{Sampler, StreamDecoder, Tokenizer};
+use super::{ModelError, Next, SequenceId, Session, Want};
+use crate::text::{Needs, Sampler, StreamDecoder, Tokenizer};
 
 /// When a generation ends, besides where the model ends it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,14 +115,25 @@ impl<'a> Generation<'a> {
         if self.options.interrupt.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             return Ok(Err(Stop::Interrupted));
         }
-        let logits = match self.tokens.last() {
-            None => self.session.logits()?,
+        let next = match self.tokens.last() {
+            None => Next::Logits(self.session.logits()?.row(0)),
             Some(_) if self.session.cache().len(self.sequence)? >= self.session.cache().n_ctx() => {
                 return Ok(Err(Stop::ContextFull));
             }
-            Some(&token) => self.session.decode(&[(self.sequence, token)])?,
+            Some(&token) => {
+                let want = match self.sampler.needs() {
+                    Needs::Logits => Want::Logits,
+                    Needs::Largest => Want::Largest,
+                    Needs::Top(k) => Want::Top(k),
+                };
+                self.session.decode_for(self.sequence, token, want)?
+            }
         };
-        let token = self.sampler.sample(logits.row(0))?;
+        let token = match next {
+            Next::Logits(logits) => self.sampler.sample(logits)?,
+            Next::Largest(token) => token,
+            Next::Top(ids, logits) => self.sampler.sample_top(ids, logits)?,
+        };
         if self.tokenizer.is_end_of_generation(token) {
             return Ok(Err(Stop::EndOfGeneration));
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::session::graph_of;
+use super::batch::whole_graph;
 use super::{Architecture, CacheLayout, Keys, ModelError};
 #[cfg(feature = "demo")]
 use crate::gguf::Aligned;
@@ -77,6 +77,6 @@ impl Model {
         cache: CacheLayout,
         cache_type: DType,
     ) -> Result<GraphDef, ModelError> {
-        graph_of(self, n_tokens, n_outputs, cache, cache_type)
+        whole_graph(self, n_tokens, n_outputs, cache, cache_type)
     }
 }

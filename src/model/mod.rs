@@ -4,6 +4,7 @@
 //! is in the top-level folder `graphs`, one file each, behind [`Architecture`].
 
 mod architecture;
+mod batch;
 mod builder;
 mod error;
 mod generate;
@@ -11,16 +12,19 @@ mod keys;
 mod kv_cache;
 mod loaded;
 mod memory;
+mod placement;
 mod session;
 mod weights;
 
 pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
-pub use builder::{Batch, ModelBuilder};
+pub use batch::Want;
+pub use builder::{Batch, ModelBuilder, Portion};
 pub use error::ModelError;
 pub use generate::{GenerateOptions, Generation, Stop};
 pub use keys::Keys;
 pub use kv_cache::{CacheLayout, KvCache, SequenceId};
 pub use loaded::Model;
 pub use memory::MemoryNeed;
-pub use session::{Logits, Session, SessionOptions};
+pub use placement::{DeviceChoice, Setup};
+pub use session::{Logits, Next, Session, SessionOptions};
 pub use weights::GgufWeights;

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::time::Duration;
 
-use super::{CacheLayout, GgufWeights, KvCache, Model, ModelBuilder, ModelError, ModelShape, SequenceId};
-use crate::exec::{Budget, CpuExecutor, ExecError, Executor, PlanId};
-use crate::graph::{Graph, GraphDef};
-use crate::plan::{Plan, compile};
+use super::batch::{Batch, BatchKind, BatchPlan, PartPlan, Want, bucket, chunk, steps_of};
+use super::builder::Request;
+use super::placement::{Backend, Demand, DeviceChoice, Part, Setup, place};
+use super::{CacheLayout, KvCache, Model, ModelError, ModelShape, SequenceId};
+use crate::exec::{Budget, CpuExecutor, Executor, HipExecutor, PlanId};
+use crate::plan::Plan;
 use crate::tensor::DType;
 
 /// How a session is set up.
@@ -24,8 +26,15 @@ pub struct SessionOptions {
     pub threads: Option<NonZeroUsize>,
     /// Type of the KV cache: F16, BF16 or F32.
     pub cache_type: DType,
-    /// The share of the free memory that may be taken.
+    /// The share of the free memory that may be taken, of each device.
     pub memory_fraction: f64,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// The layers that a GPU computes, counted from the last, with the head; `None`: as many as its budget holds. The
+    /// CPU computes the others.
+    pub gpu_layers: Option<usize>,
+    /// How long the GPU may take for a batch; `None`: as [`HipOptions`](crate::exec::HipOptions) says.
+    pub timeout: Option<Duration>,
 }
 
 impl Default for SessionOptions {
@@ -37,6 +46,9 @@ impl Default for SessionOptions {
             threads: None,
             cache_type: DType::F16,
             memory_fraction: Budget::FRACTION,
+            device: DeviceChoice::Cpu,
+            gpu_layers: None,
+            timeout: None,
         }
     }
 }
@@ -60,40 +72,41 @@ impl<'s> Logits<'s> {
     }
 }
 
+/// What is known of the next token, as [`Session::decode_for`] was asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Next<'s> {
+    /// All logits.
+    Logits(&'s [f32]),
+    /// The token of the largest logit.
+    Largest(u32),
+    /// Tokens with the largest logits and these, the largest first.
+    Top(&'s [i32], &'s [f32]),
+}
+
 /// A model with its KV cache, ready to take tokens.
 pub struct Session {
     model: Model,
     shape: ModelShape,
-    executor: CpuExecutor,
+    /// The devices, in the order in which a batch visits them.
+    parts: Vec<Part>,
     cache: KvCache,
     cache_type: DType,
     ubatch: usize,
-    /// Plans by the number of tokens and of outputs.
-    plans: BTreeMap<(usize, usize), BatchPlan>,
+    /// Plans by what they are made for.
+    plans: BTreeMap<BatchKind, BatchPlan>,
     batch: Batch,
-    /// The plan of the last batch and the rows of its output that mean something.
-    last: Option<(PlanId, usize)>,
+    last: Option<Last>,
 }
 
-/// A loaded plan and the numbers of its inputs.
+/// The last batch.
 #[derive(Clone, Copy, Debug)]
-struct BatchPlan {
+struct Last {
+    plan: BatchPlan,
+    /// The plan that gives the outputs.
     id: PlanId,
-    tokens: usize,
-    positions: usize,
-    slots: usize,
-    sequences: usize,
-    block_table: usize,
-    wanted: Option<usize>,
-}
-
-/// What goes into a batch, in buffers that are made once.
-#[derive(Debug)]
-struct Batch {
-    tokens: Vec<i32>,
-    positions: Vec<i32>,
-    slots: Vec<i32>,
-    sequences: Vec<i32>,
+    want: Want,
+    /// The rows of the outputs that mean something.
+    rows: usize,
 }
 
 /// Which logits of a batch are wanted.
@@ -104,11 +117,16 @@ enum Wanted {
 }
 
 impl Session {
-    /// A session on the CPU. The KV cache and the arena are made here, and refused here if they do not
+    /// A session. The KV cache and the arena are made here, and refused here if they do not
     /// fit the budget, as are the plans for whole chunks of a prompt and for one token of one or of all
     /// sequences: batches of these sizes allocate nothing later. A batch of another size makes its plan
     /// when it first comes. That may grow the arena, for which the budget is asked again.
     pub fn new(model: &Model, options: &SessionOptions) -> Result<Session, ModelError> {
+        Session::with(model, options, &Setup::default())
+    }
+
+    /// As [`Session::new`], with a say in how a GPU is used.
+    pub fn with(model: &Model, options: &SessionOptions, setup: &Setup) -> Result<Session, ModelError> {
         if !matches!(options.cache_type, DType::F16 | DType::BF16 | DType::F32) {
             let reason = format!("the KV cache is F16, BF16 or F32, not {}", options.cache_type);
             return Err(ModelError::Session(reason));
@@ -119,15 +137,11 @@ impl Session {
         let shape = model.architecture().shape();
         let n_ctx = if options.n_ctx == 0 { shape.n_ctx_train } else { options.n_ctx };
         let layout = CacheLayout::new(n_ctx, options.n_sequences)?;
-        let threads = options.threads.unwrap_or_else(crate::cpu::physical_cores);
-        let weights = Arc::new(GgufWeights(Arc::clone(model.gguf())));
         let ubatch = options.ubatch.min(n_ctx);
         let widest = bucket(ubatch.max(layout.n_sequences));
-        let mut budget = Budget::host(options.memory_fraction);
-        let tables = layout.table_bytes() + Batch::bytes(widest);
-        budget.hold("block tables and batch", tables as u64).map_err(ExecError::from)?;
+        let tables = (layout.table_bytes() + Batch::bytes(widest)) as u64;
         let mut session = Session {
-            executor: CpuExecutor::new(threads, weights, budget)?,
+            parts: place(&Demand { model, options, layout, ubatch, tables }, setup)?,
             cache: KvCache::new(layout, n_ctx, shape.n_ctx_train),
             cache_type: options.cache_type,
             ubatch,
@@ -138,10 +152,11 @@ impl Session {
             shape,
         };
         // The widest plans first: the arena is as large as it will get before anything runs.
-        session.batch_plan(bucket(ubatch), 1)?;
-        session.batch_plan(1, 1)?;
+        session.batch_plan(bucket(ubatch), 1, Want::Logits)?;
+        session.batch_plan(1, 1, Want::Logits)?;
         if layout.n_sequences > 1 {
-            session.batch_plan(bucket(layout.n_sequences), bucket(layout.n_sequences))?;
+            let several = bucket(layout.n_sequences);
+            session.batch_plan(several, several, Want::Logits)?;
         }
         Ok(session)
     }
@@ -151,15 +166,37 @@ impl Session {
         &self.model
     }
 
-    /// The executor, for its budget and its times.
-    pub fn executor(&mut self) -> &mut CpuExecutor {
-        &mut self.executor
+    /// The executors, in the order in which a batch visits them: one, or the CPU's and then the GPU's.
+    pub fn executors(&self) -> impl Iterator<Item = &dyn Executor> {
+        self.parts.iter().map(|part| part.backend.executor())
     }
 
-    /// The plan of the last batch, whose steps the executor can show and time.
-    pub fn last_plan(&self) -> Result<PlanId, ModelError> {
-        let none = || ModelError::Session("nothing was computed yet".into());
-        self.last.map(|(plan, _)| plan).ok_or_else(none)
+    /// The CPU's executor, if the CPU has a part of the model.
+    pub fn cpu(&mut self) -> Option<&mut CpuExecutor> {
+        self.parts.iter_mut().find_map(|part| match &mut part.backend {
+            Backend::Cpu(executor) => Some(&mut **executor),
+            Backend::Hip(_) => None,
+        })
+    }
+
+    /// The GPU's executor, if a GPU has a part of the model.
+    pub fn hip(&mut self) -> Option<&mut HipExecutor> {
+        self.parts.iter_mut().find_map(|part| match &mut part.backend {
+            Backend::Cpu(_) => None,
+            Backend::Hip(executor) => Some(&mut **executor),
+        })
+    }
+
+    /// Turns on the timing of steps on all devices, and forgets the times so far.
+    pub fn start_timing(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.backend.executor_mut().start_timing());
+    }
+
+    /// The plans of the last batch, one for each executor, and the time of each of their steps.
+    pub fn last_plans(&self) -> Result<Vec<(&Plan, &[Duration])>, ModelError> {
+        let last = self.last.ok_or_else(nothing_computed)?;
+        let plans = self.parts.iter().zip(last.plan.parts);
+        plans.filter_map(|(part, plan)| Some(steps_of(part.backend.executor(), plan?.id))).collect()
     }
 
     /// The cache's sizes and what each sequence holds.
@@ -250,20 +287,47 @@ impl Session {
             self.cache.reserve(id, 1)?;
             self.push(id, token, self.cache.len(id)?)?;
         }
-        self.run(Wanted::All)?;
+        self.run(Wanted::All, Want::Logits)?;
         for &(id, _) in next {
             self.cache.advance(id, 1);
         }
         self.logits()
     }
 
+    /// Appends one token to a sequence and gives what is wanted of the logits after it. On a GPU the choice is made
+    /// there, and only its result comes back; the CPU gives all logits.
+    pub fn decode_for(&mut self, id: SequenceId, token: u32, want: Want) -> Result<Next<'_>, ModelError> {
+        let on_gpu = matches!(self.parts.last(), Some(Part { backend: Backend::Hip(_), .. }));
+        let want = if on_gpu { want } else { Want::Logits };
+        self.batch.clear();
+        self.cache.reserve(id, 1)?;
+        self.push(id, token, self.cache.len(id)?)?;
+        self.run(Wanted::All, want)?;
+        self.cache.advance(id, 1);
+        let last = self.last.ok_or_else(nothing_computed)?;
+        let output = |number| self.output(last.id, number);
+        match want {
+            Want::Logits => Ok(Next::Logits(self.logits()?.row(0))),
+            Want::Largest => {
+                let ids: &[i32] = bytemuck::cast_slice(output(0)?);
+                Ok(Next::Largest(ids.first().map_or(0, |&id| id as u32)))
+            }
+            Want::Top(_) => Ok(Next::Top(bytemuck::cast_slice(output(0)?), bytemuck::cast_slice(output(1)?))),
+        }
+    }
+
     /// The logits that the last batch was asked for.
     pub fn logits(&self) -> Result<Logits<'_>, ModelError> {
-        let none = || ModelError::Session("nothing was computed yet".into());
-        let (plan, rows) = self.last.ok_or_else(none)?;
-        let values = bytemuck::cast_slice(self.executor.output(plan, 0)?);
+        let last = self.last.filter(|last| last.want == Want::Logits).ok_or_else(nothing_computed)?;
+        let values: &[f32] = bytemuck::cast_slice(self.output(last.id, 0)?);
         let n_vocab = self.shape.n_vocab;
-        Ok(Logits { values: &values[..rows * n_vocab], n_vocab })
+        Ok(Logits { values: values.get(..last.rows * n_vocab).unwrap_or_default(), n_vocab })
+    }
+
+    /// An output of the last part's plan.
+    fn output(&self, id: PlanId, number: usize) -> Result<&[u8], ModelError> {
+        let part = self.parts.last().ok_or_else(nothing_computed)?;
+        Ok(part.backend.executor().output(id, number)?)
     }
 
     fn append(&mut self, id: SequenceId, tokens: &[u32], wanted: Wanted) -> Result<(), ModelError> {
@@ -272,7 +336,7 @@ impl Session {
         for (i, &token) in tokens.iter().enumerate() {
             self.push(id, token, first + i)?;
         }
-        self.run(wanted)?;
+        self.run(wanted, Want::Logits)?;
         self.cache.advance(id, tokens.len());
         Ok(())
     }
@@ -292,171 +356,54 @@ impl Session {
         Ok(())
     }
 
-    /// Runs the batch, padded to a size that there is a plan for.
-    fn run(&mut self, wanted: Wanted) -> Result<(), ModelError> {
+    /// Runs the batch, padded to a size that there is a plan for: one fence on each device.
+    fn run(&mut self, wanted: Wanted, want: Want) -> Result<(), ModelError> {
         // After an error there are no logits, rather than those of the batch before.
         self.last = None;
         let live = self.batch.tokens.len();
         let n = bucket(live);
-        let plan = self.batch_plan(n, if wanted == Wanted::All { n } else { 1 })?;
+        let plan = self.batch_plan(n, if wanted == Wanted::All { n } else { 1 }, want)?;
         self.batch.pad(n);
-        let last = [live as i32 - 1];
-        let executor = &mut self.executor;
-        executor.write(plan.id, plan.tokens, bytemuck::cast_slice(&self.batch.tokens))?;
-        executor.write(plan.id, plan.positions, bytemuck::cast_slice(&self.batch.positions))?;
-        executor.write(plan.id, plan.slots, bytemuck::cast_slice(&self.batch.slots))?;
-        executor.write(plan.id, plan.sequences, bytemuck::cast_slice(&self.batch.sequences))?;
-        executor.write(plan.id, plan.block_table, bytemuck::cast_slice(self.cache.tables()))?;
-        if let Some(wanted) = plan.wanted {
-            executor.write(plan.id, wanted, bytemuck::cast_slice(&last))?;
+        let mut before: Option<(&Part, PlanId)> = None;
+        for (part, plan) in self.parts.iter_mut().zip(plan.parts) {
+            let Some(plan) = plan else { continue };
+            let executor = part.backend.executor_mut();
+            plan.write(executor, &self.batch, &self.cache, live as i32 - 1)?;
+            if let (Some((part, id)), Some(hidden)) = (before, plan.hidden) {
+                executor.write(plan.id, hidden, part.backend.executor().output(id, 0)?)?;
+            }
+            executor.run(plan.id)?.wait()?;
+            before = Some((part, plan.id));
         }
-        executor.run(plan.id)?.wait()?;
-        self.last = Some((plan.id, if wanted == Wanted::All { live } else { 1 }));
+        let id = before.ok_or_else(nothing_computed)?.1;
+        self.last = Some(Last { plan, id, want, rows: if wanted == Wanted::All { live } else { 1 } });
         Ok(())
     }
 
-    /// The plan for `n_tokens` of which `n_outputs` have their logits wanted, made when first needed.
-    fn batch_plan(&mut self, n_tokens: usize, n_outputs: usize) -> Result<BatchPlan, ModelError> {
-        if let Some(plan) = self.plans.get(&(n_tokens, n_outputs)) {
+    /// The plans for `n_tokens` of which `n_outputs` have their logits wanted, made when first needed.
+    fn batch_plan(&mut self, n_tokens: usize, n_outputs: usize, want: Want) -> Result<BatchPlan, ModelError> {
+        let kind = BatchKind { n_tokens, n_outputs, want };
+        if let Some(plan) = self.plans.get(&kind) {
             return Ok(*plan);
         }
-        let graph = graph_of(&self.model, n_tokens, n_outputs, self.cache.layout(), self.cache_type)?;
-        let plan = compile(&graph, &self.executor.device())?;
-        let batch = BatchPlan::load(&mut self.executor, plan)?;
-        self.plans.insert((n_tokens, n_outputs), batch);
-        Ok(batch)
-    }
-}
-
-impl BatchPlan {
-    fn load(executor: &mut CpuExecutor, plan: Plan) -> Result<BatchPlan, ModelError> {
-        let input = |name: &str| plan.input(name).map(|(number, _)| number);
-        let unused = |name: &str| ModelError::Session(format!("the graph has no input `{name}`"));
-        let need = |name: &str| input(name).ok_or_else(|| unused(name));
-        let batch = BatchPlan {
-            id: PlanId::default(),
-            tokens: need("tokens")?,
-            positions: need("positions")?,
-            slots: need("slots")?,
-            sequences: need("sequences")?,
-            block_table: need("block_table")?,
-            wanted: input("wanted"),
-        };
-        Ok(BatchPlan { id: executor.load(plan)?, ..batch })
-    }
-}
-
-impl Batch {
-    /// Bytes of the buffers for `n` tokens.
-    fn bytes(n: usize) -> usize {
-        4 * n * size_of::<i32>()
-    }
-
-    fn with_capacity(n: usize) -> Batch {
-        let buffer = || Vec::with_capacity(n);
-        Batch { tokens: buffer(), positions: buffer(), slots: buffer(), sequences: buffer() }
-    }
-
-    fn clear(&mut self) {
-        for buffer in [&mut self.tokens, &mut self.positions, &mut self.slots, &mut self.sequences] {
-            buffer.clear();
+        let (cache, cache_type) = (self.cache.layout(), self.cache_type);
+        let mut plan = BatchPlan { parts: [None; _] };
+        for (part, place) in self.parts.iter_mut().zip(&mut plan.parts) {
+            let portion = part.portion.clone();
+            let request = Request { n_tokens, n_outputs, cache, cache_type, portion };
+            *place = Some(PartPlan::load(part.backend.executor_mut(), &self.model, &request, want)?);
         }
-    }
-
-    fn push(&mut self, token: i32, position: i32, slot: i32, sequence: i32) {
-        self.tokens.push(token);
-        self.positions.push(position);
-        self.slots.push(slot);
-        self.sequences.push(sequence);
-    }
-
-    /// Fills up with tokens that are written nowhere and belong to no sequence.
-    fn pad(&mut self, n: usize) {
-        while self.tokens.len() < n {
-            self.push(0, 0, -1, -1);
-        }
+        self.plans.insert(kind, plan);
+        Ok(plan)
     }
 }
 
-/// The sizes that plans are made for: powers of two, and one and a half times those. A batch is padded
-/// by a third at most.
-pub(super) fn bucket(n: usize) -> usize {
-    let power = n.next_power_of_two();
-    let between = power / 4 * 3;
-    if between >= n && power >= 4 { between } else { power }
-}
-
-/// How many of `left` tokens to compute next. A long rest is cut where a plan fits it with little padding;
-/// a short one is padded, since each further batch reads all weights again.
-fn chunk(left: usize, ubatch: usize) -> usize {
-    let n = left.min(ubatch);
-    let fits = bucket(n);
-    if n <= 32 || fits - n <= n / 8 {
-        return n;
-    }
-    // The largest size below n.
-    let power = fits.next_power_of_two();
-    if fits == power { power / 4 * 3 } else { power / 2 }
-}
-
-/// The graph of a batch: the architecture's, checked to use all of the file's tensors.
-pub(super) fn graph_of(
-    model: &Model,
-    n_tokens: usize,
-    n_outputs: usize,
-    cache: CacheLayout,
-    cache_type: DType,
-) -> Result<GraphDef, ModelError> {
-    let graph = Graph::new();
-    let unused = {
-        let builder = ModelBuilder::new(&graph, model.gguf(), n_tokens, n_outputs, cache, cache_type);
-        graph.output("logits", model.architecture().build(&builder));
-        builder.unused()
-    };
-    let def = graph.finish()?;
-    if unused.is_empty() {
-        return Ok(def);
-    }
-    let architecture = model.architecture_name().to_string();
-    Err(ModelError::UnknownTensors { architecture, names: unused.into_iter().take(5).collect() })
+fn nothing_computed() -> ModelError {
+    ModelError::Session("nothing was computed yet".into())
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("model", &self.model).field("n_ctx", &self.cache.n_ctx()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_is_padded_by_a_third_at_most() {
-        for n in 1..5000 {
-            let bucket = bucket(n);
-            assert!(bucket >= n && bucket - n <= n / 2, "{n} is padded to {bucket}");
-            assert_eq!(super::bucket(bucket), bucket);
-        }
-        assert_eq!([1, 3, 5, 7, 100, 129].map(bucket), [1, 3, 6, 8, 128, 192]);
-    }
-
-    #[test]
-    fn chunks_end_and_waste_little() {
-        for ubatch in [1, 7, 32, 512] {
-            for prompt in 1..2000usize {
-                let (mut left, mut computed) = (prompt, 0);
-                while left > 0 {
-                    let n = chunk(left, ubatch);
-                    assert!((1..=ubatch.min(left)).contains(&n), "{n} of {left}");
-                    computed += bucket(n);
-                    left -= n;
-                }
-                assert!(
-                    prompt < 64 || ubatch < 32 || computed <= prompt + prompt / 7,
-                    "{prompt}: {computed}"
-                );
-            }
-        }
     }
 }

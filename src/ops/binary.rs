@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::pieces::{Pieces, are_flat};
 use crate::cpu::{CpuStep, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// Which arithmetic.
@@ -85,6 +87,29 @@ impl Operator for Binary {
             BinaryKind::Mul => zip(step, n, |a, b| a * b),
             BinaryKind::Div => zip(step, n, |a, b| a / b),
         }
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let [a, b] = lower.inputs() else { return Ok(()) };
+        let single = a.is_contiguous() && b.shape.elements() == 1;
+        let flat = single || are_flat(lower.inputs());
+        // In one row of everything, `b` is repeated only where it is a single element.
+        let b_row = if flat && !single { b.shape.elements() } else { b.shape.dim(0) };
+        let pieces = Pieces::of(lower, a.shape, flat, 4);
+        let [n, per_row, flat] = pieces.args();
+        let args = [
+            Arg::Address(Which::Input(0), 0),
+            Arg::Layout(Which::Input(0)),
+            Arg::Address(Which::Input(1), 0),
+            Arg::Layout(Which::Input(1)),
+            Arg::I64(b_row as i64),
+            Arg::Address(Which::Output, 0),
+            n,
+            per_row,
+            flat,
+            Arg::I32(self.kind as i32),
+        ];
+        pieces.launch(lower, Variant::new("elementwise", "binary"), &args)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

@@ -6,6 +6,7 @@ use super::rule;
 use crate::cpu::{CpuStep, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc, blocks};
 
 /// Rows of a table `[n_embd, n_rows]` of any dtype, by the numbers `I32[n]`: `F32[n_embd, n]`.
@@ -41,6 +42,32 @@ impl Operator for GetRows {
             let id = ids.get(i).copied().unwrap_or(-1);
             table.load(0, (StepError::check("a row of the table", id, table.dim(1))?, 0, 0), out)
         })
+    }
+
+    /// A device cannot end a run: there a number that is no row gives a row of NaN.
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        const THREADS: usize = 256;
+        let [table, ..] = lower.inputs() else { return Ok(()) };
+        let [n, rows, ..] = lower.output().shape.ne();
+        if n * rows == 0 {
+            return Ok(());
+        }
+        if !table.dtype.is_plain() && !table.is_contiguous() {
+            return Err(lower.unsupported(format!("a table of {table}: blocks must lie without gaps")));
+        }
+        let pieces = n.div_ceil(8 * THREADS);
+        let args = [
+            Arg::Address(Which::Input(0), 0),
+            Arg::Layout(Which::Input(0)),
+            Arg::I64((table.shape.elements() / table.dtype.block_elements()) as i64),
+            Arg::Address(Which::Input(1), 0),
+            Arg::Layout(Which::Input(1)),
+            Arg::Address(Which::Output, 0),
+            Arg::I64(n as i64),
+            Arg::I32(pieces as i32),
+        ];
+        let variant = Variant::new("get_rows", "get_rows").define("FORMAT", table.dtype);
+        lower.launch(variant, [pieces * rows, 1, 1], THREADS, &args)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

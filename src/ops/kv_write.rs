@@ -8,6 +8,7 @@ use crate::cpu::vector::Element;
 use crate::cpu::{CpuStep, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// Writes the heads of each token of `F32[head_dim, n_head_kv, n_tokens]` into a state
@@ -57,6 +58,22 @@ impl Operator for KvWrite {
             DType::BF16 => write::<bf16>(step),
             _ => write::<f32>(step),
         }
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let n_tokens = lower.inputs().get(1).map_or(0, |rows| rows.shape.dim(2));
+        if n_tokens == 0 {
+            return Ok(());
+        }
+        let args = [
+            Arg::Address(Which::Output, 0),
+            Arg::Layout(Which::Output),
+            Arg::I32(lower.output().dtype as i32),
+            Arg::Address(Which::Input(1), 0),
+            Arg::Layout(Which::Input(1)),
+            Arg::Address(Which::Input(2), 0),
+        ];
+        lower.launch(Variant::new("kv_write", "kv_write"), [n_tokens, 1, 1], 256, &args)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

@@ -7,6 +7,7 @@ use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Command, Gemm, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// `out[i, j] = Σ a[·, i] · b[·, j]` for `a`, `[k, n, ...]` of F32, F16 or BF16, and `b`, `F32[k, m, ...]`:
@@ -23,6 +24,46 @@ impl<'g> Tensor<'g> {
     pub fn matmul(self, b: Tensor<'g>) -> Tensor<'g> {
         self.graph().apply(Matmul {}, &[self, b])
     }
+}
+
+/// Threads of a block of `kernels/matmul.hip`.
+const THREADS: usize = 256;
+/// Rows and columns of the output that a block makes.
+const TILE: usize = 64;
+/// Fewer rows than this on either side would leave most of a tile empty: a wave then makes one element.
+const FEW: usize = 16;
+/// Multiplications of one product of matrices from which on the BLAS library, which must be called for every matrix,
+/// is asked.
+const BLAS_WORK: usize = 1 << 26;
+
+impl Matmul {
+    /// The products of contiguous F32 matrices by the BLAS library.
+    fn blas(lower: &mut Lower<'_>) {
+        let [a, b] = lower.inputs() else { return };
+        let [k, n, a2, a3] = a.shape.ne();
+        let [_, m, b2, b3] = b.shape.ne();
+        for (i3, i2) in (0..b3).flat_map(|i3| (0..b2).map(move |i2| (i3, i2))) {
+            let a_at = a.row_offset(0, i2 / (b2 / a2), i3 / (b3 / a3));
+            let c_at = lower.output().row_offset(0, i2, i3);
+            lower.command(Command::Gemm(Gemm {
+                m,
+                n,
+                k,
+                dtype: DType::F32,
+                a: (Which::Input(1), b.row_offset(0, i2, i3)),
+                b: (Which::Input(0), a_at),
+                c: (Which::Output, c_at),
+                accumulate: false,
+            }));
+        }
+    }
+}
+
+/// Whether the matrices of a tensor, of any place, are what the BLAS library takes.
+fn blas_takes(tensor: &Desc) -> bool {
+    tensor.dtype == DType::F32
+        && tensor.rows_are_contiguous()
+        && (tensor.shape.dim(1) == 1 || tensor.strides[1] == tensor.shape.dim(0) * 4)
 }
 
 impl Operator for Matmul {
@@ -68,15 +109,52 @@ impl Operator for Matmul {
         })
     }
 
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let [a, b] = lower.inputs() else { return Ok(()) };
+        let [k, n, ..] = a.shape.ne();
+        let [_, m, b2, b3] = b.shape.ne();
+        let elements = lower.output().shape.elements();
+        if elements == 0 {
+            return Ok(());
+        }
+        let few = n < FEW || m < FEW;
+        let work = k.saturating_mul(n).saturating_mul(m);
+        if lower.target().blas && !few && work >= BLAS_WORK && lower.inputs().iter().all(blas_takes) {
+            Matmul::blas(lower);
+            return Ok(());
+        }
+        let mut args = vec![
+            Arg::Address(Which::Input(0), 0),
+            Arg::Layout(Which::Input(0)),
+            Arg::I32(a.dtype as i32),
+            Arg::Address(Which::Input(1), 0),
+            Arg::Layout(Which::Input(1)),
+            Arg::Address(Which::Output, 0),
+        ];
+        if few {
+            args.push(Arg::I64(elements as i64));
+            let blocks = elements.div_ceil(THREADS / lower.target().wave as usize);
+            return lower.launch(Variant::new("matmul", "matmul_dots"), [blocks, 1, 1], THREADS, &args);
+        }
+        let (tiles_n, tiles_m) = (n.div_ceil(TILE), m.div_ceil(TILE));
+        // More than I32 counts are refused with the grid.
+        let int = |n: usize| Arg::I32(i32::try_from(n).unwrap_or(i32::MAX));
+        args.extend([int(tiles_n), int(tiles_m)]);
+        let blocks = tiles_n.saturating_mul(tiles_m).saturating_mul(b2 * b3);
+        lower.launch(Variant::new("matmul", "matmul_tiles"), [blocks, 1, 1], THREADS, &args)
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         let k = inputs.first().map_or(0, |a| a.shape.dim(0));
         Cost::streaming(inputs, output, 2 * (k * output.shape.elements()) as u64)
     }
 
     fn case(draw: &mut Draw<'_>) -> Case {
-        let (k, n, m) = (draw.number(1..=70), draw.number(1..=5), draw.number(1..=5));
-        let a_sizes = [k, n, draw.number(1..=2), draw.number(1..=2)];
-        let group = [draw.number(1..=3), draw.number(1..=2)];
+        // Few and many rows on either side, which have kernels of their own.
+        let many = draw.one_of(&[1, 1, 1, 17]);
+        let (k, n, m) = (draw.number(1..=70), draw.number(1..=5) * many, draw.number(1..=5) * many);
+        let a_sizes = [k, n, draw.number(1..=2), if many == 1 { draw.number(1..=2) } else { 1 }];
+        let group = [draw.number(1..=3), if many == 1 { draw.number(1..=2) } else { 1 }];
         let b_sizes = [k, m, a_sizes[2] * group[0], a_sizes[3] * group[1]];
         let dtype = draw.one_of(&[DType::F32, DType::F16, DType::BF16]);
         let mut a = draw.values(a_sizes.iter().product(), 1.0);
@@ -91,7 +169,7 @@ impl Operator for Matmul {
             DType::BF16 => *x = bf16::from_f32(*x).to_f32(),
             _ => (),
         });
-        let (mut expected, mut tolerance) = (Vec::new(), Vec::new());
+        let (mut expected, mut tolerance, mut device_tolerance) = (Vec::new(), Vec::new(), Vec::new());
         for (row, b) in b.chunks(k).enumerate() {
             let (i2, i3) = (row / m % b_sizes[2] / group[0], row / m / b_sizes[2] / group[1]);
             let matrix = &a[(i3 * a_sizes[2] + i2) * n * k..][..n * k];
@@ -102,9 +180,12 @@ impl Operator for Matmul {
                 // sum of magnitudes.
                 let size: f64 = products.map(f64::abs).sum();
                 tolerance.push(size * (k as f64 / 16.0 + 5.0) * 2f64.powi(-24) + 1e-37);
+                // Kernels add all products one after another.
+                device_tolerance.push(size * k as f64 * 2f64.powi(-24) + 1e-37);
             }
         }
         let inputs = vec![CaseInput::bytes(dtype, a_sizes, bytes), CaseInput::f32(b_sizes, &b)];
-        Case::with_tolerances(Matmul {}, inputs, expected, tolerance)
+        let case = Case::with_tolerances(Matmul {}, inputs, expected, tolerance);
+        case.with_device_tolerance(device_tolerance)
     }
 }

@@ -10,6 +10,7 @@ mod get_rows;
 mod kv_write;
 mod linear;
 mod matmul;
+mod pieces;
 mod rearrange;
 mod reduce;
 mod rms_norm;

@@ -3,11 +3,13 @@
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
+use super::pieces::{Pieces, are_flat};
 use super::rule;
 use crate::cpu::vector::Element;
 use crate::cpu::{CpuStep, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc, Shape};
 
 /// The elements of a plain tensor of any strides, without gaps.
@@ -70,6 +72,10 @@ impl Operator for Copy {
         copy(step)
     }
 
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        launch_copy(lower, 0, 0, are_flat(lower.inputs()))
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         Cost::streaming(inputs, output, 0)
     }
@@ -79,6 +85,28 @@ impl Operator for Copy {
         let (input, expected) = drawn(draw, dtype, sizes);
         Case::new(Copy {}, vec![input], expected, 0.0)
     }
+}
+
+/// Adds the kernel that copies input `i` to the output, `offset` bytes on. `flat` says that neither its elements nor
+/// their places have gaps.
+fn launch_copy(lower: &mut Lower<'_>, i: usize, offset: usize, flat: bool) -> Result<(), LowerError> {
+    let Some(input) = lower.inputs().get(i) else { return Ok(()) };
+    let bytes = input.dtype.block_bytes();
+    // A thread moves 16 bytes.
+    let pieces = Pieces::of(lower, input.shape, flat, 16 / bytes);
+    let [n, per_row, flat] = pieces.args();
+    let from = Which::Input(i as u32);
+    let args = [
+        Arg::Address(from, 0),
+        Arg::Layout(from),
+        Arg::Address(Which::Output, offset),
+        Arg::Layout(Which::Output),
+        n,
+        per_row,
+        flat,
+        Arg::I32(bytes as i32),
+    ];
+    pieces.launch(lower, Variant::new("rearrange", "copy_elements"), &args)
 }
 
 fn copy(step: &CpuStep<'_>) -> Result<(), StepError> {
@@ -121,6 +149,18 @@ impl Operator for Concat {
             2 => self.run::<u16>(step),
             _ => self.run::<u32>(step),
         }
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let (inputs, output) = (lower.inputs(), lower.output());
+        // Each input is one run of the output if no dimension is outside of the one they follow each other in.
+        let one_run = (self.dim + 1..4).all(|i| output.shape.dim(i) == 1);
+        let mut start = 0;
+        for (i, input) in inputs.iter().enumerate() {
+            launch_copy(lower, i, start * output.strides[self.dim], one_run && input.is_contiguous())?;
+            start += input.shape.dim(self.dim);
+        }
+        Ok(())
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
@@ -198,6 +238,30 @@ impl Operator for Cast {
             DType::I32 => cast::<i32>(step),
             _ => cast::<f32>(step),
         }
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let [input] = lower.inputs() else { return Ok(()) };
+        let flat = are_flat(lower.inputs());
+        if input.dtype == self.dtype {
+            return launch_copy(lower, 0, 0, flat);
+        }
+        if !input.dtype.is_plain() {
+            return Err(lower.unsupported(format!("no kernel reads {} yet", input.dtype)));
+        }
+        let pieces = Pieces::of(lower, input.shape, flat, 4);
+        let [n, per_row, flat] = pieces.args();
+        let args = [
+            Arg::Address(Which::Input(0), 0),
+            Arg::Layout(Which::Input(0)),
+            Arg::I32(input.dtype as i32),
+            Arg::Address(Which::Output, 0),
+            Arg::I32(self.dtype as i32),
+            n,
+            per_row,
+            flat,
+        ];
+        pieces.launch(lower, Variant::new("rearrange", "cast_elements"), &args)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

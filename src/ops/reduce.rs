@@ -6,6 +6,7 @@ use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// The sum or mean of each row of an F32 tensor `[n, ...]`, as `[1, ...]`. In 16 partial sums, element
@@ -46,6 +47,29 @@ impl<'g> Tensor<'g> {
     }
 }
 
+/// Launches a kernel of `kernels/rows.h`: a block for each row of the first input, with these arguments after
+/// the input and its layout.
+pub fn launch_rows(lower: &mut Lower<'_>, variant: Variant, args: &[Arg]) -> Result<(), LowerError> {
+    let Some(x) = lower.inputs().first() else { return Ok(()) };
+    let (n, rows) = (x.shape.dim(0), x.shape.rows());
+    if rows == 0 {
+        return Ok(());
+    }
+    if i32::try_from(n).is_err() {
+        return Err(lower.unsupported(format!("rows of {n} elements; at most {} can be counted", i32::MAX)));
+    }
+    // Eight elements a thread: enough waves to hide latency, few enough to add up quickly.
+    let threads = n.div_ceil(8).next_power_of_two().clamp(lower.target().wave as usize, 512);
+    let mut all = vec![Arg::Address(Which::Input(0), 0), Arg::Layout(Which::Input(0))];
+    all.extend(args);
+    lower.launch(variant, [rows, 1, 1], threads, &all)
+}
+
+/// The address of an input that may be left out.
+pub fn optional_input(lower: &Lower<'_>, i: usize) -> Arg {
+    if i < lower.inputs().len() { Arg::Address(Which::Input(i as u32), 0) } else { Arg::I64(0) }
+}
+
 impl Operator for ReduceRows {
     const NAME: &'static str = "reduce_rows";
 
@@ -64,6 +88,13 @@ impl Operator for ReduceRows {
             out.fill(vector::sum_of(isa, x.row(row), |x| x) / divisor);
             Ok(())
         })
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let n = lower.inputs().first().map_or(1, |x| x.shape.dim(0));
+        let divisor = if self.mean { n as f32 } else { 1.0 };
+        let args = [Arg::Address(Which::Output, 0), Arg::F32(divisor)];
+        launch_rows(lower, Variant::new("norm", "reduce_rows"), &args)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
@@ -124,6 +155,12 @@ impl Operator for LayerNorm {
             }
             Ok(())
         })
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let (weight, bias) = (optional_input(lower, 1), optional_input(lower, 2));
+        let args = [weight, bias, Arg::Address(Which::Output, 0), Arg::F32(self.eps)];
+        launch_rows(lower, Variant::new("norm", "layer_norm"), &args)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

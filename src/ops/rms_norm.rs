@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::reduce::{launch_rows, optional_input};
 use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// `x / √(mean(x²) + eps) · w` for each row of `x`; `w`, one factor for each element of a row, may be
@@ -62,6 +64,11 @@ impl Operator for RmsNorm {
             }
             Ok(())
         })
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let args = [optional_input(lower, 1), Arg::Address(Which::Output, 0), Arg::F32(self.eps)];
+        launch_rows(lower, Variant::new("norm", "rms_norm"), &args)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

@@ -4,11 +4,16 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
+use super::reduce::optional_input;
 use super::rule;
 use crate::cpu::{CpuStep, StepError, math};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
+
+/// Heads that a block of the kernel turns: enough to share a token's angles, few enough to fill a device.
+const HEADS: usize = 8;
 
 /// Which elements of a head turn together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +79,11 @@ impl Rope {
         (low, (high - low).max(0.001))
     }
 
+    /// Each pair's frequency over the one's before.
+    fn ratio(&self) -> f64 {
+        f64::from(self.freq_base).powf(-2.0 / self.n_rot as f64)
+    }
+
     /// Factor of the results; YaRN raises it with the stretch.
     fn magnitude(&self) -> f64 {
         let attn_factor = f64::from(self.attn_factor);
@@ -98,7 +108,7 @@ impl Rope {
     fn fill(&self, position: i32, factors: Option<&[f32]>, cos: &mut [f32], sin: &mut [f32]) {
         let (ramp, magnitude) = (self.ramp(), self.magnitude());
         // Each frequency from the one before: a rounding of 2⁻⁵³ a pair, far below F32.
-        let ratio = f64::from(self.freq_base).powf(-2.0 / self.n_rot as f64);
+        let ratio = self.ratio();
         let mut angle = f64::from(position);
         for (j, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
             let factor = factors.and_then(|factors| factors.get(j)).map_or(1.0, |&factor| f64::from(factor));
@@ -196,6 +206,32 @@ impl Operator for Rope {
         })
     }
 
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let [n_head, n_tokens] = [1, 2].map(|i| lower.output().shape.dim(i));
+        if lower.output().shape.elements() == 0 {
+            return Ok(());
+        }
+        let bits = |x: f64| Arg::I64(x.to_bits() as i64);
+        let (low, span) = self.ramp();
+        let args = [
+            Arg::Address(Which::Input(0), 0),
+            Arg::Layout(Which::Input(0)),
+            Arg::Address(Which::Input(1), 0),
+            optional_input(lower, 2),
+            Arg::Address(Which::Output, 0),
+            Arg::I32(self.kind as i32),
+            Arg::I32(self.n_rot as i32),
+            bits(self.ratio()),
+            Arg::F32(self.freq_scale),
+            Arg::F32(self.ext_factor),
+            bits(low),
+            bits(span),
+            Arg::F32(self.magnitude() as f32),
+            Arg::I32(HEADS as i32),
+        ];
+        lower.launch(Variant::new("rope", "rope"), [n_tokens, n_head.div_ceil(HEADS), 1], 256, &args)
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         let pairs = (output.shape.rows() * self.n_rot / 2) as u64;
         Cost::streaming(inputs, output, 6 * pairs)
@@ -241,8 +277,12 @@ impl Operator for Rope {
                 (out[a], out[b]) = ((out[a] * cos - out[b] * sin) * m, (out[a] * sin + out[b] * cos) * m);
             }
         }
+        // On a GPU the reduced angle, below 1, rounds to F32 (0.8), and so do the last sum of its series and,
+        // scaled down, the inner ones (1): sine and cosine are off by at most 1.8 roundings. With the
+        // magnitude's, two products' and a sum's that makes 4.8, and the two neglected above.
+        let device_tolerance = tolerance.iter().map(|bound| bound * 6.0 / 4.0).collect();
         let mut inputs = vec![CaseInput::f32([head_dim, n_head, n], &x), CaseInput::i32([n], &positions)];
         inputs.extend(factors.map(|factors| CaseInput::f32([n_rot / 2], &factors)));
-        Case::with_tolerances(op, inputs, expected, tolerance)
+        Case::with_tolerances(op, inputs, expected, tolerance).with_device_tolerance(device_tolerance)
     }
 }

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::rule;
+use super::unary::{SCALE, SOFTCAP, launch_unary};
 use crate::cpu::{CpuStep, StepError, math, vector};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
+use crate::hip::{Lower, LowerError};
 use crate::tensor::Desc;
 
 /// `factor · x + bias` for each element, F32.
@@ -63,6 +65,10 @@ impl Operator for Scale {
         })
     }
 
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        launch_unary(lower, SCALE, self.factor, self.bias)
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         Cost::streaming(inputs, output, 2 * output.shape.elements() as u64)
     }
@@ -100,6 +106,10 @@ impl Operator for Softcap {
             vector::map(step.isa(), out, |x| self.cap * math::tanh(x / self.cap));
             Ok(())
         })
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        launch_unary(lower, SOFTCAP, self.cap, 0.0)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::reduce::launch_rows;
 use super::rule;
 use crate::cpu::{CpuStep, StepError, math, vector};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// `eˢ / Σ eˢ` for each row, with the scores `s = scale · x + slope · mask`.
@@ -127,6 +129,22 @@ impl Operator for Softmax {
             vector::map(isa, x, |x| x * factor);
             Ok(())
         })
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let n_inputs = lower.inputs().len();
+        let none = Arg::I64(0);
+        let input = |i: usize| Which::Input(i as u32);
+        let mask_type = lower.inputs().get(1).map_or(DType::F32, |mask| mask.dtype);
+        // Without a mask its layout is not looked at: x's stands in.
+        let mask = match self.masked(n_inputs) {
+            true => [Arg::Address(input(1), 0), Arg::Layout(input(1)), Arg::I32(mask_type as i32)],
+            false => [none, Arg::Layout(input(0)), Arg::I32(DType::F32 as i32)],
+        };
+        let sinks = if self.sinks { Arg::Address(input(n_inputs - 1), 0) } else { none };
+        let rest = [sinks, Arg::Address(Which::Output, 0), Arg::F32(self.scale), Arg::F32(self.max_bias)];
+        let args = [mask.as_slice(), rest.as_slice()].concat();
+        launch_rows(lower, Variant::new("softmax", "softmax"), &args)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

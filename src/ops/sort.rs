@@ -8,6 +8,7 @@ use super::rule;
 use crate::cpu::{CpuStep, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// The index of the largest element of each row of `F32[n, ...]`: `I32[1, ...]`. Of equal elements the
@@ -74,6 +75,119 @@ fn order(row: &[f32], descending: bool, a: i32, b: i32) -> Ordering {
     wanted.then(a.cmp(&b))
 }
 
+/// Threads of a block of `kernels/sort.hip`.
+const THREADS: usize = 256;
+/// Elements that one block searches: eight for each thread, so that their loads run together.
+const ARGMAX_PART: usize = 8 * THREADS;
+/// Elements that one block sorts in shared memory, 16 KiB of keys. A power of two.
+const SORT_PART: usize = 2048;
+/// Bytes of a key: element and index.
+const KEY: usize = 8;
+/// The most elements of a row that are found part by part; each round keeps at most half of what it is given.
+const KEPT: usize = SORT_PART / 2;
+
+/// Rows of the only input, and elements of one; `None` if there is nothing to do.
+fn rows(lower: &Lower<'_>) -> Option<(usize, usize)> {
+    let shape = lower.inputs().first()?.shape;
+    (shape.elements() > 0).then(|| (shape.rows(), shape.dim(0)))
+}
+
+/// A number that a kernel takes as `int`.
+fn int(lower: &Lower<'_>, n: usize) -> Result<Arg, LowerError> {
+    let n = i32::try_from(n).map_err(|_| lower.unsupported(format!("{n} is more than a kernel counts")))?;
+    Ok(Arg::I32(n))
+}
+
+/// `a · b` blocks, or a number that no grid has.
+fn blocks(a: usize, b: usize) -> [usize; 3] {
+    [a.saturating_mul(b), 1, 1]
+}
+
+/// Adds the kernels that find the first `k` elements of each row: every block sorts a part and keeps `k`, until one
+/// part is left.
+fn launch_first(lower: &mut Lower<'_>, k: usize) -> Result<(), LowerError> {
+    let Some((rows, mut n)) = rows(lower) else { return Ok(()) };
+    let mut source = None;
+    loop {
+        let parts = n.div_ceil(SORT_PART);
+        let last = parts == 1;
+        let size = if last { n.next_power_of_two() } else { SORT_PART };
+        let firsts = match last {
+            true => Arg::Address(Which::Output, 0),
+            false => scratch(lower, rows, parts * k)?,
+        };
+        let mut args = match source {
+            None => vec![Arg::Address(Which::Input(0), 0), Arg::Layout(Which::Input(0))],
+            Some(keys) => vec![keys],
+        };
+        args.extend([Arg::I64(n as i64), int(lower, parts)?, int(lower, size)?]);
+        args.extend(source.is_none().then_some(Arg::I32(1)));
+        args.extend([int(lower, k)?, firsts, Arg::Address(Which::Output, 0), Arg::I32(last.into())]);
+        let entry = if source.is_none() { "sort_elements" } else { "sort_keys" };
+        let grid = blocks(rows, parts);
+        lower.launch_shared(Variant::new("sort", entry), grid, THREADS, size * KEY, &args)?;
+        if last {
+            return Ok(());
+        }
+        (source, n) = (Some(firsts), parts * k);
+    }
+}
+
+/// Scratch memory for so many keys of each row.
+fn scratch(lower: &mut Lower<'_>, rows: usize, keys: usize) -> Result<Arg, LowerError> {
+    let bytes = rows.checked_mul(keys).and_then(|n| n.checked_mul(KEY));
+    let bytes = bytes.ok_or_else(|| lower.unsupported("its keys are more than memory has addresses"))?;
+    let (which, offset) = lower.scratch(bytes);
+    Ok(Arg::Address(which, offset))
+}
+
+/// Adds the kernels that sort each row and give its first `k` indices: parts in shared memory, then runs of twice the
+/// length by steps over device memory as long as partners are further apart than a part.
+fn launch_sort(lower: &mut Lower<'_>, descending: bool, k: usize) -> Result<(), LowerError> {
+    let Some((rows, n)) = rows(lower) else { return Ok(()) };
+    let padded = n.next_power_of_two();
+    let size = padded.min(SORT_PART);
+    let parts = padded / size;
+    let out = Arg::Address(Which::Output, 0);
+    let keys = if parts == 1 { out } else { scratch(lower, rows, padded)? };
+    let (shared, grid) = (size * KEY, blocks(rows, parts));
+    let [n_parts, part] = [int(lower, parts)?, int(lower, size)?];
+    let keep = int(lower, if parts == 1 { k } else { size })?;
+    let args = [
+        Arg::Address(Which::Input(0), 0),
+        Arg::Layout(Which::Input(0)),
+        Arg::I64(n as i64),
+        n_parts,
+        part,
+        Arg::I32(descending.into()),
+        keep,
+        keys,
+        out,
+        Arg::I32((parts == 1).into()),
+    ];
+    lower.launch_shared(Variant::new("sort", "sort_elements"), grid, THREADS, shared, &args)?;
+    let pairs = rows * padded / 2;
+    let mut half = size;
+    while half < padded {
+        let mut distance = half;
+        while distance >= size {
+            let flip = Arg::I32((distance == half).into());
+            let args = [keys, Arg::I64(pairs as i64), Arg::I64(distance as i64), flip];
+            lower.launch(
+                Variant::new("sort", "merge_far"),
+                blocks(pairs.div_ceil(THREADS), 1),
+                THREADS,
+                &args,
+            )?;
+            distance /= 2;
+        }
+        half *= 2;
+        let args = [keys, n_parts, part, int(lower, k)?, out, Arg::I32((half == padded).into())];
+        lower.launch_shared(Variant::new("sort", "merge_near"), grid, THREADS, shared, &args)?;
+    }
+    Ok(())
+}
+
 impl Operator for Argmax {
     const NAME: &'static str = "argmax";
 
@@ -94,6 +208,29 @@ impl Operator for Argmax {
             out.fill(best);
             Ok(())
         })
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let Some((rows, n)) = rows(lower) else { return Ok(()) };
+        let parts = n.div_ceil(ARGMAX_PART);
+        let out = Arg::Address(Which::Output, 0);
+        let firsts = if parts == 1 { out } else { scratch(lower, rows, parts)? };
+        let n_parts = int(lower, parts)?;
+        let args = [
+            Arg::Address(Which::Input(0), 0),
+            Arg::Layout(Which::Input(0)),
+            Arg::I64(n as i64),
+            n_parts,
+            Arg::I32(ARGMAX_PART as i32),
+            firsts,
+            out,
+        ];
+        lower.launch(Variant::new("sort", "argmax_parts"), blocks(rows, parts), THREADS, &args)?;
+        if parts > 1 {
+            let args = [firsts, n_parts, out];
+            lower.launch(Variant::new("sort", "argmax_join"), blocks(rows, 1), THREADS, &args)?;
+        }
+        Ok(())
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
@@ -135,6 +272,10 @@ impl Operator for TopK {
         })
     }
 
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        if self.k <= KEPT { launch_first(lower, self.k) } else { launch_sort(lower, true, self.k) }
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         Cost::streaming(inputs, output, inputs.first().map_or(0, |x| x.shape.elements() as u64))
     }
@@ -164,6 +305,11 @@ impl Operator for Argsort {
         })
     }
 
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let n = lower.output().shape.dim(0);
+        launch_sort(lower, self.descending, n)
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         let (n, rows) = (output.shape.dim(0) as u64, output.shape.rows() as u64);
         Cost::streaming(inputs, output, rows * n * u64::from(n.max(1).ilog2()))
@@ -180,7 +326,9 @@ impl Operator for Argsort {
 
 /// Rows of few different values, so that many are equal.
 fn drawn(draw: &mut Draw<'_>) -> (CaseInput, usize) {
-    let (n, rows) = (draw.number(1..=60), draw.number(1..=4));
+    // Some rows longer than one block of a kernel takes.
+    let more = draw.one_of(&[0, 0, 0, SORT_PART]);
+    let (n, rows) = (draw.number(1..=60) + more, draw.number(1..=if more == 0 { 4 } else { 2 }));
     let levels = draw.one_of(&[1000.0, 4.0]);
     // Adding 0 makes -0, which `total_cmp` tells from 0, into 0.
     let x: Vec<f32> = draw.values(n * rows, 1.0).iter().map(|x| (x * levels).round() + 0.0).collect();

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::pieces::{Pieces, are_flat};
 use super::rule;
 use crate::cpu::{CpuStep, Isa, StepError, math, vector};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
+use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// Which function.
@@ -122,6 +124,34 @@ macro_rules! with_function {
             }
         }
     };
+}
+
+/// Kinds that `kernels/functions.h` has besides: `factor · x + bias` and `factor · tanh(x / factor)`.
+pub(super) const SCALE: i32 = UnaryKind::Sqrt as i32 + 1;
+/// As above.
+pub(super) const SOFTCAP: i32 = SCALE + 1;
+
+/// Adds the kernel that applies a function of this number to each element of the first input.
+pub(super) fn launch_unary(
+    lower: &mut Lower<'_>,
+    kind: i32,
+    factor: f32,
+    bias: f32,
+) -> Result<(), LowerError> {
+    let pieces = Pieces::of(lower, lower.output().shape, are_flat(lower.inputs()), 4);
+    let [n, per_row, flat] = pieces.args();
+    let args = [
+        Arg::Address(Which::Input(0), 0),
+        Arg::Layout(Which::Input(0)),
+        Arg::Address(Which::Output, 0),
+        n,
+        per_row,
+        flat,
+        Arg::I32(kind),
+        Arg::F32(factor),
+        Arg::F32(bias),
+    ];
+    pieces.launch(lower, Variant::new("elementwise", "unary"), &args)
 }
 
 impl UnaryKind {
@@ -257,6 +287,10 @@ impl Operator for Unary {
         })
     }
 
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        launch_unary(lower, self.kind as i32, 0.0, 0.0)
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         Cost::streaming(inputs, output, output.shape.elements() as u64)
     }
@@ -299,6 +333,24 @@ impl Operator for Gated {
             self.activation.gate(step.isa(), gate, &up.row(span.row)[span.elements.clone()]);
             Ok(())
         })
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let flat = are_flat(lower.inputs());
+        let pieces = Pieces::of(lower, lower.output().shape, flat, 4);
+        let [n, per_row, flat] = pieces.args();
+        let args = [
+            Arg::Address(Which::Input(0), 0),
+            Arg::Layout(Which::Input(0)),
+            Arg::Address(Which::Input(1), 0),
+            Arg::Layout(Which::Input(1)),
+            Arg::Address(Which::Output, 0),
+            n,
+            per_row,
+            flat,
+            Arg::I32(self.activation as i32),
+        ];
+        pieces.launch(lower, Variant::new("elementwise", "gated"), &args)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

@@ -1,5 +1,7 @@
 //! The plan as data.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::graph::Cost;
@@ -29,6 +31,19 @@ impl DeviceDesc {
     /// A GPU.
     pub fn hip(target: Target) -> DeviceDesc {
         DeviceDesc { executor: "hip".into(), threads: 1, alignment: ALIGNMENT, target: Some(target) }
+    }
+}
+
+impl fmt::Display for DeviceDesc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            None => write!(f, "`{}` with {} threads", self.executor, self.threads),
+            Some(Target { platform, arch, wave, compute_units, .. }) => write!(
+                f,
+                "`{}` on {arch} ({platform}, {compute_units} compute units, waves of {wave})",
+                self.executor
+            ),
+        }
     }
 }
 

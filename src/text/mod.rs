@@ -32,7 +32,7 @@ mod vocab_gguf;
 
 pub use error::TokenizerError;
 pub use rng::Rng;
-pub use sampler::{Candidate, SampleError, Sampler};
+pub use sampler::{Candidate, Needs, SampleError, Sampler};
 pub use sampler_params::{ParamError, SamplerParams};
 pub use split::{PreTokenizer, known_pre_tokenizers};
 pub use stream::StreamDecoder;

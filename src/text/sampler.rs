@@ -42,6 +42,20 @@ pub enum SampleError {
     NothingPossible,
 }
 
+/// What a sampler must know of the logits: where they lie far away, the rest can stay there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Needs {
+    /// All of them.
+    Logits,
+    /// The id of the largest, of equal ones the lowest.
+    Largest,
+    /// The ids and values of so many largest, the largest first, of equal ones the lowest id first.
+    Top(usize),
+}
+
+/// The most candidates that are worth choosing where the logits are.
+const MOST_TOP: usize = 256;
+
 /// Chooses tokens, and remembers those the penalties look at.
 pub struct Sampler {
     params: SamplerParams,
@@ -127,6 +141,17 @@ impl Sampler {
         &self.params
     }
 
+    /// What [`Sampler::sample`] would need of the next logits at least.
+    pub fn needs(&self) -> Needs {
+        let k = self.params.top_k.min(self.n_vocab);
+        match self.params.temperature {
+            _ if self.params.penalizes() => Needs::Logits,
+            0.0 => Needs::Largest,
+            _ if (1..=MOST_TOP).contains(&k) => Needs::Top(k),
+            _ => Needs::Logits,
+        }
+    }
+
     /// Tells the penalties that this token is now part of the text: prompt and answer alike.
     pub fn accept(&mut self, token: u32) {
         self.history.push(token);
@@ -144,6 +169,32 @@ impl Sampler {
     /// [`SampleError`] if there are not `n_vocab` logits, if one is NaN or +∞, or if all are −∞.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
         self.distribution(logits)?;
+        self.draw()
+    }
+
+    /// Chooses a token as [`sample`](Self::sample) does, from the candidates that [`Needs::Top`] asked for: the same
+    /// token from the same logits.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample), as far as the candidates show it.
+    pub fn sample_top(&mut self, ids: &[i32], logits: &[f32]) -> Result<u32, SampleError> {
+        let possible = |logit: f32| logit < f32::INFINITY;
+        if let Some((&id, _)) = ids.iter().zip(logits).find(|(_, logit)| !possible(**logit)) {
+            return Err(SampleError::NotFinite { token: id as u32 });
+        }
+        if logits.iter().all(|&logit| logit == f32::NEG_INFINITY) {
+            return Err(SampleError::NothingPossible);
+        }
+        self.candidates.clear();
+        let candidates = ids.iter().zip(logits);
+        let candidate = |(&id, &logit): (&i32, &f32)| Candidate { id: id as u32, logit: logit + 0.0, p: 0.0 };
+        self.candidates.extend(candidates.map(candidate));
+        self.filter();
+        self.draw()
+    }
+
+    /// Draws one of the candidates.
+    fn draw(&mut self) -> Result<u32, SampleError> {
         let first = self.candidates.first().map(|candidate| candidate.id);
         if self.candidates.len() == 1 {
             return first.ok_or(SampleError::NothingPossible);
@@ -172,14 +223,19 @@ impl Sampler {
         if self.params.temperature == 0.0 {
             self.keep_largest();
         } else {
-            let candidates = &mut self.candidates;
-            top_k(&self.scores, self.params.top_k, candidates);
-            typical(candidates, &mut self.heap, self.params.typical_p);
-            top_p(candidates, &mut self.heap, self.params.top_p);
-            min_p(candidates, self.params.min_p);
-            softmax(candidates, self.params.temperature);
+            top_k(&self.scores, self.params.top_k, &mut self.candidates);
+            self.filter();
         }
         Ok(&self.candidates)
+    }
+
+    /// What follows top-k.
+    fn filter(&mut self) {
+        let candidates = &mut self.candidates;
+        typical(candidates, &mut self.heap, self.params.typical_p);
+        top_p(candidates, &mut self.heap, self.params.top_p);
+        min_p(candidates, self.params.min_p);
+        softmax(candidates, self.params.temperature);
     }
 
     /// Checks and copies the logits.

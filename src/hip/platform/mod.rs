@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::api::Api;
+use super::sim;
 use super::target::PlatformKind;
 
 pub use library::Search;
@@ -17,12 +18,6 @@ pub use library::Search;
 /// Why a platform's table could not be filled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// This build has no such platform.
-    #[error("this build of rfgraph has no `{platform}` platform")]
-    NotBuilt {
-        /// The platform.
-        platform: PlatformKind,
-    },
     /// A platform whose libraries did not answer before.
     #[error("the libraries of `{platform}` did not answer when they were first asked; they are left alone")]
     Stuck {
@@ -91,13 +86,14 @@ pub fn api(platform: PlatformKind) -> Result<&'static Api, LoadError> {
 pub(super) fn api_from(platform: PlatformKind, search: &Search) -> Result<&'static Api, LoadError> {
     static AMD: OnceLock<Result<Api, LoadError>> = OnceLock::new();
     static NVIDIA: OnceLock<Result<Api, LoadError>> = OnceLock::new();
+    static SIM: OnceLock<Result<Api, LoadError>> = OnceLock::new();
     if STUCK.load(Ordering::Relaxed) & bit(platform) != 0 {
         return Err(LoadError::Stuck { platform });
     }
     let loaded = match platform {
         PlatformKind::Amd => AMD.get_or_init(|| amd::load(search)),
         PlatformKind::Nvidia => NVIDIA.get_or_init(|| nvidia::load(search)),
-        PlatformKind::Sim => return Err(LoadError::NotBuilt { platform }),
+        PlatformKind::Sim => SIM.get_or_init(|| Ok(sim::api())),
     };
     loaded.as_ref().map_err(LoadError::clone)
 }

@@ -13,9 +13,8 @@ struct Cache {
 }
 
 impl Cache {
-    /// `n` values of a dtype, NaN where `used` says that nothing may be read.
-    fn draw(draw: &mut Draw<'_>, row: usize, used: &[bool]) -> Cache {
-        let dtype = draw.one_of(&[DType::F32, DType::F16, DType::BF16]);
+    /// Rows of a dtype, NaN where `used` says that nothing may be read.
+    fn draw(draw: &mut Draw<'_>, dtype: DType, row: usize, used: &[bool]) -> Cache {
         let mut values = draw.values(row * used.len(), 1.5);
         for (values, used) in values.chunks_mut(row).zip(used) {
             for x in values {
@@ -101,8 +100,11 @@ fn range(op: &Attention, position: i32) -> std::ops::Range<usize> {
 }
 
 pub fn case(draw: &mut Draw<'_>) -> Case {
-    let head_dim = draw.number(1..=24);
-    let (n_head_kv, group, n_tokens) = (draw.number(1..=2), draw.number(1..=5), draw.number(1..=7));
+    // Sometimes what a GPU takes in tiles: many tokens, whole heads, caches of one short type.
+    let tiled = draw.number(0..=3) == 3;
+    let head_dim = if tiled { draw.one_of(&[16, 64, 144]) } else { draw.number(1..=24) };
+    let (n_head_kv, group) = (draw.number(1..=2), draw.number(1..=5));
+    let n_tokens = if tiled { draw.number(32..=70) } else { draw.number(1..=7) };
     let op = Attention {
         scale: draw.one_of(&[0.25, 0.125, 1.0]),
         window: draw.flag().then(|| draw.number(1..=90)),
@@ -110,29 +112,35 @@ pub fn case(draw: &mut Draw<'_>) -> Case {
         block_size: draw.one_of(&[1, 16, 32, 5]),
     };
     let n_seq = draw.number(1..=3);
-    let head_dim_v = if draw.flag() { draw.number(1..=20) } else { head_dim };
+    let other = if tiled { 32 } else { draw.number(1..=20) };
+    let head_dim_v = if draw.flag() { other } else { head_dim };
+    let k_dtype = draw.one_of(&[DType::F16, DType::BF16, DType::F32][..if tiled { 2 } else { 3 }]);
+    let v_dtype = draw.one_of(&[DType::F16, DType::BF16, DType::F32]);
+    let v_dtype = if tiled { k_dtype } else { v_dtype };
     let pages = Pages::draw(draw, &op, n_seq, n_tokens);
     let n_head = n_head_kv * group;
     let q = draw.values(head_dim * n_head * n_tokens, 2.0);
-    let k = Cache::draw(draw, head_dim * n_head_kv, &pages.used);
-    let v = Cache::draw(draw, head_dim_v * n_head_kv, &pages.used);
+    let k = Cache::draw(draw, k_dtype, head_dim * n_head_kv, &pages.used);
+    let v = Cache::draw(draw, v_dtype, head_dim_v * n_head_kv, &pages.used);
     let sinks = draw.flag().then(|| draw.values(n_head, 3.0));
 
-    let (mut expected, mut tolerance) = (Vec::new(), Vec::new());
+    let (mut expected, mut tolerance, mut device_tolerance) = (Vec::new(), Vec::new(), Vec::new());
+    let rounding = if tiled { Some(Rounding::of(k_dtype)) } else { None };
     for token in 0..n_tokens {
         for head in 0..n_head {
             let q = &q[(token * n_head + head) * head_dim..][..head_dim];
             let sink = sinks.as_ref().map(|sinks| sinks[head]);
-            let (out, bound) = row(
+            let (out, bounds) = row(
                 &op,
                 &pages,
                 token,
-                (q, sink),
+                (q, sink, rounding),
                 |cache: &Cache, slot, n| cache.values[(slot * n_head_kv + head / group) * n..][..n].to_vec(),
                 (&k, &v, head_dim_v),
             );
             expected.extend(out);
-            tolerance.extend(std::iter::repeat_n(bound, head_dim_v));
+            tolerance.extend(std::iter::repeat_n(bounds[0], head_dim_v));
+            device_tolerance.extend(std::iter::repeat_n(bounds[1], head_dim_v));
         }
     }
     let mut inputs = vec![
@@ -144,20 +152,36 @@ pub fn case(draw: &mut Draw<'_>) -> Case {
         CaseInput::i32([pages.n_blocks, n_seq], &pages.table),
     ];
     inputs.extend(sinks.map(|sinks| CaseInput::f32([n_head], &sinks)));
-    Case::with_tolerances(op, inputs, expected, tolerance)
+    Case::with_tolerances(op, inputs, expected, tolerance).with_device_tolerance(device_tolerance)
 }
 
-/// The output of one query in f64 and how far each element may be off.
+/// What rounding to a type does to a number: relative to it, and at least.
+#[derive(Clone, Copy)]
+struct Rounding {
+    relative: f64,
+    smallest: f64,
+}
+
+impl Rounding {
+    fn of(dtype: DType) -> Rounding {
+        match dtype {
+            DType::BF16 => Rounding { relative: 2f64.powi(-8), smallest: 1e-40 },
+            _ => Rounding { relative: 2f64.powi(-11), smallest: 2f64.powi(-25) },
+        }
+    }
+}
+
+/// The output of one query in f64 and how far each element may be off, on a CPU and on a GPU.
 fn row(
     op: &Attention,
     pages: &Pages,
     token: usize,
-    (q, sink): (&[f32], Option<f32>),
+    (q, sink, rounding): (&[f32], Option<f32>, Option<Rounding>),
     values: impl Fn(&Cache, usize, usize) -> Vec<f32>,
     (k, v, head_dim_v): (&Cache, &Cache, usize),
-) -> (Vec<f64>, f64) {
+) -> (Vec<f64>, [f64; 2]) {
     let mut out = vec![0.0; head_dim_v];
-    let Ok(sequence) = usize::try_from(pages.sequences[token]) else { return (out, 0.0) };
+    let Ok(sequence) = usize::try_from(pages.sequences[token]) else { return (out, [0.0; 2]) };
     let slots: Vec<usize> =
         range(op, pages.positions[token]).map(|position| pages.slot(op, sequence, position)).collect();
     let product = |(a, b): (&f32, &f32)| f64::from(*a) * f64::from(*b);
@@ -189,5 +213,19 @@ fn row(
     let score_error =
         unit * ((q.len() + 1) as f64 * largest_terms + f64::from(6.0 * op.softcap.unwrap_or(0.0)));
     let bound = largest_value * (2.0 * score_error + unit * (2 * slots.len() + 12) as f64);
-    (out, bound + 1e-37)
+
+    // A GPU's quick exp is off by 4 roundings of itself and, as its argument rounds, by one of the largest
+    // weight. A weight is one exp, and another for each larger score that comes after it: at most 5 roundings a
+    // key, above and below the bar, and two for the sums.
+    let mut device = largest_value * unit * (12 * slots.len() + 40) as f64;
+    let mut device_error = score_error;
+    if let Some(Rounding { relative, smallest }) = rounding {
+        // In tiles the queries round to the caches' type: each term by as much, and no term by less than the
+        // smallest step times a key. The weights, at most 1 in a sum of at least 1, round too.
+        device_error += relative * largest_terms + smallest * 1.5 * q.len() as f64 * f64::from(op.scale);
+        device += largest_value * (relative + smallest * slots.len() as f64);
+    }
+    // Rounded numbers move scores so far that e^d is not near 1 + d.
+    device += largest_value * (2.0 * device_error).exp_m1();
+    (out, [bound + 1e-37, device + 1e-37])
 }

@@ -2,6 +2,7 @@
 //! whole row of scores (Milakov and Gimelshein 2018; Dao et al. 2022).
 
 mod case;
+mod device;
 mod tile;
 
 use half::{bf16, f16};
@@ -13,6 +14,7 @@ use crate::cpu::vector::Element;
 use crate::cpu::{CpuStep, StepError};
 use crate::graph::case::{Case, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::hip::{Lower, LowerError};
 use crate::tensor::{DType, Desc};
 
 /// Query rows of one tile: enough to make reading and converting a block of keys cheap.
@@ -30,7 +32,7 @@ const ROWS: usize = 64;
 /// `block_table[j / block_size, s] · block_size + j % block_size`. Head `h` reads the keys and values of
 /// head `h / (n_head / n_head_kv)`.
 ///
-/// Keys are taken in blocks of 64 positions, in order, for any number of threads and of tokens.
+/// On a CPU keys are taken in blocks of 64 positions, in order, for any number of threads and of tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attention {
     /// Factor of the scores, mostly `1 / √head_dim`.
@@ -128,6 +130,10 @@ impl Operator for Attention {
             DType::BF16 => self.with_keys::<bf16>(step),
             _ => self.with_keys::<f32>(step),
         }
+    }
+
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        self.lower(lower)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

@@ -23,6 +23,7 @@ pub mod k_quants;
 pub mod legacy;
 pub mod low_bit;
 mod plain;
+pub mod planes;
 pub mod quantize;
 pub mod ternary;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use iq4::{BlockIq4Nl, BlockIq4Xs, IQ4_VALUES};
 pub use k_quants::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, unpack_scales_mins};
 pub use legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 pub use low_bit::{BlockQ1_0, BlockQ2_0};
+pub use planes::{planes, to_planes};
 pub use quantize::quantize;
 pub use ternary::{BlockTq1_0, BlockTq2_0, ternary_digit};
 

@@ -1,17 +1,22 @@
 //! `linear`: activations times a weight matrix of any block format, with an optional bias and residual.
 
+pub(in crate::ops) mod gpu;
+
 use serde::{Deserialize, Serialize};
 
+use self::gpu::{FEW_TOKENS as FEW_TOKENS_OF_GPU, Products};
 use crate::cpu::linear::{FEW_TOKENS, Linear as Kernel};
 use crate::cpu::{CpuStep, Product, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
+use crate::hip::{Lower, LowerError, Which};
 use crate::tensor::{DType, Desc, Shape};
 
 /// `y = x · Wᵀ (+ bias) (+ residual)`: inputs `W [k, n_out]` (any dtype but I32), `x` F32 `[k, …]`, then
 /// the bias F32 `[n_out]` and the residual F32 `[n_out, …]` if there are any. Output F32 `[n_out, …]`.
 ///
-/// On the CPU, a weight in an integer block format is multiplied with activations quantized to eight bits.
+/// A weight in an integer block format is multiplied with activations quantized to eight bits: on the CPU always, on a
+/// GPU for few tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Linear {
     /// Whether there is a bias.
@@ -100,6 +105,24 @@ impl Operator for Linear {
         step.product(Product { weight: 0, x: 1, bias: self.bias_input(), residual: self.residual_input() })
     }
 
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let [weight, x, ..] = lower.inputs() else { return Ok(()) };
+        if lower.output().shape.elements() == 0 {
+            return Ok(());
+        }
+        let place = |input: usize| (Which::Input(input as u32), 0);
+        let products = Products {
+            dtype: weight.dtype,
+            k: weight.shape.dim(0),
+            tokens: x.shape.rows(),
+            weights: &[(place(0), weight.shape.dim(1))],
+            gate: None,
+            bias: self.bias_input().map(place),
+            residual: self.residual_input().map(place),
+        };
+        products.of_floats(lower, place(1))
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         let products = inputs[0].shape.elements() as u64 * inputs[1].shape.rows() as u64;
         Cost::streaming(inputs, output, 2 * products)
@@ -117,7 +140,7 @@ impl Operator for Linear {
         let x = draw.values(k * tokens, 2.0);
         let bias = if op.bias { draw.values(n_out, 1.0) } else { vec![0.0; n_out] };
         let residual = if op.residual { draw.values(n_out * tokens, 1.0) } else { vec![0.0; n_out * tokens] };
-        let (mut expected, mut tolerance) = (Vec::new(), Vec::new());
+        let (mut expected, mut tolerance, mut device) = (Vec::new(), Vec::new(), Vec::new());
         for (t, x) in x.chunks(k).enumerate() {
             for (r, w) in w.chunks(k).enumerate() {
                 let terms = w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x));
@@ -128,13 +151,35 @@ impl Operator for Linear {
                 // Twice that, for the scale factors that are multiplied in.
                 let rounding = 2.0 * (k as f64 + 8.0) * 2f64.powi(-24) * size;
                 tolerance.push(quantization(dtype, w, x) + rounding + 1e-30);
+                let operands = match tokens <= FEW_TOKENS_OF_GPU {
+                    true => quantization(dtype, w, x),
+                    false => halves(dtype, w, x),
+                };
+                device.push(operands + rounding + 1e-30);
             }
         }
         let mut inputs = vec![weight, CaseInput::f32([k, tokens], &x)];
         inputs.extend(op.bias.then(|| CaseInput::f32([n_out], &bias)));
         inputs.extend(op.residual.then(|| CaseInput::f32([n_out, tokens], &residual)));
-        Case::with_tolerances(op, inputs, expected, tolerance)
+        Case::with_tolerances(op, inputs, expected, tolerance).with_device_tolerance(device)
     }
+}
+
+/// How far operands of 16 bits may move a product. F16 has 11 significant bits, so each operand is off by up to
+/// 2⁻¹¹ of itself, or by half of the smallest subnormal number, 2⁻²⁵; BF16 has 8 bits, and a weight of that type is
+/// itself. Nothing for F32 weights, which are multiplied in F32.
+fn halves(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
+    let (relative, smallest) = match dtype {
+        DType::F32 => return 0.0,
+        DType::BF16 => (2f64.powi(-9), 0.0),
+        // The second-order term is below the last digit of this sum.
+        _ => (2.002 * 2f64.powi(-11), 2f64.powi(-25)),
+    };
+    let off = |(&w, &x): (&f32, &f32)| {
+        let (w, x) = (f64::from(w.abs()), f64::from(x.abs()));
+        relative * w * x + smallest * (w + x + smallest)
+    };
+    w.iter().zip(x).map(off).sum()
 }
 
 /// How far quantizing activations to eight bits may move a product: each of 32 neighbours by half a step,

@@ -1,0 +1,299 @@
+// Attention of single tokens over paged caches, for any sizes and types: the keys of a token are cut into `splits`,
+// a block takes one of them for all query heads of one head of keys (or HEADS of them at a time), and a second kernel
+// combines the splits in order.
+//
+// LANES lanes share a key: each holds 8 neighbouring elements of it, CHUNKS times. Each such group of lanes goes
+// through keys of its own, UNROLL at once, with a softmax that is rescaled as larger scores come (Milakov and
+// Gimelshein 2018). All sums are f32.
+//
+// K_TYPE and V_TYPE are the caches' types, numbered as in elements.h.
+#include "attention.h"
+
+#define THREADS 128
+#define GROUPS (THREADS / LANES)
+#define WIDTH (8 * LANES)
+// Keys that a group takes at once, and values (a score for each key and head) that its lanes share.
+#if LANES < 8 || HEADS * CHUNKS > 4
+#define UNROLL 2
+#else
+#define UNROLL 4
+#endif
+#define SCORES (HEADS * UNROLL)
+// Scores that a lane holds, and lanes that hold the same score.
+#define HELD (SCORES > LANES ? SCORES / LANES : 1)
+#define COPIES (SCORES > LANES ? 1 : LANES / SCORES)
+
+// Eight elements as they lie in memory; the 16-bit types fill four words.
+struct Eight { u32 word[8]; };
+
+DEVICE inline Eight load_eight(const u8* p, int type, int count, bool whole) {
+    Eight x;
+    if (whole && count >= 8) {
+        const words4 a = *(const words4*)p;
+        x.word[0] = a.x, x.word[1] = a.y, x.word[2] = a.z, x.word[3] = a.w;
+        if (type == PLAIN_F32) {
+            const words4 b = *(const words4*)(p + 16);
+            x.word[4] = b.x, x.word[5] = b.y, x.word[6] = b.z, x.word[7] = b.w;
+        }
+    } else if (type == PLAIN_F32) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) x.word[i] = i < count ? ((const u32*)p)[i] : 0;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const u32 low = 2 * i < count ? ((const u16*)p)[2 * i] : 0;
+            const u32 high = 2 * i + 1 < count ? ((const u16*)p)[2 * i + 1] : 0;
+            x.word[i] = low | high << 16;
+        }
+    }
+    return x;
+}
+
+DEVICE inline Eight no_eight() {
+    Eight x;
+#pragma unroll
+    for (int i = 0; i < 8; i++) x.word[i] = 0;
+    return x;
+}
+
+DEVICE inline float element_of(const Eight& x, int type, int i) {
+    if (type == PLAIN_F32) {
+        union { u32 word; float value; } u;
+        u.word = x.word[i];
+        return u.value;
+    }
+    const u16 bits = (u16)(i & 1 ? x.word[i / 2] >> 16 : x.word[i / 2]);
+    return type == PLAIN_F16 ? half_to_float(bits) : bf16_to_float(bits);
+}
+
+// Sums over the lanes of a group: of SCORES numbers in every lane, each lane is left with HELD sums. In each step a
+// lane gives away half of its numbers and adds its partner's to the others; once it has one number, both keep it.
+// Number u · HEADS + h ends up in lane (u · HEADS + h) / HELD · COPIES of the group, at its remainder by HELD.
+DEVICE inline void sum_scores(float* x, int sub) {
+    int count = SCORES;
+#pragma unroll
+    for (int mask = LANES / 2; mask > 0; mask >>= 1) {
+        if (count > 1) {
+            count /= 2;
+            const bool upper = sub & mask;
+#pragma unroll
+            for (int i = 0; i < SCORES / 2; i++) {
+                if (i >= count) break;
+                const float given = upper ? x[i] : x[i + count];
+                const float kept = upper ? x[i + count] : x[i];
+                x[i] = kept + wave_shuffle_xor(given, mask);
+            }
+        } else {
+            x[0] += wave_shuffle_xor(x[0], mask);
+        }
+    }
+}
+
+// Where value (u, h) is, as above.
+#define LANE_OF(u, h) (((u) * HEADS + (h)) / HELD * COPIES)
+#define AT_OF(u, h) (((u) * HEADS + (h)) % HELD)
+
+KERNEL_OF(THREADS, attention_split)
+(const float* q, Layout q_at, const u8* k, Layout k_at, const u8* v, Layout v_at,
+ const i32* positions, const i32* sequences, const i32* block_table, i32 n_blocks, i32 n_seq, i32 limit,
+ const float* sinks, float* out, float* partial, float* partial_sums, i32 splits, i32 block_size, i32 cache_blocks,
+ i32 window, float scale, float softcap) {
+    SHARED float sums[THREADS / WAVE][HEADS][WIDTH * CHUNKS];
+    SHARED float wave_largest[THREADS / WAVE][HEADS];
+    SHARED float wave_weight[THREADS / WAVE][HEADS];
+    const int head_dim = (int)q_at.ne[0], n_head = (int)q_at.ne[1], head_dim_v = (int)v_at.ne[0];
+    const int group = n_head / (int)k_at.ne[1], passes = (group + HEADS - 1) / HEADS;
+    const int token = block_index_x() / splits, split = block_index_x() % splits;
+    const int kv_head = block_index_y() / passes, first_head = block_index_y() % passes * HEADS;
+    // Query heads of this block; the last pass may have fewer than HEADS.
+    const int head0 = kv_head * group + first_head;
+    const int n_heads = group - first_head < HEADS ? group - first_head : HEADS;
+
+    const i32 sequence = sequences[token];
+    const Span span = attended(positions[token], sequence, n_seq, limit, window);
+    // As many keys for every split, in whole rounds of the block.
+    const int round = GROUPS * UNROLL;
+    const int share = ((span.end - span.first + splits - 1) / splits + round - 1) / round * round;
+    const i64 begin = span.first + (i64)split * share;
+    const int end = begin + share < span.end ? (int)(begin + share) : span.end;
+    if (begin >= end && splits > 1) {
+        // Nothing here: a weight of none. The sums need not be written.
+        for (int h = thread_index(); h < n_heads; h += THREADS) {
+            float* at = partial_sums + (((i64)token * n_head + head0 + h) * splits + split) * 2;
+            at[0] = -INFINITY_F;
+            at[1] = 0.0f;
+        }
+        return;
+    }
+
+    const int sub = thread_index() % LANES, base = lane_index() - sub;
+    const u8* k_head = k + kv_head * k_at.nb[1];
+    const u8* v_head = v + kv_head * v_at.nb[1];
+    const bool k_whole = (((u64)k_head | (u64)k_at.nb[2]) & 15) == 0;
+    const bool v_whole = (((u64)v_head | (u64)v_at.nb[2]) & 15) == 0;
+    const i32* blocks = block_table + (i64)sequence * n_blocks;
+
+    float query[HEADS][CHUNKS][8], acc[HEADS][CHUNKS][8];
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        const u8* row = (const u8*)q + token * q_at.nb[2] + (head0 + (h < n_heads ? h : 0)) * q_at.nb[1];
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            const int at = c * WIDTH + sub * 8, left = head_dim - at;
+            const bool whole = ((u64)row & 15) == 0;
+            const Eight x = left > 0 ? load_eight(row + at * 4, PLAIN_F32, left, whole) : no_eight();
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                query[h][c][i] = element_of(x, PLAIN_F32, i);
+                acc[h][c][i] = 0.0f;
+            }
+        }
+    }
+    // Of the heads whose scores the lane holds: the largest score so far, and the lane's share of the weights.
+    float largest[HELD], weight[HELD];
+#pragma unroll
+    for (int j = 0; j < HELD; j++) {
+        largest[j] = -INFINITY_F;
+        weight[j] = 0.0f;
+    }
+
+    for (int first = (int)begin; first < end; first += round) {
+        Eight keys[UNROLL][CHUNKS], values[UNROLL][CHUNKS];
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++) {
+            const int position = first + u * GROUPS + thread_index() / LANES;
+            const i64 slot = position < end ? slot_of(blocks, position, block_size, cache_blocks) : -1;
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) {
+                const int at = c * WIDTH + sub * 8, left = head_dim - at, left_v = head_dim_v - at;
+                keys[u][c] = no_eight();
+                values[u][c] = no_eight();
+                if (slot >= 0 && left > 0) {
+                    keys[u][c] = load_eight(k_head + slot * k_at.nb[2] + at * plain_bytes(K_TYPE), K_TYPE, left, k_whole);
+                }
+                if (slot >= 0 && left_v > 0) {
+                    values[u][c] = load_eight(v_head + slot * v_at.nb[2] + at * plain_bytes(V_TYPE), V_TYPE, left_v, v_whole);
+                }
+            }
+        }
+        float x[SCORES];
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++) {
+#pragma unroll
+            for (int h = 0; h < HEADS; h++) x[u * HEADS + h] = 0.0f;
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) {
+#pragma unroll
+                for (int i = 0; i < 8; i++) {
+                    const float key = element_of(keys[u][c], K_TYPE, i);
+#pragma unroll
+                    for (int h = 0; h < HEADS; h++) {
+                        x[u * HEADS + h] = fmaf(query[h][c][i], key, x[u * HEADS + h]);
+                    }
+                }
+            }
+        }
+        sum_scores(x, sub);
+        float factor[HELD];
+#pragma unroll
+        for (int j = 0; j < HELD; j++) {
+            const int u = (sub / COPIES * HELD + j) / HEADS;
+            const bool there = first + u * GROUPS + thread_index() / LANES < end;
+            x[j] *= scale;
+            if (softcap > 0.0f) x[j] = capped(x[j], softcap);
+            if (!there) x[j] = -INFINITY_F;
+            // Over the lanes with the group's other keys.
+            float most = x[j];
+#pragma unroll
+            for (int mask = HEADS * COPIES / HELD; mask < LANES; mask <<= 1) {
+                most = fmaxf(most, wave_shuffle_xor(most, mask));
+            }
+            most = fmaxf(most, largest[j]);
+            factor[j] = weight_of(largest[j], most);
+            x[j] = weight_of(x[j], most);
+            largest[j] = most;
+            weight[j] = fmaf(weight[j], factor[j], x[j]);
+        }
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) {
+            const float f = wave_shuffle(factor[AT_OF(0, h)], base + LANE_OF(0, h));
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) {
+#pragma unroll
+                for (int i = 0; i < 8; i++) acc[h][c][i] *= f;
+            }
+        }
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++) {
+            float w[HEADS];
+#pragma unroll
+            for (int h = 0; h < HEADS; h++) w[h] = wave_shuffle(x[AT_OF(u, h)], base + LANE_OF(u, h));
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) {
+#pragma unroll
+                for (int i = 0; i < 8; i++) {
+                    const float value = element_of(values[u][c], V_TYPE, i);
+#pragma unroll
+                    for (int h = 0; h < HEADS; h++) acc[h][c][i] = fmaf(w[h], value, acc[h][c][i]);
+                }
+            }
+        }
+    }
+
+    // The lanes' shares, then the groups of the wave, then the waves.
+#pragma unroll
+    for (int j = 0; j < HELD; j++) {
+#pragma unroll
+        for (int mask = HEADS * COPIES / HELD; mask < LANES; mask <<= 1) weight[j] += wave_shuffle_xor(weight[j], mask);
+    }
+    const int wave = thread_index() / WAVE;
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        const float mine = wave_shuffle(largest[AT_OF(0, h)], base + LANE_OF(0, h));
+        float w = wave_shuffle(weight[AT_OF(0, h)], base + LANE_OF(0, h));
+        float most = mine;
+#pragma unroll
+        for (int mask = LANES; mask < WAVE; mask <<= 1) most = fmaxf(most, wave_shuffle_xor(most, mask));
+        const float f = weight_of(mine, most);
+        w *= f;
+#pragma unroll
+        for (int mask = LANES; mask < WAVE; mask <<= 1) w += wave_shuffle_xor(w, mask);
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                float a = acc[h][c][i] * f;
+#pragma unroll
+                for (int mask = LANES; mask < WAVE; mask <<= 1) a += wave_shuffle_xor(a, mask);
+                if (lane_index() < LANES) sums[wave][h][c * WIDTH + sub * 8 + i] = a;
+            }
+        }
+        if (lane_index() == 0) {
+            wave_largest[wave][h] = most;
+            wave_weight[wave][h] = w;
+        }
+    }
+    barrier();
+    for (int item = thread_index(); item < n_heads * head_dim_v; item += THREADS) {
+        const int h = item / head_dim_v, i = item - h * head_dim_v;
+        const float sink = splits == 1 && sinks ? sinks[head0 + h] : -INFINITY_F;
+        float most = sink;
+        for (int w = 0; w < THREADS / WAVE; w++) most = fmaxf(most, wave_largest[w][h]);
+        float sum = 0.0f, total = splits == 1 && sinks ? weight_of(sink, most) : 0.0f;
+        for (int w = 0; w < THREADS / WAVE; w++) {
+            const float f = weight_of(wave_largest[w][h], most);
+            sum = fmaf(f, sums[w][h][i], sum);
+            total = fmaf(f, wave_weight[w][h], total);
+        }
+        const i64 row = (i64)token * n_head + head0 + h;
+        if (splits == 1) {
+            out[row * head_dim_v + i] = total == 0.0f ? 0.0f : sum / total;
+            continue;
+        }
+        partial[(row * splits + split) * head_dim_v + i] = sum;
+        if (i == 0) {
+            partial_sums[(row * splits + split) * 2] = most;
+            partial_sums[(row * splits + split) * 2 + 1] = total;
+        }
+    }
+}

@@ -1,0 +1,336 @@
+// Attention of many tokens over paged caches of F16 or BF16 by matrix instructions, with a softmax that never holds a
+// row of scores (Dao et al. 2022): a block takes 64 tokens and one head, a wave 16 of the tokens, and the keys come in
+// tiles of KEYS. Queries and weights are rounded to the caches' type; all sums are f32.
+//
+// HEAD_DIM is a multiple of 16, at most 256. A block sums VALUES elements of the values, a multiple of 16 and at most
+// 128, since more do not fit registers; blocks of the third dimension of the grid take the others. BF16 is 1 for caches
+// of BF16 and 0 for F16.
+//
+// Tokens of a block may belong to several sequences and lie at any positions: neighbours of one sequence whose ranges
+// of keys touch are a run, and runs are taken one after another. Thus no key is read that no token attends to.
+#include "attention.h"
+#include "matrix.h"
+
+#if HEAD_DIM <= 128
+#define KEYS 32
+// The next tile is read while this one is worked on.
+#define AHEAD 1
+#else
+#define KEYS 16
+#define AHEAD 0
+#endif
+#define WAVES 4
+// Whether queries stay in registers.
+#define QUERY_KEPT (HEAD_DIM / 16 * TILE_WORDS <= 32)
+#define THREADS (WAVES * WAVE)
+#define ROWS (16 * WAVES)
+// Rows in shared memory, 16 bytes apart from whole rounds of the banks.
+#define STRIDE (HEAD_DIM + 8)
+#define STRIDE_V (VALUES + 8)
+// Pieces of eight elements that a thread reads of a tile.
+#define PIECES ((KEYS * HEAD_DIM / 8 + THREADS - 1) / THREADS)
+#define PIECES_V ((KEYS * VALUES / 8 + THREADS - 1) / THREADS)
+
+DEVICE inline u16 round_to_tile(float x) { return BF16 ? float_to_bf16(x) : float_to_half(x); }
+
+DEVICE inline void tile_multiply(TileC& c, const TileA& a, const TileB& b) {
+#if BF16
+    tile_mma_bf16(c, a, b);
+#else
+    tile_mma(c, a, b);
+#endif
+}
+
+DEVICE inline TileA tile_round(const TileC& c, u16* scratch) {
+#if BF16
+    return tile_pack_bf16(c, scratch);
+#else
+    return tile_pack(c, scratch);
+#endif
+}
+
+// A cache as this block reads it: the rows of one head.
+struct Cache {
+    const u8* p;
+    i64 slot_bytes;
+    bool whole;
+};
+
+DEVICE inline Cache cache_of(const u8* p, const Layout& at, int head) {
+    Cache cache = {p + head * at.nb[1], at.nb[2], false};
+    cache.whole = (((u64)cache.p | (u64)cache.slot_bytes) & 15) == 0;
+    return cache;
+}
+
+// Eight elements of a slot; zeros where the slot is negative.
+DEVICE inline words4 read_piece(const Cache& cache, i64 slot, int at) {
+    words4 x = {0, 0, 0, 0};
+    if (slot < 0) return x;
+    const u8* p = cache.p + slot * cache.slot_bytes + at * 2;
+    if (cache.whole) return *(const words4*)p;
+    const u16* halves = (const u16*)p;
+    x.x = halves[0] | (u32)halves[1] << 16;
+    x.y = halves[2] | (u32)halves[3] << 16;
+    x.z = halves[4] | (u32)halves[5] << 16;
+    x.w = halves[6] | (u32)halves[7] << 16;
+    return x;
+}
+
+// A thread's pieces of a tile of keys or values, `row` elements each, whose slots are known.
+template <int N> struct Pieces {
+    words4 piece[N];
+
+    DEVICE inline void read(const Cache& cache, const i64* slots, int row) {
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            const int item = thread_index() + i * THREADS, key = item / (row / 8);
+            if (key < KEYS) piece[i] = read_piece(cache, slots[key], item % (row / 8) * 8);
+        }
+    }
+
+    DEVICE inline void store(u16* tile, int row, int stride) const {
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            const int item = thread_index() + i * THREADS, key = item / (row / 8);
+            if (key < KEYS) *(words4*)(tile + key * stride + item % (row / 8) * 8) = piece[i];
+        }
+    }
+};
+
+// What a wave knows of its 16 rows; a lane has TILE_ROWS of them.
+struct Rows {
+    TileC out[VALUES / 16];
+    float largest[TILE_ROWS];
+    // The lane's share of the sum of weights.
+    float weight[TILE_ROWS];
+    // Keys of each row in this run, and those that any row and that every row of the wave attends to.
+    Span span[TILE_ROWS];
+    Span any, every;
+};
+
+// Takes in the scores of a tile of keys, the first of them at this position, and leaves weights.
+DEVICE inline void take_scores(Rows& rows, TileC* scores, int first_key, float scale, float softcap) {
+    const bool inside = first_key >= rows.every.first && first_key + KEYS <= rows.every.end;
+#pragma unroll
+    for (int n = 0; n < KEYS / 16; n++) {
+#pragma unroll
+        for (int i = 0; i < TILE_C; i++) scores[n].v[i] *= scale;
+    }
+    if (softcap > 0.0f) {
+#pragma unroll
+        for (int n = 0; n < KEYS / 16; n++) {
+#pragma unroll
+            for (int i = 0; i < TILE_C; i++) scores[n].v[i] = capped(scores[n].v[i], softcap);
+        }
+    }
+    float most[TILE_ROWS], factor[TILE_ROWS];
+#pragma unroll
+    for (int r = 0; r < TILE_ROWS; r++) most[r] = -INFINITY_F;
+#pragma unroll
+    for (int n = 0; n < KEYS / 16; n++) {
+#pragma unroll
+        for (int i = 0; i < TILE_C; i++) {
+            float score = scores[n].v[i];
+            if (!inside) {
+                const int key = first_key + n * 16 + tile_col(i);
+                const Span span = rows.span[tile_slot(i)];
+                if (key < span.first || key >= span.end) score = -INFINITY_F;
+            }
+            scores[n].v[i] = score;
+            most[tile_slot(i)] = fmaxf(most[tile_slot(i)], score);
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < TILE_ROWS; r++) {
+        most[r] = fmaxf(tile_row_max(most[r]), rows.largest[r]);
+        factor[r] = weight_of(rows.largest[r], most[r]);
+        rows.largest[r] = most[r];
+        rows.weight[r] *= factor[r];
+    }
+#pragma unroll
+    for (int n = 0; n < KEYS / 16; n++) {
+#pragma unroll
+        for (int i = 0; i < TILE_C; i++) {
+            const float weight = weight_of(scores[n].v[i], rows.largest[tile_slot(i)]);
+            scores[n].v[i] = weight;
+            rows.weight[tile_slot(i)] += weight;
+        }
+    }
+#pragma unroll
+    for (int d = 0; d < VALUES / 16; d++) {
+#pragma unroll
+        for (int i = 0; i < TILE_C; i++) rows.out[d].v[i] *= factor[tile_slot(i)];
+    }
+}
+
+KERNEL_OF(THREADS, attention_tiled)
+(const float* q, Layout q_at, const u8* k, Layout k_at, const u8* v, Layout v_at, const i32* positions,
+ const i32* sequences, const i32* block_table, i32 n_blocks, i32 n_seq, i32 limit, const float* sinks, float* out,
+ i32 block_size, i32 cache_blocks, i32 window, float scale, float softcap) {
+    SHARED words4 query_words[ROWS * STRIDE / 8], key_words[KEYS * STRIDE / 8], value_words[KEYS * STRIDE_V / 8];
+    SHARED words4 scratch_words[WAVES * (KEYS / 16) * TILE_SCRATCH / 8 + 1];
+    SHARED i64 slots[2][KEYS];
+    SHARED i32 row_sequence[ROWS];
+    SHARED Span row_span[ROWS];
+
+    u16 *query_tile = (u16*)query_words, *key_tile = (u16*)key_words, *value_tile = (u16*)value_words;
+    u16* scratch = (u16*)scratch_words;
+    const int n_head = (int)q_at.ne[1], n_tokens = (int)q_at.ne[2];
+    const int head = block_index_x(), kv_head = head / (n_head / (int)k_at.ne[1]);
+    // Later tokens attend to more: they begin first.
+    const int first_token = (grid_size_y() - 1 - block_index_y()) * ROWS;
+    const int n_rows = n_tokens - first_token < ROWS ? n_tokens - first_token : ROWS;
+    const int wave = thread_index() / WAVE;
+    const int first_value = block_index_z() * VALUES, head_dim_v = (int)v_at.ne[0];
+    const Cache keys = cache_of(k, k_at, kv_head), values = cache_of(v + first_value * 2, v_at, kv_head);
+
+    for (int row = thread_index(); row < ROWS; row += THREADS) {
+        row_sequence[row] = -1;
+        row_span[row] = Span{0, 0};
+        if (row < n_rows) {
+            const int token = first_token + row;
+            row_sequence[row] = sequences[token];
+            row_span[row] = attended(positions[token], sequences[token], n_seq, limit, window);
+        }
+    }
+    for (int item = thread_index(); item < ROWS * HEAD_DIM / 4; item += THREADS) {
+        const int row = item / (HEAD_DIM / 4), at = item % (HEAD_DIM / 4) * 4;
+        floats4 x = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (row < n_rows) {
+            const u8* from = (const u8*)q + (i64)(first_token + row) * q_at.nb[2] + head * q_at.nb[1];
+            x = load_four((const float*)from + at, 4, 4);
+        }
+        words2 halves = {round_to_tile(x.x) | (u32)round_to_tile(x.y) << 16,
+                         round_to_tile(x.z) | (u32)round_to_tile(x.w) << 16};
+        *(words2*)(query_tile + row * STRIDE + at) = halves;
+    }
+    barrier();
+
+    const u16* queries = query_tile + wave * 16 * STRIDE;
+#if QUERY_KEPT
+    TileA query[HEAD_DIM / 16];
+#pragma unroll
+    for (int d = 0; d < HEAD_DIM / 16; d++) query[d] = tile_load_a(queries + d * 16, STRIDE);
+#endif
+    Rows rows;
+    const float sink = sinks ? sinks[head] : -INFINITY_F;
+#pragma unroll
+    for (int d = 0; d < VALUES / 16; d++) rows.out[d] = tile_zero();
+#pragma unroll
+    for (int r = 0; r < TILE_ROWS; r++) {
+        rows.largest[r] = sink;
+        rows.weight[r] = 0.0f;
+    }
+
+    for (int start = 0, next; start < n_rows; start = next) {
+        // The run that begins here.
+        const i32 sequence = row_sequence[start];
+        Span run = row_span[start];
+        for (next = start + 1; next < n_rows && row_sequence[next] == sequence; next++) {
+            const Span span = row_span[next];
+            if (span.first > run.end || run.first > span.end) break;
+            run.first = span.first < run.first ? span.first : run.first;
+            run.end = span.end > run.end ? span.end : run.end;
+        }
+        if (run.end == 0) continue;
+        const i32* blocks = block_table + (i64)sequence * n_blocks;
+
+        rows.any = Span{run.end, run.first};
+        rows.every = Span{run.first, run.end};
+        for (int i = 0; i < 16; i++) {
+            const int row = wave * 16 + i;
+            const Span span = row >= start && row < next ? row_span[row] : Span{run.end, run.first};
+            rows.any.first = span.first < rows.any.first ? span.first : rows.any.first;
+            rows.any.end = span.end > rows.any.end ? span.end : rows.any.end;
+            rows.every.first = span.first > rows.every.first ? span.first : rows.every.first;
+            rows.every.end = span.end < rows.every.end ? span.end : rows.every.end;
+        }
+#pragma unroll
+        for (int r = 0; r < TILE_ROWS; r++) {
+            const int row = wave * 16 + tile_slot_row(r);
+            rows.span[r] = row >= start && row < next ? row_span[row] : Span{0, 0};
+        }
+
+        // Slots of a tile's keys; -1 where no token of the run attends.
+        const auto find_slots = [&](int tile) {
+            for (int i = thread_index(); i < KEYS; i += THREADS) {
+                const int key = tile * KEYS + i;
+                const bool there = key >= run.first && key < run.end;
+                slots[tile & 1][i] = there ? slot_of(blocks, key, block_size, cache_blocks) : -1;
+            }
+        };
+        const int first_tile = run.first / KEYS, end_tile = (run.end + KEYS - 1) / KEYS;
+        Pieces<PIECES> key_pieces;
+        Pieces<PIECES_V> value_pieces;
+        find_slots(first_tile);
+        barrier();
+#if AHEAD
+        key_pieces.read(keys, slots[first_tile & 1], HEAD_DIM);
+        value_pieces.read(values, slots[first_tile & 1], VALUES);
+        find_slots(first_tile + 1);
+#endif
+        for (int tile = first_tile; tile < end_tile; tile++) {
+#if !AHEAD
+            key_pieces.read(keys, slots[tile & 1], HEAD_DIM);
+#endif
+            key_pieces.store(key_tile, HEAD_DIM, STRIDE);
+#if !AHEAD
+            value_pieces.read(values, slots[tile & 1], VALUES);
+#endif
+            value_pieces.store(value_tile, VALUES, STRIDE_V);
+            barrier();
+#if AHEAD
+            key_pieces.read(keys, slots[(tile + 1) & 1], HEAD_DIM);
+            value_pieces.read(values, slots[(tile + 1) & 1], VALUES);
+            find_slots(tile + 2);
+#else
+            find_slots(tile + 1);
+#endif
+            const int first_key = tile * KEYS;
+            if (first_key < rows.any.end && first_key + KEYS > rows.any.first) {
+                TileC scores[KEYS / 16];
+#pragma unroll
+                for (int n = 0; n < KEYS / 16; n++) {
+                    scores[n] = tile_zero();
+#pragma unroll
+                    for (int d = 0; d < HEAD_DIM / 16; d++) {
+#if QUERY_KEPT
+                        const TileA a = query[d];
+#else
+                        const TileA a = tile_load_a(queries + d * 16, STRIDE);
+#endif
+                        tile_multiply(scores[n], a, tile_load_b(key_tile + n * 16 * STRIDE + d * 16, STRIDE));
+                    }
+                }
+                take_scores(rows, scores, first_key, scale, softcap);
+#pragma unroll
+                for (int n = 0; n < KEYS / 16; n++) {
+                    u16* own = scratch + (wave * (KEYS / 16) + n) * TILE_SCRATCH;
+                    const TileA weights = tile_round(scores[n], own);
+#pragma unroll
+                    for (int d = 0; d < VALUES / 16; d++) {
+                        const u16* part = value_tile + n * 16 * STRIDE_V + d * 16;
+                        tile_multiply(rows.out[d], weights, tile_load_b_transposed(part, STRIDE_V));
+                    }
+                }
+            }
+            barrier();
+        }
+    }
+
+    float share[TILE_ROWS];
+#pragma unroll
+    for (int r = 0; r < TILE_ROWS; r++) {
+        float total = tile_row_sum(rows.weight[r]);
+        if (sinks) total += weight_of(sink, rows.largest[r]);
+        share[r] = total == 0.0f ? 0.0f : 1.0f / total;
+    }
+#pragma unroll
+    for (int i = 0; i < TILE_C; i++) {
+        const int row = wave * 16 + tile_row(i);
+        if (row >= n_rows) continue;
+        float* to = out + ((i64)(first_token + row) * n_head + head) * head_dim_v + first_value + tile_col(i);
+#pragma unroll
+        for (int d = 0; d < VALUES / 16; d++) to[d * 16] = rows.out[d].v[i] * share[tile_slot(i)];
+    }
+}

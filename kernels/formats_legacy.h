@@ -1,0 +1,157 @@
+// Formats of 32 elements with one scale a block: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL. See formats.h.
+#pragma once
+
+namespace formats {
+
+// Four bits, as bit 4 of four bytes.
+DEVICE inline u32 spread_to_bit_4(u32 bits) { return ((bits & 15u) * 0x00204081u & 0x01010101u) << 4; }
+
+// The values of the codes of IQ4_NL and IQ4_XS, four bytes at a time: -127 -104 -83 -65, -49 -35 -22 -10,
+// 1 13 25 38, 53 69 89 113.
+DEVICE inline u32 iq4_values(u32 codes) {
+    const u32 index = codes & 0x07070707u;
+    const u32 low = permute_bytes(0xBFAD9881u, 0xF6EADDCFu, index);
+    const u32 high = permute_bytes(0x26190D01u, 0x71594535u, index);
+    const u32 mask = (codes >> 3 & 0x01010101u) * 255u;
+    return (low & ~mask) | (high & mask);
+}
+
+// One such value.
+DEVICE inline int iq4_value(u32 code) { return (i8)(iq4_values(code) & 255u); }
+
+// Codes of 4 or 5 bits. Without an offset a code stands for code − 2^(BITS − 1).
+template <int BITS, bool OFFSET>
+struct Codes32 {
+    static constexpr int BLOCK = 32;
+    static constexpr bool PLAIN = false;
+    static constexpr int VECTORS = 2, PARTS = 1;
+    static constexpr bool MINS = OFFSET;
+    struct Raw { words4 codes; u32 high, scale; };
+
+    static constexpr int SCALE_PLANE = BITS == 5 ? 20 : 16;
+
+    static DEVICE u32 scale_bits(const u8* tensor, i64 n_blocks, i64 block) {
+        const u8* plane = tensor + SCALE_PLANE * n_blocks;
+        return OFFSET ? word(plane + 4 * block) : half_word(plane + 2 * block);
+    }
+    static DEVICE u32 high_bits(const u8* tensor, i64 n_blocks, i64 block) {
+        return BITS == 5 ? word(tensor + 16 * n_blocks + 4 * block) : 0;
+    }
+
+    static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        Raw raw;
+        raw.codes = four_words_once(tensor + (i64)16 * piece);
+        raw.high = high_bits(tensor, n_blocks, piece);
+        raw.scale = scale_bits(tensor, n_blocks, piece);
+        return raw;
+    }
+
+    // A code without an offset is moved to the top of its byte: there, the sign bit turned over, it is 2^(8 − BITS)
+    // times the signed number.
+    static DEVICE u32 placed(u32 codes) { return OFFSET ? codes : codes << (8 - BITS) ^ 0x80808080u; }
+
+    static DEVICE void unpack(const Raw& raw, u32* codes, float* scales, float* mins) {
+        const u32 q[4] = {raw.codes.x, raw.codes.y, raw.codes.z, raw.codes.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            u32 low = q[i] & 0x0F0F0F0Fu, high = q[i] >> 4 & 0x0F0F0F0Fu;
+            if (BITS == 5) {
+                low |= spread_to_bit_4(raw.high >> (4 * i));
+                high |= spread_to_bit_4(raw.high >> (4 * i + 16));
+            }
+            codes[i] = placed(low);
+            codes[4 + i] = placed(high);
+        }
+        scales[0] = low_half(raw.scale) * (OFFSET ? 1.0f : 1.0f / (1 << (8 - BITS)));
+        mins[0] = OFFSET ? -high_half(raw.scale) : 0.0f;
+    }
+
+    static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
+        const words2 pair = word_pair(tensor + 16 * block + 8 * (g & 1));
+        const u32 high = high_bits(tensor, n_blocks, block) >> (8 * g);
+        const u32 scale = scale_bits(tensor, n_blocks, block);
+        const float d = low_half(scale), m = OFFSET ? high_half(scale) : 0.0f;
+        const int shift = g >> 1 << 2;
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            const u32 low = (j < 4 ? pair.x : pair.y) >> (8 * (j & 3) + shift) & 15u;
+            const int code = (int)(low | (high >> j & 1u) << 4);
+            out[j] = OFFSET ? multiply_then_add(d, (float)code, m) : d * (float)(code - (1 << (BITS - 1)));
+        }
+    }
+};
+
+struct Q4_0 : Codes32<4, false> {};
+struct Q4_1 : Codes32<4, true> {};
+struct Q5_0 : Codes32<5, false> {};
+struct Q5_1 : Codes32<5, true> {};
+
+struct Q8_0 {
+    static constexpr int BLOCK = 32;
+    static constexpr bool PLAIN = false;
+    // Half a block: neighbouring lanes load neighbouring 16 bytes.
+    static constexpr int VECTORS = 1, PARTS = 1;
+    static constexpr bool MINS = false;
+    struct Raw { words4 codes; u32 scale; };
+
+    static DEVICE int first_of(int piece, int) { return 16 * piece; }
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        Raw raw;
+        raw.codes = four_words_once(tensor + (i64)16 * piece);
+        raw.scale = half_word(tensor + 32 * n_blocks + (i64)2 * (piece >> 1));
+        return raw;
+    }
+
+    static DEVICE void unpack(const Raw& raw, u32* codes, float* scales, float* mins) {
+        codes[0] = raw.codes.x, codes[1] = raw.codes.y, codes[2] = raw.codes.z, codes[3] = raw.codes.w;
+        scales[0] = low_half(raw.scale);
+        mins[0] = 0.0f;
+    }
+
+    static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
+        const words2 pair = word_pair(tensor + 32 * block + 8 * g);
+        const float d = half_at(tensor + 32 * n_blocks + 2 * block);
+#pragma unroll
+        for (int j = 0; j < 8; j++) out[j] = d * (float)(i8)((j < 4 ? pair.x : pair.y) >> (8 * (j & 3)) & 255u);
+    }
+};
+
+struct IQ4_NL {
+    static constexpr int BLOCK = 32;
+    static constexpr bool PLAIN = false;
+    static constexpr int VECTORS = 2, PARTS = 1;
+    static constexpr bool MINS = false;
+    struct Raw { words4 codes; u32 scale; };
+
+    static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        Raw raw;
+        raw.codes = four_words_once(tensor + (i64)16 * piece);
+        raw.scale = half_word(tensor + 16 * n_blocks + (i64)2 * piece);
+        return raw;
+    }
+
+    static DEVICE void unpack(const Raw& raw, u32* codes, float* scales, float* mins) {
+        const u32 q[4] = {raw.codes.x, raw.codes.y, raw.codes.z, raw.codes.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            codes[i] = iq4_values(q[i] & 0x0F0F0F0Fu);
+            codes[4 + i] = iq4_values(q[i] >> 4 & 0x0F0F0F0Fu);
+        }
+        scales[0] = low_half(raw.scale);
+        mins[0] = 0.0f;
+    }
+
+    static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
+        const words2 pair = word_pair(tensor + 16 * block + 8 * (g & 1));
+        const float d = half_at(tensor + 16 * n_blocks + 2 * block);
+        const int shift = g >> 1 << 2;
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            out[j] = d * (float)iq4_value((j < 4 ? pair.x : pair.y) >> (8 * (j & 3) + shift) & 15u);
+        }
+    }
+};
+
+}  // namespace formats

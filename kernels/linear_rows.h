@@ -1,0 +1,84 @@
+// What the products of few tokens share: which rows of which weights a block takes, and what it does with its sums.
+//
+// Up to three weights of one format lie behind each other: the output's row is that of the first, then that of the
+// second, then that of the third. With GATED there are two of one shape, and the output is
+// activation(first) · second. A block takes ROWS neighbouring rows of one weight (of both with GATED) for TOKENS rows
+// of x, each wave a part of k; the grid's second dimension goes through the rows of x.
+#pragma once
+
+#include "functions.h"
+#include "platform.h"
+
+#ifndef GATED
+#define GATED 0
+#endif
+
+// Rows of weights that a block multiplies.
+#define ALL_ROWS (GATED ? 2 * ROWS : ROWS)
+// The most waves of a block.
+#define MOST_WAVES 8
+
+// A weight's start and its blocks.
+struct Weight { const u8* start; i64 n_blocks; };
+
+struct BlockRows {
+    Weight weight, second;
+    // The first row, the weight's rows, and where the first row's result lies in a row of the output.
+    int first, n, place;
+
+    DEVICE Weight weight_of(int r) const { return GATED && r >= ROWS ? second : weight; }
+    // Rows past the end are read as the last one and not written.
+    DEVICE int row(int r) const {
+        const int at = first + r % ROWS;
+        return at < n ? at : n - 1;
+    }
+};
+
+DEVICE inline BlockRows rows_of_block(Weight w0, Weight w1, Weight w2, int n0, int n1, int n2) {
+    int block = block_index_x();
+    if (GATED) return {w0, w1, block * ROWS, n0, block * ROWS};
+    const int blocks0 = (n0 + ROWS - 1) / ROWS, blocks1 = (n1 + ROWS - 1) / ROWS;
+    if (block < blocks0) return {w0, w0, block * ROWS, n0, block * ROWS};
+    block -= blocks0;
+    if (block < blocks1) return {w1, w1, block * ROWS, n1, n0 + block * ROWS};
+    block -= blocks1;
+    return {w2, w2, block * ROWS, n2, n0 + n1 + block * ROWS};
+}
+
+// The row of x that is a block's row number t; past the end, the last one.
+DEVICE inline int token_of(int t, int tokens) {
+    t += block_index_y() * TOKENS;
+    return t < tokens ? t : tokens - 1;
+}
+
+// Adds the waves' sums up in a fixed order, and writes activation, bias and residual with them. Bias and residual may
+// be null; the residual may be the output. `n_out` is the length of a row of the output.
+DEVICE inline void finish_rows(
+    float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const float* bias, const float* residual, float* y,
+    int n_out, int tokens, int activation_kind) {
+    SHARED float partial[MOST_WAVES * TOKENS * ALL_ROWS];
+    const int first_token = block_index_y() * TOKENS;
+    const int wave = thread_index() / WAVE, n_waves = block_size() / WAVE;
+#pragma unroll
+    for (int t = 0; t < TOKENS; t++) {
+#pragma unroll
+        for (int r = 0; r < ALL_ROWS; r++) {
+            const float sum = wave_sum(sums[t][r]);
+            if (lane_index() == 0) partial[(wave * TOKENS + t) * ALL_ROWS + r] = sum;
+        }
+    }
+    barrier();
+    const int t = thread_index() / ROWS, r = thread_index() % ROWS;
+    if (t >= TOKENS || first_token + t >= tokens || rows.first + r >= rows.n) return;
+    float sum = 0.0f, second = 0.0f;
+    for (int w = 0; w < n_waves; w++) {
+        const float* of_wave = partial + (w * TOKENS + t) * ALL_ROWS;
+        sum += of_wave[r];
+        if (GATED) second += of_wave[ROWS + r];
+    }
+    if (GATED) sum = activation(activation_kind, sum) * second;
+    const i64 at = (i64)(first_token + t) * n_out + rows.place + r;
+    if (bias) sum += bias[rows.place + r];
+    if (residual) sum += residual[at];
+    y[at] = sum;
+}

@@ -1,0 +1,158 @@
+// The simulated device: what a block in flight is made of, and what the host passes in and gets back.
+//
+// A kernel's source is one translation unit of a shared object that runs in the host's process. Threads of a
+// block are fibers (sim_block.h); every load and store asks sim_access.h first. Functions here are never
+// instrumented themselves: RF_RAW.
+#pragma once
+
+typedef __UINTPTR_TYPE__ rf_uptr;
+typedef __UINT64_TYPE__ rf_u64;
+
+#define RF_RAW __attribute__((no_sanitize_address, noinline))
+#define RF_EXPORT extern "C" __attribute__((visibility("default"), used))
+
+// Changes whenever RfLaunch, RfFault or RfModule do: a shared object of another age is refused.
+constexpr int rf_abi = 1;
+
+enum RfWhat {
+    rf_none,
+    rf_load_outside,     // a load outside of live device memory
+    rf_store_outside,    // a store outside of live device memory
+    rf_load_unwritten,   // a load of device memory that nothing has written
+    rf_shared_outside,   // shared memory past the end of its variable
+    rf_shared_unwritten, // a load of shared memory that this block has not written
+    rf_shared_race,      // two threads, one of them writing, and no barrier between them
+    rf_barrier_diverged, // threads of a block, or lanes of a wave, wait at different barriers
+    rf_barrier_left,     // some threads wait, the others ended or wait elsewhere
+    rf_lane_absent,      // a shuffle from a lane that does not exist
+    rf_stack_overflow,   // a thread's local variables outgrew its stack
+};
+
+struct RfFault {
+    int what;
+    int thread, other;       // the thread, and the other one of a race or of a divergence
+    int block_x, block_y, block_z;
+    int line, other_line;    // of a barrier or a shuffle; 0 where unknown
+    rf_u64 address, bytes;
+    rf_u64 code;             // offset of the faulting instruction in the shared object; 0 where unknown
+    char variable[64];       // of shared memory
+};
+
+struct RfLaunch {
+    void (*call)(void** args);
+    void** args;
+    int grid_x, grid_y, grid_z;
+    int threads;
+    int shared_bytes;
+    int races;               // whether shared memory is checked for races and unwritten loads
+    rf_u64 seed;
+    rf_u64* next_block;      // counts the blocks that were begun, by all workers
+    int* stop;               // not 0 after a fault of any worker
+    char* stacks;            // one for each thread of a block
+    rf_u64 stack_bytes, stack_stride;
+    char* dynamic_shared;
+    rf_u64 shared_limit;     // bytes at dynamic_shared
+    struct RfCell* cells;    // of the static shared memory, then of the dynamic
+    rf_u64 clock;            // of the cells; runs on from launch to launch
+    rf_uptr memory;          // the device's memory
+    rf_u64 memory_bytes;
+    unsigned char* shadow;   // a byte for each byte of it: RF_LIVE …
+    unsigned char* pages;    // a byte for each 4 KiB: whether this operation touched it
+    RfFault fault;
+};
+
+// Bits of the shadow.
+#define RF_VALID 1   // written since it was allocated
+#define RF_READ 2    // read by the operation that runs
+#define RF_WRITTEN 4 // written by it
+#define RF_LIVE 8    // allocated
+
+// The last write and the last reads of a byte of shared memory, each `clock << 20 | who`.
+struct RfCell { rf_u64 write, read; };
+
+struct RfVariable { rf_uptr start; rf_u64 bytes; const char* name; };
+
+constexpr int rf_max_threads = 1024;
+constexpr int rf_max_waves = rf_max_threads / WAVE;
+constexpr int rf_max_variables = 256;
+
+enum RfThreadState { rf_fresh, rf_ready, rf_at_wave, rf_at_barrier, rf_ended };
+
+struct RfThread {
+    void* stack_pointer;
+    int state;
+    int stack;
+    int line;
+};
+
+struct RfWave {
+    int arrived, lanes, parity, line;
+    rf_u64 time;             // of its last wave_barrier
+    unsigned slots[2][WAVE];
+};
+
+struct RfState {
+    int thread;              // that runs now
+    int block_x, block_y, block_z, grid_x, grid_y, grid_z, threads;
+    // What the check of an access reads first.
+    rf_uptr memory;
+    rf_u64 memory_bytes;
+    unsigned char* shadow;
+    unsigned char* pages;
+    rf_uptr stacks, dynamic_shared;
+    rf_u64 stacks_bytes, dynamic_bytes;
+    RfCell* cells;
+    int races;
+
+    RfLaunch* launch;
+    void* main;              // the stack pointer of the caller
+    rf_u64 random, clock, barrier_time, block_time;
+    int n_ready, n_ended, n_at_barrier, n_free_stacks, barrier_line;
+    unsigned short ready[rf_max_threads];
+    unsigned short free_stacks[rf_max_threads];
+    RfThread thread_of[rf_max_threads];
+    RfWave wave[rf_max_waves];
+
+    RfVariable variables[rf_max_variables];
+    int n_variables;
+};
+
+__attribute__((visibility("hidden"))) RfState rf;
+
+// The static shared memory, from the linker; weak where a source has none.
+extern "C" __attribute__((weak, visibility("hidden"))) char __start_rfshared[], __stop_rfshared[];
+extern "C" __attribute__((visibility("hidden"))) char __ehdr_start[], _end[];
+
+extern "C" void* memset(void*, int, __SIZE_TYPE__);
+extern "C" void* memcpy(void*, const void*, __SIZE_TYPE__);
+
+// A word of the state, read without asking sim_access.h.
+#if defined(__x86_64__)
+#define RF_STATE(field) ({ int rf_v; asm("movl %1, %0" : "=r"(rf_v) : "m"(rf.field)); rf_v; })
+#elif defined(__aarch64__)
+#define RF_STATE(field) ({ int rf_v; asm("ldr %w0, %1" : "=r"(rf_v) : "m"(rf.field)); rf_v; })
+#else
+RF_RAW inline int rf_state_word(const int* p) { return *p; }
+#define RF_STATE(field) rf_state_word(&rf.field)
+#endif
+
+extern "C" __attribute__((visibility("hidden"))) void rf_switch(void** save, void* load);
+
+// Ends the launch with a fault: no thread of the block runs on.
+[[noreturn]] RF_RAW void rf_fail(int what, int other, int line, int other_line, rf_u64 address, rf_u64 bytes, rf_u64 code) {
+    RfFault& f = rf.launch->fault;
+    f.what = what;
+    f.thread = rf.thread;
+    f.other = other;
+    f.block_x = rf.block_x;
+    f.block_y = rf.block_y;
+    f.block_z = rf.block_z;
+    f.line = line;
+    f.other_line = other_line;
+    f.address = address;
+    f.bytes = bytes;
+    f.code = code;
+    void* left;
+    rf_switch(&left, rf.main);
+    __builtin_unreachable();
+}

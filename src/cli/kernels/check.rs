@@ -1,0 +1,216 @@
+//! Compiles in one process for each target, several targets at once.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::super::error::CliError;
+use super::super::progress::{Progress, Unit};
+use super::child::Line;
+use super::needs::Needs;
+use crate::hip::code_object::Resources;
+use crate::hip::jit::describe;
+use crate::hip::{Target, Variant};
+
+/// Kernels that may spill: the kernel, what its target begins with, and the reason.
+const MAY_SPILL: &[(&str, &str, &str)] = &[];
+
+/// What came of a check.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub targets: Vec<Outcome>,
+}
+
+/// What came of a target.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Outcome {
+    /// The target.
+    pub arch: String,
+    /// The compiler's version.
+    pub compiler: Option<String>,
+    /// Programs that were to be compiled.
+    pub programs: usize,
+    /// Seconds from start to end of the process.
+    pub seconds: f64,
+    /// Kernels that compiled.
+    pub kernels: Vec<Kernel>,
+    /// What did not, and why.
+    pub failures: Vec<String>,
+}
+
+/// A compiled kernel.
+#[derive(Debug, Serialize)]
+pub(super) struct Kernel {
+    /// The kernel with its constants.
+    pub kernel: String,
+    /// What it takes of a compute unit, where the code object tells.
+    #[serde(flatten)]
+    pub resources: Option<Resources>,
+    /// Why it may spill registers, if it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may_spill: Option<&'static str>,
+}
+
+impl Kernel {
+    /// Registers that were spilled.
+    pub fn spills(&self) -> u32 {
+        self.resources.as_ref().map_or(0, |found| found.vgpr_spills.saturating_add(found.sgpr_spills))
+    }
+}
+
+impl Checked {
+    /// The error that the command ends with, if there is something wrong.
+    pub fn verdict(&self, needs: &Needs) -> Result<(), CliError> {
+        let failures: usize = self.targets.iter().map(|target| target.failures.len()).sum();
+        let kernels = || self.targets.iter().flat_map(|target| &target.kernels);
+        let spilling = kernels().filter(|kernel| kernel.spills() > 0 && kernel.may_spill.is_none()).count();
+        if failures == 0 && spilling == 0 && !needs.variants.is_empty() {
+            return Ok(());
+        }
+        Err(CliError::Check(match needs.variants.is_empty() {
+            true => "there is no kernel to check".into(),
+            false => {
+                format!("of {} compiled kernels {spilling} spill; {failures} failures", kernels().count())
+            }
+        }))
+    }
+}
+
+/// Compiles every program for the targets that need it.
+pub(super) fn run(needs: &Needs, targets: &[Target], through: &str) -> Result<Checked, CliError> {
+    let unknown = |source| CliError::Path { verb: "find", path: "the running program".into(), source };
+    let program = std::env::current_exe().map_err(unknown)?;
+    let jobs: Vec<Job> = targets.iter().map(|target| Job::new(needs, target, &program, through)).collect();
+    let total: usize = jobs.iter().map(|job| job.programs.len()).sum();
+    let mut progress = Progress::new("compiling", Unit::Programs, total);
+    let outcomes = Mutex::new(Vec::new());
+    let next = AtomicUsize::new(0);
+    let (sender, done) = mpsc::channel();
+    let work = |done: Sender<()>| {
+        while let Some((i, job)) = take(&next, &jobs) {
+            let outcome = job.run(&done);
+            outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((i, outcome));
+        }
+    };
+    thread::scope(|scope| {
+        let processors = thread::available_parallelism().map_or(1, |n| n.get());
+        for _ in 0..processors.min(jobs.len()) {
+            let (sender, work) = (sender.clone(), &work);
+            scope.spawn(move || work(sender));
+        }
+        drop(sender);
+        for (count, ()) in done.iter().enumerate() {
+            progress.set(count + 1);
+        }
+    });
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    outcomes.sort_by_key(|(i, _)| *i);
+    Ok(Checked { targets: outcomes.into_iter().map(|(_, outcome)| outcome).collect() })
+}
+
+fn take<'j>(next: &AtomicUsize, jobs: &'j [Job]) -> Option<(usize, &'j Job)> {
+    let i = next.fetch_add(1, Ordering::Relaxed);
+    Some((i, jobs.get(i)?))
+}
+
+/// A target's process.
+struct Job {
+    arch: String,
+    command: Vec<String>,
+    programs: Vec<(Variant, Vec<String>)>,
+}
+
+impl Job {
+    fn new(needs: &Needs, target: &Target, program: &Path, through: &str) -> Job {
+        let mut command: Vec<String> = through.split_whitespace().map(String::from).collect();
+        command.push(program.to_string_lossy().into_owned());
+        command.extend(["kernels", "--compile", &target.arch].map(String::from));
+        Job { arch: target.arch.clone(), command, programs: needs.programs(&target.arch) }
+    }
+
+    fn run(&self, done: &Sender<()>) -> Outcome {
+        let start = Instant::now();
+        let mut outcome =
+            Outcome { arch: self.arch.clone(), programs: self.programs.len(), ..Outcome::default() };
+        if let Err(failure) = self.compile(&mut outcome, done) {
+            outcome.failures.push(failure);
+        }
+        outcome.seconds = start.elapsed().as_secs_f64();
+        outcome
+    }
+
+    fn compile(&self, outcome: &mut Outcome, done: &Sender<()>) -> Result<(), String> {
+        let mut child = self.start().map_err(|error| format!("cannot start {:?}: {error}", self.command))?;
+        let variants: Vec<&Variant> = self.programs.iter().map(|(variant, _)| variant).collect();
+        // A process that ended early does not read all; how it ended is told below.
+        let input = child.stdin.take();
+        let _ = input.map(|input| serde_json::to_writer(input, &variants));
+        let mut missing: BTreeSet<usize> = (0..self.programs.len()).collect();
+        let mut cannot = None;
+        for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()) {
+            let line = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+            match line.ok_or("the compiling process wrote what it should not")? {
+                Line::Compiler(version) => outcome.compiler = Some(version),
+                Line::Cannot(message) => cannot = Some(message),
+                Line::Kernels(i, kernels) => {
+                    missing.remove(&i);
+                    self.add(outcome, i, kernels);
+                    let _ = done.send(());
+                }
+                Line::Failed(i, message) => {
+                    missing.remove(&i);
+                    outcome.failures.push(message);
+                    let _ = done.send(());
+                }
+            }
+        }
+        let status = child.wait().map_err(|error| error.to_string())?;
+        if let Some(message) = cannot {
+            return Err(message);
+        }
+        let first = missing.first().and_then(|&i| self.programs.get(i));
+        match (first, status.success()) {
+            (None, true) => Ok(()),
+            (None, false) => Err(format!("the compiling process ended with {status} after its work")),
+            (Some((variant, _)), _) => Err(format!(
+                "the compiling process ended with {status} while it compiled {}; {} programs are left",
+                describe(variant),
+                missing.len()
+            )),
+        }
+    }
+
+    fn start(&self) -> std::io::Result<Child> {
+        let mut words = self.command.iter();
+        let program = words.next().map_or("", |word| word.as_str());
+        let mut command = Command::new(program);
+        command.args(words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+    }
+
+    /// Notes the kernels of program `i` that are needed.
+    fn add(&self, outcome: &mut Outcome, i: usize, found: Vec<Resources>) {
+        let Some((variant, entries)) = self.programs.get(i) else { return };
+        for entry in entries {
+            let variant = Variant { entry: entry.clone().into(), ..variant.clone() };
+            let kernel = describe(&variant);
+            let resources = found.iter().find(|kernel| kernel.name == *entry).cloned();
+            if resources.is_none() && !found.is_empty() {
+                outcome.failures.push(format!("{kernel}: the code object has no kernel of this name"));
+                continue;
+            }
+            let may_spill =
+                MAY_SPILL.iter().find(|(name, arch, _)| name == entry && self.arch.starts_with(arch));
+            let may_spill = may_spill.map(|(_, _, reason)| *reason);
+            outcome.kernels.push(Kernel { kernel, resources, may_spill });
+        }
+    }
+}

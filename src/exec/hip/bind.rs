@@ -1,0 +1,210 @@
+//! From a step's commands, which name tensors, to what a stream is given, which are addresses.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::exec::ExecError;
+use crate::exec::operators::{Operators, bad_step, check_scratch};
+use crate::hip::{Arg, BlasHandle, Command, DeviceMemory, Function, Gemm, HipError, Lower, Stream, Which};
+use crate::plan::{DeviceDesc, Operand, Place, Step};
+use crate::tensor::{Desc, MAX_RANK};
+
+/// A plan may come from a file, and a kernel goes wherever its arguments point: the commands must be those
+/// that the operator itself makes of the step.
+pub(super) fn check(operators: &Operators, device: &DeviceDesc, step: &Step) -> Result<(), ExecError> {
+    let (operator, inputs) = operators.of_step(step)?;
+    let no_target = || bad_step(step, "the plan is not made for a GPU");
+    let target = device.target.as_ref().ok_or_else(no_target)?;
+    let mut lower = Lower::new(operator.name(), target, &inputs, &step.output.desc);
+    operator.hip(&mut lower).map_err(|error| bad_step(step, error.to_string()))?;
+    let (commands, scratch) = lower.finish();
+    if commands != step.commands {
+        return Err(bad_step(step, "the plan's commands are not those that the operator makes of this step"));
+    }
+    check_scratch(step, scratch)
+}
+
+/// Where the memory of a plan starts.
+pub(super) struct Addresses<'a> {
+    pub arena: u64,
+    pub weights: &'a [Arc<DeviceMemory>],
+    pub states: &'a [Arc<DeviceMemory>],
+    pub constants: &'a [DeviceMemory],
+}
+
+impl Addresses<'_> {
+    /// Where a tensor starts.
+    pub fn of(&self, operand: &Operand) -> Result<u64, ExecError> {
+        let address = match operand.place {
+            Place::Arena => Some(self.arena),
+            Place::Weight(i) => self.weights.get(i as usize).map(|memory| memory.address()),
+            Place::State(i) => self.states.get(i as usize).map(|memory| memory.address()),
+            Place::Constant(i) => self.constants.get(i as usize).map(DeviceMemory::address),
+        };
+        let unknown = || ExecError::Unknown { what: "memory", name: format!("{:?}", operand.place) };
+        Ok(address.ok_or_else(unknown)? + operand.offset as u64)
+    }
+}
+
+/// Something to queue, with its addresses.
+#[derive(Debug)]
+pub(super) enum Bound {
+    Launch {
+        function: Function,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared: u32,
+        /// The arguments, each at the start of a word.
+        words: Box<[u64]>,
+        /// Where each argument starts.
+        starts: Box<[u16]>,
+    },
+    Gemm {
+        gemm: Gemm,
+        a: u64,
+        b: u64,
+        c: u64,
+    },
+    Copy {
+        from: u64,
+        to: u64,
+        bytes: usize,
+    },
+}
+
+/// The commands of a step with their addresses. `functions` has the kernel of each launch, in order.
+pub(super) fn bind(
+    step: &Step,
+    functions: &[Function],
+    addresses: &Addresses<'_>,
+) -> Result<Vec<Bound>, ExecError> {
+    let tensor = Tensors { step, addresses };
+    let mut functions = functions.iter();
+    let bound = |command: &Command| match command {
+        Command::Launch(launch) => {
+            let missing = || bad_step(step, "a kernel was not compiled");
+            let function = functions.next().ok_or_else(missing)?.clone();
+            let (mut words, mut starts) = (Vec::new(), Vec::new());
+            for arg in &launch.args {
+                starts.push(words.len() as u16);
+                tensor.push(arg, &mut words)?;
+            }
+            let (words, starts) = (words.into_boxed_slice(), starts.into_boxed_slice());
+            let (grid, block, shared) = (launch.grid, launch.block, launch.shared);
+            Ok(Bound::Launch { function, grid, block, shared, words, starts })
+        }
+        Command::Gemm(gemm) => {
+            let (a, b, c) = (tensor.address(gemm.a)?, tensor.address(gemm.b)?, tensor.address(gemm.c)?);
+            Ok(Bound::Gemm { gemm: gemm.clone(), a, b, c })
+        }
+        Command::Copy { from, to, bytes } => {
+            Ok(Bound::Copy { from: tensor.address(*from)?, to: tensor.address(*to)?, bytes: *bytes })
+        }
+    };
+    step.commands.iter().map(bound).collect()
+}
+
+/// The tensors of a step.
+struct Tensors<'a> {
+    step: &'a Step,
+    addresses: &'a Addresses<'a>,
+}
+
+impl Tensors<'_> {
+    fn operand(&self, which: Which) -> Result<&Operand, ExecError> {
+        let none = || bad_step(self.step, format!("a command names {which:?}, which the step does not have"));
+        match which {
+            Which::Input(i) => self.step.inputs.get(i as usize).ok_or_else(none),
+            Which::Output => Ok(&self.step.output),
+            Which::Scratch => Err(none()),
+        }
+    }
+
+    fn address(&self, (which, offset): (Which, usize)) -> Result<u64, ExecError> {
+        let start = match which {
+            Which::Scratch => {
+                let none = || bad_step(self.step, "a command uses scratch memory, and the step has none");
+                self.addresses.arena + self.step.scratch.ok_or_else(none)?.0 as u64
+            }
+            _ => self.addresses.of(self.operand(which)?)?,
+        };
+        Ok(start + offset as u64)
+    }
+
+    /// Appends an argument; small ones lie at the start of their word, as the machine's byte order has it.
+    fn push(&self, arg: &Arg, words: &mut Vec<u64>) -> Result<(), ExecError> {
+        match *arg {
+            Arg::Address(which, offset) => words.push(self.address((which, offset))?),
+            Arg::Layout(which) => words.extend(layout(&self.operand(which)?.desc)),
+            Arg::I32(value) => words.push(low(value.to_ne_bytes())),
+            Arg::U32(value) => words.push(low(value.to_ne_bytes())),
+            Arg::I64(value) => words.push(u64::from_ne_bytes(value.to_ne_bytes())),
+            Arg::F32(value) => words.push(low(value.to_ne_bytes())),
+        }
+        Ok(())
+    }
+}
+
+/// `Layout` of `kernels/platform.h`: sizes, then strides in bytes.
+fn layout(desc: &Desc) -> [u64; 2 * MAX_RANK] {
+    let mut words = [0; 2 * MAX_RANK];
+    let (ne, nb) = words.split_at_mut(MAX_RANK);
+    ne.iter_mut().zip(desc.shape.ne()).for_each(|(word, n)| *word = n as u64);
+    nb.iter_mut().zip(desc.strides).for_each(|(word, stride)| *word = stride as u64);
+    words
+}
+
+/// A word that starts with these bytes.
+fn low([a, b, c, d]: [u8; 4]) -> u64 {
+    u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0])
+}
+
+impl Bound {
+    /// Queues it.
+    ///
+    /// # Safety
+    /// The memory behind the addresses, and the kernel, stay until the run's fence.
+    pub unsafe fn queue(&self, stream: &Stream, blas: Option<&BlasHandle>) -> Result<(), HipError> {
+        match self {
+            Bound::Launch { function, grid, block, shared, words, starts } => {
+                let at = |&start: &u16| -> *mut c_void {
+                    words.get(usize::from(start)..).unwrap_or_default().as_ptr().cast_mut().cast()
+                };
+                let mut args: SmallVec<[*mut c_void; 32]> = starts.iter().map(at).collect();
+                // SAFETY: the arguments are those that the operator wrote for this kernel, and their words live
+                // in `self`; the rest is the caller's promise.
+                unsafe { stream.launch(function, *grid, *block, *shared, &mut args) }
+            }
+            Bound::Gemm { gemm, a, b, c } => {
+                let missing = || {
+                    let text = "the plan was made for a device with a BLAS library, which is not there";
+                    HipError::with_text("hipblasGemmEx", crate::hip::api::hipErrorNotSupported, text)
+                };
+                // SAFETY: the operator gave the sizes and types of its own tensors; the rest is the caller's
+                // promise.
+                unsafe { blas.ok_or_else(missing)?.gemm(gemm, *a, *b, *c) }
+            }
+            Bound::Copy { from, to, bytes } => {
+                // SAFETY: ranges within the step's own tensors; the rest is the caller's promise.
+                unsafe { stream.copy_within(*to, *from, *bytes) }
+            }
+        }
+    }
+
+    /// What it is, for messages.
+    pub fn describe(&self, command: Option<&Command>) -> String {
+        match (self, command) {
+            (Bound::Launch { grid, block, shared, .. }, Some(Command::Launch(launch))) => format!(
+                "kernel {} on {grid:?} blocks of {} threads with {shared} bytes of shared memory",
+                launch.variant.entry, block[0]
+            ),
+            (Bound::Gemm { gemm, .. }, _) => {
+                format!("{} product of {}×{} and {}×{}", gemm.dtype, gemm.m, gemm.k, gemm.k, gemm.n)
+            }
+            (Bound::Copy { bytes, .. }, _) => format!("copy of {bytes} bytes"),
+            (Bound::Launch { .. }, _) => "kernel".into(),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A plan that is ready to run: its commands with their addresses, and how its two lanes are joined.
+
+use std::time::Duration;
+
+use super::bind::{Addresses, Bound, bind};
+use super::ports::Ports;
+use super::store::{Leaves, Store};
+use crate::exec::ExecError;
+use crate::hip::{Context, Event, Function, GraphExec};
+use crate::plan::{Plan, Point};
+
+/// An output that becomes an input of the next run, both by their numbers.
+pub type Feed = (usize, usize);
+
+/// A plan with its addresses.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub plan: Plan,
+    /// The kernels of each step's launches, in order.
+    functions: Vec<Vec<Function>>,
+    pub steps: Vec<Vec<Bound>>,
+    pub leaves: Leaves,
+    pub ports: Ports,
+    /// The first step that waits for an upload.
+    pub first_join: Option<usize>,
+    /// Which inputs were given since the arena last belonged to another plan.
+    pub given: Vec<bool>,
+    /// Which inputs were given since the last run.
+    pub fresh: Vec<bool>,
+    pub replays: Vec<Replay>,
+    /// Events at the end of some steps, for a run that never ends.
+    pub marks: Vec<(usize, Event)>,
+    /// Events before the first and after each step, while timing is on.
+    pub clocks: Vec<Event>,
+    /// Time spent in each step, while timing is on.
+    pub times: Vec<Duration>,
+    /// How long the last run took.
+    pub usual: Duration,
+}
+
+/// Runs of one kind, and what is known of recording them.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub runs: usize,
+    pub feed: Vec<Feed>,
+    pub state: ReplayState,
+}
+
+/// What is known of recording a kind of run.
+#[derive(Debug)]
+pub(super) enum ReplayState {
+    /// It was run once, step by step.
+    Ran,
+    /// Recorded.
+    Recorded(GraphExec),
+    /// The platform refused.
+    Refused,
+}
+
+/// A run without [`Replay`] gets marks at every step, or at every so many.
+pub(super) const MARK_EVERY: usize = 32;
+
+impl Loaded {
+    pub fn new(
+        plan: Plan,
+        functions: Vec<Vec<Function>>,
+        leaves: Leaves,
+        context: &Context,
+        mark_every: usize,
+    ) -> Result<Loaded, ExecError> {
+        let failed = |error| ExecError::gpu("an event of a plan", error);
+        let mark = |step| Ok((step, context.event(false).map_err(failed)?));
+        let last = plan.steps.len().saturating_sub(1);
+        let marks = (0..plan.steps.len()).filter(|step| (step + 1) % mark_every == 0 || *step == last);
+        Ok(Loaded {
+            ports: Ports::new(&plan)?,
+            first_join: first_join(&plan),
+            given: vec![false; plan.inputs.len()],
+            fresh: vec![false; plan.inputs.len()],
+            replays: Vec::new(),
+            marks: marks.map(mark).collect::<Result<_, ExecError>>()?,
+            clocks: Vec::new(),
+            times: vec![Duration::ZERO; plan.steps.len()],
+            usual: Duration::ZERO,
+            steps: Vec::new(),
+            functions,
+            leaves,
+            plan,
+        })
+    }
+
+    /// The commands with their addresses, for an arena that starts here.
+    pub fn bound(&self, arena: u64) -> Result<Vec<Vec<Bound>>, ExecError> {
+        let addresses = self.addresses(arena);
+        let steps = self.plan.steps.iter().zip(&self.functions);
+        steps.map(|(step, functions)| bind(step, functions, &addresses)).collect()
+    }
+
+    fn addresses(&self, arena: u64) -> Addresses<'_> {
+        let Leaves { weights, states, constants } = &self.leaves;
+        Addresses { arena, weights, states, constants }
+    }
+
+    /// Takes commands made by [`Loaded::bound`]. What was recorded names the addresses before.
+    pub fn rebind(&mut self, steps: Vec<Vec<Bound>>, arena: u64) -> Result<(), ExecError> {
+        self.steps = steps;
+        self.replays.clear();
+        self.given.fill(false);
+        let Leaves { weights, states, constants } = &self.leaves;
+        self.ports.bind(&self.plan, &Addresses { arena, weights, states, constants })
+    }
+
+    /// Forgets which inputs were given: another plan had the arena.
+    pub fn forget_inputs(&mut self) {
+        self.given.fill(false);
+        self.fresh.fill(false);
+    }
+
+    /// Refuses if an input was not given.
+    pub fn missing_input(&self) -> Result<(), ExecError> {
+        match self.plan.inputs.iter().zip(&self.given).find(|(_, given)| !**given) {
+            None => Ok(()),
+            Some((port, _)) => Err(ExecError::MissingInput { name: port.name.clone() }),
+        }
+    }
+
+    /// The plan, for messages.
+    pub fn title(&self) -> String {
+        let output = self.plan.outputs.first();
+        match output {
+            Some(port) => {
+                format!("{} {} in {} steps", port.name, port.operand.desc.shape, self.plan.steps.len())
+            }
+            None => format!("a plan of {} steps", self.plan.steps.len()),
+        }
+    }
+
+    /// A step, for messages: `step 3 of 120, `blk.0.attn_q` (linear)`.
+    pub fn step_title(&self, number: usize) -> String {
+        let count = self.plan.steps.len();
+        match self.plan.steps.get(number) {
+            Some(step) => format!("step {} of {count}, `{}` ({})", number + 1, step.name, step.op),
+            None => format!("step {} of {count}", number + 1),
+        }
+    }
+
+    /// The same with kernel, launch and shapes.
+    pub fn command_title(&self, number: usize, command: usize) -> String {
+        let mut text = self.step_title(number);
+        if let (Some(step), Some(bound)) =
+            (self.plan.steps.get(number), self.steps.get(number).and_then(|step| step.get(command)))
+        {
+            text += &format!(": {}", bound.describe(step.commands.get(command)));
+            let inputs: Vec<String> = step.inputs.iter().map(|input| input.desc.to_string()).collect();
+            text += &format!("; reads {}, writes {}", inputs.join(" and "), step.output.desc);
+        }
+        text
+    }
+
+    /// What the marks say of a run that did not end, or failed.
+    pub fn progress(&self) -> String {
+        let done = |(_, event): &&(usize, Event)| matches!(event.is_done(), Ok(true));
+        // Marks are in order, and so is the stream.
+        let last = self.marks.iter().take_while(done).last().map(|(step, _)| *step);
+        let next = self.marks.iter().find(|mark| !done(mark)).map(|(step, _)| *step);
+        match (last, next) {
+            (Some(last), Some(next)) => format!(
+                "the last step known to have finished is {}; {} is not known to have",
+                self.step_title(last),
+                self.step_title(next)
+            ),
+            (None, Some(next)) => {
+                format!("no step is known to have finished, up to {}", self.step_title(next))
+            }
+            (Some(last), None) => format!("all steps finished, up to {}", self.step_title(last)),
+            (None, None) => "the plan has no steps".into(),
+        }
+    }
+
+    /// Adds up the times that the clocks show, after the fence.
+    pub fn add_times(&mut self) -> Result<(), ExecError> {
+        for (i, pair) in self.clocks.windows(2).enumerate() {
+            if let ([start, end], Some(time)) = (pair, self.times.get_mut(i)) {
+                let elapsed = start.elapsed_ms(end);
+                let elapsed = elapsed.map_err(|error| ExecError::gpu("the time of a step", error))?;
+                *time += Duration::from_secs_f64(f64::from(elapsed.max(0.0)) / 1e3);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what a run needs besides its commands: slots, and clocks where steps are timed.
+    pub fn prepare(
+        &mut self,
+        runs: usize,
+        timing: bool,
+        context: &Context,
+        store: &mut Store,
+        held_by_others: u64,
+    ) -> Result<(), ExecError> {
+        self.ports.reserve(runs, context, &mut store.budget, super::store::PORTS, held_by_others)?;
+        while timing && self.clocks.len() <= self.plan.steps.len() {
+            let clock = context.event(true).map_err(|error| ExecError::gpu("an event of a step", error))?;
+            self.clocks.push(clock);
+        }
+        Ok(())
+    }
+}
+
+/// The first step that the plan makes wait for an upload. Lanes are in order: what waits there for the last
+/// upload has waited for all.
+fn first_join(plan: &Plan) -> Option<usize> {
+    let step = |edge: &crate::plan::Edge| match (edge.from, edge.to) {
+        (Point::Upload(_), Point::Step(step)) if !edge.across_runs => Some(step as usize),
+        _ => None,
+    };
+    plan.edges.iter().filter_map(step).min()
+}

@@ -1,0 +1,226 @@
+//! A plan's inputs and outputs in pinned memory, where copies to and from the device start and end.
+//!
+//! Every run uses a slot: one range of pinned bytes for all inputs, one for all outputs. A single run has one
+//! slot, and its addresses never change, so a captured run can be replayed. Runs that are queued ahead of each
+//! other have a slot each.
+
+use std::ops::Range;
+
+use super::bind::Addresses;
+use crate::exec::{Budget, ExecError};
+use crate::hip::{ALIGNMENT, Context, PinnedMemory};
+use crate::plan::{Operand, Place, Plan};
+use crate::tensor::DType;
+use crate::tensor::blocks::to_planes;
+
+/// The pinned memory of one run.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub inputs: PinnedMemory,
+    pub outputs: PinnedMemory,
+}
+
+/// A copy between pinned memory and the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Transfer {
+    /// Bytes from the start of the slot's inputs or outputs.
+    pub pinned: usize,
+    /// For inputs the offset in the arena, for outputs the address.
+    pub device: u64,
+    pub bytes: usize,
+}
+
+/// An input: where it lies in the arena and in a slot.
+#[derive(Clone, Debug)]
+struct Input {
+    /// Its number in the plan.
+    number: usize,
+    dtype: DType,
+    arena: Range<usize>,
+    pinned: usize,
+    /// Whether only padding lies between the one before and this one, so that one copy serves both.
+    follows: bool,
+}
+
+/// Where a plan's inputs and outputs lie.
+#[derive(Debug)]
+pub(super) struct Ports {
+    /// In the order in which they lie in the arena.
+    inputs: Vec<Input>,
+    outputs: Vec<Transfer>,
+    pub slots: Vec<Slot>,
+    input_bytes: usize,
+    output_bytes: usize,
+    /// Working memory for inputs of block formats.
+    planes: Vec<u8>,
+}
+
+impl Ports {
+    /// Lays out the ports of a plan that was checked.
+    ///
+    /// # Errors
+    /// An output of a block format: on the device its blocks lie in another order.
+    pub fn new(plan: &Plan) -> Result<Ports, ExecError> {
+        let mut inputs: Vec<Input> = (plan.inputs.iter().enumerate())
+            .map(|(number, port)| {
+                let (dtype, arena) = (port.operand.desc.dtype, port.operand.range());
+                Input { number, dtype, arena, pinned: 0, follows: false }
+            })
+            .collect();
+        inputs.sort_by_key(|input| (input.arena.start, input.arena.end));
+        let mut end = 0;
+        for i in 0..inputs.len() {
+            let before = i.checked_sub(1).and_then(|i| inputs.get(i)).map(|input| input.arena.end);
+            let input = &mut inputs[i];
+            let gap =
+                before.filter(|&before| before <= input.arena.start).map(|before| before..input.arena.start);
+            let free = gap.filter(|gap| gap.len() < ALIGNMENT && !is_used(plan, gap));
+            input.follows = free.is_some();
+            input.pinned = match free {
+                Some(gap) => end + gap.len(),
+                None => end.next_multiple_of(ALIGNMENT),
+            };
+            end = input.pinned + input.arena.len();
+        }
+        let mut output_bytes: usize = 0;
+        for port in &plan.outputs {
+            if !port.operand.desc.dtype.is_plain() {
+                return Err(ExecError::Mismatch {
+                    what: "output",
+                    name: port.name.clone(),
+                    found: format!("{} on a GPU", port.operand.desc),
+                    wanted: "a plain type; cast it first".into(),
+                });
+            }
+            output_bytes = output_bytes.next_multiple_of(ALIGNMENT) + port.operand.desc.extent();
+        }
+        Ok(Ports {
+            inputs,
+            outputs: Vec::new(),
+            slots: Vec::new(),
+            input_bytes: end,
+            output_bytes,
+            planes: Vec::new(),
+        })
+    }
+
+    /// Bytes of pinned memory that a slot takes.
+    pub fn slot_bytes(&self) -> u64 {
+        (self.input_bytes + self.output_bytes) as u64
+    }
+
+    /// Bytes of pinned memory of all slots.
+    pub fn bytes(&self) -> u64 {
+        self.slot_bytes() * self.slots.len() as u64
+    }
+
+    /// Makes slots until there are `n`. `held` is what the budget's holder `what` has without this plan's slots.
+    pub fn reserve(
+        &mut self,
+        n: usize,
+        context: &Context,
+        budget: &mut Budget,
+        what: &str,
+        held: u64,
+    ) -> Result<(), ExecError> {
+        if self.slots.len() >= n {
+            return Ok(());
+        }
+        budget.hold(what, held.saturating_add(self.slot_bytes().saturating_mul(n as u64)))?;
+        while self.slots.len() < n {
+            let pinned = |bytes| {
+                context.alloc_pinned(bytes).map_err(|error| ExecError::gpu("pinned memory of a run", error))
+            };
+            self.slots.push(Slot { inputs: pinned(self.input_bytes)?, outputs: pinned(self.output_bytes)? });
+        }
+        Ok(())
+    }
+
+    /// Finds where the outputs are on the device, again after the arena has moved.
+    pub fn bind(&mut self, plan: &Plan, addresses: &Addresses<'_>) -> Result<(), ExecError> {
+        self.outputs.clear();
+        let mut pinned = 0_usize;
+        for port in &plan.outputs {
+            pinned = pinned.next_multiple_of(ALIGNMENT);
+            let bytes = port.operand.desc.extent();
+            self.outputs.push(Transfer { pinned, device: addresses.of(&port.operand)?, bytes });
+            pinned += bytes;
+        }
+        Ok(())
+    }
+
+    /// Puts an input's bytes into a slot; blocks are taken apart as the device wants them. They are as many as the
+    /// input's.
+    pub fn write(&mut self, slot: usize, number: usize, bytes: &[u8]) {
+        let input = self.inputs.iter().find(|input| input.number == number);
+        let (Some(input), Some(slot)) = (input, self.slots.get_mut(slot)) else { return };
+        let all = slot.inputs.bytes_mut();
+        let Some(place) = all.get_mut(input.pinned..input.pinned + input.arena.len()) else { return };
+        if input.dtype.is_plain() {
+            return place.copy_from_slice(bytes);
+        }
+        let n_blocks = bytes.len() / input.dtype.block_bytes();
+        to_planes(input.dtype, 0, n_blocks, bytes, &mut self.planes, |offset, plane| {
+            if let Some(place) = place.get_mut(offset..offset + plane.len()) {
+                place.copy_from_slice(plane);
+            }
+        });
+    }
+
+    /// Starts a slot with the inputs of another one.
+    pub fn copy_inputs(&mut self, from: usize, to: usize) {
+        let (low, high) = (from.min(to), from.max(to));
+        if low == high {
+            return;
+        }
+        let middle = high.min(self.slots.len());
+        let (front, back) = self.slots.split_at_mut(middle);
+        if let (Some(low), Some(high)) = (front.get_mut(low), back.first_mut()) {
+            let (from, to) = if from < to { (low, high) } else { (high, low) };
+            to.inputs.bytes_mut().copy_from_slice(from.inputs.bytes());
+        }
+    }
+
+    /// The copies that bring the wanted inputs to the device, as few as may be.
+    pub fn uploads(&self, wanted: impl Fn(usize) -> bool) -> Vec<Transfer> {
+        let mut copies: Vec<Transfer> = Vec::new();
+        let mut joins = false;
+        for input in &self.inputs {
+            let is_wanted = wanted(input.number);
+            match copies.last_mut() {
+                Some(last) if joins && is_wanted && input.follows => {
+                    last.bytes = input.pinned + input.arena.len() - last.pinned;
+                }
+                _ if is_wanted => copies.push(Transfer {
+                    pinned: input.pinned,
+                    device: input.arena.start as u64,
+                    bytes: input.arena.len(),
+                }),
+                _ => {}
+            }
+            joins = is_wanted;
+        }
+        copies
+    }
+
+    /// The copies that bring the outputs to the host.
+    pub fn downloads(&self) -> &[Transfer] {
+        &self.outputs
+    }
+
+    /// An output's bytes in a slot, after the fence.
+    pub fn output(&self, slot: usize, number: usize) -> Option<&[u8]> {
+        let Transfer { pinned, bytes, .. } = *self.outputs.get(number)?;
+        self.slots.get(slot)?.outputs.bytes().get(pinned..pinned + bytes)
+    }
+}
+
+/// Whether a step or port touches these bytes of the arena.
+fn is_used(plan: &Plan, gap: &Range<usize>) -> bool {
+    let overlaps = |range: &Range<usize>| range.start < gap.end && gap.start < range.end;
+    let hits = |operand: &Operand| operand.place == Place::Arena && overlaps(&operand.range());
+    plan.steps.iter().any(|step| {
+        let scratch = step.scratch.is_some_and(|(offset, bytes)| overlaps(&(offset..offset + bytes)));
+        scratch || hits(&step.output) || step.inputs.iter().any(hits)
+    }) || plan.inputs.iter().chain(&plan.outputs).any(|port| hits(&port.operand))
+}

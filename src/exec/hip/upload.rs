@@ -1,0 +1,263 @@
+//! Weights on their way to the device: read, taken apart where the format wants it, through pinned memory.
+//!
+//! Several threads convert, each with two pinned buffers: while one is on its way the other is filled. Nobody
+//! waits for the device but for a buffer that is needed again, and once at the end.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::exec::ExecError;
+use crate::hip::{Context, Event, HipError, PinnedMemory, Stream};
+use crate::tensor::DType;
+use crate::tensor::blocks::{planes, to_planes};
+
+/// Bytes of a pinned buffer.
+const BUFFER: usize = 8 << 20;
+/// Threads that convert.
+const THREADS: usize = 4;
+/// Buffers of a thread.
+const BUFFERS: usize = 2;
+/// Bytes that are taken apart at a time: they stay in a core's cache.
+const STRETCH: usize = 128 << 10;
+
+/// Told how many bytes are done, of how many.
+pub type UploadProgress<'p> = &'p (dyn Fn(u64, u64) + Sync);
+
+/// A tensor to bring to the device.
+pub(super) struct Upload<'a> {
+    pub name: &'a str,
+    pub dtype: DType,
+    pub bytes: &'a [u8],
+    /// Where to.
+    pub address: u64,
+}
+
+impl Upload<'_> {
+    fn n_blocks(&self) -> usize {
+        self.bytes.len() / self.dtype.block_bytes()
+    }
+}
+
+/// Pinned bytes that uploads of this many bytes take.
+pub(super) fn staging_bytes(total: usize) -> usize {
+    let (threads, buffer) = shape(total);
+    threads * BUFFERS * buffer
+}
+
+/// Threads and bytes of a buffer: small uploads are not worth a thread.
+fn shape(total: usize) -> (usize, usize) {
+    if total <= BUFFER { (1, (total / BUFFERS + 4096).min(BUFFER)) } else { (THREADS, BUFFER) }
+}
+
+/// Why uploads failed.
+pub(super) struct UploadError {
+    pub error: Box<ExecError>,
+    /// Whether copies may still be under way.
+    pub lost: bool,
+}
+
+/// A run of blocks of one tensor that fits a buffer.
+struct Job {
+    upload: usize,
+    first: usize,
+    blocks: usize,
+}
+
+/// Copies tensors to the device and waits until they are there.
+pub(super) fn upload(
+    context: &Context,
+    stream: &Stream,
+    uploads: &[Upload<'_>],
+    timeout: Duration,
+    progress: Option<UploadProgress<'_>>,
+) -> Result<(), UploadError> {
+    let total: usize = uploads.iter().map(|upload| upload.bytes.len()).sum();
+    if total == 0 {
+        return Ok(());
+    }
+    let (threads, buffer) = shape(total);
+    let mut jobs = Vec::new();
+    for (i, upload) in uploads.iter().enumerate() {
+        let most = (buffer / upload.dtype.block_bytes()).max(1);
+        for first in (0..upload.n_blocks()).step_by(most) {
+            jobs.push(Job { upload: i, first, blocks: most.min(upload.n_blocks() - first) });
+        }
+    }
+    let work = Work {
+        stream,
+        uploads,
+        jobs,
+        next: AtomicUsize::new(0),
+        done: AtomicU64::new(0),
+        total: total as u64,
+        stop: AtomicBool::new(false),
+        order: Mutex::new(()),
+        timeout,
+    };
+    let mut lanes = Vec::new();
+    for _ in 0..threads {
+        lanes.push(
+            Lane::new(context, buffer).map_err(|error| UploadError { error: error.into(), lost: false })?,
+        );
+    }
+    let results: Vec<Result<(), UploadError>> = match &mut lanes[..] {
+        [only] => vec![work.run(only, progress)],
+        lanes => std::thread::scope(|scope| {
+            let work = &work;
+            // A panic of a thread is passed on when the scope ends.
+            let threads: Vec<_> =
+                lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, progress))).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        }),
+    };
+    let mut failed: Option<UploadError> = None;
+    for error in results.into_iter().filter_map(Result::err) {
+        let lost = error.lost || failed.as_ref().is_some_and(|failed| failed.lost);
+        failed = Some(UploadError { lost, ..failed.unwrap_or(error) });
+    }
+    match failed {
+        None => Ok(()),
+        Some(failed) => {
+            if failed.lost {
+                // Copies may still read them.
+                std::mem::forget(lanes);
+            }
+            Err(failed)
+        }
+    }
+}
+
+/// The buffers of a thread.
+struct Lane {
+    buffers: [Buffer; BUFFERS],
+    planes: Vec<u8>,
+}
+
+struct Buffer {
+    memory: PinnedMemory,
+    sent: Event,
+    busy: bool,
+    /// Copies are under way that no event stands for.
+    adrift: bool,
+}
+
+impl Lane {
+    fn new(context: &Context, bytes: usize) -> Result<Lane, ExecError> {
+        let staging = |error| ExecError::gpu("staging memory for weights", error);
+        let buffer = || -> Result<Buffer, ExecError> {
+            let memory = context.alloc_pinned(bytes).map_err(staging)?;
+            Ok(Buffer { memory, sent: context.event(false).map_err(staging)?, busy: false, adrift: false })
+        };
+        Ok(Lane { buffers: [buffer()?, buffer()?], planes: Vec::new() })
+    }
+}
+
+struct Work<'a> {
+    stream: &'a Stream,
+    uploads: &'a [Upload<'a>],
+    jobs: Vec<Job>,
+    next: AtomicUsize,
+    done: AtomicU64,
+    total: u64,
+    stop: AtomicBool,
+    /// A buffer's copies and its event are queued together.
+    order: Mutex<()>,
+    timeout: Duration,
+}
+
+impl Work<'_> {
+    /// Does jobs until there are none, and waits for its copies.
+    fn run(&self, lane: &mut Lane, progress: Option<UploadProgress<'_>>) -> Result<(), UploadError> {
+        let mut turn = 0;
+        let mut result = Ok(());
+        while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            result = self.send(job, &mut lane.buffers[turn], &mut lane.planes);
+            if result.is_err() {
+                self.stop.store(true, Ordering::Relaxed);
+                break;
+            }
+            turn = (turn + 1) % BUFFERS;
+            let bytes = (job.blocks * self.uploads[job.upload].dtype.block_bytes()) as u64;
+            let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            if let Some(progress) = progress {
+                progress(done, self.total);
+            }
+        }
+        let mut lost = false;
+        for buffer in &mut lane.buffers {
+            let settled = self.settle(buffer, "the last one");
+            lost |= settled.is_err() || buffer.adrift;
+            result = result.and(settled);
+        }
+        result.map_err(|error| UploadError { error: error.into(), lost })
+    }
+
+    fn send(&self, job: &Job, buffer: &mut Buffer, planes_of: &mut Vec<u8>) -> Result<(), ExecError> {
+        let upload = &self.uploads[job.upload];
+        self.settle(buffer, upload.name)?;
+        let failed = |error: HipError| ExecError::gpu(format!("upload of weight `{}`", upload.name), error);
+        fill(upload, job, buffer.memory.bytes_mut(), planes_of);
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        buffer.busy = true;
+        let (mut from, mut start) = (0, 0);
+        let mut copied = Ok(());
+        for plane in planes(upload.dtype) {
+            let bytes = plane.len() * job.blocks;
+            let to = upload.address + (start + job.first * plane.len()) as u64;
+            // SAFETY: the device memory holds all blocks of the tensor, and the buffer holds this plane's part;
+            // both live until `settle` has seen the event.
+            copied =
+                unsafe { self.stream.copy_to_device(to, buffer.memory.as_ptr().wrapping_add(from), bytes) };
+            if copied.is_err() {
+                break;
+            }
+            from += bytes;
+            start += upload.n_blocks() * plane.len();
+        }
+        // Even after a copy that failed: those before it are queued.
+        let recorded = self.stream.record(&buffer.sent).or_else(|_| self.stream.record(&buffer.sent));
+        buffer.adrift = recorded.is_err();
+        copied.and(recorded).map_err(failed)
+    }
+
+    /// Waits until the buffer's copies are done.
+    fn settle(&self, buffer: &mut Buffer, name: &str) -> Result<(), ExecError> {
+        if !buffer.busy {
+            return Ok(());
+        }
+        let done = buffer.sent.wait_until(self.timeout);
+        match done.map_err(|error| ExecError::gpu(format!("upload of weight `{name}`"), error))? {
+            true => {
+                buffer.busy = false;
+                Ok(())
+            }
+            false => Err(ExecError::Timeout {
+                plan: format!("the upload of weight `{name}`"),
+                seconds: self.timeout.as_secs(),
+                progress: format!("{} of {} bytes were sent", self.done.load(Ordering::Relaxed), self.total),
+                versions: self.stream.context().versions().to_string(),
+            }),
+        }
+    }
+}
+
+/// Fills a buffer with a job's blocks, plane after plane.
+fn fill(upload: &Upload<'_>, job: &Job, buffer: &mut [u8], working: &mut Vec<u8>) {
+    let block = upload.dtype.block_bytes();
+    let most = (STRETCH / block).max(1);
+    for first in (0..job.blocks).step_by(most) {
+        let n = most.min(job.blocks - first);
+        let start = (job.first + first) * block;
+        let Some(blocks) = upload.bytes.get(start..start + n * block) else { return };
+        // As a tensor of the job's blocks alone.
+        to_planes(upload.dtype, first, job.blocks, blocks, working, |offset, plane| {
+            if let Some(place) = buffer.get_mut(offset..offset + plane.len()) {
+                place.copy_from_slice(plane);
+            }
+        });
+    }
+}

@@ -1,0 +1,112 @@
+//! Variants to functions on an open device.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::super::{Context, Function, HipError, Module, Variant};
+use super::{Compiler, JitError, JitOptions, Key, describe};
+
+/// The kernels of one device: compiled when they are first asked for, then kept.
+#[derive(Clone, Debug)]
+pub struct Jit {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    context: Context,
+    compiler: Compiler,
+    loaded: Mutex<Loaded>,
+}
+
+#[derive(Debug, Default)]
+struct Loaded {
+    modules: HashMap<Key, Module>,
+    functions: HashMap<Variant, Function>,
+}
+
+impl Jit {
+    /// Kernels for this device. Nothing is compiled yet.
+    pub fn new(context: &Context, options: JitOptions) -> Jit {
+        let versions = context.versions().to_string();
+        let compiler = Compiler::new(&context.api().rtc, context.target(), &versions, options);
+        Jit { inner: Arc::new(Inner { context: context.clone(), compiler, loaded: Mutex::default() }) }
+    }
+
+    /// What makes the code.
+    pub fn compiler(&self) -> &Compiler {
+        &self.inner.compiler
+    }
+
+    /// A kernel, compiled now if it is not there yet.
+    ///
+    /// # Errors
+    /// It does not compile, or the device does not take its code.
+    pub fn function(&self, variant: &Variant) -> Result<Function, JitError> {
+        if let Some(function) = self.loaded().functions.get(variant) {
+            return Ok(function.clone());
+        }
+        self.prepare(std::slice::from_ref(variant), &|_, _| {})?;
+        let function = self.loaded().functions.get(variant).cloned();
+        function.ok_or_else(|| JitError::Thread("the compiling thread ended without an answer".into()))
+    }
+
+    /// Sees to it that [`Jit::function`] answers at once for these variants: those that are missing are compiled,
+    /// several at a time. `progress` is told how many programs are done and how many there are; it is not
+    /// called where nothing is missing.
+    ///
+    /// # Errors
+    /// As [`Jit::function`], of the first that fails.
+    pub fn prepare(&self, variants: &[Variant], progress: &dyn Fn(usize, usize)) -> Result<(), JitError> {
+        let compiler = &self.inner.compiler;
+        let mut wanted = Vec::new();
+        let mut to_compile = Vec::new();
+        for variant in variants {
+            let key = compiler.key(variant)?;
+            let loaded = self.loaded();
+            if !loaded.functions.contains_key(variant) {
+                wanted.push((variant, key));
+                if !loaded.modules.contains_key(&key) {
+                    to_compile.push(variant.clone());
+                }
+            }
+        }
+        let mut codes = HashMap::new();
+        if !to_compile.is_empty() {
+            codes = compiler.codes(&to_compile, progress)?;
+        }
+        for (variant, key) in wanted {
+            let module = self.loaded().modules.get(&key).cloned();
+            let module = match (module, codes.get(&key)) {
+                (Some(module), _) => module,
+                (None, code) => self.load(variant, key, code.map(|code| &**code).unwrap_or_default())?,
+            };
+            let function = module.function(&variant.entry).map_err(|error| refused(variant, error))?;
+            self.loaded().functions.insert(variant.clone(), function);
+        }
+        Ok(())
+    }
+
+    /// Loads a program. What the cache kept may be code that this device no longer takes: then it is compiled again.
+    fn load(&self, variant: &Variant, key: Key, code: &[u8]) -> Result<Module, JitError> {
+        let context = &self.inner.context;
+        let module = match context.load_module(code) {
+            Ok(module) => module,
+            Err(error) => {
+                tracing::info!("{error}; {} is compiled again", describe(variant));
+                let code = self.inner.compiler.code_anew(variant)?;
+                context.load_module(&code).map_err(|error| refused(variant, error))?
+            }
+        };
+        self.loaded().modules.insert(key, module.clone());
+        Ok(module)
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.inner.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refused(variant: &Variant, error: HipError) -> JitError {
+    JitError::Load { variant: describe(variant), error }
+}

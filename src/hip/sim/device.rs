@@ -1,0 +1,272 @@
+//! A simulated device and all that it knows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::config::{Checks, Config};
+use super::fault::{Fault, FaultKind};
+use super::memory::{DeviceMemory, Place, Region};
+use super::queue::{Capture, Clock, Lane, Recorded};
+use super::race::History;
+use super::random::Random;
+use super::worker::Worker;
+use crate::hip::api::{hipError_t, hipErrorInvalidValue, hipErrorOutOfMemory};
+
+/// Answer of a call: HIP's code where it fails.
+pub(super) type Answer<T = ()> = Result<T, hipError_t>;
+
+/// A simulated device.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub ordinal: u32,
+    pub config: Config,
+    state: Mutex<State>,
+}
+
+/// A failure that a test asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Injection {
+    pub call: &'static str,
+    /// Which call from now on, counted from 0.
+    pub nth: u64,
+    pub code: hipError_t,
+}
+
+/// An event.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Event {
+    /// What the last `hipEventRecord` queued.
+    pub latest: Option<Arc<Recorded>>,
+    pub timing: bool,
+    /// The capture in which it was recorded last, and its place there.
+    pub captured: Option<(u64, Arc<Recorded>)>,
+}
+
+/// What changes about a device.
+#[derive(Debug)]
+pub(super) struct State {
+    pub memory: DeviceMemory,
+    pub pinned: Region,
+    pub lanes: Vec<Lane>,
+    pub events: HashMap<usize, Event>,
+    pub captures: BTreeMap<u64, Capture>,
+    pub worker: Option<Worker>,
+    pub history: History,
+    /// What the host has waited for.
+    pub host: Clock,
+    pub random: Random,
+    pub counts: BTreeMap<&'static str, u64>,
+    pub injections: Vec<Injection>,
+    pub refuse_above: Option<usize>,
+    pub faults: Vec<Fault>,
+    /// The code that every call on work answers after a fault.
+    pub broken: Option<hipError_t>,
+    /// Streams, events, modules, graphs … that are alive, by handle.
+    pub objects: BTreeMap<usize, &'static str>,
+    /// The stream of each BLAS handle.
+    pub blas_lanes: HashMap<usize, usize>,
+    pub n_ops: u64,
+    pub n_launches: u64,
+    pub stalls: u64,
+    pub next_capture: u64,
+}
+
+impl Device {
+    pub fn new(ordinal: u32, config: Config) -> io::Result<Device> {
+        // Addresses are not used twice, so there are many more of them than there is memory.
+        let addresses = |memory: u64| {
+            usize::try_from(memory.saturating_mul(16).clamp(1 << 30, 1 << 37)).unwrap_or(1 << 30)
+        };
+        let checked = config.checks != Checks::Fast;
+        let state = State {
+            memory: DeviceMemory::new(addresses(config.memory), checked)?,
+            pinned: Region::new(addresses(config.memory))?,
+            lanes: Vec::new(),
+            events: HashMap::new(),
+            captures: BTreeMap::new(),
+            worker: None,
+            history: History::default(),
+            host: Clock::default(),
+            random: Random::new(config.seed),
+            counts: BTreeMap::new(),
+            injections: Vec::new(),
+            refuse_above: None,
+            faults: Vec::new(),
+            broken: None,
+            objects: BTreeMap::new(),
+            blas_lanes: HashMap::new(),
+            n_ops: 0,
+            n_launches: 0,
+            stalls: 0,
+            next_capture: 0,
+        };
+        Ok(Device { ordinal, config, state: Mutex::new(state) })
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Counts a call, and fails it if a test wants that.
+    pub fn enter(&mut self, call: &'static str) -> Answer {
+        *self.counts.entry(call).or_default() += 1;
+        let mut failure = None;
+        self.injections.retain_mut(|injection| {
+            if injection.call != call {
+                return true;
+            }
+            if injection.nth == 0 {
+                failure = failure.or(Some(injection.code));
+                return false;
+            }
+            injection.nth -= 1;
+            true
+        });
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Notes a fault; its code, for the call that met it.
+    pub fn fault(&mut self, kind: FaultKind, text: impl Into<String>) -> hipError_t {
+        let fault = Fault::new(kind, text);
+        let code = fault.code();
+        tracing::error!("simulated device: {fault}");
+        self.broken.get_or_insert(code);
+        self.faults.push(fault);
+        code
+    }
+
+    /// Refuses work on a device that met a fault.
+    pub fn healthy(&self) -> Answer {
+        self.broken.map_or(Ok(()), Err)
+    }
+
+    /// Refuses a range that is not wholly inside live device memory.
+    pub fn check_device(&mut self, what: &str, at: usize, bytes: usize) -> Answer {
+        let (kind, why) = match self.memory.region.place(at, bytes) {
+            Place::Live(_) => return Ok(()),
+            _ if bytes == 0 => return Ok(()),
+            Place::Freed(block) => (
+                FaultKind::UseAfterFree,
+                format!("lies in allocation {} of {} bytes, which was freed", block.number, block.bytes),
+            ),
+            Place::Past(block) => (
+                FaultKind::OutOfBounds,
+                format!(
+                    "starts {} bytes into allocation {}, which has {} bytes",
+                    at - block.start,
+                    block.number,
+                    block.bytes
+                ),
+            ),
+            Place::Unknown => (FaultKind::OutOfBounds, "lies in no allocation of device memory".into()),
+        };
+        let code = self.fault(kind, format!("{what}: {bytes} bytes at {at:#x}: the range {why}"));
+        Err(code)
+    }
+
+    /// Refuses a range that is not wholly inside pinned memory: other memory of the host would be staged, and the
+    /// call would wait.
+    pub fn check_pinned(&mut self, what: &str, at: usize, bytes: usize) -> Answer {
+        let (kind, why) = match self.pinned.place(at, bytes) {
+            Place::Live(_) => return Ok(()),
+            _ if bytes == 0 => return Ok(()),
+            Place::Freed(block) => (
+                FaultKind::UseAfterFree,
+                format!("lies in pinned allocation {}, which was freed", block.number),
+            ),
+            Place::Past(block) => (
+                FaultKind::OutOfBounds,
+                format!("ends behind pinned allocation {} of {} bytes", block.number, block.bytes),
+            ),
+            Place::Unknown => (FaultKind::Forbidden, "is not pinned".into()),
+        };
+        let code = self.fault(kind, format!("{what}: {bytes} bytes of the host at {at:#x}: the range {why}"));
+        Err(code)
+    }
+
+    /// Says of an address what lies there, for messages.
+    pub fn describe(&self, at: usize) -> String {
+        match self.memory.region.nearest(at) {
+            Some((block, live)) => {
+                let state = if live { "" } else { ", freed" };
+                format!(
+                    "{at:#x} ({} bytes into allocation {} of {} bytes{state})",
+                    at - block.start,
+                    block.number,
+                    block.bytes
+                )
+            }
+            None => format!("{at:#x} (below all of device memory)"),
+        }
+    }
+
+    /// What was made and not given back.
+    pub fn leaks(&self) -> Vec<String> {
+        let device = self.memory.region.live();
+        let device = device.map(|b| format!("device memory: allocation {} of {} bytes", b.number, b.bytes));
+        let pinned = self.pinned.live();
+        let pinned = pinned.map(|b| format!("pinned memory: allocation {} of {} bytes", b.number, b.bytes));
+        let objects = self.objects.iter().map(|(handle, kind)| format!("{kind} {handle:#x}"));
+        device.chain(pinned).chain(objects).collect()
+    }
+
+    /// Frees device memory. Whoever frees what queued work still uses has a fault.
+    pub fn free(&mut self, start: usize) -> Answer {
+        let Some(block) = self.memory.region.live().find(|block| block.start == start).copied() else {
+            let place = self.describe(start);
+            return Err(
+                self.fault(FaultKind::BadHandle, format!("hipFree of {place}, which is no live allocation"))
+            );
+        };
+        let user = self.user_of(|op| op.touches(block.start, block.bytes));
+        self.stalls += u64::from(self.lanes.iter().any(|lane| !lane.queue.is_empty()));
+        self.memory.free(start);
+        self.history.forget(block.start, block.bytes);
+        self.report_user(user, &format!("hipFree of allocation {} ({} bytes)", block.number, block.bytes))
+    }
+
+    /// Frees pinned memory.
+    pub fn free_pinned(&mut self, start: usize) -> Answer {
+        let Some(block) = self.pinned.live().find(|block| block.start == start).copied() else {
+            let text = format!("hipHostFree of {start:#x}, which is no live pinned allocation");
+            return Err(self.fault(FaultKind::BadHandle, text));
+        };
+        let user = self.user_of(|op| op.touches(block.start, block.bytes));
+        self.stalls += u64::from(self.lanes.iter().any(|lane| !lane.queue.is_empty()));
+        self.pinned.free(start);
+        self.history.forget(block.start, block.bytes);
+        self.report_user(user, &format!("hipHostFree of allocation {} ({} bytes)", block.number, block.bytes))
+    }
+
+    /// Which queued operation uses something.
+    pub fn user_of(&self, uses: impl Fn(&super::queue::Op) -> bool) -> Option<String> {
+        self.lanes.iter().flat_map(|lane| &lane.queue).find(|op| uses(op)).map(|op| op.to_string())
+    }
+
+    /// A fault, where something is given back that an operation uses.
+    pub fn report_user(&mut self, user: Option<String>, call: &str) -> Answer {
+        match user {
+            None => Ok(()),
+            Some(op) => Err(self.fault(
+                FaultKind::FreedInFlight,
+                format!("{call} while {op} is queued and uses it: wait for a fence first"),
+            )),
+        }
+    }
+
+    /// Allocates device memory.
+    pub fn allocate(&mut self, bytes: usize, limit: u64) -> Answer<usize> {
+        if bytes == 0 {
+            return Err(hipErrorInvalidValue);
+        }
+        let used = self.memory.region.used();
+        let refused = self.refuse_above.is_some_and(|most| bytes > most);
+        if refused || (bytes as u64).saturating_add(used) > limit {
+            return Err(hipErrorOutOfMemory);
+        }
+        self.memory.allocate(bytes).map(|block| block.start).ok_or(hipErrorOutOfMemory)
+    }
+}

@@ -1,0 +1,270 @@
+//! Products on a GPU: which kernels, with which shapes.
+//!
+//! *Few tokens* are bound by reading the weight. Where its codes are small integers, activations are quantized to
+//! eight bits (`kernels/quantize.hip`) and multiplied as integers (`kernels/linear_few.hip`); other formats' values
+//! are made in registers (`kernels/linear_float.hip`). *Many tokens* are bound by multiplying: the BLAS library
+//! multiplies F16 (BF16 and F32 for weights of these types) after a pass that makes the weight's values; where there
+//! is none, our own kernel does both (`kernels/linear_many.hip`).
+
+use crate::hip::{Arg, Command, Gemm, Lower, LowerError, Variant, Which};
+use crate::ops::UnaryKind;
+use crate::tensor::DType;
+
+/// The most tokens that read weights faster than they multiply.
+pub(in crate::ops) const FEW_TOKENS: usize = 8;
+
+/// Threads of a block of the kernels that go through elements.
+const THREADS: usize = 256;
+
+/// A null pointer.
+const NONE: Arg = Arg::I64(0);
+
+/// Where a tensor is.
+pub(in crate::ops) type Place = (Which, usize);
+
+/// Whether products with weights of this format are of integers; what else runs makes the weight's values.
+pub(in crate::ops) fn takes_quantized(dtype: DType) -> bool {
+    vectors(dtype).is_some()
+}
+
+/// Runs of 16 elements in a piece of a format, as `VECTORS` in `kernels/formats.h` has it; `None` for those without
+/// integer products.
+fn vectors(dtype: DType) -> Option<usize> {
+    match dtype {
+        DType::Q8_0 => Some(1),
+        DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::IQ4_NL | DType::IQ4_XS => Some(2),
+        DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => Some(4),
+        _ => None,
+    }
+}
+
+/// Bytes of a quantized row of `k` activations: a byte each, and 8 bytes for 32.
+pub(in crate::ops) fn quantized_bytes(k: usize) -> usize {
+    k + k / 4
+}
+
+/// A product, or several of one `x`, under lowering.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ops) struct Products<'a> {
+    /// The weights' format.
+    pub dtype: DType,
+    /// Elements of a row of `x` and of each weight.
+    pub k: usize,
+    /// Rows of `x`.
+    pub tokens: usize,
+    /// One to three weights and their rows. Results lie one after another in a row of the output.
+    pub weights: &'a [(Place, usize)],
+    /// With two weights of one size: the output is `gate(first) · second`.
+    pub gate: Option<UnaryKind>,
+    /// Where they are, if there are any.
+    pub bias: Option<Place>,
+    /// As long as the output.
+    pub residual: Option<Place>,
+}
+
+/// Rows of a weight that a block takes, and pieces whose loads are under way together, for as many tokens.
+///
+/// Measured on an H200 (one token, rows of 4096 and 14,336); elsewhere a guess.
+fn shape(dtype: DType, bucket: usize, n: usize, gated: bool) -> (usize, usize) {
+    let (rows, unroll): (usize, usize) = match dtype {
+        DType::Q8_0 => (1, 1),
+        DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::IQ4_NL | DType::IQ4_XS => (2, 2),
+        DType::Q4_K | DType::Q5_K if n >= 8192 => (4, 1),
+        _ => (2, 1),
+    };
+    // Several tokens share what is unpacked; a gate has twice the rows.
+    let rows = if bucket > 1 { rows.max(2) } else { rows };
+    (if gated { rows.div_ceil(2) } else { rows }, if bucket > 2 { 1 } else { unroll })
+}
+
+fn address((which, offset): Place) -> Arg {
+    Arg::Address(which, offset)
+}
+
+fn address_or_none(place: Option<Place>) -> Arg {
+    place.map_or(NONE, address)
+}
+
+/// Blocks of a tensor of `n` elements.
+fn n_blocks(dtype: DType, n: usize) -> Arg {
+    Arg::I64((n / dtype.block_elements()) as i64)
+}
+
+/// Quantizes rows of F32 to eight bits, as `kernels/quantize.h` describes; `k` is a multiple of 32.
+pub(in crate::ops) fn quantize(
+    lower: &mut Lower<'_>,
+    x: Place,
+    to: Place,
+    k: usize,
+    rows: usize,
+) -> Result<(), LowerError> {
+    let blocks_of_row = k.div_ceil(4 * THREADS);
+    let args = [address(x), address(to), Arg::I32(k as i32), Arg::I32(blocks_of_row as i32)];
+    lower.launch(Variant::new("quantize", "quantize"), [blocks_of_row * rows, 1, 1], THREADS, &args)
+}
+
+/// Values of `n` elements of any format as F32, F16 or BF16. With `clamp`, finite values too large for F16 become its
+/// largest number.
+fn dequantize(
+    lower: &mut Lower<'_>,
+    (dtype, from): (DType, Place),
+    (to_dtype, to): (DType, Place),
+    n: usize,
+    clamp: bool,
+) -> Result<(), LowerError> {
+    let variant = Variant::new("dequantize", "dequantize")
+        .define("FORMAT", dtype)
+        .define("TO", to_dtype as usize)
+        .define("CLAMP", u8::from(clamp));
+    let args = [address(from), n_blocks(dtype, n), address(to), Arg::I64(n as i64)];
+    lower.launch(variant, [n.div_ceil(8 * THREADS), 1, 1], THREADS, &args)
+}
+
+impl Products<'_> {
+    /// Rows of all weights.
+    fn rows(&self) -> usize {
+        self.weights.iter().map(|(_, n)| n).sum()
+    }
+
+    /// Elements of a row of the output.
+    fn n_out(&self) -> usize {
+        if self.gate.is_some() { self.rows() / 2 } else { self.rows() }
+    }
+
+    /// From `x` in F32.
+    pub fn of_floats(&self, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
+        if self.tokens <= FEW_TOKENS {
+            if !takes_quantized(self.dtype) {
+                return self.few("linear_float", lower, x);
+            }
+            let quantized = lower.scratch(quantized_bytes(self.k) * self.tokens);
+            quantize(lower, x, quantized, self.k, self.tokens)?;
+            return self.of_quantized(lower, quantized);
+        }
+        let [(weight, _)] = *self.weights else {
+            return Err(lower
+                .unsupported(format!("several products of more than {FEW_TOKENS} rows of x in one step")));
+        };
+        match (lower.target().blas, self.dtype) {
+            (true, _) => self.blas(lower, weight, x),
+            (false, DType::F32) => self.few("linear_float", lower, x),
+            (false, _) => self.many(lower, weight, x),
+        }
+    }
+
+    /// From `x` quantized to eight bits; only for formats with integer products.
+    pub fn of_quantized(&self, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
+        self.few("linear_few", lower, x)
+    }
+
+    /// Reads each weight once for up to [`FEW_TOKENS`] tokens.
+    fn few(&self, kernel: &'static str, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
+        let values = kernel == "linear_float";
+        let bucket = match self.tokens {
+            1 => 1,
+            // Formats whose values are slow to make need no kernel for every number of tokens.
+            _ if values && !self.dtype.is_plain() => FEW_TOKENS,
+            tokens => tokens.next_power_of_two().min(FEW_TOKENS),
+        };
+        let (rows, unroll) = shape(self.dtype, bucket, self.rows(), self.gate.is_some());
+        // Every lane has something to load, and not so much that waves would be few.
+        let wave = lower.target().wave as usize;
+        let (pieces, most) = match vectors(self.dtype).filter(|_| !values) {
+            Some(vectors) => (self.k / (16 * vectors), 4),
+            None => (self.k.div_ceil(16), 8),
+        };
+        let waves = (pieces / wave).clamp(1, most * 32 / wave);
+        let variant = Variant::new(kernel, kernel)
+            .define("FORMAT", self.dtype)
+            .define("TOKENS", bucket)
+            .define("ROWS", rows)
+            .define("UNROLL", unroll)
+            .define("GATED", u8::from(self.gate.is_some()));
+        let mut args: Vec<Arg> = (0..3).map(|i| address_or_none(self.weight(i).map(|(at, _)| at))).collect();
+        args.extend((0..3).map(|i| n_blocks(self.dtype, self.weight(i).map_or(0, |(_, n)| n * self.k))));
+        args.extend((0..3).map(|i| Arg::I32(self.weight(i).map_or(0, |(_, n)| n) as i32)));
+        args.extend([
+            address(x),
+            address_or_none(self.bias),
+            address_or_none(self.residual),
+            Arg::Address(Which::Output, 0),
+            Arg::I32(self.k as i32),
+            Arg::I32(self.n_out() as i32),
+            Arg::I32(self.tokens as i32),
+            Arg::I32(self.gate.map_or(0, |gate| gate as i32)),
+        ]);
+        let taken = if self.gate.is_some() { &self.weights[..1] } else { self.weights };
+        let blocks = taken.iter().map(|(_, n)| n.div_ceil(rows)).sum();
+        lower.launch(variant, [blocks, self.tokens.div_ceil(bucket), 1], waves * wave, &args)
+    }
+
+    fn weight(&self, i: usize) -> Option<(Place, usize)> {
+        self.weights.get(i).copied()
+    }
+
+    /// By the BLAS library.
+    fn blas(&self, lower: &mut Lower<'_>, weight: Place, x: Place) -> Result<(), LowerError> {
+        let (k, n, tokens) = (self.k, self.n_out(), self.tokens);
+        let dtype = match self.dtype {
+            DType::F32 | DType::BF16 => self.dtype,
+            _ => DType::F16,
+        };
+        let b = if self.dtype == dtype {
+            weight
+        } else {
+            let values = lower.scratch(2 * k * n);
+            dequantize(lower, (self.dtype, weight), (dtype, values), k * n, false)?;
+            values
+        };
+        let a = if dtype == DType::F32 {
+            x
+        } else {
+            let halves = lower.scratch(2 * k * tokens);
+            dequantize(lower, (DType::F32, x), (dtype, halves), k * tokens, dtype == DType::F16)?;
+            halves
+        };
+        let output = (Which::Output, 0);
+        if let Some(bias) = self.bias {
+            let args = [
+                address(bias),
+                address_or_none(self.residual),
+                address(output),
+                Arg::I32(n as i32),
+                Arg::I64((n * tokens) as i64),
+            ];
+            let blocks = (n * tokens).div_ceil(THREADS);
+            lower.launch(Variant::new("bias", "bias_rows"), [blocks, 1, 1], THREADS, &args)?;
+        } else if let Some(residual) = self.residual {
+            lower.command(Command::Copy { from: residual, to: output, bytes: 4 * n * tokens });
+        }
+        let accumulate = self.bias.is_some() || self.residual.is_some();
+        lower.command(Command::Gemm(Gemm { m: tokens, n, k, dtype, a, b, c: output, accumulate }));
+        Ok(())
+    }
+
+    /// By our own kernel.
+    fn many(&self, lower: &mut Lower<'_>, weight: Place, x: Place) -> Result<(), LowerError> {
+        let (k, n, tokens) = (self.k, self.n_out(), self.tokens);
+        // The larger side only where it leaves a block for every compute unit.
+        let blocks = |side: usize| [n.div_ceil(side), tokens.div_ceil(side), 1];
+        let fills = blocks(128).iter().product::<usize>() >= lower.target().compute_units as usize;
+        let side = if fills { 128 } else { 64 };
+        let variant = Variant::new("linear_many", "linear_many")
+            .define("FORMAT", self.dtype)
+            .define("SIDE", side)
+            .define("BF16_OPERANDS", u8::from(self.dtype == DType::BF16));
+        let args = [
+            address(weight),
+            n_blocks(self.dtype, k * n),
+            address(x),
+            address_or_none(self.bias),
+            address_or_none(self.residual),
+            Arg::Address(Which::Output, 0),
+            Arg::I32(k as i32),
+            Arg::I32(n as i32),
+            Arg::I32(tokens as i32),
+        ];
+        let threads = side / 16 * lower.target().wave as usize;
+        lower.launch(variant, blocks(side), threads, &args)
+    }
+}

@@ -1,0 +1,176 @@
+//! Parity: every operator of the table gives on a GPU what f64 arithmetic gives, in place or not, and the same bits
+//! every time: run step by step, while recorded, and replayed.
+//!
+//! Simulated devices with waves of 32 and of 64 lanes always; a real device where `RFGRAPH_HIP_PLATFORM` names it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/gpu.rs"]
+mod gpu;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gpu::{Gpu, config};
+use half::{bf16, f16};
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use rfgraph::exec::{Executor, HipExecutor, WeightMap};
+use rfgraph::graph::Graph;
+use rfgraph::graph::case::{Case, Draw};
+use rfgraph::graph::operator::OperatorRow;
+use rfgraph::hip::LowerError;
+use rfgraph::ops;
+use rfgraph::plan::{CompileError, compile};
+use rfgraph::tensor::{DType, Desc};
+
+/// Operators that run on the CPU alone, each with its reason.
+const WITHOUT_KERNEL: &[(&str, &str)] = &[];
+
+/// Cases of each operator.
+fn cases() -> u32 {
+    std::env::var("RFGRAPH_PARITY_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(16)
+}
+
+/// What became of a case.
+enum Found {
+    Output(Desc, Vec<u8>),
+    NoKernel(String),
+}
+
+/// Runs a case three times and gives its output, which is always the same.
+fn run(executor: &mut HipExecutor, case: &Case, number: usize, in_place: bool) -> Found {
+    let graph = Graph::new();
+    let one = graph.constant("one", &[1.0], [1]);
+    let name = |i: usize| format!("case {number}: input {i}");
+    let mut inputs = Vec::new();
+    for (i, input) in case.inputs.iter().enumerate() {
+        let tensor = match input.is_state {
+            true => graph.state(name(i), input.desc.dtype, input.desc.shape),
+            false => graph.input(name(i), input.desc.dtype, input.desc.shape),
+        };
+        let dies = in_place && i == 0 && !input.is_state && input.desc.dtype == DType::F32;
+        inputs.push(if dies { tensor.mul(one) } else { tensor });
+    }
+    let result = graph.apply_any(case.op.clone(), &inputs);
+    let gaps = result.desc().is_some_and(|desc| !desc.is_contiguous());
+    graph.output("out", if gaps { result.mul(one) } else { result });
+    let plan = match compile(&graph.finish().unwrap(), &executor.device()) {
+        Ok(plan) => plan,
+        Err(CompileError::Lower { error: LowerError::NoKernel { op }, .. }) => return Found::NoKernel(op),
+        Err(error) => panic!("{:?}: {error}", case.op),
+    };
+    let written = serde_json::to_string(&plan).unwrap();
+    assert_eq!(plan, serde_json::from_str(&written).unwrap(), "a plan survives being written down");
+    let desc = plan.outputs[0].operand.desc;
+    let id = executor.load(plan).unwrap_or_else(|error| panic!("{:?}: {error}", case.op));
+    let mut outputs = Vec::new();
+    for _ in 0..3 {
+        for (i, input) in case.inputs.iter().enumerate() {
+            if input.is_state {
+                executor.set_state(&name(i), &input.data).unwrap();
+            } else if let Some((number, _)) = executor.plan(id).unwrap().input(&name(i)) {
+                executor.write(id, number, &input.data).unwrap();
+            }
+        }
+        let run = executor.run(id).and_then(|run| run.wait());
+        let run = run.unwrap_or_else(|error| panic!("{:?}: {error}", case.op));
+        outputs.push(run.at::<u8>(0).unwrap().to_vec());
+    }
+    assert!(outputs[0] == outputs[1], "{:?}: recorded, the bits differ", case.op);
+    assert!(outputs[0] == outputs[2], "{:?}: replayed, the bits differ", case.op);
+    Found::Output(desc, outputs.remove(0))
+}
+
+fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
+    let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
+    match dtype {
+        DType::F32 => words().map(|b| f32::from_le_bytes(b).into()).collect(),
+        DType::I32 => words().map(|b| i32::from_le_bytes(b).into()).collect(),
+        DType::F16 => halves().map(|b| f16::from_le_bytes(b).into()).collect(),
+        DType::BF16 => halves().map(|b| bf16::from_le_bytes(b).into()).collect(),
+        other => panic!("no operator gives {other}"),
+    }
+}
+
+fn compare(case: &Case, desc: Desc, bytes: &[u8]) -> Result<(), TestCaseError> {
+    let found = numbers(desc.dtype, bytes);
+    prop_assert_eq!(found.len(), case.expected.len(), "{:?}", case.op);
+    let tolerances = case.device_tolerance.as_ref().unwrap_or(&case.tolerance);
+    for (i, (found, expected)) in found.iter().zip(&case.expected).enumerate() {
+        let tolerance = tolerances[i.min(tolerances.len() - 1)];
+        let same = found == expected || (found.is_nan() && expected.is_nan());
+        prop_assert!(
+            same || (found - expected).abs() <= tolerance,
+            "{:?} of {:?}: element {} is {}, should be {} within {:e}",
+            case.op,
+            case.inputs.iter().map(|input| input.desc.to_string()).collect::<Vec<_>>(),
+            i,
+            found,
+            expected,
+            tolerance
+        );
+    }
+    Ok(())
+}
+
+/// Every row of the table, drawn evenly; the names of those without a kernel.
+fn check_table(gpu: &Gpu) {
+    let only = std::env::var("RFGRAPH_PARITY_ONLY").ok();
+    let mut missing = BTreeSet::new();
+    for row in ops::TABLE.iter().filter(|row| only.as_ref().is_none_or(|only| only == row.name)) {
+        let started = std::time::Instant::now();
+        missing.extend(check_row(gpu, row));
+        println!("{}: {:.1} s", row.name, started.elapsed().as_secs_f64());
+    }
+    let known: BTreeSet<String> = WITHOUT_KERNEL.iter().map(|(name, _)| (*name).to_string()).collect();
+    assert_eq!(missing, known, "operators without a kernel for a GPU");
+}
+
+fn check_row(gpu: &Gpu, row: &OperatorRow) -> BTreeSet<String> {
+    let executor = RefCell::new(gpu.executor(Arc::new(WeightMap::new())));
+    let (number, missing) = (Cell::new(0), RefCell::new(BTreeSet::new()));
+    let config = ProptestConfig {
+        cases: cases(),
+        failure_persistence: None,
+        ..ProptestConfig::with_source_file(file!())
+    };
+    // The same cases every time: what is compiled for them is found in the cache.
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let result = runner.run(&prop::collection::vec(any::<u32>(), 0..40), |choices| {
+        let case = (row.case)(&mut Draw::new(&choices));
+        for in_place in [false, true] {
+            number.set(number.get() + 1);
+            match run(&mut executor.borrow_mut(), &case, number.get(), in_place) {
+                Found::Output(desc, bytes) => compare(&case, desc, &bytes)?,
+                Found::NoKernel(op) => _ = missing.borrow_mut().insert(op),
+            }
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{} on {}: {error}", row.name, gpu.context.target().arch);
+    }
+    missing.into_inner()
+}
+
+#[test]
+fn operators_agree_on_waves_of_32() {
+    check_table(&Gpu::simulated(config(32)));
+}
+
+#[test]
+fn operators_agree_on_waves_of_64() {
+    check_table(&Gpu::simulated(config(64)));
+}
+
+#[test]
+fn operators_agree_on_a_real_device() {
+    match Gpu::real() {
+        Some(gpu) => check_table(&gpu),
+        None => eprintln!("SKIPPED: RFGRAPH_HIP_PLATFORM names no real device"),
+    }
+}

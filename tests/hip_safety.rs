@@ -1,0 +1,390 @@
+//! What must not happen on a device, whatever comes: memory freed under queued work, memory taken that the budget
+//! does not have, a plan that reaches where it should not, a failure that leaves something behind.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/gpu.rs"]
+mod gpu;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpu::{Gpu, config, options};
+use rfgraph::exec::{Budget, ExecError, Executor, HipExecutor, HipOptions, PlanId, WeightMap};
+use rfgraph::graph::Graph;
+use rfgraph::hip::api::{Runtime, hipErrorUnknown};
+use rfgraph::hip::sim::{Checks, Config};
+use rfgraph::hip::{Arg, Command};
+use rfgraph::plan::{Plan, compile};
+use rfgraph::tensor::{DType, Desc};
+
+/// `y = relu(x · w) + c`, with rows kept in a state: a weight, a constant, a state, two outputs.
+fn graph(executor: &HipExecutor) -> Plan {
+    let graph = Graph::new();
+    let x = graph.input("x", DType::F32, [64, 2]);
+    let h = x.mul(graph.weight("w", DType::F32, [64])).relu().add(graph.constant("c", &[0.5; 64], [64]));
+    let slots = graph.input("slots", DType::I32, [2]);
+    let rows = h.reshape([64, 1, 2]);
+    graph.output("kept", graph.state("s", DType::F32, [64, 1, 4]).kv_write(rows, slots).relu());
+    graph.output("y", h);
+    compile(&graph.finish().unwrap(), &executor.device()).unwrap()
+}
+
+fn weights() -> Arc<WeightMap> {
+    let mut weights = WeightMap::new();
+    let desc = Desc::contiguous(DType::F32, [64]).unwrap();
+    assert!(weights.insert("w", desc, bytemuck::cast_slice(&[2.0f32; 64])));
+    Arc::new(weights)
+}
+
+fn write(executor: &mut HipExecutor, id: PlanId, shift: f32) -> Result<(), ExecError> {
+    let x: Vec<f32> = (0..128).map(|i| i as f32 - 60.0 + shift).collect();
+    executor.set(id, "x", &x)?;
+    executor.set(id, "slots", &[3i32, 1])
+}
+
+fn expected(shift: f32) -> Vec<f32> {
+    (0..128).map(|i| ((i as f32 - 60.0 + shift) * 2.0).max(0.0) + 0.5).collect()
+}
+
+/// Opens, loads, and runs three times: step by step, recorded, replayed.
+fn whole_life(gpu: &Gpu, options: HipOptions) -> Result<(), ExecError> {
+    let budget = Budget::gpu(1 << 30, 1 << 30, 0.7);
+    let mut executor = HipExecutor::new(gpu.context.clone(), weights(), budget, options)?;
+    let plan = graph(&executor);
+    let id = executor.load(plan)?;
+    for run in 0..3 {
+        write(&mut executor, id, run as f32)?;
+        let outputs = executor.run(id)?.wait()?;
+        assert_eq!(outputs.get::<f32>("y")?, expected(run as f32), "run {run}");
+        let kept = outputs.get::<f32>("kept")?;
+        assert_eq!(kept[3 * 64..], expected(run as f32)[..64], "run {run}");
+        assert_eq!(kept[..64], [0.0; 64], "a slot that nothing was written to");
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    for seed in 0..20 {
+        let gpu = Gpu::simulated(Config { seed, checks: Checks::Full, ..config(32) });
+        for graphs in [true, false] {
+            for trace in [true, false] {
+                whole_life(&gpu, HipOptions { graphs, trace, ..options() }).unwrap();
+            }
+        }
+        gpu.sim().assert_no_fault();
+        gpu.sim().assert_no_leak();
+        assert_eq!(gpu.sim().stalls(), 0, "something was freed while work was queued");
+    }
+}
+
+/// Every call of the table fails once, at every time that it is made: an error that names it, or none where there is
+/// a way around it; never a panic, and nothing is left behind.
+#[test]
+fn every_call_may_fail() {
+    let gpu = Gpu::simulated(config(32));
+    whole_life(&gpu, options()).unwrap();
+    let counts = gpu.sim().counts();
+    let (mut failed, mut survived) = (0, Vec::new());
+    for (call, count) in counts.into_iter().filter(|(call, _)| Runtime::NAMES.contains(call)) {
+        // What releases is only logged, and what fails there stays.
+        let releases = call.ends_with("Destroy") || call.ends_with("Free") || call == "hipModuleUnload";
+        let opens = ["hipInit", "hipDeviceGetName", "hipDeviceGetAttribute"].contains(&call);
+        if releases || opens {
+            continue;
+        }
+        for nth in 0..count.min(12) {
+            gpu.sim().fail(call, nth, hipErrorUnknown);
+            match whole_life(&gpu, options()) {
+                Ok(()) => survived.push(call),
+                Err(error) => {
+                    failed += 1;
+                    assert!(error.to_string().contains(call), "{call} {nth}: {error}");
+                }
+            }
+            gpu.sim().assert_no_fault();
+            let leaks = gpu.sim().leaks();
+            assert!(leaks.is_empty(), "{call} {nth}: {leaks:?}");
+        }
+    }
+    assert!(failed > 20, "{failed} calls failed");
+    // A recording or a replay that is refused, a BLAS library that does not start.
+    survived.dedup();
+    assert!(
+        survived.contains(&"hipStreamBeginCapture") && survived.contains(&"hipGraphLaunch"),
+        "{survived:?}"
+    );
+}
+
+#[test]
+fn the_first_error_is_remembered() {
+    let gpu = Gpu::simulated(config(32));
+    let mut executor = gpu.executor(weights());
+    let id = executor.load(graph(&executor)).unwrap();
+    write(&mut executor, id, 0.0).unwrap();
+    gpu.sim().fail("hipModuleLaunchKernel", 1, hipErrorUnknown);
+    let first = executor.run(id).unwrap_err().to_string();
+    for part in ["hipModuleLaunchKernel", "step 2 of", "blocks of", "F32["] {
+        assert!(first.contains(part), "{first}");
+    }
+    let second = executor.run(id).unwrap_err().to_string();
+    assert!(second.contains(&first) && second.contains("not used any more"), "{second}");
+    drop(executor);
+    gpu.sim().assert_no_fault();
+    gpu.sim().assert_no_leak();
+}
+
+/// Runs that nobody waits for, executors that go while one is queued.
+#[test]
+fn what_is_dropped_in_flight_waits() {
+    for seed in 0..30 {
+        let gpu = Gpu::simulated(Config { seed, ..config(32) });
+        let mut executor = gpu.executor(weights());
+        let id = executor.load(graph(&executor)).unwrap();
+        for round in 0..4 {
+            write(&mut executor, id, 1.0).unwrap();
+            let run = executor.run(id).unwrap();
+            match round {
+                0 => drop(run),
+                // Its destructor never runs: what comes next waits in its place.
+                _ => std::mem::forget(run),
+            }
+            if round == 1 {
+                assert!(matches!(executor.output(id, 0), Err(ExecError::InFlight)));
+            }
+        }
+        // In flight.
+        drop(executor);
+        gpu.sim().assert_no_fault();
+        gpu.sim().assert_no_leak();
+        assert_eq!(gpu.sim().stalls(), 0);
+    }
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn a_session_that_goes_in_flight_waits() {
+    use rfgraph::model::{Model, Session, SessionOptions, Setup};
+    let gpu = Gpu::simulated(config(32));
+    let options = SessionOptions { device: gpu.choice(), n_ctx: 64, ubatch: 8, ..SessionOptions::default() };
+    let setup = Setup { hip: gpu::options(), on_loading: None };
+    let mut session = Session::with(&Model::demo().unwrap(), &options, &setup).unwrap();
+    let executor = session.hip().unwrap();
+    let id = executor.load(graph_alone(executor)).unwrap();
+    executor.set(id, "x", &[1.0f32; 64]).unwrap();
+    std::mem::forget(executor.run(id).unwrap());
+    assert!(gpu.sim().queued() > 0);
+    drop(session);
+    gpu.sim().assert_no_fault();
+    gpu.sim().assert_no_leak();
+}
+
+/// A plan without weights.
+fn graph_alone(executor: &HipExecutor) -> Plan {
+    let graph = Graph::new();
+    graph.output("y", graph.input("x", DType::F32, [64]).relu());
+    compile(&graph.finish().unwrap(), &executor.device()).unwrap()
+}
+
+/// A device that does not answer: the error says what is known, nothing waits again, nothing is freed.
+#[test]
+fn the_watchdog_names_the_last_step() {
+    let gpu = Gpu::simulated(config(32));
+    let mut executor = gpu.executor(weights());
+    let id = executor.load(graph(&executor)).unwrap();
+    drop(executor);
+    let late = HipOptions { timeout: Duration::ZERO, ..options() };
+    let mut executor = gpu.executor_with(weights(), late);
+    let Ok(_) = executor.load(graph(&executor)) else {
+        // The upload met the deadline already.
+        return;
+    };
+    write(&mut executor, id, 0.0).unwrap();
+    if let Err(error) = executor.run(id).and_then(|run| run.wait().map(|_| ())) {
+        let text = error.to_string();
+        assert!(text.contains("did not finish") && text.contains("step"), "{text}");
+        assert!(text.contains("runtime") && text.contains("--timeout"), "{text}");
+        assert!(matches!(executor.run(id), Err(ExecError::Failed { .. })));
+    }
+    gpu.sim().assert_no_fault();
+}
+
+#[test]
+fn the_budget_refuses_before_the_device_is_asked() {
+    let gpu = Gpu::simulated(config(32));
+    let executor = |bytes: u64| {
+        let budget = Budget::gpu(bytes, bytes, 1.0);
+        HipExecutor::new(gpu.context.clone(), weights(), budget, options()).unwrap()
+    };
+    let mut small = executor(200);
+    gpu.sim().reset_counts();
+    let error = small.load(graph(&small)).unwrap_err().to_string();
+    assert!(error.contains("weights needs 256 bytes") && error.contains("fewer --gpu-layers"), "{error}");
+    assert_eq!((gpu.sim().count("hipMalloc"), gpu.sim().count("hipHostMalloc")), (0, 0));
+    assert_eq!(small.budget().held(), 0);
+    // Staging and all: what is refused half way is given back.
+    let most = {
+        let mut large = executor(1 << 20);
+        large.load(graph(&large)).unwrap();
+        large.budget().held()
+    };
+    for bytes in (0..most).step_by(97) {
+        let mut executor = executor(bytes);
+        assert!(matches!(executor.load(graph(&executor)), Err(ExecError::Budget(_))), "{bytes} of {most}");
+        assert_eq!(executor.budget().held(), 0);
+    }
+    drop(small);
+    gpu.sim().assert_no_leak();
+}
+
+#[test]
+fn the_device_may_have_less_than_it_said() {
+    let gpu = Gpu::simulated(config(32));
+    let mut executor = gpu.executor(weights());
+    for most in [0, 255, 600, 1000] {
+        gpu.sim().fail_alloc_above(Some(most));
+        let error = executor.load(graph(&executor)).unwrap_err().to_string();
+        assert!(error.contains("hipErrorOutOfMemory") && error.contains("bytes"), "{error}");
+        assert_eq!(executor.budget().held(), 0, "after {most}");
+    }
+    gpu.sim().fail_alloc_above(None);
+    let id = executor.load(graph(&executor)).unwrap();
+    write(&mut executor, id, 0.0).unwrap();
+    executor.run(id).unwrap().wait().unwrap();
+    drop(executor);
+    gpu.sim().assert_no_fault();
+    gpu.sim().assert_no_leak();
+}
+
+/// Commands are data that may come from a file; only those that the operator makes itself are run.
+#[test]
+fn foreign_commands_are_refused() {
+    let gpu = Gpu::simulated(config(32));
+    let mut executor = gpu.executor(weights());
+    let good = graph(&executor);
+    let tampers: [fn(&mut Command); 3] = [
+        |command| {
+            if let Command::Launch(launch) = command {
+                launch.grid[0] += 1;
+            }
+        },
+        |command| {
+            if let Command::Launch(launch) = command {
+                for arg in &mut launch.args {
+                    if let Arg::Address(_, offset) = arg {
+                        *offset += 1 << 30;
+                    }
+                }
+            }
+        },
+        |command| {
+            if let Command::Launch(launch) = command {
+                launch.args.pop();
+            }
+        },
+    ];
+    for (i, tamper) in tampers.iter().enumerate() {
+        let mut plan = good.clone();
+        plan.steps.iter_mut().flat_map(|step| &mut step.commands).for_each(tamper);
+        let error = executor.load(plan).unwrap_err();
+        assert!(error.to_string().contains("not those that the operator makes"), "{i}: {error}");
+    }
+    let mut plan = good.clone();
+    plan.steps[0].commands.clear();
+    assert!(matches!(executor.load(plan), Err(ExecError::BadStep { .. })));
+    let cpu = compile_for_cpu();
+    assert!(matches!(executor.load(cpu), Err(ExecError::Device { .. })));
+    executor.load(good).unwrap();
+}
+
+fn compile_for_cpu() -> Plan {
+    let graph = Graph::new();
+    graph.output("y", graph.input("x", DType::F32, [4]).relu());
+    compile(&graph.finish().unwrap(), &rfgraph::plan::DeviceDesc::cpu(1)).unwrap()
+}
+
+/// A product by the BLAS library, then copies of its result, over and over: a copy that did not wait for the product
+/// would give the product before.
+#[test]
+fn a_product_and_a_copy_keep_their_order() {
+    const RUNS: usize = 10_000;
+    let sims = (0..10).map(|seed| Gpu::simulated(Config { seed, ..config(32) }));
+    let gpus: Vec<Gpu> = Gpu::real().into_iter().chain(sims).collect();
+    for gpu in &gpus {
+        let mut executor = gpu.executor(Arc::new(WeightMap::new()));
+        let graph = Graph::new();
+        let (a, b) = (graph.input("a", DType::F16, [16, 8]), graph.input("b", DType::F16, [16, 8]));
+        let product = b.matmul(a);
+        graph.output("copied", product.permute([1, 0, 2, 3]).copy());
+        graph.output("product", product);
+        let plan = compile(&graph.finish().unwrap(), &executor.device()).unwrap();
+        let blas = plan.steps.iter().flat_map(|step| &step.commands).any(|c| matches!(c, Command::Gemm(_)));
+        let id = executor.load(plan).unwrap();
+        let one = half::f16::ONE;
+        executor.set(id, "b", &[one; 128]).unwrap();
+        for run in 0..RUNS / if gpu.sim.is_some() { 10 } else { 1 } {
+            let value = half::f16::from_f32((run % 100) as f32);
+            executor.set(id, "a", &[value; 128]).unwrap();
+            let outputs = executor.run(id).unwrap().wait().unwrap();
+            let wanted = [value.to_f32() * 16.0; 64];
+            assert_eq!(outputs.get::<f32>("copied").unwrap(), wanted, "run {run}, by BLAS: {blas}");
+            assert_eq!(outputs.get::<f32>("product").unwrap(), wanted, "run {run}, by BLAS: {blas}");
+        }
+        if let Some(sim) = &gpu.sim {
+            sim.assert_no_fault();
+            println!("hipblasGemmEx: {}", sim.count("hipblasGemmEx"));
+        }
+    }
+}
+
+/// Runs queued ahead of each other give what runs one by one give, with one fence.
+#[test]
+fn a_chain_is_its_runs_one_by_one() {
+    for seed in 0..10 {
+        let gpu = Gpu::simulated(Config { seed, ..config(32) });
+        let mut executor = gpu.executor(Arc::new(WeightMap::new()));
+        let graph = Graph::new();
+        let (x, add) = (graph.input("x", DType::F32, [64]), graph.input("add", DType::F32, [64]));
+        let state = graph.state("s", DType::F32, [64, 1, 4]);
+        let y = x.scale(2.0).add(add);
+        let slot = graph.input("slot", DType::I32, [1]);
+        graph.output("kept", state.kv_write(y.reshape([64, 1, 1]), slot).relu());
+        graph.output("y", y);
+        let plan = compile(&graph.finish().unwrap(), &executor.device()).unwrap();
+        let number = |name: &str| plan.input(name).unwrap().0;
+        let (x, add, slot) = (number("x"), number("add"), number("slot"));
+        let feed = [(plan.output("y").unwrap().0, x)];
+        let id = executor.load(plan).unwrap();
+        for round in 0..3 {
+            const RUNS: usize = 4;
+            let mut wanted = vec![round as f32; 64];
+            let before = gpu.sim().count("hipEventRecord");
+            let mut inputs = |run: usize, inputs: &mut rfgraph::exec::hip::ChainInputs<'_>| {
+                if run == 0 {
+                    inputs.write(x, bytemuck::cast_slice(&[round as f32; 64]))?;
+                }
+                inputs.write(add, bytemuck::cast_slice(&[run as f32; 64]))?;
+                inputs.write(slot, bytemuck::cast_slice(&[run as i32]))
+            };
+            let outputs = executor.run_chain(id, RUNS, &mut inputs, &feed).unwrap();
+            for run in 0..RUNS {
+                wanted.iter_mut().for_each(|x| *x = *x * 2.0 + run as f32);
+                let y: &[f32] = bytemuck::cast_slice(outputs.get(run, 1).unwrap());
+                assert_eq!(y, wanted, "round {round}, run {run}");
+                let kept: &[f32] = bytemuck::cast_slice(outputs.get(run, 0).unwrap());
+                assert_eq!(kept[run * 64..][..64], wanted, "round {round}, run {run}");
+            }
+            if round == 2 {
+                assert_eq!(gpu.sim().count("hipEventRecord") - before, 1, "replayed: one event, the fence's");
+            }
+        }
+        // What was fed is the device's: the host gives it again.
+        assert!(matches!(executor.run(id), Err(ExecError::MissingInput { .. })));
+        assert!(executor.run_chain(id, 0, &mut |_, _| Ok(()), &[]).is_err());
+        assert!(executor.run_chain(id, 2, &mut |_, _| Ok(()), &[(0, slot)]).is_err());
+        gpu.sim().assert_no_fault();
+        drop(executor);
+        gpu.sim().assert_no_leak();
+    }
+}

@@ -1,0 +1,69 @@
+//! Devices for tests: simulated ones, and the real one that `RFGRAPH_HIP_PLATFORM` names.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use rfgraph::exec::{Budget, HipExecutor, HipOptions, WeightSource};
+use rfgraph::hip::jit::Cache;
+use rfgraph::hip::sim::{self, Checks, Config, SimHandle};
+use rfgraph::hip::{Context, JitOptions, PlatformKind};
+use rfgraph::model::DeviceChoice;
+
+/// A device, which forgets itself and looks for leaks when the test is over.
+pub struct Gpu {
+    pub context: Context,
+    pub sim: Option<SimHandle>,
+}
+
+/// A simulated device with waves of so many lanes.
+pub fn config(wave: u32) -> Config {
+    Config { wave, checks: Checks::Memory, ..Config::default() }
+}
+
+impl Gpu {
+    pub fn simulated(config: Config) -> Gpu {
+        let sim = sim::add(config).unwrap();
+        let context = Context::open(PlatformKind::Sim, sim.ordinal()).unwrap();
+        Gpu { context, sim: Some(sim) }
+    }
+
+    /// The real device, where one was named.
+    pub fn real() -> Option<Gpu> {
+        let platform = match std::env::var("RFGRAPH_HIP_PLATFORM").ok()?.as_str() {
+            "amd" => PlatformKind::Amd,
+            "nvidia" => PlatformKind::Nvidia,
+            _ => return None,
+        };
+        let ordinal = 0;
+        Some(Gpu { context: Context::open(platform, ordinal).unwrap(), sim: None })
+    }
+
+    pub fn choice(&self) -> DeviceChoice {
+        DeviceChoice::Hip { platform: self.context.target().platform, ordinal: self.context.ordinal() }
+    }
+
+    pub fn executor(&self, weights: Arc<dyn WeightSource>) -> HipExecutor {
+        self.executor_with(weights, options())
+    }
+
+    pub fn executor_with(&self, weights: Arc<dyn WeightSource>, options: HipOptions) -> HipExecutor {
+        let (free, total) = self.context.memory_info().unwrap();
+        HipExecutor::new(self.context.clone(), weights, Budget::gpu(free, total, 0.7), options).unwrap()
+    }
+
+    /// The simulated device's own say.
+    pub fn sim(&self) -> &SimHandle {
+        self.sim.as_ref().unwrap()
+    }
+}
+
+/// Kernels are kept in `target`, for all tests and runs.
+pub fn options() -> HipOptions {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-kernels");
+    let cache = Some(Arc::new(Cache::new(folder, Cache::LIMIT)));
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    HipOptions { jit: JitOptions { threads, cache }, ..HipOptions::default() }
+}
