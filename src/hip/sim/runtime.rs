@@ -124,8 +124,9 @@ pub(super) fn same_device(call: &str, of: &Device, other: &Device, state: &mut S
     Err(state.fault(FaultKind::BadHandle, text))
 }
 
+/// It is asked before a device is chosen: the one that this thread used before may be gone.
 unsafe extern "C" fn hipInit(_flags: c_uint) -> hipError_t {
-    here("hipInit", |_, _| Ok(()))
+    on(registry::current().or_else(|_| registry::device(0)), "hipInit", |_, _| Ok(()))
 }
 
 unsafe extern "C" fn hipDriverGetVersion(version: *mut c_int) -> hipError_t {
