@@ -1,6 +1,6 @@
 // Weights of an integer format times a few rows of activations in eight bits.
 //
-// Defines: FORMAT; TOKENS, the most rows of x; ROWS of a block; UNROLL, pieces whose loads are under way together;
+// Defines: FORMAT; TOKENS, the most rows of x; ROWS and WAVES of a block; UNROLL, pieces whose loads are under way together;
 // GATED. A lane takes every so-and-so-many-th piece of its rows, so that a wave's loads lie side by side.
 #include "formats.h"
 #include "linear_rows.h"
@@ -60,7 +60,7 @@ DEVICE inline float product(const Unpacked& w, const Activations& x) {
     return sum;
 }
 
-KERNEL_OF(MOST_WAVES * WAVE, linear_few)
+KERNEL_OF(WAVES * WAVE, linear_few)
 (const u8* w0, const u8* w1, const u8* w2, i64 n_blocks0, i64 n_blocks1, i64 n_blocks2, i32 n0, i32 n1, i32 n2,
  const u8* x, const float* bias, const float* residual, float* y, i32 k, i32 n_out, i32 tokens, i32 activation_kind) {
     const BlockRows rows = rows_of_block({w0, n_blocks0}, {w1, n_blocks1}, {w2, n_blocks2}, n0, n1, n2);
@@ -68,7 +68,7 @@ KERNEL_OF(MOST_WAVES * WAVE, linear_few)
     const i64 x_bytes = quantized_row_bytes(k);
     float sums[TOKENS][ALL_ROWS] = {};
 #pragma unroll UNROLL
-    for (int piece = thread_index(); piece < pieces; piece += block_size()) {
+    for (int piece = thread_index(); piece < pieces; piece += WAVES * WAVE) {
         typename Format::Raw raw[ALL_ROWS];
 #pragma unroll
         for (int r = 0; r < ALL_ROWS; r++) {

@@ -24,7 +24,7 @@ DEVICE inline Eight load_x(const float* row, int group, int count, bool aligned)
     return x;
 }
 
-KERNEL_OF(MOST_WAVES * WAVE, linear_float)
+KERNEL_OF(WAVES * WAVE, linear_float)
 (const u8* w0, const u8* w1, const u8* w2, i64 n_blocks0, i64 n_blocks1, i64 n_blocks2, i32 n0, i32 n1, i32 n2,
  const float* x, const float* bias, const float* residual, float* y, i32 k, i32 n_out, i32 tokens, i32 activation_kind) {
     const BlockRows rows = rows_of_block({w0, n_blocks0}, {w1, n_blocks1}, {w2, n_blocks2}, n0, n1, n2);
@@ -33,7 +33,7 @@ KERNEL_OF(MOST_WAVES * WAVE, linear_float)
     const int groups = (k + 7) / 8;
     float sums[TOKENS][ALL_ROWS] = {};
 #pragma unroll UNROLL
-    for (int group = thread_index(); group < groups; group += block_size()) {
+    for (int group = thread_index(); group < groups; group += WAVES * WAVE) {
         const int count = k - 8 * group;
         Eight w[ALL_ROWS];
 #pragma unroll

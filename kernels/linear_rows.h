@@ -15,8 +15,6 @@
 
 // Rows of weights that a block multiplies.
 #define ALL_ROWS (GATED ? 2 * ROWS : ROWS)
-// The most waves of a block.
-#define MOST_WAVES 8
 
 // A weight's start and its blocks.
 struct Weight { const u8* start; i64 n_blocks; };
@@ -56,9 +54,9 @@ DEVICE inline int token_of(int t, int tokens) {
 DEVICE inline void finish_rows(
     float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const float* bias, const float* residual, float* y,
     int n_out, int tokens, int activation_kind) {
-    SHARED float partial[MOST_WAVES * TOKENS * ALL_ROWS];
+    SHARED float partial[WAVES * TOKENS * ALL_ROWS];
     const int first_token = block_index_y() * TOKENS;
-    const int wave = thread_index() / WAVE, n_waves = block_size() / WAVE;
+    const int wave = thread_index() / WAVE;
 #pragma unroll
     for (int t = 0; t < TOKENS; t++) {
 #pragma unroll
@@ -71,7 +69,7 @@ DEVICE inline void finish_rows(
     const int t = thread_index() / ROWS, r = thread_index() % ROWS;
     if (t >= TOKENS || first_token + t >= tokens || rows.first + r >= rows.n) return;
     float sum = 0.0f, second = 0.0f;
-    for (int w = 0; w < n_waves; w++) {
+    for (int w = 0; w < WAVES; w++) {
         const float* of_wave = partial + (w * TOKENS + t) * ALL_ROWS;
         sum += of_wave[r];
         if (GATED) second += of_wave[ROWS + r];

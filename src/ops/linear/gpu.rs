@@ -178,6 +178,7 @@ impl Products<'_> {
             .define("FORMAT", self.dtype)
             .define("TOKENS", bucket)
             .define("ROWS", rows)
+            .define("WAVES", waves)
             .define("UNROLL", unroll)
             .define("GATED", u8::from(self.gate.is_some()));
         let mut args: Vec<Arg> = (0..3).map(|i| address_or_none(self.weight(i).map(|(at, _)| at))).collect();
