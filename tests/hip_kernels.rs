@@ -131,7 +131,7 @@ fn without_a_compiler_the_check_fails_and_says_why() {
         assert_eq!(output.status.code(), Some(1));
         let said = text(&output.stdout);
         assert!(
-            said.contains("ROCm's run-time compiler was not found") || said.contains("compiler 9.0"),
+            said.contains("ROCm's run-time compiler is not installed") || said.contains("compiler 9.0"),
             "{said}"
         );
     }

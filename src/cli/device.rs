@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::error::CliError;
 use super::progress::{Progress, Unit};
 use crate::exec::{Loading, OnLoading};
-use crate::hip::{Context, PlatformKind};
-use crate::model::{DeviceChoice, Setup};
+use crate::hip::{Context, Request, Selected, select};
+use crate::model::{DeviceChoice, ModelError, Setup};
 
 /// Where to compute, as `--device` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,21 +34,6 @@ impl FromStr for DeviceArg {
     }
 }
 
-/// The platforms to look at: the one that `RFGRAPH_HIP_PLATFORM` names, or those of real devices.
-fn platforms() -> Result<Vec<PlatformKind>, CliError> {
-    const VARIABLE: &str = "RFGRAPH_HIP_PLATFORM";
-    let Some(name) = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) else {
-        return Ok(vec![PlatformKind::Amd, PlatformKind::Nvidia]);
-    };
-    let all = [PlatformKind::Amd, PlatformKind::Nvidia, PlatformKind::Sim];
-    let kind = all.into_iter().find(|kind| name == kind.name());
-    let unknown = || {
-        let name = name.to_string_lossy();
-        CliError::Usage(format!("{VARIABLE} is `{name}`; it can be amd, nvidia or sim"))
-    };
-    Ok(vec![kind.ok_or_else(unknown)?])
-}
-
 impl DeviceArg {
     /// The device, which is there.
     pub(super) fn choose(self) -> Result<DeviceChoice, CliError> {
@@ -60,29 +45,22 @@ impl DeviceArg {
 
     /// The GPU, or none for the CPU.
     pub(super) fn open(self) -> Result<Option<Context>, CliError> {
-        let ordinal = match self {
-            DeviceArg::Cpu => return Ok(None),
-            DeviceArg::Auto => 0,
-            DeviceArg::Hip(ordinal) => ordinal,
+        let request = match self {
+            DeviceArg::Auto => Request::Auto,
+            DeviceArg::Cpu => Request::Cpu,
+            DeviceArg::Hip(number) => Request::Hip(Some(number)),
         };
-        let mut reasons = Vec::new();
-        for platform in platforms()? {
-            match Context::open(platform, ordinal) {
-                Ok(context) => {
-                    tracing::info!("device: {} ({platform}, {})", context.name(), context.target().arch);
-                    return Ok(Some(context));
-                }
-                Err(error) => reasons.push(format!("{platform}: {error}")),
+        let (platform, ordinal) = match select(request).map_err(|error| CliError::Input(error.to_string()))? {
+            Selected::Hip { platform, ordinal } => (platform, ordinal),
+            Selected::Cpu { why } => {
+                tracing::info!("device: the CPU ({why})");
+                return Ok(None);
             }
-        }
-        let reasons = reasons.join("; ");
-        if self == DeviceArg::Auto {
-            tracing::info!("device: the CPU, since no GPU was found ({reasons})");
-            return Ok(None);
-        }
-        Err(CliError::Input(format!(
-            "there is no GPU number {ordinal} ({reasons}); --device cpu runs without one"
-        )))
+        };
+        let failed = |error| CliError::from(ModelError::Device { platform, ordinal, error });
+        let context = Context::open(platform, ordinal).map_err(failed)?;
+        tracing::info!("device: {} ({platform}, {})", context.name(), context.target().arch);
+        Ok(Some(context))
     }
 }
 

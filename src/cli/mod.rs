@@ -8,6 +8,7 @@ mod chat;
 mod completions;
 mod conversation;
 mod device;
+mod devices;
 mod error;
 mod graph;
 mod inspect;
@@ -52,6 +53,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
     Kernels(kernels::KernelsArgs),
+    Devices(devices::DevicesArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),
         Command::Kernels(args) => kernels::run(args, cli.verbose > 0),
+        Command::Devices(args) => devices::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     };

@@ -155,7 +155,14 @@ pub(super) fn target(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<
         return Err(HipError::with_text("hipDeviceGetAttribute", api::hipErrorNotSupported, text));
     }
     // SAFETY: `text` calls it with a buffer of the length it is told.
-    let arch = text("hipGetDeviceProperties", |buffer, len| unsafe { (api.arch)(buffer, len, device) })?;
+    let arch = text("hipGetDeviceProperties", |buffer, len| unsafe { (api.arch)(buffer, len, device) });
+    let arch = arch.map_err(|error| match error.code {
+        api::hipErrorNotSupported => {
+            let text = "the runtime does not say what to compile for where its versions 5 to 7 do";
+            HipError { text: text.into(), ..error }
+        }
+        _ => error,
+    })?;
     Ok(Target {
         platform,
         arch,

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::super::error::CliError;
 use crate::hip::api::Rtc;
 use crate::hip::code_object::{CodeObjectError, Resources, resources};
-use crate::hip::jit::{Compiler, JitError, JitOptions, library};
-use crate::hip::{PlatformKind, Target, Variant, platform};
+use crate::hip::jit::{Compiler, JitError, JitOptions};
+use crate::hip::platform::{self, LoadError};
+use crate::hip::{PlatformKind, Target, Variant};
 
 /// What the process writes, one line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,10 +32,12 @@ pub(super) fn run(target: &Target) -> Result<(), CliError> {
         serde_json::from_reader(io::stdin().lock()).map_err(|error| CliError::Input(error.to_string()))?;
     let rtc = match open(target.platform) {
         Ok(rtc) => rtc,
-        Err(message) => return write(&Line::Cannot(message)),
+        Err(error) => return write(&Line::Cannot(error.to_string())),
     };
     let compiler = Compiler::new(&rtc, target, "", JitOptions::from_env());
-    write(&Line::Compiler(compiler.identity().trim().to_string()))?;
+    // Sizes and times of the libraries say nothing to people.
+    let words = compiler.identity().split_whitespace().map(|word| word.split(':').next().unwrap_or(word));
+    write(&Line::Compiler(words.collect::<Vec<_>>().join(" ")))?;
     // One after another, each told before the next begins: then it is known which one ended the process.
     for (program, variant) in variants.iter().enumerate() {
         let mut line = Line::Failed(program, "the compiling thread ended without an answer".into());
@@ -50,13 +53,11 @@ pub(super) fn run(target: &Target) -> Result<(), CliError> {
     Ok(())
 }
 
-fn open(kind: PlatformKind) -> Result<Rtc, String> {
+fn open(kind: PlatformKind) -> Result<Rtc, LoadError> {
     match kind {
-        PlatformKind::Amd => library::open_rocm(),
-        // The platform's compiler cannot be had without the rest of it.
-        PlatformKind::Nvidia | PlatformKind::Sim => {
-            Ok(platform::api(kind).map_err(|error| error.to_string())?.rtc)
-        }
+        // It compiles where there is no device and no driver.
+        PlatformKind::Amd => platform::amd::compiler(),
+        PlatformKind::Nvidia | PlatformKind::Sim => Ok(platform::api(kind)?.rtc),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::loaded::Loaded;
 use super::queue::Lanes;
 use crate::exec::ExecError;
-use crate::hip::{Context, HipError};
+use crate::hip::{Context, Event, HipError};
 
 /// Runs that were queued and not waited for.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,29 @@ pub(super) struct FenceError {
 /// A run is asked for from this much before its usual end on: that is about how exactly a thread wakes up.
 const EARLY: Duration = Duration::from_micros(150);
 
+/// How waiting for an event ended.
+pub(super) enum Ended {
+    Done,
+    /// The work is over, and this went wrong.
+    Failed(HipError),
+    /// The work may still go on.
+    Late,
+}
+
+/// Waits for an event, at most for `timeout`.
+pub(super) fn wait_for(event: &Event, timeout: Duration) -> Ended {
+    let first = match event.wait_until(timeout) {
+        Ok(true) => return Ended::Done,
+        Ok(false) => return Ended::Late,
+        Err(error) => error,
+    };
+    // A question that failed says nothing about the work. One that fails again says that the device has stopped.
+    match event.wait_until(timeout) {
+        Ok(false) => Ended::Late,
+        Ok(true) | Err(_) => Ended::Failed(first),
+    }
+}
+
 /// Waits for the end of a flight, at most for `timeout`.
 pub(super) fn wait(
     context: &Context,
@@ -44,14 +67,14 @@ pub(super) fn wait(
         thread::sleep(rest);
     }
     let left = timeout.saturating_sub(flight.start.elapsed());
-    match lanes.done.wait_until(left) {
-        Ok(true) => {
+    match wait_for(&lanes.done, left) {
+        Ended::Done => {
             let took = flight.start.elapsed();
             loaded.usual = if loaded.usual.is_zero() { took } else { (3 * loaded.usual + took) / 4 };
             let timed = if flight.timing { loaded.add_times() } else { Ok(()) };
             timed.map_err(|error| FenceError { error: error.into(), lost: false })
         }
-        Ok(false) => {
+        Ended::Late => {
             let error = ExecError::Timeout {
                 plan: loaded.title(),
                 seconds: timeout.as_secs(),
@@ -60,8 +83,7 @@ pub(super) fn wait(
             };
             Err(FenceError { error: error.into(), lost: true })
         }
-        // The device has stopped, and every later call says the same.
-        Err(error) => {
+        Ended::Failed(error) => {
             let error = stopped(context, loaded, flight, error);
             Err(FenceError { error: error.into(), lost: false })
         }

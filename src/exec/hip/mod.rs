@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use chain::{ChainInputs, ChainOutputs};
-use fence::{FenceError, Flight};
+use fence::{Ended, FenceError, Flight, wait_for};
 pub use loaded::Feed;
 use loaded::{Loaded, MARK_EVERY, Replay, ReplayState};
 use queue::{Lanes, Work};
@@ -347,8 +347,8 @@ impl HipExecutor {
         self.flight = None;
         // A call may fail once.
         let joined = self.lanes.join_all().or_else(|_| self.lanes.join_all());
-        let done = joined.and_then(|()| self.lanes.done.wait_until(self.options.timeout));
-        if !matches!(done, Ok(true)) {
+        let late = || matches!(wait_for(&self.lanes.done, self.options.timeout), Ended::Late);
+        if joined.is_err() || late() {
             self.store.lost = true;
         }
     }

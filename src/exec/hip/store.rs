@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fence::{Ended, wait_for};
 use super::upload::{Upload, UploadError, UploadProgress, staging_bytes, upload};
 use crate::exec::{Budget, ExecError, WeightSource};
 use crate::hip::{Context, DeviceMemory, Stream};
@@ -229,12 +230,27 @@ impl Store {
         }
         // Even after one that failed: those before it are queued.
         let recorded = bring.stream.record(&cleared).or_else(|_| bring.stream.record(&cleared));
-        let done = match recorded {
-            Ok(()) => cleared.wait_until(bring.timeout),
-            Err(error) => Err(error),
+        let ended = match recorded {
+            Ok(()) => wait_for(&cleared, bring.timeout),
+            Err(_) => {
+                self.lost = true;
+                Ended::Done
+            }
         };
-        self.lost |= !matches!(done, Ok(true));
-        result.and(done.map(|_| ())).map_err(failed)
+        result.and(recorded).map_err(failed)?;
+        match ended {
+            Ended::Done => Ok(()),
+            Ended::Failed(error) => Err(failed(error)),
+            Ended::Late => {
+                self.lost = true;
+                Err(ExecError::Timeout {
+                    plan: "the clearing of the KV cache".into(),
+                    seconds: bring.timeout.as_secs(),
+                    progress: "nothing else was queued".into(),
+                    versions: self.context.versions().to_string(),
+                })
+            }
+        }
     }
 
     /// Counts the constants of a plan that is gone.

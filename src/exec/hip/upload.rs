@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::fence::{Ended, wait_for};
 use crate::exec::ExecError;
 use crate::hip::{Context, Event, HipError, PinnedMemory, Stream};
 use crate::tensor::DType;
@@ -190,7 +191,7 @@ impl Work<'_> {
         let mut lost = false;
         for buffer in &mut lane.buffers {
             let settled = self.settle(buffer, "the last one");
-            lost |= settled.is_err() || buffer.adrift;
+            lost |= buffer.busy || buffer.adrift;
             result = result.and(settled);
         }
         result.map_err(|error| UploadError { error: error.into(), lost })
@@ -229,13 +230,16 @@ impl Work<'_> {
         if !buffer.busy {
             return Ok(());
         }
-        let done = buffer.sent.wait_until(self.timeout);
-        match done.map_err(|error| ExecError::gpu(format!("upload of weight `{name}`"), error))? {
-            true => {
+        match wait_for(&buffer.sent, self.timeout) {
+            Ended::Done => {
                 buffer.busy = false;
                 Ok(())
             }
-            false => Err(ExecError::Timeout {
+            Ended::Failed(error) => {
+                buffer.busy = false;
+                Err(ExecError::gpu(format!("upload of weight `{name}`"), error))
+            }
+            Ended::Late => Err(ExecError::Timeout {
                 plan: format!("the upload of weight `{name}`"),
                 seconds: self.timeout.as_secs(),
                 progress: format!("{} of {} bytes were sent", self.done.load(Ordering::Relaxed), self.total),

@@ -9,7 +9,7 @@ use std::thread;
 use super::super::api::Rtc;
 use super::super::{PlatformKind, Target, Variant};
 use super::compile::{compile, key};
-use super::{Cache, JitError, Key, isa, library};
+use super::{Cache, JitError, Key, isa, stamps};
 
 /// The compilers recurse deeply; a thread's usual two megabytes are too few for them.
 const STACK: usize = 64 << 20;
@@ -84,7 +84,7 @@ impl Compiler {
             // Asking for the list loads the code generator's library, which is then seen below.
             isa::known();
         }
-        let identity = format!("{major}.{minor} {versions} {}", library::stamps(target.platform));
+        let identity = format!("{major}.{minor} {versions} {}", stamps::stamps(target.platform));
         Compiler { rtc: *rtc, target: target.clone(), options, identity }
     }
 

@@ -4,18 +4,15 @@
 //! generator's own list is read first. Source: `amd_comgr.h` of ROCm 5 to 7 (`amd_comgr_get_isa_count`,
 //! `amd_comgr_get_isa_name`).
 
-use std::ffi::{CStr, OsString, c_char};
-use std::path::PathBuf;
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
 
-use libloading::Library;
-
+use super::super::PlatformKind;
+use super::super::platform::{Opened, Search, sonames};
 use super::JitError;
 
 type GetCount = unsafe extern "C" fn(count: *mut usize) -> u32;
 type GetName = unsafe extern "C" fn(index: usize, name: *mut *const c_char) -> u32;
-
-const NAMES: [&str; 3] = ["libamd_comgr.so.3", "libamd_comgr.so.2", "libamd_comgr.so"];
 
 /// The compiler's list; none if its library was not found or did not tell.
 pub(super) fn known() -> Option<&'static [String]> {
@@ -54,23 +51,22 @@ fn check_against(arch: &str, known: &[String]) -> Result<(), JitError> {
 
 /// The targets without their features, from the first library that can be opened.
 fn list() -> Option<Vec<String>> {
-    let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
-    let root = PathBuf::from(variable("ROCM_PATH").unwrap_or_else(|| "/opt/rocm".into()));
-    let plain = NAMES.iter().map(PathBuf::from);
-    let under_root = NAMES.iter().map(|name| root.join("lib").join(name));
-    // SAFETY: loading ROCm's code generator runs its initialisers, which hipRTC would run anyway.
-    let library = plain.chain(under_root).find_map(|path| unsafe { Library::new(path) }.ok())?;
-    let names = read(&library);
-    // Its initialisers registered things with the process; it must not be unloaded before hipRTC uses it.
-    std::mem::forget(library);
-    names
+    let search = Search::of(PlatformKind::Amd);
+    let found = search.load("ROCm's code generator", &sonames("amd_comgr", &[3, 2]), |library| {
+        read(library).ok_or("amd_comgr_get_isa_name")
+    });
+    found.inspect_err(|error| tracing::debug!("{error}")).ok()
 }
 
-fn read(library: &Library) -> Option<Vec<String>> {
-    // SAFETY: the functions have these signatures in comgr 2 and 3.
+fn read(library: &Opened) -> Option<Vec<String>> {
+    let (get_count, get_name) =
+        (library.address("amd_comgr_get_isa_count")?, library.address("amd_comgr_get_isa_name")?);
+    // SAFETY: the functions of that name have these signatures in comgr 2 and 3, and stay loaded.
     let (get_count, get_name) = unsafe {
-        let count = library.get::<GetCount>(b"amd_comgr_get_isa_count\0").ok()?;
-        (count, library.get::<GetName>(b"amd_comgr_get_isa_name\0").ok()?)
+        (
+            std::mem::transmute::<*const c_void, GetCount>(get_count),
+            std::mem::transmute::<*const c_void, GetName>(get_name),
+        )
     };
     let mut count = 0;
     // SAFETY: the pointer is valid for a write.

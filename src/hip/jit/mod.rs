@@ -10,7 +10,7 @@ mod error;
 mod functions;
 mod isa;
 mod key;
-pub mod library;
+mod stamps;
 
 pub use cache::Cache;
 pub use compile::{compile, options};

@@ -47,7 +47,7 @@ impl Search {
     ///
     /// # Errors
     /// Of those that were found and not taken, why the first was not; otherwise, that none was found.
-    pub(super) fn load<T>(
+    pub(in crate::hip) fn load<T>(
         &self,
         what: &'static str,
         names: &[String],
@@ -103,7 +103,7 @@ fn says_absent(reason: &str, path: &Path) -> bool {
 
 /// A library that is open.
 #[derive(Clone, Debug)]
-pub(super) struct Opened {
+pub(in crate::hip) struct Opened {
     library: &'static Library,
     /// The file, or its name if the system's loader found it.
     pub(super) path: PathBuf,
@@ -111,7 +111,7 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Where a function is.
-    pub(super) fn address(&self, name: &str) -> Option<*const c_void> {
+    pub(in crate::hip) fn address(&self, name: &str) -> Option<*const c_void> {
         // SAFETY: the symbol is only taken as an address here; whoever calls it vouches for its type.
         let symbol = unsafe { self.library.get::<*const c_void>(name.as_bytes()) };
         symbol.ok().map(|symbol| *symbol).filter(|address| !address.is_null())
@@ -125,7 +125,7 @@ impl Opened {
 }
 
 /// `lib{stem}.so.{version}` for each version, and without one.
-pub(super) fn sonames(stem: &str, versions: &[u32]) -> Vec<String> {
+pub(in crate::hip) fn sonames(stem: &str, versions: &[u32]) -> Vec<String> {
     let versioned = versions.iter().map(|version| format!("lib{stem}.so.{version}"));
     versioned.chain([format!("lib{stem}.so")]).collect()
 }

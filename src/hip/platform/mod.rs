@@ -7,16 +7,24 @@ pub mod nvidia;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::api::Api;
 use super::sim;
 use super::target::PlatformKind;
 
 pub use library::Search;
+pub(in crate::hip) use library::{Opened, sonames};
 
 /// Why a platform's table could not be filled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
+    /// A platform whose libraries did not answer before.
+    #[error("the libraries of `{platform}` did not answer when they were first asked; they are left alone")]
+    Stuck {
+        /// The platform.
+        platform: PlatformKind,
+    },
     /// A library that is nowhere.
     #[error("{what} is not installed: there is no {names} in {folders}{}",
         if *loader { " nor where the system's loader looks" } else { "" },
@@ -80,12 +88,27 @@ pub(super) fn api_from(platform: PlatformKind, search: &Search) -> Result<&'stat
     static AMD: OnceLock<Result<Api, LoadError>> = OnceLock::new();
     static NVIDIA: OnceLock<Result<Api, LoadError>> = OnceLock::new();
     static SIM: OnceLock<Result<Api, LoadError>> = OnceLock::new();
+    if STUCK.load(Ordering::Relaxed) & bit(platform) != 0 {
+        return Err(LoadError::Stuck { platform });
+    }
     let loaded = match platform {
         PlatformKind::Amd => AMD.get_or_init(|| amd::load(search)),
         PlatformKind::Nvidia => NVIDIA.get_or_init(|| nvidia::load(search)),
         PlatformKind::Sim => SIM.get_or_init(|| Ok(sim::api())),
     };
     loaded.as_ref().map_err(LoadError::clone)
+}
+
+/// Platforms whose libraries did not answer, a bit each.
+static STUCK: AtomicU32 = AtomicU32::new(0);
+
+fn bit(platform: PlatformKind) -> u32 {
+    1 << platform as u32
+}
+
+/// Sees to it that nobody waits for a platform's libraries again.
+pub(super) fn leave_alone(platform: PlatformKind) {
+    STUCK.fetch_or(bit(platform), Ordering::Relaxed);
 }
 
 /// Which of `count` devices a list such as `HIP_VISIBLE_DEVICES` leaves, in its order. As in HIP, what follows

@@ -53,8 +53,11 @@ unsafe impl Sync for Shared {}
 pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
     let driver_names = ["libcuda.so.1".to_string(), "libcuda.so".into()];
     let driver = search.load(DRIVER, &driver_names, |library| {
+        // Both versions of this one have the same signature; CUDA 13 only declares the second.
+        let second =
+            |name| if name == "cuEventElapsedTime" { library.address("cuEventElapsedTime_v2") } else { None };
         // SAFETY: the functions of that name have these signatures since CUDA 12, and stay loaded.
-        unsafe { Driver::fill(|name| library.address(name)) }
+        unsafe { Driver::fill(|name| second(name).or_else(|| library.address(name))) }
     })?;
     // What a newer compiler makes, an older driver cannot load.
     let mut version = 0;

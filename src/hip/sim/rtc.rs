@@ -64,14 +64,13 @@ unsafe fn string(text: *const c_char) -> Option<String> {
 }
 
 unsafe extern "C" fn hiprtcVersion(major: *mut c_int, minor: *mut c_int) -> hiprtcResult {
-    code(enter("hiprtcVersion").and_then(|()| {
+    code(enter("hiprtcVersion").map(|()| {
         let (first, second) = Compiler::find().map(|compiler| compiler.version).unwrap_or_default();
         // SAFETY: the caller's pointers, by the function's contract.
         unsafe {
             *major = first;
             *minor = second;
         }
-        Ok(())
     }))
 }
 

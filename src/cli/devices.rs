@@ -1,0 +1,185 @@
+//! `rfgraph devices`: which GPUs there are, or why there are none.
+
+use std::fmt::Write;
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::error::CliError;
+use super::output::{print, print_json};
+use crate::exec::Bytes;
+use crate::hip::{DEADLINE, Device, PlatformKind, PlatformReport, Probe, Report};
+
+/// What the process that looks may take beyond its own deadline, to start and to end.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// List the GPUs that can be used, or say why there are none
+///
+/// Tries AMD's libraries (ROCm), then NVIDIA's (CUDA). RFGRAPH_HIP_PLATFORM=amd, nvidia or sim picks one; the
+/// simulated device is only tried if named. HIP_VISIBLE_DEVICES hides devices and orders them.
+#[derive(Debug, Args)]
+pub(super) struct DevicesArgs {
+    /// Print a JSON object: `platforms`, each with its `devices` or its `problem`
+    #[arg(long)]
+    json: bool,
+    /// Look in this process, whatever the libraries do to it
+    #[arg(long, hide = true)]
+    in_process: bool,
+}
+
+pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
+    let wanted = Probe::from_env().map_err(|error| CliError::Usage(error.to_string()))?;
+    let report = if args.in_process {
+        Device::probe().map_err(|error| CliError::Usage(error.to_string()))?.clone()
+    } else {
+        Report { platforms: wanted.platforms.iter().map(|&platform| look(platform)).collect() }
+    };
+    if args.json { print_json(&report) } else { print(text(&report)) }
+}
+
+/// Looks at a platform in a process of its own: libraries that end the process end that one.
+fn look(platform: PlatformKind) -> PlatformReport {
+    let asked = ask(platform).unwrap_or_else(|error| Err(format!("the process that looks: {error}")));
+    asked.unwrap_or_else(|problem| PlatformReport::nothing(platform, problem))
+}
+
+fn ask(platform: PlatformKind) -> io::Result<Result<PlatformReport, String>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["devices", "--json", "--in-process"]).env("RFGRAPH_HIP_PLATFORM", platform.name());
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let status = wait(&mut child, DEADLINE + MARGIN)?;
+    let mut answer = String::new();
+    if let Some(stdout) = &mut child.stdout {
+        stdout.read_to_string(&mut answer)?;
+    }
+    // What was answered counts, even if the libraries then spoilt the end.
+    if let Ok(Report { platforms }) = serde_json::from_str(&answer)
+        && let Some(report) = platforms.into_iter().next()
+    {
+        return Ok(Ok(report));
+    }
+    Ok(Err(match status {
+        None => format!("the libraries of `{platform}` did not let the process end that asked them"),
+        Some(status) => format!(
+            "the libraries of `{platform}` ended the process that asked them ({status}); they are broken, or do not \
+             fit this GPU or its driver"
+        ),
+    }))
+}
+
+/// Waits for a process that writes little; none if it had to be killed.
+fn wait(child: &mut Child, most: Duration) -> io::Result<Option<ExitStatus>> {
+    let end = Instant::now() + most;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(None)
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    for platform in &report.platforms {
+        let _ = write_platform(&mut text, platform);
+    }
+    let first = report.platforms.iter().find_map(|platform| platform.devices.first());
+    let _ = match first {
+        Some(device) => writeln!(
+            text,
+            "--device auto takes hip:{} ({}, {})",
+            device.index, device.name, device.target.platform
+        ),
+        None => writeln!(text, "--device auto takes the CPU"),
+    };
+    text
+}
+
+fn write_platform(text: &mut String, report: &PlatformReport) -> std::fmt::Result {
+    let platform = report.platform;
+    match (&report.versions, &report.problem) {
+        (Some(versions), _) => writeln!(text, "{versions}")?,
+        (None, None) => writeln!(text, "{platform}")?,
+        (None, Some(_)) => {}
+    }
+    for device in &report.devices {
+        let Device { index, name, target, free, total, .. } = device;
+        let (arch, units, wave) = (&target.arch, target.compute_units, target.wave);
+        let shared = Bytes(u64::from(target.shared_bytes));
+        writeln!(text, "  hip:{index}  {name}")?;
+        writeln!(
+            text,
+            "         {arch}, {units} compute units, waves of {wave}, {shared} shared memory a block"
+        )?;
+        writeln!(text, "         {} free of {}", Bytes(*free), Bytes(*total))?;
+        if !target.blas {
+            writeln!(text, "         no BLAS library; rfgraph's own kernels multiply")?;
+        }
+    }
+    match &report.problem {
+        Some(problem) if report.devices.is_empty() => writeln!(text, "{platform}: {problem}"),
+        Some(problem) => writeln!(text, "  {problem}"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hip::{HipError, Target};
+
+    fn device(index: u32, blas: bool) -> Device {
+        let arch = "gfx90a:sramecc+:xnack-".into();
+        let platform = PlatformKind::Amd;
+        let target = Target { platform, arch, wave: 64, compute_units: 104, shared_bytes: 65_536, blas };
+        let name = "AMD Instinct MI250X".into();
+        Device { index, ordinal: index, name, target, free: 60 << 30, total: 64 << 30 }
+    }
+
+    #[test]
+    fn the_list_says_what_was_found_and_why_the_rest_was_not() {
+        let absent = "NVIDIA's driver is not installed";
+        let report = Report {
+            platforms: vec![
+                PlatformReport {
+                    platform: PlatformKind::Amd,
+                    versions: Some("amd runtime 6.4.43484, driver 6.4.43484, compiler 9.0".into()),
+                    devices: vec![device(0, true), device(1, false)],
+                    problem: Some(format!("hip:2: {}", HipError::new("hipSetDevice", 2))),
+                },
+                PlatformReport::nothing(PlatformKind::Nvidia, absent),
+            ],
+        };
+        insta::assert_snapshot!(text(&report), @"
+        amd runtime 6.4.43484, driver 6.4.43484, compiler 9.0
+          hip:0  AMD Instinct MI250X
+                 gfx90a:sramecc+:xnack-, 104 compute units, waves of 64, 64.0 KiB shared memory a block
+                 60.0 GiB free of 64.0 GiB
+          hip:1  AMD Instinct MI250X
+                 gfx90a:sramecc+:xnack-, 104 compute units, waves of 64, 64.0 KiB shared memory a block
+                 60.0 GiB free of 64.0 GiB
+                 no BLAS library; rfgraph's own kernels multiply
+          hip:2: hipSetDevice failed with hipErrorOutOfMemory (2): the device has no room for it; use a smaller context, fewer layers on the GPU or a smaller file, or close what else uses the GPU
+        nvidia: NVIDIA's driver is not installed
+        --device auto takes hip:0 (AMD Instinct MI250X, amd)
+        ");
+        let again: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+        assert_eq!(again, report, "what a child process says is what its parent reads");
+    }
+
+    #[test]
+    fn without_a_gpu_the_list_says_that_the_cpu_is_taken() {
+        let report = Report { platforms: vec![PlatformReport::nothing(PlatformKind::Amd, "nothing there")] };
+        insta::assert_snapshot!(text(&report), @"
+        amd: nothing there
+        --device auto takes the CPU
+        ");
+    }
+}

@@ -1,0 +1,276 @@
+//! Whole models on a GPU: the right answer, the CPU's logits, the same bits every time, and the calls that it takes.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(feature = "demo")]
+
+#[path = "support/gpu.rs"]
+mod gpu;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use gpu::{Gpu, config};
+use rfgraph::exec::HipOptions;
+use rfgraph::hip::sim::{Checks, Config, SimHandle};
+use rfgraph::model::{
+    DeviceChoice, GenerateOptions, Generation, Model, ModelError, Next, Session, SessionOptions, Setup, Want,
+};
+use rfgraph::text::{Message, Needs, Sampler, SamplerParams};
+
+const QUESTION: &str = "What is 347 + 285?";
+
+/// Simulated devices of both widths of a wave, and the real one where there is one.
+fn gpus() -> Vec<Gpu> {
+    let sims = [32, 64].map(|wave| Gpu::simulated(Config { checks: Checks::Memory, ..config(wave) }));
+    sims.into_iter().chain(Gpu::real()).collect()
+}
+
+fn options(device: DeviceChoice) -> SessionOptions {
+    SessionOptions { n_ctx: 128, ubatch: 32, device, ..SessionOptions::default() }
+}
+
+fn session(model: &Model, options: &SessionOptions, hip: HipOptions) -> Result<Session, ModelError> {
+    Session::with(model, options, &Setup { hip, on_loading: None })
+}
+
+fn on(gpu: &Gpu, model: &Model) -> Session {
+    session(model, &options(gpu.choice()), gpu::options()).unwrap()
+}
+
+fn calls(sim: &SimHandle) -> BTreeMap<&'static str, u64> {
+    sim.counts().into_iter().collect()
+}
+
+/// What was called between two counts.
+fn between(
+    before: &BTreeMap<&'static str, u64>,
+    after: &BTreeMap<&'static str, u64>,
+) -> BTreeMap<&'static str, u64> {
+    let since = |(name, n): (&&'static str, &u64)| (*name, n - before.get(*name).copied().unwrap_or(0));
+    after.iter().map(since).filter(|(_, n)| *n > 0).collect()
+}
+
+/// Calls that allocate or free, or that nobody makes while something runs.
+fn is_quiet(calls: &BTreeMap<&'static str, u64>) -> bool {
+    let loud = ["Malloc", "Free", "Create", "Destroy", "Module", "Instantiate", "Capture"];
+    !calls.keys().any(|name| loud.iter().any(|part| name.contains(part)) && *name != "hipModuleLaunchKernel")
+}
+
+fn prompt(model: &Model) -> Vec<u32> {
+    let tokenizer = model.tokenizer().unwrap();
+    let template = model.chat_template(&tokenizer).unwrap();
+    tokenizer.encode_chat(&template.render(&[Message::new("user", QUESTION)], true).unwrap())
+}
+
+#[test]
+fn the_readmes_question_takes_one_wait_a_token() {
+    let model = Model::demo().unwrap();
+    let (tokenizer, prompt) = (model.tokenizer().unwrap(), prompt(&model));
+    for gpu in gpus() {
+        let mut session = on(&gpu, &model);
+        let id = session.open().unwrap();
+        let mut next = 0;
+        for round in 0..3 {
+            let before = gpu.sim.as_ref().map(calls);
+            next = greedy(session.prefill(id, &prompt).unwrap());
+            if let (Some(before), Some(sim), true) = (before, &gpu.sim, round == 2) {
+                // By now both sizes of chunks that the prompt is cut into are replayed.
+                let calls = between(&before, &calls(sim));
+                let chunks = calls["hipGraphLaunch"];
+                assert!(is_quiet(&calls), "{calls:?}");
+                assert_eq!(calls.get("hipEventRecord"), Some(&chunks), "one fence a chunk: {calls:?}");
+                assert_eq!(calls.keys().len(), 3, "{calls:?}");
+            }
+            if round < 2 {
+                session.truncate(id, 0).unwrap();
+            }
+        }
+        let mut answer = Vec::new();
+        while !tokenizer.is_end_of_generation(next) && answer.len() < 16 {
+            answer.push(next);
+            let before = gpu.sim.as_ref().map(calls);
+            let decoded = session.decode_for(id, next, Want::Largest).unwrap();
+            let Next::Largest(token) = decoded else { panic!("{decoded:?}") };
+            next = token;
+            if let (Some(before), Some(sim), true) = (before, &gpu.sim, answer.len() > 2) {
+                let mut calls = between(&before, &calls(sim));
+                assert!(calls.remove("hipEventQuery").unwrap() > 0);
+                let replay = [("hipEventRecord", 1), ("hipGraphLaunch", 1)];
+                assert_eq!(calls, replay.into(), "one launch, one event, and nothing else");
+            }
+        }
+        assert_eq!(tokenizer.decode(&answer, false).trim(), "632");
+        drop(session);
+        if let Some(sim) = &gpu.sim {
+            assert_eq!(sim.stalls(), 0, "nothing was freed while work was queued");
+            sim.assert_no_fault();
+            sim.assert_no_leak();
+        }
+    }
+}
+
+/// Without recordings: every kernel is launched, and still nothing is allocated and one event is waited for.
+#[test]
+fn a_step_by_step_token_takes_one_wait() {
+    let model = Model::demo().unwrap();
+    let gpu = Gpu::simulated(config(32));
+    let hip = HipOptions { graphs: false, ..gpu::options() };
+    let mut session = session(&model, &options(gpu.choice()), hip).unwrap();
+    let id = session.open().unwrap();
+    session.prefill(id, &prompt(&model)).unwrap();
+    for _ in 0..2 {
+        session.decode_for(id, 300, Want::Largest).unwrap();
+    }
+    let before = calls(gpu.sim());
+    session.decode_for(id, 300, Want::Largest).unwrap();
+    let calls = between(&before, &calls(gpu.sim()));
+    assert!(is_quiet(&calls), "{calls:?}");
+    // One joins the uploads to the steps, one the steps to the downloads; nothing waits on its own stream.
+    assert_eq!(calls["hipStreamWaitEvent"], 2, "{calls:?}");
+    // Inputs lie side by side and go as one; the token is the only thing that comes back.
+    assert!(calls["hipMemcpyAsync"] <= 3, "{calls:?}");
+    assert!(!calls.contains_key("hipMemsetAsync"), "{calls:?}");
+    gpu.sim().assert_no_fault();
+}
+
+fn greedy(logits: &[f32]) -> u32 {
+    let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+    logits.iter().position(|&x| x == largest).unwrap() as u32
+}
+
+fn logits_of(session: &mut Session, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let id = session.open().unwrap();
+    let mut rows = Vec::new();
+    session.all_logits(id, tokens, |row| rows.push(row.to_vec())).unwrap();
+    session.close(id).unwrap();
+    rows
+}
+
+/// Mean KL divergence of the rows' distributions, in nats.
+fn mean_kl(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
+    let log_softmax = |row: &[f32]| -> Vec<f64> {
+        let largest = row.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f64 = row.iter().map(|&x| f64::from(x - largest).exp()).sum();
+        row.iter().map(|&x| f64::from(x - largest) - sum.ln()).collect()
+    };
+    let kl = |(a, b): (&Vec<f32>, &Vec<f32>)| -> f64 {
+        log_softmax(a).iter().zip(log_softmax(b)).map(|(p, q)| p.exp() * (p - q)).sum()
+    };
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(kl).sum::<f64>() / a.len() as f64
+}
+
+fn fixture(name: &str) -> Model {
+    Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
+}
+
+/// Both round activations to eight bits in quantized products, each in its own blocks, so that logits differ by those
+/// roundings: as much as the CPU differs from a reference in double precision. F16 weights differ by the rounding of
+/// their products' operands alone.
+#[test]
+fn logits_are_the_cpus() {
+    let tokens: Vec<u32> = (0..40).map(|i| (i * i * 17 + i * 29) % 250 + 3).collect();
+    let models = [
+        ("demo", Model::demo().unwrap(), 1e-3),
+        ("llama F16", fixture("llama/llama-F16.gguf"), 1e-5),
+        ("llama Q4_K_M", fixture("llama/llama-Q4_K_M.gguf"), 2e-2),
+    ];
+    let gpus = gpus();
+    for (name, model, most) in &models {
+        let cpu = logits_of(&mut Session::new(model, &options(DeviceChoice::Cpu)).unwrap(), &tokens);
+        for gpu in &gpus {
+            let mut session = on(gpu, model);
+            // A prompt at once, then the same tokens in batches of a few.
+            let found = logits_of(&mut session, &tokens);
+            let kl = mean_kl(&cpu, &found);
+            println!("{name} on {}: {kl:.2e}", gpu.context.target().arch);
+            assert!(kl <= *most, "{name} on {}: {kl:e}", gpu.context.target().arch);
+            let again = logits_of(&mut session, &tokens);
+            assert!(found == again, "{name}: the bits differ when it is recorded");
+            assert!(found == logits_of(&mut session, &tokens), "{name}: the bits differ when it is replayed");
+            if let Some(sim) = &gpu.sim {
+                sim.assert_no_fault();
+            }
+        }
+    }
+}
+
+fn answer(session: &mut Session, model: &Model, params: &SamplerParams) -> Vec<u32> {
+    let tokenizer = model.tokenizer().unwrap();
+    let id = session.open().unwrap();
+    session.prefill(id, &prompt(model)).unwrap();
+    let mut sampler = Sampler::new(params.clone(), tokenizer.n_vocab()).unwrap();
+    let limits = GenerateOptions { max_tokens: Some(8), interrupt: None };
+    let mut generation = Generation::new(session, id, &tokenizer, &mut sampler, limits).unwrap();
+    while generation.next_piece().unwrap().is_some() {}
+    let tokens = generation.tokens().to_vec();
+    session.close(id).unwrap();
+    tokens
+}
+
+/// A choice that is made on the device is the one that the sampler makes of all logits.
+#[test]
+fn the_same_seed_gives_the_same_text() {
+    let model = Model::demo().unwrap();
+    let gpu = Gpu::simulated(config(32));
+    let mut session = on(&gpu, &model);
+    for temperature in [0.0, 1.5] {
+        for (top_k, needs) in [(1, Needs::Top(1)), (40, Needs::Top(40)), (0, Needs::Logits)] {
+            let params = SamplerParams { temperature, top_k, seed: 7, ..SamplerParams::default() };
+            // A penalty that changes nothing, but needs all logits.
+            let all = SamplerParams { presence_penalty: f32::MIN_POSITIVE, ..params.clone() };
+            let sampler = |params: &SamplerParams| Sampler::new(params.clone(), 1000).unwrap().needs();
+            assert_eq!(sampler(&params), if temperature == 0.0 { Needs::Largest } else { needs });
+            assert_eq!(sampler(&all), Needs::Logits);
+            assert_eq!(
+                answer(&mut session, &model, &params),
+                answer(&mut session, &model, &all),
+                "{params:?}"
+            );
+        }
+    }
+    gpu.sim().assert_no_fault();
+}
+
+/// Any number of layers on the GPU, the others on the CPU: about the same logits, one fence on each side.
+#[test]
+fn layers_may_lie_on_both() {
+    let model = fixture("llama/llama-F16.gguf");
+    let n_layer = model.architecture().shape().layers.len();
+    let tokens: Vec<u32> = (0..20).map(|i| (i * 37) % 250 + 3).collect();
+    let cpu = logits_of(&mut Session::new(&model, &options(DeviceChoice::Cpu)).unwrap(), &tokens);
+    let gpu = Gpu::simulated(config(32));
+    for layers in 0..=n_layer + 1 {
+        let options = SessionOptions { gpu_layers: Some(layers), ..options(gpu.choice()) };
+        let mut session = session(&model, &options, gpu::options()).unwrap();
+        assert_eq!(session.executors().count(), if (1..n_layer).contains(&layers) { 2 } else { 1 });
+        assert_eq!(session.hip().is_some(), layers > 0);
+        let kl = mean_kl(&cpu, &logits_of(&mut session, &tokens));
+        assert!(kl <= 1e-5, "{layers} layers: {kl:e}");
+    }
+    gpu.sim().assert_no_fault();
+    gpu.sim().assert_no_leak();
+}
+
+/// Without a number of layers as many as fit, down to none.
+#[test]
+fn as_many_layers_as_fit() {
+    let model = Model::demo().unwrap();
+    let n_layer = model.architecture().shape().layers.len();
+    let mut before = 0;
+    for mib in [16, 142, 146, 150, 400] {
+        let gpu = Gpu::simulated(Config { memory: mib << 20, ..config(32) });
+        let mut session = on(&gpu, &model);
+        let portions = session.hip().is_some();
+        let on_gpu = match (session.executors().count(), portions) {
+            (_, false) => 0,
+            (1, true) => n_layer,
+            _ => 1,
+        };
+        println!("{mib} MiB: {on_gpu} (of {n_layer}, 1 meaning some)");
+        assert!(on_gpu >= before, "{mib} MiB");
+        before = on_gpu;
+        assert_eq!(logits_of(&mut session, &[300, 400]).len(), 2);
+    }
+    assert_eq!(before, n_layer);
+}
