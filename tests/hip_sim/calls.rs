@@ -362,11 +362,11 @@ fn what_things_cost() {
             assert_eq!(rig.fence(), 0);
             (busy_nanoseconds() - start) / launches as f64
         };
-        let launch = time("nothing", 2000, 1, &[Arg::P(y)]);
-        let thread = (time("nothing", 500, 1024, &[Arg::P(y)]) - launch) / 1024.0;
-        let barrier = time("barriers", 1, 256, &[Arg::I(1000)]) / 256e3;
-        let shuffle = time("many_shuffles", 1, 256, &[Arg::I(1000), Arg::P(y)]) / 256e3;
-        let load = time("loads", 1, 64, &[Arg::P(x), Arg::P(y), Arg::I(1 << 18)]) / f64::from(1 << 18);
+        let launch = time("nothing", 50_000, 1, &[Arg::P(y)]);
+        let thread = (time("nothing", 2000, 1024, &[Arg::P(y)]) - launch) / 1024.0;
+        let barrier = time("barriers", 1, 256, &[Arg::I(10_000)]) / 2560e3;
+        let shuffle = time("many_shuffles", 1, 256, &[Arg::I(10_000), Arg::P(y)]) / 2560e3;
+        let load = time("loads", 10, 64, &[Arg::P(x), Arg::P(y), Arg::I(1 << 18)]) / f64::from(1 << 18);
         println!(
             "{checks:?}: launch {launch:.0} ns, thread {thread:.1} ns; of each thread: barrier {barrier:.1} ns, \
              shuffle {shuffle:.1} ns, load of 16 bytes {load:.1} ns"
