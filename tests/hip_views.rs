@@ -262,3 +262,14 @@ fn activations_have_the_limits_of_the_cpu() {
         assert_right(&case, &run(&mut executor, &case, None, number).unwrap(), &x);
     }
 }
+
+#[test]
+fn a_part_of_blocks_is_refused() {
+    let gpu = Gpu::simulated(config(32));
+    let executor = gpu.executor(Arc::new(WeightMap::new()));
+    let graph = Graph::new();
+    let weight = graph.input("weight", DType::Q4_0, [64, 4]);
+    graph.output("part", weight.slice(1, 1, 2).cast(DType::F32));
+    let error = compile(&graph.finish().unwrap(), &executor.device()).unwrap_err().to_string();
+    assert!(error.contains("cast") && error.contains("a part of a Q4_0 tensor"), "{error}");
+}
