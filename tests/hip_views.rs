@@ -229,7 +229,8 @@ fn numbers_that_are_none_are_cast_as_on_the_cpu() {
     let large =
         [3e9, -3e9, 2_147_483_520.0, -2_147_483_648.0, 65_519.9, 65_520.0, -1e6, 1e-41, 3e-8, -0.9, 0.99];
     let x: Vec<f32> = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().chain(large).collect();
-    let casts: [(DType, fn(f32) -> f64); 3] = [
+    type Rounded = (DType, fn(f32) -> f64);
+    let casts: [Rounded; 3] = [
         (DType::I32, |x| f64::from(x as i32)),
         (DType::F16, |x| f16::from_f32(x).into()),
         (DType::BF16, |x| bf16::from_f32(x).into()),
