@@ -6,7 +6,8 @@
 // through keys of its own, UNROLL at once, with a softmax that is rescaled as larger scores come (Milakov and
 // Gimelshein 2018). All sums are f32.
 //
-// K_TYPE and V_TYPE are the caches' types, numbered as in elements.h.
+// K_TYPE and V_TYPE are the caches' types, numbered as in elements.h. EIGHTS is 1 where rows of keys and of values are
+// whole eights, and 0 where the last eight may be short, which takes a mask for each element.
 #include "attention.h"
 
 #define THREADS 128
@@ -19,6 +20,8 @@
 #define UNROLL 4
 #endif
 #define SCORES (HEADS * UNROLL)
+// Blocks that a multiprocessor should hold: as many as have registers for what is kept above.
+#define BLOCKS (HEADS <= 4 && CHUNKS == 1 && K_TYPE != PLAIN_F32 && V_TYPE != PLAIN_F32 ? 4 : 2)
 // Scores that a lane holds, and lanes that hold the same score.
 #define HELD (SCORES > LANES ? SCORES / LANES : 1)
 #define COPIES (SCORES > LANES ? 1 : LANES / SCORES)
@@ -26,9 +29,10 @@
 // Eight elements as they lie in memory; the 16-bit types fill four words.
 struct Eight { u32 word[8]; };
 
-DEVICE inline Eight load_eight(const u8* p, int type, int count, bool whole) {
+DEVICE inline Eight load_eight(const u8* p, int type, int count, bool aligned) {
     Eight x;
-    if (whole && count >= 8) {
+    if (EIGHTS) count = 8;
+    if (aligned && count >= 8) {
         const words4 a = *(const words4*)p;
         x.word[0] = a.x, x.word[1] = a.y, x.word[2] = a.z, x.word[3] = a.w;
         if (type == PLAIN_F32) {
@@ -93,7 +97,7 @@ DEVICE inline void sum_scores(float* x, int sub) {
 #define LANE_OF(u, h) (((u) * HEADS + (h)) / HELD * COPIES)
 #define AT_OF(u, h) (((u) * HEADS + (h)) % HELD)
 
-KERNEL_OF(THREADS, attention_split)
+KERNEL_FITTING(THREADS, BLOCKS, attention_split)
 (const float* q, Layout q_at, const u8* k, Layout k_at, const u8* v, Layout v_at,
  const i32* positions, const i32* sequences, const i32* block_table, i32 n_blocks, i32 n_seq, i32 limit,
  const float* sinks, float* out, float* partial, float* partial_sums, i32 splits, i32 block_size, i32 cache_blocks,
@@ -129,8 +133,8 @@ KERNEL_OF(THREADS, attention_split)
     const int sub = thread_index() % LANES, base = lane_index() - sub;
     const u8* k_head = k + kv_head * k_at.nb[1];
     const u8* v_head = v + kv_head * v_at.nb[1];
-    const bool k_whole = (((u64)k_head | (u64)k_at.nb[2]) & 15) == 0;
-    const bool v_whole = (((u64)v_head | (u64)v_at.nb[2]) & 15) == 0;
+    const bool k_aligned = (((u64)k_head | (u64)k_at.nb[2]) & 15) == 0;
+    const bool v_aligned = (((u64)v_head | (u64)v_at.nb[2]) & 15) == 0;
     const i32* blocks = block_table + (i64)sequence * n_blocks;
 
     float query[HEADS][CHUNKS][8], acc[HEADS][CHUNKS][8];
@@ -140,8 +144,8 @@ KERNEL_OF(THREADS, attention_split)
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             const int at = c * WIDTH + sub * 8, left = head_dim - at;
-            const bool whole = ((u64)row & 15) == 0;
-            const Eight x = left > 0 ? load_eight(row + at * 4, PLAIN_F32, left, whole) : no_eight();
+            const bool aligned = ((u64)row & 15) == 0;
+            const Eight x = left > 0 ? load_eight(row + at * 4, PLAIN_F32, left, aligned) : no_eight();
 #pragma unroll
             for (int i = 0; i < 8; i++) {
                 query[h][c][i] = element_of(x, PLAIN_F32, i);
@@ -169,10 +173,10 @@ KERNEL_OF(THREADS, attention_split)
                 keys[u][c] = no_eight();
                 values[u][c] = no_eight();
                 if (slot >= 0 && left > 0) {
-                    keys[u][c] = load_eight(k_head + slot * k_at.nb[2] + at * plain_bytes(K_TYPE), K_TYPE, left, k_whole);
+                    keys[u][c] = load_eight(k_head + slot * k_at.nb[2] + at * plain_bytes(K_TYPE), K_TYPE, left, k_aligned);
                 }
                 if (slot >= 0 && left_v > 0) {
-                    values[u][c] = load_eight(v_head + slot * v_at.nb[2] + at * plain_bytes(V_TYPE), V_TYPE, left_v, v_whole);
+                    values[u][c] = load_eight(v_head + slot * v_at.nb[2] + at * plain_bytes(V_TYPE), V_TYPE, left_v, v_aligned);
                 }
             }
         }

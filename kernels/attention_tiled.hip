@@ -163,7 +163,8 @@ DEVICE inline void take_scores(Rows& rows, TileC* scores, int first_key, float s
     }
 }
 
-KERNEL_OF(THREADS, attention_tiled)
+// Three blocks: while one waits for its keys, the others multiply.
+KERNEL_FITTING(THREADS, 3, attention_tiled)
 (const float* q, Layout q_at, const u8* k, Layout k_at, const u8* v, Layout v_at, const i32* positions,
  const i32* sequences, const i32* block_table, i32 n_blocks, i32 n_seq, i32 limit, const float* sinks, float* out,
  i32 block_size, i32 cache_blocks, i32 window, float scale, float softcap) {

@@ -1,4 +1,4 @@
-// Values of any format as F32, F16 or BF16, eight at a time.
+// Values of any format as a plain type, eight at a time.
 //
 // Defines: FORMAT; TO, the type of the output as plain types are numbered; CLAMP, whether finite values too large for
 // F16 become its largest number.
@@ -26,7 +26,7 @@ KERNEL(dequantize)(const u8* from, i64 n_blocks, u8* to, i64 n) {
 #pragma unroll
     for (int j = 0; j < 8; j++) v[j] = clamped(v[j]);
     u8* at = to + first * plain_bytes(TO);
-    if (count == 8 && TO != PLAIN_F32 && is_aligned(at, 16)) {
+    if (count == 8 && (TO == PLAIN_F16 || TO == PLAIN_BF16) && is_aligned(at, 16)) {
         u32 halves[8];
 #pragma unroll
         for (int j = 0; j < 8; j++) halves[j] = TO == PLAIN_F16 ? float_to_half(v[j]) : float_to_bf16(v[j]);

@@ -1,7 +1,7 @@
 // Weights of an integer format times a few rows of activations in eight bits.
 //
-// Defines: FORMAT; TOKENS, the most rows of x; ROWS and WAVES of a block; UNROLL, pieces whose loads are under way together;
-// GATED. A lane takes every so-and-so-many-th piece of its rows, so that a wave's loads lie side by side.
+// Defines: FORMAT; TOKENS, the most rows of x; ROWS of the weight and WAVES of a block; UNROLL, pieces whose loads are
+// under way together; GATED. Neighbouring lanes take neighbouring pieces, so that a wave's loads lie side by side.
 #include "formats.h"
 #include "linear_rows.h"
 #include "quantize.h"

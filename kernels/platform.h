@@ -33,6 +33,8 @@ struct Layout { i64 ne[4]; i64 nb[4]; };
 //
 //   KERNEL(name)(args) { … }             a kernel
 //   KERNEL_OF(threads, name)(args) { … } a kernel that is always launched with so many threads a block
+//   KERNEL_FITTING(threads, blocks, name)(args) { … } the same, with few enough registers that so many blocks fit a
+//                                        multiprocessor at once, where the compiler counts so (NVIDIA)
 //   DEVICE                               a function of the device, inlined
 //   SHARED                               before a variable: shared by the block (no initialiser)
 //   DYNAMIC_SHARED(type, name)           the dynamic shared memory of the launch, 16-byte aligned

@@ -4,6 +4,7 @@
 #define DEVICE __device__ __forceinline__
 #define KERNEL(name) extern "C" __global__ void name
 #define KERNEL_OF(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
+#define KERNEL_FITTING(threads, blocks, name) KERNEL_OF(threads, name)
 #define SHARED __shared__
 #define DYNAMIC_SHARED(type, name)                          \
     extern __shared__ __align__(16) unsigned char name##_raw[]; \

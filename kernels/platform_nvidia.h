@@ -7,6 +7,7 @@
 #define DEVICE __device__ __attribute__((always_inline))
 #define KERNEL(name) extern "C" __global__ void name
 #define KERNEL_OF(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
+#define KERNEL_FITTING(threads, blocks, name) extern "C" __global__ void __launch_bounds__(threads, blocks) name
 #define SHARED __shared__
 #define DYNAMIC_SHARED(type, name)                          \
     extern __shared__ __align__(16) unsigned char name##_raw[]; \

@@ -12,9 +12,16 @@
     static __attribute__((section("rfkernel"))) void name
 #define KERNEL(name) RF_KERNEL(0, name)
 #define KERNEL_OF(threads, name) RF_KERNEL(threads, name)
+#define KERNEL_FITTING(threads, blocks, name) KERNEL_OF(threads, name)
 #define SHARED static __attribute__((section("rfshared"), aligned(16)))
 #define DYNAMIC_SHARED(type, name) type* const name = (type*)rf_dynamic_shared()
 #define INFINITY_F __builtin_inff()
+
+// Hides from the compiler where a shared variable lies: every access to it is to be checked.
+template <class T> inline T* rf_opaque(T* p) {
+    asm("" : "+r"(p));
+    return p;
+}
 
 RF_RAW void* rf_dynamic_shared() { return rf.launch->dynamic_shared; }
 

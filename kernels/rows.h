@@ -7,7 +7,7 @@
 
 #include "elements.h"
 
-#define ROW_KEPT 4
+#define ROW_KEPT 2
 // Waves of a block, at most.
 #define ROW_WAVES 32
 

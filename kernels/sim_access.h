@@ -65,8 +65,8 @@ RF_RAW void rf_check_cells(RfCell* cell, rf_uptr address, rf_u64 bytes, bool sto
 }
 
 RF_RAW void rf_check_other(rf_uptr address, rf_u64 bytes, bool store, rf_u64 code) {
-    rf_uptr at = address - rf.stacks;
-    if (at < rf.stacks_bytes) return;
+    rf_uptr at = address - rf.own_stack;
+    if (at < rf.stack_bytes) return;
     rf_u64 fixed = (rf_u64)(__stop_rfshared - __start_rfshared);
     at = address - (rf_uptr)__start_rfshared;
     if (at < fixed) {
@@ -82,6 +82,8 @@ RF_RAW void rf_check_other(rf_uptr address, rf_u64 bytes, bool store, rf_u64 cod
         if (rf.races) rf_check_cells(rf.cells + fixed + at, address, bytes, store, code);
         return;
     }
+    if (address - (rf.stacks - rf_stack_guard) < rf.stacks_bytes + rf_stack_guard)
+        rf_fail(rf_stack_overflow, -1, 0, 0, address, rf.stack_bytes, code);
     // Constant tables lie in the shared object itself.
     if (!store && address - (rf_uptr)__ehdr_start < (rf_u64)(_end - __ehdr_start)) return;
     rf_fail(store ? rf_store_outside : rf_load_outside, -1, 0, 0, address, bytes, code);
@@ -96,17 +98,22 @@ RF_RAW void rf_check_bytes(rf_uptr at, rf_u64 bytes, bool store, rf_u64 code) {
         if (!store && !(state & RF_VALID)) rf_fail(rf_load_unwritten, -1, 0, 0, rf.memory + at + i, bytes, code);
         state |= store ? RF_WRITTEN | RF_VALID : RF_READ;
     }
-    rf.pages[at >> 12] = 1;
-    rf.pages[(at + bytes - 1) >> 12] = 1;
+    for (rf_uptr page = at >> 12; page <= (at + bytes - 1) >> 12; page++) rf.pages[page] = 1;
 }
 
-// `Word` holds a byte of shadow for each byte of the access; `done` is the state in which nothing is left to do.
-#define RF_CHECK(name, Word, bytes, store, done)                                        \
+// `Word` holds a byte of shadow for each byte of the access. `done` is the state in which nothing is left to do,
+// `need` the one without which the access is a fault.
+#define RF_CHECK(name, Word, bytes, store, need, done)                                  \
     extern "C" RF_RAW void name(rf_uptr address) {                                      \
         rf_uptr at = address - rf.memory;                                               \
         if (__builtin_expect(at < rf.memory_bytes, 1)) {                                \
-            Word state = *(const Word*)(rf.shadow + at);                                \
-            if ((state & (Word)(done)) != (Word)(done)) rf_check_bytes(at, bytes, store, RF_CODE); \
+            Word* shadow = (Word*)(rf.shadow + at);                                     \
+            Word state = *shadow;                                                       \
+            if ((state & (Word)(done)) == (Word)(done)) return;                         \
+            if ((state & (Word)(need)) != (Word)(need)) rf_check_bytes(at, bytes, store, RF_CODE); \
+            *shadow = (Word)(state | (Word)(done));                                     \
+            rf.pages[at >> 12] = 1;                                                     \
+            rf.pages[(at + bytes - 1) >> 12] = 1;                                       \
         } else {                                                                        \
             rf_check_other(address, bytes, store, RF_CODE);                             \
         }                                                                               \
@@ -114,36 +121,36 @@ RF_RAW void rf_check_bytes(rf_uptr at, rf_u64 bytes, bool store, rf_u64 code) {
 typedef rf_u64 __attribute__((aligned(1), may_alias)) rf_word8;
 typedef unsigned __attribute__((aligned(1), may_alias)) rf_word4;
 typedef unsigned short __attribute__((aligned(1), may_alias)) rf_word2;
-#define RF_READ_DONE 0x0B0B0B0B0B0B0B0Bull
+// RF_LIVE and RF_VALID, and RF_READ with them; RF_LIVE, and RF_VALID and RF_WRITTEN with it.
+#define RF_LOAD_NEED 0x0909090909090909ull
+#define RF_LOAD_DONE 0x0B0B0B0B0B0B0B0Bull
+#define RF_STORE_NEED 0x0808080808080808ull
 #define RF_STORE_DONE 0x0D0D0D0D0D0D0D0Dull
-RF_CHECK(__asan_load1_noabort, unsigned char, 1, false, RF_READ_DONE)
-RF_CHECK(__asan_load2_noabort, rf_word2, 2, false, RF_READ_DONE)
-RF_CHECK(__asan_load4_noabort, rf_word4, 4, false, RF_READ_DONE)
-RF_CHECK(__asan_load8_noabort, rf_word8, 8, false, RF_READ_DONE)
-RF_CHECK(__asan_store1_noabort, unsigned char, 1, true, RF_STORE_DONE)
-RF_CHECK(__asan_store2_noabort, rf_word2, 2, true, RF_STORE_DONE)
-RF_CHECK(__asan_store4_noabort, rf_word4, 4, true, RF_STORE_DONE)
-RF_CHECK(__asan_store8_noabort, rf_word8, 8, true, RF_STORE_DONE)
+RF_CHECK(__asan_load1_noabort, unsigned char, 1, false, RF_LOAD_NEED, RF_LOAD_DONE)
+RF_CHECK(__asan_load2_noabort, rf_word2, 2, false, RF_LOAD_NEED, RF_LOAD_DONE)
+RF_CHECK(__asan_load4_noabort, rf_word4, 4, false, RF_LOAD_NEED, RF_LOAD_DONE)
+RF_CHECK(__asan_load8_noabort, rf_word8, 8, false, RF_LOAD_NEED, RF_LOAD_DONE)
+RF_CHECK(__asan_store1_noabort, unsigned char, 1, true, RF_STORE_NEED, RF_STORE_DONE)
+RF_CHECK(__asan_store2_noabort, rf_word2, 2, true, RF_STORE_NEED, RF_STORE_DONE)
+RF_CHECK(__asan_store4_noabort, rf_word4, 4, true, RF_STORE_NEED, RF_STORE_DONE)
+RF_CHECK(__asan_store8_noabort, rf_word8, 8, true, RF_STORE_NEED, RF_STORE_DONE)
 
-#define RF_CHECK_MANY(name, store, done)                                                \
-    extern "C" RF_RAW void name(rf_uptr address, rf_u64 bytes) {                        \
-        rf_uptr at = address - rf.memory;                                               \
-        if (at < rf.memory_bytes) rf_check_bytes(at, bytes, store, RF_CODE);            \
-        else rf_check_other(address, bytes, store, RF_CODE);                            \
-    }                                                                                   \
-    extern "C" RF_RAW void name##_16(rf_uptr address) {                                 \
-        rf_uptr at = address - rf.memory;                                               \
-        if (__builtin_expect(at < rf.memory_bytes, 1)) {                                \
-            rf_u64 state = *(const rf_word8*)(rf.shadow + at) & *(const rf_word8*)(rf.shadow + at + 8); \
-            if ((state & done) != done) rf_check_bytes(at, 16, store, RF_CODE);         \
-        } else {                                                                        \
-            rf_check_other(address, 16, store, RF_CODE);                                \
-        }                                                                               \
-    }
-#define __asan_loadN_noabort_16 __asan_load16_noabort
-#define __asan_storeN_noabort_16 __asan_store16_noabort
-RF_CHECK_MANY(__asan_loadN_noabort, false, RF_READ_DONE)
-RF_CHECK_MANY(__asan_storeN_noabort, true, RF_STORE_DONE)
+// Two words of shadow.
+typedef unsigned __int128 __attribute__((aligned(1), may_alias)) rf_word16;
+#define RF_TWICE(word) ((rf_word16)(word) << 64 | (word))
+RF_CHECK(__asan_load16_noabort, rf_word16, 16, false, RF_TWICE(RF_LOAD_NEED), RF_TWICE(RF_LOAD_DONE))
+RF_CHECK(__asan_store16_noabort, rf_word16, 16, true, RF_TWICE(RF_STORE_NEED), RF_TWICE(RF_STORE_DONE))
+
+extern "C" RF_RAW void __asan_loadN_noabort(rf_uptr address, rf_u64 bytes) {
+    rf_uptr at = address - rf.memory;
+    if (at < rf.memory_bytes) rf_check_bytes(at, bytes, false, RF_CODE);
+    else rf_check_other(address, bytes, false, RF_CODE);
+}
+extern "C" RF_RAW void __asan_storeN_noabort(rf_uptr address, rf_u64 bytes) {
+    rf_uptr at = address - rf.memory;
+    if (at < rf.memory_bytes) rf_check_bytes(at, bytes, true, RF_CODE);
+    else rf_check_other(address, bytes, true, RF_CODE);
+}
 
 // What the compiler tells of global variables: those of the shared section are shared variables.
 struct RfGlobal {

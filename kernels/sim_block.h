@@ -154,6 +154,7 @@ RF_RAW void* rf_begin(int thread) {
     int stack = rf.free_stacks[--rf.n_free_stacks];
     char* bottom = rf_stack(stack);
     *(rf_u64*)bottom = rf_canary;
+    rf.own_stack = (rf_uptr)bottom;
     rf.thread_of[thread].stack = stack;
     rf.thread_of[thread].state = rf_ready;
     return rf_first_frame(bottom + rf.launch->stack_bytes, rf_run_threads);
@@ -168,6 +169,7 @@ RF_RAW void rf_wait() {
     RfThread& other = rf.thread_of[next];
     void* load = other.state == rf_fresh ? rf_begin(next) : other.stack_pointer;
     rf_switch(&rf.thread_of[me].stack_pointer, load);
+    rf.own_stack = (rf_uptr)rf_stack(rf.thread_of[me].stack);
 }
 
 // Waits until every thread of the block is here.
@@ -265,6 +267,7 @@ RF_RAW int rf_run(RfLaunch* launch) {
     rf.shadow = launch->shadow;
     rf.pages = launch->pages;
     rf.stacks = (rf_uptr)launch->stacks;
+    rf.stack_bytes = launch->stack_bytes;
     rf.stacks_bytes = launch->stack_stride * (rf_u64)launch->threads;
     rf.dynamic_shared = (rf_uptr)launch->dynamic_shared;
     rf.dynamic_bytes = (rf_u64)launch->shared_bytes;

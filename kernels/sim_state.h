@@ -25,7 +25,7 @@ enum RfWhat {
     rf_barrier_diverged, // threads of a block, or lanes of a wave, wait at different barriers
     rf_barrier_left,     // some threads wait, the others ended or wait elsewhere
     rf_lane_absent,      // a shuffle from a lane that does not exist
-    rf_stack_overflow,   // a thread's local variables outgrew its stack
+    rf_stack_overflow,   // a thread's local variables outgrew its stack, or it reaches into another's
 };
 
 struct RfFault {
@@ -72,6 +72,9 @@ struct RfCell { rf_u64 write, read; };
 
 struct RfVariable { rf_uptr start; rf_u64 bytes; const char* name; };
 
+// Below the first stack nothing lies, for so many bytes.
+constexpr rf_u64 rf_stack_guard = 1 << 20;
+
 constexpr int rf_max_threads = 1024;
 constexpr int rf_max_waves = rf_max_threads / WAVE;
 constexpr int rf_max_variables = 256;
@@ -99,8 +102,8 @@ struct RfState {
     rf_u64 memory_bytes;
     unsigned char* shadow;
     unsigned char* pages;
-    rf_uptr stacks, dynamic_shared;
-    rf_u64 stacks_bytes, dynamic_bytes;
+    rf_uptr own_stack, stacks, dynamic_shared; // `own_stack`: of the thread that runs
+    rf_u64 stack_bytes, stacks_bytes, dynamic_bytes;
     RfCell* cells;
     int races;
 

@@ -473,6 +473,23 @@ mod cli {
     }
 
     #[test]
+    fn the_simulated_device_is_there_if_it_is_named() {
+        let sim = ("RFGRAPH_HIP_PLATFORM", "sim");
+        let (out, err, code) = devices(&["--json"], &[sim]);
+        assert_eq!(code, Some(0), "{out}{err}");
+        let report: Report = serde_json::from_str(&out).unwrap();
+        let [platform] = &report.platforms[..] else { panic!("{report:?}") };
+        assert_eq!((platform.platform, platform.devices.len()), (PlatformKind::Sim, 1), "{report:?}");
+        assert!(platform.devices[0].target.arch.starts_with("sim"), "{report:?}");
+        assert!(devices(&[], &[sim]).0.contains("--device auto takes hip:0 ("));
+        let (out, _, _) = devices(&[], &[sim, ("HIP_VISIBLE_DEVICES", "3")]);
+        assert!(
+            out.starts_with("sim: the runtime works and sees no GPU; HIP_VISIBLE_DEVICES is `3`"),
+            "{out}"
+        );
+    }
+
+    #[test]
     fn a_platform_that_nobody_knows_is_a_wrong_command_line() {
         let (out, err, code) = devices(&[], &[("RFGRAPH_HIP_PLATFORM", "intel")]);
         assert_eq!((out.as_str(), code), ("", Some(2)));

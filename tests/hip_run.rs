@@ -8,6 +8,7 @@ mod gpu;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 use gpu::{Gpu, config};
 use rfgraph::exec::HipOptions;
@@ -20,8 +21,8 @@ use rfgraph::text::{Message, Needs, Sampler, SamplerParams};
 const QUESTION: &str = "What is 347 + 285?";
 
 /// Simulated devices of both widths of a wave, and the real one where there is one.
-fn gpus() -> Vec<Gpu> {
-    let sims = [32, 64].map(|wave| Gpu::simulated(Config { checks: Checks::Memory, ..config(wave) }));
+fn gpus(checks: Checks) -> Vec<Gpu> {
+    let sims = [32, 64].map(|wave| Gpu::simulated(Config { checks, ..config(wave) }));
     sims.into_iter().chain(Gpu::real()).collect()
 }
 
@@ -66,7 +67,7 @@ fn prompt(model: &Model) -> Vec<u32> {
 fn the_readmes_question_takes_one_wait_a_token() {
     let model = Model::demo().unwrap();
     let (tokenizer, prompt) = (model.tokenizer().unwrap(), prompt(&model));
-    for gpu in gpus() {
+    for gpu in gpus(Checks::Memory) {
         let mut session = on(&gpu, &model);
         let id = session.open().unwrap();
         let mut next = 0;
@@ -133,6 +134,24 @@ fn a_step_by_step_token_takes_one_wait() {
     gpu.sim().assert_no_fault();
 }
 
+/// As a user asks: on the simulated device only because it is named.
+#[test]
+fn the_program_answers_on_a_gpu() {
+    let run = |device: &str, platform: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rfgraph"));
+        command.args(["run", "-p", QUESTION, "--temp", "0", "--device", device]);
+        command.env("RFGRAPH_HIP_PLATFORM", platform).env("RFGRAPH_CACHE_DIR", gpu::kernel_folder());
+        command.output().unwrap()
+    };
+    let output = run("hip", "sim");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "632\n", "{error}");
+    let output = run("hip:7", "sim");
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("hip:7"));
+    let output = run("cpu", "sim");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "632\n");
+}
+
 fn greedy(logits: &[f32]) -> u32 {
     let largest = logits.iter().copied().fold(f32::MIN, f32::max);
     logits.iter().position(|&x| x == largest).unwrap() as u32
@@ -175,7 +194,7 @@ fn logits_are_the_cpus() {
         ("llama F16", fixture("llama/llama-F16.gguf"), 1e-5),
         ("llama Q4_K_M", fixture("llama/llama-Q4_K_M.gguf"), 2e-2),
     ];
-    let gpus = gpus();
+    let gpus = gpus(Checks::Fast);
     for (name, model, most) in &models {
         let cpu = logits_of(&mut Session::new(model, &options(DeviceChoice::Cpu)).unwrap(), &tokens);
         for gpu in &gpus {
@@ -212,7 +231,7 @@ fn answer(session: &mut Session, model: &Model, params: &SamplerParams) -> Vec<u
 #[test]
 fn the_same_seed_gives_the_same_text() {
     let model = Model::demo().unwrap();
-    let gpu = Gpu::simulated(config(32));
+    let gpu = Gpu::simulated(Config { checks: Checks::Fast, ..config(32) });
     let mut session = on(&gpu, &model);
     for temperature in [0.0, 1.5] {
         for (top_k, needs) in [(1, Needs::Top(1)), (40, Needs::Top(40)), (0, Needs::Logits)] {
@@ -259,7 +278,7 @@ fn as_many_layers_as_fit() {
     let n_layer = model.architecture().shape().layers.len();
     let mut before = 0;
     for mib in [16, 142, 146, 150, 400] {
-        let gpu = Gpu::simulated(Config { memory: mib << 20, ..config(32) });
+        let gpu = Gpu::simulated(Config { memory: mib << 20, checks: Checks::Fast, ..config(32) });
         let mut session = on(&gpu, &model);
         let portions = session.hip().is_some();
         let on_gpu = match (session.executors().count(), portions) {

@@ -348,7 +348,7 @@ impl Operator for Product {
 #[test]
 fn a_product_and_a_copy_keep_their_order() {
     const RUNS: usize = 10_000;
-    let sims = (0..10).map(|seed| Gpu::simulated(Config { seed, ..config(32) }));
+    let sims = (0..100).map(|seed| Gpu::simulated(Config { seed, ..config(32) }));
     let gpus: Vec<Gpu> = Gpu::real().into_iter().chain(sims).collect();
     for gpu in &gpus {
         let mut executor = gpu.executor(Arc::new(WeightMap::new()));
@@ -361,7 +361,7 @@ fn a_product_and_a_copy_keep_their_order() {
         let plan = compile(&graph.finish().unwrap(), &executor.device()).unwrap();
         let id = executor.load(plan).unwrap();
         executor.set(id, "b", &[1.0f32; 128]).unwrap();
-        for run in 0..RUNS / if gpu.sim.is_some() { 10 } else { 1 } {
+        for run in 0..RUNS / if gpu.sim.is_some() { 100 } else { 1 } {
             let value = (run % 100) as f32;
             executor.set(id, "a", &[value; 128]).unwrap();
             let outputs = executor.run(id).unwrap().wait().unwrap();

@@ -35,15 +35,21 @@ pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
     let report = if args.in_process {
         Device::probe().map_err(|error| CliError::Usage(error.to_string()))?.clone()
     } else {
-        Report { platforms: wanted.platforms.iter().map(|&platform| look(platform)).collect() }
+        Report { platforms: wanted.platforms.iter().map(|&platform| look(&wanted, platform)).collect() }
     };
     if args.json { print_json(&report) } else { print(text(&report)) }
 }
 
-/// Looks at a platform in a process of its own: libraries that end the process end that one.
-fn look(platform: PlatformKind) -> PlatformReport {
-    let asked = ask(platform).unwrap_or_else(|error| Err(format!("the process that looks: {error}")));
-    asked.unwrap_or_else(|problem| PlatformReport::nothing(platform, problem))
+/// Looks at a platform in a process of its own: libraries that end the process end that one. Where there can be
+/// no such process, looks in this one.
+fn look(probe: &Probe, platform: PlatformKind) -> PlatformReport {
+    match ask(platform) {
+        Ok(asked) => asked.unwrap_or_else(|problem| PlatformReport::nothing(platform, problem)),
+        Err(error) => {
+            tracing::debug!("no process of its own to look in: {error}");
+            probe.report_of(platform)
+        }
+    }
 }
 
 fn ask(platform: PlatformKind) -> io::Result<Result<PlatformReport, String>> {

@@ -52,8 +52,8 @@ enum Command {
     Bench(bench::BenchArgs),
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
-    Kernels(kernels::KernelsArgs),
     Devices(devices::DevicesArgs),
+    Kernels(kernels::KernelsArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -70,8 +70,8 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, cli.verbose > 0),
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),
-        Command::Kernels(args) => kernels::run(args, cli.verbose > 0),
         Command::Devices(args) => devices::run(args),
+        Command::Kernels(args) => kernels::run(args, cli.verbose > 0),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     };

@@ -231,7 +231,7 @@ impl Versions {
     pub fn dotted(&self, version: i32) -> String {
         match self.platform {
             // HIP_VERSION of hip_version.h: major · 10⁷ + minor · 10⁵ + patch; before 4.2 it was smaller.
-            PlatformKind::Amd if version >= 10_000_000 => {
+            PlatformKind::Amd | PlatformKind::Sim if version >= 10_000_000 => {
                 format!("{}.{}.{}", version / 10_000_000, version / 100_000 % 100, version % 100_000)
             }
             // CUDA_VERSION of cuda.h: major · 1000 + minor · 10.

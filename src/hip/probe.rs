@@ -225,7 +225,8 @@ impl Probe {
         Report { platforms: self.platforms.iter().map(|&platform| self.report_of(platform)).collect() }
     }
 
-    fn report_of(&self, platform: PlatformKind) -> PlatformReport {
+    /// Looks at one platform, and at every device of it.
+    pub fn report_of(&self, platform: PlatformKind) -> PlatformReport {
         let probe = self.clone();
         self.guarded(platform, move || Ok(probe.look(platform)))
             .unwrap_or_else(|error| PlatformReport::nothing(platform, error))

@@ -10,7 +10,7 @@ use crate::cpu::{CpuStep, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
 use crate::hip::{Arg, Lower, LowerError, Variant, Which};
-use crate::tensor::{DType, Desc, Shape};
+use crate::tensor::{DType, Desc, Shape, blocks};
 
 /// The elements of a plain tensor of any strides, without gaps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -247,7 +247,7 @@ impl Operator for Cast {
             return launch_copy(lower, 0, 0, flat);
         }
         if !input.dtype.is_plain() {
-            return Err(lower.unsupported(format!("no kernel reads {} yet", input.dtype)));
+            return self.launch_blocks(lower, input);
         }
         let pieces = Pieces::of(lower, input.shape, flat, 4);
         let [n, per_row, flat] = pieces.args();
@@ -270,9 +270,16 @@ impl Operator for Cast {
 
     fn case(draw: &mut Draw<'_>) -> Case {
         let dtype = draw.one_of(&PLAIN);
-        let (from, mut sizes) = drawn_shape(draw);
+        let (plain, mut sizes) = drawn_shape(draw);
         sizes[0] = draw.one_of(&[1, 5, 256, 700]);
-        let (input, values) = drawn(draw, from, sizes);
+        let formats: Vec<DType> = DType::all().filter(|dtype| !dtype.is_plain()).collect();
+        let (input, values) = if draw.flag() {
+            sizes[0] = draw.one_of(&[256, 512]);
+            let format = draw.one_of(&formats);
+            drawn_blocks(draw, format, sizes)
+        } else {
+            drawn(draw, plain, sizes)
+        };
         let expected: Vec<f64> =
             values.iter().map(|x| if dtype == DType::I32 { x.trunc() } else { *x }).collect();
         // Half a unit in the last place of 8, 11 or 24 bits, or half the smallest step near zero.
@@ -285,6 +292,32 @@ impl Operator for Cast {
         Case::with_tolerances(Cast { dtype }, vec![input], expected, tolerance)
     }
 }
+
+impl Cast {
+    /// Adds the kernel that reads a block format, of which it is compiled.
+    fn launch_blocks(&self, lower: &mut Lower<'_>, input: &Desc) -> Result<(), LowerError> {
+        if !input.is_contiguous() {
+            return Err(lower.unsupported("blocks must lie without gaps; `cast` first, then take a view"));
+        }
+        let n = input.shape.elements();
+        if n == 0 {
+            return Ok(());
+        }
+        let args = [
+            Arg::Address(Which::Input(0), 0),
+            Arg::I64((n / input.dtype.block_elements()) as i64),
+            Arg::Address(Which::Output, 0),
+            Arg::I64(n as i64),
+        ];
+        let variant = Variant::new("dequantize", "dequantize").define("FORMAT", input.dtype);
+        // A thread reads eight elements.
+        let blocks = n.div_ceil(8 * THREADS);
+        lower.launch(variant.define("TO", self.dtype as i32), [blocks, 1, 1], THREADS, &args)
+    }
+}
+
+/// Threads of a block of `kernels/dequantize.hip`.
+const THREADS: usize = 256;
 
 /// Elements of a row that are converted at once: a whole number of blocks of every format.
 const PIECE: usize = 256;
@@ -306,6 +339,16 @@ const PLAIN: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::I32];
 
 fn drawn_shape(draw: &mut Draw<'_>) -> (DType, [usize; 4]) {
     (draw.one_of(&PLAIN), [(); 4].map(|()| draw.number(1..=4)))
+}
+
+/// A tensor of a block format and its values, as F32 holds them.
+fn drawn_blocks(draw: &mut Draw<'_>, dtype: DType, sizes: [usize; 4]) -> (CaseInput, Vec<f64>) {
+    let n = sizes.iter().product();
+    let data = draw.blocks(dtype, n);
+    let mut values = vec![0.0; n];
+    let read = blocks::dequantize(dtype, &data, &mut values);
+    debug_assert!(read.is_ok(), "drawn blocks can be read");
+    (CaseInput::bytes(dtype, sizes, data), values.into_iter().map(f64::from).collect())
 }
 
 /// A tensor of a plain dtype and its values.

@@ -8,6 +8,7 @@ use super::data::{DeviceDesc, LeafSlot, Operand, Place, Plan, Port, Step};
 use super::place::{Placement, steps};
 use crate::graph::{GraphDef, Leaf, NodeId, NodeKind};
 use crate::hip::{Command, Lower, Source, Variant};
+use crate::tensor::blocks::planes;
 
 /// The plan of a graph whose nodes run in this order and lie at these places.
 pub fn lower(
@@ -75,7 +76,18 @@ pub(super) fn demands(
         return Ok((Vec::new(), op.cpu_scratch(&inputs, &node.desc, device.threads)));
     };
     let mut lower = Lower::new(op.name(), target, &inputs, &node.desc);
-    op.hip(&mut lower).map_err(|error| CompileError::Lower { node: node.name.clone(), error })?;
+    let failed = |error| CompileError::Lower { node: node.name.clone(), error };
+    for (&input, desc) in node.inputs().iter().zip(&inputs) {
+        // On a GPU the fields of all blocks lie apart, so a part of the blocks is no tensor.
+        let whole = graph.node(graph.root(input).0).desc.shape.elements();
+        if planes(desc.dtype).len() > 1 && desc.shape.elements() != whole {
+            let name = &graph.node(input).name;
+            let reason =
+                format!("`{name}` is a part of a {} tensor; cast it first, then take the part", desc.dtype);
+            return Err(failed(lower.unsupported(reason)));
+        }
+    }
+    op.hip(&mut lower).map_err(failed)?;
     Ok(lower.finish())
 }
 

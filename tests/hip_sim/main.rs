@@ -3,5 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod calls;
+mod faults;
 mod kernels;
 mod rig;
+mod streams;

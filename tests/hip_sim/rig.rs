@@ -1,7 +1,9 @@
 //! A simulated device under test, through nothing but the table of functions.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_void};
 use std::ptr::null_mut;
+use std::sync::Mutex;
 
 use rfgraph::hip::api::*;
 use rfgraph::hip::sim::{self, Config, SimHandle};
@@ -45,6 +47,8 @@ macro_rules! ok {
         assert_eq!($crate::rig::call!($rig, $name($($arg),*)), 0, "{} {:?}", stringify!($name), $rig.sim.faults())
     };
 }
+
+pub(crate) use ok;
 
 /// Compiles a source; the log where the compiler refuses.
 pub fn compile(api: &Api, source: &str, options: &[&str]) -> Result<Vec<u8>, String> {
@@ -126,7 +130,12 @@ impl Rig {
         let code = unsafe { (self.api.arch)(arch.as_mut_ptr().cast(), 64, self.sim.ordinal() as i32) };
         assert_eq!(code, 0);
         let arch = std::ffi::CStr::from_bytes_until_nul(&arch).unwrap().to_str().unwrap();
-        compile(&self.api, source, &[&format!("--offload-arch={arch}")]).unwrap_or_else(|log| panic!("{log}"))
+        // One test asks for the same kernels many times.
+        static BUILT: Mutex<BTreeMap<(String, String), Vec<u8>>> = Mutex::new(BTreeMap::new());
+        let mut built = BUILT.lock().unwrap();
+        let key = (arch.to_string(), source.to_string());
+        let build = || compile(&self.api, source, &[&format!("--offload-arch={arch}")]);
+        built.entry(key).or_insert_with(|| build().unwrap_or_else(|log| panic!("{log}"))).clone()
     }
 
     pub fn module(&self, source: &str) -> hipModule_t {

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rfgraph::exec::{Budget, HipExecutor, HipOptions, WeightSource};
@@ -61,9 +61,12 @@ impl Gpu {
 }
 
 /// Kernels are kept in `target`, for all tests and runs.
+pub fn kernel_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-kernels")
+}
+
 pub fn options() -> HipOptions {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-kernels");
-    let cache = Some(Arc::new(Cache::new(folder, Cache::LIMIT)));
+    let cache = Some(Arc::new(Cache::new(kernel_folder(), Cache::LIMIT)));
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     HipOptions { jit: JitOptions { threads, cache }, ..HipOptions::default() }
 }

@@ -338,8 +338,12 @@ impl HipExecutor {
         let work = Work { loaded, arena, runs, feed, recorded: true, timing: false };
         // SAFETY: nothing is done while it is recorded; replays are queued under the same promise.
         let queued = unsafe { self.lanes.queue(&work) };
-        let graph = self.lanes.copy.end_capture().map_err(failed);
-        queued.and(graph)
+        let graph = self.lanes.copy.end_capture();
+        if graph.is_err() {
+            // A call that failed before it did anything leaves the stream recording; otherwise this one is refused.
+            drop(self.lanes.copy.end_capture());
+        }
+        queued.and(graph.map_err(failed))
     }
 
     /// Waits for what was queued before an error.

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use super::cuda::{self, CUdevice, CUresult, Cublas, Driver, status_to_hip, to_hip};
 use super::library::{Search, sonames};
-use super::{LoadError, visible, visible_devices};
+use super::{LoadError, PlatformKind, visible, visible_devices};
 use crate::hip::api::{
     self, Api, Blas, Rtc, Runtime, hipError_t, hipEvent_t, hipFunction_t, hipGraph_t, hipGraphExec_t,
     hipModule_t, hipStream_t, hipblasHandle_t, hipblasStatus_t,
@@ -64,7 +64,27 @@ pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
     // SAFETY: `version` is valid for a write; the call needs no `cuInit`.
     let known = unsafe { (driver.cuDriverGetVersion)(&mut version) } == 0;
     let versions = if known && version < 13_000 { [12, 13] } else { [13, 12] };
-    let rtc = search.load(COMPILER, &sonames("nvrtc", &versions), |library| {
+    let rtc = load_compiler(search, &versions)?;
+    let blas = search.load(BLAS, &sonames("cublas", &versions), |library| {
+        // SAFETY: the functions of that name have these signatures since CUDA 12, and stay loaded.
+        unsafe { Cublas::fill(|name| library.address(name)) }
+    });
+    let blas =
+        blas.inspect_err(|error| tracing::debug!("{error}; rfgraph's own kernels multiply instead")).ok();
+    let cuda = CUDA.get_or_init(|| Cuda { driver, rtc, blas, devices: OnceLock::new() });
+    Ok(cuda.api())
+}
+
+/// The run-time compiler alone, which needs neither a GPU nor a driver.
+///
+/// # Errors
+/// It is not there, cannot be loaded, or lacks a function.
+pub fn compiler() -> Result<Rtc, LoadError> {
+    load_compiler(&Search::of(PlatformKind::Nvidia), &[13, 12])
+}
+
+fn load_compiler(search: &Search, versions: &[u32]) -> Result<Rtc, LoadError> {
+    search.load(COMPILER, &sonames("nvrtc", versions), |library| {
         // SAFETY: each function of nvrtc has the signature of hipRTC's, and stays loaded. What hipRTC calls code
         // is nvrtc's cubin.
         unsafe {
@@ -74,15 +94,7 @@ pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
                 name => library.address(&name.replacen("hiprtc", "nvrtc", 1)),
             })
         }
-    })?;
-    let blas = search.load(BLAS, &sonames("cublas", &versions), |library| {
-        // SAFETY: the functions of that name have these signatures since CUDA 12, and stay loaded.
-        unsafe { Cublas::fill(|name| library.address(name)) }
-    });
-    let blas =
-        blas.inspect_err(|error| tracing::debug!("{error}; rfgraph's own kernels multiply instead")).ok();
-    let cuda = CUDA.get_or_init(|| Cuda { driver, rtc, blas, devices: OnceLock::new() });
-    Ok(cuda.api())
+    })
 }
 
 impl Cuda {

@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, io, process};
 
+use super::text;
+
 /// The headers that make a source one for this platform; they are at hand even where a program does not bring them.
 const OWN_HEADERS: &[(&str, &str)] = &[
     ("platform_sim.h", include_str!("../../../kernels/platform_sim.h")),
@@ -199,7 +201,10 @@ impl Compiler {
         let mut preprocess = Command::new(&self.program);
         preprocess.args(["-E", "-x", "c++"]).args(OPTIONS).args(defines).arg("main.cpp");
         let mut text = run(preprocess.current_dir(&folder.path))?;
-        let names = kernels(&text);
+        let names = text::kernels(&text);
+        if !checks.is_empty() {
+            text = text::shared_by_reference(&text);
+        }
         text.push_str("\nstatic constexpr RfKernel rf_kernels[] = {\n");
         for name in &names {
             text.push_str(&format!(
@@ -250,21 +255,6 @@ fn run(command: &mut Command) -> Result<String, BuildError> {
         log = format!("the C++ compiler ended with {status}");
     }
     Err(BuildError::Refused(log))
-}
-
-/// The names of the kernels in a preprocessed text: what follows the mark that `KERNEL` leaves.
-fn kernels(text: &str) -> Vec<String> {
-    const MARK: &str = "section(\"rfkernel\")))";
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let mut names: Vec<String> = Vec::new();
-    for rest in text.split(MARK).skip(1) {
-        let Some(rest) = rest.trim_start().strip_prefix("void") else { continue };
-        let name: String = rest.trim_start().chars().take_while(|c| is_name(*c)).collect();
-        if !name.is_empty() && !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
 }
 
 /// A private folder that is removed when it is dropped.

@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::config::{Checks, Config};
 use super::fault::{Fault, FaultKind};
 use super::memory::{DeviceMemory, Place, Region};
-use super::queue::{Capture, Clock, Lane, Recorded};
+use super::queue::{Capture, Clock, Lane, Op, Recorded, Work};
 use super::race::History;
 use super::random::Random;
 use super::worker::Worker;
 use crate::hip::api::{hipError_t, hipErrorInvalidValue, hipErrorOutOfMemory};
+
+/// The most faults that are kept.
+const MOST_FAULTS: usize = 100;
 
 /// Answer of a call: HIP's code where it fails.
 pub(super) type Answer<T = ()> = Result<T, hipError_t>;
@@ -62,6 +65,9 @@ pub(super) struct State {
     pub faults: Vec<Fault>,
     /// The code that every call on work answers after a fault.
     pub broken: Option<hipError_t>,
+    /// Whether queued work is passed over after a fault. Where data only was used in a wrong order, it goes on,
+    /// so that the data shows it.
+    pub halted: bool,
     /// Streams, events, modules, graphs … that are alive, by handle.
     pub objects: BTreeMap<usize, &'static str>,
     /// The stream of each BLAS handle.
@@ -94,6 +100,7 @@ impl Device {
             refuse_above: None,
             faults: Vec::new(),
             broken: None,
+            halted: false,
             objects: BTreeMap::new(),
             blas_lanes: HashMap::new(),
             n_ops: 0,
@@ -132,10 +139,27 @@ impl State {
     pub fn fault(&mut self, kind: FaultKind, text: impl Into<String>) -> hipError_t {
         let fault = Fault::new(kind, text);
         let code = fault.code();
-        tracing::error!("simulated device: {fault}");
         self.broken.get_or_insert(code);
-        self.faults.push(fault);
+        self.halted |= !matches!(kind, FaultKind::StreamRace | FaultKind::HostRace);
+        // One mistake may show in thousands of places.
+        if self.faults.len() < MOST_FAULTS {
+            tracing::error!("simulated device: {fault}");
+            self.faults.push(fault);
+        }
         code
+    }
+
+    /// Forgets the faults: the device works again, and what was queued is gone.
+    pub fn take_faults(&mut self) -> Vec<Fault> {
+        if self.broken.take().is_some() {
+            self.halted = false;
+            for op in self.lanes.iter_mut().flat_map(|lane| lane.queue.drain(..)) {
+                if let Work::Record { point, .. } = &op.work {
+                    point.finish(0);
+                }
+            }
+        }
+        std::mem::take(&mut self.faults)
     }
 
     /// Refuses work on a device that met a fault.
@@ -242,7 +266,7 @@ impl State {
     }
 
     /// Which queued operation uses something.
-    pub fn user_of(&self, uses: impl Fn(&super::queue::Op) -> bool) -> Option<String> {
+    pub fn user_of(&self, uses: impl Fn(&Op) -> bool) -> Option<String> {
         self.lanes.iter().flat_map(|lane| &lane.queue).find(|op| uses(op)).map(|op| op.to_string())
     }
 

@@ -42,7 +42,7 @@ impl State {
             Work::Record { point, .. } => point.finish(now()),
             Work::Wait { .. } => {}
             // Nothing but events runs after a fault.
-            _ if self.broken.is_some() => {}
+            _ if self.halted => {}
             Work::Launch(launch) => self.run_kernel(op, launch, config),
             Work::Copy { to, from, bytes, to_host, from_host, sum } => {
                 let (to, from, bytes) = (*to, *from, *bytes);
@@ -58,7 +58,6 @@ impl State {
                             "{op}: the {bytes} bytes of pinned memory at {from:#x} changed while the copy was queued"
                         );
                         self.fault(FaultKind::HostRace, text);
-                        return;
                     }
                     self.memory.set_written(to, bytes);
                 } else if *to_host {
@@ -157,6 +156,7 @@ impl State {
             Err(error) => {
                 tracing::error!("simulated device: {op}: {error}");
                 self.broken.get_or_insert(hipErrorLaunchFailure);
+                self.halted = true;
             }
         }
         if config.checks != Checks::Fast {
@@ -233,9 +233,10 @@ impl State {
                     format!("shuffles{} from lane {}, which does not exist", lines(fault.line), fault.other);
                 (FaultKind::Divergence, text)
             }
-            what::STACK_OVERFLOW => {
-                (FaultKind::StackOverflow, format!("has more than {bytes} bytes of local variables"))
-            }
+            what::STACK_OVERFLOW => (
+                FaultKind::StackOverflow,
+                format!("has more than {bytes} bytes of local variables, or reaches into another's"),
+            ),
             other => (FaultKind::OutOfBounds, format!("fault {other}")),
         };
         self.fault(kind, format!("{at}: {text}"));

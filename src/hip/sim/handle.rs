@@ -74,11 +74,9 @@ impl SimHandle {
         self.device.lock().faults.clone()
     }
 
-    /// The faults so far, which are forgotten: the device works again.
+    /// The faults so far, which are forgotten: the device works again. What was queued is passed over.
     pub fn take_faults(&self) -> Vec<Fault> {
-        let mut state = self.device.lock();
-        state.broken = None;
-        std::mem::take(&mut state.faults)
+        self.device.lock().take_faults()
     }
 
     /// Panics where a fault was found.

@@ -5,7 +5,7 @@ use std::ffi::{c_uint, c_void};
 
 use super::queue::{Launch, Word, Work};
 use super::registry::{self, Object};
-use super::runtime::{on_stream, resolve};
+use super::runtime::{on_stream, resolve, same_device};
 use super::worker::MAX_THREADS;
 use crate::hip::api::{hipError_t, hipErrorInvalidHandle, hipErrorInvalidValue, hipFunction_t, hipStream_t};
 
@@ -28,11 +28,12 @@ pub(super) unsafe extern "C" fn hipModuleLaunchKernel(
 ) -> hipError_t {
     let found =
         resolve!("hipModuleLaunchKernel", "function", function, Object::Function(module, at) => (module, at));
-    let (_, (module, at)) = match found {
+    let (kernel_of, (module, at)) = match found {
         Ok(found) => found,
         Err(code) => return code,
     };
     on_stream("hipModuleLaunchKernel", stream, |device, state, lane| {
+        same_device("hipModuleLaunchKernel", device, &kernel_of, state)?;
         let grid = [grid_x, grid_y, grid_z];
         let kernel = module.kernels.get(at).ok_or(hipErrorInvalidHandle)?;
         let fits = grid.iter().zip(MAX_GRID).all(|(&n, most)| n != 0 && n <= most)

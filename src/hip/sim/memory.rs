@@ -218,40 +218,67 @@ impl DeviceMemory {
         let mut ranges: Vec<(usize, usize, bool)> = Vec::new();
         // The last range of reads, and the last of writes.
         let mut open: [Option<(usize, usize)>; 2] = [None, None];
-        for page in 0..used {
-            if self.pages[page] == 0 {
-                continue;
-            }
-            self.pages[page] = 0;
+        // Most pages are untouched: groups of them are passed over at once.
+        let touched = |pages: &[u8]| pages.iter().fold(0, |all, page| all | page) != 0;
+        let groups = self.pages[..used].chunks_mut(64).enumerate().filter(|(_, pages)| touched(pages));
+        let touched = groups.flat_map(|(group, pages)| {
+            pages.iter_mut().enumerate().filter(|(_, page)| **page != 0).map(move |(i, page)| {
+                *page = 0;
+                group * 64 + i
+            })
+        });
+        for page in touched {
             let start = page * PAGE;
             let end = (start + PAGE).min(self.shadow.len());
             let states = &mut self.shadow[start..end];
             for (chunk, states) in states.chunks_mut(8).enumerate() {
-                if states.iter().all(|state| state & (READ | WRITTEN) == 0) {
-                    continue;
-                }
-                for (i, state) in states.iter_mut().enumerate() {
-                    let at = self.region.base + start + chunk * 8 + i;
-                    for (which, bit) in [READ, WRITTEN].into_iter().enumerate() {
-                        if *state & bit == 0 {
-                            continue;
+                let at = self.region.base + start + chunk * 8;
+                let word = states.first_chunk::<8>().map(|states| u64::from_ne_bytes(*states));
+                let bits = [READ, WRITTEN].map(|bit| u64::from_ne_bytes([bit; 8]));
+                match word {
+                    Some(word) if word & (bits[0] | bits[1]) == 0 => continue,
+                    // All eight alike, as nearly always.
+                    Some(word) if bits.iter().all(|bit| word & bit == 0 || word & bit == *bit) => {
+                        for (which, bit) in bits.into_iter().enumerate() {
+                            if word & bit != 0 {
+                                extend(&mut open[which], at, 8, which == 1, &mut ranges);
+                            }
                         }
-                        match &mut open[which] {
-                            Some((_, end)) if *end == at => *end += 1,
-                            other => {
-                                if let Some((start, end)) = other.replace((at, at + 1)) {
-                                    ranges.push((start, end, which == 1));
+                    }
+                    _ => {
+                        for (i, state) in states.iter().enumerate() {
+                            for (which, bit) in [READ, WRITTEN].into_iter().enumerate() {
+                                if state & bit != 0 {
+                                    extend(&mut open[which], at + i, 1, which == 1, &mut ranges);
                                 }
                             }
                         }
                     }
-                    *state &= !(READ | WRITTEN);
                 }
+                states.iter_mut().for_each(|state| *state &= !(READ | WRITTEN));
             }
         }
         for (which, range) in open.into_iter().enumerate() {
             ranges.extend(range.map(|(start, end)| (start, end, which == 1)));
         }
         ranges
+    }
+}
+
+/// Adds bytes to a range that grows, or begins another behind a gap.
+fn extend(
+    open: &mut Option<(usize, usize)>,
+    at: usize,
+    bytes: usize,
+    written: bool,
+    ranges: &mut Vec<(usize, usize, bool)>,
+) {
+    match open {
+        Some((_, end)) if *end == at => *end += bytes,
+        other => {
+            if let Some((start, end)) = other.replace((at, at + bytes)) {
+                ranges.push((start, end, written));
+            }
+        }
     }
 }

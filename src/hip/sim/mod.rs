@@ -26,6 +26,7 @@ mod registry;
 mod rtc;
 mod runtime;
 mod schedule;
+mod text;
 mod worker;
 
 pub use config::{Checks, Config, Schedule};

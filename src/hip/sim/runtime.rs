@@ -114,6 +114,16 @@ pub(super) fn on_stream(
     }
 }
 
+/// Refuses a stream with something of another device.
+pub(super) fn same_device(call: &str, of: &Device, other: &Device, state: &mut State) -> Answer {
+    if of.ordinal == other.ordinal {
+        return Ok(());
+    }
+    let text =
+        format!("{call} on a stream of device {} with an object of device {}", of.ordinal, other.ordinal);
+    Err(state.fault(FaultKind::BadHandle, text))
+}
+
 /// It is asked before a device is chosen: the one that this thread used before may be gone.
 unsafe extern "C" fn hipInit(_flags: c_uint) -> hipError_t {
     on(registry::current().or_else(|_| registry::device(0)), "hipInit", |_, _| Ok(()))
@@ -344,10 +354,12 @@ unsafe extern "C" fn hipStreamWaitEvent(
     event: hipEvent_t,
     _flags: c_uint,
 ) -> hipError_t {
-    if let Err(code) = resolve!("hipStreamWaitEvent", "event", event, Object::Event => ()) {
-        return code;
-    }
+    let event_of = match resolve!("hipStreamWaitEvent", "event", event, Object::Event => ()) {
+        Ok((device, ())) => device,
+        Err(code) => return code,
+    };
     on_stream("hipStreamWaitEvent", stream, |device, state, lane| {
+        same_device("hipStreamWaitEvent", device, &event_of, state)?;
         state.wait_event(lane, event as usize, &device.config)
     })
 }
@@ -385,10 +397,12 @@ unsafe extern "C" fn hipEventDestroy(event: hipEvent_t) -> hipError_t {
 }
 
 unsafe extern "C" fn hipEventRecord(event: hipEvent_t, stream: hipStream_t) -> hipError_t {
-    if let Err(code) = resolve!("hipEventRecord", "event", event, Object::Event => ()) {
-        return code;
-    }
+    let event_of = match resolve!("hipEventRecord", "event", event, Object::Event => ()) {
+        Ok((device, ())) => device,
+        Err(code) => return code,
+    };
     on_stream("hipEventRecord", stream, |device, state, lane| {
+        same_device("hipEventRecord", device, &event_of, state)?;
         let work = Work::Record { event: event as usize, point: Arc::<Recorded>::default() };
         state.submit(lane, work, &device.config)
     })
@@ -505,7 +519,8 @@ unsafe extern "C" fn hipGraphInstantiate(
 unsafe extern "C" fn hipGraphLaunch(exec: hipGraphExec_t, stream: hipStream_t) -> hipError_t {
     match resolve!("hipGraphLaunch", "executable graph", exec, Object::Exec(graph) => graph) {
         Err(code) => code,
-        Ok((_, graph)) => on_stream("hipGraphLaunch", stream, |device, state, lane| {
+        Ok((graph_of, graph)) => on_stream("hipGraphLaunch", stream, |device, state, lane| {
+            same_device("hipGraphLaunch", device, &graph_of, state)?;
             state.queue_graph(lane, &graph, exec as usize, &device.config)
         }),
     }

@@ -8,12 +8,15 @@ use memmap2::{MmapMut, MmapOptions};
 use super::memory::DeviceMemory;
 use super::module::{RawFault, RawLaunch};
 use super::queue::{Launch, Word};
+use super::text::SHARED_PREFIX;
 
 /// The most threads of a block.
 pub(super) const MAX_THREADS: u32 = 1024;
 const STACK_BYTES: usize = 128 << 10;
 /// Stacks are not a power of two apart: their ends would share the same few lines of the cache.
 const STACK_STRIDE: usize = STACK_BYTES + 9 * 64;
+/// Below the first stack, for one that overflows: the fault is told before it does harm.
+const STACK_GUARD: usize = 1 << 20;
 /// Bytes of `RfCell`.
 const CELL_BYTES: usize = 16;
 
@@ -42,7 +45,7 @@ impl Worker {
     pub fn new(shared_limit: u32) -> io::Result<Worker> {
         let shared = shared_limit as usize;
         Ok(Worker {
-            stacks: map(STACK_STRIDE * MAX_THREADS as usize)?,
+            stacks: map(STACK_GUARD + STACK_STRIDE * MAX_THREADS as usize)?,
             shared: map(shared)?,
             cells: map(CELL_BYTES * (shared + (64 << 10)))?,
             clock: 0,
@@ -81,7 +84,7 @@ impl Worker {
             seed: watch.seed,
             next_block: &mut next_block,
             stop: &mut stop,
-            stacks: self.stacks.as_mut_ptr(),
+            stacks: self.stacks.as_mut_ptr().wrapping_add(STACK_GUARD),
             stack_bytes: STACK_BYTES as u64,
             stack_stride: STACK_STRIDE as u64,
             dynamic_shared: self.shared.as_mut_ptr(),
@@ -118,6 +121,7 @@ impl RawFault {
     /// The shared variable that it is about.
     pub fn variable(&self) -> String {
         // SAFETY: the sources write at most 63 bytes and a zero.
-        unsafe { CStr::from_ptr(self.variable.as_ptr()) }.to_string_lossy().into_owned()
+        let name = unsafe { CStr::from_ptr(self.variable.as_ptr()) }.to_string_lossy();
+        name.strip_prefix(SHARED_PREFIX).unwrap_or(&name).to_string()
     }
 }

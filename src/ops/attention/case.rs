@@ -103,13 +103,14 @@ pub fn case(draw: &mut Draw<'_>) -> Case {
     // Sometimes what a GPU takes in tiles: many tokens, whole heads, caches of one short type.
     let tiled = draw.number(0..=3) == 3;
     let head_dim = if tiled { draw.one_of(&[16, 64, 144]) } else { draw.number(1..=24) };
+    let head_dim = if draw.flag() { head_dim.next_multiple_of(8) } else { head_dim };
     let (n_head_kv, group) = (draw.number(1..=2), draw.number(1..=5));
     let n_tokens = if tiled { draw.number(32..=70) } else { draw.number(1..=7) };
     let op = Attention {
         scale: draw.one_of(&[0.25, 0.125, 1.0]),
         window: draw.flag().then(|| draw.number(1..=90)),
         softcap: draw.flag().then_some(2.5),
-        block_size: draw.one_of(&[1, 16, 32, 5]),
+        block_size: draw.one_of(&[16, 1, 32, 5]),
     };
     let n_seq = draw.number(1..=3);
     let other = if tiled { 32 } else { draw.number(1..=20) };

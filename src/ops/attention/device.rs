@@ -95,7 +95,10 @@ impl Step {
             return Err(lower.unsupported(format!("heads of {width} elements; at most {most} are taken")));
         }
         let group = self.n_head / self.n_head_kv;
-        let heads = group.next_power_of_two().min(8 / chunks.next_power_of_two()).max(1);
+        // What the registers hold. Rows with a short end take more of them.
+        let eights = [self.head_dim, self.head_dim_v].iter().all(|n| n.is_multiple_of(LANE_ELEMENTS));
+        let most = if eights && chunks == 1 { 8 } else { 4 };
+        let heads = group.next_power_of_two().min(most / chunks.next_power_of_two()).max(1);
         let rows = self.n_head_kv * group.div_ceil(heads);
         let splits = self.splits(lower.target().compute_units as usize, rows);
 
@@ -103,6 +106,7 @@ impl Step {
             .define("LANES", lanes)
             .define("CHUNKS", chunks)
             .define("HEADS", heads)
+            .define("EIGHTS", i32::from(eights))
             .define("K_TYPE", self.k.dtype as i32)
             .define("V_TYPE", self.v.dtype as i32);
         let out = Arg::Address(Which::Output, 0);

@@ -72,8 +72,8 @@ fn shape(dtype: DType, bucket: usize, n: usize, gated: bool) -> (usize, usize) {
         DType::Q4_K | DType::Q5_K if n >= 8192 => (4, 1),
         _ => (2, 1),
     };
-    // Several tokens share what is unpacked; a gate has twice the rows.
-    let rows = if bucket > 1 { rows.max(2) } else { rows };
+    // Several tokens share what is unpacked, and have a sum for each row; a gate has twice the rows.
+    let rows = if bucket > 1 { 2 } else { rows };
     (if gated { rows.div_ceil(2) } else { rows }, if bucket > 2 { 1 } else { unroll })
 }
 
