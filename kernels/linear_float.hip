@@ -10,9 +10,9 @@ typedef formats::FORMAT Format;
 struct Eight { float v[8]; };
 
 // Elements 8·group to 8·group + 7 of a row of x; `count` of them are there.
-DEVICE inline Eight load_x(const float* row, int group, int count, bool aligned) {
+template <bool ALIGNED> DEVICE inline Eight load_x(const float* row, int group, int count) {
     Eight x;
-    if (aligned) {
+    if (ALIGNED) {
         const floats4 a = reinterpret_cast<const floats4*>(row)[2 * group];
         const floats4 b = reinterpret_cast<const floats4*>(row)[2 * group + 1];
         x.v[0] = a.x, x.v[1] = a.y, x.v[2] = a.z, x.v[3] = a.w;
@@ -24,33 +24,45 @@ DEVICE inline Eight load_x(const float* row, int group, int count, bool aligned)
     return x;
 }
 
-KERNEL_OF(WAVES * WAVE, linear_float)
-(const u8* w0, const u8* w1, const u8* w2, i64 n_blocks0, i64 n_blocks1, i64 n_blocks2, i32 n0, i32 n1, i32 n2,
- const float* x, const float* bias, const float* residual, float* y, i32 k, i32 n_out, i32 tokens, i32 activation_kind) {
-    const BlockRows rows = rows_of_block({w0, n_blocks0}, {w1, n_blocks1}, {w2, n_blocks2}, n0, n1, n2);
-    const bool aligned = k % 8 == 0 && is_aligned(x, 16) && is_aligned(rows.weight.start, 16) &&
-                         is_aligned(rows.second.start, 16);
+// Adds this thread's part of every row. ALIGNED: every row starts at a multiple of 16 bytes and is whole groups; known
+// here, it lets the loads of all rows go out before the first is used.
+template <bool ALIGNED>
+DEVICE inline void accumulate(
+    float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const float* x, int k, int tokens) {
     const int groups = (k + 7) / 8;
-    float sums[TOKENS][ALL_ROWS] = {};
 #pragma unroll UNROLL
     for (int group = thread_index(); group < groups; group += WAVES * WAVE) {
-        const int count = k - 8 * group;
+        const int count = ALIGNED ? 8 : k - 8 * group;
         Eight w[ALL_ROWS];
 #pragma unroll
         for (int r = 0; r < ALL_ROWS; r++) {
             const Weight weight = rows.weight_of(r);
             const i64 first = (i64)rows.row(r) * k + 8 * group;
-            formats::load_eight<Format>(weight.start, weight.n_blocks, first, count, aligned, w[r].v);
+            formats::load_eight<Format>(weight.start, weight.n_blocks, first, count, ALIGNED, w[r].v);
         }
 #pragma unroll
         for (int t = 0; t < TOKENS; t++) {
-            const Eight of_token = load_x(x + (i64)token_of(t, tokens) * k, group, count, aligned);
+            const Eight of_token = load_x<ALIGNED>(x + (i64)token_of(t, tokens) * k, group, count);
 #pragma unroll
             for (int r = 0; r < ALL_ROWS; r++) {
 #pragma unroll
                 for (int j = 0; j < 8; j++) sums[t][r] = fmaf(w[r].v[j], of_token.v[j], sums[t][r]);
             }
         }
+    }
+}
+
+KERNEL_OF(WAVES * WAVE, linear_float)
+(const u8* w0, const u8* w1, const u8* w2, i64 n_blocks0, i64 n_blocks1, i64 n_blocks2, i32 n0, i32 n1, i32 n2,
+ const float* x, const float* bias, const float* residual, float* y, i32 k, i32 n_out, i32 tokens, i32 activation_kind) {
+    const BlockRows rows = rows_of_block({w0, n_blocks0}, {w1, n_blocks1}, {w2, n_blocks2}, n0, n1, n2);
+    const bool aligned = k % 8 == 0 && is_aligned(x, 16) && is_aligned(rows.weight.start, 16) &&
+                         is_aligned(rows.second.start, 16);
+    float sums[TOKENS][ALL_ROWS] = {};
+    if (aligned) {
+        accumulate<true>(sums, rows, x, k, tokens);
+    } else {
+        accumulate<false>(sums, rows, x, k, tokens);
     }
     finish_rows(sums, rows, bias, residual, y, n_out, tokens, activation_kind);
 }

@@ -1,7 +1,7 @@
 // Activations in eight bits: what products of integer formats read.
 //
 // A row of `k` elements, a multiple of 32, is k signed bytes, then for each 32 neighbours two floats: the scale d and
-// d times the sum of the bytes. With a the largest magnitude of 32 elements, d = a / 127 and a byte is the integer
+// d times the sum of the bytes; a row is filled up with zeros to a multiple of 16 bytes. With a the largest magnitude of 32 elements, d = a / 127 and a byte is the integer
 // nearest to x · (127 / a), ties to even. Where an element is infinite or not a number, d is infinite and the bytes
 // are 0, so that every product with them is not a number.
 #pragma once
@@ -12,7 +12,7 @@
 struct alignas(8) GroupScale { float d, sum; };
 
 // Bytes of a row.
-DEVICE inline i64 quantized_row_bytes(int k) { return k + k / 4; }
+DEVICE inline i64 quantized_row_bytes(int k) { return (k + k / 4 + 15) / 16 * 16; }
 
 DEVICE inline float magnitude(float x) { return x == x ? fabsf(x) : INFINITY_F; }
 
@@ -39,5 +39,7 @@ DEVICE inline u32 quantize_four(floats4 x, GroupScale* scale) {
 // Writes what eight lanes quantized: elements `at` (a multiple of 4) to at + 3 of a row.
 DEVICE inline void store_quantized(u8* row, int k, int at, u32 codes, GroupScale scale) {
     *reinterpret_cast<u32*>(row + at) = codes;
-    if (at % 32 == 0) reinterpret_cast<GroupScale*>(row + k)[at / 32] = scale;
+    GroupScale* scales = reinterpret_cast<GroupScale*>(row + k);
+    if (at % 32 == 0) scales[at / 32] = scale;
+    if (at == 0 && k % 64 != 0) scales[k / 32] = {0.0f, 0.0f};
 }

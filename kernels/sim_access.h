@@ -107,6 +107,8 @@ RF_RAW void rf_check_bytes(rf_uptr at, rf_u64 bytes, bool store, rf_u64 code) {
     extern "C" RF_RAW void name(rf_uptr address) {                                      \
         rf_uptr at = address - rf.memory;                                               \
         if (__builtin_expect(at < rf.memory_bytes, 1)) {                                \
+            if (__builtin_expect((at & (bytes - 1)) != 0, 0))                           \
+                rf_fail(rf_misaligned, -1, 0, 0, address, bytes, RF_CODE);              \
             Word* shadow = (Word*)(rf.shadow + at);                                     \
             Word state = *shadow;                                                       \
             if ((state & (Word)(done)) == (Word)(done)) return;                         \

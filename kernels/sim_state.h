@@ -26,6 +26,7 @@ enum RfWhat {
     rf_barrier_left,     // some threads wait, the others ended or wait elsewhere
     rf_lane_absent,      // a shuffle from a lane that does not exist
     rf_stack_overflow,   // a thread's local variables outgrew its stack, or it reaches into another's
+    rf_misaligned,       // device memory at an address that is no multiple of the access's size
 };
 
 struct RfFault {

@@ -16,8 +16,8 @@ pub(super) const BLOCK: usize = 32;
 /// Below this largest element a block becomes zeros: its reciprocal would overflow.
 const SMALLEST: f32 = 1e-36;
 
-/// Rows of F32 `[k, …]`, `k` a multiple of 32, as words I32 `[k·5/16, …]`: `k` signed bytes, then for each 32
-/// elements two F32, the scale `d` and `d` times the sum of the bytes. With `a` the largest magnitude of 32
+/// Rows of F32 `[k, …]`, `k` a multiple of 32, as words I32: `k` signed bytes, then for each 32 elements two F32, the
+/// scale `d` and `d` times the sum of the bytes, then zeros up to a multiple of 4 words. With `a` the largest magnitude of 32
 /// elements, `d = a / 127` and each byte is `x · (127 / a)`, rounded to the nearest, ties to even. Where an element is
 /// infinite or not a number, `d` is infinite and the bytes are 0, so that every product with them is not a number.
 ///
@@ -36,18 +36,21 @@ impl<'g> Tensor<'g> {
 
 /// Words of a quantized row of `k` elements.
 pub(super) fn words(k: usize) -> usize {
-    k / 4 + k / BLOCK * 2
+    gpu::quantized_bytes(k) / 4
 }
 
 /// Elements of a row of so many words, if it is a quantized one.
 pub(super) fn elements(words: usize) -> Option<usize> {
-    let k = words / 5 * 16;
-    (words == self::words(k) && k.is_multiple_of(BLOCK) && k > 0).then_some(k)
+    // Ten words for each block, and two more after an odd number of blocks.
+    let k = words / 10 * BLOCK;
+    (words == self::words(k) && k > 0).then_some(k)
 }
 
 /// Quantizes a row.
 pub(super) fn quantize_row(x: &[f32], out: &mut [i32]) {
-    let (bytes, scales) = out.split_at_mut(x.len() / 4);
+    let (bytes, rest) = out.split_at_mut(x.len() / 4);
+    let (scales, padding) = rest.split_at_mut(x.len() / BLOCK * 2);
+    padding.fill(0);
     let bytes: &mut [i8] = bytemuck::cast_slice_mut(bytes);
     let scales: &mut [[f32; 2]] = bytemuck::cast_slice_mut(scales);
     for ((x, q), scale) in x.chunks(BLOCK).zip(bytes.chunks_mut(BLOCK)).zip(scales) {
@@ -68,7 +71,8 @@ pub(super) fn quantize_row(x: &[f32], out: &mut [i32]) {
 
 /// The values of a quantized row.
 pub(super) fn dequantize_row(words: &[i32], out: &mut [f32]) {
-    let (bytes, scales) = words.split_at(out.len() / 4);
+    let (bytes, rest) = words.split_at(out.len() / 4);
+    let scales = &rest[..out.len() / BLOCK * 2];
     let bytes: &[i8] = bytemuck::cast_slice(bytes);
     let scales: &[[f32; 2]] = bytemuck::cast_slice(scales);
     for ((out, q), [d, _]) in out.chunks_mut(BLOCK).zip(bytes.chunks(BLOCK)).zip(scales) {

@@ -88,6 +88,17 @@ fn a_read_of_what_nothing_wrote_is_found() {
 }
 
 #[test]
+fn a_misaligned_access_is_found() {
+    for rig in rigs() {
+        let (x, y) = (rig.alloc(64), rig.alloc(4));
+        crate::rig::ok!(rig, hipMemsetAsync(x, 0, 64, rig.stream));
+        let load = |at| run(&rig, "load_wide", 1, 0, &[Arg::P(x), Arg::L(at), Arg::P(y)]);
+        expect_none(load(16));
+        expect(load(8), FaultKind::Misaligned, &["load_wide", "no multiple of 16"]);
+    }
+}
+
+#[test]
 fn a_missing_barrier_is_found_in_every_order() {
     for name in ["missing_barrier", "missing_barrier_scalar", "missing_second_barrier"] {
         for rig in rigs() {

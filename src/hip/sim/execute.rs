@@ -237,6 +237,13 @@ impl State {
                 FaultKind::StackOverflow,
                 format!("has more than {bytes} bytes of local variables, or reaches into another's"),
             ),
+            what::MISALIGNED => {
+                let place = self.describe(address);
+                (
+                    FaultKind::Misaligned,
+                    format!("touches {bytes} bytes together at {place}: no multiple of {bytes}"),
+                )
+            }
             other => (FaultKind::OutOfBounds, format!("fault {other}")),
         };
         self.fault(kind, format!("{at}: {text}"));

@@ -15,6 +15,9 @@ pub enum FaultKind {
     UseAfterFree,
     /// A read of memory that nothing has written.
     Uninitialised,
+    /// An access of 2, 4, 8 or 16 bytes at an address that is no multiple of as much: real devices refuse it, or read
+    /// elsewhere.
+    Misaligned,
     /// Two threads of a block, one of them writing, without a barrier between them.
     SharedRace,
     /// A barrier that not all threads of a block (lanes of a wave) reach, or a shuffle from a lane that is not there.

@@ -22,6 +22,7 @@ pub(super) mod what {
     pub const BARRIER_LEFT: i32 = 8;
     pub const LANE_ABSENT: i32 = 9;
     pub const STACK_OVERFLOW: i32 = 10;
+    pub const MISALIGNED: i32 = 11;
 }
 
 /// `RfFault`: what a kernel did wrong, and where.

@@ -38,9 +38,9 @@ fn vectors(dtype: DType) -> Option<usize> {
     }
 }
 
-/// Bytes of a quantized row of `k` activations: a byte each, and 8 bytes for 32.
+/// Bytes of a quantized row of `k` activations: a byte each, 8 bytes for 32, and up to whole loads of 16.
 pub(in crate::ops) fn quantized_bytes(k: usize) -> usize {
-    k + k / 4
+    (k + k / 4).next_multiple_of(16)
 }
 
 /// A product, or several of one `x`, under lowering.
