@@ -107,8 +107,6 @@ RF_RAW void rf_check_bytes(rf_uptr at, rf_u64 bytes, bool store, rf_u64 code) {
     extern "C" RF_RAW void name(rf_uptr address) {                                      \
         rf_uptr at = address - rf.memory;                                               \
         if (__builtin_expect(at < rf.memory_bytes, 1)) {                                \
-            if (__builtin_expect((at & (bytes - 1)) != 0, 0))                           \
-                rf_fail(rf_misaligned, -1, 0, 0, address, bytes, RF_CODE);              \
             Word* shadow = (Word*)(rf.shadow + at);                                     \
             Word state = *shadow;                                                       \
             if ((state & (Word)(done)) == (Word)(done)) return;                         \
@@ -164,6 +162,13 @@ struct RfGlobal {
     void* location;
     rf_u64 odr;
 };
+// An address that is no multiple of its type's alignment (-fsanitize=alignment). It is told before the compiler takes a
+// wide access apart. Of what it is given only the alignment matters: the byte after the place and the type.
+struct RfTypeMismatch { const char* file; unsigned line, column; void* type; unsigned char log_alignment, kind; };
+extern "C" RF_RAW void __ubsan_handle_type_mismatch_v1(RfTypeMismatch* what, rf_uptr address) {
+    rf_fail(rf_misaligned, -1, 0, 0, address, 1ull << what->log_alignment, RF_CODE);
+}
+
 extern "C" RF_RAW void __asan_register_globals(RfGlobal* globals, rf_u64 n) {
     for (rf_u64 i = 0; i < n && rf.n_variables < rf_max_variables; i++)
         if (globals[i].start - (rf_uptr)__start_rfshared < (rf_u64)(__stop_rfshared - __start_rfshared))

@@ -12,7 +12,7 @@ typedef __UINT64_TYPE__ rf_u64;
 #define RF_EXPORT extern "C" __attribute__((visibility("default"), used))
 
 // Changes whenever RfLaunch, RfFault or RfModule do: a shared object of another age is refused.
-constexpr int rf_abi = 1;
+constexpr int rf_abi = 2;
 
 enum RfWhat {
     rf_none,

@@ -61,14 +61,14 @@ pub(super) struct Compiler {
 /// The two compilers' ways to call a function of ours for every load and store.
 const CHECKS: [&[&str]; 2] = [
     &[
-        "-fsanitize=kernel-address",
+        "-fsanitize=kernel-address,alignment",
         "--param=asan-stack=0",
         "--param=asan-globals=1",
         "--param=asan-instrumentation-with-call-threshold=0",
         "-fsanitize-sections=rfshared",
     ],
     &[
-        "-fsanitize=kernel-address",
+        "-fsanitize=kernel-address,alignment",
         "-mllvm",
         "-asan-stack=0",
         "-mllvm",

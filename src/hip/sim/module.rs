@@ -9,7 +9,7 @@ use libloading::Library;
 use super::compiler::Folder;
 
 /// As `rf_abi` in `kernels/sim_state.h`.
-const ABI: c_int = 1;
+const ABI: c_int = 2;
 /// As `RfWhat` there.
 pub(super) mod what {
     pub const LOAD_OUTSIDE: i32 = 1;
