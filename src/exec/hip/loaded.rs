@@ -160,9 +160,10 @@ impl Loaded {
     /// What the marks say of a run that did not end, or failed.
     pub fn progress(&self) -> String {
         let done = |(_, event): &&(usize, Event)| matches!(event.is_done(), Ok(true));
-        // Marks are in order, and so is the stream.
-        let last = self.marks.iter().take_while(done).last().map(|(step, _)| *step);
-        let next = self.marks.iter().find(|mark| !done(mark)).map(|(step, _)| *step);
+        // Marks are in order, and so is the stream. Each is asked once: the device may go on meanwhile.
+        let finished = self.marks.iter().take_while(done).count();
+        let step = |mark: usize| self.marks.get(mark).map(|(step, _)| *step);
+        let (last, next) = (finished.checked_sub(1).and_then(step), step(finished));
         match (last, next) {
             (Some(last), Some(next)) => format!(
                 "the last step known to have finished is {}; {} is not known to have",

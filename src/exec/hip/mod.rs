@@ -81,7 +81,8 @@ pub struct HipExecutor {
     options: HipOptions,
     operators: Operators,
     jit: Jit,
-    lanes: Lanes,
+    /// Shared with nobody, but for ever with work that cannot be waited for.
+    lanes: Arc<Lanes>,
     store: Store,
     plans: Vec<Loaded>,
     /// The plan whose inputs lie in the arena.
@@ -125,7 +126,7 @@ impl HipExecutor {
             operators: Operators::built_in(),
             jit: Jit::new(&context, options.jit.clone()),
             store: Store::new(&context, weights, budget),
-            lanes,
+            lanes: Arc::new(lanes),
             plans: Vec::new(),
             current: None,
             flight: None,
@@ -141,6 +142,11 @@ impl HipExecutor {
     /// Calls `on_loading` while kernels are compiled and weights uploaded; it may be called from any thread.
     pub fn set_on_loading(&mut self, on_loading: OnLoading) {
         self.on_loading = Some(on_loading);
+    }
+
+    /// How long the fence waits from now on before it says that the device hangs.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.options.timeout = timeout;
     }
 
     /// Makes a user's own operator known, so that plans may name it.
@@ -449,8 +455,7 @@ impl Drop for HipExecutor {
             // Freeing would wait for the device, which does not answer, or pull memory from under its work.
             tracing::error!("the GPU may still be at work: its memory is kept until the process ends");
             std::mem::forget(std::mem::take(&mut self.plans));
-            std::mem::forget(self.lanes.blas.take());
-            std::mem::forget((self.lanes.compute.clone(), self.lanes.copy.clone()));
+            std::mem::forget(Arc::clone(&self.lanes));
             self.store.leak();
         }
     }
