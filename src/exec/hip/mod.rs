@@ -42,6 +42,8 @@ pub struct HipOptions {
     pub graphs: bool,
     /// Whether a run that does not end can tell its last step exactly. Costs an event for each step, and replays.
     pub trace: bool,
+    /// Whether the BLAS library, where it is, multiplies large matrices; otherwise rfgraph's own kernels do.
+    pub blas: bool,
     /// Whose work goes first.
     pub priority: Priority,
     /// How kernels are compiled.
@@ -49,13 +51,15 @@ pub struct HipOptions {
 }
 
 impl Default for HipOptions {
-    /// Two minutes, low priority; `RFGRAPH_HIP_GRAPH=0` turns replays off, `RFGRAPH_HIP_TRACE=1` turns tracing on.
+    /// Two minutes, low priority; `RFGRAPH_HIP_GRAPH=0` turns replays off, `RFGRAPH_HIP_BLAS=0` the BLAS library,
+    /// `RFGRAPH_HIP_TRACE=1` turns tracing on.
     fn default() -> HipOptions {
         let is = |name: &str, value: &str| std::env::var_os(name).is_some_and(|found| found == value);
         HipOptions {
             timeout: Duration::from_secs(120),
             graphs: !is("RFGRAPH_HIP_GRAPH", "0"),
             trace: is("RFGRAPH_HIP_TRACE", "1"),
+            blas: !is("RFGRAPH_HIP_BLAS", "0"),
             priority: Priority::Low,
             jit: JitOptions::from_env(),
         }
@@ -106,7 +110,8 @@ impl HipExecutor {
     ) -> Result<HipExecutor, ExecError> {
         let failed = |error| ExecError::gpu("the executor's streams and events", error);
         let compute = context.stream(options.priority).map_err(failed)?;
-        let blas = context.blas(&compute).unwrap_or_else(|error| {
+        let found = if options.blas { context.blas(&compute) } else { Ok(None) };
+        let blas = found.unwrap_or_else(|error| {
             tracing::warn!("the BLAS library does not start ({error}); products use rfgraph's own kernels");
             None
         });
