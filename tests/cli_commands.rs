@@ -74,6 +74,16 @@ fn json_has_text_tokens_counts_and_timings() {
 }
 
 #[test]
+fn a_gpus_options_without_one_are_refused() {
+    for option in [["--gpu-layers", "3"], ["--timeout", "5"]] {
+        let args = [&["run", "-p", SUM, "--device", "cpu"][..], &option].concat();
+        let (code, complaint) = failure(&args);
+        assert_eq!(code, Some(2), "{complaint}");
+        assert!(complaint.contains("--device cpu takes none"), "{complaint}");
+    }
+}
+
+#[test]
 fn n_limits_the_answer_and_a_full_context_ends_it() {
     let report = json(&["run", "--raw", "-p", "Once upon a time", "-n", "5", "--json"]);
     assert_eq!((&report["stop"], &report["counts"]["generated"]), (&"limit".into(), &5.into()));

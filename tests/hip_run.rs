@@ -31,7 +31,7 @@ fn options(device: DeviceChoice) -> SessionOptions {
 }
 
 fn session(model: &Model, options: &SessionOptions, hip: HipOptions) -> Result<Session, ModelError> {
-    Session::with(model, options, &Setup { hip, on_loading: None })
+    Session::with(model, options, &Setup { hip, ..Setup::default() })
 }
 
 fn on(gpu: &Gpu, model: &Model) -> Session {

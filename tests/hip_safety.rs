@@ -174,7 +174,7 @@ fn a_session_that_goes_in_flight_waits() {
     use rfgraph::model::{Model, Session, SessionOptions, Setup};
     let gpu = Gpu::simulated(config(32));
     let options = SessionOptions { device: gpu.choice(), n_ctx: 64, ubatch: 8, ..SessionOptions::default() };
-    let setup = Setup { hip: gpu::options(), on_loading: None };
+    let setup = Setup { hip: gpu::options(), ..Setup::default() };
     let mut session = Session::with(&Model::demo().unwrap(), &options, &setup).unwrap();
     let executor = session.hip().unwrap();
     let id = executor.load(graph_alone(executor)).unwrap();

@@ -93,7 +93,6 @@ pub(super) fn run(args: &BenchArgs, profile: bool) -> Result<(), CliError> {
         return Err(CliError::Usage("-p 0 and -n 0 leave nothing to measure".into()));
     }
     let model = args.model.open()?;
-    read_ahead(model.gguf());
     let mut bench = Bench::new(args, &model)?;
     let mut bandwidth = bench.bandwidth();
     let (mut tests, mut profiles) = (Vec::new(), Vec::new());
@@ -158,7 +157,9 @@ impl Bench {
         let too_long = || CliError::Usage("-d with -p or -n is more than can be counted".into());
         let n_ctx = n_ctx.filter(|&n| n <= CacheLayout::MAX_N_CTX).ok_or_else(too_long)?;
         let shape = model.architecture().shape();
-        let mut session = Session::with(model, &args.session.options(n_ctx)?, &setup())?;
+        let options = args.session.options(n_ctx)?;
+        read_ahead(model.gguf(), options.device);
+        let mut session = Session::with(model, &options, &setup())?;
         let sequence = session.open()?;
         let mut rng = Rng::new(0);
         let tokens: Vec<u32> = (0..n_ctx).map(|_| (rng.next_u64() % shape.n_vocab as u64) as u32).collect();

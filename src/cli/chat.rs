@@ -58,8 +58,8 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
     let template = model.chat_template(&tokenizer)?;
-    read_ahead(model.gguf());
     let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train))?;
+    read_ahead(model.gguf(), options.device);
     let mut conversation = Conversation::new(&model, &tokenizer, &options, args.sampling.params()?)?;
     let mut messages: Vec<Message> = system(args).into_iter().collect();
     let opening = messages.len();

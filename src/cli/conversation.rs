@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::device::setup;
 use super::error::CliError;
 use super::progress::{Progress, Unit};
-use crate::model::{GenerateOptions, Generation, Model, SequenceId, Session, SessionOptions, Stop};
+use crate::model::{GenerateOptions, Generation, Model, SequenceId, Session, SessionOptions, Setup, Stop};
 use crate::text::{Sampler, SamplerParams, Tokenizer};
 
 /// A sequence of a session, and the tokens that it holds.
@@ -49,9 +49,10 @@ impl<'m> Conversation<'m> {
                 "a context of {n_ctx} tokens is more than the {trained} that the model was trained for"
             );
         }
-        let mut session = Session::with(model, options, &setup())?;
-        let sequence = session.open()?;
         let sampler = Sampler::new(sampling, shape.n_vocab)?;
+        let setup = Setup { want: sampler.needs().into(), ..setup() };
+        let mut session = Session::with(model, options, &setup)?;
+        let sequence = session.open()?;
         Ok(Conversation { session, sequence, tokenizer, sampler, held: Vec::new() })
     }
 

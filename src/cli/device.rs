@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::error::CliError;
+use super::error::{CliError, eprintln_quietly};
 use super::progress::{Progress, Unit};
 use crate::exec::{Loading, OnLoading};
 use crate::hip::{Context, Request, Selected, select};
@@ -57,8 +57,19 @@ impl DeviceArg {
                 return Ok(None);
             }
         };
-        let failed = |error| CliError::from(ModelError::Device { platform, ordinal, error });
-        let context = Context::open(platform, ordinal).map_err(failed)?;
+        let context = match Context::open(platform, ordinal) {
+            Ok(context) => context,
+            Err(error) if self == DeviceArg::Auto => {
+                tracing::warn!(
+                    "GPU {ordinal} of platform {platform} does not open, so the CPU computes: {error}"
+                );
+                return Ok(None);
+            }
+            Err(error) => return Err(ModelError::Device { platform, ordinal, error }.into()),
+        };
+        if self == DeviceArg::Auto {
+            eprintln_quietly(&format!("computing on {}; --device cpu computes on the CPU", context.name()));
+        }
         tracing::info!("device: {} ({platform}, {})", context.name(), context.target().arch);
         Ok(Some(context))
     }

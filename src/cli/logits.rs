@@ -42,8 +42,9 @@ pub(super) fn run(args: &LogitsArgs) -> Result<(), CliError> {
     if let Some(&token) = tokens.iter().find(|&&token| token as usize >= n_vocab) {
         return Err(ModelError::Token { token, n_vocab }.into());
     }
-    read_ahead(model.gguf());
-    let mut session = Session::with(&model, &args.session.options(tokens.len())?, &setup())?;
+    let options = args.session.options(tokens.len())?;
+    read_ahead(model.gguf(), options.device);
+    let mut session = Session::with(&model, &options, &setup())?;
     let sequence = session.open()?;
     let failed = |source| CliError::Path { verb: "write", path: args.out.clone(), source };
     let mut out = BufWriter::new(File::create(&args.out).map_err(failed)?);

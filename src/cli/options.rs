@@ -132,7 +132,7 @@ pub(super) struct SessionArgs {
 }
 
 /// Where to compute.
-#[derive(Debug, Args)]
+#[derive(Clone, Copy, Debug, Args)]
 struct DeviceArgs {
     /// Where to compute: auto (a GPU if there is one, else the CPU), cpu, hip, or hip:N for GPU number N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
@@ -157,7 +157,16 @@ fn fraction(text: &str) -> Result<f64, String> {
 impl SessionArgs {
     /// The session's options for a context of `n_ctx` tokens, on the device that was asked for.
     pub(super) fn options(&self, n_ctx: usize) -> Result<SessionOptions, CliError> {
-        Ok(SessionOptions { device: self.device.device.choose()?, ..self.options_for_cpu(n_ctx) })
+        let DeviceArgs { device, gpu_layers, timeout } = self.device;
+        if device == DeviceArg::Cpu && (gpu_layers.is_some() || timeout.is_some()) {
+            let reason = "--gpu-layers and --timeout are about a GPU, and --device cpu takes none";
+            return Err(CliError::Usage(reason.into()));
+        }
+        let device = device.choose()?;
+        if device == DeviceChoice::Cpu && gpu_layers.is_some_and(|n| n > 0) {
+            tracing::warn!("there is no GPU for --gpu-layers: the CPU computes all layers");
+        }
+        Ok(SessionOptions { device, ..self.options_for_cpu(n_ctx) })
     }
 
     /// The same on the CPU.

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exec::Budget;
 use crate::gguf::Gguf;
+use crate::model::DeviceChoice;
 
 /// A bar that shows up if the work is not done after a second.
 pub(super) struct Progress {
@@ -73,10 +74,11 @@ impl Drop for Progress {
 /// Reads a model's pages in the file's order, so that a file that is not in memory yet comes in one
 /// sweep and under a progress bar, and not page by page in the first answer. A file larger than the
 /// free memory is left alone: its first pages would be gone before its last are there.
-pub(super) fn read_ahead(gguf: &Gguf) {
+pub(super) fn read_ahead(gguf: &Gguf, device: DeviceChoice) {
     const PAGE: usize = 4096;
     const STRETCH: usize = 16 << 20;
-    if gguf.total_bytes() > Budget::host(1.0).limit() {
+    // A GPU is sent its weights while they are read.
+    if device != DeviceChoice::Cpu || gguf.total_bytes() > Budget::host(1.0).limit() {
         return;
     }
     let total = gguf.tensors().iter().map(|info| info.bytes).sum();

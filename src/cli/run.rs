@@ -97,8 +97,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
         messages.push(Message::new("user", text));
         tokenizer.encode_chat(&model.chat_template(&tokenizer)?.render(&messages, true)?)
     };
-    read_ahead(model.gguf());
     let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train))?;
+    read_ahead(model.gguf(), options.device);
     let mut conversation = Conversation::new(&model, &tokenizer, &options, sampling)?;
     let load_time = start.elapsed();
     let limits =

@@ -49,7 +49,10 @@ impl Context {
         let (mut least, mut greatest): (c_int, c_int) = (0, 0);
         // SAFETY: both are valid for a write.
         let code = unsafe { (runtime.hipDeviceGetStreamPriorityRange)(&mut least, &mut greatest) };
-        self.check("hipDeviceGetStreamPriorityRange", code)?;
+        if let Err(error) = self.check("hipDeviceGetStreamPriorityRange", code) {
+            tracing::debug!("no stream priorities: {error}");
+            (least, greatest) = (0, 0);
+        }
         let priority = match priority {
             Priority::Low => least,
             Priority::Normal => 0,

@@ -6,16 +6,28 @@ use crate::exec::{ExecError, Executor, PlanId};
 use crate::graph::{Graph, GraphDef, Tensor};
 use crate::plan::{Plan, compile};
 use crate::tensor::DType;
+use crate::text::Needs;
 
 /// What is wanted of a batch's last step. What is not logits is chosen where they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
     /// Logits, F32 `[n_vocab, n_outputs]`.
+    #[default]
     Logits,
     /// The id of the largest logit, I32 `[1, n_outputs]`; of equal ones the lowest.
     Largest,
     /// Ids and values of so many largest logits of one token, I32 and F32, the largest first.
     Top(usize),
+}
+
+impl From<Needs> for Want {
+    fn from(needs: Needs) -> Want {
+        match needs {
+            Needs::Logits => Want::Logits,
+            Needs::Largest => Want::Largest,
+            Needs::Top(k) => Want::Top(k),
+        }
+    }
 }
 
 /// What a plan is made for.

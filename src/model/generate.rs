@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{ModelError, Next, SequenceId, Session, Want};
-use crate::text::{Needs, Sampler, StreamDecoder, Tokenizer};
+use super::{ModelError, Next, SequenceId, Session};
+use crate::text::{Sampler, StreamDecoder, Tokenizer};
 
 /// When a generation ends, besides where the model ends it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,14 +120,7 @@ impl<'a> Generation<'a> {
             Some(_) if self.session.cache().len(self.sequence)? >= self.session.cache().n_ctx() => {
                 return Ok(Err(Stop::ContextFull));
             }
-            Some(&token) => {
-                let want = match self.sampler.needs() {
-                    Needs::Logits => Want::Logits,
-                    Needs::Largest => Want::Largest,
-                    Needs::Top(k) => Want::Top(k),
-                };
-                self.session.decode_for(self.sequence, token, want)?
-            }
+            Some(&token) => self.session.decode_for(self.sequence, token, self.sampler.needs().into())?,
         };
         let token = match next {
             Next::Logits(logits) => self.sampler.sample(logits)?,

@@ -30,6 +30,8 @@ pub enum DeviceChoice {
 pub struct Setup {
     /// How the GPU's executor works.
     pub hip: HipOptions,
+    /// What generating will want of a token's logits: on a GPU, the plan for it is made with the session.
+    pub want: Want,
     /// Told how far kernels and weights are.
     pub on_loading: Option<OnLoading>,
 }

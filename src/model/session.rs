@@ -154,6 +154,7 @@ impl Session {
         // The widest plans first: the arena is as large as it will get before anything runs.
         session.batch_plan(bucket(ubatch), 1, Want::Logits)?;
         session.batch_plan(1, 1, Want::Logits)?;
+        session.batch_plan(1, 1, session.want(setup.want))?;
         if layout.n_sequences > 1 {
             let several = bucket(layout.n_sequences);
             session.batch_plan(several, several, Want::Logits)?;
@@ -294,11 +295,16 @@ impl Session {
         self.logits()
     }
 
+    /// What is wanted where the logits are: the CPU gives all of them.
+    fn want(&self, want: Want) -> Want {
+        let on_gpu = matches!(self.parts.last(), Some(Part { backend: Backend::Hip(_), .. }));
+        if on_gpu { want } else { Want::Logits }
+    }
+
     /// Appends one token to a sequence and gives what is wanted of the logits after it. On a GPU the choice is made
     /// there, and only its result comes back; the CPU gives all logits.
     pub fn decode_for(&mut self, id: SequenceId, token: u32, want: Want) -> Result<Next<'_>, ModelError> {
-        let on_gpu = matches!(self.parts.last(), Some(Part { backend: Backend::Hip(_), .. }));
-        let want = if on_gpu { want } else { Want::Logits };
+        let want = self.want(want);
         self.batch.clear();
         self.cache.reserve(id, 1)?;
         self.push(id, token, self.cache.len(id)?)?;
