@@ -3,14 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "demo")]
 
+#[path = "support/demo.rs"]
+mod demo;
 #[path = "support/gpu.rs"]
 mod gpu;
+#[path = "support/inside.rs"]
+mod inside;
+#[path = "support/reference.rs"]
+mod reference;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Command;
 
+use demo::{Answerer, greedy, some_questions};
 use gpu::{Gpu, config};
+use inside::inside;
+use reference::distance;
 use rfgraph::exec::HipOptions;
 use rfgraph::hip::sim::{Checks, Config, SimHandle};
 use rfgraph::model::{
@@ -134,6 +142,28 @@ fn a_step_by_step_token_takes_one_wait() {
     gpu.sim().assert_no_fault();
 }
 
+/// One wrong kernel shows here: each question has only one right answer. Two devices, of both widths of a wave,
+/// have half of the questions each; ten sequences are decoded at a time.
+#[test]
+fn a_tenth_of_the_questions_is_answered() {
+    let model = Model::demo().unwrap();
+    let questions = some_questions(40);
+    std::thread::scope(|scope| {
+        for (wave, questions) in [32, 64].into_iter().zip(questions.chunks(20)) {
+            let model = &model;
+            scope.spawn(move || {
+                let gpu = Gpu::simulated(Config { checks: Checks::Fast, ..config(wave) });
+                let options = SessionOptions { n_sequences: 10, ..options(gpu.choice()) };
+                let setup = Setup { hip: gpu::options(), on_loading: None };
+                let started = std::time::Instant::now();
+                Answerer::new(model, &options, &setup).check("built in", questions);
+                println!("waves of {wave}: {:.1} s", started.elapsed().as_secs_f64());
+                gpu.sim().assert_no_fault();
+            });
+        }
+    });
+}
+
 /// As a user asks: on the simulated device only because it is named.
 #[test]
 fn the_program_answers_on_a_gpu() {
@@ -152,11 +182,6 @@ fn the_program_answers_on_a_gpu() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "632\n");
 }
 
-fn greedy(logits: &[f32]) -> u32 {
-    let largest = logits.iter().copied().fold(f32::MIN, f32::max);
-    logits.iter().position(|&x| x == largest).unwrap() as u32
-}
-
 fn logits_of(session: &mut Session, tokens: &[u32]) -> Vec<Vec<f32>> {
     let id = session.open().unwrap();
     let mut rows = Vec::new();
@@ -165,22 +190,13 @@ fn logits_of(session: &mut Session, tokens: &[u32]) -> Vec<Vec<f32>> {
     rows
 }
 
-/// Mean KL divergence of the rows' distributions, in nats.
-fn mean_kl(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
-    let log_softmax = |row: &[f32]| -> Vec<f64> {
-        let largest = row.iter().copied().fold(f32::MIN, f32::max);
-        let sum: f64 = row.iter().map(|&x| f64::from(x - largest).exp()).sum();
-        row.iter().map(|&x| f64::from(x - largest) - sum.ln()).collect()
-    };
-    let kl = |(a, b): (&Vec<f32>, &Vec<f32>)| -> f64 {
-        log_softmax(a).iter().zip(log_softmax(b)).map(|(p, q)| p.exp() * (p - q)).sum()
-    };
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(kl).sum::<f64>() / a.len() as f64
+/// Mean KL divergence of the rows' distributions from the CPU's, in nats.
+fn mean_kl(cpu: &[Vec<f32>], found: &[Vec<f32>]) -> f64 {
+    distance(found, &cpu.concat()).mean_kl
 }
 
 fn fixture(name: &str) -> Model {
-    Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
+    Model::open(inside(name)).unwrap()
 }
 
 /// Both round activations to eight bits in quantized products, each in its own blocks, so that logits differ by those

@@ -12,10 +12,20 @@ use rfgraph::hip::sim::{self, Checks, Config, SimHandle};
 use rfgraph::hip::{Context, JitOptions, PlatformKind};
 use rfgraph::model::DeviceChoice;
 
-/// A device, which forgets itself and looks for leaks when the test is over.
+/// A device, which looks for leaks when the test is over. What was made on it goes before it does.
 pub struct Gpu {
     pub context: Context,
     pub sim: Option<SimHandle>,
+    /// The test lets something stay on the simulated device.
+    pub may_leak: bool,
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        if let (Some(sim), false, false) = (&self.sim, self.may_leak, std::thread::panicking()) {
+            sim.assert_no_leak();
+        }
+    }
 }
 
 /// A simulated device with waves of so many lanes.
@@ -27,7 +37,7 @@ impl Gpu {
     pub fn simulated(config: Config) -> Gpu {
         let sim = sim::add(config).unwrap();
         let context = Context::open(PlatformKind::Sim, sim.ordinal()).unwrap();
-        Gpu { context, sim: Some(sim) }
+        Gpu { context, sim: Some(sim), may_leak: false }
     }
 
     /// The real device, where one was named.
@@ -38,7 +48,7 @@ impl Gpu {
             _ => return None,
         };
         let ordinal = 0;
-        Some(Gpu { context: Context::open(platform, ordinal).unwrap(), sim: None })
+        Some(Gpu { context: Context::open(platform, ordinal).unwrap(), sim: None, may_leak: false })
     }
 
     pub fn choice(&self) -> DeviceChoice {
