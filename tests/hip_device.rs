@@ -69,7 +69,7 @@ fn options(gpu: &Gpu) -> SessionOptions {
 }
 
 fn setup() -> Setup {
-    Setup { hip: gpu::options(), on_loading: None }
+    Setup { hip: gpu::options(), ..Setup::default() }
 }
 
 /// The built-in model, and the files that it was quantized to where they are at hand.
