@@ -12,17 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpu::{Gpu, config, options};
-use rfgraph::cpu::{CpuStep, StepError};
 use rfgraph::exec::{Budget, ExecError, Executor, HipExecutor, HipOptions, PlanId, WeightMap};
-use rfgraph::graph::case::{Case, Draw};
-use rfgraph::graph::operator::OperatorRow;
-use rfgraph::graph::{Cost, Graph, Operator, ShapeError};
+use rfgraph::graph::Graph;
 use rfgraph::hip::api::{Runtime, hipErrorUnknown};
 use rfgraph::hip::sim::{Checks, Config};
-use rfgraph::hip::{Arg, Command, Gemm, Lower, LowerError, Which};
+use rfgraph::hip::{Arg, Command};
 use rfgraph::plan::{Plan, compile};
 use rfgraph::tensor::{DType, Desc};
-use serde::{Deserialize, Serialize};
 
 /// `y = relu(x · w) + c`, with rows kept in a state: a weight, a constant, a state, two outputs.
 fn graph(executor: &HipExecutor) -> Plan {
