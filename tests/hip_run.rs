@@ -154,7 +154,7 @@ fn a_tenth_of_the_questions_is_answered() {
             scope.spawn(move || {
                 let gpu = Gpu::simulated(Config { checks: Checks::Fast, ..config(wave) });
                 let options = SessionOptions { n_sequences: 10, ..options(gpu.choice()) };
-                let setup = Setup { hip: gpu::options(), on_loading: None };
+                let setup = Setup { hip: gpu::options(), ..Setup::default() };
                 let started = std::time::Instant::now();
                 Answerer::new(model, &options, &setup).check("built in", questions);
                 println!("waves of {wave}: {:.1} s", started.elapsed().as_secs_f64());
