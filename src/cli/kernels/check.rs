@@ -26,9 +26,8 @@ const MAY_SPILL: &[(&str, &str, &str)] = &[
     ("attention_tiled.hip: attention_tiled<BF16=1,", "gfx12", BF16_TILES),
 ];
 
-/// gfx11 and gfx12 multiply bfloat16 from f32 probabilities that are packed by hand: 8 to 160 vector registers go to
-/// scratch. F16 caches, the default, do not spill.
-const BF16_TILES: &str = "BF16 caches only: packing bfloat16 takes registers that F16 does not need";
+/// 8 to 160 vector registers go to scratch there; what takes them was not found. F16 caches, the default, do not spill.
+const BF16_TILES: &str = "BF16 caches only; F16, the default, does not spill";
 
 /// What came of a check.
 #[derive(Debug)]
