@@ -171,16 +171,17 @@ pub(super) fn chunk(left: usize, ubatch: usize) -> usize {
     if fits == power { power / 4 * 3 } else { power / 2 }
 }
 
-/// The graph of a batch on a whole model, with its logits.
+/// The graph of a batch on a whole model.
 pub(super) fn whole_graph(
     model: &Model,
     n_tokens: usize,
     n_outputs: usize,
     cache: CacheLayout,
     cache_type: DType,
+    want: Want,
 ) -> Result<GraphDef, ModelError> {
     let portion = Portion::whole(model.architecture().shape().layers.len());
-    graph_of(model, &Request { n_tokens, n_outputs, cache, cache_type, portion }, Want::Logits)
+    graph_of(model, &Request { n_tokens, n_outputs, cache, cache_type, portion }, want)
 }
 
 /// The graph of a batch on a portion of the model: the architecture's, which must use all of the file's tensors if

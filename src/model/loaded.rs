@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::batch::whole_graph;
+use super::batch::{Want, bucket, whole_graph};
 use super::{Architecture, CacheLayout, Keys, ModelError};
 #[cfg(feature = "demo")]
 use crate::gguf::Aligned;
@@ -77,6 +77,23 @@ impl Model {
         cache: CacheLayout,
         cache_type: DType,
     ) -> Result<GraphDef, ModelError> {
-        whole_graph(self, n_tokens, n_outputs, cache, cache_type)
+        whole_graph(self, n_tokens, n_outputs, cache, cache_type, Want::Logits)
+    }
+
+    /// The graphs of every batch that a session of one sequence makes plans for: prompts of up to `ubatch` tokens, and
+    /// one token of which this is wanted.
+    pub fn graphs_of_session(
+        &self,
+        ubatch: usize,
+        cache: CacheLayout,
+        cache_type: DType,
+        wants: &[Want],
+    ) -> Result<Vec<GraphDef>, ModelError> {
+        let mut sizes: Vec<usize> = (1..=ubatch).map(bucket).collect();
+        sizes.dedup();
+        let prompts = sizes.into_iter().map(|n| (n, Want::Logits));
+        let decoding = wants.iter().map(|&want| (1, want));
+        let graph = |(n, want)| whole_graph(self, n, 1, cache, cache_type, want);
+        prompts.chain(decoding).map(graph).collect()
     }
 }

@@ -9,10 +9,11 @@ use crate::graph::case::Draw;
 use crate::graph::operator::AnyOperator;
 use crate::hip::jit::describe;
 use crate::hip::{Command, Lower, LowerError, Target, Variant};
-use crate::model::{CacheLayout, Model, ModelError};
+use crate::model::{CacheLayout, Model, ModelError, Want};
 use crate::ops::{self, Attention, GetRows, Linear};
 use crate::plan::{CompileError, DeviceDesc, compile};
 use crate::tensor::{DType, Desc};
+use crate::text::SamplerParams;
 
 /// Parity cases that are drawn of each operator.
 const DRAWS: u64 = 300;
@@ -59,13 +60,14 @@ impl Needs {
     }
 }
 
-/// Of the plans of a model: a prompt of 512 tokens, and one token.
+/// Of the plans of a model's session, with the default options: prompts in chunks of every size up to 512 tokens, and one
+/// token, of which the logits, the largest or the 40 largest are wanted.
 pub(super) fn of_model(model: &Model, targets: &[Target]) -> Result<Needs, CliError> {
     let mut needs = Needs::default();
     let n_ctx = model.architecture().shape().n_ctx_train.min(4096);
     let layout = CacheLayout::new(n_ctx, 1)?;
-    for tokens in [1, 512.min(n_ctx)] {
-        let graph = model.graph(tokens, 1, layout, DType::F16)?;
+    let wants = [Want::Largest, Want::Top(SamplerParams::default().top_k)];
+    for graph in model.graphs_of_session(512.min(n_ctx), layout, DType::F16, &wants)? {
         for target in targets.iter().flat_map(with_and_without_blas) {
             match compile(&graph, &DeviceDesc::hip(target.clone())) {
                 Ok(plan) => plan.steps.iter().for_each(|step| needs.add(&target, &step.commands)),
