@@ -127,6 +127,16 @@ impl Ports {
             return Ok(());
         }
         budget.hold(what, held.saturating_add(self.slot_bytes().saturating_mul(n as u64)))?;
+        let before = self.slots.len();
+        let made = self.make_slots(n, context);
+        if made.is_err() {
+            self.slots.truncate(before);
+            budget.hold(what, held.saturating_add(self.bytes()))?;
+        }
+        made
+    }
+
+    fn make_slots(&mut self, n: usize, context: &Context) -> Result<(), ExecError> {
         while self.slots.len() < n {
             let pinned = |bytes| {
                 context.alloc_pinned(bytes).map_err(|error| ExecError::gpu("pinned memory of a run", error))

@@ -3,15 +3,26 @@
 use bytemuck::Pod;
 
 use super::HipExecutor;
-use super::upload::{Upload, upload};
+use super::store::STATE_STAGING;
+use super::upload::{Upload, staging_bytes, upload};
 use crate::exec::ExecError;
 use crate::exec::error::size_mismatch;
 use crate::tensor::DType;
 
 impl HipExecutor {
     /// The bytes of a state. Waits for the device.
+    ///
+    /// # Errors
+    /// The budget has no room for as many bytes of pinned memory, or the device fails.
     pub fn state(&mut self, name: &str) -> Result<Vec<u8>, ExecError> {
         self.ready()?;
+        let bytes = self.store.state(name)?.1.len();
+        self.store.budget.hold(STATE_STAGING, bytes as u64)?;
+        let result = self.download(name);
+        self.release_staging(result)
+    }
+
+    fn download(&mut self, name: &str) -> Result<Vec<u8>, ExecError> {
         let failed = |error| ExecError::gpu(format!("the download of state `{name}`"), error);
         let (_, memory) = self.store.state(name)?;
         let pinned = self.context.alloc_pinned(memory.len()).map_err(failed)?;
@@ -28,6 +39,9 @@ impl HipExecutor {
     }
 
     /// Overwrites a state. Waits for the device.
+    ///
+    /// # Errors
+    /// Bytes that are not as many as the state's, no room in the budget for pinned memory, or the device fails.
     pub fn set_state<T: Pod>(&mut self, name: &str, data: &[T]) -> Result<(), ExecError> {
         self.ready()?;
         let (_, memory) = self.store.state(name)?;
@@ -35,14 +49,25 @@ impl HipExecutor {
         if bytes.len() != memory.len() {
             return Err(size_mismatch("state", name, bytes.len(), memory.len()));
         }
+        let address = memory.address();
+        self.store.budget.hold(STATE_STAGING, staging_bytes(bytes.len()) as u64)?;
         // The element's type does not matter: plain bytes go as they are.
-        let whole = [Upload { name, dtype: DType::F32, bytes, address: memory.address() }];
-        let odd = [Upload { name, dtype: DType::F16, bytes, address: memory.address() }];
-        let uploads = if bytes.len().is_multiple_of(DType::F32.block_bytes()) { &whole } else { &odd };
-        let sent = upload(&self.context, &self.lanes.copy, uploads, self.options.timeout, None);
-        sent.map_err(|failed| {
+        let whole = bytes.len().is_multiple_of(DType::F32.block_bytes());
+        let dtype = if whole { DType::F32 } else { DType::F16 };
+        let uploads = [Upload { name, dtype, bytes, address }];
+        let sent = upload(&self.context, &self.lanes.copy, &uploads, self.options.timeout, None);
+        let result = sent.map_err(|failed| {
             self.store.lost |= failed.lost;
-            *failed.error
-        })
+            if failed.lost { self.fail(*failed.error) } else { *failed.error }
+        });
+        self.release_staging(result)
+    }
+
+    /// Tells the budget that staging memory is free again, unless it is kept for work that may go on.
+    fn release_staging<T>(&mut self, result: Result<T, ExecError>) -> Result<T, ExecError> {
+        if !self.store.lost {
+            self.store.budget.hold(STATE_STAGING, 0)?;
+        }
+        result
     }
 }

@@ -19,6 +19,8 @@ const STATES: &str = "KV cache";
 const ARENA: &str = "arena";
 const LARGER_ARENA: &str = "a larger arena beside the one there is";
 const STAGING: &str = "staging for weights";
+/// Pinned memory through which a state is read or written.
+pub(super) const STATE_STAGING: &str = "staging for a state";
 /// Pinned memory of the plans' inputs and outputs.
 pub(super) const PORTS: &str = "inputs and outputs";
 
@@ -159,7 +161,13 @@ impl Store {
             uploads.push(Upload { name, dtype, bytes, address });
             leaves.constants.push(memory);
         }
-        self.make_states(plan, bring)?;
+        if let Err(error) = self.make_states(plan, bring) {
+            if self.lost {
+                // Freeing anything would wait for the device.
+                std::mem::forget(leaves);
+            }
+            return Err(error);
+        }
         for slot in &plan.states {
             let unknown = || ExecError::Unknown { what: "state", name: slot.name.clone() };
             leaves.states.push(Arc::clone(&self.states.get(&slot.name).ok_or_else(unknown)?.1));
@@ -217,16 +225,18 @@ impl Store {
         }
         let failed = |error| ExecError::gpu("clearing of the KV cache", error);
         let cleared = self.context.event(false).map_err(failed)?;
-        let mut result = Ok(());
+        // All before the first is filled: what is refused here is given back, and nothing may be queued on it then.
+        let mut made = Vec::new();
         for slot in new {
-            let bytes = slot.desc.extent();
-            let memory = self.alloc(&format!("state `{}`", slot.name), bytes)?;
-            // SAFETY: just allocated, and kept until the event below was waited for.
-            result = unsafe { bring.stream.fill(memory.address(), 0, bytes) };
-            self.states.insert(slot.name.clone(), (slot.desc, Arc::new(memory)));
-            if result.is_err() {
-                break;
+            made.push((slot, self.alloc(&format!("state `{}`", slot.name), slot.desc.extent())?));
+        }
+        let mut result = Ok(());
+        for (slot, memory) in made {
+            if result.is_ok() {
+                // SAFETY: just allocated, and kept until the event below was waited for.
+                result = unsafe { bring.stream.fill(memory.address(), 0, memory.len()) };
             }
+            self.states.insert(slot.name.clone(), (slot.desc, Arc::new(memory)));
         }
         // Even after one that failed: those before it are queued.
         let recorded = bring.stream.record(&cleared).or_else(|_| bring.stream.record(&cleared));
