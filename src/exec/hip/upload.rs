@@ -3,12 +3,15 @@
 //! Several threads convert, each with two pinned buffers: while one is on its way the other is filled. Nobody
 //! waits for the device but for a buffer that is needed again, and once at the end.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::fence::{Ended, wait_for};
 use crate::exec::ExecError;
+use crate::hip::api::hipErrorUnknown;
 use crate::hip::{Context, Event, HipError, PinnedMemory, Stream};
 use crate::tensor::DType;
 use crate::tensor::blocks::{planes, to_planes};
@@ -103,13 +106,15 @@ pub(super) fn upload(
         );
     }
     let results: Vec<Result<(), UploadError>> = match &mut lanes[..] {
-        [only] => vec![work.run(only, progress)],
+        [only] => vec![work.run_caught(only, progress)],
         lanes => std::thread::scope(|scope| {
             let work = &work;
-            // A panic of a thread is passed on when the scope ends.
-            let threads: Vec<_> =
-                lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, progress))).collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+            let run = |lane| scope.spawn(move || work.run_caught(lane, progress));
+            let threads: Vec<_> = lanes.iter_mut().map(run).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| Err(panicked(&*panic))))
+                .collect()
         }),
     };
     let mut failed: Option<UploadError> = None;
@@ -127,6 +132,15 @@ pub(super) fn upload(
             Err(failed)
         }
     }
+}
+
+/// The error of a thread that panicked: its copies were not waited for.
+fn panicked(panic: &(dyn Any + Send)) -> UploadError {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text =
+        text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message");
+    let error = HipError::with_text("the upload's thread", hipErrorUnknown, format!("it panicked: {text}"));
+    UploadError { error: ExecError::gpu("the upload of weights", error).into(), lost: true }
 }
 
 /// The buffers of a thread.
@@ -168,6 +182,15 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// As [`Work::run`]; a panic, which may come from who is told of the progress, is an error.
+    fn run_caught(&self, lane: &mut Lane, progress: Option<UploadProgress<'_>>) -> Result<(), UploadError> {
+        // The lane is not used again: its buffers are kept for ever.
+        catch_unwind(AssertUnwindSafe(|| self.run(lane, progress))).unwrap_or_else(|panic| {
+            self.stop.store(true, Ordering::Relaxed);
+            Err(panicked(&*panic))
+        })
+    }
+
     /// Does jobs until there are none, and waits for its copies.
     fn run(&self, lane: &mut Lane, progress: Option<UploadProgress<'_>>) -> Result<(), UploadError> {
         let mut turn = 0;
