@@ -186,6 +186,8 @@ impl Bound {
                 // promise.
                 unsafe { blas.ok_or_else(missing)?.gemm(gemm, *a, *b, *c) }
             }
+            // A result that lies where its operand does: ranges of a copy must be apart.
+            Bound::Copy { from, to, .. } if from == to => Ok(()),
             Bound::Copy { from, to, bytes } => {
                 // SAFETY: ranges within the step's own tensors; the rest is the caller's promise.
                 unsafe { stream.copy_within(*to, *from, *bytes) }
