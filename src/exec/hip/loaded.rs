@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::bind::{Addresses, Bound, bind};
+use super::fence::Usual;
 use super::ports::Ports;
 use super::store::{Leaves, Store};
 use crate::exec::ExecError;
@@ -34,8 +35,8 @@ pub(super) struct Loaded {
     pub clocks: Vec<Event>,
     /// Time spent in each step, while timing is on.
     pub times: Vec<Duration>,
-    /// How long the last run took.
-    pub usual: Duration,
+    /// How long its flights take.
+    pub usual: Usual,
 }
 
 /// Runs of one kind, and what is known of recording them.
@@ -81,7 +82,7 @@ impl Loaded {
             marks: marks.map(mark).collect::<Result<_, ExecError>>()?,
             clocks: Vec::new(),
             times: vec![Duration::ZERO; plan.steps.len()],
-            usual: Duration::ZERO,
+            usual: Usual::default(),
             steps: Vec::new(),
             functions,
             leaves,

@@ -273,10 +273,10 @@ impl HipExecutor {
         let plan = &mut self.plans[id.0];
         plan.prepare(runs, self.timing, &self.context, &mut self.store, held)?;
         let timing = self.timing;
-        self.flight = Some(Flight { plan: id.0, replayed: false, timing, start: Instant::now() });
+        self.flight = Some(Flight { plan: id.0, runs, replayed: false, timing, start: Instant::now() });
         match self.queue(id.0, runs, feed) {
             Ok(replayed) => {
-                self.flight = Some(Flight { plan: id.0, replayed, timing, start: Instant::now() });
+                self.flight = Some(Flight { plan: id.0, runs, replayed, timing, start: Instant::now() });
                 self.plans[id.0].fresh.fill(false);
                 Ok(())
             }
@@ -436,6 +436,10 @@ impl Executor for HipExecutor {
     fn output(&self, id: PlanId, output: usize) -> Result<&[u8], ExecError> {
         if self.flight.is_some() {
             return Err(ExecError::InFlight);
+        }
+        // The device may still write to where they lie, or has never.
+        if let Some(first) = &self.failed {
+            return Err(ExecError::Failed { first: first.clone() });
         }
         let unknown = || ExecError::Unknown { what: "output", name: output.to_string() };
         self.loaded(id)?.ports.output(0, output).ok_or_else(unknown)
