@@ -29,7 +29,8 @@ use outside::outside;
 use reference::{LLAMA_F16_KL, LLAMA_Q4_K_M_KL, demo_distance, distance, ids, npy};
 use rfgraph::hip::sim;
 use rfgraph::hip::{Context, PlatformKind};
-use rfgraph::model::{Model, Session, SessionOptions, Setup, Want};
+use rfgraph::model::{Model, Session, SessionOptions, Setup};
+use rfgraph::text::Needs;
 
 /// The device, which one test has at a time.
 struct Device {
@@ -199,7 +200,7 @@ fn cycles_leave_nothing_behind() {
         let id = session.open().unwrap();
         session.prefill(id, &[300, 301, 302, 303, 304]).unwrap();
         for token in 305..309 {
-            session.decode_for(id, token, Want::Largest).unwrap();
+            session.decode_for(id, token, Needs::Largest).unwrap();
         }
         let (within, _) = gpu.context.memory_info().unwrap();
         drop(session);

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/numbers.rs"]
+mod numbers;
+
 #[path = "support/gpu.rs"]
 mod gpu;
 
@@ -13,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gpu::{Gpu, config};
-use half::{bf16, f16};
+use numbers::numbers;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use rfgraph::exec::{Executor, HipExecutor, WeightMap};
@@ -81,18 +84,6 @@ fn run(executor: &mut HipExecutor, case: &Case, number: usize, in_place: bool) -
     assert!(outputs[0] == outputs[1], "{:?}: recorded, the bits differ", case.op);
     assert!(outputs[0] == outputs[2], "{:?}: replayed, the bits differ", case.op);
     Found::Output(desc, outputs.remove(0))
-}
-
-fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
-    let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-    let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
-    match dtype {
-        DType::F32 => words().map(|b| f32::from_le_bytes(b).into()).collect(),
-        DType::I32 => words().map(|b| i32::from_le_bytes(b).into()).collect(),
-        DType::F16 => halves().map(|b| f16::from_le_bytes(b).into()).collect(),
-        DType::BF16 => halves().map(|b| bf16::from_le_bytes(b).into()).collect(),
-        other => panic!("no operator gives {other}"),
-    }
 }
 
 fn compare(case: &Case, desc: Desc, bytes: &[u8]) -> Result<(), TestCaseError> {

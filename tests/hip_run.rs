@@ -22,7 +22,7 @@ use reference::distance;
 use rfgraph::exec::HipOptions;
 use rfgraph::hip::sim::{Checks, Config, SimHandle};
 use rfgraph::model::{
-    DeviceChoice, GenerateOptions, Generation, Model, ModelError, Next, Session, SessionOptions, Setup, Want,
+    DeviceChoice, GenerateOptions, Generation, Model, ModelError, Next, Session, SessionOptions, Setup,
 };
 use rfgraph::text::{Message, Needs, Sampler, SamplerParams};
 
@@ -98,7 +98,7 @@ fn the_readmes_question_takes_one_wait_a_token() {
         while !tokenizer.is_end_of_generation(next) && answer.len() < 16 {
             answer.push(next);
             let before = gpu.sim.as_ref().map(calls);
-            let decoded = session.decode_for(id, next, Want::Largest).unwrap();
+            let decoded = session.decode_for(id, next, Needs::Largest).unwrap();
             let Next::Largest(token) = decoded else { panic!("{decoded:?}") };
             next = token;
             if let (Some(before), Some(sim), true) = (before, &gpu.sim, answer.len() > 2) {
@@ -128,10 +128,10 @@ fn a_step_by_step_token_takes_one_wait() {
     let id = session.open().unwrap();
     session.prefill(id, &prompt(&model)).unwrap();
     for _ in 0..2 {
-        session.decode_for(id, 300, Want::Largest).unwrap();
+        session.decode_for(id, 300, Needs::Largest).unwrap();
     }
     let before = calls(gpu.sim());
-    session.decode_for(id, 300, Want::Largest).unwrap();
+    session.decode_for(id, 300, Needs::Largest).unwrap();
     let calls = between(&before, &calls(gpu.sim()));
     assert!(is_quiet(&calls), "{calls:?}");
     // One joins the uploads to the steps, one the steps to the downloads; nothing waits on its own stream.

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/numbers.rs"]
+mod numbers;
+
 #[path = "support/gpu.rs"]
 mod gpu;
 
@@ -12,6 +15,7 @@ use std::sync::Arc;
 
 use gpu::{Gpu, config};
 use half::{bf16, f16};
+use numbers::numbers;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use rfgraph::exec::{Executor, HipExecutor, WeightMap};
@@ -109,17 +113,6 @@ fn run(
     }
     let outputs = executor.run(id).unwrap().wait().unwrap();
     Some((desc, outputs.at::<u8>(0).unwrap().to_vec()))
-}
-
-fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
-    let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-    let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
-    match dtype {
-        DType::I32 => words().map(|b| i32::from_le_bytes(b).into()).collect(),
-        DType::F16 => halves().map(|b| f16::from_le_bytes(b).into()).collect(),
-        DType::BF16 => halves().map(|b| bf16::from_le_bytes(b).into()).collect(),
-        _ => words().map(|b| f32::from_le_bytes(b).into()).collect(),
-    }
 }
 
 fn assert_right(case: &Case, (desc, bytes): &(Desc, Vec<u8>), what: &dyn std::fmt::Debug) {

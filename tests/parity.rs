@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/numbers.rs"]
+mod numbers;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use half::{bf16, f16};
+use numbers::numbers;
 use proptest::prelude::*;
 use rfgraph::cpu::Isa;
 use rfgraph::exec::{Budget, CpuExecutor, Executor, WeightMap};
@@ -65,18 +68,6 @@ fn run(case: &Case, setting: Setting) -> (Desc, Vec<u8>) {
     }
     let outputs = executor.run(id).unwrap().wait().unwrap();
     (desc, outputs.at::<u8>(0).unwrap().to_vec())
-}
-
-fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
-    let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-    let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
-    match dtype {
-        DType::F32 => words().map(|b| f32::from_le_bytes(b).into()).collect(),
-        DType::I32 => words().map(|b| i32::from_le_bytes(b).into()).collect(),
-        DType::F16 => halves().map(|b| f16::from_le_bytes(b).into()).collect(),
-        DType::BF16 => halves().map(|b| bf16::from_le_bytes(b).into()).collect(),
-        other => panic!("no operator gives {other}"),
-    }
 }
 
 fn check(row: &OperatorRow, choices: &[u32]) -> Result<(), TestCaseError> {

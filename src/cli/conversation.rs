@@ -50,7 +50,7 @@ impl<'m> Conversation<'m> {
             );
         }
         let sampler = Sampler::new(sampling, shape.n_vocab)?;
-        let setup = Setup { want: sampler.needs().into(), ..setup() };
+        let setup = Setup { want: sampler.needs(), ..setup() };
         let mut session = Session::with(model, options, &setup)?;
         let sequence = session.open()?;
         Ok(Conversation { session, sequence, tokenizer, sampler, held: Vec::new() })

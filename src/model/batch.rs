@@ -8,34 +8,12 @@ use crate::plan::{Plan, compile};
 use crate::tensor::DType;
 use crate::text::Needs;
 
-/// What is wanted of a batch's last step. What is not logits is chosen where they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Want {
-    /// Logits, F32 `[n_vocab, n_outputs]`.
-    #[default]
-    Logits,
-    /// The id of the largest logit, I32 `[1, n_outputs]`; of equal ones the lowest.
-    Largest,
-    /// Ids and values of so many largest logits of one token, I32 and F32, the largest first.
-    Top(usize),
-}
-
-impl From<Needs> for Want {
-    fn from(needs: Needs) -> Want {
-        match needs {
-            Needs::Logits => Want::Logits,
-            Needs::Largest => Want::Largest,
-            Needs::Top(k) => Want::Top(k),
-        }
-    }
-}
-
 /// What a plan is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BatchKind {
     pub n_tokens: usize,
     pub n_outputs: usize,
-    pub want: Want,
+    pub want: Needs,
 }
 
 /// The most devices that a model is spread over.
@@ -67,7 +45,7 @@ impl PartPlan {
         executor: &mut dyn Executor,
         model: &Model,
         request: &Request,
-        want: Want,
+        want: Needs,
     ) -> Result<PartPlan, ModelError> {
         let plan = compile(&graph_of(model, request, want)?, &executor.device())?;
         let input = |name: &str| plan.input(name).map(|(number, _)| number);
@@ -178,7 +156,7 @@ pub(super) fn whole_graph(
     n_outputs: usize,
     cache: CacheLayout,
     cache_type: DType,
-    want: Want,
+    want: Needs,
 ) -> Result<GraphDef, ModelError> {
     let portion = Portion::whole(model.architecture().shape().layers.len());
     graph_of(model, &Request { n_tokens, n_outputs, cache, cache_type, portion }, want)
@@ -186,16 +164,16 @@ pub(super) fn whole_graph(
 
 /// The graph of a batch on a portion of the model: the architecture's, which must use all of the file's tensors if
 /// it is all of the model.
-pub(super) fn graph_of(model: &Model, request: &Request, want: Want) -> Result<GraphDef, ModelError> {
+pub(super) fn graph_of(model: &Model, request: &Request, want: Needs) -> Result<GraphDef, ModelError> {
     let graph = Graph::new();
     let unused = {
         let builder = ModelBuilder::new(&graph, model.gguf(), request);
         let result = model.architecture().build(&builder);
         match (request.portion.head, want) {
             (false, _) => graph.output(HIDDEN, result),
-            (true, Want::Logits) => graph.output("logits", result),
-            (true, Want::Largest) => graph.output("largest", result.argmax()),
-            (true, Want::Top(k)) => top(&graph, result, k),
+            (true, Needs::Logits) => graph.output("logits", result),
+            (true, Needs::Largest) => graph.output("largest", result.argmax()),
+            (true, Needs::Top(k)) => top(&graph, result, k),
         }
         builder.unused()
     };

@@ -120,7 +120,7 @@ impl<'a> Generation<'a> {
             Some(_) if self.session.cache().len(self.sequence)? >= self.session.cache().n_ctx() => {
                 return Ok(Err(Stop::ContextFull));
             }
-            Some(&token) => self.session.decode_for(self.sequence, token, self.sampler.needs().into())?,
+            Some(&token) => self.session.decode_for(self.sequence, token, self.sampler.needs())?,
         };
         let token = match next {
             Next::Logits(logits) => self.sampler.sample(logits)?,

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::batch::{Want, bucket, whole_graph};
+use super::batch::{bucket, whole_graph};
 use super::{Architecture, CacheLayout, Keys, ModelError};
 #[cfg(feature = "demo")]
 use crate::gguf::Aligned;
 use crate::gguf::Gguf;
 use crate::graph::GraphDef;
 use crate::tensor::DType;
-use crate::text::{ChatTemplate, Tokenizer, VocabData};
+use crate::text::{ChatTemplate, Needs, Tokenizer, VocabData};
 
 /// A model file that was read and understood. Cheap to share: sessions keep the file alive.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ impl Model {
         cache: CacheLayout,
         cache_type: DType,
     ) -> Result<GraphDef, ModelError> {
-        whole_graph(self, n_tokens, n_outputs, cache, cache_type, Want::Logits)
+        whole_graph(self, n_tokens, n_outputs, cache, cache_type, Needs::Logits)
     }
 
     /// The graphs of every batch that a session of one sequence makes plans for: prompts of up to `ubatch` tokens, and
@@ -87,11 +87,11 @@ impl Model {
         ubatch: usize,
         cache: CacheLayout,
         cache_type: DType,
-        wants: &[Want],
+        wants: &[Needs],
     ) -> Result<Vec<GraphDef>, ModelError> {
         let mut sizes: Vec<usize> = (1..=ubatch).map(bucket).collect();
         sizes.dedup();
-        let prompts = sizes.into_iter().map(|n| (n, Want::Logits));
+        let prompts = sizes.into_iter().map(|n| (n, Needs::Logits));
         let decoding = wants.iter().map(|&want| (1, want));
         let graph = |(n, want)| whole_graph(self, n, 1, cache, cache_type, want);
         prompts.chain(decoding).map(graph).collect()

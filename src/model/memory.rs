@@ -1,8 +1,9 @@
 //! How much memory a session would take, known without taking any.
 
-use super::batch::{Want, bucket, whole_graph};
+use super::batch::{bucket, whole_graph};
 use super::{CacheLayout, Model, ModelError, SessionOptions};
 use crate::plan::{DeviceDesc, compile};
+use crate::text::Needs;
 
 /// Bytes that a session of a model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl MemoryNeed {
         let several = bucket(layout.n_sequences);
         let (mut kv_cache, mut arena) = (0, 0);
         for (n_tokens, n_outputs) in [(bucket(options.ubatch.min(n_ctx)), 1), (1, 1), (several, several)] {
-            let graph = whole_graph(model, n_tokens, n_outputs, layout, options.cache_type, Want::Logits)?;
+            let graph = whole_graph(model, n_tokens, n_outputs, layout, options.cache_type, Needs::Logits)?;
             let plan = compile(&graph, &device)?;
             arena = arena.max(plan.arena as u64);
             kv_cache = plan.states.iter().map(|state| state.desc.extent() as u64).sum();

@@ -17,7 +17,6 @@ mod session;
 mod weights;
 
 pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
-pub use batch::Want;
 pub use builder::{Batch, ModelBuilder, Portion};
 pub use error::ModelError;
 pub use generate::{GenerateOptions, Generation, Stop};

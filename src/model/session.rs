@@ -5,13 +5,14 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::batch::{Batch, BatchKind, BatchPlan, PartPlan, Want, bucket, chunk, steps_of};
+use super::batch::{Batch, BatchKind, BatchPlan, PartPlan, bucket, chunk, steps_of};
 use super::builder::Request;
 use super::placement::{Backend, Demand, DeviceChoice, Part, Setup, place};
 use super::{CacheLayout, KvCache, Model, ModelError, ModelShape, SequenceId};
 use crate::exec::{Budget, CpuExecutor, Executor, HipExecutor, PlanId};
 use crate::plan::Plan;
 use crate::tensor::DType;
+use crate::text::Needs;
 
 /// How a session is set up.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +105,7 @@ struct Last {
     plan: BatchPlan,
     /// The plan that gives the outputs.
     id: PlanId,
-    want: Want,
+    want: Needs,
     /// The rows of the outputs that mean something.
     rows: usize,
 }
@@ -152,12 +153,12 @@ impl Session {
             shape,
         };
         // The widest plans first: the arena is as large as it will get before anything runs.
-        session.batch_plan(bucket(ubatch), 1, Want::Logits)?;
-        session.batch_plan(1, 1, Want::Logits)?;
+        session.batch_plan(bucket(ubatch), 1, Needs::Logits)?;
+        session.batch_plan(1, 1, Needs::Logits)?;
         session.batch_plan(1, 1, session.want(setup.want))?;
         if layout.n_sequences > 1 {
             let several = bucket(layout.n_sequences);
-            session.batch_plan(several, several, Want::Logits)?;
+            session.batch_plan(several, several, Needs::Logits)?;
         }
         Ok(session)
     }
@@ -288,7 +289,7 @@ impl Session {
             self.cache.reserve(id, 1)?;
             self.push(id, token, self.cache.len(id)?)?;
         }
-        self.run(Wanted::All, Want::Logits)?;
+        self.run(Wanted::All, Needs::Logits)?;
         for &(id, _) in next {
             self.cache.advance(id, 1);
         }
@@ -296,14 +297,14 @@ impl Session {
     }
 
     /// What is wanted where the logits are: the CPU gives all of them.
-    fn want(&self, want: Want) -> Want {
+    fn want(&self, want: Needs) -> Needs {
         let on_gpu = matches!(self.parts.last(), Some(Part { backend: Backend::Hip(_), .. }));
-        if on_gpu { want } else { Want::Logits }
+        if on_gpu { want } else { Needs::Logits }
     }
 
     /// Appends one token to a sequence and gives what is wanted of the logits after it. On a GPU the choice is made
     /// there, and only its result comes back; the CPU gives all logits.
-    pub fn decode_for(&mut self, id: SequenceId, token: u32, want: Want) -> Result<Next<'_>, ModelError> {
+    pub fn decode_for(&mut self, id: SequenceId, token: u32, want: Needs) -> Result<Next<'_>, ModelError> {
         let want = self.want(want);
         self.batch.clear();
         self.cache.reserve(id, 1)?;
@@ -313,18 +314,20 @@ impl Session {
         let last = self.last.ok_or_else(nothing_computed)?;
         let output = |number| self.output(last.id, number);
         match want {
-            Want::Logits => Ok(Next::Logits(self.logits()?.row(0))),
-            Want::Largest => {
+            Needs::Logits => Ok(Next::Logits(self.logits()?.row(0))),
+            Needs::Largest => {
                 let ids: &[i32] = bytemuck::cast_slice(output(0)?);
                 Ok(Next::Largest(ids.first().map_or(0, |&id| id as u32)))
             }
-            Want::Top(_) => Ok(Next::Top(bytemuck::cast_slice(output(0)?), bytemuck::cast_slice(output(1)?))),
+            Needs::Top(_) => {
+                Ok(Next::Top(bytemuck::cast_slice(output(0)?), bytemuck::cast_slice(output(1)?)))
+            }
         }
     }
 
     /// The logits that the last batch was asked for.
     pub fn logits(&self) -> Result<Logits<'_>, ModelError> {
-        let last = self.last.filter(|last| last.want == Want::Logits).ok_or_else(nothing_computed)?;
+        let last = self.last.filter(|last| last.want == Needs::Logits).ok_or_else(nothing_computed)?;
         let values: &[f32] = bytemuck::cast_slice(self.output(last.id, 0)?);
         let n_vocab = self.shape.n_vocab;
         Ok(Logits { values: values.get(..last.rows * n_vocab).unwrap_or_default(), n_vocab })
@@ -342,7 +345,7 @@ impl Session {
         for (i, &token) in tokens.iter().enumerate() {
             self.push(id, token, first + i)?;
         }
-        self.run(wanted, Want::Logits)?;
+        self.run(wanted, Needs::Logits)?;
         self.cache.advance(id, tokens.len());
         Ok(())
     }
@@ -363,7 +366,7 @@ impl Session {
     }
 
     /// Runs the batch, padded to a size that there is a plan for: one fence on each device.
-    fn run(&mut self, wanted: Wanted, want: Want) -> Result<(), ModelError> {
+    fn run(&mut self, wanted: Wanted, want: Needs) -> Result<(), ModelError> {
         // After an error there are no logits, rather than those of the batch before.
         self.last = None;
         let live = self.batch.tokens.len();
@@ -387,7 +390,12 @@ impl Session {
     }
 
     /// The plans for `n_tokens` of which `n_outputs` have their logits wanted, made when first needed.
-    fn batch_plan(&mut self, n_tokens: usize, n_outputs: usize, want: Want) -> Result<BatchPlan, ModelError> {
+    fn batch_plan(
+        &mut self,
+        n_tokens: usize,
+        n_outputs: usize,
+        want: Needs,
+    ) -> Result<BatchPlan, ModelError> {
         let kind = BatchKind { n_tokens, n_outputs, want };
         if let Some(plan) = self.plans.get(&kind) {
             return Ok(*plan);

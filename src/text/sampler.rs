@@ -43,9 +43,10 @@ pub enum SampleError {
 }
 
 /// What a sampler must know of the logits: where they lie far away, the rest can stay there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Needs {
     /// All of them.
+    #[default]
     Logits,
     /// The id of the largest, of equal ones the lowest.
     Largest,

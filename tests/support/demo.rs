@@ -2,8 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use rfgraph::model::{Model, Next, SequenceId, Session, SessionOptions, Setup, Want};
-use rfgraph::text::{ChatTemplate, Message, Tokenizer};
+use rfgraph::model::{Model, Next, SequenceId, Session, SessionOptions, Setup};
+use rfgraph::text::{ChatTemplate, Message, Needs, Tokenizer};
 use serde_json::Value;
 
 use super::inside::inside;
@@ -77,7 +77,7 @@ impl Answerer {
     /// One token of the only answer that is not complete: as text is generated, chosen where it is computed.
     fn step(&mut self, answer: &mut Answer) {
         answer.tokens.push(answer.next);
-        answer.next = match self.session.decode_for(answer.id, answer.next, Want::Largest).unwrap() {
+        answer.next = match self.session.decode_for(answer.id, answer.next, Needs::Largest).unwrap() {
             Next::Largest(token) => token,
             Next::Logits(logits) => greedy(logits),
             Next::Top(..) => panic!("nobody asked for more than the largest"),

@@ -9,11 +9,11 @@ use crate::graph::case::Draw;
 use crate::graph::operator::AnyOperator;
 use crate::hip::jit::describe;
 use crate::hip::{Command, Lower, LowerError, Target, Variant};
-use crate::model::{CacheLayout, Model, ModelError, Want};
+use crate::model::{CacheLayout, Model, ModelError};
 use crate::ops::{self, Attention, GetRows, Linear};
 use crate::plan::{CompileError, DeviceDesc, compile};
 use crate::tensor::{DType, Desc};
-use crate::text::SamplerParams;
+use crate::text::{self, SamplerParams};
 
 /// Parity cases that are drawn of each operator.
 const DRAWS: u64 = 300;
@@ -66,7 +66,7 @@ pub(super) fn of_model(model: &Model, targets: &[Target]) -> Result<Needs, CliEr
     let mut needs = Needs::default();
     let n_ctx = model.architecture().shape().n_ctx_train.min(4096);
     let layout = CacheLayout::new(n_ctx, 1)?;
-    let wants = [Want::Largest, Want::Top(SamplerParams::default().top_k)];
+    let wants = [text::Needs::Largest, text::Needs::Top(SamplerParams::default().top_k)];
     for graph in model.graphs_of_session(512.min(n_ctx), layout, DType::F16, &wants)? {
         for target in targets.iter().flat_map(with_and_without_blas) {
             match compile(&graph, &DeviceDesc::hip(target.clone())) {

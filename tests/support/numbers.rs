@@ -1,0 +1,17 @@
+//! The elements of an operator's output.
+
+use half::{bf16, f16};
+use rfgraph::tensor::DType;
+
+/// Bytes as the numbers that they spell.
+pub fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
+    let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
+    match dtype {
+        DType::F32 => words().map(|b| f32::from_le_bytes(b).into()).collect(),
+        DType::I32 => words().map(|b| i32::from_le_bytes(b).into()).collect(),
+        DType::F16 => halves().map(|b| f16::from_le_bytes(b).into()).collect(),
+        DType::BF16 => halves().map(|b| bf16::from_le_bytes(b).into()).collect(),
+        other => panic!("no operator gives {other}"),
+    }
+}
