@@ -27,11 +27,13 @@ impl Chat {
             return None;
         }
         let state = tempfile::tempdir().unwrap();
-        let run = format!("'{}' run {options}", env!("CARGO_BIN_EXE_rfgraph"));
+        // `exec`: a shell that stays would hear Ctrl-C too, and dash then gives its own end for the chat's.
+        let run = format!("exec '{}' run {options}", env!("CARGO_BIN_EXE_rfgraph"));
         let mut script = Command::new("script")
             .args(["-q", "-e", "-c", &run, "/dev/null"])
             .env("XDG_STATE_HOME", state.path())
             .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
             .env_remove("RFGRAPH_LOG")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
