@@ -74,6 +74,35 @@ pub(super) struct Request {
     pub portion: Portion,
 }
 
+/// The heads of one layer's attention. Queries, keys and values alone are a tuple:
+/// `b.attend(il, (q, k, v), attention)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads<'g> {
+    /// Queries, F32 `[head_dim, n_head, n_tokens]`.
+    pub q: Tensor<'g>,
+    /// Keys, F32 `[head_dim, n_head_kv, n_tokens]`.
+    pub k: Tensor<'g>,
+    /// Where the values are.
+    pub v: Values<'g>,
+    /// A score for each head that takes part in the softmax without a value, F32 `[n_head]`.
+    pub sinks: Option<Tensor<'g>>,
+}
+
+/// The values of one layer's attention.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'g> {
+    /// Values of their own, F32 `[head_dim_v, n_head_kv, n_tokens]`.
+    Own(Tensor<'g>),
+    /// The first so many elements of each key, as DeepSeek's latent attention has them: they are kept once.
+    InKeys(usize),
+}
+
+impl<'g> From<(Tensor<'g>, Tensor<'g>, Tensor<'g>)> for Heads<'g> {
+    fn from((q, k, v): (Tensor<'g>, Tensor<'g>, Tensor<'g>)) -> Heads<'g> {
+        Heads { q, k, v: Values::Own(v), sinks: None }
+    }
+}
+
 /// Builds the graph of one batch.
 #[derive(Debug)]
 pub struct ModelBuilder<'g, 'm> {
@@ -178,29 +207,29 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         x.rms_norm(self.weight(&format!("{name}.weight"), [x.dim(0)]), eps).named(name)
     }
 
-    /// Writes keys and values `[head_dim, n_head_kv, n_tokens]` into layer `layer` of the cache and lets
-    /// queries `[head_dim, n_head, n_tokens]` attend to all of their sequence up to themselves.
-    /// Gives `[head_dim_v · n_head, n_tokens]`.
+    /// Writes keys and values into layer `layer` of the cache and lets the queries attend to all of their sequence
+    /// up to themselves. Gives `[head_dim_v · n_head, n_tokens]`. Heads, widths and window may differ from layer to
+    /// layer.
     #[track_caller]
-    pub fn attend(
-        &self,
-        layer: usize,
-        (q, k, v): (Tensor<'g>, Tensor<'g>, Tensor<'g>),
-        attention: Attention,
-    ) -> Tensor<'g> {
+    pub fn attend(&self, layer: usize, heads: impl Into<Heads<'g>>, attention: Attention) -> Tensor<'g> {
+        let Heads { q, k, v, sinks } = heads.into();
         let write = |name: &str, x: Tensor<'g>| {
             let name = format!("cache_{name}.{layer}");
             let shape = [x.dim(0), x.dim(1), self.cache.n_slots()];
             self.graph.state(&name, self.cache_type, shape).kv_write(x, self.batch.slots).named(name)
         };
-        let (k, v) = (write("k", k), write("v", v));
+        let k = write("k", k);
+        let v = match v {
+            Values::Own(v) => write("v", v),
+            Values::InKeys(n) => k.slice(0, 0, n),
+        };
         let paging = Paging {
             positions: self.batch.positions,
             sequences: self.batch.sequences,
             block_table: self.batch.block_table,
         };
         let attention = Attention { block_size: self.cache.block_size, ..attention };
-        q.attention(k, v, paging, None, &attention)
+        q.attention(k, v, paging, sinks, &attention)
             .reshape([v.dim(0) * q.dim(1), self.batch.n_tokens])
             .named(format!("attn.{layer}"))
     }
