@@ -190,10 +190,25 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         Some(*self.used.borrow_mut().entry(name.to_string()).or_insert_with(weight))
     }
 
-    /// `x · Wᵀ`, plus the bias if the file has one: `name.weight` and `name.bias`.
+    /// Whether the file has a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    /// Tokens that one sequence may hold.
+    pub fn n_ctx(&self) -> usize {
+        self.cache.blocks_per_sequence * self.cache.block_size
+    }
+
+    /// `x · Wᵀ`, times the scale and plus the bias if the file has them: `name.weight`, `name.scale` (one number, as
+    /// NVFP4 files have it) and `name.bias`.
     #[track_caller]
     pub fn linear(&self, x: Tensor<'g>, name: &str, n_out: usize) -> Tensor<'g> {
         let y = x.linear(self.weight(&format!("{name}.weight"), [x.dim(0), n_out]));
+        let y = match self.opt_weight(&format!("{name}.scale"), [1]) {
+            Some(scale) => y.mul(scale),
+            None => y,
+        };
         let y = match self.opt_weight(&format!("{name}.bias"), [n_out]) {
             Some(bias) => y.add(bias),
             None => y,
@@ -205,6 +220,14 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
     #[track_caller]
     pub fn rms_norm(&self, x: Tensor<'g>, name: &str, eps: f32) -> Tensor<'g> {
         x.rms_norm(self.weight(&format!("{name}.weight"), [x.dim(0)]), eps).named(name)
+    }
+
+    /// Layer norm with the scale `name.weight` and, if the file has it, the bias `name.bias`.
+    #[track_caller]
+    pub fn layer_norm(&self, x: Tensor<'g>, name: &str, eps: f32) -> Tensor<'g> {
+        let weight = self.weight(&format!("{name}.weight"), [x.dim(0)]);
+        let bias = self.opt_weight(&format!("{name}.bias"), [x.dim(0)]);
+        x.layer_norm(weight, bias, eps).named(name)
     }
 
     /// Writes keys and values into layer `layer` of the cache and lets the queries attend to all of their sequence
