@@ -119,8 +119,8 @@ impl Architecture for Llama {
         for il in b.layers(self.n_layer) {
             x = self.layer(b, il, x);
         }
-        b.head(x, |x| {
-            let x = b.rms_norm(x, "output_norm", self.eps);
+        let norm = |x| b.rms_norm(x, "output_norm", self.eps);
+        b.head(x, norm, |x| {
             // Without an output matrix the embeddings serve for both (tied).
             let output = b.opt_weight("output.weight", [self.n_embd, self.n_vocab]);
             x.linear(output.unwrap_or_else(embeddings)).named("logits")
