@@ -57,8 +57,9 @@ impl Architecture for Cohere2 {
         for il in b.layers(self.sizes.n_layer) {
             x = self.layer(b, il, x);
         }
-        b.head(x, |x| {
-            let logits = self.sizes.logits(b, b.layer_norm(x, "output_norm", self.eps));
+        let norm = |x| b.layer_norm(x, "output_norm", self.eps);
+        b.head(x, norm, |x| {
+            let logits = self.sizes.logits(b, x);
             logits.scale(self.logit_scale)
         })
     }

@@ -74,8 +74,9 @@ impl Architecture for Gemma3 {
         for il in b.layers(self.sizes.n_layer) {
             x = self.layer(b, il, x);
         }
-        b.head(x, |x| {
-            let logits = self.sizes.logits(b, b.rms_norm(x, "output_norm", self.eps));
+        let norm = |x| b.rms_norm(x, "output_norm", self.eps);
+        b.head(x, norm, |x| {
+            let logits = self.sizes.logits(b, x);
             self.final_softcap.map_or(logits, |cap| logits.softcap(cap))
         })
     }

@@ -68,8 +68,9 @@ impl Architecture for Granite {
         for il in b.layers(self.sizes.n_layer) {
             x = self.layer(b, il, x);
         }
-        b.head(x, |x| {
-            let logits = self.sizes.logits(b, b.rms_norm(x, "output_norm", self.eps));
+        let norm = |x| b.rms_norm(x, "output_norm", self.eps);
+        b.head(x, norm, |x| {
+            let logits = self.sizes.logits(b, x);
             logits.scale(1.0 / self.logit_scale)
         })
     }

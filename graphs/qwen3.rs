@@ -53,6 +53,6 @@ impl Architecture for Qwen3 {
         for il in b.layers(self.sizes.n_layer) {
             x = self.layer(b, il, x);
         }
-        b.head(x, |x| self.sizes.logits(b, b.rms_norm(x, "output_norm", self.eps)))
+        b.head(x, |x| b.rms_norm(x, "output_norm", self.eps), |x| self.sizes.logits(b, x))
     }
 }

@@ -66,9 +66,8 @@ fn logits_agree_with_the_references() {
 /// What has no fixture does not count as supported.
 #[test]
 fn every_architecture_has_a_fixture() {
-    let name_of = |folder: PathBuf| {
-        Model::open(folder.join("model.gguf")).unwrap().architecture_name().to_string()
-    };
+    let name_of =
+        |folder: PathBuf| Model::open(folder.join("model.gguf")).unwrap().architecture_name().to_string();
     let tested: BTreeSet<String> = fixtures().into_iter().map(name_of).collect();
     let table: BTreeSet<String> = TABLE.iter().map(|row| row.name.to_string()).collect();
     assert_eq!(tested, table);
@@ -97,7 +96,8 @@ fn larger_models_agree_with_their_references() {
                 _ => (format!("{name}-{dtype}.dequant_ref.npy"), 1e-2),
             };
             let file = folder.join(format!("{name}-{dtype}.gguf"));
-            let found = distance(&logits_of(&file, &tokens, on_cpu(DType::F16)), &npy(&folder.join(reference)));
+            let found =
+                distance(&logits_of(&file, &tokens, on_cpu(DType::F16)), &npy(&folder.join(reference)));
             println!("{name} {dtype}: {found:?}");
             assert!(found.mean_kl <= limit, "{name} {dtype}: {found:?}");
         }

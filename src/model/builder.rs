@@ -9,6 +9,7 @@ use crate::gguf::Gguf;
 use crate::graph::{Graph, Tensor};
 use crate::ops::{Attention, Paging, Rope};
 use crate::tensor::{DType, Shape};
+use crate::text::Needs;
 
 /// The inputs of one batch. Entries past the live tokens have slot and sequence -1.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub struct Batch<'g> {
     pub sequences: Tensor<'g>,
     /// Block tables, I32 `[blocks_per_sequence, n_sequences]`.
     pub block_table: Tensor<'g>,
-    /// The tokens whose logits are wanted, I32 `[n_outputs]`; `None`: all of them.
+    /// The tokens whose logits or states are wanted, I32 `[n_outputs]`; `None`: all of them.
     pub wanted: Option<Tensor<'g>>,
     /// Tokens in the batch.
     pub n_tokens: usize,
@@ -36,7 +37,7 @@ pub struct Portion {
     pub layers: Range<usize>,
     /// Whether it starts from tokens, and not from what the portion before gives.
     pub embeds: bool,
-    /// Whether it ends with logits, and not with what the portion after takes.
+    /// Whether it ends as the model does, and not with what the portion after takes.
     pub head: bool,
 }
 
@@ -63,11 +64,25 @@ impl Portion {
 /// The input of a portion that does not start from tokens, and the output of one before it.
 pub(super) const HIDDEN: &str = "hidden";
 
+/// What a model's last portion gives of the wanted tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Want {
+    /// Their logits, or what a sampler needs of them.
+    Next(Needs),
+    /// Their hidden states after the final norm, F32 `[n_embd, n_outputs]`.
+    States,
+}
+
+impl Want {
+    /// All logits.
+    pub const LOGITS: Want = Want::Next(Needs::Logits);
+}
+
 /// What a graph of a batch is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub n_tokens: usize,
-    /// Tokens whose logits are wanted.
+    /// Tokens whose logits or states are wanted.
     pub n_outputs: usize,
     pub cache: CacheLayout,
     pub cache_type: DType,
@@ -112,12 +127,18 @@ pub struct ModelBuilder<'g, 'm> {
     cache: CacheLayout,
     cache_type: DType,
     portion: Portion,
+    want: Want,
     /// The weights so far: one that is used twice (tied embeddings) is one node.
     used: RefCell<BTreeMap<String, Tensor<'g>>>,
 }
 
 impl<'g, 'm> ModelBuilder<'g, 'm> {
-    pub(super) fn new(graph: &'g Graph, gguf: &'m Gguf, request: &Request) -> ModelBuilder<'g, 'm> {
+    pub(super) fn new(
+        graph: &'g Graph,
+        gguf: &'m Gguf,
+        request: &Request,
+        want: Want,
+    ) -> ModelBuilder<'g, 'm> {
         let Request { n_tokens, n_outputs, cache, cache_type, ref portion } = *request;
         let ids = |name: &str| graph.input(name, DType::I32, [n_tokens]);
         let batch = Batch {
@@ -134,7 +155,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
             n_tokens,
         };
         let (portion, used) = (portion.clone(), RefCell::default());
-        ModelBuilder { graph, gguf, batch, cache, cache_type, portion, used }
+        ModelBuilder { graph, gguf, batch, cache, cache_type, portion, want, used }
     }
 
     /// The graph under construction.
@@ -162,10 +183,20 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
-    /// What `head` makes of the last layer's output, the logits; or that output itself, if this is not the model's
-    /// last portion.
-    pub fn head(&self, x: Tensor<'g>, head: impl FnOnce(Tensor<'g>) -> Tensor<'g>) -> Tensor<'g> {
-        if self.portion.head { head(x) } else { x }
+    /// The end of a model: `norm` makes the final hidden states of the last layer's output, and `output` makes logits of
+    /// these. Where states are wanted (embeddings of a text) and not logits, it ends after `norm`; if this is not the
+    /// model's last portion, with the layer's output itself.
+    pub fn head(
+        &self,
+        x: Tensor<'g>,
+        norm: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+        output: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+    ) -> Tensor<'g> {
+        match (self.portion.head, self.want) {
+            (false, _) => x,
+            (true, Want::States) => norm(x),
+            (true, Want::Next(_)) => output(norm(x)),
+        }
     }
 
     /// A weight of the file, which must have this shape. Its type is the file's.
@@ -272,7 +303,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
-    /// The rows of `x` whose logits are wanted. Called before the last layer's feed-forward part, so that
+    /// The rows of `x` whose logits or states are wanted. Called before the last layer's feed-forward part, so that
     /// the rest is done for those only.
     #[track_caller]
     pub fn wanted_rows(&self, x: Tensor<'g>) -> Tensor<'g> {
