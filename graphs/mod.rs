@@ -17,6 +17,7 @@ mod gpt2;
 mod gptneox;
 mod granite;
 mod llama;
+mod mistral3;
 mod olmo2;
 mod phi2;
 mod phi3;
@@ -38,6 +39,7 @@ pub use gpt2::Gpt2;
 pub use gptneox::GptNeoX;
 pub use granite::Granite;
 pub use llama::Llama;
+pub use mistral3::Mistral3;
 pub use olmo2::Olmo2;
 pub use phi2::Phi2;
 pub use phi3::Phi3;
@@ -62,6 +64,7 @@ pub const TABLE: &[ArchitectureRow] = &[
     ArchitectureRow { name: "gptneox", read: GptNeoX::read },
     ArchitectureRow { name: "granite", read: Granite::read },
     ArchitectureRow { name: "llama", read: Llama::read },
+    ArchitectureRow { name: "mistral3", read: Mistral3::read },
     ArchitectureRow { name: "olmo2", read: Olmo2::read },
     ArchitectureRow { name: "phi2", read: Phi2::read },
     ArchitectureRow { name: "phi3", read: Phi3::read },

@@ -52,6 +52,16 @@ impl Rotary {
         Rotary { rope: change(&self.rope), long: self.long }
     }
 
+    /// The same with YaRN's magnitude for a model that was trained with this `mscale_all_dim`, its `mscale` being 1:
+    /// `(1 + 0.1 · ln s) / (1 + 0.1 · mscale_all_dim · ln s)` for a stretch `s`. DeepSeek-AI, "DeepSeek-V2", 2024.
+    pub fn with_log_multiplier(&self, mscale_all_dim: Option<f32>) -> Rotary {
+        self.with(|rope| {
+            let stretch = (1.0 / rope.freq_scale).ln();
+            let divisor = mscale_all_dim.map_or(1.0, |mscale| 1.0 + 0.1 * mscale * stretch);
+            Rope { attn_factor: rope.attn_factor / divisor, ..rope.clone() }
+        })
+    }
+
     /// Turns heads `[head_dim, n_head, n_tokens]` by their tokens' positions.
     #[track_caller]
     pub fn turn<'g>(&self, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {

@@ -45,7 +45,8 @@ fn on_cpu(cache_type: DType) -> SessionOptions {
 }
 
 /// The files hold exactly the weights that the reference computed with, as F16, and weights of F16 are multiplied with
-/// F32 activations: only the order of sums is left, 1e-3 of a logit at most.
+/// F32 activations: only the order of sums is left. Sums of a hundred F32 terms are off by some 1e-6 of their size, and a
+/// handful of layers adds up some of that; a wrong activation, scale or angle moves these logits by 1e-3 at least.
 #[test]
 fn logits_agree_with_the_references() {
     let mut failures = Vec::new();
@@ -56,7 +57,7 @@ fn logits_agree_with_the_references() {
             distance(&logits_of(&folder.join("model.gguf"), &tokens, on_cpu(DType::F32)), &wanted)
         });
         println!("{name}: {found:?}");
-        if !found.is_ok_and(|found| found.max_abs <= 1e-3) {
+        if !found.is_ok_and(|found| found.max_abs <= 1e-4) {
             failures.push(name);
         }
     }

@@ -22,6 +22,7 @@ mod rule;
 mod scale;
 mod softmax;
 mod sort;
+mod temperature;
 mod unary;
 mod views;
 
@@ -41,6 +42,7 @@ pub use rope::{Rope, RopeKind};
 pub use scale::{Scale, Softcap};
 pub use softmax::Softmax;
 pub use sort::{Argmax, Argsort, TopK};
+pub use temperature::Temperature;
 pub use unary::{Gated, Unary, UnaryKind};
 pub use views::{Permute, Reshape, Slice};
 
@@ -73,6 +75,7 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Slice>(),
     OperatorRow::of::<Softcap>(),
     OperatorRow::of::<Softmax>(),
+    OperatorRow::of::<Temperature>(),
     OperatorRow::of::<TopK>(),
     OperatorRow::of::<Unary>(),
 ];
