@@ -17,7 +17,7 @@ mod session;
 mod weights;
 
 pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
-pub use builder::{Batch, ModelBuilder, Portion};
+pub use builder::{Batch, Heads, ModelBuilder, Portion, Values};
 pub use error::ModelError;
 pub use generate::{GenerateOptions, Generation, Stop};
 pub use keys::Keys;
