@@ -8,12 +8,15 @@ mod chatglm;
 mod cohere2;
 mod command_r;
 mod decoder;
+mod deepseek2;
 mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
 mod glm4;
+mod glm4moe;
 mod gpt2;
+mod gpt_oss;
 mod gptneox;
 mod granite;
 mod llama;
@@ -22,7 +25,9 @@ mod olmo2;
 mod phi2;
 mod phi3;
 mod qwen2;
+mod qwen2moe;
 mod qwen3;
+mod qwen3moe;
 mod rotary;
 mod stablelm;
 mod starcoder2;
@@ -30,11 +35,14 @@ mod starcoder2;
 pub use chatglm::ChatGlm;
 pub use cohere2::Cohere2;
 pub use command_r::CommandR;
+pub use deepseek2::DeepSeek2;
 pub use falcon::Falcon;
 pub use gemma::Gemma;
 pub use gemma2::Gemma2;
 pub use gemma3::Gemma3;
 pub use glm4::Glm4;
+pub use glm4moe::Glm4Moe;
+pub use gpt_oss::GptOss;
 pub use gpt2::Gpt2;
 pub use gptneox::GptNeoX;
 pub use granite::Granite;
@@ -44,7 +52,9 @@ pub use olmo2::Olmo2;
 pub use phi2::Phi2;
 pub use phi3::Phi3;
 pub use qwen2::Qwen2;
+pub use qwen2moe::Qwen2Moe;
 pub use qwen3::Qwen3;
+pub use qwen3moe::Qwen3Moe;
 pub use stablelm::StableLm;
 pub use starcoder2::StarCoder2;
 
@@ -55,11 +65,14 @@ pub const TABLE: &[ArchitectureRow] = &[
     ArchitectureRow { name: "chatglm", read: ChatGlm::read },
     ArchitectureRow { name: "cohere2", read: Cohere2::read },
     ArchitectureRow { name: "command-r", read: CommandR::read },
+    ArchitectureRow { name: "deepseek2", read: DeepSeek2::read },
     ArchitectureRow { name: "falcon", read: Falcon::read },
     ArchitectureRow { name: "gemma", read: Gemma::read },
     ArchitectureRow { name: "gemma2", read: Gemma2::read },
     ArchitectureRow { name: "gemma3", read: Gemma3::read },
     ArchitectureRow { name: "glm4", read: Glm4::read },
+    ArchitectureRow { name: "glm4moe", read: Glm4Moe::read },
+    ArchitectureRow { name: "gpt-oss", read: GptOss::read },
     ArchitectureRow { name: "gpt2", read: Gpt2::read },
     ArchitectureRow { name: "gptneox", read: GptNeoX::read },
     ArchitectureRow { name: "granite", read: Granite::read },
@@ -69,7 +82,9 @@ pub const TABLE: &[ArchitectureRow] = &[
     ArchitectureRow { name: "phi2", read: Phi2::read },
     ArchitectureRow { name: "phi3", read: Phi3::read },
     ArchitectureRow { name: "qwen2", read: Qwen2::read },
+    ArchitectureRow { name: "qwen2moe", read: Qwen2Moe::read },
     ArchitectureRow { name: "qwen3", read: Qwen3::read },
+    ArchitectureRow { name: "qwen3moe", read: Qwen3Moe::read },
     ArchitectureRow { name: "stablelm", read: StableLm::read },
     ArchitectureRow { name: "starcoder2", read: StarCoder2::read },
 ];

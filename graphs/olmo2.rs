@@ -24,8 +24,8 @@ impl Olmo2 {
     /// Reads the hyper-parameters.
     pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         let sizes = Sizes::read(keys)?;
-        let rotary = Rotary::read(keys, RopeKind::Neox, sizes.head_dim_k, sizes.head_dim_k)?;
-        let base = keys.opt_positive("rope.freq_base_swa")?.unwrap_or(rotary.rope.freq_base);
+        let (rotary, base) = Rotary::read_with_local(keys, RopeKind::Neox, sizes.head_dim_k)?;
+        let base = base.unwrap_or(rotary.rope.freq_base);
         Ok(Box::new(Olmo2 {
             eps: keys.positive("attention.layer_norm_rms_epsilon")?,
             windows: windows(keys, sizes.n_layer, |il| (il + 1) % 4 != 0)?,

@@ -20,6 +20,33 @@ impl Rotary {
         head_dim: usize,
         default: usize,
     ) -> Result<Rotary, ModelError> {
+        let rotary = Rotary::read_one(keys, kind, head_dim, default)?;
+        // Some files say it of every model with a window.
+        match keys.opt_positive("rope.freq_base_swa")?.filter(|&base| base != rotary.rope.freq_base) {
+            Some(base) => {
+                let reason = "this architecture has one base, rope.freq_base, for all layers";
+                Err(keys.refuse("rope.freq_base_swa", base, reason))
+            }
+            None => Ok(rotary),
+        }
+    }
+
+    /// Reads the settings for heads that turn whole, and the base of the layers with a window, if the file has it.
+    pub fn read_with_local(
+        keys: &Keys<'_>,
+        kind: RopeKind,
+        head_dim: usize,
+    ) -> Result<(Rotary, Option<f32>), ModelError> {
+        let rotary = Rotary::read_one(keys, kind, head_dim, head_dim)?;
+        Ok((rotary, keys.opt_positive("rope.freq_base_swa")?))
+    }
+
+    fn read_one(
+        keys: &Keys<'_>,
+        kind: RopeKind,
+        head_dim: usize,
+        default: usize,
+    ) -> Result<Rotary, ModelError> {
         let n_rot = keys.opt_count("rope.dimension_count", 2..=head_dim)?.unwrap_or(default);
         if n_rot % 2 != 0 {
             return Err(keys.refuse("rope.dimension_count", n_rot, "dimensions rotate in pairs"));
