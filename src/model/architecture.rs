@@ -10,7 +10,8 @@ pub trait Architecture: fmt::Debug + Send + Sync {
     /// The sizes that a session must know.
     fn shape(&self) -> ModelShape;
 
-    /// Builds the graph of one batch and gives its logits, F32 `[n_vocab, n_outputs]`.
+    /// Builds the graph of one batch and gives what [`ModelBuilder::head`] makes of the last layer's output: the
+    /// logits, F32 `[n_vocab, n_outputs]`, where these are wanted.
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g>;
 }
 

@@ -9,6 +9,7 @@ use crate::gguf::Gguf;
 use crate::graph::{Graph, Tensor};
 use crate::ops::{Attention, Paging, Rope};
 use crate::tensor::{DType, Shape};
+use crate::text::Needs;
 
 /// The inputs of one batch. Entries past the live tokens have slot and sequence -1.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub struct Batch<'g> {
     pub sequences: Tensor<'g>,
     /// Block tables, I32 `[blocks_per_sequence, n_sequences]`.
     pub block_table: Tensor<'g>,
-    /// The tokens whose logits are wanted, I32 `[n_outputs]`; `None`: all of them.
+    /// The tokens whose logits or states are wanted, I32 `[n_outputs]`; `None`: all of them.
     pub wanted: Option<Tensor<'g>>,
     /// Tokens in the batch.
     pub n_tokens: usize,
@@ -36,7 +37,7 @@ pub struct Portion {
     pub layers: Range<usize>,
     /// Whether it starts from tokens, and not from what the portion before gives.
     pub embeds: bool,
-    /// Whether it ends with logits, and not with what the portion after takes.
+    /// Whether it ends as the model does, and not with what the portion after takes.
     pub head: bool,
 }
 
@@ -63,15 +64,58 @@ impl Portion {
 /// The input of a portion that does not start from tokens, and the output of one before it.
 pub(super) const HIDDEN: &str = "hidden";
 
+/// What a model's last portion gives of the wanted tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Want {
+    /// Their logits, or what a sampler needs of them.
+    Next(Needs),
+    /// Their hidden states after the final norm, F32 `[n_embd, n_outputs]`.
+    States,
+}
+
+impl Want {
+    /// All logits.
+    pub const LOGITS: Want = Want::Next(Needs::Logits);
+}
+
 /// What a graph of a batch is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub n_tokens: usize,
-    /// Tokens whose logits are wanted.
+    /// Tokens whose logits or states are wanted.
     pub n_outputs: usize,
     pub cache: CacheLayout,
     pub cache_type: DType,
     pub portion: Portion,
+}
+
+/// The heads of one layer's attention. Queries, keys and values alone are a tuple:
+/// `b.attend(il, (q, k, v), attention)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads<'g> {
+    /// Queries, F32 `[head_dim, n_head, n_tokens]`.
+    pub q: Tensor<'g>,
+    /// Keys, F32 `[head_dim, n_head_kv, n_tokens]`.
+    pub k: Tensor<'g>,
+    /// Where the values are.
+    pub v: Values<'g>,
+    /// A score for each head that takes part in the softmax without a value, F32 `[n_head]`.
+    pub sinks: Option<Tensor<'g>>,
+}
+
+/// The values of one layer's attention.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'g> {
+    /// Values of their own, F32 `[head_dim_v, n_head_kv, n_tokens]`.
+    Own(Tensor<'g>),
+    /// The first so many elements of each key, as DeepSeek's latent attention has them: they are kept once.
+    InKeys(usize),
+}
+
+impl<'g> From<(Tensor<'g>, Tensor<'g>, Tensor<'g>)> for Heads<'g> {
+    fn from((q, k, v): (Tensor<'g>, Tensor<'g>, Tensor<'g>)) -> Heads<'g> {
+        Heads { q, k, v: Values::Own(v), sinks: None }
+    }
 }
 
 /// Builds the graph of one batch.
@@ -83,12 +127,18 @@ pub struct ModelBuilder<'g, 'm> {
     cache: CacheLayout,
     cache_type: DType,
     portion: Portion,
+    want: Want,
     /// The weights so far: one that is used twice (tied embeddings) is one node.
     used: RefCell<BTreeMap<String, Tensor<'g>>>,
 }
 
 impl<'g, 'm> ModelBuilder<'g, 'm> {
-    pub(super) fn new(graph: &'g Graph, gguf: &'m Gguf, request: &Request) -> ModelBuilder<'g, 'm> {
+    pub(super) fn new(
+        graph: &'g Graph,
+        gguf: &'m Gguf,
+        request: &Request,
+        want: Want,
+    ) -> ModelBuilder<'g, 'm> {
         let Request { n_tokens, n_outputs, cache, cache_type, ref portion } = *request;
         let ids = |name: &str| graph.input(name, DType::I32, [n_tokens]);
         let batch = Batch {
@@ -105,7 +155,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
             n_tokens,
         };
         let (portion, used) = (portion.clone(), RefCell::default());
-        ModelBuilder { graph, gguf, batch, cache, cache_type, portion, used }
+        ModelBuilder { graph, gguf, batch, cache, cache_type, portion, want, used }
     }
 
     /// The graph under construction.
@@ -133,10 +183,20 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
-    /// What `head` makes of the last layer's output, the logits; or that output itself, if this is not the model's
-    /// last portion.
-    pub fn head(&self, x: Tensor<'g>, head: impl FnOnce(Tensor<'g>) -> Tensor<'g>) -> Tensor<'g> {
-        if self.portion.head { head(x) } else { x }
+    /// The end of a model: `norm` makes the final hidden states of the last layer's output, and `output` makes logits of
+    /// these. Where states are wanted (embeddings of a text) and not logits, it ends after `norm`; if this is not the
+    /// model's last portion, with the layer's output itself.
+    pub fn head(
+        &self,
+        x: Tensor<'g>,
+        norm: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+        output: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+    ) -> Tensor<'g> {
+        match (self.portion.head, self.want) {
+            (false, _) => x,
+            (true, Want::States) => norm(x),
+            (true, Want::Next(_)) => output(norm(x)),
+        }
     }
 
     /// A weight of the file, which must have this shape. Its type is the file's.
@@ -161,10 +221,25 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         Some(*self.used.borrow_mut().entry(name.to_string()).or_insert_with(weight))
     }
 
-    /// `x · Wᵀ`, plus the bias if the file has one: `name.weight` and `name.bias`.
+    /// Whether the file has a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    /// Tokens that one sequence may hold.
+    pub fn n_ctx(&self) -> usize {
+        self.cache.blocks_per_sequence * self.cache.block_size
+    }
+
+    /// `x · Wᵀ`, times the scale and plus the bias if the file has them: `name.weight`, `name.scale` (one number, as
+    /// NVFP4 files have it) and `name.bias`.
     #[track_caller]
     pub fn linear(&self, x: Tensor<'g>, name: &str, n_out: usize) -> Tensor<'g> {
         let y = x.linear(self.weight(&format!("{name}.weight"), [x.dim(0), n_out]));
+        let y = match self.opt_weight(&format!("{name}.scale"), [1]) {
+            Some(scale) => y.mul(scale),
+            None => y,
+        };
         let y = match self.opt_weight(&format!("{name}.bias"), [n_out]) {
             Some(bias) => y.add(bias),
             None => y,
@@ -178,29 +253,37 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         x.rms_norm(self.weight(&format!("{name}.weight"), [x.dim(0)]), eps).named(name)
     }
 
-    /// Writes keys and values `[head_dim, n_head_kv, n_tokens]` into layer `layer` of the cache and lets
-    /// queries `[head_dim, n_head, n_tokens]` attend to all of their sequence up to themselves.
-    /// Gives `[head_dim_v · n_head, n_tokens]`.
+    /// Layer norm with the scale `name.weight` and, if the file has it, the bias `name.bias`.
     #[track_caller]
-    pub fn attend(
-        &self,
-        layer: usize,
-        (q, k, v): (Tensor<'g>, Tensor<'g>, Tensor<'g>),
-        attention: Attention,
-    ) -> Tensor<'g> {
+    pub fn layer_norm(&self, x: Tensor<'g>, name: &str, eps: f32) -> Tensor<'g> {
+        let weight = self.weight(&format!("{name}.weight"), [x.dim(0)]);
+        let bias = self.opt_weight(&format!("{name}.bias"), [x.dim(0)]);
+        x.layer_norm(weight, bias, eps).named(name)
+    }
+
+    /// Writes keys and values into layer `layer` of the cache and lets the queries attend to all of their sequence
+    /// up to themselves. Gives `[head_dim_v · n_head, n_tokens]`. Heads, widths and window may differ from layer to
+    /// layer.
+    #[track_caller]
+    pub fn attend(&self, layer: usize, heads: impl Into<Heads<'g>>, attention: Attention) -> Tensor<'g> {
+        let Heads { q, k, v, sinks } = heads.into();
         let write = |name: &str, x: Tensor<'g>| {
             let name = format!("cache_{name}.{layer}");
             let shape = [x.dim(0), x.dim(1), self.cache.n_slots()];
             self.graph.state(&name, self.cache_type, shape).kv_write(x, self.batch.slots).named(name)
         };
-        let (k, v) = (write("k", k), write("v", v));
+        let k = write("k", k);
+        let v = match v {
+            Values::Own(v) => write("v", v),
+            Values::InKeys(n) => k.slice(0, 0, n),
+        };
         let paging = Paging {
             positions: self.batch.positions,
             sequences: self.batch.sequences,
             block_table: self.batch.block_table,
         };
         let attention = Attention { block_size: self.cache.block_size, ..attention };
-        q.attention(k, v, paging, None, &attention)
+        q.attention(k, v, paging, sinks, &attention)
             .reshape([v.dim(0) * q.dim(1), self.batch.n_tokens])
             .named(format!("attn.{layer}"))
     }
@@ -220,7 +303,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
-    /// The rows of `x` whose logits are wanted. Called before the last layer's feed-forward part, so that
+    /// The rows of `x` whose logits or states are wanted. Called before the last layer's feed-forward part, so that
     /// the rest is done for those only.
     #[track_caller]
     pub fn wanted_rows(&self, x: Tensor<'g>) -> Tensor<'g> {

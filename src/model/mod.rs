@@ -7,6 +7,7 @@ mod architecture;
 mod batch;
 mod builder;
 mod error;
+mod experts;
 mod generate;
 mod keys;
 mod kv_cache;
@@ -17,8 +18,9 @@ mod session;
 mod weights;
 
 pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
-pub use builder::{Batch, ModelBuilder, Portion};
+pub use builder::{Batch, Heads, ModelBuilder, Portion, Values};
 pub use error::ModelError;
+pub use experts::{ExpertActivation, Experts, Gating};
 pub use generate::{GenerateOptions, Generation, Stop};
 pub use keys::Keys;
 pub use kv_cache::{CacheLayout, KvCache, SequenceId};

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::batch::{Batch, BatchKind, BatchPlan, PartPlan, bucket, chunk, steps_of};
-use super::builder::Request;
+use super::builder::{Request, Want};
 use super::placement::{Backend, Demand, DeviceChoice, Part, Setup, place};
 use super::{CacheLayout, KvCache, Model, ModelError, ModelShape, SequenceId};
 use crate::exec::{Budget, CpuExecutor, Executor, HipExecutor, PlanId};
@@ -105,7 +105,7 @@ struct Last {
     plan: BatchPlan,
     /// The plan that gives the outputs.
     id: PlanId,
-    want: Needs,
+    want: Want,
     /// The rows of the outputs that mean something.
     rows: usize,
 }
@@ -153,12 +153,12 @@ impl Session {
             shape,
         };
         // The widest plans first: the arena is as large as it will get before anything runs.
-        session.batch_plan(bucket(ubatch), 1, Needs::Logits)?;
-        session.batch_plan(1, 1, Needs::Logits)?;
-        session.batch_plan(1, 1, session.want(setup.want))?;
+        session.batch_plan(bucket(ubatch), 1, Want::LOGITS)?;
+        session.batch_plan(1, 1, Want::LOGITS)?;
+        session.batch_plan(1, 1, Want::Next(session.want(setup.want)))?;
         if layout.n_sequences > 1 {
             let several = bucket(layout.n_sequences);
-            session.batch_plan(several, several, Needs::Logits)?;
+            session.batch_plan(several, several, Want::LOGITS)?;
         }
         Ok(session)
     }
@@ -289,7 +289,7 @@ impl Session {
             self.cache.reserve(id, 1)?;
             self.push(id, token, self.cache.len(id)?)?;
         }
-        self.run(Wanted::All, Needs::Logits)?;
+        self.run(Wanted::All, Want::LOGITS)?;
         for &(id, _) in next {
             self.cache.advance(id, 1);
         }
@@ -309,7 +309,7 @@ impl Session {
         self.batch.clear();
         self.cache.reserve(id, 1)?;
         self.push(id, token, self.cache.len(id)?)?;
-        self.run(Wanted::All, want)?;
+        self.run(Wanted::All, Want::Next(want))?;
         self.cache.advance(id, 1);
         let last = self.last.ok_or_else(nothing_computed)?;
         let output = |number| self.output(last.id, number);
@@ -327,7 +327,7 @@ impl Session {
 
     /// The logits that the last batch was asked for.
     pub fn logits(&self) -> Result<Logits<'_>, ModelError> {
-        let last = self.last.filter(|last| last.want == Needs::Logits).ok_or_else(nothing_computed)?;
+        let last = self.last.filter(|last| last.want == Want::LOGITS).ok_or_else(nothing_computed)?;
         let values: &[f32] = bytemuck::cast_slice(self.output(last.id, 0)?);
         let n_vocab = self.shape.n_vocab;
         Ok(Logits { values: values.get(..last.rows * n_vocab).unwrap_or_default(), n_vocab })
@@ -345,7 +345,7 @@ impl Session {
         for (i, &token) in tokens.iter().enumerate() {
             self.push(id, token, first + i)?;
         }
-        self.run(wanted, Needs::Logits)?;
+        self.run(wanted, Want::LOGITS)?;
         self.cache.advance(id, tokens.len());
         Ok(())
     }
@@ -366,7 +366,7 @@ impl Session {
     }
 
     /// Runs the batch, padded to a size that there is a plan for: one fence on each device.
-    fn run(&mut self, wanted: Wanted, want: Needs) -> Result<(), ModelError> {
+    fn run(&mut self, wanted: Wanted, want: Want) -> Result<(), ModelError> {
         // After an error there are no logits, rather than those of the batch before.
         self.last = None;
         let live = self.batch.tokens.len();
@@ -390,12 +390,7 @@ impl Session {
     }
 
     /// The plans for `n_tokens` of which `n_outputs` have their logits wanted, made when first needed.
-    fn batch_plan(
-        &mut self,
-        n_tokens: usize,
-        n_outputs: usize,
-        want: Needs,
-    ) -> Result<BatchPlan, ModelError> {
+    fn batch_plan(&mut self, n_tokens: usize, n_outputs: usize, want: Want) -> Result<BatchPlan, ModelError> {
         let kind = BatchKind { n_tokens, n_outputs, want };
         if let Some(plan) = self.plans.get(&kind) {
             return Ok(*plan);
