@@ -2,7 +2,7 @@
 
 use crate::gguf::MetadataError;
 
-use super::split::known_pre_tokenizers;
+use super::split_rules::known_pre_tokenizers;
 
 /// Why [`Tokenizer::new`](super::Tokenizer::new) refuses a vocabulary. Every message names the metadata
 /// key it is about.
