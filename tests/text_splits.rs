@@ -118,7 +118,7 @@ fn examples() {
         ["I", "'LL", " go", ",\r\n\n", " ", " x", "123", "45"]
     );
     assert_eq!(split("qwen2", "a  \n \n b 12"), ["a", "  \n \n", " b", " ", "1", "2"]);
-    assert_eq!(split("gpt-4o", "HTTPServer's x"), ["HTTPS", "erver's", " x"]);
+    assert_eq!(split("gpt-4o", "camelCase's HTTPServer"), ["camel", "Case's", " HTTPServer"]);
     assert_eq!(split("superbpe", "so 1234567 it is"), ["so ", "1", "234", "567", " it is"]);
 }
 

@@ -4,15 +4,17 @@
 //! device.
 //!
 //! [`VocabData`] is a vocabulary as a file states it; [`Tokenizer`] is that vocabulary checked and
-//! indexed, for one of two algorithms: byte-level byte-pair encoding (`bpe`, after its pre-tokenizer
-//! in `split` cut the text into words) and SentencePiece's score-driven merging (`spm`). Both merge in
-//! `merge`. [`StreamDecoder`] turns ids back to text as they come; [`ChatTemplate`] turns a conversation
+//! indexed, for one of the algorithms of [`TOKENIZER_FAMILIES`]: byte-pair encoding (`bpe`, after its pre-tokenizer
+//! in `split` cut the text into words), SentencePiece's score-driven merging (`spm`), which both merge in
+//! `merge`, `wordpiece` and `unigram`. [`StreamDecoder`] turns ids back to text as they come; [`ChatTemplate`] turns a conversation
 //! into a prompt; [`Sampler`] picks the next token from logits.
 
 mod bpe;
 mod byte_alphabet;
+mod charsmap;
 mod classes;
 mod error;
+mod families;
 mod merge;
 mod rng;
 mod sampler;
@@ -28,10 +30,13 @@ mod template;
 mod template_python;
 mod template_time;
 mod tokenizer;
+mod unigram;
 mod vocab_data;
 mod vocab_gguf;
+mod wordpiece;
 
 pub use error::TokenizerError;
+pub use families::TOKENIZER_FAMILIES;
 pub use rng::Rng;
 pub use sampler::{Candidate, Needs, SampleError, Sampler};
 pub use sampler_params::{ParamError, SamplerParams};
