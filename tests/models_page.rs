@@ -43,8 +43,10 @@ fn architectures_table(page: &mut String) {
     for row in TABLE {
         writeln!(page, "| `{}` | {} | {} |", row.name, row.models, of[row.name].len()).unwrap();
     }
-    page.push_str("\nA file of another architecture, or with a tensor or a key that its architecture does not read, is \
-         refused by name.\n\n### What each fixture exercises\n\n");
+    page.push_str(
+        "\nA file of another architecture, or with a tensor or a key that its architecture does not read, is \
+         refused by name.\n\n### What each fixture exercises\n\n",
+    );
     for line in TABLE.iter().flat_map(|row| &of[row.name]) {
         writeln!(page, "{line}").unwrap();
     }
@@ -87,5 +89,8 @@ fn the_page_of_models_is_what_the_tables_say() {
         std::fs::write(&path, &page).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page, "docs/models.md is out of date: RFGRAPH_WRITE_DOCS=1 cargo test --test models_page");
+    assert!(
+        written == page,
+        "docs/models.md is out of date: RFGRAPH_WRITE_DOCS=1 cargo test --test models_page"
+    );
 }
