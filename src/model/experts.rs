@@ -330,6 +330,11 @@ mod tests {
         // Router, softmax, its bias, experts, weights; gate, up, activation, down, sum.
         assert!(plan.steps.len() <= 10, "{} steps", plan.steps.len());
         let id = executor.load(plan).unwrap();
+        // A builder declares all inputs of a batch.
+        for name in ["tokens", "positions", "slots", "sequences"] {
+            executor.set(id, name, &vec![0i32; n_tokens]).unwrap();
+        }
+        executor.set(id, "block_table", &vec![0i32; cache.blocks_per_sequence]).unwrap();
         executor.set(id, "x", x).unwrap();
         executor.run(id).unwrap().wait().unwrap().get("out").unwrap().to_vec()
     }
