@@ -1,7 +1,7 @@
 //! What decoders have in common: their sizes, and the parts of a layer that most of them share.
 
 use crate::graph::Tensor;
-use crate::model::{CacheShape, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{CacheShape, Experts, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::UnaryKind;
 
 /// The sizes of a decoder, by the keys that every architecture uses.
@@ -159,6 +159,54 @@ impl Sizes {
         let name = |part: &str| format!("blk.{il}.{part}");
         let h = b.linear(h, &name("ffn_up"), self.n_ff).unary(activation).named(name("ffn_act"));
         b.linear(h, &name("ffn_down"), self.n_embd)
+    }
+}
+
+/// The gated part, with SiLU, of matrices `PREFIX.ffn_gateSUFFIX` and so on: `n_ff` elements inside.
+#[track_caller]
+pub(super) fn gated_part<'g>(
+    b: &ModelBuilder<'g, '_>,
+    h: Tensor<'g>,
+    prefix: &str,
+    suffix: &str,
+    n_ff: usize,
+) -> Tensor<'g> {
+    let name = |part: &str| format!("{prefix}.{part}{suffix}");
+    let (gate, up) = (b.linear(h, &name("ffn_gate"), n_ff), b.linear(h, &name("ffn_up"), n_ff));
+    b.linear(gate.silu().mul(up).named(name("ffn_act")), &name("ffn_down"), h.dim(0))
+}
+
+/// Dense layers first, then mixtures of experts with experts beside them that every token goes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct SharedExperts {
+    experts: Experts,
+    /// Experts for every token: one part of so many times the width.
+    n_shared: usize,
+    n_layer_dense: usize,
+}
+
+impl SharedExperts {
+    /// Reads the counts; what the file does not say of the experts is as in `otherwise`.
+    pub fn read(keys: &Keys<'_>, sizes: &Sizes, otherwise: Experts) -> Result<SharedExperts, ModelError> {
+        Ok(SharedExperts {
+            experts: Experts::read(keys, otherwise)?,
+            n_shared: keys.opt_count("expert_shared_count", 0..=1 << 10)?.unwrap_or(0),
+            n_layer_dense: keys.opt_count("leading_dense_block_count", 0..=sizes.n_layer)?.unwrap_or(0),
+        })
+    }
+
+    /// The feed-forward part of layer `il`.
+    #[track_caller]
+    pub fn ffn<'g>(&self, b: &ModelBuilder<'g, '_>, sizes: &Sizes, il: usize, h: Tensor<'g>) -> Tensor<'g> {
+        let prefix = format!("blk.{il}");
+        if il < self.n_layer_dense {
+            return sizes.gated_ffn(b, il, h, UnaryKind::Silu);
+        }
+        let mixed = b.moe(h, &prefix, &self.experts);
+        match self.n_shared {
+            0 => mixed,
+            n => mixed.add(gated_part(b, h, &prefix, "_shexp", n * self.experts.n_ff)),
+        }
     }
 }
 

@@ -27,8 +27,8 @@ impl Gemma3 {
     /// Reads the hyper-parameters.
     pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         let sizes = Sizes::read(keys)?;
-        let rotary = Rotary::read(keys, RopeKind::Neox, sizes.head_dim_k, sizes.head_dim_k)?;
-        let base = keys.opt_positive("rope.freq_base_swa")?.unwrap_or(10_000.0);
+        let (rotary, base) = Rotary::read_with_local(keys, RopeKind::Neox, sizes.head_dim_k)?;
+        let base = base.unwrap_or(10_000.0);
         Ok(Box::new(Gemma3 {
             windows: windows(keys, sizes.n_layer, |il| (il + 1) % 6 != 0)?,
             eps: keys.positive("attention.layer_norm_rms_epsilon")?,

@@ -2,12 +2,13 @@
 //! rotary positions on neighbouring pairs, grouped key and value heads.
 //!
 //! Touvron et al., "LLaMA: Open and Efficient Foundation Language Models", 2023; Llama 3's longer context
-//! comes as the tensor `rope_freqs.weight`, Mistral 7B's window as `attention.sliding_window`.
+//! comes as the tensor `rope_freqs.weight`, Mistral 7B's window as `attention.sliding_window`. Mixtral's feed-forward part is
+//! a mixture of experts (Jiang et al., "Mixtral of Experts", 2024).
 
 use super::decoder::{Sizes, windows};
 use super::rotary::Rotary;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Architecture, Experts, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::{Attention, RopeKind, UnaryKind};
 
 /// The hyper-parameters of a Llama model.
@@ -15,6 +16,7 @@ use crate::ops::{Attention, RopeKind, UnaryKind};
 pub struct Llama {
     sizes: Sizes,
     windows: Vec<Option<usize>>,
+    experts: Option<Experts>,
     eps: f32,
     rotary: Rotary,
 }
@@ -23,11 +25,13 @@ impl Llama {
     /// Reads the hyper-parameters.
     pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         let sizes = Sizes::read(keys)?;
-        if let Some(n) = keys.opt_count("expert_count", 0..=1 << 16)?.filter(|&n| n > 0) {
-            return Err(keys.refuse("expert_count", n, "mixtures of experts do not run yet"));
-        }
-        keys.opt_count("expert_used_count", 0..=0)?;
+        // Some files without experts write 0 for both counts.
+        let experts = match keys.opt_count("expert_count", 0..=1 << 16)? {
+            None | Some(0) => keys.opt_count("expert_used_count", 0..=0)?.and(None),
+            Some(_) => Some(Experts::read(keys, Experts::new(0, 0, sizes.n_ff))?),
+        };
         Ok(Box::new(Llama {
+            experts,
             windows: windows(keys, sizes.n_layer, |_| true)?,
             eps: keys.positive("attention.layer_norm_rms_epsilon")?,
             rotary: Rotary::read(keys, RopeKind::Norm, sizes.head_dim_k, sizes.head_dim_k)?,
@@ -48,7 +52,11 @@ impl Llama {
         let [attended, x] = [attended, x].map(|x| sizes.wanted(b, il, x));
         let x = sizes.attn_output(b, il, attended).add(x).named(name("ffn_inp"));
         let h = b.rms_norm(x, &name("ffn_norm"), self.eps);
-        sizes.gated_ffn(b, il, h, UnaryKind::Silu).add(x).named(name("out"))
+        let h = match &self.experts {
+            Some(experts) => b.moe(h, &format!("blk.{il}"), experts),
+            None => sizes.gated_ffn(b, il, h, UnaryKind::Silu),
+        };
+        h.add(x).named(name("out"))
     }
 }
 

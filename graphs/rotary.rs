@@ -20,6 +20,33 @@ impl Rotary {
         head_dim: usize,
         default: usize,
     ) -> Result<Rotary, ModelError> {
+        let rotary = Rotary::read_one(keys, kind, head_dim, default)?;
+        // Some files say it of every model with a window.
+        match keys.opt_positive("rope.freq_base_swa")?.filter(|&base| base != rotary.rope.freq_base) {
+            Some(base) => {
+                let reason = "this architecture has one base, rope.freq_base, for all layers";
+                Err(keys.refuse("rope.freq_base_swa", base, reason))
+            }
+            None => Ok(rotary),
+        }
+    }
+
+    /// Reads the settings for heads that turn whole, and the base of the layers with a window, if the file has it.
+    pub fn read_with_local(
+        keys: &Keys<'_>,
+        kind: RopeKind,
+        head_dim: usize,
+    ) -> Result<(Rotary, Option<f32>), ModelError> {
+        let rotary = Rotary::read_one(keys, kind, head_dim, head_dim)?;
+        Ok((rotary, keys.opt_positive("rope.freq_base_swa")?))
+    }
+
+    fn read_one(
+        keys: &Keys<'_>,
+        kind: RopeKind,
+        head_dim: usize,
+        default: usize,
+    ) -> Result<Rotary, ModelError> {
         let n_rot = keys.opt_count("rope.dimension_count", 2..=head_dim)?.unwrap_or(default);
         if n_rot % 2 != 0 {
             return Err(keys.refuse("rope.dimension_count", n_rot, "dimensions rotate in pairs"));
@@ -50,6 +77,16 @@ impl Rotary {
     /// The same with other settings of the rotation.
     pub fn with(&self, change: impl FnOnce(&Rope) -> Rope) -> Rotary {
         Rotary { rope: change(&self.rope), long: self.long }
+    }
+
+    /// The same with YaRN's magnitude for a model that was trained with this `mscale_all_dim`, its `mscale` being 1:
+    /// `(1 + 0.1 · ln s) / (1 + 0.1 · mscale_all_dim · ln s)` for a stretch `s`. DeepSeek-AI, "DeepSeek-V2", 2024.
+    pub fn with_log_multiplier(&self, mscale_all_dim: Option<f32>) -> Rotary {
+        self.with(|rope| {
+            let stretch = (1.0 / rope.freq_scale).ln();
+            let divisor = mscale_all_dim.map_or(1.0, |mscale| 1.0 + 0.1 * mscale * stretch);
+            Rope { attn_factor: rope.attn_factor / divisor, ..rope.clone() }
+        })
     }
 
     /// Turns heads `[head_dim, n_head, n_tokens]` by their tokens' positions.

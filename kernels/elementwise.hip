@@ -131,3 +131,18 @@ KERNEL(binary)
     }
     store_four(out + share.row * n + share.first, x, share.count);
 }
+
+// out = x · (1 + scale · ln(1 + ⌊position / length⌋)), by the position of the row's token.
+KERNEL(temperature)
+(const float* x, Layout x_at, const i32* positions, float* out, i64 n, i32 pieces, i32 flat, float scale, i32 length) {
+    Share share = share_of_thread(n, pieces, 4);
+    if (share.count == 0) return;
+    RowIndex row = row_index(x_at, share.row);
+    i32 position = positions[row.i2];
+    float factor = 1.0f + scale * logf(1.0f + (float)((position < 0 ? 0 : position) / length));
+    i64 step = flat ? 4 : x_at.nb[0];
+    const u8* from = (const u8*)x + row_offset(x_at, row) + share.first * step;
+    floats4 y = load_four((const float*)from, step, share.count);
+    y = {y.x * factor, y.y * factor, y.z * factor, y.w * factor};
+    store_four(out + share.row * n + share.first, y, share.count);
+}

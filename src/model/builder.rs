@@ -130,6 +130,8 @@ pub struct ModelBuilder<'g, 'm> {
     want: Want,
     /// The weights so far: one that is used twice (tied embeddings) is one node.
     used: RefCell<BTreeMap<String, Tensor<'g>>>,
+    /// How names of tensors begin that have no part in the next token.
+    left_out: RefCell<Vec<String>>,
 }
 
 impl<'g, 'm> ModelBuilder<'g, 'm> {
@@ -154,8 +156,8 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
             wanted: (n_outputs != n_tokens).then(|| graph.input("wanted", DType::I32, [n_outputs])),
             n_tokens,
         };
-        let (portion, used) = (portion.clone(), RefCell::default());
-        ModelBuilder { graph, gguf, batch, cache, cache_type, portion, want, used }
+        let (portion, used, left_out) = (portion.clone(), RefCell::default(), RefCell::default());
+        ModelBuilder { graph, gguf, batch, cache, cache_type, portion, want, used, left_out }
     }
 
     /// The graph under construction.
@@ -313,10 +315,19 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
+    /// Says that the file's tensors of names that begin so have no part in the next token: layers that guess further
+    /// ahead, say.
+    pub fn leave_out(&self, prefix: &str) {
+        self.left_out.borrow_mut().push(prefix.to_string());
+    }
+
     /// Tensors of the file that the graph does not use.
     pub(super) fn unused(&self) -> Vec<String> {
-        let used = self.used.borrow();
-        let unused = self.gguf.tensors().iter().filter(|info| !used.contains_key(&*info.name));
+        let (used, left_out) = (self.used.borrow(), self.left_out.borrow());
+        let known = |name: &str| {
+            used.contains_key(name) || left_out.iter().any(|prefix| name.starts_with(prefix.as_str()))
+        };
+        let unused = self.gguf.tensors().iter().filter(|info| !known(&info.name));
         unused.map(|info| info.name.to_string()).collect()
     }
 }

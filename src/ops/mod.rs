@@ -25,6 +25,7 @@ mod rule;
 mod scale;
 mod softmax;
 mod sort;
+mod temperature;
 mod unary;
 mod views;
 mod weighted_sum;
@@ -48,6 +49,7 @@ pub use routing::{ChosenWeights, ExpertGroups, ExpertWeights, GroupScore, Select
 pub use scale::{Scale, Softcap};
 pub use softmax::Softmax;
 pub use sort::{Argmax, Argsort, TopK};
+pub use temperature::Temperature;
 pub use unary::{Gated, Unary, UnaryKind};
 pub use views::{Permute, Reshape, Slice};
 pub use weighted_sum::WeightedSum;
@@ -85,6 +87,7 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Slice>(),
     OperatorRow::of::<Softcap>(),
     OperatorRow::of::<Softmax>(),
+    OperatorRow::of::<Temperature>(),
     OperatorRow::of::<TopK>(),
     OperatorRow::of::<Unary>(),
     OperatorRow::of::<WeightedSum>(),
