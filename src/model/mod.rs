@@ -21,7 +21,7 @@ pub use builder::{Batch, Heads, ModelBuilder, Portion, Values};
 pub use error::ModelError;
 pub use generate::{GenerateOptions, Generation, Stop};
 pub use keys::Keys;
-pub use kv_cache::{CacheLayout, KvCache, SequenceId};
+pub use kv_cache::{CacheLayout, CacheTypes, KvCache, SequenceId};
 pub use loaded::Model;
 pub use memory::MemoryNeed;
 pub use placement::{DeviceChoice, Setup};
