@@ -6,7 +6,7 @@
 //   values(eight, g, out)                their values
 #pragma once
 
-#include "formats_plain.h"
+#include "formats_words.h"
 
 namespace formats {
 
