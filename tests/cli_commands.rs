@@ -135,12 +135,13 @@ fn what_is_wrong_is_said_with_an_exit_code() {
     let (code, message) = failure(&["run", "-p", &long]);
     assert_eq!(code, Some(1));
     assert!(message.contains("the context is full") && message.contains("-c"), "{message}");
-    let usage: [&[&str]; 9] = [
+    let usage: [&[&str]; 10] = [
         &["run", "--no-such-option"],
         &["run", "-p", "a", "-f", "b"],
         &["run", "-p", "a", "--raw", "--system", "b"],
         &["run", "-p", "a", "--temp", "-1"],
-        &["run", "-p", "a", "--cache-type", "q8_0"],
+        &["run", "-p", "a", "--cache-type", "q6_k"],
+        &["run", "-p", "a", "--cache-type-v", "i32"],
         &["run", "-p", "a", "--memory-fraction", "1.5"],
         &["run", "-p", "a", "-t", "0"],
         &["tokenize", "-p", "1", "--decode", "--add-special"],
@@ -289,6 +290,10 @@ fn inspection_is_json_and_text() {
     let larger = json(&["inspect", "--json", "-c", "1024", "--cache-type", "f32"]);
     assert!(larger["tensors"].is_null());
     assert_eq!(larger["memory"]["kv_cache"].as_u64().unwrap(), 4 * memory("kv_cache"));
+    // Blocks of 32 elements: 34 bytes of keys and 18 of values, where F16 takes 64 of each.
+    let blocks = json(&["inspect", "--json", "--cache-type", "q8_0", "--cache-type-v", "q4_0"]);
+    assert_eq!(blocks["memory"]["kv_cache"].as_u64().unwrap() * 128, memory("kv_cache") * (34 + 18));
+    assert_eq!(blocks["memory"]["cache_types"]["v"], "Q4_0");
     let text = stdout(&["inspect", "--tensors"]);
     for part in ["general.architecture", "blk.5.ffn_down.weight", "KV cache", "[string; 1792]"] {
         assert!(text.contains(part), "{part} is not in {text}");
@@ -298,10 +303,16 @@ fn inspection_is_json_and_text() {
 /// What `inspect` foretells is what a session takes.
 #[test]
 fn the_foretold_memory_is_what_a_session_takes() {
-    use rfgraph::model::{MemoryNeed, Session, SessionOptions};
+    use rfgraph::model::{CacheTypes, MemoryNeed, Session, SessionOptions};
+    use rfgraph::tensor::DType;
     let model = Model::demo().unwrap();
-    for (n_ctx, ubatch, n_sequences) in [(0, 512, 1), (100, 64, 1), (300, 16, 3)] {
-        let options = SessionOptions { n_ctx, ubatch, n_sequences, ..SessionOptions::default() };
+    let types = |k, v| CacheTypes { k, v };
+    for (n_ctx, ubatch, n_sequences, cache_types) in [
+        (0, 512, 1, CacheTypes::default()),
+        (100, 64, 1, types(DType::Q8_0, DType::Q4_0)),
+        (300, 16, 3, types(DType::BF16, DType::F32)),
+    ] {
+        let options = SessionOptions { n_ctx, ubatch, n_sequences, cache_types, ..SessionOptions::default() };
         let need = MemoryNeed::of(&model, &options).unwrap();
         let session = Session::new(&model, &options).unwrap();
         let held = |session: &Session, name: &str| {
