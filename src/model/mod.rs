@@ -5,6 +5,7 @@
 
 mod architecture;
 mod batch;
+mod blocks;
 mod builder;
 mod error;
 mod generate;
@@ -13,6 +14,7 @@ mod kv_cache;
 mod loaded;
 mod memory;
 mod placement;
+mod prefix;
 mod session;
 mod weights;
 
