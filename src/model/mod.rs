@@ -16,6 +16,7 @@ mod memory;
 mod placement;
 mod prefix;
 mod session;
+mod shift;
 mod weights;
 
 pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
@@ -28,4 +29,5 @@ pub use loaded::Model;
 pub use memory::MemoryNeed;
 pub use placement::{DeviceChoice, Setup};
 pub use session::{Logits, Next, Session, SessionOptions};
+pub use shift::ContextShift;
 pub use weights::GgufWeights;
