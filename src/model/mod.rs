@@ -7,6 +7,7 @@ mod architecture;
 mod batch;
 mod blocks;
 mod builder;
+mod embed;
 mod error;
 mod generate;
 mod keys;
@@ -21,6 +22,7 @@ mod weights;
 
 pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
 pub use builder::{Batch, ModelBuilder, Portion};
+pub use embed::{Pooling, l2_normalize};
 pub use error::ModelError;
 pub use generate::{GenerateOptions, Generation, Stop};
 pub use keys::Keys;
