@@ -25,6 +25,7 @@ const FILES: &[SourceFile] = embed! {
     "dequantize.hip",
     "elements.h",
     "elementwise.hip",
+    "experts.hip",
     "formats.h",
     "formats_k.h",
     "formats_lattice.h",

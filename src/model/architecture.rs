@@ -44,6 +44,8 @@ pub struct CacheShape {
 pub struct ArchitectureRow {
     /// The name in `general.architecture`.
     pub name: &'static str,
+    /// The models that are known to be of it.
+    pub models: &'static str,
     /// Reads the hyper-parameters; errors name the key.
     pub read: fn(&Keys<'_>) -> Result<Box<dyn Architecture>, ModelError>,
 }

@@ -89,6 +89,35 @@ pub(super) struct Request {
     pub portion: Portion,
 }
 
+/// The heads of one layer's attention. Queries, keys and values alone are a tuple:
+/// `b.attend(il, (q, k, v), attention)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads<'g> {
+    /// Queries, F32 `[head_dim, n_head, n_tokens]`.
+    pub q: Tensor<'g>,
+    /// Keys, F32 `[head_dim, n_head_kv, n_tokens]`.
+    pub k: Tensor<'g>,
+    /// Where the values are.
+    pub v: Values<'g>,
+    /// A score for each head that takes part in the softmax without a value, F32 `[n_head]`.
+    pub sinks: Option<Tensor<'g>>,
+}
+
+/// The values of one layer's attention.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'g> {
+    /// Values of their own, F32 `[head_dim_v, n_head_kv, n_tokens]`.
+    Own(Tensor<'g>),
+    /// The first so many elements of each key, as DeepSeek's latent attention has them: they are kept once.
+    InKeys(usize),
+}
+
+impl<'g> From<(Tensor<'g>, Tensor<'g>, Tensor<'g>)> for Heads<'g> {
+    fn from((q, k, v): (Tensor<'g>, Tensor<'g>, Tensor<'g>)) -> Heads<'g> {
+        Heads { q, k, v: Values::Own(v), sinks: None }
+    }
+}
+
 /// Builds the graph of one batch.
 #[derive(Debug)]
 pub struct ModelBuilder<'g, 'm> {
@@ -101,6 +130,8 @@ pub struct ModelBuilder<'g, 'm> {
     want: Want,
     /// The weights so far: one that is used twice (tied embeddings) is one node.
     used: RefCell<BTreeMap<String, Tensor<'g>>>,
+    /// How names of tensors begin that have no part in the next token.
+    left_out: RefCell<Vec<String>>,
 }
 
 impl<'g, 'm> ModelBuilder<'g, 'm> {
@@ -125,8 +156,8 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
             wanted: (n_outputs != n_tokens).then(|| graph.input("wanted", DType::I32, [n_outputs])),
             n_tokens,
         };
-        let (portion, used) = (portion.clone(), RefCell::default());
-        ModelBuilder { graph, gguf, batch, cache, cache_type, portion, want, used }
+        let (portion, used, left_out) = (portion.clone(), RefCell::default(), RefCell::default());
+        ModelBuilder { graph, gguf, batch, cache, cache_type, portion, want, used, left_out }
     }
 
     /// The graph under construction.
@@ -192,10 +223,25 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         Some(*self.used.borrow_mut().entry(name.to_string()).or_insert_with(weight))
     }
 
-    /// `x · Wᵀ`, plus the bias if the file has one: `name.weight` and `name.bias`.
+    /// Whether the file has a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    /// Tokens that one sequence may hold.
+    pub fn n_ctx(&self) -> usize {
+        self.cache.blocks_per_sequence * self.cache.block_size
+    }
+
+    /// `x · Wᵀ`, times the scale and plus the bias if the file has them: `name.weight`, `name.scale` (one number, as
+    /// NVFP4 files have it) and `name.bias`.
     #[track_caller]
     pub fn linear(&self, x: Tensor<'g>, name: &str, n_out: usize) -> Tensor<'g> {
         let y = x.linear(self.weight(&format!("{name}.weight"), [x.dim(0), n_out]));
+        let y = match self.opt_weight(&format!("{name}.scale"), [1]) {
+            Some(scale) => y.mul(scale),
+            None => y,
+        };
         let y = match self.opt_weight(&format!("{name}.bias"), [n_out]) {
             Some(bias) => y.add(bias),
             None => y,
@@ -209,29 +255,37 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         x.rms_norm(self.weight(&format!("{name}.weight"), [x.dim(0)]), eps).named(name)
     }
 
-    /// Writes keys and values `[head_dim, n_head_kv, n_tokens]` into layer `layer` of the cache and lets
-    /// queries `[head_dim, n_head, n_tokens]` attend to all of their sequence up to themselves.
-    /// Gives `[head_dim_v · n_head, n_tokens]`.
+    /// Layer norm with the scale `name.weight` and, if the file has it, the bias `name.bias`.
     #[track_caller]
-    pub fn attend(
-        &self,
-        layer: usize,
-        (q, k, v): (Tensor<'g>, Tensor<'g>, Tensor<'g>),
-        attention: Attention,
-    ) -> Tensor<'g> {
+    pub fn layer_norm(&self, x: Tensor<'g>, name: &str, eps: f32) -> Tensor<'g> {
+        let weight = self.weight(&format!("{name}.weight"), [x.dim(0)]);
+        let bias = self.opt_weight(&format!("{name}.bias"), [x.dim(0)]);
+        x.layer_norm(weight, bias, eps).named(name)
+    }
+
+    /// Writes keys and values into layer `layer` of the cache and lets the queries attend to all of their sequence
+    /// up to themselves. Gives `[head_dim_v · n_head, n_tokens]`. Heads, widths and window may differ from layer to
+    /// layer.
+    #[track_caller]
+    pub fn attend(&self, layer: usize, heads: impl Into<Heads<'g>>, attention: Attention) -> Tensor<'g> {
+        let Heads { q, k, v, sinks } = heads.into();
         let write = |name: &str, x: Tensor<'g>| {
             let name = format!("cache_{name}.{layer}");
             let shape = [x.dim(0), x.dim(1), self.cache.n_slots()];
             self.graph.state(&name, self.cache_type, shape).kv_write(x, self.batch.slots).named(name)
         };
-        let (k, v) = (write("k", k), write("v", v));
+        let k = write("k", k);
+        let v = match v {
+            Values::Own(v) => write("v", v),
+            Values::InKeys(n) => k.slice(0, 0, n),
+        };
         let paging = Paging {
             positions: self.batch.positions,
             sequences: self.batch.sequences,
             block_table: self.batch.block_table,
         };
         let attention = Attention { block_size: self.cache.block_size, ..attention };
-        q.attention(k, v, paging, None, &attention)
+        q.attention(k, v, paging, sinks, &attention)
             .reshape([v.dim(0) * q.dim(1), self.batch.n_tokens])
             .named(format!("attn.{layer}"))
     }
@@ -261,10 +315,19 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
+    /// Says that the file's tensors of names that begin so have no part in the next token: layers that guess further
+    /// ahead, say.
+    pub fn leave_out(&self, prefix: &str) {
+        self.left_out.borrow_mut().push(prefix.to_string());
+    }
+
     /// Tensors of the file that the graph does not use.
     pub(super) fn unused(&self) -> Vec<String> {
-        let used = self.used.borrow();
-        let unused = self.gguf.tensors().iter().filter(|info| !used.contains_key(&*info.name));
+        let (used, left_out) = (self.used.borrow(), self.left_out.borrow());
+        let known = |name: &str| {
+            used.contains_key(name) || left_out.iter().any(|prefix| name.starts_with(prefix.as_str()))
+        };
+        let unused = self.gguf.tensors().iter().filter(|info| !known(&info.name));
         unused.map(|info| info.name.to_string()).collect()
     }
 }
