@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use rfgraph::graphs::TABLE;
-use rfgraph::model::{Model, SessionOptions};
+use rfgraph::model::{CacheTypes, Model, SessionOptions};
 use rfgraph::tensor::DType;
 
 #[path = "support/architectures.rs"]
@@ -22,8 +22,12 @@ use architectures::{Fixture, fixtures, logits_of};
 use outside::outside;
 use reference::{distance, ids, npy};
 
-fn on_cpu(cache_type: DType) -> SessionOptions {
-    SessionOptions { cache_type, threads: Some(NonZeroUsize::MIN), ..SessionOptions::default() }
+fn on_cpu(cache: DType) -> SessionOptions {
+    SessionOptions {
+        cache_types: CacheTypes::both(cache),
+        threads: Some(NonZeroUsize::MIN),
+        ..SessionOptions::default()
+    }
 }
 
 /// The files hold exactly the weights that the reference computed with, as F16, and weights of F16 are multiplied with
