@@ -60,13 +60,13 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let template = model.chat_template(&tokenizer)?;
     let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train))?;
     read_ahead(model.gguf(), options.device);
-    let mut conversation = Conversation::new(&model, &tokenizer, &options, args.sampling.params()?)?;
+    let mut conversation = Conversation::new(&model, &tokenizer, &options, args.choice(&tokenizer)?)?;
     let mut messages: Vec<Message> = system(args).into_iter().collect();
     let opening = messages.len();
     let mut prompt = Prompt::open()?;
     // After the editor, which takes the signal for itself when it is made.
     let pressed = interrupt::listen(Second::Waits);
-    let limits = GenerateOptions { max_tokens: args.max_tokens, interrupt: Some(pressed) };
+    let limits = GenerateOptions { interrupt: Some(pressed), ..args.limits() };
     eprintln_quietly(&format!("{}: /help lists the commands, Ctrl-D ends", args.model.label()));
     while let Some(line) = prompt.next_line()? {
         let said = match Line::of(&line) {
