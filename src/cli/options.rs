@@ -13,7 +13,7 @@ use crate::exec::Budget;
 use crate::gguf::Gguf;
 use crate::model::{CacheLayout, CacheTypes, DeviceChoice, Model, ModelError, SessionOptions};
 use crate::tensor::DType;
-use crate::text::{SamplerParams, Tokenizer, VocabData};
+use crate::text::{Tokenizer, VocabData};
 
 /// Which model.
 #[derive(Debug, Args)]
@@ -216,46 +216,5 @@ impl SessionArgs {
     /// Number of threads.
     pub(super) fn threads(&self) -> NonZeroUsize {
         self.threads.count()
-    }
-}
-
-/// How the next token is chosen.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Sampling")]
-pub(super) struct SamplingArgs {
-    /// Temperature: above 1 bolder, below 1 surer; 0 always takes the most probable token
-    #[arg(long, value_name = "T", default_value_t = SamplerParams::default().temperature)]
-    temp: f32,
-    /// Choose among the K most probable tokens; 0: among all
-    #[arg(long, value_name = "K", default_value_t = SamplerParams::default().top_k)]
-    top_k: usize,
-    /// Choose among the most probable tokens that together have this probability; 1: among all
-    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().top_p)]
-    top_p: f32,
-    /// Choose among tokens at least this probable, relative to the most probable one; 0: among all
-    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().min_p)]
-    min_p: f32,
-    /// Make tokens of the last 64 less likely; 1: do not
-    #[arg(long, value_name = "R", default_value_t = SamplerParams::default().repeat_penalty)]
-    repeat_penalty: f32,
-    /// Seed of the random choices: the same seed gives the same text
-    #[arg(long, value_name = "S", default_value_t = SamplerParams::default().seed)]
-    seed: u64,
-}
-
-impl SamplingArgs {
-    /// The sampler's settings, which are in their ranges.
-    pub(super) fn params(&self) -> Result<SamplerParams, CliError> {
-        let params = SamplerParams {
-            temperature: self.temp,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repeat_penalty: self.repeat_penalty,
-            seed: self.seed,
-            ..SamplerParams::default()
-        };
-        params.check()?;
-        Ok(params)
     }
 }
