@@ -170,7 +170,7 @@ proptest! {
 fn gbnf_is_about_characters() {
     let tokenizer = demo_tokenizer();
     let factory = ConstraintFactory::new(&tokenizer).unwrap();
-    let mut check = |grammar: &str, yes: &[&str], no: &[&str]| {
+    let check = |grammar: &str, yes: &[&str], no: &[&str]| {
         let mut constraint = factory.grammar(grammar).unwrap();
         for (texts, allowed) in [(yes, true), (no, false)] {
             for text in texts {

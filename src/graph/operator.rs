@@ -152,7 +152,10 @@ impl<T: Operator> AnyOperator for T {
         Operator::cost(self, inputs, output)
     }
     fn attributes(&self) -> Result<serde_json::Value, serde_json::Error> {
-        serde_json::to_value(self)
+        let mut attributes = serde_json::to_value(self)?;
+        // Some dependencies make serde_json keep the order of insertion: a plan is the same with them and without.
+        attributes.sort_all_objects();
+        Ok(attributes)
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -261,6 +261,9 @@ impl Sampler {
                 done
             }
         };
+        if self.stages[..done].contains(&Stage::TopNSigma) {
+            self.candidates.retain(|candidate| candidate.logit > f32::NEG_INFINITY);
+        }
         self.filter(done);
         Ok(&self.candidates)
     }
