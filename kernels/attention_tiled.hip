@@ -1,10 +1,11 @@
-// Attention of many tokens over paged caches of F16, BF16 or blocks by matrix instructions, with a softmax that never holds a
-// row of scores (Dao et al. 2022): a block takes 64 tokens and one head, a wave 16 of the tokens, and the keys come in
-// tiles of KEYS. Queries and weights are rounded to the tiles' type, and so are the values of blocks; all sums are f32.
+// Attention of many tokens over paged caches of F16, BF16 or blocks by matrix instructions, with a softmax that never
+// holds a row of scores (Dao et al. 2022): a block takes 64 tokens and one head, a wave 16 of the tokens, and the keys
+// come in tiles of KEYS. Queries and weights are rounded to the tiles' type, and so are the values of blocks; all sums
+// are f32.
 //
 // HEAD_DIM is a multiple of 16, at most 256. A block sums VALUES elements of the values, a multiple of 16 and at most
-// 128, since more do not fit registers; blocks of the third dimension of the grid take the others. BF16 is 1 for tiles of
-// BF16 and 0 for F16; K_TYPE and V_TYPE are the caches' types, that of the tiles or one of blocks.
+// 128, since more do not fit registers; blocks of the third dimension of the grid take the others. BF16 is 1 for tiles
+// of BF16 and 0 for F16; K_TYPE and V_TYPE are the caches' types, that of the tiles or one of blocks.
 //
 // Tokens of a block may belong to several sequences and lie at any positions: neighbours of one sequence whose ranges
 // of keys touch are a run, and runs are taken one after another. Thus no key is read that no token attends to.
@@ -50,31 +51,35 @@ DEVICE inline TileA tile_round(const TileC& c, u16* scratch) {
 #endif
 }
 
-// A cache as this block reads it: the rows of one head, from the element `first` on.
+// A cache as this block reads it: the rows of one head.
 struct Cache {
     const u8* p;
     i64 slot_bytes;
-    int first;
     bool whole;
 };
 
-DEVICE inline Cache cache_of(const u8* p, const Layout& at, int head, int type, int first) {
-    Cache cache = {p + head * at.nb[1], at.nb[2], first, false};
-    if (!is_blocks(type)) {
-        cache.p += first * 2;
-        cache.first = 0;
-    }
+DEVICE inline Cache cache_of(const u8* p, const Layout& at, int head) {
+    Cache cache = {p + head * at.nb[1], at.nb[2], false};
     cache.whole = (((u64)cache.p | (u64)cache.slot_bytes) & 15) == 0;
     return cache;
 }
 
-// Eight elements of a slot, as load_eight gives them; zeros where the slot is negative.
+// Eight elements of a slot; zeros where the slot is negative. Of blocks, three words as load_eight gives them.
 DEVICE inline words4 read_piece(const Cache& cache, i64 slot, int type, int at) {
     words4 x = {0, 0, 0, 0};
     if (slot < 0) return x;
-    const Eight eight = load_eight(cache.p + slot * cache.slot_bytes, type, cache.first + at, 8, cache.whole);
-    x.x = eight.word[0], x.y = eight.word[1], x.z = eight.word[2];
-    if (!is_blocks(type)) x.w = eight.word[3];
+    if (is_blocks(type)) {
+        const Eight eight = load_eight(cache.p + slot * cache.slot_bytes, type, at, 8, false);
+        x.x = eight.word[0], x.y = eight.word[1], x.z = eight.word[2];
+        return x;
+    }
+    const u8* p = cache.p + slot * cache.slot_bytes + at * 2;
+    if (cache.whole) return *(const words4*)p;
+    const u16* halves = (const u16*)p;
+    x.x = halves[0] | (u32)halves[1] << 16;
+    x.y = halves[2] | (u32)halves[3] << 16;
+    x.z = halves[4] | (u32)halves[5] << 16;
+    x.w = halves[6] | (u32)halves[7] << 16;
     return x;
 }
 
@@ -88,24 +93,24 @@ DEVICE inline words4 piece_of_tile(const words4& piece, int type, int at) {
     return {pair(0), pair(2), pair(4), pair(6)};
 }
 
-// A thread's pieces of a tile of keys or values, `row` elements each, whose slots are known. They are converted when
-// they are stored: until then nobody waits for them.
+// A thread's pieces of a tile of keys or values, `row` elements each from `first` of a head on, whose slots are known.
+// Blocks are converted when they are stored: until then nobody waits for them.
 template <int TYPE, int N> struct Pieces {
     words4 piece[N];
 
-    DEVICE inline void read(const Cache& cache, const i64* slots, int row) {
+    DEVICE inline void read(const Cache& cache, const i64* slots, int row, int first) {
 #pragma unroll
         for (int i = 0; i < N; i++) {
             const int item = thread_index() + i * THREADS, key = item / (row / 8);
-            if (key < KEYS) piece[i] = read_piece(cache, slots[key], TYPE, item % (row / 8) * 8);
+            if (key < KEYS) piece[i] = read_piece(cache, slots[key], TYPE, first + item % (row / 8) * 8);
         }
     }
 
-    DEVICE inline void store(const Cache& cache, u16* tile, int row, int stride) const {
+    DEVICE inline void store(u16* tile, int row, int stride, int first) const {
 #pragma unroll
         for (int i = 0; i < N; i++) {
             const int item = thread_index() + i * THREADS, key = item / (row / 8), at = item % (row / 8) * 8;
-            if (key < KEYS) *(words4*)(tile + key * stride + at) = piece_of_tile(piece[i], TYPE, cache.first + at);
+            if (key < KEYS) *(words4*)(tile + key * stride + at) = piece_of_tile(piece[i], TYPE, first + at);
         }
     }
 };
@@ -196,8 +201,10 @@ KERNEL_FITTING(THREADS, 3, attention_tiled)
     const int n_rows = n_tokens - first_token < ROWS ? n_tokens - first_token : ROWS;
     const int wave = thread_index() / WAVE;
     const int first_value = block_index_z() * VALUES, head_dim_v = (int)v_at.ne[0];
-    const Cache keys = cache_of(k, k_at, kv_head, K_TYPE, 0);
-    const Cache values = cache_of(v, v_at, kv_head, V_TYPE, first_value);
+    const Cache keys = cache_of(k, k_at, kv_head);
+    // The first value's own address where values have one, so that no load adds to it.
+    const int first_in_row = is_blocks(V_TYPE) ? first_value : 0;
+    const Cache values = cache_of(v + (is_blocks(V_TYPE) ? 0 : first_value * 2), v_at, kv_head);
 
     for (int row = thread_index(); row < ROWS; row += THREADS) {
         row_sequence[row] = -1;
@@ -280,23 +287,23 @@ KERNEL_FITTING(THREADS, 3, attention_tiled)
         find_slots(first_tile);
         barrier();
 #if AHEAD
-        key_pieces.read(keys, slots[first_tile & 1], HEAD_DIM);
-        value_pieces.read(values, slots[first_tile & 1], VALUES);
+        key_pieces.read(keys, slots[first_tile & 1], HEAD_DIM, 0);
+        value_pieces.read(values, slots[first_tile & 1], VALUES, first_in_row);
         find_slots(first_tile + 1);
 #endif
         for (int tile = first_tile; tile < end_tile; tile++) {
 #if !AHEAD
-            key_pieces.read(keys, slots[tile & 1], HEAD_DIM);
+            key_pieces.read(keys, slots[tile & 1], HEAD_DIM, 0);
 #endif
-            key_pieces.store(keys, key_tile, HEAD_DIM, STRIDE);
+            key_pieces.store(key_tile, HEAD_DIM, STRIDE, 0);
 #if !AHEAD
-            value_pieces.read(values, slots[tile & 1], VALUES);
+            value_pieces.read(values, slots[tile & 1], VALUES, first_in_row);
 #endif
-            value_pieces.store(values, value_tile, VALUES, STRIDE_V);
+            value_pieces.store(value_tile, VALUES, STRIDE_V, first_in_row);
             barrier();
 #if AHEAD
-            key_pieces.read(keys, slots[(tile + 1) & 1], HEAD_DIM);
-            value_pieces.read(values, slots[(tile + 1) & 1], VALUES);
+            key_pieces.read(keys, slots[(tile + 1) & 1], HEAD_DIM, 0);
+            value_pieces.read(values, slots[(tile + 1) & 1], VALUES, first_in_row);
             find_slots(tile + 2);
 #else
             find_slots(tile + 1);
