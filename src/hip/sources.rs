@@ -100,7 +100,7 @@ pub fn included(text: &str) -> Vec<&'static SourceFile> {
 }
 
 /// What a line includes by `#include "…"`.
-fn include(line: &str) -> Option<&str> {
+pub(super) fn include(line: &str) -> Option<&str> {
     let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("include")?;
     rest.trim_start().strip_prefix('"')?.split('"').next()
 }
