@@ -135,12 +135,13 @@ fn what_is_wrong_is_said_with_an_exit_code() {
     let (code, message) = failure(&["run", "-p", &long]);
     assert_eq!(code, Some(1));
     assert!(message.contains("the context is full") && message.contains("-c"), "{message}");
-    let usage: [&[&str]; 9] = [
+    let usage: [&[&str]; 10] = [
         &["run", "--no-such-option"],
         &["run", "-p", "a", "-f", "b"],
         &["run", "-p", "a", "--raw", "--system", "b"],
         &["run", "-p", "a", "--temp", "-1"],
-        &["run", "-p", "a", "--cache-type", "q8_0"],
+        &["run", "-p", "a", "--cache-type", "q6_k"],
+        &["run", "-p", "a", "--cache-type-v", "i32"],
         &["run", "-p", "a", "--memory-fraction", "1.5"],
         &["run", "-p", "a", "-t", "0"],
         &["tokenize", "-p", "1", "--decode", "--add-special"],
@@ -289,6 +290,10 @@ fn inspection_is_json_and_text() {
     let larger = json(&["inspect", "--json", "-c", "1024", "--cache-type", "f32"]);
     assert!(larger["tensors"].is_null());
     assert_eq!(larger["memory"]["kv_cache"].as_u64().unwrap(), 4 * memory("kv_cache"));
+    // Blocks of 32 elements: 34 bytes of keys and 18 of values, where F16 takes 64 of each.
+    let blocks = json(&["inspect", "--json", "--cache-type", "q8_0", "--cache-type-v", "q4_0"]);
+    assert_eq!(blocks["memory"]["kv_cache"].as_u64().unwrap() * 128, memory("kv_cache") * (34 + 18));
+    assert_eq!(blocks["memory"]["cache_types"]["v"], "Q4_0");
     let text = stdout(&["inspect", "--tensors"]);
     for part in ["general.architecture", "blk.5.ffn_down.weight", "KV cache", "[string; 1792]"] {
         assert!(text.contains(part), "{part} is not in {text}");
@@ -298,10 +303,16 @@ fn inspection_is_json_and_text() {
 /// What `inspect` foretells is what a session takes.
 #[test]
 fn the_foretold_memory_is_what_a_session_takes() {
-    use rfgraph::model::{MemoryNeed, Session, SessionOptions};
+    use rfgraph::model::{CacheTypes, MemoryNeed, Session, SessionOptions};
+    use rfgraph::tensor::DType;
     let model = Model::demo().unwrap();
-    for (n_ctx, ubatch, n_sequences) in [(0, 512, 1), (100, 64, 1), (300, 16, 3)] {
-        let options = SessionOptions { n_ctx, ubatch, n_sequences, ..SessionOptions::default() };
+    let types = |k, v| CacheTypes { k, v };
+    for (n_ctx, ubatch, n_sequences, cache_types) in [
+        (0, 512, 1, CacheTypes::default()),
+        (100, 64, 1, types(DType::Q8_0, DType::Q4_0)),
+        (300, 16, 3, types(DType::BF16, DType::F32)),
+    ] {
+        let options = SessionOptions { n_ctx, ubatch, n_sequences, cache_types, ..SessionOptions::default() };
         let need = MemoryNeed::of(&model, &options).unwrap();
         let session = Session::new(&model, &options).unwrap();
         let held = |session: &Session, name: &str| {
@@ -361,4 +372,70 @@ fn a_benchmark_has_rates_and_their_limit() {
     assert!(report["decode_share"].as_f64().unwrap() > 0.0);
     let table = stdout(&["bench", "-p", "0", "-n", "2", "-r", "1"]);
     assert!(table.contains("| tg2 |") && table.contains("GB/s"), "{table}");
+}
+
+#[test]
+fn texts_become_vectors_of_length_one() {
+    let numbers = |line: &str| line.split(' ').map(|x| x.parse().unwrap()).collect::<Vec<f64>>();
+    let lines = stdout(&["embed", "-p", "A dog.", "-p", "The girl had a little cat."]);
+    let vectors: Vec<Vec<f64>> = lines.lines().map(numbers).collect();
+    assert_eq!(vectors.len(), 2);
+    for vector in &vectors {
+        assert!((vector.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-6);
+    }
+    // The same texts from a file, one of them alone, and what the object says of them.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "A dog.\n\nThe girl had a little cat.\r\n").unwrap();
+    assert_eq!(stdout(&["embed", "-f", file.path().to_str().unwrap()]), lines);
+    let report = json(&["embed", "-p", "A dog.", "--pooling", "last", "--no-normalize", "--json"]);
+    assert_eq!((&report["pooling"], &report["normalized"]), (&"last".into(), &false.into()));
+    let embedding = &report["embeddings"][0];
+    assert!(embedding["tokens"].as_u64().unwrap() > 1);
+    assert_eq!(embedding["values"].as_array().unwrap().len(), vectors[0].len());
+
+    let (code, message) = failure(&["embed", "-p", "A dog.", "--pooling", "sum"]);
+    assert!(code == Some(2) && message.contains("mean, last, cls"), "{message}");
+    let (code, message) = failure(&["embed"]);
+    assert!(code == Some(1) && message.contains("no text"), "{message}");
+}
+
+#[test]
+fn an_answer_goes_on_past_the_end_of_the_context_if_asked() {
+    let story = |options: &[&str]| {
+        let args = [&[
+            "run",
+            "--raw",
+            "-p",
+            "Once upon a time",
+            "-n",
+            "40",
+            "-c",
+            "16",
+            "--temp",
+            "0",
+            "--json",
+            "-v",
+        ]];
+        let output = command(&[args[0], options].concat()).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (report, String::from_utf8(output.stderr).unwrap())
+    };
+    let (stopped, warning) = story(&[]);
+    assert_eq!(stopped["stop"], "context");
+    assert!(warning.contains("--context-shift"), "{warning}");
+    for option in ["--context-shift", "--context-shift=3"] {
+        let (whole, told) = story(&[option]);
+        assert!(whole["stop"] == "limit" || whole["stop"] == "end", "{whole}");
+        assert!(whole["counts"]["generated"].as_u64() > stopped["counts"]["generated"].as_u64());
+        assert!(told.contains("are dropped"), "{told}");
+    }
+    // A prompt that does not fit is an error, or is shortened.
+    let long = "one two three four five ".repeat(20);
+    let (code, message) = failure(&["run", "--raw", "-p", &long, "-c", "16"]);
+    assert!(code == Some(1) && message.contains("the context is full"), "{message}");
+    let output =
+        command(&["run", "--raw", "-p", &long, "-c", "16", "-n", "2", "--context-shift"]).output().unwrap();
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("shortened"));
+    let (code, message) = failure(&["run", "-p", "hi", "-c", "16", "--context-shift=16"]);
+    assert!(code == Some(2) && message.contains("keeps all"), "{message}");
 }

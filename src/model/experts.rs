@@ -189,7 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::builder::{Portion, Request, Want};
-    use super::super::{CacheLayout, GgufWeights};
+    use super::super::{CacheLayout, CacheTypes, GgufWeights};
     use super::*;
     use crate::exec::{Budget, CpuExecutor, Executor};
     use crate::gguf::{Gguf, GgufWriter, Value};
@@ -317,7 +317,8 @@ mod tests {
         let graph = Graph::new();
         let cache = CacheLayout::new(16, 1).unwrap();
         let portion = Portion::whole(1);
-        let request = Request { n_tokens, n_outputs: n_tokens, cache, cache_type: DType::F16, portion };
+        let request =
+            Request { n_tokens, n_outputs: n_tokens, cache, cache_types: CacheTypes::default(), portion };
         let b = ModelBuilder::new(&graph, &gguf, &request, Want::States);
         let out = b.moe(graph.input("x", DType::F32, [N_EMBD, n_tokens]), "blk.0", experts);
         assert_eq!(b.unused(), Vec::<String>::new());

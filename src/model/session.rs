@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::batch::{Batch, BatchKind, BatchPlan, PartPlan, bucket, chunk, steps_of};
 use super::builder::{Request, Want};
+use super::kv_cache::BLOCK_SIZE;
 use super::placement::{Backend, Demand, DeviceChoice, Part, Setup, place};
-use super::{CacheLayout, KvCache, Model, ModelError, ModelShape, SequenceId};
+use super::{CacheLayout, CacheTypes, KvCache, Model, ModelError, ModelShape, SequenceId};
 use crate::exec::{Budget, CpuExecutor, Executor, HipExecutor, PlanId};
 use crate::plan::Plan;
-use crate::tensor::DType;
 use crate::text::Needs;
 
 /// How a session is set up.
@@ -25,8 +25,8 @@ pub struct SessionOptions {
     pub ubatch: usize,
     /// Threads; `None`: one for each physical core.
     pub threads: Option<NonZeroUsize>,
-    /// Type of the KV cache: F16, BF16 or F32.
-    pub cache_type: DType,
+    /// Types of the KV cache.
+    pub cache_types: CacheTypes,
     /// The share of the free memory that may be taken, of each device.
     pub memory_fraction: f64,
     /// Where to compute.
@@ -45,7 +45,7 @@ impl Default for SessionOptions {
             n_sequences: 1,
             ubatch: 512,
             threads: None,
-            cache_type: DType::F16,
+            cache_types: CacheTypes::default(),
             memory_fraction: Budget::FRACTION,
             device: DeviceChoice::Cpu,
             gpu_layers: None,
@@ -91,7 +91,7 @@ pub struct Session {
     /// The devices, in the order in which a batch visits them.
     parts: Vec<Part>,
     cache: KvCache,
-    cache_type: DType,
+    cache_types: CacheTypes,
     ubatch: usize,
     /// Plans by what they are made for.
     plans: BTreeMap<BatchKind, BatchPlan>,
@@ -110,9 +110,9 @@ struct Last {
     rows: usize,
 }
 
-/// Which logits of a batch are wanted.
+/// The tokens of a batch that something is wanted of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+pub(super) enum Wanted {
     Last,
     All,
 }
@@ -128,10 +128,7 @@ impl Session {
 
     /// As [`Session::new`], with a say in how a GPU is used.
     pub fn with(model: &Model, options: &SessionOptions, setup: &Setup) -> Result<Session, ModelError> {
-        if !matches!(options.cache_type, DType::F16 | DType::BF16 | DType::F32) {
-            let reason = format!("the KV cache is F16, BF16 or F32, not {}", options.cache_type);
-            return Err(ModelError::Session(reason));
-        }
+        options.cache_types.check()?;
         if options.ubatch == 0 {
             return Err(ModelError::Session("a ubatch of 0 tokens computes nothing; give at least 1".into()));
         }
@@ -144,7 +141,7 @@ impl Session {
         let mut session = Session {
             parts: place(&Demand { model, options, layout, ubatch, tables }, setup)?,
             cache: KvCache::new(layout, n_ctx, shape.n_ctx_train),
-            cache_type: options.cache_type,
+            cache_types: options.cache_types,
             ubatch,
             plans: BTreeMap::new(),
             batch: Batch::with_capacity(widest),
@@ -206,12 +203,17 @@ impl Session {
         &self.cache
     }
 
+    /// The cache, for what changes its sequences without computing anything.
+    pub(super) fn cache_mut(&mut self) -> &mut KvCache {
+        &mut self.cache
+    }
+
     /// Opens an empty sequence.
     pub fn open(&mut self) -> Result<SequenceId, ModelError> {
         self.cache.open()
     }
 
-    /// Closes a sequence and frees its part of the cache.
+    /// Closes a sequence. Its part of the cache is free, and can be found by [`Session::open_with`] until it is needed.
     pub fn close(&mut self, id: SequenceId) -> Result<(), ModelError> {
         self.cache.close(id)
     }
@@ -241,11 +243,11 @@ impl Session {
             return Err(ModelError::Session("a prompt of no tokens has no logits".into()));
         }
         self.check_tokens(tokens)?;
-        self.cache.reserve(id, tokens.len())?;
+        self.reserve(id, tokens.len())?;
         let mut done = 0;
         while done < tokens.len() {
             let n = chunk(tokens.len() - done, self.ubatch);
-            self.append(id, &tokens[done..done + n], Wanted::Last)?;
+            self.append(id, &tokens[done..done + n], Wanted::Last, Want::LOGITS)?;
             done += n;
             if progress(done).is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -259,15 +261,26 @@ impl Session {
         &mut self,
         id: SequenceId,
         tokens: &[u32],
+        f: impl FnMut(&[f32]),
+    ) -> Result<(), ModelError> {
+        self.each_row(id, tokens, (Want::LOGITS, self.shape.n_vocab), f)
+    }
+
+    /// Appends tokens to a sequence and gives each one's row of what is wanted to `f`, in order.
+    pub(super) fn each_row(
+        &mut self,
+        id: SequenceId,
+        tokens: &[u32],
+        (want, width): (Want, usize),
         mut f: impl FnMut(&[f32]),
     ) -> Result<(), ModelError> {
         self.check_tokens(tokens)?;
-        self.cache.reserve(id, tokens.len())?;
+        self.reserve(id, tokens.len())?;
         let mut rest = tokens;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(chunk(rest.len(), self.ubatch));
-            self.append(id, now, Wanted::All)?;
-            self.logits()?.rows().for_each(&mut f);
+            self.append(id, now, Wanted::All, want)?;
+            self.rows(want, width)?.chunks_exact(width).for_each(&mut f);
             rest = later;
         }
         Ok(())
@@ -284,14 +297,16 @@ impl Session {
         if (0..next.len()).any(twice) {
             return Err(ModelError::Session("a sequence takes one token at a time when decoding".into()));
         }
+        for &(id, _) in next {
+            self.reserve(id, 1)?;
+        }
         self.batch.clear();
         for &(id, token) in next {
-            self.cache.reserve(id, 1)?;
             self.push(id, token, self.cache.len(id)?)?;
         }
         self.run(Wanted::All, Want::LOGITS)?;
-        for &(id, _) in next {
-            self.cache.advance(id, 1);
+        for (&(id, _), token) in next.iter().zip(self.batch.tokens.chunks(1)) {
+            self.cache.advance(id, token);
         }
         self.logits()
     }
@@ -306,11 +321,11 @@ impl Session {
     /// there, and only its result comes back; the CPU gives all logits.
     pub fn decode_for(&mut self, id: SequenceId, token: u32, want: Needs) -> Result<Next<'_>, ModelError> {
         let want = self.want(want);
+        self.reserve(id, 1)?;
         self.batch.clear();
-        self.cache.reserve(id, 1)?;
         self.push(id, token, self.cache.len(id)?)?;
         self.run(Wanted::All, Want::Next(want))?;
-        self.cache.advance(id, 1);
+        self.cache.advance(id, &self.batch.tokens[..1]);
         let last = self.last.ok_or_else(nothing_computed)?;
         let output = |number| self.output(last.id, number);
         match want {
@@ -327,10 +342,15 @@ impl Session {
 
     /// The logits that the last batch was asked for.
     pub fn logits(&self) -> Result<Logits<'_>, ModelError> {
-        let last = self.last.filter(|last| last.want == Want::LOGITS).ok_or_else(nothing_computed)?;
-        let values: &[f32] = bytemuck::cast_slice(self.output(last.id, 0)?);
         let n_vocab = self.shape.n_vocab;
-        Ok(Logits { values: values.get(..last.rows * n_vocab).unwrap_or_default(), n_vocab })
+        Ok(Logits { values: self.rows(Want::LOGITS, n_vocab)?, n_vocab })
+    }
+
+    /// The rows of `width` that the last batch gave, if it was asked for these.
+    fn rows(&self, want: Want, width: usize) -> Result<&[f32], ModelError> {
+        let last = self.last.filter(|last| last.want == want).ok_or_else(nothing_computed)?;
+        let values: &[f32] = bytemuck::cast_slice(self.output(last.id, 0)?);
+        Ok(values.get(..last.rows * width).unwrap_or_default())
     }
 
     /// An output of the last part's plan.
@@ -339,14 +359,30 @@ impl Session {
         Ok(part.backend.executor().output(id, number)?)
     }
 
-    fn append(&mut self, id: SequenceId, tokens: &[u32], wanted: Wanted) -> Result<(), ModelError> {
+    /// Makes room for `n` more tokens of a sequence.
+    fn reserve(&mut self, id: SequenceId, n: usize) -> Result<(), ModelError> {
+        let mut again = [0; BLOCK_SIZE];
+        match self.cache.reserve(id, n, &mut again)? {
+            0 => Ok(()),
+            // In place of a block that others go on to hold.
+            lost => self.append(id, &again[..lost], Wanted::Last, Want::LOGITS),
+        }
+    }
+
+    fn append(
+        &mut self,
+        id: SequenceId,
+        tokens: &[u32],
+        wanted: Wanted,
+        want: Want,
+    ) -> Result<(), ModelError> {
         let first = self.cache.len(id)?;
         self.batch.clear();
         for (i, &token) in tokens.iter().enumerate() {
             self.push(id, token, first + i)?;
         }
-        self.run(wanted, Want::LOGITS)?;
-        self.cache.advance(id, tokens.len());
+        self.run(wanted, want)?;
+        self.cache.advance(id, &self.batch.tokens[..tokens.len()]);
         Ok(())
     }
 
@@ -395,11 +431,11 @@ impl Session {
         if let Some(plan) = self.plans.get(&kind) {
             return Ok(*plan);
         }
-        let (cache, cache_type) = (self.cache.layout(), self.cache_type);
+        let (cache, cache_types) = (self.cache.layout(), self.cache_types);
         let mut plan = BatchPlan { parts: [None; _] };
         for (part, place) in self.parts.iter_mut().zip(&mut plan.parts) {
             let portion = part.portion.clone();
-            let request = Request { n_tokens, n_outputs, cache, cache_type, portion };
+            let request = Request { n_tokens, n_outputs, cache, cache_types, portion };
             *place = Some(PartPlan::load(part.backend.executor_mut(), &self.model, &request, want)?);
         }
         self.plans.insert(kind, plan);
