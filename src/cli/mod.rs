@@ -19,8 +19,10 @@ mod logits;
 mod man;
 mod options;
 mod output;
+mod perplexity;
 mod profile;
 mod progress;
+mod quantize;
 mod run;
 mod text;
 mod tokenize;
@@ -50,6 +52,8 @@ enum Command {
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Bench(bench::BenchArgs),
+    Quantize(quantize::QuantizeArgs),
+    Perplexity(perplexity::PerplexityArgs),
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
     Devices(devices::DevicesArgs),
@@ -68,6 +72,8 @@ pub fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Bench(args) => bench::run(args, cli.verbose > 0),
+        Command::Quantize(args) => quantize::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),
         Command::Devices(args) => devices::run(args),

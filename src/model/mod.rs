@@ -12,7 +12,9 @@ mod keys;
 mod kv_cache;
 mod loaded;
 mod memory;
+pub mod perplexity;
 mod placement;
+pub mod quantize;
 mod session;
 mod weights;
 
