@@ -54,7 +54,7 @@ DEVICE inline float extreme_of_block(const float* x) {
     return size < INFINITY_F ? extreme : INFINITY_F;
 }
 
-// Rounded as src/tensor/blocks/quantize.rs says; what has no block is one that reads as not a number (store.rs there).
+// Rounded as src/tensor/blocks/store.rs says.
 // Eight lanes take a block, four neighbours each. The caller names only the block formats of cache.h.
 KERNEL_OF(256, kv_write_blocks)
 (u8* state, Layout state_at, i32 type, const float* rows, Layout rows_at, const i32* slots) {

@@ -23,8 +23,10 @@ mod logprobs;
 mod man;
 mod options;
 mod output;
+mod perplexity;
 mod profile;
 mod progress;
+mod quantize;
 mod run;
 mod sampling;
 mod shift;
@@ -57,6 +59,8 @@ enum Command {
     Logits(logits::LogitsArgs),
     Embed(embed::EmbedArgs),
     Bench(bench::BenchArgs),
+    Quantize(quantize::QuantizeArgs),
+    Perplexity(perplexity::PerplexityArgs),
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
     Devices(devices::DevicesArgs),
@@ -76,6 +80,8 @@ pub fn main() -> ExitCode {
         Command::Logits(args) => logits::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Bench(args) => bench::run(args, cli.verbose > 0),
+        Command::Quantize(args) => quantize::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),
         Command::Devices(args) => devices::run(args),

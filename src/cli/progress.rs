@@ -29,6 +29,8 @@ pub(super) enum Unit {
     Runs,
     /// Programs for a GPU.
     Programs,
+    /// Numbers of a model.
+    Weights,
 }
 
 impl Progress {
@@ -48,6 +50,7 @@ impl Progress {
                 Unit::Tokens => "{pos}/{len} tokens, {per_sec}",
                 Unit::Runs => "{pos}/{len} runs",
                 Unit::Programs => "{pos}/{len} programs",
+                Unit::Weights => "{human_pos}/{human_len} weights",
             };
             let bar = ProgressBar::new(self.total).with_message(self.what).with_elapsed(self.start.elapsed());
             if let Ok(style) =

@@ -132,6 +132,11 @@ impl Gguf {
         self.shards.len()
     }
 
+    /// The files that the model was opened from; none for one in memory.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().filter_map(|shard| shard.path.as_deref())
+    }
+
     /// The length of all files together, in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.bytes.as_slice().len() as u64).sum()

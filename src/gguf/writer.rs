@@ -40,7 +40,8 @@ pub struct GgufWriter<'a> {
 struct Tensor<'a> {
     name: String,
     desc: Desc,
-    data: Cow<'a, [u8]>,
+    /// `None` if they come while the file is written.
+    data: Option<Cow<'a, [u8]>>,
 }
 
 /// Why something cannot be written.
@@ -159,46 +160,83 @@ impl<'a> GgufWriter<'a> {
         shape: impl Into<Shape>,
         data: impl Into<Cow<'a, [u8]>>,
     ) -> Result<&mut Self, WriteError> {
-        let (shape, data, own) = (shape.into(), data.into(), || name.to_owned());
+        let data = data.into();
+        let desc = self.declare(name, dtype, shape.into())?;
+        check_length(name, &desc, data.len())?;
+        self.names.insert(name.to_owned());
+        self.tensors.push(Tensor { name: name.to_owned(), desc, data: Some(data) });
+        Ok(self)
+    }
+
+    /// Adds a tensor whose data come while the file is written, by [`GgufWriter::write_with`].
+    ///
+    /// # Errors
+    /// As [`GgufWriter::tensor`], but for the data.
+    pub fn later(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        shape: impl Into<Shape>,
+    ) -> Result<&mut Self, WriteError> {
+        let desc = self.declare(name, dtype, shape.into())?;
+        self.names.insert(name.to_owned());
+        self.tensors.push(Tensor { name: name.to_owned(), desc, data: None });
+        Ok(self)
+    }
+
+    /// What a tensor is, if it can be added.
+    fn declare(&self, name: &str, dtype: DType, shape: Shape) -> Result<Desc, WriteError> {
+        let own = || name.to_owned();
         check_name("tensor name", name, MAX_NAME_BYTES, &self.names)?;
         if shape.elements() == 0 {
             return Err(WriteError::ZeroDimension { name: own(), shape });
         }
-        let desc =
-            Desc::contiguous(dtype, shape).map_err(|source| WriteError::Layout { name: own(), source })?;
-        let (wanted, found) = (desc.data_bytes(), data.len());
-        if wanted != found {
-            return Err(WriteError::DataLength { name: own(), dtype, shape, wanted, found });
-        }
-        self.names.insert(own());
-        self.tensors.push(Tensor { name: own(), desc, data });
-        Ok(self)
+        Desc::contiguous(dtype, shape).map_err(|source| WriteError::Layout { name: own(), source })
     }
 
     /// Writes the file. Every tensor's data, the last one's too, is padded to the alignment.
     ///
     /// # Errors
-    /// Writing fails, or there are more metadata than the reader accepts.
+    /// Writing fails, there are more metadata than the reader accepts, or data come only later.
     pub fn write(&self, out: &mut impl Write) -> Result<(), WriteError> {
-        let header = self.header();
-        if header.len() > MAX_HEADER_BYTES {
-            return Err(WriteError::HeaderTooLarge(header.len()));
-        }
-        if self.tensors.is_empty() {
-            out.write_all(&header)?;
-        } else {
-            self.write_padded(out, &header)?;
-        }
-        for tensor in &self.tensors {
-            self.write_padded(out, &tensor.data)?;
-        }
-        out.flush()?;
-        Ok(())
+        self.write_with(out, |_, _| Ok(()))
     }
 
-    fn write_padded(&self, out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-        out.write_all(bytes)?;
-        let padding = bytes.len().wrapping_neg() % self.alignment;
+    /// As [`GgufWriter::write`]; `data` writes the data of each tensor of [`GgufWriter::later`], told by its name, so
+    /// that they need not be in memory together.
+    ///
+    /// # Errors
+    /// As [`GgufWriter::write`], those of `data`, and data of another length than dtype and shape ask for.
+    pub fn write_with<W: Write, E: From<WriteError>>(
+        &self,
+        out: &mut W,
+        mut data: impl FnMut(&str, &mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let header = self.header();
+        if header.len() > MAX_HEADER_BYTES {
+            return Err(WriteError::HeaderTooLarge(header.len()).into());
+        }
+        let failed = |error| E::from(WriteError::Io(error));
+        out.write_all(&header).map_err(failed)?;
+        if !self.tensors.is_empty() {
+            self.pad(out, header.len()).map_err(failed)?;
+        }
+        for Tensor { name, desc, data: bytes } in &self.tensors {
+            let mut counted = Counted { out: &mut *out, bytes: 0 };
+            match bytes {
+                Some(bytes) => counted.write_all(bytes).map_err(failed)?,
+                None => data(name, &mut counted)?,
+            }
+            let found = counted.bytes;
+            check_length(name, desc, found)?;
+            self.pad(out, found).map_err(failed)?;
+        }
+        out.flush().map_err(failed)
+    }
+
+    /// Zeros after so many bytes, up to the alignment.
+    fn pad(&self, out: &mut impl Write, bytes: usize) -> io::Result<()> {
+        let padding = bytes.wrapping_neg() % self.alignment;
         out.write_all(&vec![0; padding])
     }
 
@@ -212,7 +250,7 @@ impl<'a> GgufWriter<'a> {
             value.value_type().id().put_le(&mut out);
             put_value(&mut out, value);
         }
-        let mut offset = 0;
+        let mut offset = 0usize;
         for tensor in &self.tensors {
             put_string(&mut out, &tensor.name);
             let shape = tensor.desc.shape;
@@ -220,8 +258,9 @@ impl<'a> GgufWriter<'a> {
             shape.sizes().iter().for_each(|&n| (n as u64).put_le(&mut out));
             tensor.desc.dtype.ggml_id().put_le(&mut out);
             (offset as u64).put_le(&mut out);
-            // The data are in memory, so their padded sum stays far below the largest number.
-            offset = align_up(offset + tensor.data.len(), self.alignment).unwrap_or(usize::MAX);
+            // No disk holds so much that the sum overflows.
+            let end = offset.saturating_add(tensor.desc.data_bytes());
+            offset = align_up(end, self.alignment).unwrap_or(usize::MAX);
         }
         out
     }
@@ -246,6 +285,33 @@ fn check_name(
         return Err(WriteError::Duplicate { what, name: name.to_owned() });
     }
     Ok(())
+}
+
+fn check_length(name: &str, desc: &Desc, found: usize) -> Result<(), WriteError> {
+    let wanted = desc.data_bytes();
+    if wanted == found {
+        return Ok(());
+    }
+    let (name, dtype, shape) = (name.to_owned(), desc.dtype, desc.shape);
+    Err(WriteError::DataLength { name, dtype, shape, wanted, found })
+}
+
+/// A writer that counts.
+struct Counted<'w, W> {
+    out: &'w mut W,
+    bytes: usize,
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {

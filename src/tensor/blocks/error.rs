@@ -46,7 +46,7 @@ pub enum BlockError {
         values: usize,
     },
     /// The format can be read, not written.
-    #[error("{dtype} can be read but not written; write F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0")]
+    #[error("{dtype} can be read but not written")]
     NotWritable {
         /// The element type.
         dtype: DType,

@@ -40,7 +40,7 @@ pub use k_quants::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, unpack_scal
 pub use legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 pub use low_bit::{BlockQ1_0, BlockQ2_0};
 pub use planes::{planes, to_planes};
-pub use quantize::quantize;
+pub use quantize::{WRITABLE, quantize};
 pub use store::Store;
 pub use ternary::{BlockTq1_0, BlockTq2_0, ternary_digit};
 

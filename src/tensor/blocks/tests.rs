@@ -143,10 +143,10 @@ fn five_ternary_digits_come_back() {
 }
 
 #[test]
-fn only_simple_formats_are_written() {
+fn only_some_formats_are_written() {
     let mut out = vec![7];
     for dtype in DType::all() {
-        let writable = LEGACY.contains(&dtype) || [DType::F32, DType::F16, DType::BF16].contains(&dtype);
+        let writable = WRITABLE.contains(&dtype);
         let result = quantize(dtype, &[], &mut out);
         assert_eq!(result, if writable { Ok(()) } else { Err(BlockError::NotWritable { dtype }) });
     }
@@ -163,7 +163,13 @@ fn only_simple_formats_are_written() {
     assert_eq!(out, [7], "an error wrote bytes");
 }
 
-/// How far quantization may move the values of a block; derived in `quantize.rs`.
+/// How far the plain scheme may move the values of a block: the largest value at the last code, every other at the
+/// nearest.
+///
+/// Let `r(v) = max(|v|·2⁻¹¹, 2⁻²⁵)`, half a unit in the last place of f16 at `v`, and `q` the largest magnitude that a
+/// code multiplies `d` by (127, 8, 16, 15, 31). Rounding to a code moves a value by at most `|d| / 2`, rounding `d` by
+/// at most `q·r(d)`, rounding the offset `m` by at most `r(m)`. Q4_0 and Q5_0 have no code for the mirror image of their
+/// extreme: beyond `q − 1.5` codes on that side the first term is `|d|`.
 fn bounds(dtype: DType, values: &[f32]) -> Vec<f32> {
     let half_ulp = |v: f32| (v.abs() * 2f32.powi(-11)).max(2f32.powi(-25));
     let extreme = values.iter().copied().fold(0.0, |e: f32, x| if x.abs() > e.abs() { x } else { e });
@@ -225,12 +231,14 @@ proptest! {
     }
 
     #[test]
-    fn quantization_moves_values_by_no_more_than_derived(values in any_values()) {
+    fn quantization_moves_a_block_by_no_more_than_derived(values in any_values()) {
         for dtype in LEGACY {
             let back = dequantized(dtype, &quantized(dtype, &values));
-            for ((x, y), bound) in values.iter().zip(back).zip(bounds(dtype, &values)) {
-                prop_assert!((x - y).abs() <= bound, "{dtype}: {x} became {y}, bound {bound}");
-            }
+            // A single value may move further, for the good of the others.
+            let square = |x: f32| f64::from(x).powi(2);
+            let moved: f64 = values.iter().zip(back).map(|(x, y)| square(x - y)).sum();
+            let bound: f64 = bounds(dtype, &values).into_iter().map(square).sum();
+            prop_assert!(moved <= bound * 1.001, "{dtype}: {moved}, bound {bound}");
         }
     }
 

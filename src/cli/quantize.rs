@@ -1,0 +1,216 @@
+//! `rfgraph quantize`: a model file with its matrices in other types.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::error::CliError;
+use super::interrupt::{Second, listen};
+use super::options::ThreadsArg;
+use super::output::{print, print_json};
+use super::progress::{Progress, Unit};
+use crate::exec::Bytes;
+use crate::gguf::Gguf;
+use crate::model::quantize::{Mix, Quantization, QuantizeError, Recipe};
+use crate::tensor::DType;
+use crate::tensor::blocks::WRITABLE;
+
+/// Write a model file with its weights in fewer bits
+///
+/// TYPE names a mix of types, as llama.cpp's users know them: most matrices get the type that the name begins with,
+/// and those that suffer most from rounding a better one. Vectors keep their type, and so do the metadata. A matrix
+/// whose rows do not fill the type's blocks gets one of smaller blocks. The file appears when it is complete.
+#[derive(Debug, Args)]
+pub(super) struct QuantizeArgs {
+    /// GGUF file of F32, F16 or BF16; of a model in several files the first
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// File to write; one that exists is replaced
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// One of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, Q6_K, IQ4_NL,
+    /// IQ4_XS, MXFP4_MOE, F16, BF16, F32; Q4_K means Q4_K_M, and so on
+    #[arg(value_name = "TYPE", value_parser = mix)]
+    mix: Mix,
+    /// Type of the output matrix, also where it is the token embeddings
+    #[arg(long, value_name = "TYPE", value_parser = writable)]
+    output_type: Option<DType>,
+    /// Type of the token embeddings
+    #[arg(long, value_name = "TYPE", value_parser = writable)]
+    embedding_type: Option<DType>,
+    /// Give every matrix the type that the name begins with
+    #[arg(long)]
+    pure: bool,
+    /// Round again what was rounded before, though that adds up
+    #[arg(long)]
+    allow_requantize: bool,
+    #[command(flatten)]
+    threads: ThreadsArg,
+    /// Print a JSON object: sizes, and the type of each tensor
+    #[arg(long)]
+    json: bool,
+}
+
+fn mix(text: &str) -> Result<Mix, String> {
+    let names = || Mix::all().map(Mix::name).collect::<Vec<_>>().join(", ");
+    Mix::from_name(text).ok_or_else(|| format!("expected one of {}", names()))
+}
+
+fn writable(text: &str) -> Result<DType, String> {
+    let names = || WRITABLE.map(DType::name).join(", ");
+    let known = DType::from_name(text).filter(|dtype| WRITABLE.contains(dtype));
+    known.ok_or_else(|| format!("expected one of {}", names()))
+}
+
+#[derive(Serialize)]
+struct Report {
+    file: PathBuf,
+    mix: &'static str,
+    parameters: u64,
+    /// Of the tensors' data.
+    bytes_before: u64,
+    bytes: u64,
+    bits_per_weight: f64,
+    types: BTreeMap<&'static str, TypeReport>,
+    tensors: Vec<TensorReport>,
+}
+
+#[derive(Default, Serialize)]
+struct TypeReport {
+    tensors: usize,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct TensorReport {
+    name: String,
+    shape: Vec<usize>,
+    from: &'static str,
+    to: &'static str,
+    bytes: usize,
+}
+
+pub(super) fn run(args: &QuantizeArgs) -> Result<(), CliError> {
+    let gguf = Gguf::open(&args.input)?;
+    refuse_to_replace(&gguf, &args.output)?;
+    let recipe = Recipe {
+        mix: args.mix,
+        output_type: args.output_type,
+        embedding_type: args.embedding_type,
+        pure: args.pure,
+    };
+    let quantization = Quantization::new(&gguf, &recipe, args.allow_requantize).map_err(explain)?;
+    write(args, &quantization)?;
+    let report = Report::of(args, &gguf, &quantization);
+    if args.json { print_json(&report) } else { print(report.text()) }
+}
+
+/// Says which option allows what was refused.
+fn explain(error: QuantizeError) -> CliError {
+    match error {
+        QuantizeError::Requantize { .. } => CliError::Input(format!("{error} with --allow-requantize")),
+        QuantizeError::Stopped => CliError::Interrupted,
+        other => CliError::Input(other.to_string()),
+    }
+}
+
+/// The input is read while the output is written: they cannot be one file.
+fn refuse_to_replace(gguf: &Gguf, output: &Path) -> Result<(), CliError> {
+    let Ok(output_at) = fs::canonicalize(output) else { return Ok(()) };
+    let same = |input: &Path| fs::canonicalize(input).is_ok_and(|input| input == output_at);
+    if gguf.paths().any(same) {
+        let reason = format!("OUT, {}, is the file that is read; give another name", output.display());
+        return Err(CliError::Usage(reason));
+    }
+    Ok(())
+}
+
+/// A file that has its name only once it is complete; until then it is removed if the work ends.
+struct Unfinished {
+    path: PathBuf,
+}
+
+impl Unfinished {
+    fn create(output: &Path) -> io::Result<(Unfinished, File)> {
+        let mut name = output.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{}.part", std::process::id()));
+        let path = output.with_file_name(name);
+        let file = File::create_new(&path)?;
+        Ok((Unfinished { path }, file))
+    }
+
+    fn finish(self, file: &File, output: &Path) -> io::Result<()> {
+        file.sync_all()?;
+        fs::rename(&self.path, output)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // After the renaming there is nothing of this name.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn write(args: &QuantizeArgs, quantization: &Quantization<'_>) -> Result<(), CliError> {
+    let failed = |source| CliError::Path { verb: "write", path: args.output.clone(), source };
+    let stop = listen(Second::Waits);
+    let (unfinished, file) = Unfinished::create(&args.output).map_err(failed)?;
+    let mut out = BufWriter::new(file);
+    let total = usize::try_from(quantization.elements()).unwrap_or(usize::MAX);
+    let mut progress = Progress::new("quantizing", Unit::Weights, total);
+    let written = quantization.write(&mut out, args.threads.given(), |done| {
+        progress.set(done as usize);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    written.map_err(explain)?;
+    out.flush().map_err(failed)?;
+    unfinished.finish(out.get_ref(), &args.output).map_err(failed)
+}
+
+impl Report {
+    fn of(args: &QuantizeArgs, gguf: &Gguf, quantization: &Quantization<'_>) -> Report {
+        let mut types: BTreeMap<&'static str, TypeReport> = BTreeMap::new();
+        for conversion in quantization.conversions() {
+            let report = types.entry(conversion.dtype.name()).or_default();
+            report.tensors += 1;
+            report.bytes += conversion.bytes() as u64;
+        }
+        let tensors = quantization.conversions().iter().map(|conversion| TensorReport {
+            name: conversion.info.name.clone(),
+            shape: conversion.info.shape.sizes().to_vec(),
+            from: conversion.info.dtype.name(),
+            to: conversion.dtype.name(),
+            bytes: conversion.bytes(),
+        });
+        let (parameters, bytes) = (quantization.elements(), quantization.bytes());
+        Report {
+            file: args.output.clone(),
+            mix: args.mix.name(),
+            parameters,
+            bytes_before: gguf.tensors().iter().map(|info| info.bytes as u64).sum(),
+            bytes,
+            bits_per_weight: 8.0 * bytes as f64 / parameters.max(1) as f64,
+            types,
+            tensors: tensors.collect(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (name, TypeReport { tensors, bytes }) in &self.types {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{name:<8} {tensors:>5} tensors  {:>10}", Bytes(*bytes).to_string());
+        }
+        let (before, after) = (Bytes(self.bytes_before), Bytes(self.bytes));
+        let _ = writeln!(text, "{before} -> {after}, {:.2} bits per weight", self.bits_per_weight);
+        text
+    }
+}

@@ -1,0 +1,220 @@
+//! A file of a model's log-probabilities, to compare other models with.
+//!
+//! All numbers are little-endian:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 8 | `RFGLOGP1` |
+//! | 4 | `n_ctx`, tokens of a chunk |
+//! | 4 | `n_vocab` |
+//! | 4 | `n_chunk` |
+//! | 4 | the BOS token that began each chunk; `FFFFFFFF` for none |
+//! | 4 · `n_chunk` · `n_ctx` | the tokens |
+//! | `n_chunk` · scored rows | a row for each token that was foretold, in order |
+//!
+//! A row is a float32 `step` and `n_vocab` numbers of 16 bits: a token's logit is `step · number` above an unknown
+//! constant, which falls out when the row is made probabilities. Logits that are further than [`SPAN`] below the largest
+//! are 0. So a log-probability is off by at most `SPAN / 65535 / 2`, 2·10⁻⁴, and a divergence by about its square.
+
+use std::io::{self, Read, Write};
+
+use super::{Chunks, LogProbs};
+
+const MAGIC: [u8; 8] = *b"RFGLOGP1";
+
+/// How far below the largest logit the least one is that is told apart: `e⁻²⁴` is 4·10⁻¹¹.
+const SPAN: f32 = 24.0;
+
+/// Stands for no BOS token.
+const NO_BOS: u32 = u32::MAX;
+
+/// The most bytes of the tokens of a file that is read.
+const MAX_TOKENS: u64 = 1 << 30;
+
+/// Why a base file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    /// The operating system refuses, or the file is too short.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Another kind of file.
+    #[error("this is no file of --save-logits: it does not begin with RFGLOGP1")]
+    Magic,
+    /// Numbers that make no file.
+    #[error(
+        "its header says {n_chunk} chunks of {n_ctx} tokens and a vocabulary of {n_vocab}; that cannot be"
+    )]
+    Header {
+        /// Tokens of a chunk.
+        n_ctx: u32,
+        /// Tokens of the vocabulary.
+        n_vocab: u32,
+        /// Chunks.
+        n_chunk: u32,
+    },
+}
+
+/// What a base file was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseHeader {
+    /// The text.
+    pub chunks: Chunks,
+    /// Tokens of the vocabulary.
+    pub n_vocab: usize,
+}
+
+/// Writes a base file.
+pub struct BaseWriter<W> {
+    out: W,
+    row: Vec<u8>,
+}
+
+impl<W: Write> BaseWriter<W> {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// Writing fails, or the numbers do not fit 32 bits.
+    pub fn new(mut out: W, header: &BaseHeader) -> Result<BaseWriter<W>, BaseError> {
+        let BaseHeader { chunks, n_vocab } = header;
+        out.write_all(&MAGIC)?;
+        for number in [chunks.n_ctx, *n_vocab, chunks.count()] {
+            let number = u32::try_from(number).map_err(|error| io::Error::other(error.to_string()))?;
+            out.write_all(&number.to_le_bytes())?;
+        }
+        out.write_all(&chunks.bos.unwrap_or(NO_BOS).to_le_bytes())?;
+        chunks.tokens.iter().try_for_each(|token| out.write_all(&token.to_le_bytes()))?;
+        Ok(BaseWriter { out, row: Vec::new() })
+    }
+
+    /// Writes the row of the next token that is foretold.
+    pub fn row(&mut self, logits: &[f32]) -> Result<(), BaseError> {
+        let fold = |start: f32, pick: fn(f32, f32) -> f32| logits.iter().copied().fold(start, pick);
+        let largest = fold(f32::NEG_INFINITY, f32::max);
+        let least = fold(f32::INFINITY, f32::min).max(largest - SPAN);
+        let step = (largest - least) / f32::from(u16::MAX);
+        let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+        self.row.clear();
+        self.row.extend(step.to_le_bytes());
+        // The conversion saturates.
+        let numbers = logits.iter().map(|x| ((x - least) * inverse).round() as u16);
+        self.row.extend(numbers.flat_map(u16::to_le_bytes));
+        Ok(self.out.write_all(&self.row)?)
+    }
+
+    /// Ends the file.
+    pub fn finish(mut self) -> Result<W, BaseError> {
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}
+
+/// Reads a base file.
+pub struct BaseReader<R> {
+    input: R,
+    header: BaseHeader,
+    row: Vec<u8>,
+}
+
+impl<R: Read> BaseReader<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// Reading fails, or it is no such file.
+    pub fn new(mut input: R) -> Result<BaseReader<R>, BaseError> {
+        let mut magic = [0; 8];
+        input.read_exact(&mut magic)?;
+        if magic != MAGIC {
+            return Err(BaseError::Magic);
+        }
+        let mut number = || -> io::Result<u32> {
+            let mut bytes = [0; 4];
+            input.read_exact(&mut bytes)?;
+            Ok(u32::from_le_bytes(bytes))
+        };
+        let [n_ctx, n_vocab, n_chunk, bos] = [number()?, number()?, number()?, number()?];
+        let wrong = BaseError::Header { n_ctx, n_vocab, n_chunk };
+        let n_tokens = u64::from(n_ctx) * u64::from(n_chunk);
+        if n_vocab == 0 || n_tokens > MAX_TOKENS / 4 {
+            return Err(wrong);
+        }
+        // What the header promises is taken as it comes: a lie ends with the file.
+        let mut bytes = Vec::new();
+        input.by_ref().take(4 * n_tokens).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 != 4 * n_tokens {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let tokens = bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
+        let chunks = Chunks::new(tokens, n_ctx as usize, Some(bos).filter(|&bos| bos != NO_BOS));
+        let header = BaseHeader { chunks: chunks.map_err(|_| wrong)?, n_vocab: n_vocab as usize };
+        Ok(BaseReader { input, header, row: Vec::new() })
+    }
+
+    /// What the file was made of.
+    pub fn header(&self) -> &BaseHeader {
+        &self.header
+    }
+
+    /// Reads the row of the next token that was foretold.
+    ///
+    /// # Errors
+    /// Reading fails, or there is no row left.
+    pub fn row(&mut self, probs: &mut LogProbs) -> Result<(), BaseError> {
+        let bytes = 4 + 2 * self.header.n_vocab;
+        self.row.clear();
+        self.input.by_ref().take(bytes as u64).read_to_end(&mut self.row)?;
+        let (Some((step, numbers)), true) = (self.row.split_first_chunk(), self.row.len() == bytes) else {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        };
+        let step = f64::from(f32::from_le_bytes(*step));
+        probs.set(numbers.as_chunks().0.iter().map(|&number| step * f64::from(u16::from_le_bytes(number))));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header(n_vocab: usize) -> BaseHeader {
+        BaseHeader { chunks: Chunks::new((0..10).collect(), 5, Some(7)).unwrap(), n_vocab }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_back_as_near_as_said(rows in proptest::collection::vec(proptest::collection::vec(-30f32..30.0, 9), 1..4)) {
+            let mut writer = BaseWriter::new(Vec::new(), &header(9)).unwrap();
+            rows.iter().for_each(|row| writer.row(row).unwrap());
+            let file = writer.finish().unwrap();
+            let mut reader = BaseReader::new(&file[..]).unwrap();
+            prop_assert_eq!(reader.header(), &header(9));
+            let (mut found, mut exact) = (LogProbs::default(), LogProbs::default());
+            for row in &rows {
+                reader.row(&mut found).unwrap();
+                exact.set_logits(row);
+                for (a, b) in found.values().iter().zip(exact.values()) {
+                    // Half a step for the number and as much for the sum, and as much again for f32.
+                    let bound = 2.0 * f64::from(SPAN) / 65535.0;
+                    prop_assert!((a - b).abs() < bound || *b < -23.0, "{a} {b}");
+                }
+            }
+            prop_assert!(reader.row(&mut found).is_err(), "there is no row left");
+            for length in 0..file.len() {
+                let short = BaseReader::new(&file[..length]).and_then(|mut reader| {
+                    rows.iter().try_for_each(|_| reader.row(&mut found))
+                });
+                prop_assert!(short.is_err(), "{} of {} bytes", length, file.len());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_read(mut bytes in proptest::collection::vec(any::<u8>(), 0..80), magic in any::<bool>()) {
+            if magic && bytes.len() >= 8 {
+                bytes[..8].copy_from_slice(&MAGIC);
+            }
+            if let Ok(mut reader) = BaseReader::new(&bytes[..]) {
+                let _ = reader.row(&mut LogProbs::default());
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! A model file with its matrices in other types.
+//!
+//! `mix` says which tensor gets which type; here they are converted, a stretch at a time and on all threads, and
+//! written while they are converted: memory stays small for a file of any size.
+
+mod mix;
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+
+pub use mix::{Mix, Recipe};
+
+use crate::cpu::{Pool, PoolError, physical_cores};
+use crate::gguf::{Gguf, GgufError, GgufWriter, TensorInfo, WriteError};
+use crate::tensor::DType;
+use crate::tensor::blocks::{BlockError, WRITABLE, dequantize, quantize};
+
+/// Why a file cannot be quantized.
+#[derive(Debug, thiserror::Error)]
+pub enum QuantizeError {
+    /// A tensor that was rounded before.
+    #[error(
+        "tensor {name} is {from} already: rounding it to {to} adds to the error of the first rounding; take a file of \
+         F16, BF16 or F32, or allow it"
+    )]
+    Requantize {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        from: DType,
+        /// The type that was asked for.
+        to: DType,
+    },
+    /// A type that values cannot be written in.
+    #[error("{dtype} can be read but not written; write {}", names(&WRITABLE))]
+    NotWritable {
+        /// The type.
+        dtype: DType,
+    },
+    /// Values that a type cannot hold.
+    #[error("tensor {name}, row {row}: {source}")]
+    Values {
+        /// The tensor.
+        name: String,
+        /// The first row of the stretch in which they are.
+        row: usize,
+        /// What is wrong with them.
+        source: BlockError,
+    },
+    /// The file cannot be read any more.
+    #[error(transparent)]
+    Read(#[from] GgufError),
+    /// The new file cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// No threads.
+    #[error(transparent)]
+    Threads(#[from] PoolError),
+    /// The progress function ended it.
+    #[error("stopped before the file was complete")]
+    Stopped,
+}
+
+fn names(types: &[DType]) -> String {
+    types.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// What becomes of a tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Conversion<'g> {
+    /// The tensor as it is.
+    pub info: &'g TensorInfo,
+    /// Its type in the new file.
+    pub dtype: DType,
+}
+
+impl Conversion<'_> {
+    /// Bytes in the new file.
+    pub fn bytes(&self) -> usize {
+        let row = self.info.shape.sizes().first().copied().unwrap_or(1);
+        self.dtype.row_bytes(row).unwrap_or(0) * self.info.shape.rows()
+    }
+
+    /// Whether the data are copied.
+    pub fn is_copy(&self) -> bool {
+        self.dtype == self.info.dtype
+    }
+}
+
+/// A file to be quantized: what becomes of each tensor.
+#[derive(Debug)]
+pub struct Quantization<'g> {
+    gguf: &'g Gguf,
+    file_type: u32,
+    conversions: Vec<Conversion<'g>>,
+}
+
+/// Metadata that say in which part of a split model a file is: the new one is whole.
+const SPLIT_KEYS: [&str; 3] = ["split.no", "split.count", "split.tensors.count"];
+
+const FILE_TYPE: &str = "general.file_type";
+
+const QUANTIZATION_VERSION: &str = "general.quantization_version";
+
+/// The version of the block formats' layouts, the same since 2023.
+const VERSION: u32 = 2;
+
+/// Values of a row group that one thread converts at a time, about.
+const PIECE: usize = 1 << 14;
+
+/// Pieces that are converted before they are written, for each thread.
+const PIECES_PER_THREAD: usize = 16;
+
+impl<'g> Quantization<'g> {
+    /// Decides what becomes of each tensor of a file. No data is read.
+    ///
+    /// # Errors
+    /// A type of the recipe cannot be written; a tensor is rounded already, and that is not allowed.
+    pub fn new(
+        gguf: &'g Gguf,
+        recipe: &Recipe,
+        allow_requantize: bool,
+    ) -> Result<Quantization<'g>, QuantizeError> {
+        let types = mix::types(gguf, recipe).into_iter();
+        let conversions: Vec<_> =
+            gguf.tensors().iter().zip(types).map(|(info, dtype)| Conversion { info, dtype }).collect();
+        for Conversion { info, dtype } in conversions.iter().filter(|conversion| !conversion.is_copy()) {
+            if !WRITABLE.contains(dtype) {
+                return Err(QuantizeError::NotWritable { dtype: *dtype });
+            }
+            if !info.dtype.is_plain() && !allow_requantize {
+                return Err(QuantizeError::Requantize {
+                    name: info.name.clone(),
+                    from: info.dtype,
+                    to: *dtype,
+                });
+            }
+        }
+        Ok(Quantization { gguf, file_type: recipe.mix.file_type(), conversions })
+    }
+
+    /// What becomes of each tensor, in the file's order.
+    pub fn conversions(&self) -> &[Conversion<'g>] {
+        &self.conversions
+    }
+
+    /// Bytes of all tensors' data in the new file.
+    pub fn bytes(&self) -> u64 {
+        self.conversions.iter().map(|conversion| conversion.bytes() as u64).sum()
+    }
+
+    /// Elements of all tensors.
+    pub fn elements(&self) -> u64 {
+        self.conversions.iter().map(|conversion| conversion.info.shape.elements() as u64).sum()
+    }
+
+    /// Writes the new file. Its metadata are those of the file, in their order, but for `general.file_type` and
+    /// `general.quantization_version`, which are set, and the keys of a split, which are dropped; its bytes are the
+    /// same for any number of threads. `progress` is told how many elements are done, and may end the work.
+    ///
+    /// # Errors
+    /// Reading or writing fails, values do not fit their type, there are no threads, or `progress` ends the work. What
+    /// was written until then is no model.
+    pub fn write(
+        &self,
+        out: &mut impl Write,
+        threads: Option<NonZeroUsize>,
+        mut progress: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<(), QuantizeError> {
+        self.gguf.check_length()?;
+        let writer = self.writer()?;
+        let mut converter = Converter::new(threads.unwrap_or_else(physical_cores))?;
+        let (mut done, mut conversions) = (0, self.conversions.iter());
+        writer.write_with(out, |_, out| {
+            // Tensors are written in the order in which they were added.
+            let Some(conversion) = conversions.next() else { return Ok(()) };
+            let data = self.gguf.data(conversion.info);
+            converter.convert(conversion, data, out, |elements| {
+                done += elements as u64;
+                progress(done)
+            })
+        })
+    }
+
+    /// Metadata and tensors of the new file, without data.
+    fn writer(&self) -> Result<GgufWriter<'static>, WriteError> {
+        let mut writer = GgufWriter::new();
+        let mut set = [(FILE_TYPE, Some(self.file_type)), (QUANTIZATION_VERSION, Some(VERSION))];
+        for (key, value) in self.gguf.metadata().iter().filter(|(key, _)| !SPLIT_KEYS.contains(key)) {
+            match set.iter_mut().find(|(name, _)| *name == key).and_then(|(_, number)| number.take()) {
+                Some(number) => writer.set(key, number)?,
+                None => writer.set(key, value.clone())?,
+            };
+        }
+        for (key, number) in set {
+            if let Some(number) = number {
+                writer.set(key, number)?;
+            }
+        }
+        for Conversion { info, dtype } in &self.conversions {
+            writer.later(&info.name, *dtype, info.shape)?;
+        }
+        Ok(writer)
+    }
+}
+
+/// Threads and their memory.
+struct Converter {
+    pool: Pool,
+    pieces: Vec<Mutex<Piece>>,
+}
+
+/// Some rows on their way.
+#[derive(Default)]
+struct Piece {
+    values: Vec<f32>,
+    blocks: Vec<u8>,
+    result: Option<BlockError>,
+}
+
+impl Converter {
+    fn new(threads: NonZeroUsize) -> Result<Converter, PoolError> {
+        let pieces = threads.get() * PIECES_PER_THREAD;
+        Ok(Converter { pool: Pool::new(threads)?, pieces: (0..pieces).map(|_| Mutex::default()).collect() })
+    }
+
+    /// Writes a tensor's data in its new type, telling `progress` how many elements came with each stretch.
+    fn convert(
+        &mut self,
+        conversion: &Conversion<'_>,
+        data: &[u8],
+        out: &mut dyn Write,
+        mut progress: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<(), QuantizeError> {
+        let Conversion { info, dtype } = *conversion;
+        let row = info.shape.sizes().first().copied().unwrap_or(1);
+        let rows_of_piece = (PIECE / row).max(1);
+        let row_bytes = info.bytes / info.shape.rows().max(1);
+        let piece_bytes = (rows_of_piece * row_bytes).max(1);
+        let stretches = data.chunks(piece_bytes * self.pieces.len());
+        for (i, stretch) in stretches.enumerate() {
+            if conversion.is_copy() {
+                out.write_all(stretch).map_err(WriteError::Io)?;
+            } else {
+                let first_row = i * self.pieces.len() * rows_of_piece;
+                let failed = |(piece, source)| QuantizeError::Values {
+                    name: info.name.clone(),
+                    row: first_row + piece * rows_of_piece,
+                    source,
+                };
+                self.stretch(stretch, piece_bytes, info.dtype, dtype).map_err(failed)?;
+                for piece in &mut self.pieces[..stretch.len().div_ceil(piece_bytes)] {
+                    let piece = piece.get_mut().unwrap_or_else(PoisonError::into_inner);
+                    out.write_all(&piece.blocks).map_err(WriteError::Io)?;
+                }
+            }
+            if progress(stretch.len() / row_bytes.max(1) * row).is_break() {
+                return Err(QuantizeError::Stopped);
+            }
+        }
+        Ok(())
+    }
+
+    /// Converts as many pieces as there are, on all threads. An error names the first piece that failed.
+    fn stretch(
+        &self,
+        data: &[u8],
+        piece_bytes: usize,
+        from: DType,
+        to: DType,
+    ) -> Result<(), (usize, BlockError)> {
+        let count = data.len().div_ceil(piece_bytes);
+        self.pool.run(|worker| {
+            worker.for_chunks(count, 1, |pieces| {
+                for i in pieces {
+                    let bytes = &data[i * piece_bytes..data.len().min((i + 1) * piece_bytes)];
+                    // Each piece is dealt to one worker: nobody waits here.
+                    let mut piece = self.pieces[i].lock().unwrap_or_else(PoisonError::into_inner);
+                    piece.result = piece.convert(bytes, from, to).err();
+                }
+            });
+        });
+        for (i, piece) in self.pieces[..count].iter().enumerate() {
+            if let Some(error) = piece.lock().unwrap_or_else(PoisonError::into_inner).result.take() {
+                return Err((i, error));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Piece {
+    fn convert(&mut self, bytes: &[u8], from: DType, to: DType) -> Result<(), BlockError> {
+        self.values.resize(bytes.len() / from.block_bytes() * from.block_elements(), 0.0);
+        dequantize(from, bytes, &mut self.values)?;
+        self.blocks.clear();
+        quantize(to, &self.values, &mut self.blocks)
+    }
+}
