@@ -1,8 +1,8 @@
 // The block formats: the one set of device functions that reads them.
 //
 // A format is a struct here, named as in the table of element types; a kernel is compiled for one with
-// -DFORMAT=Q4_K and names it formats::FORMAT. A tensor is given by its start and its number of blocks: in the
-// tuned formats the fields of all blocks lie in planes (src/tensor/blocks/planes.rs), which the number of blocks
+// -DFORMAT=Q4_K and names it formats::FORMAT. A tensor is given by its start and its number of blocks: the
+// fields of all blocks lie in planes (src/tensor/blocks/planes.rs), which the number of blocks
 // finds. What the bits mean is written down in src/tensor/blocks.
 //
 // Every format has
@@ -12,7 +12,7 @@
 //                                        dequantization rounds them
 // Plain types (PLAIN) count their elements in groups of eight, which must start at a multiple of 16 bytes, and have
 //   element(tensor, index)               one value, wherever it lies
-// The integer formats also take part in products with activations of 8 bits (quantize.h), piece by piece:
+// Blocks also take part in products with activations of 8 bits (quantize.h), piece by piece:
 //   VECTORS, PARTS, MINS                 a piece is VECTORS runs of 16 neighbours, in PARTS equal parts; whether
 //                                        parts have a min
 //   first_of(piece, v)                   the first element of its run v, counted from the start of piece 0's block
@@ -113,5 +113,5 @@ DEVICE inline void load_eight_of_row(
 
 #include "formats_legacy.h"
 #include "formats_k.h"
-#include "formats_lattice.h"
 #include "formats_small.h"
+#include "formats_lattice.h"

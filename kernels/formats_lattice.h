@@ -1,18 +1,47 @@
-// Formats whose codes are points of a lattice: IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S. Whole blocks,
-// read in single bytes and halves. See formats.h.
+// Formats whose codes are points of a lattice: IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S. See formats.h.
+//
+// A piece is 32 elements: four times eight neighbours, of one point or of two. Each format has
+//   point(raw, k, codes)   the two words of codes of the piece's eight neighbours number k
+//   scale(raw, half)       the scale of the piece's first or last 16 elements
 #pragma once
 
 #include "lattice_points.h"
 
 namespace formats {
 
-// Writes ±scale · magnitude; bit j of `signs` makes element j negative.
-DEVICE inline void write_signed(const u32* magnitudes, u32 signs, float scale, float* out) {
+// SCALES: whether 16 elements have a scale of their own.
+template <class F, bool SCALES>
+struct Lattice {
+    static constexpr int BLOCK = 256;
+    static constexpr bool PLAIN = false;
+    static constexpr int VECTORS = 2, PARTS = SCALES ? 2 : 1;
+    static constexpr bool MINS = false;
+
+    static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
+
+    template <class Raw>
+    static DEVICE void unpack(const Raw& raw, u32* codes, float* scales, float* mins) {
 #pragma unroll
-    for (int j = 0; j < 8; j++) {
-        const int magnitude = (int)magnitudes[j];
-        out[j] = scale * (float)(signs >> j & 1u ? -magnitude : magnitude);
+        for (int k = 0; k < 4; k++) F::point(raw, k, codes + 2 * k);
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) {
+            scales[p] = F::scale(raw, p);
+            mins[p] = 0.0f;
+        }
     }
+
+    static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
+        const auto raw = F::load(tensor, n_blocks, (int)(8 * block) + (g >> 2));
+        u32 codes[2];
+        F::point(raw, g & 3, codes);
+        write_codes(F::scale(raw, g >> 1 & 1), codes[0], codes[1], out);
+    }
+};
+
+// Four bytes, none of them zero; bit j of `signs` makes byte j negative.
+DEVICE inline u32 with_signs(u32 magnitudes, u32 signs) {
+    const u32 bits = spread_bits(signs);
+    return (magnitudes ^ bits * 255u) + bits;
 }
 
 // Seven bits stand for eight signs: the number of negative elements is even.
@@ -25,115 +54,176 @@ DEVICE inline u32 signs_of_7_bits(u32 bits) {
 }
 
 // Coordinates of 2 bits that stand for 8, 25 and 43.
-DEVICE inline void write_iq2(u32 point, u32 signs, float scale, float* out) {
-    u32 magnitudes[8];
-#pragma unroll
-    for (int j = 0; j < 8; j++) magnitudes[j] = 0x2B1908u >> (8 * (point >> (2 * j) & 3u)) & 255u;
-    write_signed(magnitudes, signs, scale, out);
+DEVICE inline void iq2_codes(u32 point, u32 signs, u32* codes) {
+    codes[0] = with_signs(permute_bytes(0x002B1908u, 0u, spread_pairs(point & 255u)), signs);
+    codes[1] = with_signs(permute_bytes(0x002B1908u, 0u, spread_pairs(point >> 8)), signs >> 4);
 }
 
-DEVICE inline float iq2_scale(float d, u32 s) { return d * (0.5f + (float)(s & 15u)) * 0.25f; }
+DEVICE inline float iq2_scale(u32 d, u32 s) { return low_half(d) * (0.5f + (float)(s & 15u)) * 0.25f; }
 
-struct IQ2_XXS {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static DEVICE void eight(const u8* tensor, i64, i64 block, int g, float* out) {
-        const u8* at = tensor + 66 * block;
-        const u8* group = at + 2 + 8 * (g >> 2);
-        const u32 bits = word_of_halves(group + 4);
-        const u32 point = IQ2_XXS_POINTS[group[g & 3]];
-        write_iq2(point, signs_of_7_bits(bits >> (7 * (g & 3))), iq2_scale(half_at(at), bits >> 28), out);
+struct IQ2_XXS : Lattice<IQ2_XXS, false> {
+    static constexpr int D_PLANE = 64;
+    struct Raw { words2 group; u32 d; };
+
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        Raw raw;
+        raw.group = word_pair(tensor + (i64)8 * piece);
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * (piece >> 3));
+        return raw;
     }
+    static DEVICE void point(const Raw& raw, int k, u32* codes) {
+        const u32 index = raw.group.x >> (8 * k) & 255u;
+        iq2_codes(IQ2_XXS_POINTS[index], signs_of_7_bits(raw.group.y >> (7 * k)), codes);
+    }
+    static DEVICE float scale(const Raw& raw, int) { return iq2_scale(raw.d, raw.group.y >> 28); }
 };
 
-struct IQ2_XS {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static DEVICE void eight(const u8* tensor, i64, i64 block, int g, float* out) {
-        const u8* at = tensor + 74 * block;
-        const u32 code = half_word(at + 2 + 2 * g);
-        const float scale = iq2_scale(half_at(at), (u32)at[66 + (g >> 2)] >> (g << 1 & 4));
-        write_iq2(IQ2_XS_POINTS[code & 511u], signs_of_7_bits(code >> 9), scale, out);
+struct IQ2_XS : Lattice<IQ2_XS, true> {
+    static constexpr int SCALES_PLANE = 64, D_PLANE = 72;
+    struct Raw { words2 group; u32 scales, d; };
+
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        Raw raw;
+        raw.group = word_pair(tensor + (i64)8 * piece);
+        raw.scales = tensor[SCALES_PLANE * n_blocks + piece];
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * (piece >> 3));
+        return raw;
     }
+    static DEVICE void point(const Raw& raw, int k, u32* codes) {
+        const u32 code = (k < 2 ? raw.group.x : raw.group.y) >> (16 * (k & 1)) & 0xFFFFu;
+        iq2_codes(IQ2_XS_POINTS[code & 511u], signs_of_7_bits(code >> 9), codes);
+    }
+    static DEVICE float scale(const Raw& raw, int half) { return iq2_scale(raw.d, raw.scales >> (4 * half)); }
 };
 
-struct IQ2_S {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static DEVICE void eight(const u8* tensor, i64, i64 block, int g, float* out) {
-        const u8* at = tensor + 82 * block;
-        const u32 high = (u32)at[66 + (g >> 2)] >> (2 * (g & 3)) & 3u;
-        const float scale = iq2_scale(half_at(at), (u32)at[74 + (g >> 2)] >> (g << 1 & 4));
-        write_iq2(IQ2_S_POINTS[at[2 + g] | high << 8], at[34 + g], scale, out);
+struct IQ2_S : Lattice<IQ2_S, true> {
+    static constexpr int REST_PLANE = 64, D_PLANE = 80;
+    struct Raw { u32 low, signs, high, scales, d; };
+
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        const int block = piece >> 3, group = piece & 7;
+        const u8* at = tensor + (i64)64 * block + 4 * group;
+        const u8* rest = tensor + REST_PLANE * n_blocks + (i64)16 * block + group;
+        Raw raw;
+        raw.low = word(at), raw.signs = word(at + 32);
+        raw.high = rest[0], raw.scales = rest[8];
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * block);
+        return raw;
     }
+    static DEVICE void point(const Raw& raw, int k, u32* codes) {
+        const u32 index = (raw.low >> (8 * k) & 255u) | (raw.high >> (2 * k) & 3u) << 8;
+        iq2_codes(IQ2_S_POINTS[index], raw.signs >> (8 * k), codes);
+    }
+    static DEVICE float scale(const Raw& raw, int half) { return iq2_scale(raw.d, raw.scales >> (4 * half)); }
 };
 
-// Coordinates of 4 bits: 4, 12, 20 and so on, but the last is 62.
-struct IQ3_XXS {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static DEVICE void eight(const u8* tensor, i64, i64 block, int g, float* out) {
-        const u8* at = tensor + 98 * block;
-        const u32 bits = word_of_halves(at + 66 + 4 * (g >> 2));
-        const u32 points = (u32)IQ3_XXS_POINTS[at[2 + 2 * g]] | (u32)IQ3_XXS_POINTS[at[3 + 2 * g]] << 16;
-        u32 magnitudes[8];
-#pragma unroll
-        for (int j = 0; j < 8; j++) {
-            const u32 index = points >> (4 * j) & 15u;
-            magnitudes[j] = 8 * index + 4 + (index == 7 ? 2 : 0);
-        }
-        const float scale = half_at(at) * (0.5f + (float)(bits >> 28)) * 0.5f;
-        write_signed(magnitudes, signs_of_7_bits(bits >> (7 * (g & 3))), scale, out);
-    }
-};
-
-// Coordinates of 4 bits: the odd numbers.
-struct IQ3_S {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static DEVICE void eight(const u8* tensor, i64, i64 block, int g, float* out) {
-        const u8* at = tensor + 110 * block;
-        const u32 high = (u32)at[66 + (g >> 2)] >> (2 * (g & 3));
-        const u32 a = IQ3_S_POINTS[at[2 + 2 * g] | (high & 1u) << 8];
-        const u32 b = IQ3_S_POINTS[at[3 + 2 * g] | (high >> 1 & 1u) << 8];
-        const u32 points = a | b << 16, s = (u32)at[106 + (g >> 3)] >> (g & 4) & 15u;
-        u32 magnitudes[8];
-#pragma unroll
-        for (int j = 0; j < 8; j++) magnitudes[j] = 2 * (points >> (4 * j) & 15u) + 1;
-        write_signed(magnitudes, at[74 + g], half_at(at) * (float)(1 + 2 * s), out);
-    }
-};
-
-// Coordinates of 2 bits that stand for −1, 0 and 1, all shifted by an eighth.
-DEVICE inline void write_iq1(u32 point, bool subtract, float scale, float* out) {
-    const float shift = subtract ? -0.125f : 0.125f;
-#pragma unroll
-    for (int j = 0; j < 8; j++) out[j] = scale * ((float)((int)(point >> (2 * j) & 3u) - 1) + shift);
+// Four coordinates of 4 bits, a byte each.
+DEVICE inline u32 spread_nibbles(u32 point) {
+    const u32 bytes = (point | point << 8) & 0x00FF00FFu;
+    return (bytes | bytes << 4) & 0x0F0F0F0Fu;
 }
 
-struct IQ1_S {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static DEVICE void eight(const u8* tensor, i64, i64 block, int g, float* out) {
-        const u8* at = tensor + 50 * block;
-        const u32 bits = half_word(at + 34 + 2 * (g >> 2));
-        const u32 index = at[2 + g] | (bits >> (3 * (g & 3)) & 7u) << 8;
-        write_iq1(IQ1_POINTS[index], bits >> 15 != 0, half_at(at) * (float)(1 + 2 * (bits >> 12 & 7u)), out);
+// Coordinates that stand for 4, 12, 20, 28, 36, 44, 52 and 62.
+struct IQ3_XXS : Lattice<IQ3_XXS, false> {
+    static constexpr int REST_PLANE = 64, D_PLANE = 96;
+    struct Raw { words2 indices; u32 rest, d; };
+
+    static DEVICE u32 magnitudes(u32 index) {
+        return permute_bytes(0x1C140C04u, 0x3E342C24u, spread_nibbles(IQ3_XXS_POINTS[index]));
     }
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        Raw raw;
+        raw.indices = word_pair(tensor + (i64)8 * piece);
+        raw.rest = word(tensor + REST_PLANE * n_blocks + (i64)4 * piece);
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * (piece >> 3));
+        return raw;
+    }
+    static DEVICE void point(const Raw& raw, int k, u32* codes) {
+        const u32 pair = (k < 2 ? raw.indices.x : raw.indices.y) >> (16 * (k & 1));
+        const u32 signs = signs_of_7_bits(raw.rest >> (7 * k));
+        codes[0] = with_signs(magnitudes(pair & 255u), signs);
+        codes[1] = with_signs(magnitudes(pair >> 8 & 255u), signs >> 4);
+    }
+    static DEVICE float scale(const Raw& raw, int) { return low_half(raw.d) * (0.5f + (float)(raw.rest >> 28)) * 0.5f; }
 };
 
-struct IQ1_M {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static DEVICE void eight(const u8* tensor, i64, i64 block, int g, float* out) {
-        const u8* at = tensor + 56 * block;
-        const u8* scales = at + 48;
-        const u32 d = half_word(scales) >> 12 | half_word(scales + 2) >> 12 << 4 | half_word(scales + 4) >> 12 << 8 |
-                      half_word(scales + 6) >> 12 << 12;
-        const u32 s = half_word(scales + 2 * (g >> 3)) >> (3 * (g >> 1 & 3)) & 7u;
-        const u32 bits = (u32)at[32 + (g >> 1)] >> (4 * (g & 1));
-        const u32 index = at[g] | (bits & 7u) << 8;
-        write_iq1(IQ1_POINTS[index], (bits & 8u) != 0, half_to_float((u16)d) * (float)(1 + 2 * s), out);
+// Coordinates that stand for the odd numbers.
+struct IQ3_S : Lattice<IQ3_S, false> {
+    static constexpr int SIGNS_PLANE = 64, HIGH_PLANE = 96, SCALES_PLANE = 104, D_PLANE = 108;
+    struct Raw { words2 low; u32 signs, high, scale, d; };
+
+    static DEVICE u32 magnitudes(u32 index) { return spread_nibbles(IQ3_S_POINTS[index]) * 2 | 0x01010101u; }
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        const int block = piece >> 3, group = piece & 7;
+        Raw raw;
+        raw.low = word_pair(tensor + (i64)8 * piece);
+        raw.signs = word(tensor + SIGNS_PLANE * n_blocks + (i64)4 * piece);
+        raw.high = tensor[HIGH_PLANE * n_blocks + piece];
+        raw.scale = (u32)tensor[SCALES_PLANE * n_blocks + (piece >> 1)] >> (4 * (group & 1)) & 15u;
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * block);
+        return raw;
+    }
+    static DEVICE void point(const Raw& raw, int k, u32* codes) {
+        const u32 pair = (k < 2 ? raw.low.x : raw.low.y) >> (16 * (k & 1)), high = raw.high >> (2 * k);
+        const u32 signs = raw.signs >> (8 * k);
+        codes[0] = with_signs(magnitudes((pair & 255u) | (high & 1u) << 8), signs);
+        codes[1] = with_signs(magnitudes((pair >> 8 & 255u) | (high >> 1 & 1u) << 8), signs >> 4);
+    }
+    static DEVICE float scale(const Raw& raw, int) { return low_half(raw.d) * (float)(1 + 2 * raw.scale); }
+};
+
+// Coordinates of 2 bits that stand for −1, 0 and 1, all shifted by an eighth: eight times as much, in integers.
+DEVICE inline void iq1_codes(u32 point, bool subtract, u32* codes) {
+    const u32 table = subtract ? 0x0007FFF7u : 0x000901F9u;
+    codes[0] = permute_bytes(table, 0u, spread_pairs(point & 255u));
+    codes[1] = permute_bytes(table, 0u, spread_pairs(point >> 8));
+}
+
+DEVICE inline float iq1_scale(u32 d, u32 s) { return low_half(d) * (float)(1 + 2 * (s & 7u)) * 0.125f; }
+
+struct IQ1_S : Lattice<IQ1_S, false> {
+    static constexpr int HIGH_PLANE = 32, D_PLANE = 48;
+    struct Raw { u32 low, high, d; };
+
+    static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
+        Raw raw;
+        raw.low = word(tensor + (i64)4 * piece);
+        raw.high = half_word(tensor + HIGH_PLANE * n_blocks + (i64)2 * piece);
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * (piece >> 3));
+        return raw;
+    }
+    static DEVICE void point(const Raw& raw, int k, u32* codes) {
+        const u32 index = (raw.low >> (8 * k) & 255u) | (raw.high >> (3 * k) & 7u) << 8;
+        iq1_codes(IQ1_POINTS[index], raw.high >> 15 != 0, codes);
+    }
+    static DEVICE float scale(const Raw& raw, int) { return iq1_scale(raw.d, raw.high >> 12); }
+};
+
+// Whole blocks: 56 bytes keep every field aligned.
+struct IQ1_M : Lattice<IQ1_M, true> {
+    struct Raw { u32 low, high; words2 scales; u32 group; };
+
+    static DEVICE Raw load(const u8* tensor, i64, int piece) {
+        const int group = piece & 7;
+        const u8* at = tensor + (i64)56 * (piece >> 3);
+        Raw raw;
+        raw.low = word(at + 4 * group);
+        raw.high = half_word(at + 32 + 2 * group);
+        raw.scales = word_pair(at + 48);
+        raw.group = (u32)group;
+        return raw;
+    }
+    static DEVICE void point(const Raw& raw, int k, u32* codes) {
+        const u32 bits = raw.high >> (4 * k);
+        const u32 index = (raw.low >> (8 * k) & 255u) | (bits & 7u) << 8;
+        iq1_codes(IQ1_POINTS[index], (bits & 8u) != 0, codes);
+    }
+    static DEVICE float scale(const Raw& raw, int half) {
+        const words2 s = raw.scales;
+        const u32 d = (s.x >> 12 & 15u) | (s.x >> 28) << 4 | (s.y >> 12 & 15u) << 8 | (s.y >> 28) << 12;
+        // Two groups share 16 bits.
+        const u32 bits = (raw.group < 4 ? s.x : s.y) >> (16 * (raw.group >> 1 & 1u));
+        return iq1_scale(d, bits >> (6 * (raw.group & 1u) + 3 * (u32)half));
     }
 };
 

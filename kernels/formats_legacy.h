@@ -13,8 +13,8 @@ namespace formats {
 // Eight bytes at an even address.
 DEVICE inline words2 word_pair_of_halves(const u8* p) { return {word_of_halves(p), word_of_halves(p + 4)}; }
 
-// Four bits, as bit 4 of four bytes.
-DEVICE inline u32 spread_to_bit_4(u32 bits) { return ((bits & 15u) * 0x00204081u & 0x01010101u) << 4; }
+// The four lowest bits, a byte each.
+DEVICE inline u32 spread_bits(u32 bits) { return (bits & 15u) * 0x00204081u & 0x01010101u; }
 
 // The values of the codes of IQ4_NL and IQ4_XS, four bytes at a time: -127 -104 -83 -65, -49 -35 -22 -10,
 // 1 13 25 38, 53 69 89 113.
@@ -67,8 +67,8 @@ struct Codes32 {
         for (int i = 0; i < 4; i++) {
             u32 low = q[i] & 0x0F0F0F0Fu, high = q[i] >> 4 & 0x0F0F0F0Fu;
             if (BITS == 5) {
-                low |= spread_to_bit_4(raw.high >> (4 * i));
-                high |= spread_to_bit_4(raw.high >> (4 * i + 16));
+                low |= spread_bits(raw.high >> (4 * i)) << 4;
+                high |= spread_bits(raw.high >> (4 * i + 16)) << 4;
             }
             codes[i] = placed(low);
             codes[4 + i] = placed(high);

@@ -1,4 +1,4 @@
-// Weights of an integer format times a few rows of activations in eight bits.
+// Weights of a block format times a few rows of activations in eight bits.
 //
 // Defines: FORMAT; TOKENS, the most rows of x; ROWS of the weight and WAVES of a block; UNROLL, pieces whose loads are
 // under way together; GATED. Neighbouring lanes take neighbouring pieces, so that a wave's loads lie side by side.

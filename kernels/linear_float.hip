@@ -1,4 +1,4 @@
-// Weights of any format times a few rows of F32 activations: every value of a weight is made in registers.
+// Weights of a plain type times a few rows of F32 activations.
 //
 // Defines as for linear_few.hip. A lane takes eight neighbours at a time.
 #include "elements.h"

@@ -1,4 +1,4 @@
-// Activations in eight bits: what products of integer formats read.
+// Activations in eight bits: what products of block formats read.
 //
 // A row of `k` elements, a multiple of 32, is k signed bytes, then for each 32 neighbours two floats: the scale d and
 // d times the sum of the bytes; a row is filled up with zeros to a multiple of 16 bytes. With a the largest magnitude of 32 elements, d = a / 127 and a byte is the integer

@@ -7,7 +7,6 @@ use std::fmt::Write;
 use std::path::Path;
 
 use rfgraph::graphs::TABLE;
-use rfgraph::model::Model;
 use rfgraph::tensor::DType;
 use rfgraph::text::{PRE_TOKENIZERS, TOKENIZER_FAMILIES};
 

@@ -34,7 +34,7 @@ impl Project {
     /// The most rows of `x` that a GPU takes with more than one weight: more are bound by multiplying.
     pub const MOST_ROWS: usize = FEW_TOKENS;
 
-    /// Whether products of this dtype's weights read quantized activations: those whose codes are small integers.
+    /// Whether products of this dtype's weights read quantized activations: those of blocks.
     pub fn takes_quantized(dtype: DType) -> bool {
         takes_quantized(dtype)
     }
@@ -218,7 +218,7 @@ impl Operator for Project {
             (0..n_weights).map(|_| if gate.is_some() { n } else { draw.number(1..=19) }).collect();
         let weights: Vec<CaseInput> =
             sizes.iter().map(|&n| CaseInput::bytes(dtype, [k, n], draw.blocks(dtype, k * n))).collect();
-        // Weights without integer products take plain activations, as compiling makes them.
+        // Plain weights take plain activations, as compiling makes them.
         let quantized = takes_quantized(dtype);
         let mut x = draw.values(k * tokens, 2.0);
         let mut packed = vec![0; words(k) * tokens];

@@ -55,7 +55,7 @@ pub(super) fn worker_bytes(dtype: DType, k: usize, tokens: usize) -> Option<usiz
     match format::is_integer(dtype) {
         true if tokens > FEW_TOKENS => panels_at_once(panel_bytes(k)?).checked_mul(panel_bytes(k)?),
         true => Some(0),
-        false => float::scratch(dtype, k, tokens)?.checked_next_multiple_of(ALIGN),
+        false => float::scratch(k, tokens)?.checked_next_multiple_of(ALIGN),
     }
 }
 

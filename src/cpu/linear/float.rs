@@ -1,5 +1,4 @@
-//! Products in f32: of plain weights, and of every block format without an integer product, whose
-//! weights are dequantized on the way.
+//! Products in f32, those of plain weights.
 //!
 //! Few tokens: lane `i` of 16 sums the products of columns `i`, `i + 16`, …, one fused
 //! multiplication and addition each; then the lanes are added as `plain::sum_lanes` does.
@@ -15,7 +14,7 @@ use super::format::PANEL;
 use super::plain::{LANES, store, sum_lanes};
 use super::{FEW_TOKENS, Isa, Linear, Worker};
 use crate::tensor::DType;
-use crate::tensor::blocks::{self, f16_field};
+use crate::tensor::blocks::f16_field;
 
 #[cfg(target_arch = "aarch64")]
 use super::neon;
@@ -61,36 +60,23 @@ pub(super) struct BF16;
 /// A product with f32 activations, as kernels get it.
 pub(super) struct Job<'a> {
     pub(super) args: &'a Linear<'a>,
-    /// First row of weights, plain or dequantized.
-    pub(super) weight: *const u8,
-    /// Bytes in a row of them.
+    /// Bytes in a row of weights.
     pub(super) row_bytes: usize,
-    /// Number of the first row.
-    pub(super) first: usize,
 }
 
 impl Job<'_> {
     /// Start of the weights of row `row` of the product.
     pub(super) fn row(&self, row: usize) -> *const u8 {
-        self.weight.wrapping_add((row - self.first) * self.row_bytes)
+        self.args.weight.as_ptr().wrapping_add(row * self.row_bytes)
     }
 }
 
-/// Whether rows of a type are multiplied where they lie.
-fn is_plain(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
-}
-
-/// Bytes of scratch memory for each worker; `None` on overflow.
-pub(super) fn scratch(dtype: DType, k: usize, tokens: usize) -> Option<usize> {
-    let rows = if tokens > FEW_TOKENS { PANEL } else { 1 };
-    let dequantized = if is_plain(dtype) { 0 } else { k.checked_mul(size_of::<f32>() * rows)? };
-    let panel = if tokens > FEW_TOKENS { panel_bytes(k)? } else { 0 };
-    dequantized.checked_add(panel)
-}
-
-/// Bytes of a panel: 16 weights of a column side by side.
-fn panel_bytes(k: usize) -> Option<usize> {
+/// Bytes of scratch memory for each worker, a panel's if there are many tokens: 16 weights of a column side by side.
+/// `None` on overflow.
+pub(super) fn scratch(k: usize, tokens: usize) -> Option<usize> {
+    if tokens <= FEW_TOKENS {
+        return Some(0);
+    }
     k.checked_next_multiple_of(LANES)?.checked_mul(PANEL * size_of::<f32>())
 }
 
@@ -98,8 +84,8 @@ fn panel_bytes(k: usize) -> Option<usize> {
 pub(super) fn rows_dealt(dtype: DType, k: usize, n_out: usize, tokens: usize, workers: usize) -> usize {
     match dtype.row_bytes(k) {
         _ if tokens > FEW_TOKENS => PANEL,
-        Some(row_bytes) if is_plain(dtype) => rows_at_once(n_out, row_bytes, workers),
-        _ => 1,
+        Some(row_bytes) => rows_at_once(n_out, row_bytes, workers),
+        None => 1,
     }
 }
 
@@ -127,7 +113,7 @@ pub(super) unsafe fn multiply(isa: Isa, args: &Linear<'_>, rows: Range<usize>, o
             DType::F32 => typed::<F32>(isa, args, rows, own),
             DType::F16 => typed::<F16>(isa, args, rows, own),
             DType::BF16 => typed::<BF16>(isa, args, rows, own),
-            _ => dequantized(isa, args, rows, own),
+            dtype => debug_assert!(false, "{dtype} is not plain"),
         }
     }
 }
@@ -135,34 +121,12 @@ pub(super) unsafe fn multiply(isa: Isa, args: &Linear<'_>, rows: Range<usize>, o
 /// # Safety
 /// That of [`multiply`], and the weights are `E`.
 unsafe fn typed<E: Element>(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
-    let job = Job { args, weight: args.weight.as_ptr(), row_bytes: args.k * E::BYTES, first: 0 };
+    let job = Job { args, row_bytes: args.k * E::BYTES };
     // Panels have so many rows; few tokens have none, and take the run as it is.
     let most = if args.tokens <= FEW_TOKENS { rows.len().max(1) } else { PANEL };
     for rows in pieces(rows, most) {
         // SAFETY: the caller vouches for it; `own` has room for a panel.
         unsafe { multiply_rows::<E>(isa, &job, rows, own.cast()) }
-    }
-}
-
-/// # Safety
-/// That of [`multiply`], and the weights have a block format.
-unsafe fn dequantized(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
-    let (few, k) = (args.tokens <= FEW_TOKENS, args.k);
-    let bytes = k / args.dtype.block_elements() * args.dtype.block_bytes();
-    let panel = own.cast::<f32>();
-    // The panel comes first: it wants to be aligned.
-    let rows_at = own.wrapping_add(if few { 0 } else { panel_bytes(k).unwrap_or(0) }).cast::<f32>();
-    for rows in pieces(rows, if few { 1 } else { PANEL }) {
-        for (i, row) in rows.clone().enumerate() {
-            // SAFETY: there is room for so many rows after the panel; it is aligned, and scratch memory is
-            // initialized.
-            let out = unsafe { std::slice::from_raw_parts_mut(rows_at.add(i * k), k) };
-            let result = blocks::dequantize(args.dtype, &args.weight[row * bytes..][..bytes], out);
-            debug_assert!(result.is_ok(), "sizes are checked: {result:?}");
-        }
-        let job = Job { args, weight: rows_at.cast(), row_bytes: k * size_of::<f32>(), first: rows.start };
-        // SAFETY: the caller vouches for it; `own` has room for a panel.
-        unsafe { multiply_rows::<F32>(isa, &job, rows, panel) }
     }
 }
 

@@ -4,8 +4,8 @@
 //! for few tokens ([`rowwise`](FEW_TOKENS)) one pass over the weights at memory speed, and for many
 //! tokens panels of 16 rows, unpacked once and multiplied with all tokens.
 //!
-//! Formats whose values are a scale times an integer are multiplied as integers, with activations
-//! quantized to eight bits ([`super::activations`]); all others as f32.
+//! Every block format's values are a scale times an integer: they are multiplied as integers, with
+//! activations quantized to eight bits ([`super::activations`]); plain weights as f32.
 //!
 //! `plain` defines every result: which lane adds what, in which order, and where a multiplication
 //! and an addition are fused. The kernels of the instruction sets follow it bit by bit, so a result

@@ -1,8 +1,8 @@
 //! Products on a GPU: which kernels, with which shapes.
 //!
-//! *Few tokens* are bound by reading the weight. Where its codes are small integers, activations are quantized to
-//! eight bits (`kernels/quantize.hip`) and multiplied as integers (`kernels/linear_few.hip`); other formats' values
-//! are made in registers (`kernels/linear_float.hip`). *Many tokens* are bound by multiplying: the BLAS library
+//! *Few tokens* are bound by reading the weight. The codes of blocks are small integers: activations are quantized to
+//! eight bits (`kernels/quantize.hip`) and multiplied as integers (`kernels/linear_few.hip`); plain weights are
+//! multiplied in F32 (`kernels/linear_float.hip`). *Many tokens* are bound by multiplying: the BLAS library
 //! multiplies F16 (BF16 and F32 for weights of these types) after a pass that makes the weight's values; where there
 //! is none, our own kernel does both (`kernels/linear_many.hip`).
 
@@ -22,19 +22,19 @@ const NONE: Arg = Arg::I64(0);
 /// Where a tensor is.
 pub(in crate::ops) type Place = (Which, usize);
 
-/// Whether products with weights of this format are of integers; what else runs makes the weight's values.
+/// Whether products of few tokens with weights of this type are of integers: those of blocks.
 pub(in crate::ops) fn takes_quantized(dtype: DType) -> bool {
     vectors(dtype).is_some()
 }
 
-/// Runs of 16 elements in a piece of a format, as `VECTORS` in `kernels/formats.h` has it; `None` for those without
-/// integer products.
+/// Runs of 16 elements in a piece of a format, as `VECTORS` in `kernels/formats.h` has it; `None` for plain types.
 fn vectors(dtype: DType) -> Option<usize> {
     match dtype {
         DType::Q8_0 => Some(1),
-        DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::IQ4_NL | DType::IQ4_XS => Some(2),
         DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => Some(4),
-        _ => None,
+        DType::TQ2_0 | DType::Q1_0 | DType::Q2_0 => Some(4),
+        _ if dtype.is_plain() => None,
+        _ => Some(2),
     }
 }
 
@@ -218,12 +218,7 @@ impl Products<'_> {
     /// Reads each weight once for up to [`FEW_TOKENS`] tokens.
     fn few(&self, kernel: &'static str, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
         let values = kernel == "linear_float";
-        let bucket = match self.tokens {
-            1 => 1,
-            // Formats whose values are slow to make need no kernel for every number of tokens.
-            _ if values && !self.dtype.is_plain() => FEW_TOKENS,
-            tokens => tokens.next_power_of_two().min(FEW_TOKENS),
-        };
+        let bucket = self.tokens.next_power_of_two().min(FEW_TOKENS);
         let few = Few::of(lower, values, self.dtype, self.k, bucket, (self.rows(), self.gate.is_some()));
         let mut args: Vec<Arg> = (0..3).map(|i| address_or_none(self.weight(i).map(|(at, _)| at))).collect();
         args.extend((0..3).map(|i| n_blocks(self.dtype, self.weight(i).map_or(0, |(_, n)| n * self.k))));

@@ -15,7 +15,7 @@ use crate::tensor::{DType, Desc, Shape};
 /// `y = x · Wᵀ (+ bias) (+ residual)`: inputs `W [k, n_out]` (any dtype but I32), `x` F32 `[k, …]`, then
 /// the bias F32 `[n_out]` and the residual F32 `[n_out, …]` if there are any. Output F32 `[n_out, …]`.
 ///
-/// A weight in an integer block format is multiplied with activations quantized to eight bits: on the CPU always, on a
+/// A weight in a block format is multiplied with activations quantized to eight bits: on the CPU always, on a
 /// GPU for few tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Linear {

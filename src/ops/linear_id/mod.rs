@@ -17,7 +17,7 @@ use crate::tensor::{DType, Desc};
 /// I32), `x` F32 `[k, n_used, n_tokens]`, or `[k, 1, n_tokens]` for all of a token's experts, the experts I32
 /// `[n_used, n_tokens]`, then the bias F32 `[n_out, n_expert]` if there is one. Output F32 `[n_out, n_used, n_tokens]`.
 ///
-/// A weight in an integer block format is multiplied with activations quantized to eight bits: on the CPU always, on a
+/// A weight in a block format is multiplied with activations quantized to eight bits: on the CPU always, on a
 /// GPU for few tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinearId {

@@ -2,15 +2,12 @@
 //! IQ1_M.
 //!
 //! A grid index picks eight numbers of −1, 0, 1; a value is `scale · (number ± 1/8)`, where one bit
-//! chooses the sign of the shift.
+//! chooses the sign of the shift. So that codes are integers, they are `8·number ± 1`, and scales an eighth.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::iq_grids::IQ1_GRID;
-use super::{Block, f16_field, groups};
-
-/// The shift that is added to or taken from a point's numbers.
-pub const IQ1_DELTA: f32 = 0.125;
+use super::lattice::Lattice;
 
 /// IQ1_S, 256 elements in 50 bytes; the scale of 32 elements is `d · (1 + 2·s)`, `s` of 3 bits.
 #[repr(C)]
@@ -59,15 +56,6 @@ impl BlockIq1M {
         [[s[0], s[1]], [s[2], s[3]], [s[4], s[5]], [s[6], s[7]]].map(u16::from_le_bytes)
     }
 
-    /// The scale of the scales, put together from its four pieces.
-    #[inline(always)]
-    pub fn d(&self) -> f32 {
-        let [a, b, c, d] = self.scale_words();
-        half::f16::from_bits(a >> 12 | b >> 12 << 4 | c >> 12 << 8 | d >> 12 << 12).to_f32()
-    }
-}
-
-impl BlockIq1M {
     /// Grid index of point `p` < 32, elements `8·p..8·p + 8`, and whether its shift is subtracted.
     #[inline(always)]
     pub fn point(&self, p: usize) -> (usize, bool) {
@@ -76,34 +64,57 @@ impl BlockIq1M {
     }
 }
 
-/// The eight values of a point.
+/// Eight times the shifted numbers of a point.
 #[inline(always)]
-fn write_point(out: &mut [f32; 8], scale: f32, index: usize, subtract: bool) {
-    let shift = if subtract { -IQ1_DELTA } else { IQ1_DELTA };
-    *out = IQ1_GRID[index].map(|number| scale * (f32::from(number) + shift));
+fn shifted(index: usize, subtract: bool) -> [i8; 8] {
+    let shift = if subtract { -1 } else { 1 };
+    IQ1_GRID[index].map(|number| 8 * number + shift)
 }
 
-impl Block<256> for BlockIq1S {
-    fn dequantize(&self, out: &mut [f32; 256]) {
-        let d = f16_field(self.d);
-        for (g, out) in groups::<32>(out).iter_mut().enumerate() {
-            let bits = self.group_bits(g);
-            let scale = d * f32::from(1 + 2 * (bits >> 12 & 7));
-            for (k, out) in groups::<8>(out).iter_mut().enumerate() {
-                let index = usize::from(self.qs[4 * g + k]) | usize::from(bits >> (3 * k) & 7) << 8;
-                write_point(out, scale, index, bits >> 15 != 0);
-            }
-        }
+/// An eighth of the scale of a group.
+#[inline(always)]
+fn group_scale(d: f32, s: u16) -> f32 {
+    d * f32::from(1 + 2 * (s & 7)) * 0.125
+}
+
+impl Lattice for BlockIq1S {
+    const FINE: bool = false;
+
+    #[inline(always)]
+    fn codes(&self, p: usize) -> [i8; 8] {
+        let bits = self.group_bits(p / 4);
+        let high = usize::from(bits >> (p % 4 * 3) & 7);
+        shifted(usize::from(self.qs[p]) | high << 8, bits >> 15 != 0)
+    }
+
+    #[inline(always)]
+    fn scale_of_scales(&self) -> [u8; 2] {
+        self.d
+    }
+
+    #[inline(always)]
+    fn scale(&self, d: f32, t: usize) -> f32 {
+        group_scale(d, self.group_bits(t / 2) >> 12)
     }
 }
 
-impl Block<256> for BlockIq1M {
-    fn dequantize(&self, out: &mut [f32; 256]) {
-        let (d, words) = (self.d(), self.scale_words());
-        for (p, out) in groups::<8>(out).iter_mut().enumerate() {
-            let scale = d * f32::from(1 + 2 * (words[p / 8] >> (p / 2 % 4 * 3) & 7));
-            let (index, subtract) = self.point(p);
-            write_point(out, scale, index, subtract);
-        }
+impl Lattice for BlockIq1M {
+    const FINE: bool = true;
+
+    #[inline(always)]
+    fn codes(&self, p: usize) -> [i8; 8] {
+        let (index, subtract) = self.point(p);
+        shifted(index, subtract)
+    }
+
+    #[inline(always)]
+    fn scale_of_scales(&self) -> [u8; 2] {
+        let [a, b, c, d] = self.scale_words();
+        (a >> 12 | b >> 12 << 4 | c >> 12 << 8 | d >> 12 << 12).to_le_bytes()
+    }
+
+    #[inline(always)]
+    fn scale(&self, d: f32, t: usize) -> f32 {
+        group_scale(d, self.scale_words()[t / 4] >> (t % 4 * 3))
     }
 }

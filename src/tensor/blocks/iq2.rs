@@ -5,8 +5,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::iq_grids::{IQ2_S_GRID, IQ2_XS_GRID, IQ2_XXS_GRID, write_signed};
-use super::{Block, f16_field, groups};
+use super::iq_grids::{IQ2_S_GRID, IQ2_XS_GRID, IQ2_XXS_GRID, signed};
+use super::lattice::Lattice;
 
 /// IQ2_XXS, 256 elements in 66 bytes; one scale for 32 elements.
 #[repr(C)]
@@ -94,38 +94,62 @@ impl BlockIq2S {
     }
 }
 
-impl Block<256> for BlockIq2Xxs {
-    fn dequantize(&self, out: &mut [f32; 256]) {
-        let d = f16_field(self.d);
-        for (g, out) in groups::<32>(out).iter_mut().enumerate() {
-            let (indices, bits) = self.group(g);
-            let scale = group_scale(d, (bits >> 28) as u8);
-            for (k, (out, index)) in groups::<8>(out).iter_mut().zip(indices).enumerate() {
-                let signs = signs_of_7_bits((bits >> (7 * k)) as u8);
-                write_signed(out, scale, &IQ2_XXS_GRID[usize::from(index)], signs);
-            }
-        }
+impl Lattice for BlockIq2Xxs {
+    const FINE: bool = false;
+
+    #[inline(always)]
+    fn codes(&self, p: usize) -> [i8; 8] {
+        let (indices, bits) = self.group(p / 4);
+        signed(&IQ2_XXS_GRID[usize::from(indices[p % 4])], signs_of_7_bits((bits >> (p % 4 * 7)) as u8))
+    }
+
+    #[inline(always)]
+    fn scale_of_scales(&self) -> [u8; 2] {
+        self.d
+    }
+
+    #[inline(always)]
+    fn scale(&self, d: f32, t: usize) -> f32 {
+        group_scale(d, (self.group(t / 2).1 >> 28) as u8)
     }
 }
 
-impl Block<256> for BlockIq2Xs {
-    fn dequantize(&self, out: &mut [f32; 256]) {
-        let d = f16_field(self.d);
-        for (p, out) in groups::<8>(out).iter_mut().enumerate() {
-            let (index, signs) = self.point(p);
-            let scale = group_scale(d, self.scales[p / 4] >> (p / 2 % 2 * 4));
-            write_signed(out, scale, &IQ2_XS_GRID[index], signs);
-        }
+impl Lattice for BlockIq2Xs {
+    const FINE: bool = true;
+
+    #[inline(always)]
+    fn codes(&self, p: usize) -> [i8; 8] {
+        let (index, signs) = self.point(p);
+        signed(&IQ2_XS_GRID[index], signs)
+    }
+
+    #[inline(always)]
+    fn scale_of_scales(&self) -> [u8; 2] {
+        self.d
+    }
+
+    #[inline(always)]
+    fn scale(&self, d: f32, t: usize) -> f32 {
+        group_scale(d, self.scales[t / 2] >> (t % 2 * 4))
     }
 }
 
-impl Block<256> for BlockIq2S {
-    fn dequantize(&self, out: &mut [f32; 256]) {
-        let d = f16_field(self.d);
-        for (p, out) in groups::<8>(out).iter_mut().enumerate() {
-            let (index, signs) = self.point(p);
-            let scale = group_scale(d, self.scales[p / 4] >> (p / 2 % 2 * 4));
-            write_signed(out, scale, &IQ2_S_GRID[index], signs);
-        }
+impl Lattice for BlockIq2S {
+    const FINE: bool = true;
+
+    #[inline(always)]
+    fn codes(&self, p: usize) -> [i8; 8] {
+        let (index, signs) = self.point(p);
+        signed(&IQ2_S_GRID[index], signs)
+    }
+
+    #[inline(always)]
+    fn scale_of_scales(&self) -> [u8; 2] {
+        self.d
+    }
+
+    #[inline(always)]
+    fn scale(&self, d: f32, t: usize) -> f32 {
+        group_scale(d, self.scales[t / 2] >> (t % 2 * 4))
     }
 }

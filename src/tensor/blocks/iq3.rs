@@ -5,9 +5,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::iq_grids::{IQ3_S_GRID, IQ3_XXS_GRID, write_signed};
+use super::iq_grids::{IQ3_S_GRID, IQ3_XXS_GRID, signed};
 use super::iq2::signs_of_7_bits;
-use super::{Block, f16_field, groups};
+use super::lattice::Lattice;
 
 /// IQ3_XXS, 256 elements in 98 bytes; the scale of 32 elements is `d · (0.5 + s) / 2`.
 #[repr(C)]
@@ -63,29 +63,42 @@ impl BlockIq3S {
     }
 }
 
-impl Block<256> for BlockIq3Xxs {
-    fn dequantize(&self, out: &mut [f32; 256]) {
-        let d = f16_field(self.d);
-        for (g, out) in groups::<32>(out).iter_mut().enumerate() {
-            let bits = self.group_bits(g);
-            let scale = d * (0.5 + (bits >> 28) as f32) * 0.5;
-            let pairs = &self.qs.as_chunks::<2>().0[4 * g..4 * g + 4];
-            for (k, (out, pair)) in groups::<8>(out).iter_mut().zip(pairs).enumerate() {
-                let [a, b] = pair.map(|index| IQ3_XXS_GRID[usize::from(index)]);
-                write_signed(out, scale, &join(a, b), signs_of_7_bits((bits >> (7 * k)) as u8));
-            }
-        }
+impl Lattice for BlockIq3Xxs {
+    const FINE: bool = false;
+
+    #[inline(always)]
+    fn codes(&self, p: usize) -> [i8; 8] {
+        let [a, b] = [self.qs[2 * p], self.qs[2 * p + 1]].map(|index| IQ3_XXS_GRID[usize::from(index)]);
+        signed(&join(a, b), signs_of_7_bits((self.group_bits(p / 4) >> (p % 4 * 7)) as u8))
+    }
+
+    #[inline(always)]
+    fn scale_of_scales(&self) -> [u8; 2] {
+        self.d
+    }
+
+    #[inline(always)]
+    fn scale(&self, d: f32, t: usize) -> f32 {
+        d * (0.5 + (self.group_bits(t / 2) >> 28) as f32) * 0.5
     }
 }
 
-impl Block<256> for BlockIq3S {
-    fn dequantize(&self, out: &mut [f32; 256]) {
-        let d = f16_field(self.d);
-        for (p, out) in groups::<8>(out).iter_mut().enumerate() {
-            let s = self.scales[p / 8] >> (p / 4 % 2 * 4) & 15;
-            let scale = d * f32::from(1 + 2 * s);
-            let magnitudes = join(IQ3_S_GRID[self.index(2 * p)], IQ3_S_GRID[self.index(2 * p + 1)]);
-            write_signed(out, scale, &magnitudes, self.signs[p]);
-        }
+impl Lattice for BlockIq3S {
+    const FINE: bool = false;
+
+    #[inline(always)]
+    fn codes(&self, p: usize) -> [i8; 8] {
+        let magnitudes = join(IQ3_S_GRID[self.index(2 * p)], IQ3_S_GRID[self.index(2 * p + 1)]);
+        signed(&magnitudes, self.signs[p])
+    }
+
+    #[inline(always)]
+    fn scale_of_scales(&self) -> [u8; 2] {
+        self.d
+    }
+
+    #[inline(always)]
+    fn scale(&self, d: f32, t: usize) -> f32 {
+        d * f32::from(1 + 2 * (self.scales[t / 4] >> (t / 2 % 2 * 4) & 15))
     }
 }

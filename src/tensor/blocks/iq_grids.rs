@@ -62,11 +62,9 @@ const fn sign_factors() -> [[i8; 8]; 256] {
     factors
 }
 
-/// Writes `±scale · magnitude` for eight neighbours; bit `j` of `signs` makes element `j` negative.
+/// Eight magnitudes with their signs; bit `j` of `signs` makes element `j` negative.
 #[inline(always)]
-pub(super) fn write_signed(out: &mut [f32; 8], scale: f32, magnitudes: &[i8; 8], signs: u8) {
+pub(super) fn signed(magnitudes: &[i8; 8], signs: u8) -> [i8; 8] {
     let factors = &SIGN_FACTORS[usize::from(signs)];
-    for ((out, magnitude), factor) in out.iter_mut().zip(magnitudes).zip(factors) {
-        *out = scale * f32::from(magnitude * factor);
-    }
+    std::array::from_fn(|j| magnitudes[j] * factors[j])
 }

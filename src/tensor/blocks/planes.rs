@@ -11,8 +11,8 @@ use std::ops::Range;
 
 use crate::tensor::DType;
 
-/// The planes of a format: for each, which bytes of a block it holds. Plain types, and formats whose kernels
-/// read single bytes, have one: the block as it is.
+/// The planes of a format: for each, which bytes of a block it holds. Plain types have one, and so does IQ1_M, whose
+/// 56 bytes keep every field aligned: the block as it is.
 ///
 /// The device's side of this table is `kernels/formats.h`.
 pub fn planes(dtype: DType) -> &'static [Range<usize>] {
@@ -37,6 +37,25 @@ pub fn planes(dtype: DType) -> &'static [Range<usize>] {
         DType::Q6_K => &[0..128, 128..192, 192..208, 208..210],
         // Codes, all else.
         DType::IQ4_XS => &[8..136, 0..8],
+        // Codes, scale or scales.
+        DType::MXFP4 => &[1..17, 0..1],
+        DType::NVFP4 => &[4..36, 0..4],
+        DType::Q1_0 | DType::Q2_0 => &[2..18, 0..2],
+        DType::TQ2_0 => &[0..64, 64..66],
+        // Bytes of five digits, bytes of four, `d`.
+        DType::TQ1_0 => &[0..48, 48..52, 52..54],
+        // Indices, signs and scales, `d`.
+        DType::IQ2_XXS => &[2..66, 0..2],
+        // Indices and signs, scales, `d`.
+        DType::IQ2_XS => &[2..66, 66..74, 0..2],
+        // Indices and signs, high bits of the indices and scales, `d`.
+        DType::IQ2_S => &[2..66, 66..82, 0..2],
+        // Indices, signs and scales, `d`.
+        DType::IQ3_XXS => &[2..66, 66..98, 0..2],
+        // Low bits of the indices, signs, high bits, scales, `d`.
+        DType::IQ3_S => &[2..66, 74..106, 66..74, 106..110, 0..2],
+        // Indices, all else but `d`, `d`.
+        DType::IQ1_S => &[2..34, 34..50, 0..2],
         _ => whole_block(dtype.block_bytes()),
     }
 }
@@ -46,7 +65,7 @@ fn whole_block(bytes: usize) -> &'static [Range<usize>] {
     macro_rules! of {
         ($($bytes:literal)*) => { match bytes { $($bytes => &[0..$bytes],)* _ => &[] } };
     }
-    of!(2 4 17 18 36 50 54 56 66 74 82 98 110)
+    of!(2 4 56)
 }
 
 /// Takes a run of blocks of a tensor apart: calls `write` once for each plane, with where its bytes go, counted
@@ -98,7 +117,7 @@ fn gather(block_bytes: usize, plane: &Range<usize>, blocks: &[u8], out: &mut Vec
             }
         };
     }
-    of!(2 4 8 12 16 32 64 128)
+    of!(1 2 4 8 12 16 32 48 64 128)
 }
 
 #[cfg(test)]

@@ -5,12 +5,30 @@ pub(super) mod integer;
 
 use std::arch::x86_64::*;
 
+use super::format::Unpacked;
+
 /// A chunk, [`super::format::Unpacked`] in registers: 64 weights each, then scales and minimums.
 #[derive(Clone, Copy)]
 pub(super) struct Registers {
     pub(super) q: [__m512i; 4],
     pub(super) scale: __m512,
     pub(super) min: __m512,
+}
+
+impl Registers {
+    /// Loads a chunk that was unpacked to memory.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn load(unpacked: &Unpacked) -> Registers {
+        // SAFETY: the arrays are of 256 bytes and of 16 values, each aligned to a cache line.
+        unsafe {
+            Registers {
+                q: products(|i| _mm512_load_si512(unpacked.q.as_ptr().add(32 * i).cast())),
+                scale: _mm512_load_ps(unpacked.scale.as_ptr()),
+                min: _mm512_load_ps(unpacked.min.as_ptr()),
+            }
+        }
+    }
 }
 
 /// The low and high nibbles of 32 bytes, four times: 32 low ones, then the 32 high ones.

@@ -16,9 +16,9 @@ fn bits<const SHIFT: u32, const WIDTH: u32>(bytes: &[u8; 32]) -> [u8; 32] {
     std::array::from_fn(|i| bytes[i] >> SHIFT & ((1 << WIDTH) - 1))
 }
 
-/// Unpacks the low two bits of Q2_K and Q3_K.
+/// Unpacks the low two bits of Q2_K and Q3_K, and the codes of TQ2_0.
 #[inline(always)]
-fn split_pairs(qs: &[u8; 64], out: &mut Unpacked) {
+pub(super) fn split_pairs(qs: &[u8; 64], out: &mut Unpacked) {
     for (qs, out) in qs.as_chunks().0.iter().zip(out.q.chunks_exact_mut(128)) {
         out[..32].copy_from_slice(&bits::<0, 2>(qs));
         out[32..64].copy_from_slice(&bits::<2, 2>(qs));

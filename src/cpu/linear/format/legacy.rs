@@ -19,14 +19,19 @@ pub(super) fn split_nibbles(qs: &[u8; 16], out: &mut [u8]) {
     }
 }
 
+/// The bits of a byte as the highest bits of eight bytes, the lowest first.
+#[inline(always)]
+pub(super) fn spread_bits(byte: u8) -> u64 {
+    // Eight copies of the byte, one bit of each kept; adding 127 carries any bit into the highest.
+    let bits = (u64::from(byte) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+    (bits + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080
+}
+
 /// Sets bit 4 of every value whose bit is set in `high`.
 #[inline(always)]
 fn add_fifth_bits(high: [u8; 4], out: &mut [u8]) {
     for (high, out) in high.into_iter().zip(out.as_chunks_mut::<8>().0) {
-        // Eight copies of the byte, one bit of each kept; adding 127 carries any bit into the highest.
-        let bits = (u64::from(high) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
-        let bits = ((bits + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080) >> 3;
-        *out = (u64::from_le_bytes(*out) | bits).to_le_bytes();
+        *out = (u64::from_le_bytes(*out) | spread_bits(high) >> 3).to_le_bytes();
     }
 }
 

@@ -3,7 +3,9 @@
 mod fp4;
 mod iq4;
 mod k_quants;
+mod lattice;
 mod legacy;
+mod low_bit;
 
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512::Registers};
@@ -60,7 +62,7 @@ pub(super) trait Format: Sized {
 
     /// Unpacks a chunk. `half` converts an f16, exactly: each instruction set has its own way.
     ///
-    /// Scales and minimums are exact: a half times an integer of at most 8 bits, or a power of two. The loops are simple
+    /// Scales and minimums are exact: a half times an integer of at most 8 bits, or one and a power of two. The loops are simple
     /// ones that the compiler vectorizes for the instruction set of the caller.
     fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32);
 
@@ -75,21 +77,30 @@ pub(super) trait Format: Sized {
         Self::unpack(chunk, out, |bytes| avx2::half(bytes));
     }
 
-    /// Unpacks a chunk into registers.
+    /// Unpacks a chunk into registers, by way of memory if there is no better one.
     ///
     /// # Safety
     /// The machine has AVX-512, and `chunk` points to a whole chunk at any address.
     #[cfg(target_arch = "x86_64")]
-    unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers;
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
+        let mut unpacked = Unpacked::ZERO;
+        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them. AVX-512 has AVX2.
+        unsafe { Self::unpack_avx2(&*chunk, &mut unpacked) };
+        Registers::load(&unpacked)
+    }
 }
 
-/// Calls a macro with the name and the block of every integer format.
+/// Calls a macro with the name and the block of every block format.
 macro_rules! for_every_format {
     ($call:ident) => {
         $call! {
             Q4_0 BlockQ4_0, Q4_1 BlockQ4_1, Q5_0 BlockQ5_0, Q5_1 BlockQ5_1, Q8_0 BlockQ8_0,
             Q2_K BlockQ2K, Q3_K BlockQ3K, Q4_K BlockQ4K, Q5_K BlockQ5K, Q6_K BlockQ6K,
-            IQ4_NL BlockIq4Nl, IQ4_XS BlockIq4Xs, MXFP4 BlockMxfp4
+            IQ1_S BlockIq1S, IQ1_M BlockIq1M, IQ2_XXS BlockIq2Xxs, IQ2_XS BlockIq2Xs, IQ2_S BlockIq2S,
+            IQ3_XXS BlockIq3Xxs, IQ3_S BlockIq3S, IQ4_NL BlockIq4Nl, IQ4_XS BlockIq4Xs,
+            TQ1_0 BlockTq1_0, TQ2_0 BlockTq2_0, MXFP4 BlockMxfp4, NVFP4 BlockNvfp4, Q1_0 BlockQ1_0, Q2_0 BlockQ2_0
         }
     };
 }
