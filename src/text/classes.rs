@@ -184,7 +184,8 @@ fn beyond_ascii(character: char) -> Bits {
 /// `\w`, as the regular expressions of Oniguruma have it: what has no word boundary beside another of its kind.
 pub(super) fn is_word_character(character: char) -> bool {
     let bits = bits_of(character);
-    bits & (LETTERS | MARK_BIT | NUMBERS | CONNECTOR) != 0 || character.is_alphabetic()
+    // The standard library may know letters of a later Unicode version, which have no category here yet.
+    bits & (LETTERS | MARK_BIT | NUMBERS | CONNECTOR) != 0 || bits & CONTROL == 0 && character.is_alphabetic()
 }
 
 /// `\p{Mn}`: an accent that is a character of its own.

@@ -238,7 +238,7 @@ fn cut_thousands<'t>(
 fn groups_of_three<'t>(run: &'t str, each: &mut impl FnMut(&'t str)) {
     let count = run.chars().count();
     let mut rest = run;
-    let mut take = if count % 3 == 0 { 3 } else { count % 3 };
+    let mut take = if count.is_multiple_of(3) { 3 } else { count % 3 };
     while !rest.is_empty() {
         let end = rest.char_indices().nth(take).map_or(rest.len(), |(at, _)| at);
         each(&rest[..end]);
@@ -264,7 +264,7 @@ fn cut_before_thousands<'t>(text: &'t str, each: &mut dyn FnMut(&'t str)) {
             let mut at = end - run.len();
             let mut left = run.chars().count();
             for digit in run.chars() {
-                if left % 3 == 0 {
+                if left.is_multiple_of(3) {
                     cut(at);
                 }
                 at += digit.len_utf8();
