@@ -54,7 +54,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Embed(embed::EmbedArgs),
