@@ -5,9 +5,8 @@
 mod tiny_llama;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use rfgraph::model::CacheLayout;
+use rfgraph::model::{CacheLayout, CacheTypes};
 use rfgraph::plan::{DeviceDesc, compile};
-use rfgraph::tensor::DType;
 
 fn plans(c: &mut Criterion) {
     let Ok(cache) = CacheLayout::new(4096, 4) else { return };
@@ -16,7 +15,7 @@ fn plans(c: &mut Criterion) {
     for n_layer in [8, 32, 80] {
         let model = tiny_llama::tiny_llama(n_layer);
         for (name, n_tokens) in [("decode", 1), ("prompt", 512)] {
-            let Ok(graph) = model.graph(n_tokens, 1, cache, DType::F16) else { continue };
+            let Ok(graph) = model.graph(n_tokens, 1, cache, CacheTypes::default()) else { continue };
             group.bench_function(BenchmarkId::new(name, n_layer), |b| b.iter(|| compile(&graph, &device)));
         }
     }

@@ -6,12 +6,14 @@
 // through keys of its own, UNROLL at once, with a softmax that is rescaled as larger scores come (Milakov and
 // Gimelshein 2018). All sums are f32.
 //
-// K_TYPE and V_TYPE are the caches' types, numbered as in elements.h. EIGHTS is 1 where rows of keys and of values are
-// whole eights, and 0 where the last eight may be short, which takes a mask for each element.
+// K_TYPE and V_TYPE are the caches' types, numbered as in elements.h and cache.h. EIGHTS is 1 where rows of keys and of
+// values are whole eights, and 0 where the last eight may be short, which takes a mask for each element.
 #include "attention.h"
+#include "cache.h"
 
 #define THREADS 128
 #define GROUPS (THREADS / LANES)
+// Elements of a chunk: whole blocks of a cache, so that a lane has the same eighths of the blocks of every chunk.
 #define WIDTH (8 * LANES)
 // Keys that a group takes at once, and values (a score for each key and head) that its lanes share.
 #if LANES < 8 || HEADS * CHUNKS > 4
@@ -25,50 +27,6 @@
 // Scores that a lane holds, and lanes that hold the same score.
 #define HELD (SCORES > LANES ? SCORES / LANES : 1)
 #define COPIES (SCORES > LANES ? 1 : LANES / SCORES)
-
-// Eight elements as they lie in memory; the 16-bit types fill four words.
-struct Eight { u32 word[8]; };
-
-DEVICE inline Eight load_eight(const u8* p, int type, int count, bool aligned) {
-    Eight x;
-    if (EIGHTS) count = 8;
-    if (aligned && count >= 8) {
-        const words4 a = *(const words4*)p;
-        x.word[0] = a.x, x.word[1] = a.y, x.word[2] = a.z, x.word[3] = a.w;
-        if (type == PLAIN_F32) {
-            const words4 b = *(const words4*)(p + 16);
-            x.word[4] = b.x, x.word[5] = b.y, x.word[6] = b.z, x.word[7] = b.w;
-        }
-    } else if (type == PLAIN_F32) {
-#pragma unroll
-        for (int i = 0; i < 8; i++) x.word[i] = i < count ? ((const u32*)p)[i] : 0;
-    } else {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const u32 low = 2 * i < count ? ((const u16*)p)[2 * i] : 0;
-            const u32 high = 2 * i + 1 < count ? ((const u16*)p)[2 * i + 1] : 0;
-            x.word[i] = low | high << 16;
-        }
-    }
-    return x;
-}
-
-DEVICE inline Eight no_eight() {
-    Eight x;
-#pragma unroll
-    for (int i = 0; i < 8; i++) x.word[i] = 0;
-    return x;
-}
-
-DEVICE inline float element_of(const Eight& x, int type, int i) {
-    if (type == PLAIN_F32) {
-        union { u32 word; float value; } u;
-        u.word = x.word[i];
-        return u.value;
-    }
-    const u16 bits = (u16)(i & 1 ? x.word[i / 2] >> 16 : x.word[i / 2]);
-    return type == PLAIN_F16 ? half_to_float(bits) : bf16_to_float(bits);
-}
 
 // Sums over the lanes of a group: of SCORES numbers in every lane, each lane is left with HELD sums. In each step a
 // lane gives away half of its numbers and adds its partner's to the others; once it has one number, both keep it.
@@ -145,12 +103,10 @@ KERNEL_FITTING(THREADS, BLOCKS, attention_split)
         for (int c = 0; c < CHUNKS; c++) {
             const int at = c * WIDTH + sub * 8, left = head_dim - at;
             const bool aligned = ((u64)row & 15) == 0;
-            const Eight x = left > 0 ? load_eight(row + at * 4, PLAIN_F32, left, aligned) : no_eight();
+            const Eight x = left > 0 ? load_eight(row, PLAIN_F32, at, EIGHTS ? 8 : left, aligned) : no_eight();
+            eight_values(x, PLAIN_F32, at, query[h][c]);
 #pragma unroll
-            for (int i = 0; i < 8; i++) {
-                query[h][c][i] = element_of(x, PLAIN_F32, i);
-                acc[h][c][i] = 0.0f;
-            }
+            for (int i = 0; i < 8; i++) acc[h][c][i] = 0.0f;
         }
     }
     // Of the heads whose scores the lane holds: the largest score so far, and the lane's share of the weights.
@@ -173,10 +129,10 @@ KERNEL_FITTING(THREADS, BLOCKS, attention_split)
                 keys[u][c] = no_eight();
                 values[u][c] = no_eight();
                 if (slot >= 0 && left > 0) {
-                    keys[u][c] = load_eight(k_head + slot * k_at.nb[2] + at * plain_bytes(K_TYPE), K_TYPE, left, k_aligned);
+                    keys[u][c] = load_eight(k_head + slot * k_at.nb[2], K_TYPE, at, EIGHTS ? 8 : left, k_aligned);
                 }
                 if (slot >= 0 && left_v > 0) {
-                    values[u][c] = load_eight(v_head + slot * v_at.nb[2] + at * plain_bytes(V_TYPE), V_TYPE, left_v, v_aligned);
+                    values[u][c] = load_eight(v_head + slot * v_at.nb[2], V_TYPE, at, EIGHTS ? 8 : left_v, v_aligned);
                 }
             }
         }
@@ -187,12 +143,13 @@ KERNEL_FITTING(THREADS, BLOCKS, attention_split)
             for (int h = 0; h < HEADS; h++) x[u * HEADS + h] = 0.0f;
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
+                float key[8];
+                eight_values(keys[u][c], K_TYPE, sub * 8, key);
 #pragma unroll
                 for (int i = 0; i < 8; i++) {
-                    const float key = element_of(keys[u][c], K_TYPE, i);
 #pragma unroll
                     for (int h = 0; h < HEADS; h++) {
-                        x[u * HEADS + h] = fmaf(query[h][c][i], key, x[u * HEADS + h]);
+                        x[u * HEADS + h] = fmaf(query[h][c][i], key[i], x[u * HEADS + h]);
                     }
                 }
             }
@@ -234,11 +191,12 @@ KERNEL_FITTING(THREADS, BLOCKS, attention_split)
             for (int h = 0; h < HEADS; h++) w[h] = wave_shuffle(x[AT_OF(u, h)], base + LANE_OF(u, h));
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
+                float value[8];
+                eight_values(values[u][c], V_TYPE, sub * 8, value);
 #pragma unroll
                 for (int i = 0; i < 8; i++) {
-                    const float value = element_of(values[u][c], V_TYPE, i);
 #pragma unroll
-                    for (int h = 0; h < HEADS; h++) acc[h][c][i] = fmaf(w[h], value, acc[h][c][i]);
+                    for (int h = 0; h < HEADS; h++) acc[h][c][i] = fmaf(w[h], value[i], acc[h][c][i]);
                 }
             }
         }

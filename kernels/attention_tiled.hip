@@ -1,14 +1,16 @@
-// Attention of many tokens over paged caches of F16 or BF16 by matrix instructions, with a softmax that never holds a
-// row of scores (Dao et al. 2022): a block takes 64 tokens and one head, a wave 16 of the tokens, and the keys come in
-// tiles of KEYS. Queries and weights are rounded to the caches' type; all sums are f32.
+// Attention of many tokens over paged caches of F16, BF16 or blocks by matrix instructions, with a softmax that never
+// holds a row of scores (Dao et al. 2022): a block takes 64 tokens and one head, a wave 16 of the tokens, and the keys
+// come in tiles of KEYS. Queries and weights are rounded to the tiles' type, and so are the values of blocks; all sums
+// are f32.
 //
 // HEAD_DIM is a multiple of 16, at most 256. A block sums VALUES elements of the values, a multiple of 16 and at most
-// 128, since more do not fit registers; blocks of the third dimension of the grid take the others. BF16 is 1 for caches
-// of BF16 and 0 for F16.
+// 128, since more do not fit registers; blocks of the third dimension of the grid take the others. BF16 is 1 for tiles
+// of BF16 and 0 for F16; K_TYPE and V_TYPE are the caches' types, that of the tiles or one of blocks.
 //
 // Tokens of a block may belong to several sequences and lie at any positions: neighbours of one sequence whose ranges
 // of keys touch are a run, and runs are taken one after another. Thus no key is read that no token attends to.
 #include "attention.h"
+#include "cache.h"
 #include "matrix.h"
 
 #if HEAD_DIM <= 128
@@ -62,10 +64,15 @@ DEVICE inline Cache cache_of(const u8* p, const Layout& at, int head) {
     return cache;
 }
 
-// Eight elements of a slot; zeros where the slot is negative.
-DEVICE inline words4 read_piece(const Cache& cache, i64 slot, int at) {
+// Eight elements of a slot; zeros where the slot is negative. Of blocks, three words as load_eight gives them.
+DEVICE inline words4 read_piece(const Cache& cache, i64 slot, int type, int at) {
     words4 x = {0, 0, 0, 0};
     if (slot < 0) return x;
+    if (is_blocks(type)) {
+        const Eight eight = load_eight(cache.p + slot * cache.slot_bytes, type, at, 8, false);
+        x.x = eight.word[0], x.y = eight.word[1], x.z = eight.word[2];
+        return x;
+    }
     const u8* p = cache.p + slot * cache.slot_bytes + at * 2;
     if (cache.whole) return *(const words4*)p;
     const u16* halves = (const u16*)p;
@@ -76,23 +83,34 @@ DEVICE inline words4 read_piece(const Cache& cache, i64 slot, int at) {
     return x;
 }
 
-// A thread's pieces of a tile of keys or values, `row` elements each, whose slots are known.
-template <int N> struct Pieces {
+// The same as elements of a tile.
+DEVICE inline words4 piece_of_tile(const words4& piece, int type, int at) {
+    if (!is_blocks(type)) return piece;
+    const Eight eight = {{piece.x, piece.y, piece.z, 0, 0, 0, 0, 0}};
+    float x[8];
+    eight_values(eight, type, at, x);
+    const auto pair = [&](int i) { return round_to_tile(x[i]) | (u32)round_to_tile(x[i + 1]) << 16; };
+    return {pair(0), pair(2), pair(4), pair(6)};
+}
+
+// A thread's pieces of a tile of keys or values, `row` elements each from `first` of a head on, whose slots are known.
+// Blocks are converted when they are stored: until then nobody waits for them.
+template <int TYPE, int N> struct Pieces {
     words4 piece[N];
 
-    DEVICE inline void read(const Cache& cache, const i64* slots, int row) {
+    DEVICE inline void read(const Cache& cache, const i64* slots, int row, int first) {
 #pragma unroll
         for (int i = 0; i < N; i++) {
             const int item = thread_index() + i * THREADS, key = item / (row / 8);
-            if (key < KEYS) piece[i] = read_piece(cache, slots[key], item % (row / 8) * 8);
+            if (key < KEYS) piece[i] = read_piece(cache, slots[key], TYPE, first + item % (row / 8) * 8);
         }
     }
 
-    DEVICE inline void store(u16* tile, int row, int stride) const {
+    DEVICE inline void store(u16* tile, int row, int stride, int first) const {
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            const int item = thread_index() + i * THREADS, key = item / (row / 8);
-            if (key < KEYS) *(words4*)(tile + key * stride + item % (row / 8) * 8) = piece[i];
+            const int item = thread_index() + i * THREADS, key = item / (row / 8), at = item % (row / 8) * 8;
+            if (key < KEYS) *(words4*)(tile + key * stride + at) = piece_of_tile(piece[i], TYPE, first + at);
         }
     }
 };
@@ -183,7 +201,10 @@ KERNEL_FITTING(THREADS, 3, attention_tiled)
     const int n_rows = n_tokens - first_token < ROWS ? n_tokens - first_token : ROWS;
     const int wave = thread_index() / WAVE;
     const int first_value = block_index_z() * VALUES, head_dim_v = (int)v_at.ne[0];
-    const Cache keys = cache_of(k, k_at, kv_head), values = cache_of(v + first_value * 2, v_at, kv_head);
+    const Cache keys = cache_of(k, k_at, kv_head);
+    // The first value's own address where values have one, so that no load adds to it.
+    const int first_in_row = is_blocks(V_TYPE) ? first_value : 0;
+    const Cache values = cache_of(v + (is_blocks(V_TYPE) ? 0 : first_value * 2), v_at, kv_head);
 
     for (int row = thread_index(); row < ROWS; row += THREADS) {
         row_sequence[row] = -1;
@@ -261,28 +282,28 @@ KERNEL_FITTING(THREADS, 3, attention_tiled)
             }
         };
         const int first_tile = run.first / KEYS, end_tile = (run.end + KEYS - 1) / KEYS;
-        Pieces<PIECES> key_pieces;
-        Pieces<PIECES_V> value_pieces;
+        Pieces<K_TYPE, PIECES> key_pieces;
+        Pieces<V_TYPE, PIECES_V> value_pieces;
         find_slots(first_tile);
         barrier();
 #if AHEAD
-        key_pieces.read(keys, slots[first_tile & 1], HEAD_DIM);
-        value_pieces.read(values, slots[first_tile & 1], VALUES);
+        key_pieces.read(keys, slots[first_tile & 1], HEAD_DIM, 0);
+        value_pieces.read(values, slots[first_tile & 1], VALUES, first_in_row);
         find_slots(first_tile + 1);
 #endif
         for (int tile = first_tile; tile < end_tile; tile++) {
 #if !AHEAD
-            key_pieces.read(keys, slots[tile & 1], HEAD_DIM);
+            key_pieces.read(keys, slots[tile & 1], HEAD_DIM, 0);
 #endif
-            key_pieces.store(key_tile, HEAD_DIM, STRIDE);
+            key_pieces.store(key_tile, HEAD_DIM, STRIDE, 0);
 #if !AHEAD
-            value_pieces.read(values, slots[tile & 1], VALUES);
+            value_pieces.read(values, slots[tile & 1], VALUES, first_in_row);
 #endif
-            value_pieces.store(value_tile, VALUES, STRIDE_V);
+            value_pieces.store(value_tile, VALUES, STRIDE_V, first_in_row);
             barrier();
 #if AHEAD
-            key_pieces.read(keys, slots[(tile + 1) & 1], HEAD_DIM);
-            value_pieces.read(values, slots[(tile + 1) & 1], VALUES);
+            key_pieces.read(keys, slots[(tile + 1) & 1], HEAD_DIM, 0);
+            value_pieces.read(values, slots[(tile + 1) & 1], VALUES, first_in_row);
             find_slots(tile + 2);
 #else
             find_slots(tile + 1);

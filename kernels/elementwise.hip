@@ -66,7 +66,7 @@ KERNEL(gated)
 // What is not a number stays so.
 DEVICE inline float at_most(float x, float limit) { return x > limit ? limit : x; }
 
-DEVICE inline float clamped_swiglu(float gate, float up, float alpha, float limit) {
+DEVICE inline float clamped_swiglu_of(float gate, float up, float alpha, float limit) {
     gate = at_most(gate, limit);
     up = at_most(up < -limit ? -limit : up, limit);
     return gate * sigmoid(alpha * gate) * (up + 1.0f);
@@ -84,8 +84,8 @@ KERNEL(clamped_swiglu)
     const u8* up_from = (const u8*)up + row_offset(up_at, row) + share.first * up_step;
     floats4 g = load_four((const float*)gate_from, gate_step, share.count);
     floats4 u = load_four((const float*)up_from, up_step, share.count);
-    floats4 y = {clamped_swiglu(g.x, u.x, alpha, limit), clamped_swiglu(g.y, u.y, alpha, limit),
-                 clamped_swiglu(g.z, u.z, alpha, limit), clamped_swiglu(g.w, u.w, alpha, limit)};
+    floats4 y = {clamped_swiglu_of(g.x, u.x, alpha, limit), clamped_swiglu_of(g.y, u.y, alpha, limit),
+                 clamped_swiglu_of(g.z, u.z, alpha, limit), clamped_swiglu_of(g.w, u.w, alpha, limit)};
     store_four(out + share.row * n + share.first, y, share.count);
 }
 

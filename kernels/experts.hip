@@ -1,6 +1,7 @@
 // Mixtures of experts: which experts a token goes to, how much each counts, which rows each expert gets, and the sum
 // of what the experts gave.
 #include "elements.h"
+#include "experts.h"
 
 // What is not a number counts as the least.
 DEVICE inline float comparable(float x) { return x != x ? -INFINITY_F : x; }
@@ -116,9 +117,6 @@ KERNEL_OF(256, weighted_sum)
     }
     store_four(out + token * n + first, sum, count);
 }
-
-// Rows of the output of one expert: `count` of them from place `first` on, of expert -1 those that named none.
-struct alignas(16) Tile { i32 expert, first, count, unused; };
 
 // Puts `n` rows into the order of the experts that `ids` names, and cuts each expert's into tiles of up to `side`; of the
 // `n_tiles` there is room for, those that are left are empty. One block. Each expert, and whatever is none, is looked

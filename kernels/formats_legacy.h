@@ -1,7 +1,17 @@
 // Formats of 32 elements with one scale a block: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL. See formats.h.
+//
+// Blocks that a kernel writes, those of a KV cache, lie as in a file and not in planes: block after block, each at an
+// even address, scale first. These have
+//   Eight eight_of_block(block, g)       elements 8·g to 8·g + 7 of a block as they lie, by loads and nothing else
+//   values(eight, g, out)                their values
 #pragma once
 
+#include "formats_words.h"
+
 namespace formats {
+
+// Eight bytes at an even address.
+DEVICE inline words2 word_pair_of_halves(const u8* p) { return {word_of_halves(p), word_of_halves(p + 4)}; }
 
 // Four bits, as bit 4 of four bytes.
 DEVICE inline u32 spread_to_bit_4(u32 bits) { return ((bits & 15u) * 0x00204081u & 0x01010101u) << 4; }
@@ -67,18 +77,33 @@ struct Codes32 {
         mins[0] = OFFSET ? -high_half(raw.scale) : 0.0f;
     }
 
-    static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const words2 pair = word_pair(tensor + 16 * block + 8 * (g & 1));
-        const u32 high = high_bits(tensor, n_blocks, block) >> (8 * g);
-        const u32 scale = scale_bits(tensor, n_blocks, block);
-        const float d = low_half(scale), m = OFFSET ? high_half(scale) : 0.0f;
+    // Bytes with the low bits of the eight codes, the upper bits of all 32, and the scale.
+    struct Eight { words2 low; u32 high, scale; };
+
+    static DEVICE void values(const Eight& eight, int g, float* out) {
+        const u32 high = eight.high >> (8 * g);
+        const float d = low_half(eight.scale), m = OFFSET ? high_half(eight.scale) : 0.0f;
         const int shift = g >> 1 << 2;
 #pragma unroll
         for (int j = 0; j < 8; j++) {
-            const u32 low = (j < 4 ? pair.x : pair.y) >> (8 * (j & 3) + shift) & 15u;
+            const u32 low = (j < 4 ? eight.low.x : eight.low.y) >> (8 * (j & 3) + shift) & 15u;
             const int code = (int)(low | (high >> j & 1u) << 4);
             out[j] = OFFSET ? multiply_then_add(d, (float)code, m) : d * (float)(code - (1 << (BITS - 1)));
         }
+    }
+
+    static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
+        const words2 low = word_pair(tensor + 16 * block + 8 * (g & 1));
+        values({low, high_bits(tensor, n_blocks, block), scale_bits(tensor, n_blocks, block)}, g, out);
+    }
+
+    static DEVICE Eight eight_of_block(const u8* block, int g) {
+        constexpr int HIGH = OFFSET ? 4 : 2, LOW = BITS == 5 ? HIGH + 4 : HIGH;
+        Eight eight;
+        eight.low = word_pair_of_halves(block + LOW + 8 * (g & 1));
+        eight.high = BITS == 5 ? word_of_halves(block + HIGH) : 0;
+        eight.scale = OFFSET ? word_of_halves(block) : half_word(block);
+        return eight;
     }
 };
 
@@ -109,11 +134,22 @@ struct Q8_0 {
         mins[0] = 0.0f;
     }
 
-    static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const words2 pair = word_pair(tensor + 32 * block + 8 * g);
-        const float d = half_at(tensor + 32 * n_blocks + 2 * block);
+    struct Eight { words2 codes; u32 scale; };
+
+    static DEVICE void values(const Eight& eight, int, float* out) {
+        const float d = low_half(eight.scale);
 #pragma unroll
-        for (int j = 0; j < 8; j++) out[j] = d * (float)(i8)((j < 4 ? pair.x : pair.y) >> (8 * (j & 3)) & 255u);
+        for (int j = 0; j < 8; j++) {
+            out[j] = d * (float)(i8)((j < 4 ? eight.codes.x : eight.codes.y) >> (8 * (j & 3)) & 255u);
+        }
+    }
+
+    static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
+        values({word_pair(tensor + 32 * block + 8 * g), half_word(tensor + 32 * n_blocks + 2 * block)}, g, out);
+    }
+
+    static DEVICE Eight eight_of_block(const u8* block, int g) {
+        return {word_pair_of_halves(block + 2 + 8 * g), half_word(block)};
     }
 };
 

@@ -2,8 +2,12 @@
 #pragma once
 
 #define DEVICE __device__ __forceinline__
-#define KERNEL(name) extern "C" __global__ void name
-#define KERNEL_OF(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
+// A check that compiles many variants as one program names the kernels of each apart.
+#ifndef KERNEL_NAME
+#define KERNEL_NAME(name) name
+#endif
+#define KERNEL(name) extern "C" __global__ void KERNEL_NAME(name)
+#define KERNEL_OF(threads, name) extern "C" __global__ void __launch_bounds__(threads) KERNEL_NAME(name)
 #define KERNEL_FITTING(threads, blocks, name) KERNEL_OF(threads, name)
 #define SHARED __shared__
 #define DYNAMIC_SHARED(type, name)                          \

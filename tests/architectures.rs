@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use rfgraph::graphs::TABLE;
-use rfgraph::model::{Model, SessionOptions};
+use rfgraph::model::{CacheTypes, Model, SessionOptions};
 use rfgraph::tensor::DType;
 
 #[path = "support/architectures.rs"]
@@ -22,8 +22,12 @@ use architectures::{Fixture, fixtures, logits_of};
 use outside::outside;
 use reference::{distance, ids, npy};
 
-fn on_cpu(cache_type: DType) -> SessionOptions {
-    SessionOptions { cache_type, threads: Some(NonZeroUsize::MIN), ..SessionOptions::default() }
+fn on_cpu(cache: DType) -> SessionOptions {
+    SessionOptions {
+        cache_types: CacheTypes::both(cache),
+        threads: Some(NonZeroUsize::MIN),
+        ..SessionOptions::default()
+    }
 }
 
 /// The files hold exactly the weights that the reference computed with, as F16, and weights of F16 are multiplied with
@@ -81,9 +85,9 @@ fn larger_models_agree_with_their_references() {
                 "F16" => "logits.npy".to_string(),
                 _ => format!("{name}-{dtype}.dequant_ref.npy"),
             };
-            let file = folder.join(format!("{name}-{dtype}.gguf"));
-            let found =
-                distance(&logits_of(&file, &tokens, on_cpu(DType::F16)), &npy(&folder.join(reference)));
+            let model = Model::open(folder.join(format!("{name}-{dtype}.gguf"))).unwrap();
+            let options = SessionOptions { n_ctx: 64, ubatch: 20, ..on_cpu(DType::F16) };
+            let found = distance(&logits_of(&model, &tokens, &options), &npy(&folder.join(reference)));
             println!("{name} {dtype}: {found:?}");
             assert!(found.mean_kl <= limit, "{name} {dtype}: {found:?}");
         }

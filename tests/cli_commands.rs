@@ -114,6 +114,74 @@ fn the_same_seed_gives_the_same_text_and_others_give_others() {
 }
 
 #[test]
+fn a_stop_string_ends_the_answer_before_it() {
+    let report = json(&["run", "-p", SUM, "--json", "--stop", "x", "--stop", "2"]);
+    assert_eq!((&report["text"], &report["stop"]), (&"63".into(), &"stop".into()));
+    assert_eq!(stdout(&["run", "-p", SUM, "--stop", "32"]), "6\n");
+    let (code, complaint) = failure(&["run", "-p", SUM, "--stop", ""]);
+    assert!(code == Some(2) && complaint.contains("an empty text would end"), "{complaint}");
+}
+
+#[test]
+fn log_probabilities_come_with_json() {
+    let report = json(&["run", "-p", SUM, "--json", "--logprobs", "2", "--temp", "0"]);
+    let told = report["logprobs"].as_array().unwrap();
+    assert_eq!(told.len(), report["tokens"].as_array().unwrap().len());
+    let mut text = String::new();
+    for (one, id) in told.iter().zip(report["tokens"].as_array().unwrap()) {
+        assert_eq!(&one["id"], id);
+        text += one["text"].as_str().unwrap();
+        // The most probable token was taken.
+        let top = one["top"].as_array().unwrap();
+        assert_eq!((top.len(), &top[0]["id"], &top[0]["logprob"]), (2, id, &one["logprob"]));
+        let [first, second] = [0, 1].map(|i| top[i]["logprob"].as_f64().unwrap());
+        assert!(second <= first && first <= 0.0 && first.exp() + second.exp() <= 1.0 + 1e-9);
+    }
+    assert_eq!(text, "632");
+    assert_eq!(json(&["run", "-p", SUM, "--json"]).get("logprobs"), None);
+    assert_eq!(failure(&["run", "-p", SUM, "--logprobs", "2"]).0, Some(2));
+}
+
+#[test]
+fn samplers_and_biases_are_followed() {
+    let first = json(&["run", "-p", SUM, "--json", "--temp", "0"])["tokens"][0].as_u64().unwrap();
+    let without = json(&["run", "-p", SUM, "--json", "--temp", "0", "-l", &format!("{first}-inf")]);
+    assert_ne!(without["tokens"][0], first);
+    let long = json(&["run", "-p", SUM, "--json", "--ignore-eos", "-n", "30"]);
+    assert_eq!((&long["stop"], &long["counts"]["generated"]), (&"limit".into(), &30.into()));
+    assert_eq!(stdout(&["run", "-p", SUM, "--samplers", "top_k", "--top-k", "1"]), "632\n");
+    assert_eq!(stdout(&["run", "-p", SUM, "--mirostat", "2", "--mirostat-ent", "0"]), "632\n");
+    let (code, complaint) = failure(&["run", "-p", SUM, "--samplers", "top_k;warmth"]);
+    assert!(code == Some(2) && complaint.contains("there is no sampler `warmth`"), "{complaint}");
+}
+
+#[cfg(feature = "grammar")]
+#[test]
+fn an_answer_follows_its_grammar_or_schema() {
+    let schema = r#"{"type": "object", "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 9999}},
+        "required": ["sum"], "additionalProperties": false}"#;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), schema).unwrap();
+    let path = file.path().to_str().unwrap();
+    for given in [path, schema] {
+        let text = stdout(&["run", "-p", SUM, "--temp", "0", "--json-schema", given]);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert!(value["sum"].is_i64(), "{text}");
+    }
+    fs::write(file.path(), "root ::= \"It is \" [0-9]{1,4} \".\"").unwrap();
+    let text = stdout(&["run", "-p", SUM, "--temp", "0", "--grammar", path]);
+    let number = text.strip_prefix("It is ").and_then(|text| text.strip_suffix(".\n")).unwrap();
+    assert!(!number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()), "{text}");
+    fs::write(file.path(), "root ::= nothing").unwrap();
+    let (code, complaint) = failure(&["run", "-p", SUM, "--grammar", path]);
+    assert_eq!(code, Some(1));
+    assert!(
+        complaint.contains(path) && complaint.contains("line 1: there is no rule `nothing`"),
+        "{complaint}"
+    );
+}
+
+#[test]
 fn a_system_message_is_part_of_the_prompt() {
     let tokens = |options: &[&str]| {
         json(&[&["run", "-p", SUM, "--json"], options].concat())["counts"]["prompt"].as_u64().unwrap()
@@ -135,12 +203,13 @@ fn what_is_wrong_is_said_with_an_exit_code() {
     let (code, message) = failure(&["run", "-p", &long]);
     assert_eq!(code, Some(1));
     assert!(message.contains("the context is full") && message.contains("-c"), "{message}");
-    let usage: [&[&str]; 9] = [
+    let usage: [&[&str]; 10] = [
         &["run", "--no-such-option"],
         &["run", "-p", "a", "-f", "b"],
         &["run", "-p", "a", "--raw", "--system", "b"],
         &["run", "-p", "a", "--temp", "-1"],
-        &["run", "-p", "a", "--cache-type", "q8_0"],
+        &["run", "-p", "a", "--cache-type", "q6_k"],
+        &["run", "-p", "a", "--cache-type-v", "i32"],
         &["run", "-p", "a", "--memory-fraction", "1.5"],
         &["run", "-p", "a", "-t", "0"],
         &["tokenize", "-p", "1", "--decode", "--add-special"],
@@ -289,6 +358,10 @@ fn inspection_is_json_and_text() {
     let larger = json(&["inspect", "--json", "-c", "1024", "--cache-type", "f32"]);
     assert!(larger["tensors"].is_null());
     assert_eq!(larger["memory"]["kv_cache"].as_u64().unwrap(), 4 * memory("kv_cache"));
+    // Blocks of 32 elements: 34 bytes of keys and 18 of values, where F16 takes 64 of each.
+    let blocks = json(&["inspect", "--json", "--cache-type", "q8_0", "--cache-type-v", "q4_0"]);
+    assert_eq!(blocks["memory"]["kv_cache"].as_u64().unwrap() * 128, memory("kv_cache") * (34 + 18));
+    assert_eq!(blocks["memory"]["cache_types"]["v"], "Q4_0");
     let text = stdout(&["inspect", "--tensors"]);
     for part in ["general.architecture", "blk.5.ffn_down.weight", "KV cache", "[string; 1792]"] {
         assert!(text.contains(part), "{part} is not in {text}");
@@ -298,10 +371,16 @@ fn inspection_is_json_and_text() {
 /// What `inspect` foretells is what a session takes.
 #[test]
 fn the_foretold_memory_is_what_a_session_takes() {
-    use rfgraph::model::{MemoryNeed, Session, SessionOptions};
+    use rfgraph::model::{CacheTypes, MemoryNeed, Session, SessionOptions};
+    use rfgraph::tensor::DType;
     let model = Model::demo().unwrap();
-    for (n_ctx, ubatch, n_sequences) in [(0, 512, 1), (100, 64, 1), (300, 16, 3)] {
-        let options = SessionOptions { n_ctx, ubatch, n_sequences, ..SessionOptions::default() };
+    let types = |k, v| CacheTypes { k, v };
+    for (n_ctx, ubatch, n_sequences, cache_types) in [
+        (0, 512, 1, CacheTypes::default()),
+        (100, 64, 1, types(DType::Q8_0, DType::Q4_0)),
+        (300, 16, 3, types(DType::BF16, DType::F32)),
+    ] {
+        let options = SessionOptions { n_ctx, ubatch, n_sequences, cache_types, ..SessionOptions::default() };
         let need = MemoryNeed::of(&model, &options).unwrap();
         let session = Session::new(&model, &options).unwrap();
         let held = |session: &Session, name: &str| {

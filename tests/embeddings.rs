@@ -21,7 +21,7 @@ use std::num::NonZeroUsize;
 use gpu::{Gpu, config};
 use inside::inside;
 use reference::{ids, npy};
-use rfgraph::model::{Model, ModelError, Pooling, Session, SessionOptions, Setup, l2_normalize};
+use rfgraph::model::{CacheTypes, Model, ModelError, Pooling, Session, SessionOptions, Setup, l2_normalize};
 use rfgraph::tensor::DType;
 use sessions::{bits, demo, tokens, tolerance, worst};
 use tiny_llama::{N_EMBD, tiny_llama, tiny_llama_with};
@@ -40,7 +40,7 @@ fn options() -> SessionOptions {
 }
 
 fn exact() -> SessionOptions {
-    SessionOptions { cache_type: DType::F32, ..options() }
+    SessionOptions { cache_types: CacheTypes::both(DType::F32), ..options() }
 }
 
 /// Tokens of the tiny model's vocabulary.

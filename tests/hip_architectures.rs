@@ -13,7 +13,7 @@ mod reference;
 
 use architectures::fixtures;
 use gpu::{Gpu, config};
-use rfgraph::model::SessionOptions;
+use rfgraph::model::{CacheTypes, SessionOptions};
 use rfgraph::tensor::DType;
 
 /// How many tests the fixtures are dealt out to.
@@ -30,7 +30,11 @@ fn check(share: usize) {
         let gpus = [Some(Gpu::simulated(config(wave))), Gpu::real()];
         for gpu in gpus.iter().flatten() {
             let device = gpu.choice();
-            let options = SessionOptions { cache_type: DType::F32, device, ..SessionOptions::default() };
+            let options = SessionOptions {
+                cache_types: CacheTypes::both(DType::F32),
+                device,
+                ..SessionOptions::default()
+            };
             let found = fixture.distance(options);
             println!("{} (wave of {wave}): {found:?}", fixture.name);
             let limit = if fixture.is_quantized() { 5e-3 } else { 1e-5 };

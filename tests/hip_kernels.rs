@@ -103,18 +103,21 @@ fn a_compiler_that_ends_its_process_fails_its_target_alone() {
     let programs = |i: usize| said["targets"][i]["programs"].as_u64().unwrap() as usize;
     assert!(programs(0) > 2);
 
-    // Every program is refused, with the line and the options.
+    // Every program is refused, with the line and the options; many as one first, then halves, then each alone.
+    let compilations = |i: usize| said["targets"][i]["compilations"].as_u64().unwrap() as usize;
+    assert!(compilations(0) > programs(0) && compilations(0) < 2 * programs(0), "{}", compilations(0));
     assert_eq!(failures(0).len(), programs(0));
     let refused = failures(0)[0].as_str().unwrap().to_string();
     assert!(refused.contains("does not compile for gfx906"), "{refused}");
     assert!(refused.contains("--offload-arch=gfx906") && refused.contains(">     1 | //"), "{refused}");
 
-    // The second program ended the process.
+    // The second program ended the process, and again when each was compiled alone.
     let ended = failures(1).last().unwrap().as_str().unwrap().to_string();
     assert!(ended.contains("signal: 6 (SIGABRT)") && ended.contains("while it compiled"), "{ended}");
     assert!(ended.ends_with(&format!("{} programs are left", programs(1) - 1)), "{ended}");
 
-    // The code object is one of another program: none of the kernels is in it.
+    // The code object is one of another program: none of the kernels is in it, so each was compiled alone.
+    assert!(compilations(2) > programs(2) && compilations(2) < 2 * programs(2), "{}", compilations(2));
     assert!(
         failures(2)
             .iter()

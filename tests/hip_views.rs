@@ -27,8 +27,22 @@ use rfgraph::plan::compile;
 use rfgraph::tensor::{DType, Desc};
 
 /// Operators that take inputs with gaps, at least some of them.
-const OPERATORS: [&str; 10] =
-    ["argmax", "binary", "cast", "concat", "copy", "gated", "matmul", "scale", "top_k", "unary"];
+const OPERATORS: [&str; 14] = [
+    "argmax",
+    "binary",
+    "cast",
+    "clamped_swiglu",
+    "concat",
+    "copy",
+    "expert_weights",
+    "gated",
+    "matmul",
+    "scale",
+    "select_experts",
+    "top_k",
+    "unary",
+    "weighted_sum",
+];
 
 fn watched(wave: u32) -> Gpu {
     Gpu::simulated(Config { checks: Checks::Full, ..config(wave) })

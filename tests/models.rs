@@ -4,7 +4,7 @@
 
 use std::num::NonZeroUsize;
 
-use rfgraph::model::{Model, Session, SessionOptions};
+use rfgraph::model::{CacheTypes, Model, Session, SessionOptions};
 use rfgraph::tensor::DType;
 
 #[path = "support/demo.rs"]
@@ -71,7 +71,9 @@ fn stories_follow_greedily() {
 fn stories_logits_agree_with_the_reference() {
     let model = Model::open(inside("stories260K/stories260K-F32.gguf")).unwrap();
     let prompt = ids(&inside("stories260K/stories260K.ids.txt"));
-    let mut session = Session::new(&model, &SessionOptions { cache_type: DType::F32, ..options() }).unwrap();
+    let mut session =
+        Session::new(&model, &SessionOptions { cache_types: CacheTypes::both(DType::F32), ..options() })
+            .unwrap();
     let id = session.open().unwrap();
     let mut all = Vec::new();
     session.all_logits(id, &prompt, |row| all.push(row.to_vec())).unwrap();

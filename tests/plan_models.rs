@@ -8,9 +8,8 @@ mod tiny_llama;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rfgraph::model::{CacheLayout, Model};
+use rfgraph::model::{CacheLayout, CacheTypes, Model};
 use rfgraph::plan::{DeviceDesc, Plan, Step, compile};
-use rfgraph::tensor::DType;
 use tiny_llama::tiny_llama;
 
 /// Tokens and outputs: one sequence decoding, four of them, prompts.
@@ -18,7 +17,7 @@ const SIZES: [(usize, usize); 5] = [(1, 1), (4, 4), (32, 1), (128, 1), (512, 1)]
 
 fn plan(model: &Model, n_tokens: usize, n_outputs: usize) -> Plan {
     let cache = CacheLayout::new(512, 4).unwrap();
-    let graph = model.graph(n_tokens, n_outputs, cache, DType::F16).unwrap();
+    let graph = model.graph(n_tokens, n_outputs, cache, CacheTypes::default()).unwrap();
     compile(&graph, &DeviceDesc::cpu(2)).unwrap()
 }
 

@@ -23,8 +23,8 @@ use std::ops::ControlFlow;
 use gpu::{Gpu, config};
 use proptest::prelude::*;
 use rfgraph::model::{
-    ContextShift, GenerateOptions, Generation, Model, ModelError, SequenceId, Session, SessionOptions, Setup,
-    Stop,
+    CacheTypes, ContextShift, GenerateOptions, Generation, Model, ModelError, SequenceId, Session,
+    SessionOptions, Setup, Stop,
 };
 use rfgraph::tensor::DType;
 use rfgraph::text::{Sampler, SamplerParams};
@@ -193,7 +193,7 @@ proptest! {
     fn whatever_is_shared_the_logits_are_the_texts(acts in prop::collection::vec((0usize..3, act()), 1..24)) {
         let n_layer = 2;
         let model = tiny_llama(n_layer);
-        let options = SessionOptions { n_ctx: 96, cache_type: DType::F32, ..three() };
+        let options = SessionOptions { n_ctx: 96, cache_types: CacheTypes::both(DType::F32), ..three() };
         let mut session = Session::new(&model, &options).unwrap();
         let mut fresh = Session::new(&model, &SessionOptions { n_sequences: 1, ..options }).unwrap();
         let oracle = fresh.open().unwrap();
@@ -302,7 +302,7 @@ fn a_generation_goes_on_past_the_end_of_the_context() {
         session.prefill(id, &prompt).unwrap();
         let greedy = SamplerParams { temperature: 0.0, ..SamplerParams::default() };
         let mut sampler = Sampler::new(greedy, tokenizer.n_vocab()).unwrap();
-        let options = GenerateOptions { max_tokens, context_shift, interrupt: None };
+        let options = GenerateOptions { max_tokens, context_shift, ..GenerateOptions::default() };
         let mut generation = Generation::new(&mut session, id, &tokenizer, &mut sampler, options).unwrap();
         while generation.next_piece().unwrap().is_some() {}
         let (found, stop, runs) = (generation.tokens().to_vec(), generation.stop(), generation.runs());

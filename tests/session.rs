@@ -12,7 +12,7 @@ mod tiny_llama;
 use std::num::NonZeroUsize;
 
 use rfgraph::cpu::Isa;
-use rfgraph::model::{ModelError, Session, SessionOptions};
+use rfgraph::model::{CacheTypes, ModelError, Session, SessionOptions};
 use rfgraph::tensor::DType;
 use sessions::{EIGHT_BITS, bits, decode, demo, logits_of, mean_kl, options, tokens, tolerance, worst};
 use tiny_llama::tiny_llama;
@@ -164,7 +164,7 @@ fn how_a_prompt_is_cut_up_does_not_matter() {
     let short: Vec<u32> = prompt.iter().map(|token| token % 96).collect();
     let n_layer = 4;
     let tiny = tiny_llama(n_layer);
-    let exact = SessionOptions { cache_type: DType::F32, ..options() };
+    let exact = SessionOptions { cache_types: CacheTypes::both(DType::F32), ..options() };
     let tiny_whole = logits_of(&mut Session::new(&tiny, &exact).unwrap(), &short);
     for ubatch in [1, 7, 32] {
         let cut = logits_of(&mut demo(&SessionOptions { ubatch, ..options() }), &prompt);
@@ -178,29 +178,32 @@ fn how_a_prompt_is_cut_up_does_not_matter() {
     }
 }
 
-/// The cache's rounding is all that differs: half a unit in the last place, 2⁻¹¹ or 2⁻⁸ of a key's or
-/// value's size, which the norms keep from growing. Four layers, and a factor of four for what queries and
-/// output matrices make of it; measured are a tenth of that.
+/// The cache's rounding is all that differs: half a unit in the last place, 2⁻¹¹ or 2⁻⁸ of a key's or value's size, which
+/// the norms keep from growing. Four layers, and a factor of four for what queries and output matrices make of it;
+/// measured are a tenth of that.
 #[test]
 fn cache_types_differ_by_their_rounding() {
     let prompt: Vec<u32> = tokens(1, 120).iter().map(|token| token % 96).collect();
     let model = tiny_llama(4);
-    let run = |cache_type| {
-        let options = SessionOptions { cache_type, ..options() };
+    let run = |k, v| {
+        let options = SessionOptions { cache_types: CacheTypes { k, v }, ..options() };
         logits_of(&mut Session::new(&model, &options).unwrap(), &prompt)
     };
-    let exact = run(DType::F32);
+    let exact = run(DType::F32, DType::F32);
     let largest = exact.iter().flatten().fold(0f32, |largest, x| largest.max(x.abs()));
-    for (cache_type, unit) in [(DType::F16, 2f32.powi(-11)), (DType::BF16, 2f32.powi(-8))] {
-        let rounded = run(cache_type);
-        let worst = worst(&exact, &rounded);
-        println!("{cache_type}: {worst} of {}", largest * unit * 4.0 * 4.0);
-        assert!(worst > 0.0, "{cache_type} is not used");
-        assert!(worst <= largest * unit * 4.0 * 4.0, "{cache_type}: {worst}, largest logit {largest}");
+    for (rounding, unit) in [(DType::F16, 2f32.powi(-11)), (DType::BF16, 2f32.powi(-8))] {
+        for (k, v) in [(rounding, rounding), (rounding, DType::F32), (DType::F32, rounding)] {
+            let rounded = run(k, v);
+            let worst = worst(&exact, &rounded);
+            println!("{k} and {v}: {worst} of {}", largest * unit * 4.0 * 4.0);
+            assert!(worst > 0.0, "{k} or {v} is not used");
+            assert!(worst <= largest * unit * 4.0 * 4.0, "{k}, {v}: {worst}, largest logit {largest}");
+        }
     }
-    for refused in [DType::Q8_0, DType::I32] {
-        let error = Session::new(&model, &SessionOptions { cache_type: refused, ..options() }).unwrap_err();
-        assert!(error.to_string().contains("F16, BF16 or F32"), "{error}");
+    for (k, v) in [(DType::I32, DType::F16), (DType::F16, DType::Q6_K)] {
+        let refused = SessionOptions { cache_types: CacheTypes { k, v }, ..options() };
+        let error = Session::new(&model, &refused).unwrap_err();
+        assert!(error.to_string().contains("F16, BF16, F32, Q8_0, Q4_0"), "{error}");
     }
 }
 

@@ -6,7 +6,9 @@ use std::cell::Cell;
 use std::path::Path;
 
 use rfgraph::gguf::Gguf;
-use rfgraph::text::{EncodeOptions, Sampler, SamplerParams, StreamDecoder, Tokenizer, VocabData};
+use rfgraph::text::{
+    DryParams, EncodeOptions, Mirostat, Sampler, SamplerParams, Stage, StreamDecoder, Tokenizer, VocabData,
+};
 
 /// Counts this thread's allocations.
 struct Counting;
@@ -49,12 +51,21 @@ fn sampling_does_not_allocate() {
         penalty_last_n: 50,
         ..SamplerParams::default()
     };
+    let dry = DryParams { multiplier: 0.5, sequence_breakers: vec![], ..DryParams::default() };
     let mut logits: Vec<f32> = (0..3000u16).map(|n| f32::from(n % 61) + f32::from(n) / 3000.0).collect();
     for params in [
         base.clone(),
         SamplerParams { top_k: 0, ..base.clone() },
         SamplerParams { top_k: 0, typical_p: 1.0, ..base.clone() },
         SamplerParams { temperature: 0.0, ..base.clone() },
+        SamplerParams { dry: dry.clone(), xtc_probability: 0.5, top_n_sigma: 2.0, ..base.clone() },
+        SamplerParams {
+            dry,
+            order: vec![Stage::TopP, Stage::Dry, Stage::TopK, Stage::Penalties],
+            ..base.clone()
+        },
+        SamplerParams { dynatemp_range: 0.3, logit_bias: vec![(3, 1.0)], min_keep: 5, ..base.clone() },
+        SamplerParams { mirostat: Some(Mirostat::default()), ..base.clone() },
     ] {
         let mut sampler = Sampler::new(params, logits.len()).unwrap();
         let count = allocations(|| {

@@ -15,7 +15,7 @@ use super::profile::Profile;
 use super::progress::{Progress, Unit, read_ahead};
 use crate::cpu::read_bandwidth;
 use crate::exec::Bytes;
-use crate::model::{CacheLayout, Model, ModelShape, SequenceId, Session};
+use crate::model::{CacheLayout, CacheShape, CacheTypes, Model, ModelShape, SequenceId, Session};
 use crate::plan::{Place, Plan};
 use crate::tensor::DType;
 use crate::text::Rng;
@@ -64,7 +64,7 @@ struct Report {
     instruction_set: Option<String>,
     threads: usize,
     ubatch: usize,
-    cache_type: String,
+    cache_types: CacheTypes,
     tests: Vec<Test>,
     /// By the CPU's threads, where the CPU alone computes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,7 +126,7 @@ pub(super) fn run(args: &BenchArgs, profile: bool) -> Result<(), CliError> {
         instruction_set: bench.session.cpu().map(|executor| executor.isa().to_string()),
         threads: args.session.threads().get(),
         ubatch: args.session.ubatch(),
-        cache_type: args.session.cache_type().to_string(),
+        cache_types: args.session.cache_types(),
         tests,
         read_bytes_per_second: bandwidth,
         decode_bytes_per_token: decode_bytes,
@@ -141,7 +141,7 @@ struct Bench {
     session: Session,
     sequence: SequenceId,
     shape: ModelShape,
-    cache_type: DType,
+    cache_types: CacheTypes,
     tokens: Vec<u32>,
     depth: usize,
     repetitions: usize,
@@ -166,8 +166,8 @@ impl Bench {
         if args.depth > 0 {
             session.prefill(sequence, &tokens[..args.depth])?;
         }
-        let (cache_type, repetitions) = (args.session.cache_type(), args.repetitions.get());
-        Ok(Bench { session, sequence, shape, cache_type, tokens, depth: args.depth, repetitions })
+        let (cache_types, repetitions) = (args.session.cache_types(), args.repetitions.get());
+        Ok(Bench { session, sequence, shape, cache_types, tokens, depth: args.depth, repetitions })
     }
 
     /// The rate at which memory is read, where only the CPU computes.
@@ -242,10 +242,12 @@ impl Bench {
     /// which are `depth` and half of the test's own on average.
     fn decode_bytes(&mut self, generated: usize) -> Result<u64, CliError> {
         let weights: u64 = self.session.last_plans()?.iter().map(|(plan, _)| weight_bytes(plan)).sum();
-        let heads =
-            |layer: &crate::model::CacheShape| layer.n_head_kv * (layer.head_dim_k + layer.head_dim_v);
-        let elements: usize = self.shape.layers.iter().map(heads).sum();
-        let token = elements * self.cache_type.block_bytes();
+        let CacheTypes { k, v } = self.cache_types;
+        let layer_bytes = |layer: &CacheShape| {
+            let row = |dtype: DType, n: usize| dtype.row_bytes(n).unwrap_or(0);
+            layer.n_head_kv * (row(k, layer.head_dim_k) + row(v, layer.head_dim_v))
+        };
+        let token: usize = self.shape.layers.iter().map(layer_bytes).sum();
         Ok(weights + (token * (2 * self.depth + generated + 1) / 2) as u64)
     }
 }

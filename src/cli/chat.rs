@@ -60,14 +60,14 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let template = model.chat_template(&tokenizer)?;
     let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train))?;
     read_ahead(model.gguf(), options.device);
-    let mut conversation = Conversation::new(&model, &tokenizer, &options, args.sampling.params()?)?;
+    let mut conversation = Conversation::new(&model, &tokenizer, &options, args.choice(&tokenizer)?)?;
     let mut messages: Vec<Message> = args.system_message().into_iter().collect();
     let opening = messages.len();
     let mut prompt = Prompt::open()?;
     // After the editor, which takes the signal for itself when it is made.
     let pressed = interrupt::listen(Second::Waits);
     let context_shift = args.shift.of(args, &model, &tokenizer, conversation.n_ctx())?;
-    let limits = GenerateOptions { max_tokens: args.max_tokens, interrupt: Some(pressed), context_shift };
+    let limits = GenerateOptions { interrupt: Some(pressed), context_shift, ..args.limits() };
     eprintln_quietly(&format!("{}: /help lists the commands, Ctrl-D ends", args.model.label()));
     while let Some(line) = prompt.next_line()? {
         let said = match Line::of(&line) {

@@ -11,7 +11,30 @@ use super::progress::{Progress, Unit};
 use crate::model::{
     ContextShift, GenerateOptions, Generation, Model, SequenceId, Session, SessionOptions, Setup, Stop,
 };
-use crate::text::{Sampler, SamplerParams, Tokenizer};
+#[cfg(feature = "grammar")]
+use crate::text::Constraint;
+use crate::text::{Needs, Sampler, SamplerParams, TokenLogprobs, Tokenizer};
+
+/// How the tokens of answers are chosen.
+pub(super) struct Choice {
+    pub(super) sampling: SamplerParams,
+    /// What every answer satisfies.
+    #[cfg(feature = "grammar")]
+    pub(super) constraint: Option<Constraint>,
+    /// Whether log-probabilities will be asked for.
+    pub(super) logprobs: bool,
+}
+
+impl Choice {
+    /// Whether all logits are needed, whatever the sampler says.
+    fn needs_logits(&self) -> bool {
+        #[cfg(feature = "grammar")]
+        if self.constraint.is_some() {
+            return true;
+        }
+        self.logprobs
+    }
+}
 
 /// A sequence of a session that holds the conversation so far.
 pub(super) struct Conversation<'m> {
@@ -19,12 +42,16 @@ pub(super) struct Conversation<'m> {
     sequence: SequenceId,
     tokenizer: &'m Tokenizer,
     sampler: Sampler,
+    #[cfg(feature = "grammar")]
+    constraint: Option<Constraint>,
 }
 
 /// An answer and what it took.
 pub(super) struct Answer {
     pub(super) text: String,
     pub(super) tokens: Vec<u32>,
+    /// Of each token, if they were asked for.
+    pub(super) logprobs: Vec<TokenLogprobs>,
     pub(super) stop: Stop,
     /// Tokens of the prompt, and how many of them were computed: the cache may have held some, and an
     /// interrupt may have left some.
@@ -42,7 +69,7 @@ impl<'m> Conversation<'m> {
         model: &Model,
         tokenizer: &'m Tokenizer,
         options: &SessionOptions,
-        sampling: SamplerParams,
+        choice: Choice,
     ) -> Result<Conversation<'m>, CliError> {
         let shape = model.architecture().shape();
         if options.n_ctx > shape.n_ctx_train {
@@ -51,11 +78,20 @@ impl<'m> Conversation<'m> {
                 "a context of {n_ctx} tokens is more than the {trained} that the model was trained for"
             );
         }
-        let sampler = Sampler::new(sampling, shape.n_vocab)?;
-        let setup = Setup { want: sampler.needs(), ..setup() };
+        let needs_logits = choice.needs_logits();
+        let sampler = Sampler::for_tokenizer(choice.sampling, shape.n_vocab, tokenizer)?;
+        let want = if needs_logits { Needs::Logits } else { sampler.needs() };
+        let setup = Setup { want, ..setup() };
         let mut session = Session::with(model, options, &setup)?;
         let sequence = session.open()?;
-        Ok(Conversation { session, sequence, tokenizer, sampler })
+        Ok(Conversation {
+            session,
+            sequence,
+            tokenizer,
+            sampler,
+            #[cfg(feature = "grammar")]
+            constraint: choice.constraint,
+        })
     }
 
     /// Answers a prompt, giving the pieces of text to `each` as they come. The prompt is the whole
@@ -78,6 +114,7 @@ impl<'m> Conversation<'m> {
         let mut answer = Answer {
             text: String::new(),
             tokens: Vec::new(),
+            logprobs: Vec::new(),
             stop: Stop::Interrupted,
             prompt_tokens: prompt.len(),
             computed_tokens: self.session.cache().len(self.sequence)? - reused,
@@ -90,12 +127,18 @@ impl<'m> Conversation<'m> {
         }
         let mut generation =
             Generation::new(&mut self.session, self.sequence, self.tokenizer, &mut self.sampler, options)?;
+        #[cfg(feature = "grammar")]
+        if let Some(constraint) = &mut self.constraint {
+            constraint.restart();
+            generation = generation.constrained(constraint);
+        }
         while let Some(piece) = generation.next_piece()? {
             answer.text.push_str(piece);
             each(piece)?;
         }
         answer.stop = generation.stop().unwrap_or(Stop::Interrupted);
         answer.tokens = generation.tokens().to_vec();
+        answer.logprobs = generation.logprobs().to_vec();
         answer.decode_time = start.elapsed() - prompt_time;
         answer.decode_runs = generation.runs();
         Ok(answer)

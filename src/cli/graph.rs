@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::device::DeviceArg;
 use super::error::CliError;
-use super::options::{CacheArg, ContextArg, ModelArg, ThreadsArg};
+use super::options::{CacheArgs, ContextArg, ModelArg, ThreadsArg};
 use super::output::{print, print_json};
 use crate::model::{CacheLayout, ModelError};
 use crate::plan::{DeviceDesc, compile};
@@ -28,7 +28,7 @@ pub(super) struct GraphArgs {
     #[command(flatten)]
     threads: ThreadsArg,
     #[command(flatten)]
-    cache: CacheArg,
+    cache: CacheArgs,
     /// The device that the plan is for: cpu, hip, hip:N, or auto (a GPU if there is one)
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceArg,
@@ -51,7 +51,7 @@ pub(super) fn run(args: &GraphArgs) -> Result<(), CliError> {
     let model = args.model.open()?;
     let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
     let layout = CacheLayout::new(n_ctx, 1)?;
-    let graph = model.graph(args.tokens.get(), 1, layout, args.cache.cache_type)?;
+    let graph = model.graph(args.tokens.get(), 1, layout, args.cache.types())?;
     let device = args.device.open()?.map_or_else(
         || DeviceDesc::cpu(args.threads.count().get()),
         |context| DeviceDesc::hip(context.target().clone()),

@@ -12,7 +12,7 @@ use super::options::{ContextArg, ModelArg, SessionArgs};
 use super::output::{print, print_json};
 use crate::exec::{Budget, Bytes};
 use crate::gguf::{Gguf, Value};
-use crate::model::{MemoryNeed, Model, ModelShape};
+use crate::model::{CacheTypes, MemoryNeed, Model, ModelShape};
 
 /// Show what is in a model file, and the memory it will need
 ///
@@ -99,7 +99,7 @@ struct HyperParameters {
 #[derive(Serialize)]
 struct MemoryReport {
     n_ctx: usize,
-    cache_type: String,
+    cache_types: CacheTypes,
     ubatch: usize,
     threads: usize,
     weights: u64,
@@ -140,7 +140,7 @@ fn model_report(args: &InspectArgs) -> Result<(HyperParameters, MemoryReport), C
     let limit = Budget::host(options.memory_fraction).limit();
     let memory = MemoryReport {
         n_ctx: options.n_ctx,
-        cache_type: options.cache_type.to_string(),
+        cache_types: options.cache_types,
         ubatch: options.ubatch,
         threads,
         weights: need.weights,
@@ -327,10 +327,10 @@ impl fmt::Display for HyperParameters {
 
 impl fmt::Display for MemoryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let MemoryReport { n_ctx, cache_type, ubatch, threads, .. } = self;
+        let MemoryReport { n_ctx, cache_types, ubatch, threads, .. } = self;
         writeln!(
             f,
-            "memory for a context of {n_ctx} tokens in {cache_type}, ubatch {ubatch}, {threads} threads"
+            "memory for a context of {n_ctx} tokens in {cache_types}, ubatch {ubatch}, {threads} threads"
         )?;
         let rows = [
             ("weights", self.weights),

@@ -6,6 +6,8 @@
 mod bench;
 mod chat;
 mod completions;
+#[cfg(feature = "grammar")]
+mod constraint;
 mod conversation;
 mod device;
 mod devices;
@@ -17,12 +19,14 @@ mod interrupt;
 mod kernels;
 mod logging;
 mod logits;
+mod logprobs;
 mod man;
 mod options;
 mod output;
 mod profile;
 mod progress;
 mod run;
+mod sampling;
 mod shift;
 mod text;
 mod tokenize;

@@ -11,9 +11,9 @@ use super::device::DeviceArg;
 use super::error::CliError;
 use crate::exec::Budget;
 use crate::gguf::Gguf;
-use crate::model::{CacheLayout, DeviceChoice, Model, ModelError, SessionOptions};
+use crate::model::{CacheLayout, CacheTypes, DeviceChoice, Model, ModelError, SessionOptions};
 use crate::tensor::DType;
-use crate::text::{SamplerParams, Tokenizer, VocabData};
+use crate::text::{Tokenizer, VocabData};
 
 /// Which model.
 #[derive(Debug, Args)]
@@ -101,17 +101,36 @@ impl ThreadsArg {
     }
 }
 
-/// The type of the KV cache.
+/// The types of the KV cache.
 #[derive(Debug, Args)]
-pub(super) struct CacheArg {
-    /// Type of the KV cache: f16, bf16 or f32
+pub(super) struct CacheArgs {
+    /// Type of the KV cache: f16, bf16, f32, or in blocks of 32 elements q8_0 or q4_0
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
-    pub(super) cache_type: DType,
+    cache_type: DType,
+    /// Type of the cached keys [default: that of --cache-type]
+    #[arg(long, value_name = "TYPE", value_parser = cache_type)]
+    cache_type_k: Option<DType>,
+    /// Type of the cached values [default: that of --cache-type]
+    #[arg(long, value_name = "TYPE", value_parser = cache_type)]
+    cache_type_v: Option<DType>,
+}
+
+impl CacheArgs {
+    /// The types of keys and of values.
+    pub(super) fn types(&self) -> CacheTypes {
+        CacheTypes {
+            k: self.cache_type_k.unwrap_or(self.cache_type),
+            v: self.cache_type_v.unwrap_or(self.cache_type),
+        }
+    }
 }
 
 fn cache_type(text: &str) -> Result<DType, String> {
-    let dtype = DType::from_name(text).filter(|dtype| dtype.is_plain() && dtype.is_float());
-    dtype.ok_or_else(|| "expected f16, bf16 or f32".to_string())
+    let dtype = DType::from_name(text).filter(|dtype| CacheTypes::ALL.contains(dtype));
+    dtype.ok_or_else(|| {
+        let [others @ .., last] = CacheTypes::ALL.map(|dtype| dtype.name().to_lowercase());
+        format!("expected {} or {last}", others.join(", "))
+    })
 }
 
 /// How a session is set up, but for the size of its context.
@@ -123,7 +142,7 @@ pub(super) struct SessionArgs {
     #[arg(long, value_name = "N", default_value = "512")]
     ubatch: NonZeroUsize,
     #[command(flatten)]
-    cache: CacheArg,
+    cache: CacheArgs,
     /// Share of the free memory that may be taken, above 0 and up to 1
     #[arg(long, value_name = "SHARE", default_value_t = Budget::FRACTION, value_parser = fraction)]
     memory_fraction: f64,
@@ -176,7 +195,7 @@ impl SessionArgs {
             n_sequences: 1,
             ubatch: self.ubatch.get(),
             threads: self.threads.given(),
-            cache_type: self.cache.cache_type,
+            cache_types: self.cache.types(),
             memory_fraction: self.memory_fraction,
             device: DeviceChoice::Cpu,
             gpu_layers: self.device.gpu_layers,
@@ -189,54 +208,13 @@ impl SessionArgs {
         self.ubatch.get()
     }
 
-    /// The type of the KV cache.
-    pub(super) fn cache_type(&self) -> DType {
-        self.cache.cache_type
+    /// The types of the KV cache.
+    pub(super) fn cache_types(&self) -> CacheTypes {
+        self.cache.types()
     }
 
     /// Number of threads.
     pub(super) fn threads(&self) -> NonZeroUsize {
         self.threads.count()
-    }
-}
-
-/// How the next token is chosen.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Sampling")]
-pub(super) struct SamplingArgs {
-    /// Temperature: above 1 bolder, below 1 surer; 0 always takes the most probable token
-    #[arg(long, value_name = "T", default_value_t = SamplerParams::default().temperature)]
-    temp: f32,
-    /// Choose among the K most probable tokens; 0: among all
-    #[arg(long, value_name = "K", default_value_t = SamplerParams::default().top_k)]
-    top_k: usize,
-    /// Choose among the most probable tokens that together have this probability; 1: among all
-    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().top_p)]
-    top_p: f32,
-    /// Choose among tokens at least this probable, relative to the most probable one; 0: among all
-    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().min_p)]
-    min_p: f32,
-    /// Make tokens of the last 64 less likely; 1: do not
-    #[arg(long, value_name = "R", default_value_t = SamplerParams::default().repeat_penalty)]
-    repeat_penalty: f32,
-    /// Seed of the random choices: the same seed gives the same text
-    #[arg(long, value_name = "S", default_value_t = SamplerParams::default().seed)]
-    seed: u64,
-}
-
-impl SamplingArgs {
-    /// The sampler's settings, which are in their ranges.
-    pub(super) fn params(&self) -> Result<SamplerParams, CliError> {
-        let params = SamplerParams {
-            temperature: self.temp,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repeat_penalty: self.repeat_penalty,
-            seed: self.seed,
-            ..SamplerParams::default()
-        };
-        params.check()?;
-        Ok(params)
     }
 }

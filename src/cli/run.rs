@@ -7,16 +7,20 @@ use clap::Args;
 use serde::Serialize;
 
 use super::chat;
-use super::conversation::{Answer, Conversation};
+#[cfg(feature = "grammar")]
+use super::constraint::ConstraintArgs;
+use super::conversation::{Answer, Choice, Conversation};
 use super::error::CliError;
 use super::interrupt::{self, Second};
-use super::options::{ContextArg, ModelArg, SamplingArgs, SessionArgs};
+use super::logprobs::Logprob;
+use super::options::{ContextArg, ModelArg, SessionArgs};
 use super::output::print_json;
 use super::progress::read_ahead;
+use super::sampling::SamplingArgs;
 use super::shift::ShiftArg;
 use super::text::TextArgs;
 use crate::model::{GenerateOptions, Stop};
-use crate::text::Message;
+use crate::text::{Message, Tokenizer};
 
 /// Answer a prompt, or chat at the terminal
 ///
@@ -40,6 +44,9 @@ pub(super) struct RunArgs {
     /// Generate at most N tokens [default: until the answer ends or the context is full]
     #[arg(short = 'n', long = "max-tokens", value_name = "N")]
     pub(super) max_tokens: Option<usize>,
+    /// End the answer before this text. May be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = stop_string)]
+    stop: Vec<String>,
     #[command(flatten)]
     pub(super) ctx: ContextArg,
     #[command(flatten)]
@@ -49,8 +56,40 @@ pub(super) struct RunArgs {
     /// Print one JSON object with text, tokens, counts and timings instead of the text
     #[arg(long)]
     json: bool,
+    /// With --json: the log-probability of each token and of the N most probable ones in its place
+    #[arg(long, value_name = "N", requires = "json")]
+    logprobs: Option<usize>,
     #[command(flatten)]
     pub(super) sampling: SamplingArgs,
+    #[cfg(feature = "grammar")]
+    #[command(flatten)]
+    constraint: ConstraintArgs,
+}
+
+fn stop_string(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("an empty text would end every answer at once".into()) } else { Ok(text.into()) }
+}
+
+impl RunArgs {
+    /// When an answer ends, and what is told of it.
+    pub(super) fn limits(&self) -> GenerateOptions<'_> {
+        GenerateOptions {
+            max_tokens: self.max_tokens,
+            stop: &self.stop,
+            logprobs: self.logprobs,
+            ..GenerateOptions::default()
+        }
+    }
+
+    /// How its tokens are chosen.
+    pub(super) fn choice(&self, tokenizer: &Tokenizer) -> Result<Choice, CliError> {
+        Ok(Choice {
+            sampling: self.sampling.params_for(tokenizer)?,
+            #[cfg(feature = "grammar")]
+            constraint: self.constraint.open(tokenizer)?,
+            logprobs: self.logprobs.is_some(),
+        })
+    }
 }
 
 /// What `--json` prints.
@@ -58,7 +97,9 @@ pub(super) struct RunArgs {
 struct Report<'a> {
     text: &'a str,
     tokens: &'a [u32],
-    /// `end`, `limit`, `context` or `interrupted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Vec<Logprob>>,
+    /// `end`, `stop`, `limit`, `context` or `interrupted`.
     stop: &'static str,
     counts: Counts,
     timings: Timings,
@@ -80,7 +121,8 @@ struct Timings {
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
-    let sampling = args.sampling.params()?;
+    // Before anything is read.
+    args.sampling.params()?;
     let Some(text) = args.text.read_without_last_line_end()? else {
         if args.raw || args.json {
             let option = if args.raw { "--raw" } else { "--json" };
@@ -102,13 +144,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     };
     let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train))?;
     read_ahead(model.gguf(), options.device);
-    let mut conversation = Conversation::new(&model, &tokenizer, &options, sampling)?;
+    let mut conversation = Conversation::new(&model, &tokenizer, &options, args.choice(&tokenizer)?)?;
     let load_time = start.elapsed();
-    let limits = GenerateOptions {
-        max_tokens: args.max_tokens,
-        interrupt: Some(interrupt::listen(Second::Exits)),
-        context_shift: args.shift.of(args, &model, &tokenizer, conversation.n_ctx())?,
-    };
+    let context_shift = args.shift.of(args, &model, &tokenizer, conversation.n_ctx())?;
+    let interrupt = Some(interrupt::listen(Second::Exits));
+    let limits = GenerateOptions { interrupt, context_shift, ..args.limits() };
     tracing::info!("loaded in {:.2} s", load_time.as_secs_f64());
     let mut out = io::stdout().lock();
     let answer = conversation.answer(&prompt, limits, |piece| {
@@ -120,7 +160,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     })?;
     drop(out);
     if args.json {
-        print_json(&report(&answer, load_time))?;
+        let logprobs = args.logprobs.map(|_| Logprob::list(&answer.logprobs, &tokenizer));
+        print_json(&report(&answer, logprobs, load_time))?;
     } else {
         end_line(&answer.text)?;
     }
@@ -166,10 +207,11 @@ pub(super) fn tell(answer: &Answer, n_ctx: usize) {
     );
 }
 
-fn report(answer: &Answer, load_time: Duration) -> Report<'_> {
+fn report(answer: &Answer, logprobs: Option<Vec<Logprob>>, load_time: Duration) -> Report<'_> {
     Report {
         text: &answer.text,
         tokens: &answer.tokens,
+        logprobs,
         stop: answer.stop.name(),
         counts: Counts { prompt: answer.prompt_tokens, generated: answer.tokens.len() },
         timings: Timings {

@@ -154,9 +154,16 @@ impl Tile<'_> {
     }
 }
 
-/// Whether rows of such an output are slices of `T`.
+/// Whether rows of such an output are slices of `T`, one for each element.
 fn holds<T: Pod>(desc: &Desc) -> bool {
-    desc.rows_are_contiguous() && desc.dtype.is_plain() && desc.dtype.block_bytes() == size_of::<T>()
+    desc.dtype.is_plain() && holds_blocks::<T>(desc)
+}
+
+/// Whether rows of such an output are slices of `T`, one for each block; a plain element is a block of one. Blocks lie
+/// anywhere, so their `T` needs no alignment.
+fn holds_blocks<T: Pod>(desc: &Desc) -> bool {
+    let fits = desc.dtype.block_bytes() == size_of::<T>() && (desc.dtype.is_plain() || align_of::<T>() == 1);
+    desc.rows_are_contiguous() && fits
 }
 
 const ELEMENT: &str = "it writes elements of another size than the output has, or rows with gaps";
@@ -437,20 +444,21 @@ impl<'a> CpuStep<'a> {
     }
 
     /// Writes rows into the output, a state: for each `i` of `0..n`, `place(i)` says which row of it
-    /// (counted in order; `None`: none) and `f(i, elements)` fills it. Should two `i` name one row, the
+    /// (counted in order; `None`: none) and `f(i, elements)` fills it; of a block format `f` is given its blocks. Should two `i` name one row, the
     /// later one wins, for any number of workers. Every worker asks for every place, so that all of them
     /// find the same error; `f`, which one worker calls, cannot fail.
     ///
     /// # Errors
     /// An error of `place`, and a row that the output does not have; some rows are written by then.
-    /// [`StepError::Misuse`] inside of another deal, and if `T` is not the size of the output's elements.
+    /// [`StepError::Misuse`] inside of another deal, and if `T` is not the size of the output's elements
+    /// or blocks.
     pub fn scatter_rows<T: Pod>(
         &self,
         n: usize,
         place: impl Fn(usize) -> Result<Option<usize>, StepError>,
         f: impl FnMut(usize, &mut [T]),
     ) -> Result<(), StepError> {
-        if !holds::<T>(&self.output.desc) {
+        if !holds_blocks::<T>(&self.output.desc) {
             return Err(self.misused(ELEMENT));
         }
         if self.dealing.replace(true) {
@@ -479,11 +487,11 @@ impl<'a> CpuStep<'a> {
                 continue;
             }
             let (i1, i2, i3) = desc.row_index(row);
-            // SAFETY: the row lies inside the output, plain elements lie side by side in a row, outputs
-            // are aligned to their elements, and a row belongs to the one worker of its number.
+            // SAFETY: the row lies inside the output, its elements or blocks side by side; plain elements are
+            // aligned and blocks need not be; and a row belongs to the one worker of its number.
             let out = unsafe {
                 let row = self.output.data.add(desc.row_offset(i1, i2, i3)).cast::<T>();
-                slice::from_raw_parts_mut(row, desc.shape.dim(0))
+                slice::from_raw_parts_mut(row, desc.shape.dim(0) / desc.dtype.block_elements())
             };
             f(i, out);
         }

@@ -90,6 +90,13 @@ pub trait Operator: fmt::Debug + Clone + Send + Sync + Serialize + DeserializeOw
         Err(LowerError::NoKernel { op: Self::NAME.into() })
     }
 
+    /// Whether on a GPU an input of a block format is read as a state holds it, block after block as in a file. Weights
+    /// and inputs lie in [planes](crate::tensor::blocks::planes), which is what other operators read.
+    fn reads_state_blocks(&self, input: usize) -> bool {
+        let _ = input;
+        false
+    }
+
     /// Bytes moved and operations done, at least.
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost;
 
@@ -108,6 +115,7 @@ pub trait AnyOperator: fmt::Debug + Send + Sync {
     fn cpu_kernel(&self, inputs: &[Desc]) -> String;
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError>;
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError>;
+    fn reads_state_blocks(&self, input: usize) -> bool;
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost;
     /// The attributes as JSON.
     fn attributes(&self) -> Result<serde_json::Value, serde_json::Error>;
@@ -137,11 +145,17 @@ impl<T: Operator> AnyOperator for T {
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         Operator::hip(self, lower)
     }
+    fn reads_state_blocks(&self, input: usize) -> bool {
+        Operator::reads_state_blocks(self, input)
+    }
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         Operator::cost(self, inputs, output)
     }
     fn attributes(&self) -> Result<serde_json::Value, serde_json::Error> {
-        serde_json::to_value(self)
+        let mut attributes = serde_json::to_value(self)?;
+        // Some dependencies make serde_json keep the order of insertion: a plan is the same with them and without.
+        attributes.sort_all_objects();
+        Ok(attributes)
     }
     fn as_any(&self) -> &dyn Any {
         self

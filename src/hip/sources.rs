@@ -22,15 +22,18 @@ const FILES: &[SourceFile] = embed! {
     "attention_combine.hip",
     "attention_tiled.hip",
     "bias.hip",
+    "cache.h",
     "dequantize.hip",
     "elements.h",
     "elementwise.hip",
+    "experts.h",
     "experts.hip",
     "formats.h",
     "formats_k.h",
     "formats_lattice.h",
     "formats_legacy.h",
     "formats_small.h",
+    "formats_words.h",
     "functions.h",
     "get_rows.hip",
     "kv_write.hip",
@@ -97,7 +100,7 @@ pub fn included(text: &str) -> Vec<&'static SourceFile> {
 }
 
 /// What a line includes by `#include "…"`.
-fn include(line: &str) -> Option<&str> {
+pub(super) fn include(line: &str) -> Option<&str> {
     let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("include")?;
     rest.trim_start().strip_prefix('"')?.split('"').next()
 }

@@ -1,11 +1,10 @@
 //! Batches: what goes into a graph, the graphs for each size, and their plans.
 
 use super::builder::{HIDDEN, Portion, Request, Want};
-use super::{CacheLayout, KvCache, Model, ModelBuilder, ModelError};
+use super::{CacheLayout, CacheTypes, KvCache, Model, ModelBuilder, ModelError};
 use crate::exec::{ExecError, Executor, PlanId};
 use crate::graph::{Graph, GraphDef, Tensor};
 use crate::plan::{Plan, compile};
-use crate::tensor::DType;
 use crate::text::Needs;
 
 /// What a plan is made for.
@@ -155,11 +154,11 @@ pub(super) fn whole_graph(
     n_tokens: usize,
     n_outputs: usize,
     cache: CacheLayout,
-    cache_type: DType,
+    cache_types: CacheTypes,
     want: Needs,
 ) -> Result<GraphDef, ModelError> {
     let portion = Portion::whole(model.architecture().shape().layers.len());
-    graph_of(model, &Request { n_tokens, n_outputs, cache, cache_type, portion }, Want::Next(want))
+    graph_of(model, &Request { n_tokens, n_outputs, cache, cache_types, portion }, Want::Next(want))
 }
 
 /// The graph of a batch on a portion of the model: the architecture's, which must use all of the file's tensors if

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::CacheLayout;
+use super::{CacheLayout, CacheTypes};
 use crate::gguf::Gguf;
 use crate::graph::{Graph, Tensor};
 use crate::ops::{Attention, Paging, Rope};
@@ -85,7 +85,7 @@ pub(super) struct Request {
     /// Tokens whose logits or states are wanted.
     pub n_outputs: usize,
     pub cache: CacheLayout,
-    pub cache_type: DType,
+    pub cache_types: CacheTypes,
     pub portion: Portion,
 }
 
@@ -108,7 +108,8 @@ pub struct Heads<'g> {
 pub enum Values<'g> {
     /// Values of their own, F32 `[head_dim_v, n_head_kv, n_tokens]`.
     Own(Tensor<'g>),
-    /// The first so many elements of each key, as DeepSeek's latent attention has them: they are kept once.
+    /// The first so many elements of each key, as DeepSeek's latent attention has them: they are kept once, in the
+    /// type of keys. [`CacheShape::head_dim_v`](super::CacheShape::head_dim_v) is 0 then.
     InKeys(usize),
 }
 
@@ -118,6 +119,15 @@ impl<'g> From<(Tensor<'g>, Tensor<'g>, Tensor<'g>)> for Heads<'g> {
     }
 }
 
+/// Why heads of so many elements are not kept in blocks.
+fn cut_block(dtype: DType, head_dim: usize) -> String {
+    let block = dtype.block_elements();
+    format!(
+        "its heads have {head_dim} elements, and {dtype} keeps whole blocks of {block}; \
+         choose a cache type of f16, bf16 or f32 (--cache-type-k, --cache-type-v)"
+    )
+}
+
 /// Builds the graph of one batch.
 #[derive(Debug)]
 pub struct ModelBuilder<'g, 'm> {
@@ -125,7 +135,7 @@ pub struct ModelBuilder<'g, 'm> {
     gguf: &'m Gguf,
     batch: Batch<'g>,
     cache: CacheLayout,
-    cache_type: DType,
+    cache_types: CacheTypes,
     portion: Portion,
     want: Want,
     /// The weights so far: one that is used twice (tied embeddings) is one node.
@@ -141,7 +151,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         request: &Request,
         want: Want,
     ) -> ModelBuilder<'g, 'm> {
-        let Request { n_tokens, n_outputs, cache, cache_type, ref portion } = *request;
+        let Request { n_tokens, n_outputs, cache, cache_types, ref portion } = *request;
         let ids = |name: &str| graph.input(name, DType::I32, [n_tokens]);
         let batch = Batch {
             tokens: ids("tokens"),
@@ -157,7 +167,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
             n_tokens,
         };
         let (portion, used, left_out) = (portion.clone(), RefCell::default(), RefCell::default());
-        ModelBuilder { graph, gguf, batch, cache, cache_type, portion, want, used, left_out }
+        ModelBuilder { graph, gguf, batch, cache, cache_types, portion, want, used, left_out }
     }
 
     /// The graph under construction.
@@ -269,15 +279,11 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
     #[track_caller]
     pub fn attend(&self, layer: usize, heads: impl Into<Heads<'g>>, attention: Attention) -> Tensor<'g> {
         let Heads { q, k, v, sinks } = heads.into();
-        let write = |name: &str, x: Tensor<'g>| {
-            let name = format!("cache_{name}.{layer}");
-            let shape = [x.dim(0), x.dim(1), self.cache.n_slots()];
-            self.graph.state(&name, self.cache_type, shape).kv_write(x, self.batch.slots).named(name)
-        };
-        let k = write("k", k);
+        let CacheTypes { k: k_type, v: v_type } = self.cache_types;
+        let k = self.write_cache(format!("cache_k.{layer}"), k_type, k);
         let v = match v {
-            Values::Own(v) => write("v", v),
-            Values::InKeys(n) => k.slice(0, 0, n),
+            Values::Own(v) => self.write_cache(format!("cache_v.{layer}"), v_type, v),
+            Values::InKeys(n) => self.first_of_keys(k, n),
         };
         let paging = Paging {
             positions: self.batch.positions,
@@ -288,6 +294,26 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         q.attention(k, v, paging, sinks, &attention)
             .reshape([v.dim(0) * q.dim(1), self.batch.n_tokens])
             .named(format!("attn.{layer}"))
+    }
+
+    /// Writes the heads of the batch's tokens, F32 `[head_dim, n_head_kv, n_tokens]`, into a state of the cache.
+    #[track_caller]
+    fn write_cache(&self, name: String, dtype: DType, x: Tensor<'g>) -> Tensor<'g> {
+        if !x.dim(0).is_multiple_of(dtype.block_elements()) {
+            return self.graph.refuse("state", &name, cut_block(dtype, x.dim(0)));
+        }
+        let shape = [x.dim(0), x.dim(1), self.cache.n_slots()];
+        self.graph.state(&name, dtype, shape).kv_write(x, self.batch.slots).named(name)
+    }
+
+    /// The first `n` elements of each cached key, as values.
+    #[track_caller]
+    fn first_of_keys(&self, k: Tensor<'g>, n: usize) -> Tensor<'g> {
+        let dtype = self.cache_types.k;
+        if !n.is_multiple_of(dtype.block_elements()) {
+            return self.graph.refuse("state", "values in the keys' cache", cut_block(dtype, n));
+        }
+        k.slice(0, 0, n)
     }
 
     /// Attention of all tokens before, with this factor of the scores.

@@ -68,6 +68,10 @@ pub enum ModelError {
     /// Logits that no token can be chosen from.
     #[error("the model gave logits that no token can be chosen from: {0}")]
     Sample(#[from] SampleError),
+    /// A grammar or schema that the answer cannot follow.
+    #[cfg(feature = "grammar")]
+    #[error(transparent)]
+    Constraint(#[from] crate::text::ConstraintError),
     /// A context of more tokens than can be counted.
     #[error(
         "a context of {n_ctx} tokens for each of {n_sequences} sequence(s) does not fit: a KV cache has at most \

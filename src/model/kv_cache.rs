@@ -6,8 +6,14 @@
 //! Management for Large Language Model Serving with PagedAttention", 2023). Full blocks are shared by the sequences
 //! that begin with the same tokens, and stay to be found by later ones (`blocks.rs`).
 
+use std::fmt;
+
+use serde::Serialize;
+
 use super::ModelError;
 use super::blocks::{Blocks, NONE};
+use crate::ops::KvWrite;
+use crate::tensor::DType;
 
 /// Tokens in a block: small enough that a short sequence wastes little, large enough that attention
 /// reads long runs.
@@ -15,6 +21,53 @@ pub const BLOCK_SIZE: usize = 32;
 
 /// Slots that a cache may have: the graph counts them, and the positions in them, in I32.
 const MAX_SLOTS: usize = i32::MAX as usize;
+
+/// The types that keys and values are kept in: F16, BF16, F32, or in blocks of 32 elements of a head Q8_0 (8.5 bits an
+/// element) or Q4_0 (4.5 bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct CacheTypes {
+    /// Of keys.
+    pub k: DType,
+    /// Of values.
+    pub v: DType,
+}
+
+impl CacheTypes {
+    /// Every type that a cache may have.
+    pub const ALL: [DType; 5] = KvWrite::TYPES;
+
+    /// One type for both.
+    pub fn both(dtype: DType) -> CacheTypes {
+        CacheTypes { k: dtype, v: dtype }
+    }
+
+    /// # Errors
+    /// [`ModelError::Session`] that names a type which no cache has.
+    pub(super) fn check(self) -> Result<(), ModelError> {
+        match [self.k, self.v].into_iter().find(|dtype| !CacheTypes::ALL.contains(dtype)) {
+            Some(dtype) => {
+                let known = CacheTypes::ALL.map(DType::name).join(", ");
+                Err(ModelError::Session(format!("the KV cache is of one of {known}, not {dtype}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Default for CacheTypes {
+    fn default() -> CacheTypes {
+        CacheTypes::both(DType::F16)
+    }
+}
+
+impl fmt::Display for CacheTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.k == self.v {
+            true => write!(f, "{}", self.k),
+            false => write!(f, "{} keys and {} values", self.k, self.v),
+        }
+    }
+}
 
 /// Names a sequence of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,12 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::batch::{bucket, whole_graph};
-use super::{Architecture, CacheLayout, Keys, ModelError};
+use super::{Architecture, CacheLayout, CacheTypes, Keys, ModelError};
 #[cfg(feature = "demo")]
 use crate::gguf::Aligned;
 use crate::gguf::Gguf;
 use crate::graph::GraphDef;
-use crate::tensor::DType;
 use crate::text::{ChatTemplate, Needs, Tokenizer, VocabData};
 
 /// A model file that was read and understood. Cheap to share: sessions keep the file alive.
@@ -77,9 +76,9 @@ impl Model {
         n_tokens: usize,
         n_outputs: usize,
         cache: CacheLayout,
-        cache_type: DType,
+        cache_types: CacheTypes,
     ) -> Result<GraphDef, ModelError> {
-        whole_graph(self, n_tokens, n_outputs, cache, cache_type, Needs::Logits)
+        whole_graph(self, n_tokens, n_outputs, cache, cache_types, Needs::Logits)
     }
 
     /// The graphs of every batch that a session of one sequence makes plans for: prompts of up to `ubatch` tokens, and
@@ -88,14 +87,14 @@ impl Model {
         &self,
         ubatch: usize,
         cache: CacheLayout,
-        cache_type: DType,
+        cache_types: CacheTypes,
         wants: &[Needs],
     ) -> Result<Vec<GraphDef>, ModelError> {
         let mut sizes: Vec<usize> = (1..=ubatch).map(bucket).collect();
         sizes.dedup();
         let prompts = sizes.into_iter().map(|n| (n, Needs::Logits));
         let decoding = wants.iter().map(|&want| (1, want));
-        let graph = |(n, want)| whole_graph(self, n, 1, cache, cache_type, want);
+        let graph = |(n, want)| whole_graph(self, n, 1, cache, cache_types, want);
         prompts.chain(decoding).map(graph).collect()
     }
 }

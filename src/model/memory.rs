@@ -30,7 +30,7 @@ impl MemoryNeed {
         let several = bucket(layout.n_sequences);
         let (mut kv_cache, mut arena) = (0, 0);
         for (n_tokens, n_outputs) in [(bucket(options.ubatch.min(n_ctx)), 1), (1, 1), (several, several)] {
-            let graph = whole_graph(model, n_tokens, n_outputs, layout, options.cache_type, Needs::Logits)?;
+            let graph = whole_graph(model, n_tokens, n_outputs, layout, options.cache_types, Needs::Logits)?;
             let plan = compile(&graph, &device)?;
             arena = arena.max(plan.arena as u64);
             kv_cache = plan.states.iter().map(|state| state.desc.extent() as u64).sum();

@@ -28,7 +28,7 @@ pub use error::ModelError;
 pub use experts::{ExpertActivation, Experts, Gating};
 pub use generate::{GenerateOptions, Generation, Stop};
 pub use keys::Keys;
-pub use kv_cache::{CacheLayout, KvCache, SequenceId};
+pub use kv_cache::{CacheLayout, CacheTypes, KvCache, SequenceId};
 pub use loaded::Model;
 pub use memory::MemoryNeed;
 pub use placement::{DeviceChoice, Setup};

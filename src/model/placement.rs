@@ -140,8 +140,8 @@ fn hip(demand: &Demand<'_>, context: &Context, budget: Budget, setup: &Setup) ->
 }
 
 fn request(demand: &Demand<'_>, n_tokens: usize, n_outputs: usize, portion: Portion) -> Request {
-    let (cache, cache_type) = (demand.layout, demand.options.cache_type);
-    Request { n_tokens, n_outputs, cache, cache_type, portion }
+    let (cache, cache_types) = (demand.layout, demand.options.cache_types);
+    Request { n_tokens, n_outputs, cache, cache_types, portion }
 }
 
 /// The most layers, counted from the last, that the budget holds with the head and all that they need.

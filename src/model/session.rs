@@ -9,10 +9,9 @@ use super::batch::{Batch, BatchKind, BatchPlan, PartPlan, bucket, chunk, steps_o
 use super::builder::{Request, Want};
 use super::kv_cache::BLOCK_SIZE;
 use super::placement::{Backend, Demand, DeviceChoice, Part, Setup, place};
-use super::{CacheLayout, KvCache, Model, ModelError, ModelShape, SequenceId};
+use super::{CacheLayout, CacheTypes, KvCache, Model, ModelError, ModelShape, SequenceId};
 use crate::exec::{Budget, CpuExecutor, Executor, HipExecutor, PlanId};
 use crate::plan::Plan;
-use crate::tensor::DType;
 use crate::text::Needs;
 
 /// How a session is set up.
@@ -26,8 +25,8 @@ pub struct SessionOptions {
     pub ubatch: usize,
     /// Threads; `None`: one for each physical core.
     pub threads: Option<NonZeroUsize>,
-    /// Type of the KV cache: F16, BF16 or F32.
-    pub cache_type: DType,
+    /// Types of the KV cache.
+    pub cache_types: CacheTypes,
     /// The share of the free memory that may be taken, of each device.
     pub memory_fraction: f64,
     /// Where to compute.
@@ -46,7 +45,7 @@ impl Default for SessionOptions {
             n_sequences: 1,
             ubatch: 512,
             threads: None,
-            cache_type: DType::F16,
+            cache_types: CacheTypes::default(),
             memory_fraction: Budget::FRACTION,
             device: DeviceChoice::Cpu,
             gpu_layers: None,
@@ -92,7 +91,7 @@ pub struct Session {
     /// The devices, in the order in which a batch visits them.
     parts: Vec<Part>,
     cache: KvCache,
-    cache_type: DType,
+    cache_types: CacheTypes,
     ubatch: usize,
     /// Plans by what they are made for.
     plans: BTreeMap<BatchKind, BatchPlan>,
@@ -129,10 +128,7 @@ impl Session {
 
     /// As [`Session::new`], with a say in how a GPU is used.
     pub fn with(model: &Model, options: &SessionOptions, setup: &Setup) -> Result<Session, ModelError> {
-        if !matches!(options.cache_type, DType::F16 | DType::BF16 | DType::F32) {
-            let reason = format!("the KV cache is F16, BF16 or F32, not {}", options.cache_type);
-            return Err(ModelError::Session(reason));
-        }
+        options.cache_types.check()?;
         if options.ubatch == 0 {
             return Err(ModelError::Session("a ubatch of 0 tokens computes nothing; give at least 1".into()));
         }
@@ -145,7 +141,7 @@ impl Session {
         let mut session = Session {
             parts: place(&Demand { model, options, layout, ubatch, tables }, setup)?,
             cache: KvCache::new(layout, n_ctx, shape.n_ctx_train),
-            cache_type: options.cache_type,
+            cache_types: options.cache_types,
             ubatch,
             plans: BTreeMap::new(),
             batch: Batch::with_capacity(widest),
@@ -435,11 +431,11 @@ impl Session {
         if let Some(plan) = self.plans.get(&kind) {
             return Ok(*plan);
         }
-        let (cache, cache_type) = (self.cache.layout(), self.cache_type);
+        let (cache, cache_types) = (self.cache.layout(), self.cache_types);
         let mut plan = BatchPlan { parts: [None; _] };
         for (part, place) in self.parts.iter_mut().zip(&mut plan.parts) {
             let portion = part.portion.clone();
-            let request = Request { n_tokens, n_outputs, cache, cache_type, portion };
+            let request = Request { n_tokens, n_outputs, cache, cache_types, portion };
             *place = Some(PartPlan::load(part.backend.executor_mut(), &self.model, &request, want)?);
         }
         self.plans.insert(kind, plan);

@@ -8,6 +8,7 @@ use super::data::{DeviceDesc, LeafSlot, Operand, Place, Plan, Port, Step};
 use super::place::{Placement, steps};
 use crate::graph::{GraphDef, Leaf, NodeId, NodeKind};
 use crate::hip::{Command, Lower, Source, Variant};
+use crate::tensor::DType;
 use crate::tensor::blocks::planes;
 
 /// The plan of a graph whose nodes run in this order and lie at these places.
@@ -77,18 +78,31 @@ pub(super) fn demands(
     };
     let mut lower = Lower::new(op.name(), target, &inputs, &node.desc);
     let failed = |error| CompileError::Lower { node: node.name.clone(), error };
-    for (&input, desc) in node.inputs().iter().zip(&inputs) {
-        // On a GPU the fields of all blocks lie apart, so a part of the blocks is no tensor.
-        let whole = graph.node(graph.root(input).0).desc.shape.elements();
-        if planes(desc.dtype).len() > 1 && desc.shape.elements() != whole {
+    for (i, (&input, desc)) in node.inputs().iter().zip(&inputs).enumerate() {
+        let reads_state = op.reads_state_blocks(i);
+        if let Some(reason) = misplaced_blocks(graph, input, desc.dtype, reads_state) {
             let name = &graph.node(input).name;
-            let reason =
-                format!("`{name}` is a part of a {} tensor; cast it first, then take the part", desc.dtype);
-            return Err(failed(lower.unsupported(reason)));
+            return Err(failed(lower.unsupported(format!("`{name}` is {reason}"))));
         }
     }
     op.hip(&mut lower).map_err(failed)?;
     Ok(lower.finish())
+}
+
+/// Why a kernel cannot read the blocks of an input. On a GPU the fields of all blocks of a weight or input lie apart, so
+/// a part of them is no tensor; those of a state lie block after block.
+fn misplaced_blocks(graph: &GraphDef, input: NodeId, dtype: DType, reads_state: bool) -> Option<String> {
+    if planes(dtype).len() <= 1 {
+        return None;
+    }
+    let root = graph.node(graph.root(input).0);
+    match (matches!(root.kind, NodeKind::Leaf(Leaf::State)), reads_state) {
+        (true, true) => None,
+        (true, false) => Some(format!("a state of {dtype}, which only `attention` and `kv_write` take")),
+        (false, true) => Some(format!("{dtype} and no state; keys and values are states, or plain types")),
+        (false, false) if graph.node(input).desc.shape.elements() == root.desc.shape.elements() => None,
+        (false, false) => Some(format!("a part of a {dtype} tensor; cast it first, then take the part")),
+    }
 }
 
 /// The kernels of a step in a few words: `quantize_q8, linear_rows<q4_0>`.

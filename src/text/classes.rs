@@ -97,20 +97,32 @@ impl Set {
     /// The length in bytes of the characters of the set that `text` starts with.
     #[inline]
     pub fn run_len(self, text: &str) -> usize {
-        let bytes = text.as_bytes();
-        let mut at = 0;
-        while let Some(&byte) = bytes.get(at) {
-            match ASCII.get(byte as usize) {
-                Some(&bits) if self.holds(bits) => at += 1,
-                Some(_) => break,
-                None => match text[at..].chars().next() {
-                    Some(character) if self.has(character) => at += character.len_utf8(),
-                    _ => break,
-                },
-            }
-        }
-        at
+        len_while(text, |bits| self.holds(bits))
     }
+
+    /// The length in bytes of the characters outside the set that `text` starts with.
+    #[inline]
+    pub fn without_len(self, text: &str) -> usize {
+        len_while(text, |bits| !self.holds(bits))
+    }
+}
+
+/// The length in bytes of the characters that `text` starts with for whose bits something holds.
+#[inline]
+fn len_while(text: &str, holds: impl Fn(Bits) -> bool) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match ASCII.get(byte as usize) {
+            Some(&bits) if holds(bits) => at += 1,
+            Some(_) => break,
+            None => match text[at..].chars().next() {
+                Some(character) if holds(bits_of(character)) => at += character.len_utf8(),
+                _ => break,
+            },
+        }
+    }
+    at
 }
 
 /// The bits of each ASCII character.
@@ -180,9 +192,10 @@ pub(super) fn is_accent(character: char) -> bool {
     get_general_category(character) == GeneralCategory::NonspacingMark
 }
 
-/// `\p{C}` but for white space.
+/// `[\p{Cc}\p{Cf}\p{Co}]`: what is no text. Code points that stand for nothing yet are.
 pub(super) fn is_control(character: char) -> bool {
-    bits_of(character) & CONTROL != 0
+    use GeneralCategory::{Control, Format, PrivateUse};
+    matches!(get_general_category(character), Control | Format | PrivateUse)
 }
 
 /// `\p{Script=Han}`, Unicode 16.0 (Scripts.txt).
@@ -254,6 +267,6 @@ mod tests {
             assert_same_class(pattern, |character| set.has(character));
         }
         assert_same_class(r"\p{Mn}", is_accent);
-        assert_same_class(r"[\p{C}&&[^\s]]", is_control);
+        assert_same_class(r"[\p{Cc}\p{Cf}\p{Co}]", is_control);
     }
 }

@@ -7,24 +7,29 @@
 //! indexed, for one of the algorithms of [`TOKENIZER_FAMILIES`]: byte-pair encoding (`bpe`, after its pre-tokenizer
 //! in `split` cut the text into words), SentencePiece's score-driven merging (`spm`), which both merge in
 //! `merge`, `wordpiece` and `unigram`. [`StreamDecoder`] turns ids back to text as they come; [`ChatTemplate`] turns a conversation
-//! into a prompt; [`Sampler`] picks the next token from logits.
+//! into a prompt; [`Sampler`] picks the next token from logits, of those that a `Constraint` allows; and
+//! [`StopStrings`] finds the text at which an answer ends.
 
 mod bpe;
 mod byte_alphabet;
 mod charsmap;
 mod classes;
+#[cfg(feature = "grammar")]
+mod constraint;
+#[cfg(feature = "grammar")]
+mod constraint_gbnf;
 mod error;
 mod families;
+mod logprobs;
 mod merge;
 mod rng;
 mod sampler;
-mod sampler_filters;
-mod sampler_params;
 mod special;
 mod split;
 mod split_rules;
 mod split_words;
 mod spm;
+mod stop;
 mod stream;
 mod template;
 mod template_python;
@@ -35,12 +40,19 @@ mod vocab_data;
 mod vocab_gguf;
 mod wordpiece;
 
+#[cfg(feature = "grammar")]
+pub use constraint::{Constraint, ConstraintError, ConstraintFactory};
+#[cfg(feature = "grammar")]
+pub use constraint_gbnf::GbnfError;
 pub use error::TokenizerError;
 pub use families::TOKENIZER_FAMILIES;
+pub use logprobs::TokenLogprobs;
 pub use rng::Rng;
-pub use sampler::{Candidate, Needs, SampleError, Sampler};
-pub use sampler_params::{ParamError, SamplerParams};
+pub use sampler::{
+    Candidate, DryParams, Mirostat, Needs, ParamError, SampleError, Sampler, SamplerParams, Stage,
+};
 pub use split_rules::{PRE_TOKENIZERS, PreTokenizer, known_pre_tokenizers};
+pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, Message, RenderOptions, TemplateError};
 pub use tokenizer::{EncodeOptions, Tokenizer};

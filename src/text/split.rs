@@ -5,7 +5,7 @@
 //! step before left. Steps are written by hand, since most of encoding is spent here, and tests hold each
 //! of them to the regular expressions. Which name means which steps is in `split_rules`.
 
-use super::classes::{DIGIT, NUMBER, SPACE, is_word_character};
+use super::classes::{DIGIT, NUMBER, SPACE, Set, contains, is_word_character};
 use super::split_words::{Words, gpt2_word_len};
 
 /// One pass over a piece.
@@ -29,39 +29,69 @@ pub(super) enum Step {
     BeforeThousands,
 }
 
+/// Characters that a run is made of.
+#[derive(Clone, Copy)]
+pub(super) enum Class {
+    /// A set of general categories.
+    Set(Set),
+    /// Sorted ranges of code points, none of them ASCII.
+    Beyond(&'static [(u32, u32)]),
+    /// Whatever the function holds for.
+    Is(fn(char) -> bool),
+}
+
+impl Class {
+    fn has(self, character: char) -> bool {
+        match self {
+            Class::Set(set) => set.has(character),
+            Class::Beyond(ranges) => !character.is_ascii() && contains(ranges, character),
+            Class::Is(is_in) => is_in(character),
+        }
+    }
+
+    /// Where the first character of the class is.
+    fn find(self, text: &str) -> Option<usize> {
+        match self {
+            Class::Set(set) => Some(set.without_len(text)).filter(|&at| at < text.len()),
+            Class::Beyond(_) if text.is_ascii() => None,
+            _ => text.find(|c| self.has(c)),
+        }
+    }
+}
+
 /// `C{shortest,longest}`, or with a character before it `B?C{shortest,longest}`.
 #[derive(Clone, Copy)]
 pub(super) struct Runs {
     before: Option<fn(char) -> bool>,
-    class: fn(char) -> bool,
+    class: Class,
     shortest: usize,
     longest: usize,
 }
 
 impl Runs {
     /// Runs of a class, as long as they go.
-    pub const fn of(class: fn(char) -> bool) -> Runs {
+    pub const fn of(class: Class) -> Runs {
         Runs { before: None, class, shortest: 1, longest: usize::MAX }
     }
 }
 
 /// Runs of a class, as long as they go.
-pub(super) const fn runs(class: fn(char) -> bool) -> Step {
+pub(super) const fn runs(class: Class) -> Step {
     Step::Runs(Runs::of(class))
 }
 
 /// Runs of a class with at most one character of another before them.
-pub(super) const fn runs_after(before: fn(char) -> bool, class: fn(char) -> bool) -> Step {
+pub(super) const fn runs_after(before: fn(char) -> bool, class: Class) -> Step {
     Step::Runs(Runs { before: Some(before), ..Runs::of(class) })
 }
 
 /// Pieces of exactly `count` characters of a class.
-pub(super) const fn exactly(count: usize, class: fn(char) -> bool) -> Step {
+pub(super) const fn exactly(count: usize, class: Class) -> Step {
     Step::Runs(Runs { shortest: count, longest: count, ..Runs::of(class) })
 }
 
 /// Pieces of at most `count` characters of a class.
-pub(super) const fn at_most(count: usize, class: fn(char) -> bool) -> Step {
+pub(super) const fn at_most(count: usize, class: Class) -> Step {
     Step::Runs(Runs { longest: count, ..Runs::of(class) })
 }
 
@@ -85,11 +115,10 @@ impl Step {
         match self {
             Step::Gpt2 => cut_out(text, gpt2_word_len, each),
             Step::Words(words) => cut_out(text, |text| words.word_len(text), each),
-            Step::Runs(runs) => cut_out(text, |text| runs.match_len(text), each),
+            Step::Runs(runs) => runs.cut(text, each),
             Step::AnyRun(all) => {
-                let longest = |text: &str| {
-                    all.iter().map(|runs| runs.match_len(text)).find(|&len| len > 0).unwrap_or(0)
-                };
+                let longest =
+                    |text: &str| all.iter().map(|runs| runs.run_len(text)).find(|&len| len > 0).unwrap_or(0);
                 cut_out(text, longest, each);
             }
             Step::Match(len) => cut_out(text, len, each),
@@ -126,24 +155,37 @@ fn cut_out<'t>(text: &'t str, match_len: impl Fn(&str) -> usize, each: &mut dyn 
 }
 
 impl Runs {
-    /// The length of the match that starts here, 0 for none.
-    fn match_len(&self, text: &str) -> usize {
-        let first = text.chars().next();
-        let before = match (self.before, first) {
-            (Some(is_before), Some(first)) if is_before(first) => first.len_utf8(),
-            _ => 0,
-        };
-        match self.run_len(&text[before..]) {
-            0 if before > 0 => self.run_len(text),
-            0 => 0,
-            len => before + len,
+    fn cut<'t>(&self, text: &'t str, each: &mut dyn FnMut(&'t str)) {
+        // Where what is not cut out began, and from where matches are looked for.
+        let (mut start, mut from) = (0, 0);
+        while let Some(at) = self.class.find(&text[from..]).map(|at| from + at) {
+            let len = self.run_len(&text[at..]);
+            if len == 0 {
+                from = at + text[at..].chars().next().map_or(1, char::len_utf8);
+                continue;
+            }
+            let before = text[from..at].chars().next_back();
+            let before = before.filter(|&c| self.before.is_some_and(|is_before| is_before(c)));
+            let first = at - before.map_or(0, char::len_utf8);
+            if start < first {
+                each(&text[start..first]);
+            }
+            each(&text[first..at + len]);
+            from = at + len;
+            start = from;
+        }
+        if start < text.len() {
+            each(&text[start..]);
         }
     }
 
-    /// The same without the character before it.
+    /// The length of the run that `text` starts with, without a character before it; 0 for none.
     fn run_len(&self, text: &str) -> usize {
+        if let (Class::Set(set), 1, usize::MAX) = (self.class, self.shortest, self.longest) {
+            return set.run_len(text);
+        }
         let (mut len, mut count) = (0, 0);
-        for character in text.chars().take(self.longest).take_while(|&c| (self.class)(c)) {
+        for character in text.chars().take(self.longest).take_while(|&c| self.class.has(c)) {
             len += character.len_utf8();
             count += 1;
         }

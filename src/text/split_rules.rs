@@ -1,10 +1,8 @@
 //! The pre-tokenizers that have a name, and what each name stands for.
 
-use super::classes::{LETTER, NUMBER, PUNCTUATION, contains};
-use super::split::{Runs, Step, apply, at_most, exactly, is_space, runs, runs_after};
-use super::split_words::{
-    Words, chameleon_space_len, image_len, is_newline, last_space_len, line_len, sentinel_len,
-};
+use super::classes::{LETTER, NEWLINE, NUMBER, PUNCTUATION, contains};
+use super::split::{Class, Runs, Step, apply, at_most, exactly, is_space, runs, runs_after};
+use super::split_words::{Words, chameleon_space_len, image_len, last_space_len, line_len, sentinel_len};
 
 /// A rule for cutting text into words, and what else its names decide.
 #[derive(Clone, Copy)]
@@ -38,7 +36,16 @@ const LINES: &[Step] = &[Step::Match(line_len)];
 /// Every pre-tokenizer that is known, by the values of `tokenizer.ggml.pre` that name it. The first is for files that
 /// name none.
 pub const PRE_TOKENIZERS: &[PreTokenizer] = &[
-    plain("default", &["default"], &[runs(is_mark), Step::Gpt2, runs(is_number), exactly(3, is_ascii_digit)]),
+    plain(
+        "default",
+        &["default"],
+        &[
+            runs(Class::Is(is_mark)),
+            Step::Gpt2,
+            runs(Class::Set(NUMBER)),
+            exactly(3, Class::Is(is_ascii_digit)),
+        ],
+    ),
     plain(
         "GPT-2",
         &[
@@ -67,7 +74,7 @@ pub const PRE_TOKENIZERS: &[PreTokenizer] = &[
     plain(
         "GPT-2, each digit alone",
         &["starcoder", "smollm", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
-        &[exactly(1, is_number), Step::Gpt2],
+        &[exactly(1, Class::Set(NUMBER)), Step::Gpt2],
     ),
     PreTokenizer {
         adds_bos: true,
@@ -92,7 +99,7 @@ pub const PRE_TOKENIZERS: &[PreTokenizer] = &[
     whole(
         "Llama 3, numbers in threes first",
         &["minicpm5"],
-        &[at_most(3, is_number), Step::Words(Words::llama3(usize::MAX))],
+        &[at_most(3, Class::Set(NUMBER)), Step::Words(Words::llama3(usize::MAX))],
     ),
     plain("Llama 3, spaces in powers of two", &["jais-2"], &[Step::Words(Words::jais2())]),
     plain(
@@ -134,10 +141,10 @@ pub const PRE_TOKENIZERS: &[PreTokenizer] = &[
         &["youtu"],
         &[
             Step::AnyRun(&[
-                Runs::of(is_hangul),
-                Runs::of(is_cjk_mark),
-                Runs::of(is_bopomofo),
-                Runs::of(is_cjk_or_kana),
+                Runs::of(Class::Beyond(HANGUL)),
+                Runs::of(Class::Beyond(CJK_MARKS)),
+                Runs::of(Class::Beyond(BOPOMOFO)),
+                Runs::of(Class::Beyond(CJK_OR_KANA)),
             ]),
             Step::Words(Words::gpt4o(1)),
         ],
@@ -146,48 +153,57 @@ pub const PRE_TOKENIZERS: &[PreTokenizer] = &[
     plain(
         "Falcon: punctuation, then GPT-2",
         &["falcon"],
-        &[runs(is_falcon_mark), Step::Gpt2, exactly(3, is_ascii_digit)],
+        &[runs(Class::Is(is_falcon_mark)), Step::Gpt2, exactly(3, Class::Is(is_ascii_digit))],
     ),
     plain(
         "DeepSeek LLM",
         &["deepseek-llm"],
         &[
-            exactly(1, is_newline),
-            runs_after(is_space, is_deepseek_letter),
-            runs_after(is_space, is_deepseek_mark),
+            exactly(1, Class::Set(NEWLINE)),
+            runs_after(is_space, Class::Is(is_deepseek_letter)),
+            runs_after(is_space, Class::Is(is_deepseek_mark)),
             Step::Match(last_space_len),
-            runs(is_deepseek_cjk),
-            runs(is_number),
+            runs(Class::Beyond(DEEPSEEK_CJK)),
+            runs(Class::Set(NUMBER)),
         ],
     ),
     plain(
         "DeepSeek Coder",
         &["deepseek-coder"],
         &[
-            exactly(1, is_newline),
-            runs_after(is_space, is_letter),
-            runs_after(is_space, is_punctuation),
-            runs(is_deepseek_cjk),
-            exactly(1, is_number),
+            exactly(1, Class::Set(NEWLINE)),
+            runs_after(is_space, Class::Set(LETTER)),
+            runs_after(is_space, Class::Set(PUNCTUATION)),
+            runs(Class::Beyond(DEEPSEEK_CJK)),
+            exactly(1, Class::Set(NUMBER)),
         ],
     ),
     plain(
         "DeepSeek V3",
         &["deepseek-v3", "hunyuan-dense", "hy_v4", "joyai-llm"],
-        &[at_most(3, is_number), runs(is_cjk_or_kana), Step::Words(Words::deepseek3())],
+        &[at_most(3, Class::Set(NUMBER)), runs(Class::Beyond(CJK_OR_KANA)), Step::Words(Words::deepseek3())],
     ),
     plain(
         "DeepSeek V3, each digit and newline alone",
         &["spark2_5"],
-        &[at_most(3, is_number), runs(is_cjk_or_kana), Step::Words(Words::spark()), exactly(1, is_number)],
+        &[
+            at_most(3, Class::Set(NUMBER)),
+            runs(Class::Beyond(CJK_OR_KANA)),
+            Step::Words(Words::spark()),
+            exactly(1, Class::Set(NUMBER)),
+        ],
     ),
     plain(
         "DeepSeek V3, thousands first",
         &["afmoe"],
-        &[Step::Thousands, runs(is_asian), Step::Words(Words::deepseek3())],
+        &[Step::Thousands, runs(Class::Beyond(ASIAN)), Step::Words(Words::deepseek3())],
     ),
-    plain("Bloom", &["bloom", "poro-chat", "gpt3-finnish"], &[runs_after(is_blank, is_bloom)]),
-    plain("Bloom, each digit alone", &["viking"], &[runs_after(is_blank, is_bloom), exactly(1, is_number)]),
+    plain("Bloom", &["bloom", "poro-chat", "gpt3-finnish"], &[runs_after(is_blank, Class::Is(is_bloom))]),
+    plain(
+        "Bloom, each digit alone",
+        &["viking"],
+        &[runs_after(is_blank, Class::Is(is_bloom)), exactly(1, Class::Set(NUMBER))],
+    ),
     PreTokenizer {
         adds_bos: true,
         ..plain(
@@ -197,13 +213,13 @@ pub const PRE_TOKENIZERS: &[PreTokenizer] = &[
                 Step::Match(sentinel_len),
                 Step::Match(image_len),
                 Step::Match(chameleon_space_len),
-                exactly(1, is_number),
-                exactly(1, is_ascii_or_punctuation),
+                exactly(1, Class::Set(NUMBER)),
+                exactly(1, Class::Is(is_ascii_or_punctuation)),
                 Step::Gpt2,
             ],
         )
     },
-    plain("SuperBPE: numbers alone", &["superbpe"], &[runs(is_number), Step::BeforeThousands]),
+    plain("SuperBPE: numbers alone", &["superbpe"], &[runs(Class::Set(NUMBER)), Step::BeforeThousands]),
     PreTokenizer {
         adds_bos: true,
         characters: true,
@@ -241,14 +257,6 @@ impl PreTokenizer {
     }
 }
 
-fn is_letter(character: char) -> bool {
-    LETTER.has(character)
-}
-
-fn is_number(character: char) -> bool {
-    NUMBER.has(character)
-}
-
 fn is_punctuation(character: char) -> bool {
     PUNCTUATION.has(character)
 }
@@ -284,36 +292,25 @@ fn is_bloom(character: char) -> bool {
 }
 
 /// DeepSeek's `[一-龥ࠀ-一가-\u{d7ff}]`.
-fn is_deepseek_cjk(character: char) -> bool {
-    matches!(character, '\u{800}'..='\u{9fa5}' | '\u{ac00}'..='\u{d7ff}')
-}
+const DEEPSEEK_CJK: &[(u32, u32)] = &[(0x800, 0x9fa5), (0xac00, 0xd7ff)];
 
 /// DeepSeek V3's `[一-龥぀-ゟ゠-ヿ]`.
-fn is_cjk_or_kana(character: char) -> bool {
-    matches!(character, '\u{4e00}'..='\u{9fa5}' | '\u{3040}'..='\u{30ff}')
-}
+const CJK_OR_KANA: &[(u32, u32)] = &[(0x3040, 0x30ff), (0x4e00, 0x9fa5)];
 
 /// Youtu's `[가-힣ㄱ-ㆎ]`.
-fn is_hangul(character: char) -> bool {
-    matches!(character, '\u{ac00}'..='\u{d7a3}' | '\u{3131}'..='\u{318e}')
-}
+const HANGUL: &[(u32, u32)] = &[(0x3131, 0x318e), (0xac00, 0xd7a3)];
 
 /// Youtu's `[！…“”‘’—：；，、-〿︰-﹏]`.
-fn is_cjk_mark(character: char) -> bool {
-    matches!(character, '！' | '…' | '“' | '”' | '‘' | '’' | '—' | '：' | '；' | '，')
-        || matches!(character, '\u{3001}'..='\u{303f}' | '\u{fe30}'..='\u{fe4f}')
-}
+#[rustfmt::skip]
+const CJK_MARKS: &[(u32, u32)] = &[
+    (0x2014, 0x2014), (0x2018, 0x2019), (0x201c, 0x201d), (0x2026, 0x2026), (0x3001, 0x303f), (0xfe30, 0xfe4f),
+    (0xff01, 0xff01), (0xff0c, 0xff0c), (0xff1a, 0xff1b),
+];
 
 /// Youtu's `[ㄅ-ㄯ]`.
-fn is_bopomofo(character: char) -> bool {
-    matches!(character, '\u{3105}'..='\u{312f}')
-}
+const BOPOMOFO: &[(u32, u32)] = &[(0x3105, 0x312f)];
 
 /// The scripts that AFMoE cuts out: Thai, Lao, Myanmar, Hangul, Khmer, and what China and Japan write with.
-fn is_asian(character: char) -> bool {
-    contains(ASIAN, character)
-}
-
 const ASIAN: &[(u32, u32)] = &[
     (0xe40, 0xe7f),
     (0xe80, 0xeff),

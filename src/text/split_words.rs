@@ -4,8 +4,8 @@
 //! backtracking. A matcher gives the length in bytes of the match at the start of a text, 0 for none.
 
 use super::classes::{
-    BEFORE_WORD, BEFORE_WORD_NO_SIGN, HAN, LETTER, LETTER_OR_MARK, MARK, NEWLINE, NOT_LOWER, NOT_UPPER,
-    NUMBER, OTHER, OTHER_THAN_MARK, PUNCTUATION_OR_SYMBOL, SPACE, Set, bits_of,
+    BEFORE_WORD, BEFORE_WORD_NO_SIGN, HAN, LETTER, LETTER_OR_MARK, MARK, NOT_LOWER, NOT_UPPER, NUMBER, OTHER,
+    OTHER_THAN_MARK, PUNCTUATION_OR_SYMBOL, SPACE, Set, bits_of,
 };
 
 /// A pattern of the family that began with Llama 3's and Qwen's:
@@ -380,9 +380,4 @@ pub(super) fn last_space_len(text: &str) -> usize {
 pub(super) fn line_len(text: &str) -> usize {
     let is_break = text.starts_with('\n');
     text.find(|c| (c == '\n') != is_break).unwrap_or(text.len())
-}
-
-/// Whether a character is one of `[\r\n]`.
-pub(super) fn is_newline(character: char) -> bool {
-    NEWLINE.has(character)
 }

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 use rfgraph::tensor::DType;
+use rfgraph::tensor::blocks::dequantize;
 
 /// Bytes as the numbers that they spell.
 pub fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
@@ -12,6 +13,11 @@ pub fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
         DType::I32 => words().map(|b| i32::from_le_bytes(b).into()).collect(),
         DType::F16 => halves().map(|b| f16::from_le_bytes(b).into()).collect(),
         DType::BF16 => halves().map(|b| bf16::from_le_bytes(b).into()).collect(),
-        other => panic!("no operator gives {other}"),
+        blocks => {
+            let n = bytes.len() / blocks.block_bytes() * blocks.block_elements();
+            let mut values = vec![0.0; n];
+            dequantize(blocks, bytes, &mut values).unwrap();
+            values.into_iter().map(f64::from).collect()
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::super::error::CliError;
 use super::super::progress::{Progress, Unit};
-use super::child::Line;
+use super::child::{Line, Task};
 use super::needs::Needs;
 use crate::hip::code_object::Resources;
 use crate::hip::jit::describe;
@@ -44,6 +44,8 @@ pub(super) struct Outcome {
     pub compiler: Option<String>,
     /// Programs that were to be compiled.
     pub programs: usize,
+    /// Calls of the compiler, each with one program or with many.
+    pub compilations: usize,
     /// Seconds from start to end of the process.
     pub seconds: f64,
     /// Kernels that compiled.
@@ -127,7 +129,13 @@ fn take<'j>(next: &AtomicUsize, jobs: &'j [Job]) -> Option<(usize, &'j Job)> {
     Some((i, jobs.get(i)?))
 }
 
-/// A target's process.
+/// How a process ended, and the programs that it gave no answer for.
+struct Ended {
+    status: ExitStatus,
+    missing: Vec<usize>,
+}
+
+/// What is compiled for a target.
 struct Job {
     arch: String,
     command: Vec<String>,
@@ -153,44 +161,63 @@ impl Job {
         outcome
     }
 
+    /// Compiles many at a time, and what is left when that ended the process, one by one.
     fn compile(&self, outcome: &mut Outcome, done: &Sender<()>) -> Result<(), String> {
+        let all: Vec<usize> = (0..self.programs.len()).collect();
+        let mut ended = self.process(outcome, done, all, false)?;
+        if !ended.missing.is_empty() {
+            ended = self.process(outcome, done, ended.missing, true)?;
+        }
+        let status = ended.status;
+        match ended.missing.first().and_then(|&i| self.programs.get(i)) {
+            None if status.success() => Ok(()),
+            None => Err(format!("the compiling process ended with {status} after its work")),
+            Some((variant, _)) => Err(format!(
+                "the compiling process ended with {status} while it compiled {}; {} programs are left",
+                describe(variant),
+                ended.missing.len()
+            )),
+        }
+    }
+
+    /// One process, for the programs of these numbers.
+    fn process(
+        &self,
+        outcome: &mut Outcome,
+        done: &Sender<()>,
+        programs: Vec<usize>,
+        alone: bool,
+    ) -> Result<Ended, String> {
         let mut child = self.start().map_err(|error| format!("cannot start {:?}: {error}", self.command))?;
-        let variants: Vec<&Variant> = self.programs.iter().map(|(variant, _)| variant).collect();
+        let variants = programs.iter().filter_map(|&i| Some(self.programs.get(i)?.0.clone())).collect();
         // A process that ended early does not read all; how it ended is told below.
         let input = child.stdin.take();
-        let _ = input.map(|input| serde_json::to_writer(input, &variants));
-        let mut missing: BTreeSet<usize> = (0..self.programs.len()).collect();
+        let _ = input.map(|input| serde_json::to_writer(input, &Task { variants, alone }));
+        let mut missing: BTreeSet<usize> = programs.iter().copied().collect();
         let mut cannot = None;
         for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()) {
             let line = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+            let mut answered = |i: usize| {
+                let program = programs.get(i).copied().filter(|program| missing.remove(program));
+                let _ = program.map(|_| done.send(()));
+                program
+            };
             match line.ok_or("the compiling process wrote what it should not")? {
                 Line::Compiler(version) => outcome.compiler = Some(version),
                 Line::Cannot(message) => cannot = Some(message),
+                Line::Compilations(count) => outcome.compilations += count,
                 Line::Kernels(i, kernels) => {
-                    missing.remove(&i);
-                    self.add(outcome, i, kernels);
-                    let _ = done.send(());
+                    let _ = answered(i).map(|program| self.add(outcome, program, kernels));
                 }
                 Line::Failed(i, message) => {
-                    missing.remove(&i);
-                    outcome.failures.push(message);
-                    let _ = done.send(());
+                    let _ = answered(i).map(|_| outcome.failures.push(message));
                 }
             }
         }
         let status = child.wait().map_err(|error| error.to_string())?;
-        if let Some(message) = cannot {
-            return Err(message);
-        }
-        let first = missing.first().and_then(|&i| self.programs.get(i));
-        match (first, status.success()) {
-            (None, true) => Ok(()),
-            (None, false) => Err(format!("the compiling process ended with {status} after its work")),
-            (Some((variant, _)), _) => Err(format!(
-                "the compiling process ended with {status} while it compiled {}; {} programs are left",
-                describe(variant),
-                missing.len()
-            )),
+        match cannot {
+            Some(message) => Err(message),
+            None => Ok(Ended { status, missing: missing.into_iter().collect() }),
         }
     }
 

@@ -8,9 +8,18 @@ use serde::{Deserialize, Serialize};
 use super::super::error::CliError;
 use crate::hip::api::Rtc;
 use crate::hip::code_object::{CodeObjectError, Resources, resources};
-use crate::hip::jit::{Compiler, JitError, JitOptions};
+use crate::hip::jit::{Compiler, JitError, JitOptions, batch};
 use crate::hip::platform::{self, LoadError};
 use crate::hip::{PlatformKind, Target, Variant};
+
+/// What the process reads.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Task {
+    /// A variant of each program.
+    pub variants: Vec<Variant>,
+    /// Compile one after another, each told before the next begins: then it is known which one ended the process.
+    pub alone: bool,
+}
 
 /// What the process writes, one line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,11 +33,13 @@ pub(super) enum Line {
     Kernels(usize, Vec<Resources>),
     /// A program did not.
     Failed(usize, String),
+    /// Last: how often the compiler was called.
+    Compilations(usize),
 }
 
-/// Compiles the variants that standard input lists, in order, and writes what came of each.
+/// Compiles the variants that standard input lists, and writes what came of each.
 pub(super) fn run(target: &Target) -> Result<(), CliError> {
-    let variants: Vec<Variant> =
+    let task: Task =
         serde_json::from_reader(io::stdin().lock()).map_err(|error| CliError::Input(error.to_string()))?;
     let rtc = match open(target.platform) {
         Ok(rtc) => rtc,
@@ -38,19 +49,90 @@ pub(super) fn run(target: &Target) -> Result<(), CliError> {
     // Sizes and times of the libraries say nothing to people.
     let words = compiler.identity().split_whitespace().map(|word| word.split(':').next().unwrap_or(word));
     write(&Line::Compiler(words.collect::<Vec<_>>().join(" ")))?;
-    // One after another, each told before the next begins: then it is known which one ended the process.
-    for (program, variant) in variants.iter().enumerate() {
-        let mut line = Line::Failed(program, "the compiling thread ended without an answer".into());
-        let tried = compiler.for_each(std::slice::from_ref(variant), &mut |_, code| {
-            line = match told(target, code) {
-                Ok(kernels) => Line::Kernels(program, kernels),
-                Err(message) => Line::Failed(program, message),
-            };
+    let mut work = Work { compiler: &compiler, variants: &task.variants, compilations: 0 };
+    // Only AMD's code says what became of each kernel.
+    match task.alone || target.platform != PlatformKind::Amd {
+        true => (0..task.variants.len()).try_for_each(|program| work.alone(program))?,
+        false => batch::groups(&task.variants).iter().try_for_each(|group| work.together(group))?,
+    }
+    write(&Line::Compilations(work.compilations))
+}
+
+struct Work<'w> {
+    compiler: &'w Compiler,
+    variants: &'w [Variant],
+    compilations: usize,
+}
+
+impl Work<'_> {
+    /// Compiles programs as one, or as two halves if that does not compile.
+    fn together(&mut self, programs: &[usize]) -> Result<(), CliError> {
+        if let [program] = programs {
+            return self.alone(*program);
+        }
+        match self.kernels_together(programs)? {
+            Ok(found) => {
+                for (&program, kernels) in programs.iter().zip(found) {
+                    let spills = |kernel: &Resources| kernel.vgpr_spills > 0 || kernel.sgpr_spills > 0;
+                    // What is told of a kernel that spills is what a user's compiler makes of it.
+                    match kernels.is_empty() || kernels.iter().any(spills) {
+                        true => self.alone(program)?,
+                        false => write(&Line::Kernels(program, kernels))?,
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!("{} programs do not compile as one: {error}", programs.len());
+                let (first, second) = programs.split_at(programs.len() / 2);
+                self.together(first)?;
+                self.together(second)
+            }
+        }
+    }
+
+    /// The kernels of each program, from the code of all of them.
+    fn kernels_together(
+        &mut self,
+        programs: &[usize],
+    ) -> Result<Result<Vec<Vec<Resources>>, String>, CliError> {
+        let variants: Vec<&Variant> = programs.iter().filter_map(|&i| self.variants.get(i)).collect();
+        let found = match batch::together(&variants) {
+            Ok(program) => self.kernels(&program)?,
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(found.map(|found| {
+            let mut of_each = vec![Vec::new(); programs.len()];
+            for kernel in found {
+                let own = batch::own_name(&kernel.name).map(|(number, name)| (number, name.to_string()));
+                if let Some((number, name)) = own
+                    && let Some(kernels) = of_each.get_mut(number)
+                {
+                    kernels.push(Resources { name, ..kernel });
+                }
+            }
+            of_each
+        }))
+    }
+
+    /// Compiles a program as it is compiled when it is needed, and writes what came of it.
+    fn alone(&mut self, program: usize) -> Result<(), CliError> {
+        let Some(variant) = self.variants.get(program) else { return Ok(()) };
+        write(&match self.kernels(variant)? {
+            Ok(kernels) => Line::Kernels(program, kernels),
+            Err(message) => Line::Failed(program, message),
+        })
+    }
+
+    fn kernels(&mut self, variant: &Variant) -> Result<Result<Vec<Resources>, String>, CliError> {
+        self.compilations += 1;
+        let mut found = Err("the compiling thread ended without an answer".into());
+        let tried = self.compiler.for_each(std::slice::from_ref(variant), &mut |_, code| {
+            found = told(self.compiler.target(), code);
         });
         tried.map_err(|error| CliError::Input(error.to_string()))?;
-        write(&line)?;
+        Ok(found)
     }
-    Ok(())
 }
 
 fn open(kind: PlatformKind) -> Result<Rtc, LoadError> {

@@ -9,8 +9,8 @@ use crate::graph::case::Draw;
 use crate::graph::operator::AnyOperator;
 use crate::hip::jit::describe;
 use crate::hip::{Command, Lower, LowerError, Target, Variant};
-use crate::model::{CacheLayout, Model, ModelError};
-use crate::ops::{self, Attention, GetRows, Linear};
+use crate::model::{CacheLayout, CacheTypes, Model, ModelError};
+use crate::ops::{self, Attention, GetRows, Linear, LinearId};
 use crate::plan::{CompileError, DeviceDesc, compile};
 use crate::tensor::{DType, Desc};
 use crate::text::{self, SamplerParams};
@@ -67,7 +67,7 @@ pub(super) fn of_model(model: &Model, targets: &[Target]) -> Result<Needs, CliEr
     let n_ctx = model.architecture().shape().n_ctx_train.min(4096);
     let layout = CacheLayout::new(n_ctx, 1)?;
     let wants = [text::Needs::Largest, text::Needs::Top(SamplerParams::default().top_k)];
-    for graph in model.graphs_of_session(512.min(n_ctx), layout, DType::F16, &wants)? {
+    for graph in model.graphs_of_session(512.min(n_ctx), layout, CacheTypes::default(), &wants)? {
         for target in targets.iter().flat_map(with_and_without_blas) {
             match compile(&graph, &DeviceDesc::hip(target.clone())) {
                 Ok(plan) => plan.steps.iter().for_each(|step| needs.add(&target, &step.commands)),
@@ -133,6 +133,33 @@ fn drawn() -> Vec<Asked> {
     asked
 }
 
+/// Elements of keys and of values of models' heads.
+const HEADS: [(usize, usize); 13] = [
+    (32, 32),
+    (64, 64),
+    (72, 72),
+    (80, 80),
+    (96, 96),
+    (112, 112),
+    (128, 128),
+    (160, 160),
+    (192, 128),
+    (192, 192),
+    (224, 224),
+    (256, 256),
+    (576, 512),
+];
+
+/// Types of keys and values: blocks for the sizes of heads that most models have.
+fn cache_types(head: usize) -> Vec<(DType, DType)> {
+    let (f16, q8, q4) = (DType::F16, DType::Q8_0, DType::Q4_0);
+    let mut types = [DType::F32, f16, DType::BF16].map(|dtype| (dtype, dtype)).to_vec();
+    if matches!(head, 64 | 128 | 256 | 576) {
+        types.extend([(q8, q8), (q4, q4), (q8, q4), (f16, q8)]);
+    }
+    types
+}
+
 /// Shapes that models have and parity cases, being small, do not.
 fn shapes() -> Vec<Asked> {
     let mut asked: Vec<Asked> = Vec::new();
@@ -159,12 +186,16 @@ fn shapes() -> Vec<Asked> {
                 ask(Arc::new(Linear { bias, residual }), &inputs);
             }
         }
+        for tokens in [1, 512] {
+            let (experts, x, ids) = ([2048, 768, 128], [2048, 1, tokens], [8, tokens]);
+            ask(Arc::new(LinearId { bias: false }), &[(weight, &experts), (f32, &x), (i32, &ids)]);
+        }
         for ids in [1, 512] {
             ask(Arc::new(GetRows {}), &[(weight, &[4096, 1024]), (i32, &[ids])]);
         }
     }
-    for head in [32, 64, 80, 96, 112, 128, 160, 192, 224, 256] {
-        for cache in [DType::F32, DType::F16, DType::BF16] {
+    for (head, head_v) in HEADS {
+        for (k_type, v_type) in cache_types(head) {
             for (n_head, n_head_kv, tokens, slots) in [
                 (8, 8, 1, 256),
                 (8, 2, 1, 4096),
@@ -174,12 +205,13 @@ fn shapes() -> Vec<Asked> {
                 (32, 8, 512, 4096),
                 (32, 1, 512, 8192),
             ] {
-                let (q, kv) = ([head, n_head, tokens], [head, n_head_kv, slots]);
+                let q = [head, n_head, tokens];
+                let (k, v) = ([head, n_head_kv, slots], [head_v, n_head_kv, slots]);
                 let table = [slots / 32, 1];
                 let inputs: [(DType, &[usize]); 6] = [
                     (f32, &q),
-                    (cache, &kv),
-                    (cache, &kv),
+                    (k_type, &k),
+                    (v_type, &v),
                     (i32, &[tokens]),
                     (i32, &[tokens]),
                     (i32, &table),

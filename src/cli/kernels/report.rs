@@ -66,11 +66,12 @@ pub(super) fn check(needs: &Needs, checked: &Checked, as_json: bool, each: bool)
         }
     }
     for target in &checked.targets {
-        let (programs, seconds) = (target.programs, target.seconds);
+        let (programs, calls, seconds) = (target.programs, target.compilations, target.seconds);
         let compiler = target.compiler.as_deref().unwrap_or("not found");
         let (kernels, failures) = (target.kernels.len(), target.failures.len());
         text += &format!(
-            "{}: {kernels} kernels of {programs} programs, {failures} failures, {seconds:.1} s, compiler {compiler}\n",
+            "{}: {kernels} kernels of {programs} programs in {calls} compilations, {failures} failures, {seconds:.1} s, \
+             compiler {compiler}\n",
             target.arch
         );
     }

@@ -197,15 +197,6 @@ impl Store {
 
     fn check_states(&self, plan: &Plan) -> Result<(), ExecError> {
         for slot in &plan.states {
-            if !slot.desc.dtype.is_plain() {
-                let (name, found) = (slot.name.clone(), slot.desc.to_string());
-                return Err(ExecError::Mismatch {
-                    what: "state",
-                    name,
-                    found,
-                    wanted: "a plain type".into(),
-                });
-            }
             if let Some((desc, _)) = self.states.get(&slot.name)
                 && *desc != slot.desc
             {

@@ -3,6 +3,7 @@
 //! [`Compiler`] makes code and needs no device: it also checks kernels for targets that are not there. [`Jit`]
 //! loads what it makes. Nothing here knows what a kernel computes.
 
+pub mod batch;
 mod cache;
 mod compile;
 mod compiler;

@@ -1,42 +1,44 @@
 //! Parity cases of attention: several sequences whose blocks lie scattered in the cache.
 
-use half::{bf16, f16};
-
-use super::Attention;
+use super::device::tiles_of;
+use super::{Attention, KvWrite};
 use crate::graph::case::{Case, CaseInput, Draw};
-use crate::tensor::DType;
+use crate::tensor::{DType, blocks};
 
 /// A cache: its bytes and values.
 struct Cache {
     dtype: DType,
+    bytes: Vec<u8>,
     values: Vec<f32>,
 }
 
 impl Cache {
     /// Rows of a dtype, NaN where `used` says that nothing may be read.
     fn draw(draw: &mut Draw<'_>, dtype: DType, row: usize, used: &[bool]) -> Cache {
-        let mut values = draw.values(row * used.len(), 1.5);
-        for (values, used) in values.chunks_mut(row).zip(used) {
-            for x in values {
-                *x = match dtype {
-                    _ if !used => f32::NAN,
-                    DType::F16 => f16::from_f32(*x).to_f32(),
-                    DType::BF16 => bf16::from_f32(*x).to_f32(),
-                    _ => *x,
-                };
+        let drawn = draw.values(row * used.len(), 1.5);
+        let (mut bytes, mut values) = (Vec::new(), vec![0.0; drawn.len()]);
+        for (drawn, used) in drawn.chunks(row).zip(used) {
+            match (used, dtype.is_plain()) {
+                (true, _) => put(dtype, drawn, &mut bytes),
+                (false, true) => put(dtype, &vec![f32::NAN; row], &mut bytes),
+                // Both scales are f16 and come first; these bytes spell a NaN.
+                (false, false) => bytes.extend(vec![0x7F; dtype.row_bytes(row).unwrap_or(0)]),
             }
         }
-        Cache { dtype, values }
+        if blocks::dequantize(dtype, &bytes, &mut values).is_err() {
+            values.fill(f32::NAN);
+        }
+        Cache { dtype, bytes, values }
     }
 
     fn input(&self, shape: [usize; 3]) -> CaseInput {
-        let bytes = match self.dtype {
-            DType::F16 => self.values.iter().flat_map(|&x| f16::from_f32(x).to_ne_bytes()).collect(),
-            DType::BF16 => self.values.iter().flat_map(|&x| bf16::from_f32(x).to_ne_bytes()).collect(),
-            _ => bytemuck::cast_slice(&self.values).to_vec(),
-        };
-        CaseInput::bytes(self.dtype, shape, bytes)
+        CaseInput::bytes(self.dtype, shape, self.bytes.clone()).state()
     }
+}
+
+/// Appends values; those of a case have a block. Nothing is appended otherwise, and the case has the wrong size.
+fn put(dtype: DType, values: &[f32], bytes: &mut Vec<u8>) {
+    let _ = blocks::quantize(dtype, values, bytes);
 }
 
 /// Which slots the tokens may read.
@@ -99,25 +101,58 @@ fn range(op: &Attention, position: i32) -> std::ops::Range<usize> {
     op.window.map_or(0, |window| end.saturating_sub(window))..end
 }
 
+/// Heads of models that few have: DeepSeek's latent attention, its prompts, odd sizes of small and old models.
+const HEADS: [(usize, usize); 9] =
+    [(40, 40), (72, 72), (80, 80), (96, 96), (112, 112), (256, 256), (128, 64), (192, 128), (576, 512)];
+
+/// What the sizes of a case are like.
+#[derive(Clone, Copy, PartialEq)]
+enum Sizes {
+    Small,
+    /// As models have them, for a few tokens.
+    Model,
+    /// What a GPU takes in tiles: many tokens, whole heads, caches of short types.
+    Tiled,
+}
+
 pub fn case(draw: &mut Draw<'_>) -> Case {
-    // Sometimes what a GPU takes in tiles: many tokens, whole heads, caches of one short type.
-    let tiled = draw.number(0..=3) == 3;
-    let head_dim = if tiled { draw.one_of(&[16, 64, 144]) } else { draw.number(1..=24) };
-    let head_dim = if draw.flag() { head_dim.next_multiple_of(8) } else { head_dim };
-    let (n_head_kv, group) = (draw.number(1..=2), draw.number(1..=5));
-    let n_tokens = if tiled { draw.number(32..=70) } else { draw.number(1..=7) };
+    let sizes = draw.one_of(&[Sizes::Small, Sizes::Model, Sizes::Small, Sizes::Tiled]);
+    let tiled = sizes == Sizes::Tiled;
+    let k_dtype = draw.one_of(&KvWrite::TYPES);
+    let k_dtype = if tiled && k_dtype == DType::F32 { DType::F16 } else { k_dtype };
+    let v_dtype = draw.one_of(&KvWrite::TYPES);
+    let v_dtype = if tiled && tiles_of(k_dtype, v_dtype).is_none() { k_dtype } else { v_dtype };
+    let (head_dim, head_dim_v) = match sizes {
+        Sizes::Small => {
+            let head_dim = draw.number(1..=24);
+            let head_dim = if draw.flag() { head_dim.next_multiple_of(8) } else { head_dim };
+            let other = draw.number(1..=20);
+            (head_dim, if draw.flag() { other } else { head_dim })
+        }
+        Sizes::Model => draw.one_of(&HEADS),
+        Sizes::Tiled => {
+            let head_dim = draw.one_of(&[16, 64, 144]);
+            (head_dim, if draw.flag() { 32 } else { head_dim })
+        }
+    };
+    let head_dim = head_dim.next_multiple_of(k_dtype.block_elements());
+    let head_dim_v = head_dim_v.next_multiple_of(v_dtype.block_elements());
+    let (n_head_kv, group) = match sizes {
+        Sizes::Model => (1, draw.one_of(&[1, 3, 16])),
+        _ => (draw.number(1..=2), draw.number(1..=5)),
+    };
+    let n_tokens = match sizes {
+        Sizes::Small => draw.number(1..=7),
+        Sizes::Model => draw.number(1..=3),
+        Sizes::Tiled => draw.number(32..=70),
+    };
     let op = Attention {
-        scale: draw.one_of(&[0.25, 0.125, 1.0]),
+        scale: if sizes == Sizes::Model { 0.0625 } else { draw.one_of(&[0.25, 0.125, 1.0]) },
         window: draw.flag().then(|| draw.number(1..=90)),
         softcap: draw.flag().then_some(2.5),
         block_size: draw.one_of(&[16, 1, 32, 5]),
     };
     let n_seq = draw.number(1..=3);
-    let other = if tiled { 32 } else { draw.number(1..=20) };
-    let head_dim_v = if draw.flag() { other } else { head_dim };
-    let k_dtype = draw.one_of(&[DType::F16, DType::BF16, DType::F32][..if tiled { 2 } else { 3 }]);
-    let v_dtype = draw.one_of(&[DType::F16, DType::BF16, DType::F32]);
-    let v_dtype = if tiled { k_dtype } else { v_dtype };
     let pages = Pages::draw(draw, &op, n_seq, n_tokens);
     let n_head = n_head_kv * group;
     let q = draw.values(head_dim * n_head * n_tokens, 2.0);
@@ -126,7 +161,8 @@ pub fn case(draw: &mut Draw<'_>) -> Case {
     let sinks = draw.flag().then(|| draw.values(n_head, 3.0));
 
     let (mut expected, mut tolerance, mut device_tolerance) = (Vec::new(), Vec::new(), Vec::new());
-    let rounding = if tiled { Some(Rounding::of(k_dtype)) } else { None };
+    let rounding =
+        tiles_of(k_dtype, v_dtype).filter(|_| tiled).map(|tiles| Rounding::of(tiles, k_dtype, v_dtype));
     for token in 0..n_tokens {
         for head in 0..n_head {
             let q = &q[(token * n_head + head) * head_dim..][..head_dim];
@@ -156,19 +192,23 @@ pub fn case(draw: &mut Draw<'_>) -> Case {
     Case::with_tolerances(op, inputs, expected, tolerance).with_device_tolerance(device_tolerance)
 }
 
-/// What rounding to a type does to a number: relative to it, and at least.
+/// What rounding to the tiles' type does to a number: relative to it, and at least.
 #[derive(Clone, Copy)]
 struct Rounding {
     relative: f64,
     smallest: f64,
+    /// Whether keys and values, which are blocks, round too.
+    k: bool,
+    v: bool,
 }
 
 impl Rounding {
-    fn of(dtype: DType) -> Rounding {
-        match dtype {
-            DType::BF16 => Rounding { relative: 2f64.powi(-8), smallest: 1e-40 },
-            _ => Rounding { relative: 2f64.powi(-11), smallest: 2f64.powi(-25) },
-        }
+    fn of(tiles: DType, k: DType, v: DType) -> Rounding {
+        let (relative, smallest) = match tiles {
+            DType::BF16 => (2f64.powi(-8), 1e-40),
+            _ => (2f64.powi(-11), 2f64.powi(-25)),
+        };
+        Rounding { relative, smallest, k: !k.is_plain(), v: !v.is_plain() }
     }
 }
 
@@ -220,11 +260,15 @@ fn row(
     // key, above and below the bar, and two for the sums.
     let mut device = largest_value * unit * (12 * slots.len() + 40) as f64;
     let mut device_error = score_error;
-    if let Some(Rounding { relative, smallest }) = rounding {
-        // In tiles the queries round to the caches' type: each term by as much, and no term by less than the
-        // smallest step times a key. The weights, at most 1 in a sum of at least 1, round too.
-        device_error += relative * largest_terms + smallest * 1.5 * q.len() as f64 * f64::from(op.scale);
+    if let Some(Rounding { relative, smallest, k, v }) = rounding {
+        // In tiles the queries round to the tiles' type: each term by as much, and no term by less than the
+        // smallest step times a key, which is below 2 as a query is at most 2. The weights, at most 1 in a sum of at
+        // least 1, round too. So do keys and values of blocks; a value's own rounding is weighed like the value.
+        let step = smallest * 2.0 * q.len() as f64 * f64::from(op.scale);
+        let keys = if k { (1.0 + relative) * relative * largest_terms + step } else { 0.0 };
+        device_error += relative * largest_terms + step + keys;
         device += largest_value * (relative + smallest * slots.len() as f64);
+        device += if v { (1.0 + relative) * (relative * largest_value + smallest) } else { 0.0 };
     }
     // Rounded numbers move scores so far that e^d is not near 1 + d.
     device += largest_value * (2.0 * device_error).exp_m1();

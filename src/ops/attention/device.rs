@@ -1,6 +1,6 @@
 //! Which kernels attend on a GPU.
 //!
-//! Many tokens over caches of F16 or BF16, with heads of whole tiles, run on matrix instructions
+//! Many tokens over caches of F16, BF16 or blocks, with heads of whole tiles, run on matrix instructions
 //! (`attention_tiled`). Everything else, caches of F32 too, runs token by token (`attention_split`), the keys
 //! cut into splits where there are too few tokens to fill the device. A token whose position or sequence is not
 //! there gives zeros, and a block that is not there counts as keys and values of zeros: a kernel cannot fail.
@@ -57,22 +57,22 @@ impl Attention {
             n_tokens: q.shape.dim(2),
             limit: table.shape.dim(0).saturating_mul(self.block_size).min(i32::MAX as usize),
         };
-        if step.tiled() { step.lower_tiled(lower) } else { step.lower_split(lower) }
+        match step.tiles() {
+            Some(dtype) => step.lower_tiled(lower, dtype),
+            None => step.lower_split(lower),
+        }
     }
 }
 
 impl Step {
-    /// Whether the kernel of matrix instructions takes the step.
-    fn tiled(&self) -> bool {
+    /// The type of the tiles, if the kernel of matrix instructions takes the step.
+    fn tiles(&self) -> Option<DType> {
         let whole = |n: usize| n.is_multiple_of(16) && n <= TILED_HEAD_DIM;
-        self.n_tokens >= TILED_TOKENS
-            && self.k.dtype == self.v.dtype
-            && matches!(self.k.dtype, DType::F16 | DType::BF16)
-            && whole(self.head_dim)
-            && whole(self.head_dim_v)
+        let many = self.n_tokens >= TILED_TOKENS && whole(self.head_dim) && whole(self.head_dim_v);
+        tiles_of(self.k.dtype, self.v.dtype).filter(|_| many)
     }
 
-    fn lower_tiled(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+    fn lower_tiled(&self, lower: &mut Lower<'_>, tiles_of: DType) -> Result<(), LowerError> {
         let tiles = self.head_dim_v / 16;
         let parts =
             (1..=tiles).find(|parts| tiles.is_multiple_of(*parts) && tiles / parts <= TILED_VALUES / 16);
@@ -80,7 +80,9 @@ impl Step {
         let variant = Variant::new("attention_tiled", "attention_tiled")
             .define("HEAD_DIM", self.head_dim)
             .define("VALUES", self.head_dim_v / parts)
-            .define("BF16", i32::from(self.k.dtype == DType::BF16));
+            .define("BF16", i32::from(tiles_of == DType::BF16))
+            .define("K_TYPE", self.k.dtype as i32)
+            .define("V_TYPE", self.v.dtype as i32);
         let grid = [self.n_head, self.n_tokens.div_ceil(16 * TILED_WAVES), parts];
         let args = [self.inputs(lower)?, vec![Arg::Address(Which::Output, 0)], self.attributes(lower)?];
         lower.launch(variant, grid, TILED_WAVES * lower.target().wave as usize, &args.concat())
@@ -172,6 +174,17 @@ impl Step {
             Arg::F32(op.scale),
             Arg::F32(op.softcap.unwrap_or(0.0)),
         ])
+    }
+}
+
+/// The type of tiles that caches of these types are put into, if there is one: blocks become F16, which holds their
+/// values to 11 bits.
+pub(super) fn tiles_of(k: DType, v: DType) -> Option<DType> {
+    let in_halves = |dtype| matches!(dtype, DType::F16 | DType::Q8_0 | DType::Q4_0);
+    match (k, v) {
+        (DType::BF16, DType::BF16) => Some(DType::BF16),
+        (k, v) if in_halves(k) && in_halves(v) => Some(DType::F16),
+        _ => None,
     }
 }
 

@@ -5,12 +5,10 @@ mod case;
 mod device;
 mod tile;
 
-use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 use self::tile::{Buffers, Paged, Sizes};
-use super::rule;
-use crate::cpu::vector::Element;
+use super::{KvWrite, rule};
 use crate::cpu::{CpuStep, StepError};
 use crate::graph::case::{Case, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
@@ -19,20 +17,24 @@ use crate::tensor::{DType, Desc};
 
 /// Query rows of one tile: enough to make reading and converting a block of keys cheap.
 const ROWS: usize = 64;
+/// Query heads of one tile, where more share a head of keys: a single token still keeps several threads busy.
+const HEADS: std::ops::RangeInclusive<usize> = 4..=8;
 
 /// Causal attention of new tokens over the cached keys and values of their sequences.
 ///
 /// Inputs: `q`, `F32[head_dim, n_head, n_tokens]`; the states `k`, `[head_dim, n_head_kv, n_slots]`, and
-/// `v`, `[head_dim_v, n_head_kv, n_slots]`, of F32, F16 or BF16; `positions`, `I32[n_tokens]`; `sequences`,
+/// `v`, `[head_dim_v, n_head_kv, n_slots]`, each of one of [`KvWrite::TYPES`]; `positions`, `I32[n_tokens]`; `sequences`,
 /// `I32[n_tokens]`, negative for a token that is only padding; `block_table`, `I32[n_blocks, n_seq]`; and,
 /// if given, `sinks`, `F32[n_head]`: a score for each head that takes part in the softmax without a value.
 ///
 /// Output: `F32[head_dim_v, n_head, n_tokens]`, zeros for padding. The token at position `p` attends to
 /// positions `0..=p` of its sequence. Position `j` of sequence `s` is in the slot
 /// `block_table[j / block_size, s] · block_size + j % block_size`. Head `h` reads the keys and values of
-/// head `h / (n_head / n_head_kv)`.
+/// head `h / (n_head / n_head_kv)`. Keys and values may differ in type and in `head_dim`, and the values may be a part
+/// of the keys (a `slice` of them).
 ///
-/// On a CPU keys are taken in blocks of 64 positions, in order, for any number of threads and of tokens.
+/// On a CPU keys are taken in blocks of 64 positions, in order, for any number of threads and of tokens; blocks of Q8_0
+/// and Q4_0 are read as the F32 values that they stand for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attention {
     /// Factor of the scores, mostly `1 / √head_dim`.
@@ -86,9 +88,9 @@ impl Operator for Attention {
             return Err(ShapeError::Arity { wanted: "6 or 7", found: inputs.len() });
         }
         let fail = |rule: &str| Err(ShapeError::rule(rule, inputs));
-        let cache = |desc: &Desc| matches!(desc.dtype, DType::F32 | DType::F16 | DType::BF16);
+        let cache = |desc: &Desc| KvWrite::TYPES.contains(&desc.dtype);
         if q.dtype != DType::F32 || !cache(k) || !cache(v) {
-            return fail("the queries must be F32, the caches F32, F16 or BF16");
+            return fail("the queries must be F32, the caches F32, F16, BF16, Q8_0 or Q4_0");
         }
         if [q, k, v].iter().any(|desc| desc.shape.dim(3) != 1) {
             return fail("queries and caches must be [head_dim, heads, tokens or slots]");
@@ -125,15 +127,27 @@ impl Operator for Attention {
     }
 
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
-        match step.input(1).desc().dtype {
-            DType::F16 => self.with_keys::<f16>(step),
-            DType::BF16 => self.with_keys::<bf16>(step),
-            _ => self.with_keys::<f32>(step),
-        }
+        let sizes = sizes_of(&[0, 1, 2].map(|i| *step.input(i).desc()));
+        let mut buffers = Buffers::new(sizes, step.take_scratch());
+        let paged = Paged::new(self, step);
+        // Tokens of a tile share the keys of one head, so a tile is queries of that head.
+        step.for_tiles((sizes.heads, sizes.tokens), |mut tile| {
+            let (mut first, end) = (tile.i2().start, tile.i2().end);
+            while first < end {
+                let run = paged.run_from(first, end)?;
+                first = run.tokens.end;
+                paged.attend(&mut buffers, &mut tile, run)?;
+            }
+            Ok(())
+        })
     }
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         self.lower(lower)
+    }
+
+    fn reads_state_blocks(&self, input: usize) -> bool {
+        matches!(input, 1 | 2)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
@@ -155,33 +169,16 @@ impl Operator for Attention {
 /// What the pieces of a step are for these inputs.
 fn sizes_of(inputs: &[Desc]) -> Sizes {
     let dim = |i: usize, d: usize| inputs.get(i).map_or(1, |desc| desc.shape.dim(d));
-    let group = dim(0, 1) / dim(1, 1);
-    let tokens = (ROWS / group.max(1)).clamp(1, dim(0, 2));
-    Sizes { head_dim: dim(0, 0), head_dim_v: dim(2, 0), group, tokens }
+    let group = (dim(0, 1) / dim(1, 1)).max(1);
+    let heads = heads_of_tile(group);
+    let tokens = (ROWS / heads).clamp(1, dim(0, 2));
+    Sizes { head_dim: dim(0, 0), head_dim_v: dim(2, 0), group, heads, tokens }
 }
 
-impl Attention {
-    fn with_keys<K: Element>(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
-        match step.input(2).desc().dtype {
-            DType::F16 => self.run::<K, f16>(step),
-            DType::BF16 => self.run::<K, bf16>(step),
-            _ => self.run::<K, f32>(step),
-        }
+/// Query heads of a tile, of those that share a head of keys: all, or equal parts of many.
+fn heads_of_tile(group: usize) -> usize {
+    if group <= *HEADS.end() {
+        return group;
     }
-
-    fn run<K: Element, V: Element>(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
-        let sizes = sizes_of(&[0, 1, 2].map(|i| *step.input(i).desc()));
-        let mut buffers = Buffers::new(sizes, step.take_scratch());
-        let paged = Paged::<K, V>::new(self, step);
-        // Tokens of a tile share the keys of one head, so a tile is that head's queries.
-        step.for_tiles((sizes.group, sizes.tokens), |mut tile| {
-            let (mut first, end) = (tile.i2().start, tile.i2().end);
-            while first < end {
-                let run = paged.run_from(first, end)?;
-                first = run.tokens.end;
-                paged.attend(&mut buffers, &mut tile, run)?;
-            }
-            Ok(())
-        })
-    }
+    HEADS.rev().find(|heads| group.is_multiple_of(*heads)).unwrap_or(group)
 }

@@ -1,11 +1,13 @@
 //! The attention of a few queries that share a head of keys, block by block.
 
-use std::marker::PhantomData;
 use std::ops::Range;
+
+use half::{bf16, f16};
 
 use super::Attention;
 use crate::cpu::vector::{self, Element, LANES};
 use crate::cpu::{CpuStep, Isa, StepError, Tile, View, math};
+use crate::tensor::DType;
 
 /// Keys of a block.
 pub const KEYS: usize = 64;
@@ -15,8 +17,9 @@ pub const KEYS: usize = 64;
 pub struct Sizes {
     pub head_dim: usize,
     pub head_dim_v: usize,
-    /// Query heads that share a head of keys.
+    /// Query heads that share a head of keys, and how many of them a tile has.
     pub group: usize,
+    pub heads: usize,
     pub tokens: usize,
 }
 
@@ -27,7 +30,7 @@ impl Sizes {
     }
 
     fn rows(&self) -> usize {
-        self.group * self.tokens
+        self.heads * self.tokens
     }
 
     /// Elements of the buffers' memory.
@@ -91,8 +94,29 @@ pub struct Run {
     span: Range<usize>,
 }
 
+/// Reads a row of a cache as F32.
+type ReadRow = fn(&View<'_>, (usize, usize, usize), &mut [f32]) -> Result<(), StepError>;
+
+/// How rows of a type are read.
+fn read_row(dtype: DType) -> ReadRow {
+    fn plain<T: Element>(
+        rows: &View<'_>,
+        index: (usize, usize, usize),
+        out: &mut [f32],
+    ) -> Result<(), StepError> {
+        T::widen(rows.row(index), out);
+        Ok(())
+    }
+    match dtype {
+        DType::F32 => plain::<f32>,
+        DType::F16 => plain::<f16>,
+        DType::BF16 => plain::<bf16>,
+        _ => |rows, index, out| rows.load(0, index, out),
+    }
+}
+
 /// A step's inputs.
-pub struct Paged<'a, K, V> {
+pub struct Paged<'a> {
     op: &'a Attention,
     isa: Isa,
     q: View<'a>,
@@ -102,12 +126,13 @@ pub struct Paged<'a, K, V> {
     sequences: &'a [i32],
     block_table: View<'a>,
     sinks: Option<&'a [f32]>,
-    elements: PhantomData<(K, V)>,
+    read_k: ReadRow,
+    read_v: ReadRow,
 }
 
-impl<'a, K: Element, V: Element> Paged<'a, K, V> {
+impl<'a> Paged<'a> {
     /// The inputs of a step of the operator.
-    pub fn new(op: &'a Attention, step: &'a CpuStep<'_>) -> Paged<'a, K, V> {
+    pub fn new(op: &'a Attention, step: &'a CpuStep<'_>) -> Paged<'a> {
         Paged {
             op,
             isa: step.isa(),
@@ -118,7 +143,8 @@ impl<'a, K: Element, V: Element> Paged<'a, K, V> {
             sequences: step.input(4).all(),
             block_table: step.input(5),
             sinks: (step.n_inputs() == 7).then(|| step.input(6).all()),
-            elements: PhantomData,
+            read_k: read_row(step.input(1).desc().dtype),
+            read_v: read_row(step.input(2).desc().dtype),
         }
     }
 
@@ -233,8 +259,9 @@ impl<'a, K: Element, V: Element> Paged<'a, K, V> {
             let end = wanted.end.min((position / block_size + 1) * block_size);
             for position in position..end {
                 let (i, slot) = (position - first, block * block_size + position % block_size);
-                K::widen(self.k.row((head, slot, 0)), &mut buffers.k[i * head_dim..(i + 1) * head_dim]);
-                V::widen(self.v.row((head, slot, 0)), &mut buffers.v[i * columns..i * columns + head_dim_v]);
+                let row = (head, slot, 0);
+                (self.read_k)(&self.k, row, &mut buffers.k[i * head_dim..(i + 1) * head_dim])?;
+                (self.read_v)(&self.v, row, &mut buffers.v[i * columns..i * columns + head_dim_v])?;
             }
             position = end;
         }

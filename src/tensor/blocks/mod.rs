@@ -25,6 +25,7 @@ pub mod low_bit;
 mod plain;
 pub mod planes;
 pub mod quantize;
+pub mod store;
 pub mod ternary;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 pub use low_bit::{BlockQ1_0, BlockQ2_0};
 pub use planes::{planes, to_planes};
 pub use quantize::quantize;
+pub use store::Store;
 pub use ternary::{BlockTq1_0, BlockTq2_0, ternary_digit};
 
 use bytemuck::Pod;

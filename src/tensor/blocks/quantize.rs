@@ -48,7 +48,7 @@ pub fn quantize(dtype: DType, values: &[f32], out: &mut Vec<u8>) -> Result<(), B
 }
 
 /// A block format that values can be written in.
-trait Quantize<const N: usize>: Block<N> {
+pub(super) trait Quantize<const N: usize>: Block<N> {
     /// The block nearest to finite values; `None` if a field does not fit an f16.
     fn quantize(values: &[f32; N]) -> Option<Self>;
 }

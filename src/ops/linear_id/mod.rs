@@ -1,13 +1,16 @@
 //! `linear_id`: activations times the matrices of the experts that their tokens chose.
 
+mod gpu;
+
 use serde::{Deserialize, Serialize};
 
-use super::linear::gpu::FEW_TOKENS;
+use self::gpu::{ById, is_grouped};
 use super::linear::{halves, quantization};
 use crate::cpu::linear::LinearId as Kernel;
 use crate::cpu::{CpuStep, ProductId, StepError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::hip::{Lower, LowerError};
 use crate::tensor::{DType, Desc};
 
 /// `y[·, u, t] = W[·, ·, ids[u, t]]ᵀ · x[·, u, t] (+ bias[·, ids[u, t]])`: inputs `W [k, n_out, n_expert]` (any dtype but
@@ -87,6 +90,24 @@ impl Operator for LinearId {
         step.product_id(ProductId { weight: 0, x: 1, ids: 2, bias: self.bias.then_some(3) })
     }
 
+    /// A device cannot end a run: there a number that is no expert gives a row that is not a number.
+    fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let [weight, x, ids, ..] = lower.inputs() else { return Ok(()) };
+        let [k, n_out, n_expert, _] = weight.shape.ne();
+        let rows = ids.shape.elements();
+        if n_out * rows == 0 {
+            return Ok(());
+        }
+        if [n_out.saturating_mul(n_expert), rows].iter().any(|&n| i32::try_from(n).is_err()) {
+            return Err(lower.unsupported(format!(
+                "{n_expert} experts of {n_out} rows, for {rows} rows: I32 must count them"
+            )));
+        }
+        let rows_of_x = x.shape.rows();
+        let product = ById { dtype: weight.dtype, k, n_out, n_expert, rows, rows_of_x, bias: self.bias };
+        product.lower(lower, ids.shape.dim(1))
+    }
+
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
         let [weight, rest @ ..] = inputs else { return Cost::default() };
         let [k, n_out, n_expert, _] = weight.shape.ne();
@@ -123,9 +144,9 @@ impl Operator for LinearId {
                 // As in `linear`.
                 let rounding = 2.0 * (k as f64 + 8.0) * 2f64.powi(-24) * size;
                 tolerance.push(quantization(dtype, w, x) + rounding + 1e-30);
-                let operands = match tokens <= FEW_TOKENS {
-                    true => quantization(dtype, w, x),
-                    false => halves(dtype, w, x),
+                let operands = match is_grouped(dtype, n_expert, ids.len(), tokens) {
+                    true => halves(dtype, w, x),
+                    false => quantization(dtype, w, x),
                 };
                 device.push(operands + rounding + 1e-30);
             }

@@ -1,0 +1,54 @@
+//! Log-probabilities as `--json` prints them.
+
+use serde::Serialize;
+
+use crate::text::{TokenLogprobs, Tokenizer};
+
+/// A token of an answer.
+#[derive(Serialize)]
+pub(super) struct Logprob {
+    #[serde(flatten)]
+    token: Token,
+    /// The most probable tokens in its place, the most probable first.
+    top: Vec<Token>,
+}
+
+/// A token and how probable the model found it.
+#[derive(Serialize)]
+struct Token {
+    id: u32,
+    /// Its text, if it is whole characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// Its bytes, if they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<Vec<u8>>,
+    /// `null` for a token that has no probability at all.
+    logprob: f64,
+}
+
+impl Token {
+    fn new(id: u32, logprob: f64, tokenizer: &Tokenizer) -> Token {
+        let mut bytes = Vec::new();
+        tokenizer.decode_into(id, true, &mut bytes);
+        let (text, bytes) = match String::from_utf8(bytes) {
+            Ok(text) => (Some(text), None),
+            Err(error) => (None, Some(error.into_bytes())),
+        };
+        Token { id, text, bytes, logprob }
+    }
+}
+
+impl Logprob {
+    /// The tokens of an answer in their order.
+    pub(super) fn list(tokens: &[TokenLogprobs], tokenizer: &Tokenizer) -> Vec<Logprob> {
+        let top = |token: &TokenLogprobs| {
+            token.top.iter().map(|&(id, logprob)| Token::new(id, logprob, tokenizer)).collect()
+        };
+        let one = |token: &TokenLogprobs| Logprob {
+            token: Token::new(token.token, token.logprob, tokenizer),
+            top: top(token),
+        };
+        tokens.iter().map(one).collect()
+    }
+}
