@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "demo")]
 
+#[path = "support/architectures.rs"]
+mod architectures;
 #[path = "support/gpu.rs"]
 mod gpu;
 #[path = "support/inside.rs"]
@@ -69,6 +71,24 @@ fn states_agree_with_transformers() {
         check("simulated", Session::with(&model, &options, &setup).unwrap());
     }
     gpu.sim().assert_no_fault();
+}
+
+/// Each architecture's graph has states, of the width that it says.
+#[test]
+fn every_architecture_has_states() {
+    for fixture in architectures::fixtures() {
+        let model = fixture.model();
+        let (shape, name) = (model.architecture().shape(), &fixture.name);
+        let text: Vec<u32> = tokens(1, 40).iter().map(|token| token % shape.n_vocab as u32).collect();
+        let mut session = Session::new(&model, &SessionOptions { n_ctx: 64, ..exact() }).unwrap();
+        let states = states_of(&mut session, &text);
+        assert_eq!(states.len(), text.len(), "{name}");
+        for state in &states {
+            assert_eq!(state.len(), shape.n_embd, "{name}");
+            assert!(state.iter().all(|x| x.is_finite()) && state.iter().any(|&x| x != 0.0), "{name}");
+        }
+        assert_ne!(states[0], states[39], "{name}");
+    }
 }
 
 #[test]

@@ -4,8 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "demo")]
 
+#[path = "support/architectures.rs"]
+mod architectures;
 #[path = "support/gpu.rs"]
 mod gpu;
+#[path = "support/inside.rs"]
+mod inside;
+#[path = "support/reference.rs"]
+mod reference;
 #[path = "support/sessions.rs"]
 mod sessions;
 #[path = "support/tiny_llama.rs"]
@@ -41,10 +47,11 @@ fn go_on(session: &mut Session, id: SequenceId, tail: &[u32], more: &[u32]) -> V
     rows
 }
 
-/// A session where a prefix of two blocks was computed alone, and then the rest; another one where somebody else did
+/// A session where a prefix of whole blocks was computed alone, and then the rest; another one where somebody else did
 /// that. Chunks are the same, and so are the bits.
-fn reused_is_computed(mut session: impl FnMut() -> Session, tokens: impl Fn(u32, u32) -> Vec<u32>) {
-    let (prefix, tail, more) = (tokens(1, 64), tokens(2, 9), tokens(3, 5));
+fn reused_is_computed(n: u32, mut session: impl FnMut() -> Session, tokens: impl Fn(u32, u32) -> Vec<u32>) {
+    let (prefix, tail, more) = (tokens(1, n), tokens(2, 9), tokens(3, 5));
+    let n_prefix = prefix.len();
     let prompt = [&prefix[..], &tail].concat();
     let mut fresh = session();
     let id = fresh.open().unwrap();
@@ -54,14 +61,14 @@ fn reused_is_computed(mut session: impl FnMut() -> Session, tokens: impl Fn(u32,
     let mut session = session();
     let first = session.open().unwrap();
     session.prefill(first, &prefix).unwrap();
-    session.prefill(first, &tokens(7, 40)).unwrap();
+    session.prefill(first, &tokens(7, 20)).unwrap();
     // While the other goes on, and after its end.
     for ended in [false, true] {
         if ended {
             session.close(first).unwrap();
         }
         let (second, n) = session.open_with(&prompt).unwrap();
-        assert_eq!((n, session.cache().len(second).unwrap()), (64, 64));
+        assert_eq!((n, session.cache().len(second).unwrap()), (n_prefix, n_prefix));
         let found = go_on(&mut session, second, &prompt[n..], &more);
         assert_eq!(bits(&found.concat()), bits(&wanted.concat()), "ended: {ended}");
         let text: Vec<u32> = session.cache().tokens(second).unwrap().collect();
@@ -72,7 +79,7 @@ fn reused_is_computed(mut session: impl FnMut() -> Session, tokens: impl Fn(u32,
 
 #[test]
 fn a_prefix_that_another_computed_gives_the_same_bits() {
-    reused_is_computed(|| demo(&three()), tokens);
+    reused_is_computed(64, || demo(&three()), tokens);
 }
 
 #[test]
@@ -82,8 +89,22 @@ fn a_gpu_finds_what_another_computed() {
     let options = SessionOptions { n_ctx: 128, ubatch: 64, device: gpu.choice(), ..three() };
     let setup = Setup { hip: gpu::options(), ..Setup::default() };
     let tokens = |seed, n| tokens(seed, n).iter().map(|token| token % 96).collect();
-    reused_is_computed(|| Session::with(&model, &options, &setup).unwrap(), tokens);
+    reused_is_computed(64, || Session::with(&model, &options, &setup).unwrap(), tokens);
     gpu.sim().assert_no_fault();
+}
+
+/// Whatever an architecture keeps in the cache: windows, sinks, latent keys.
+#[test]
+fn every_architecture_goes_on_from_what_another_computed() {
+    for fixture in architectures::fixtures() {
+        let model = fixture.model();
+        let n_vocab = model.architecture().shape().n_vocab as u32;
+        let tokens = |seed, n| tokens(seed, n).iter().map(|token| token % n_vocab).collect();
+        // As many tokens as those with learned positions know.
+        let options = SessionOptions { n_ctx: 64, ..three() };
+        println!("{}", fixture.name);
+        reused_is_computed(32, || Session::new(&model, &options).unwrap(), tokens);
+    }
 }
 
 /// In other chunks only the order of sums is another one.
