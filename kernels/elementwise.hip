@@ -18,6 +18,7 @@ DEVICE inline floats4 chosen_activation(int kind, floats4 x) {
         case GELU_ERF: return activation_of_four(GELU_ERF, x);
         case GELU_QUICK: return activation_of_four(GELU_QUICK, x);
         case RELU: return activation_of_four(RELU, x);
+        case RELU_SQR: return activation_of_four(RELU_SQR, x);
         case SIGMOID: return activation_of_four(SIGMOID, x);
         case TANH: return activation_of_four(TANH, x);
         case EXP: return activation_of_four(EXP, x);
@@ -62,6 +63,32 @@ KERNEL(gated)
     store_four(out + share.row * n + share.first, y, share.count);
 }
 
+// What is not a number stays so.
+DEVICE inline float at_most(float x, float limit) { return x > limit ? limit : x; }
+
+DEVICE inline float clamped_swiglu_of(float gate, float up, float alpha, float limit) {
+    gate = at_most(gate, limit);
+    up = at_most(up < -limit ? -limit : up, limit);
+    return gate * sigmoid(alpha * gate) * (up + 1.0f);
+}
+
+// out = g · σ(alpha · g) · (u + 1) with g = min(gate, limit) and u = up between -limit and limit, both of one shape.
+KERNEL(clamped_swiglu)
+(const float* gate, Layout gate_at, const float* up, Layout up_at, float* out, i64 n, i32 pieces, i32 flat, float alpha,
+ float limit) {
+    Share share = share_of_thread(n, pieces, 4);
+    if (share.count == 0) return;
+    RowIndex row = row_index(gate_at, share.row);
+    i64 gate_step = flat ? 4 : gate_at.nb[0], up_step = flat ? 4 : up_at.nb[0];
+    const u8* gate_from = (const u8*)gate + row_offset(gate_at, row) + share.first * gate_step;
+    const u8* up_from = (const u8*)up + row_offset(up_at, row) + share.first * up_step;
+    floats4 g = load_four((const float*)gate_from, gate_step, share.count);
+    floats4 u = load_four((const float*)up_from, up_step, share.count);
+    floats4 y = {clamped_swiglu_of(g.x, u.x, alpha, limit), clamped_swiglu_of(g.y, u.y, alpha, limit),
+                 clamped_swiglu_of(g.z, u.z, alpha, limit), clamped_swiglu_of(g.w, u.w, alpha, limit)};
+    store_four(out + share.row * n + share.first, y, share.count);
+}
+
 // Numbered as `BinaryKind` numbers them.
 enum { ADD, SUB, MUL, DIV };
 
@@ -103,4 +130,19 @@ KERNEL(binary)
         default: x = {x.x / y.x, x.y / y.y, x.z / y.z, x.w / y.w}; break;
     }
     store_four(out + share.row * n + share.first, x, share.count);
+}
+
+// out = x · (1 + scale · ln(1 + ⌊position / length⌋)), by the position of the row's token.
+KERNEL(temperature)
+(const float* x, Layout x_at, const i32* positions, float* out, i64 n, i32 pieces, i32 flat, float scale, i32 length) {
+    Share share = share_of_thread(n, pieces, 4);
+    if (share.count == 0) return;
+    RowIndex row = row_index(x_at, share.row);
+    i32 position = positions[row.i2];
+    float factor = 1.0f + scale * logf(1.0f + (float)((position < 0 ? 0 : position) / length));
+    i64 step = flat ? 4 : x_at.nb[0];
+    const u8* from = (const u8*)x + row_offset(x_at, row) + share.first * step;
+    floats4 y = load_four((const float*)from, step, share.count);
+    y = {y.x * factor, y.y * factor, y.z * factor, y.w * factor};
+    store_four(out + share.row * n + share.first, y, share.count);
 }

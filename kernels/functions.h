@@ -5,7 +5,7 @@
 
 // Numbered as `UnaryKind` numbers them; the last two are `scale` and `softcap`.
 enum {
-    SILU, GELU, GELU_ERF, GELU_QUICK, RELU, SIGMOID, TANH, EXP, NEG, ABS, SQR, SQRT, SCALE, SOFTCAP
+    SILU, GELU, GELU_ERF, GELU_QUICK, RELU, RELU_SQR, SIGMOID, TANH, EXP, NEG, ABS, SQR, SQRT, SCALE, SOFTCAP
 };
 
 DEVICE inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
@@ -23,6 +23,7 @@ DEVICE inline float activation(int kind, float x) {
         case GELU_ERF: return x * (0.5f * erfcf(-0.70710678f * x));
         case GELU_QUICK: return x * sigmoid(1.702f * x);
         case RELU: return x < 0.0f ? 0.0f : x;
+        case RELU_SQR: return x < 0.0f ? 0.0f : x * x;
         case SIGMOID: return sigmoid(x);
         case TANH: return tanhf(x);
         case EXP: return expf(x);

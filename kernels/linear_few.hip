@@ -60,13 +60,12 @@ DEVICE inline float product(const Unpacked& w, const Activations& x) {
     return sum;
 }
 
-KERNEL_OF(WAVES * WAVE, linear_few)
-(const u8* w0, const u8* w1, const u8* w2, i64 n_blocks0, i64 n_blocks1, i64 n_blocks2, i32 n0, i32 n1, i32 n2,
- const u8* x, const float* bias, const float* residual, float* y, i32 k, i32 n_out, i32 tokens, i32 activation_kind) {
-    const BlockRows rows = rows_of_block({w0, n_blocks0}, {w1, n_blocks1}, {w2, n_blocks2}, n0, n1, n2);
+// Adds this thread's part of every row; row_of_x(t) is the row of x that is the block's number t.
+template <class F>
+DEVICE inline void accumulate(
+    float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const u8* x, int k, F row_of_x) {
     const int pieces = k / (16 * VECTORS);
     const i64 x_bytes = quantized_row_bytes(k);
-    float sums[TOKENS][ALL_ROWS] = {};
 #pragma unroll UNROLL
     for (int piece = thread_index(); piece < pieces; piece += WAVES * WAVE) {
         typename Format::Raw raw[ALL_ROWS];
@@ -80,10 +79,32 @@ KERNEL_OF(WAVES * WAVE, linear_few)
         for (int r = 0; r < ALL_ROWS; r++) Format::unpack(raw[r], w[r].codes, w[r].scales, w[r].mins);
 #pragma unroll
         for (int t = 0; t < TOKENS; t++) {
-            const Activations of_token = load_activations(x + token_of(t, tokens) * x_bytes, k, piece);
+            const Activations of_token = load_activations(x + row_of_x(t) * x_bytes, k, piece);
 #pragma unroll
             for (int r = 0; r < ALL_ROWS; r++) sums[t][r] += product(w[r], of_token);
         }
     }
+}
+
+#if BY_ID
+KERNEL_OF(WAVES * WAVE, linear_few_id)
+(const u8* weight, i64 n_blocks, const i32* ids, const u8* x, const float* bias, float* y, i32 k, i32 n_out, i32 n_expert,
+ i32 rows_of_y, i32 share) {
+    const int id = ids[block_index_y()];
+    const bool known = id >= 0 && id < n_expert;
+    const int expert = known ? id : 0;
+    const BlockRows rows = rows_of_expert({weight, n_blocks}, n_out, expert);
+    float sums[TOKENS][ALL_ROWS] = {};
+    accumulate(sums, rows, x, k, [&](int) { return block_index_y() / share; });
+    finish_row_of_expert(sums, rows, bias, y, n_out, rows_of_y, expert, known);
+}
+#else
+KERNEL_OF(WAVES * WAVE, linear_few)
+(const u8* w0, const u8* w1, const u8* w2, i64 n_blocks0, i64 n_blocks1, i64 n_blocks2, i32 n0, i32 n1, i32 n2,
+ const u8* x, const float* bias, const float* residual, float* y, i32 k, i32 n_out, i32 tokens, i32 activation_kind) {
+    const BlockRows rows = rows_of_block({w0, n_blocks0}, {w1, n_blocks1}, {w2, n_blocks2}, n0, n1, n2);
+    float sums[TOKENS][ALL_ROWS] = {};
+    accumulate(sums, rows, x, k, [&](int t) { return token_of(t, tokens); });
     finish_rows(sums, rows, bias, residual, y, n_out, tokens, activation_kind);
 }
+#endif

@@ -24,11 +24,11 @@ template <bool ALIGNED> DEVICE inline Eight load_x(const float* row, int group, 
     return x;
 }
 
-// Adds this thread's part of every row. ALIGNED: every row starts at a multiple of 16 bytes and is whole groups; known
+// Adds this thread's part of every row; row_of_x(t) is the row of x that is the block's number t. ALIGNED: every row starts at a multiple of 16 bytes and is whole groups; known
 // here, it lets the loads of all rows go out before the first is used.
-template <bool ALIGNED>
+template <bool ALIGNED, class F>
 DEVICE inline void accumulate(
-    float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const float* x, int k, int tokens) {
+    float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const float* x, int k, F row_of_x) {
     const int groups = (k + 7) / 8;
 #pragma unroll UNROLL
     for (int group = thread_index(); group < groups; group += WAVES * WAVE) {
@@ -42,7 +42,7 @@ DEVICE inline void accumulate(
         }
 #pragma unroll
         for (int t = 0; t < TOKENS; t++) {
-            const Eight of_token = load_x<ALIGNED>(x + (i64)token_of(t, tokens) * k, group, count);
+            const Eight of_token = load_x<ALIGNED>(x + (i64)row_of_x(t) * k, group, count);
 #pragma unroll
             for (int r = 0; r < ALL_ROWS; r++) {
 #pragma unroll
@@ -52,17 +52,37 @@ DEVICE inline void accumulate(
     }
 }
 
+template <class F>
+DEVICE inline void accumulate(
+    float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const float* x, int k, F row_of_x) {
+    const bool aligned = k % 8 == 0 && is_aligned(x, 16) && is_aligned(rows.weight.start, 16) &&
+                         is_aligned(rows.second.start, 16);
+    if (aligned) {
+        accumulate<true>(sums, rows, x, k, row_of_x);
+    } else {
+        accumulate<false>(sums, rows, x, k, row_of_x);
+    }
+}
+
+#if BY_ID
+KERNEL_OF(WAVES * WAVE, linear_float_id)
+(const u8* weight, i64 n_blocks, const i32* ids, const float* x, const float* bias, float* y, i32 k, i32 n_out,
+ i32 n_expert, i32 rows_of_y, i32 share) {
+    const int id = ids[block_index_y()];
+    const bool known = id >= 0 && id < n_expert;
+    const int expert = known ? id : 0;
+    const BlockRows rows = rows_of_expert({weight, n_blocks}, n_out, expert);
+    float sums[TOKENS][ALL_ROWS] = {};
+    accumulate(sums, rows, x, k, [&](int) { return block_index_y() / share; });
+    finish_row_of_expert(sums, rows, bias, y, n_out, rows_of_y, expert, known);
+}
+#else
 KERNEL_OF(WAVES * WAVE, linear_float)
 (const u8* w0, const u8* w1, const u8* w2, i64 n_blocks0, i64 n_blocks1, i64 n_blocks2, i32 n0, i32 n1, i32 n2,
  const float* x, const float* bias, const float* residual, float* y, i32 k, i32 n_out, i32 tokens, i32 activation_kind) {
     const BlockRows rows = rows_of_block({w0, n_blocks0}, {w1, n_blocks1}, {w2, n_blocks2}, n0, n1, n2);
-    const bool aligned = k % 8 == 0 && is_aligned(x, 16) && is_aligned(rows.weight.start, 16) &&
-                         is_aligned(rows.second.start, 16);
     float sums[TOKENS][ALL_ROWS] = {};
-    if (aligned) {
-        accumulate<true>(sums, rows, x, k, tokens);
-    } else {
-        accumulate<false>(sums, rows, x, k, tokens);
-    }
+    accumulate(sums, rows, x, k, [&](int t) { return token_of(t, tokens); });
     finish_rows(sums, rows, bias, residual, y, n_out, tokens, activation_kind);
 }
+#endif

@@ -1,12 +1,18 @@
 // A weight of any format times many rows of activations, by matrix instructions: operands of 16 bits, sums in F32.
 //
 // Defines: FORMAT; SIDE, rows of the weight and rows of x of a block, 64 or 128; BF16_OPERANDS, whether operands are
-// BF16 and not F16. The weight's values are made on the way to shared memory.
+// BF16 and not F16; BY_ID, whether the weight has several experts, and a block's rows of x are those of one of them. The
+// weight's values are made on the way to shared memory.
 #include "elements.h"
+#include "experts.h"
 #include "formats.h"
 #include "matrix.h"
 
 typedef formats::FORMAT Format;
+
+#ifndef BY_ID
+#define BY_ID 0
+#endif
 
 // Elements of k that are in shared memory at a time, and how far its rows are apart.
 #define DEPTH 64
@@ -15,6 +21,8 @@ typedef formats::FORMAT Format;
 #define N_WAVES (SIDE / 16)
 #define TILES_M (SIDE / 32)
 #define TILES_N 2
+// Groups of 16 bytes of shared memory for SIDE rows.
+#define TILE_WORDS (SIDE * STRIDE / 8)
 
 DEVICE inline u16 operand(float x) {
     if (BF16_OPERANDS) return float_to_bf16(x);
@@ -41,15 +49,15 @@ DEVICE inline void load_x(const float* row, i64 first, i64 k, float* out) {
     out[4] = b.x, out[5] = b.y, out[6] = b.z, out[7] = b.w;
 }
 
-// Bias and residual may be null; the residual may be y.
-KERNEL_OF(N_WAVES * WAVE, linear_many)
-(const u8* weight, i64 n_blocks, const float* x, const float* bias, const float* residual, float* y, i32 k, i32 n,
- i32 tokens) {
-    SHARED words4 of_x[SIDE * STRIDE / 8];
-    SHARED words4 of_weight[SIDE * STRIDE / 8];
+// The sums of SIDE rows of a weight from `first_row` on, of its `n`, with SIDE rows of x. Row i of them is row_of_x(i) of
+// x, and finish(i, row, sum) writes; none of them if row_of_x(i) is negative. The tiles are shared memory, TILE_WORDS
+// each: a template has none of its own.
+template <class X, class F>
+DEVICE inline void multiply(
+    words4* of_x, words4* of_weight, const u8* weight, i64 n_blocks, i64 first_element, const float* x, i32 k, i32 n,
+    int first_row, X row_of_x, F finish) {
     u16* const tile_x = reinterpret_cast<u16*>(of_x);
     u16* const tile_weight = reinterpret_cast<u16*>(of_weight);
-    const int first_row = block_index_x() * SIDE, first_token = block_index_y() * SIDE;
     const int wave = thread_index() / WAVE, at_m = wave % 2 * (SIDE / 2), at_n = wave / 2 * 32;
     const bool aligned = k % 8 == 0 && is_aligned(weight, 16);
     TileC sums[TILES_M][TILES_N];
@@ -62,12 +70,13 @@ KERNEL_OF(N_WAVES * WAVE, linear_many)
             const int row = i / (DEPTH / 8), at = i % (DEPTH / 8) * 8, left = k - (first + at);
             float v[8] = {};
             if (first_row + row < n && left > 0) {
-                const i64 element = (i64)(first_row + row) * k + first + at;
+                const i64 element = first_element + (i64)(first_row + row) * k + first + at;
                 formats::load_eight<Format>(weight, n_blocks, element, left, aligned, v);
             }
             store_eight(tile_weight + row * STRIDE + at, v);
             float u[8] = {};
-            if (first_token + row < tokens) load_x(x + (i64)(first_token + row) * k, first + at, k, u);
+            const int x_row = row_of_x(row);
+            if (x_row >= 0) load_x(x + (i64)x_row * k, first + at, k, u);
             store_eight(tile_x + row * STRIDE + at, u);
         }
         barrier();
@@ -99,15 +108,65 @@ KERNEL_OF(N_WAVES * WAVE, linear_many)
         for (int j = 0; j < TILES_N; j++) {
 #pragma unroll
             for (int e = 0; e < TILE_C; e++) {
-                const int token = first_token + at_m + 16 * i + tile_row(e);
+                const int token = at_m + 16 * i + tile_row(e);
                 const int row = first_row + at_n + 16 * j + tile_col(e);
-                if (token >= tokens || row >= n) continue;
-                const i64 at = (i64)token * n + row;
-                float sum = sums[i][j].v[e];
-                if (bias) sum += bias[row];
-                if (residual) sum += residual[at];
-                y[at] = sum;
+                if (row_of_x(token) >= 0 && row < n) finish(token, row, sums[i][j].v[e]);
             }
         }
     }
 }
+
+#if BY_ID
+// Rows of the output by their experts, as `group_rows` orders them and cuts them into tiles; `share` neighbouring ones are
+// made from one row of x. Bias may be null.
+KERNEL_OF(N_WAVES * WAVE, linear_many_id)
+(const u8* weight, i64 n_blocks, const i32* order, const Tile* tiles, const float* x, const float* bias, float* y, i32 k,
+ i32 n, i32 share) {
+    const Tile tile = tiles[block_index_y()];
+    if (tile.count == 0) return;
+    const int first_row = block_index_x() * SIDE;
+    if (tile.expert < 0) {
+        // These named no expert.
+        for (int i = thread_index(); i < tile.count * SIDE; i += N_WAVES * WAVE) {
+            const int row = first_row + i % SIDE;
+            if (row < n) y[(i64)order[tile.first + i / SIDE] * n + row] = INFINITY_F - INFINITY_F;
+        }
+        return;
+    }
+    SHARED words4 of_x[TILE_WORDS];
+    SHARED words4 of_weight[TILE_WORDS];
+    SHARED i32 rows_of_y[SIDE];
+    SHARED i32 rows_of_x[SIDE];
+    for (int i = thread_index(); i < SIDE; i += N_WAVES * WAVE) {
+        const int row = i < tile.count ? order[tile.first + i] : -1;
+        rows_of_y[i] = row;
+        rows_of_x[i] = row < 0 ? -1 : row / share;
+    }
+    barrier();
+    const float* of_expert = bias ? bias + (i64)tile.expert * n : bias;
+    const auto finish = [&](int i, int row, float sum) {
+        if (of_expert) sum += of_expert[row];
+        y[(i64)rows_of_y[i] * n + row] = sum;
+    };
+    const auto row_of_x = [&](int i) { return rows_of_x[i]; };
+    const i64 first_element = (i64)tile.expert * n * k;
+    multiply(of_x, of_weight, weight, n_blocks, first_element, x, k, n, first_row, row_of_x, finish);
+}
+#else
+// Bias and residual may be null; the residual may be y.
+KERNEL_OF(N_WAVES * WAVE, linear_many)
+(const u8* weight, i64 n_blocks, const float* x, const float* bias, const float* residual, float* y, i32 k, i32 n,
+ i32 tokens) {
+    SHARED words4 of_x[TILE_WORDS];
+    SHARED words4 of_weight[TILE_WORDS];
+    const int first_token = block_index_y() * SIDE;
+    const auto row_of_x = [&](int i) { return first_token + i < tokens ? first_token + i : -1; };
+    const auto finish = [&](int i, int row, float sum) {
+        const i64 at = (i64)(first_token + i) * n + row;
+        if (bias) sum += bias[row];
+        if (residual) sum += residual[at];
+        y[at] = sum;
+    };
+    multiply(of_x, of_weight, weight, n_blocks, 0, x, k, n, block_index_x() * SIDE, row_of_x, finish);
+}
+#endif

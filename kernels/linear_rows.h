@@ -4,6 +4,10 @@
 // second, then that of the third. With GATED there are two of one shape, and the output is
 // activation(first) · second. A block takes ROWS neighbouring rows of one weight (of both with GATED) for TOKENS rows
 // of x, each wave a part of k; the grid's second dimension goes through the rows of x.
+//
+// With BY_ID there is one weight of several experts, and every row of the output names its expert; then TOKENS is 1,
+// and `share` neighbouring rows of the output are made from one row of x. A number that is no expert gives a row of
+// what is not a number.
 #pragma once
 
 #include "functions.h"
@@ -11,6 +15,9 @@
 
 #ifndef GATED
 #define GATED 0
+#endif
+#ifndef BY_ID
+#define BY_ID 0
 #endif
 
 // Rows of weights that a block multiplies.
@@ -41,6 +48,12 @@ DEVICE inline BlockRows rows_of_block(Weight w0, Weight w1, Weight w2, int n0, i
     if (block < blocks1) return {w1, w1, block * ROWS, n1, n0 + block * ROWS};
     block -= blocks1;
     return {w2, w2, block * ROWS, n2, n0 + n1 + block * ROWS};
+}
+
+// The rows of expert number `expert` of a weight whose experts have `n` rows each.
+DEVICE inline BlockRows rows_of_expert(Weight weight, int n, int expert) {
+    const int place = block_index_x() * ROWS;
+    return {weight, weight, expert * n + place, (expert + 1) * n, place};
 }
 
 // The row of x that is a block's row number t; past the end, the last one.
@@ -79,4 +92,15 @@ DEVICE inline void finish_rows(
     if (bias) sum += bias[rows.place + r];
     if (residual) sum += residual[at];
     y[at] = sum;
+}
+
+// The same for the row of an expert that block_index_y() numbers, of `rows_of_y`; no such expert if it is not `known`.
+DEVICE inline void finish_row_of_expert(
+    float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const float* bias, float* y, int n_out, int rows_of_y,
+    int expert, bool known) {
+    if (!known) {
+#pragma unroll
+        for (int r = 0; r < ALL_ROWS; r++) sums[0][r] = INFINITY_F - INFINITY_F;
+    }
+    finish_rows(sums, rows, bias ? bias + (i64)expert * n_out : bias, nullptr, y, n_out, rows_of_y, 0);
 }

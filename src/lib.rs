@@ -24,3 +24,8 @@ pub mod text;
 #[cfg(all(doctest, feature = "demo"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// And so is that of the page on sessions.
+#[cfg(all(doctest, feature = "demo"))]
+#[doc = include_str!("../docs/sessions.md")]
+struct Sessions;

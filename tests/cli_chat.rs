@@ -105,7 +105,8 @@ fn a_chat_answers_remembers_and_ends() {
     chat.say("/clear");
     chat.say("What is 347 + 285?");
     chat.wait_for("\n632\r\n");
-    chat.wait_for("prompt: 21 tokens");
+    // What the sequence still holds of the first turn is enough.
+    chat.wait_for("prompt: 21 tokens, 1 computed");
     chat.say("/exit");
     assert!(chat.script.wait().unwrap().success());
     let history = std::fs::read_to_string(chat.state.path().join("rfgraph/history")).unwrap();
@@ -137,6 +138,15 @@ fn ctrl_c_stops_an_answer_and_twice_at_the_prompt_the_program() {
     chat.wait_for("Ctrl-C once more");
     chat.wait_for(PROMPT);
     chat.press("\u{3}");
+    assert!(chat.script.wait().unwrap().success());
+}
+
+#[test]
+fn a_chat_goes_on_past_the_end_of_the_context_if_asked() {
+    let Some(mut chat) = Chat::start("-c 64 --context-shift") else { return };
+    (0..4).for_each(|_| chat.say("What is 347 + 285?"));
+    chat.wait_for("is shortened by");
+    chat.say("/exit");
     assert!(chat.script.wait().unwrap().success());
 }
 

@@ -373,3 +373,69 @@ fn a_benchmark_has_rates_and_their_limit() {
     let table = stdout(&["bench", "-p", "0", "-n", "2", "-r", "1"]);
     assert!(table.contains("| tg2 |") && table.contains("GB/s"), "{table}");
 }
+
+#[test]
+fn texts_become_vectors_of_length_one() {
+    let numbers = |line: &str| line.split(' ').map(|x| x.parse().unwrap()).collect::<Vec<f64>>();
+    let lines = stdout(&["embed", "-p", "A dog.", "-p", "The girl had a little cat."]);
+    let vectors: Vec<Vec<f64>> = lines.lines().map(numbers).collect();
+    assert_eq!(vectors.len(), 2);
+    for vector in &vectors {
+        assert!((vector.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-6);
+    }
+    // The same texts from a file, one of them alone, and what the object says of them.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "A dog.\n\nThe girl had a little cat.\r\n").unwrap();
+    assert_eq!(stdout(&["embed", "-f", file.path().to_str().unwrap()]), lines);
+    let report = json(&["embed", "-p", "A dog.", "--pooling", "last", "--no-normalize", "--json"]);
+    assert_eq!((&report["pooling"], &report["normalized"]), (&"last".into(), &false.into()));
+    let embedding = &report["embeddings"][0];
+    assert!(embedding["tokens"].as_u64().unwrap() > 1);
+    assert_eq!(embedding["values"].as_array().unwrap().len(), vectors[0].len());
+
+    let (code, message) = failure(&["embed", "-p", "A dog.", "--pooling", "sum"]);
+    assert!(code == Some(2) && message.contains("mean, last, cls"), "{message}");
+    let (code, message) = failure(&["embed"]);
+    assert!(code == Some(1) && message.contains("no text"), "{message}");
+}
+
+#[test]
+fn an_answer_goes_on_past_the_end_of_the_context_if_asked() {
+    let story = |options: &[&str]| {
+        let args = [&[
+            "run",
+            "--raw",
+            "-p",
+            "Once upon a time",
+            "-n",
+            "40",
+            "-c",
+            "16",
+            "--temp",
+            "0",
+            "--json",
+            "-v",
+        ]];
+        let output = command(&[args[0], options].concat()).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (report, String::from_utf8(output.stderr).unwrap())
+    };
+    let (stopped, warning) = story(&[]);
+    assert_eq!(stopped["stop"], "context");
+    assert!(warning.contains("--context-shift"), "{warning}");
+    for option in ["--context-shift", "--context-shift=3"] {
+        let (whole, told) = story(&[option]);
+        assert!(whole["stop"] == "limit" || whole["stop"] == "end", "{whole}");
+        assert!(whole["counts"]["generated"].as_u64() > stopped["counts"]["generated"].as_u64());
+        assert!(told.contains("are dropped"), "{told}");
+    }
+    // A prompt that does not fit is an error, or is shortened.
+    let long = "one two three four five ".repeat(20);
+    let (code, message) = failure(&["run", "--raw", "-p", &long, "-c", "16"]);
+    assert!(code == Some(1) && message.contains("the context is full"), "{message}");
+    let output =
+        command(&["run", "--raw", "-p", &long, "-c", "16", "-n", "2", "--context-shift"]).output().unwrap();
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("shortened"));
+    let (code, message) = failure(&["run", "-p", "hi", "-c", "16", "--context-shift=16"]);
+    assert!(code == Some(2) && message.contains("keeps all"), "{message}");
+}

@@ -23,7 +23,7 @@ fn generate(n_ctx: usize, max_tokens: Option<usize>, each: impl Fn(usize, &Atomi
     let greedy = SamplerParams { temperature: 0.0, ..SamplerParams::default() };
     let mut sampler = Sampler::new(greedy, tokenizer.n_vocab()).unwrap();
     let flag = AtomicBool::new(false);
-    let options = GenerateOptions { max_tokens, interrupt: Some(&flag) };
+    let options = GenerateOptions { max_tokens, interrupt: Some(&flag), ..GenerateOptions::default() };
     let mut generation = Generation::new(&mut session, sequence, &tokenizer, &mut sampler, options).unwrap();
     let mut pieces = Vec::new();
     while let Some(piece) = generation.next_piece().unwrap() {

@@ -143,7 +143,8 @@ fn check_row(gpu: &Gpu, row: &OperatorRow) -> BTreeSet<String> {
         Ok(())
     });
     if let Err(error) = result {
-        panic!("{} on {}: {error}", row.name, gpu.context.target().arch);
+        let faults = gpu.sim.as_ref().map(|sim| sim.faults()).unwrap_or_default();
+        panic!("{} on {}: {error}\n{faults:#?}", row.name, gpu.context.target().arch);
     }
     missing.into_inner()
 }

@@ -235,7 +235,7 @@ fn answer(session: &mut Session, model: &Model, params: &SamplerParams) -> Vec<u
     let id = session.open().unwrap();
     session.prefill(id, &prompt(model)).unwrap();
     let mut sampler = Sampler::new(params.clone(), tokenizer.n_vocab()).unwrap();
-    let limits = GenerateOptions { max_tokens: Some(8), interrupt: None };
+    let limits = GenerateOptions { max_tokens: Some(8), ..GenerateOptions::default() };
     let mut generation = Generation::new(session, id, &tokenizer, &mut sampler, limits).unwrap();
     while generation.next_piece().unwrap().is_some() {}
     let tokens = generation.tokens().to_vec();

@@ -8,7 +8,16 @@ use std::path::Path;
 use proptest::prelude::*;
 use rfgraph::gguf::{Gguf, GgufWriter, Value};
 use rfgraph::model::{Model, Session, SessionOptions};
+use rfgraph::tensor::DType;
 use rfgraph::text::{ChatTemplate, Message};
+
+#[path = "support/architectures.rs"]
+mod architectures;
+#[path = "support/inside.rs"]
+mod inside;
+#[path = "support/reference.rs"]
+mod reference;
+use architectures::fixtures;
 
 fn stories() -> Vec<u8> {
     let path = "tests/fixtures/stories260K/stories260K-Q4_0.gguf";
@@ -42,13 +51,23 @@ fn use_file(bytes: Vec<u8>) {
 
 /// The same file with one metadata value changed.
 fn with_value(key: &str, value: Value) -> Vec<u8> {
-    let gguf = Gguf::from_bytes(stories()).unwrap();
+    rewritten(&Gguf::from_bytes(stories()).unwrap(), key, value, None)
+}
+
+/// A file with a metadata value set, which it may not have had, and with a tensor more.
+fn rewritten(gguf: &Gguf, key: &str, value: Value, tensor: Option<&str>) -> Vec<u8> {
     let mut writer = GgufWriter::new();
     for (name, old) in gguf.metadata().iter() {
         writer.set(name, if name == key { value.clone() } else { old.clone() }).unwrap();
     }
+    if gguf.metadata().get(key).is_none() {
+        writer.set(key, value).unwrap();
+    }
     for info in gguf.tensors() {
         writer.tensor(&info.name, info.dtype, info.shape, gguf.data(info)).unwrap();
+    }
+    if let Some(name) = tensor {
+        writer.tensor(name, DType::F32, [4], vec![0; 16]).unwrap();
     }
     let mut bytes = Vec::new();
     writer.write(&mut bytes).unwrap();
@@ -83,6 +102,38 @@ fn absurd_hyper_parameters_are_refused_or_harmless() {
     }
 }
 
+/// Nothing of a file is silently ignored, whatever the architecture.
+#[test]
+fn unknown_keys_and_tensors_are_refused_by_name() {
+    for fixture in fixtures() {
+        let (model, name) = (fixture.model(), &fixture.name);
+        let architecture = model.architecture_name();
+        let key = format!("{architecture}.attention.wobble");
+        let keyed = Gguf::from_bytes(rewritten(model.gguf(), &key, Value::U32(1), None)).unwrap();
+        let error = Model::from_gguf(keyed).unwrap_err().to_string();
+        assert!(error.contains(&key) && error.contains(architecture), "{name}: {error}");
+
+        let alignment = Value::U32(32);
+        let tensor = Some("blk.0.attn_wobble.weight");
+        let bytes = rewritten(model.gguf(), "general.alignment", alignment, tensor);
+        let model = Model::from_gguf(Gguf::from_bytes(bytes).unwrap()).unwrap();
+        let options = SessionOptions { n_ctx: 64, ubatch: 8, ..SessionOptions::default() };
+        let error = Session::new(&model, &options).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("blk.0.attn_wobble.weight"), "{name}: {error}");
+    }
+}
+
+/// Values that no hyper-parameter should have, or not together with the others.
+fn absurd() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        prop::sample::select(vec![0, 1, 2, 3, 7, 33, 64, 1 << 20, u32::MAX]).prop_map(Value::U32),
+        prop::sample::select(vec![0.0, -1.0, 1e-30, 1e30, f32::NAN, f32::INFINITY]).prop_map(Value::F32),
+        any::<bool>().prop_map(Value::Bool),
+        Just(Value::String("yarn".into())),
+        Just(Value::from(vec![1i64, 2, 3])),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -98,6 +149,17 @@ proptest! {
             bytes[at] = (state >> 20) as u8;
         }
         use_file(bytes);
+    }
+
+    /// Any hyper-parameter of any architecture.
+    #[test]
+    fn absurd_architectures_are_refused_or_harmless(which in any::<prop::sample::Index>(), key in any::<prop::sample::Index>(), value in absurd()) {
+        let all = fixtures();
+        let model = all[which.index(all.len())].model();
+        let prefix = format!("{}.", model.architecture_name());
+        let keys: Vec<&str> =
+            model.gguf().metadata().iter().map(|(key, _)| key).filter(|key| key.starts_with(&prefix)).collect();
+        use_file(rewritten(model.gguf(), keys[key.index(keys.len())], value, None));
     }
 
     /// Any few bytes of the header, which says what the model is.

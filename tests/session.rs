@@ -4,74 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "demo")]
 
+#[path = "support/sessions.rs"]
+mod sessions;
 #[path = "support/tiny_llama.rs"]
 mod tiny_llama;
 
 use std::num::NonZeroUsize;
 
 use rfgraph::cpu::Isa;
-use rfgraph::model::{CacheTypes, Model, ModelError, SequenceId, Session, SessionOptions};
+use rfgraph::model::{CacheTypes, ModelError, Session, SessionOptions};
 use rfgraph::tensor::DType;
-use tiny_llama::{N_FF, tiny_llama};
-
-fn options() -> SessionOptions {
-    SessionOptions { n_ctx: 256, threads: NonZeroUsize::new(2), ..SessionOptions::default() }
-}
-
-fn demo(options: &SessionOptions) -> Session {
-    Session::new(&Model::demo().unwrap(), options).unwrap()
-}
-
-/// Some tokens of the demo's vocabulary.
-fn tokens(seed: u32, n: u32) -> Vec<u32> {
-    (0..n).map(|i| 260 + (seed * 131 + i * i * 17 + i * 29) % 700).collect()
-}
-
-fn bits(logits: &[f32]) -> Vec<u32> {
-    logits.iter().map(|x| x.to_bits()).collect()
-}
-
-/// The logits of every token of a prompt, in a fresh sequence.
-fn logits_of(session: &mut Session, prompt: &[u32]) -> Vec<Vec<f32>> {
-    let id = session.open().unwrap();
-    let mut rows = Vec::new();
-    session.all_logits(id, prompt, |row| rows.push(row.to_vec())).unwrap();
-    session.close(id).unwrap();
-    rows
-}
-
-fn decode(session: &mut Session, id: SequenceId, token: u32) -> Vec<f32> {
-    session.decode(&[(id, token)]).unwrap().row(0).to_vec()
-}
-
-/// Mean KL divergence of the rows' distributions, in nats.
-fn mean_kl(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
-    let log_softmax = |row: &[f32]| -> Vec<f64> {
-        let largest = row.iter().copied().fold(f32::MIN, f32::max);
-        let sum: f64 = row.iter().map(|&x| f64::from(x - largest).exp()).sum();
-        row.iter().map(|&x| f64::from(x - largest) - sum.ln()).collect()
-    };
-    let kl = |(a, b): (&Vec<f32>, &Vec<f32>)| -> f64 {
-        log_softmax(a).iter().zip(log_softmax(b)).map(|(p, q)| p.exp() * (p - q)).sum()
-    };
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(kl).sum::<f64>() / a.len() as f64
-}
-
-/// What the demo's results may differ by where only the order of sums differs. Products of a few and of
-/// many tokens add in different orders; a last bit may turn the rounding of an activation to eight bits
-/// the other way, which is an error of the size that this rounding makes anyway. That is allowed a mean
-/// KL of 1e-4 from exact arithmetic; between two such results, twice as far apart, four times that, since
-/// KL grows with the square of a small distance.
-const EIGHT_BITS: f64 = 4e-4;
-
-/// The same for F32 weights and cache: each of the layers adds four products of at most `N_FF` terms to
-/// what it passes on, each term rounded once; twice, for two results; and norms divide by a root mean
-/// square that may be a quarter of the largest element.
-fn tolerance(rows: &[Vec<f32>], n_layer: usize) -> f32 {
-    let largest = rows.iter().flatten().fold(0f32, |largest, x| largest.max(x.abs()));
-    largest * (4 * n_layer * N_FF * 2 * 4) as f32 * 2f32.powi(-24)
-}
+use sessions::{EIGHT_BITS, bits, decode, demo, logits_of, mean_kl, options, tokens, tolerance, worst};
+use tiny_llama::tiny_llama;
 
 #[test]
 fn a_sequence_does_not_feel_the_others() {
@@ -229,8 +173,7 @@ fn how_a_prompt_is_cut_up_does_not_matter() {
         let options = SessionOptions { ubatch, ..exact.clone() };
         let cut = logits_of(&mut Session::new(&tiny, &options).unwrap(), &short);
         let limit = tolerance(&tiny_whole, n_layer);
-        let differences = tiny_whole.iter().flatten().zip(cut.iter().flatten()).map(|(a, b)| (a - b).abs());
-        let worst = differences.fold(0f32, f32::max);
+        let worst = worst(&tiny_whole, &cut);
         assert!(worst <= limit, "ubatch {ubatch}: {worst} of {limit}");
     }
 }
@@ -251,8 +194,7 @@ fn cache_types_differ_by_their_rounding() {
     for (rounding, unit) in [(DType::F16, 2f32.powi(-11)), (DType::BF16, 2f32.powi(-8))] {
         for (k, v) in [(rounding, rounding), (rounding, DType::F32), (DType::F32, rounding)] {
             let rounded = run(k, v);
-            let both = exact.iter().flatten().zip(rounded.iter().flatten());
-            let worst = both.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            let worst = worst(&exact, &rounded);
             println!("{k} and {v}: {worst} of {}", largest * unit * 4.0 * 4.0);
             assert!(worst > 0.0, "{k} or {v} is not used");
             assert!(worst <= largest * unit * 4.0 * 4.0, "{k}, {v}: {worst}, largest logit {largest}");

@@ -327,11 +327,11 @@ fn vocabularies_that_contradict_themselves_are_refused_by_name() {
     let demo = |change: fn(&mut VocabData)| refusal(&DEMO_DATA, change);
     let stories = |change: fn(&mut VocabData)| refusal(&STORIES_DATA, change);
     for (message, part) in [
-        (demo(|d| d.model = "bert".into()), "tokenizer.ggml.model is \"bert\""),
+        (demo(|d| d.model = "rwkv".into()), "tokenizer.ggml.model is \"rwkv\""),
         (demo(|d| d.model = "none".into()), "no tokenizer"),
         (
-            demo(|d| d.pre = Some("viking".into())),
-            "\"viking\": not supported; supported are \"default\", \"gpt-2\"",
+            demo(|d| d.pre = Some("klingon".into())),
+            "\"klingon\": not supported; supported are \"default\", \"gpt-2\"",
         ),
         (demo(|d| d.tokens.clear()), "tokenizer.ggml.tokens is empty"),
         (

@@ -12,7 +12,7 @@ use super::conversation::Conversation;
 use super::error::{CliError, eprintln_quietly};
 use super::interrupt::{self, Second};
 use super::progress::read_ahead;
-use super::run::{RunArgs, end_line, system, tell};
+use super::run::{RunArgs, end_line, tell};
 use crate::model::{GenerateOptions, ModelError};
 use crate::text::Message;
 
@@ -61,12 +61,13 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train))?;
     read_ahead(model.gguf(), options.device);
     let mut conversation = Conversation::new(&model, &tokenizer, &options, args.sampling.params()?)?;
-    let mut messages: Vec<Message> = system(args).into_iter().collect();
+    let mut messages: Vec<Message> = args.system_message().into_iter().collect();
     let opening = messages.len();
     let mut prompt = Prompt::open()?;
     // After the editor, which takes the signal for itself when it is made.
     let pressed = interrupt::listen(Second::Waits);
-    let limits = GenerateOptions { max_tokens: args.max_tokens, interrupt: Some(pressed) };
+    let context_shift = args.shift.of(args, &model, &tokenizer, conversation.n_ctx())?;
+    let limits = GenerateOptions { max_tokens: args.max_tokens, interrupt: Some(pressed), context_shift };
     eprintln_quietly(&format!("{}: /help lists the commands, Ctrl-D ends", args.model.label()));
     while let Some(line) = prompt.next_line()? {
         let said = match Line::of(&line) {

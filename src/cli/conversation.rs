@@ -1,5 +1,6 @@
 //! One sequence that is answered again and again: only what is new since the last turn is computed.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,16 +8,17 @@ use std::time::{Duration, Instant};
 use super::device::setup;
 use super::error::CliError;
 use super::progress::{Progress, Unit};
-use crate::model::{GenerateOptions, Generation, Model, SequenceId, Session, SessionOptions, Setup, Stop};
+use crate::model::{
+    ContextShift, GenerateOptions, Generation, Model, SequenceId, Session, SessionOptions, Setup, Stop,
+};
 use crate::text::{Sampler, SamplerParams, Tokenizer};
 
-/// A sequence of a session, and the tokens that it holds.
+/// A sequence of a session that holds the conversation so far.
 pub(super) struct Conversation<'m> {
     session: Session,
     sequence: SequenceId,
     tokenizer: &'m Tokenizer,
     sampler: Sampler,
-    held: Vec<u32>,
 }
 
 /// An answer and what it took.
@@ -53,11 +55,12 @@ impl<'m> Conversation<'m> {
         let setup = Setup { want: sampler.needs(), ..setup() };
         let mut session = Session::with(model, options, &setup)?;
         let sequence = session.open()?;
-        Ok(Conversation { session, sequence, tokenizer, sampler, held: Vec::new() })
+        Ok(Conversation { session, sequence, tokenizer, sampler })
     }
 
     /// Answers a prompt, giving the pieces of text to `each` as they come. The prompt is the whole
-    /// conversation; the tokens that it shares with the last one are not computed again.
+    /// conversation; the tokens that it shares with earlier ones are not computed again. With a context shift, a prompt
+    /// that is too long loses what the shift drops.
     pub(super) fn answer(
         &mut self,
         prompt: &[u32],
@@ -65,15 +68,19 @@ impl<'m> Conversation<'m> {
         mut each: impl FnMut(&str) -> Result<(), CliError>,
     ) -> Result<Answer, CliError> {
         let start = Instant::now();
-        let reused = reusable(&self.held, prompt);
-        let done = self.prefill(prompt, reused, options.interrupt)?;
+        let prompt = match options.context_shift {
+            Some(shift) => self.shorten(prompt, shift)?,
+            None => Cow::Borrowed(prompt),
+        };
+        let reused = self.session.reuse(self.sequence, &prompt)?;
+        let done = self.prefill(&prompt, reused, options.interrupt)?;
         let prompt_time = start.elapsed();
         let mut answer = Answer {
             text: String::new(),
             tokens: Vec::new(),
             stop: Stop::Interrupted,
             prompt_tokens: prompt.len(),
-            computed_tokens: self.held.len() - reused,
+            computed_tokens: self.session.cache().len(self.sequence)? - reused,
             decode_runs: 0,
             prompt_time,
             decode_time: Duration::ZERO,
@@ -90,21 +97,18 @@ impl<'m> Conversation<'m> {
         answer.stop = generation.stop().unwrap_or(Stop::Interrupted);
         answer.tokens = generation.tokens().to_vec();
         answer.decode_time = start.elapsed() - prompt_time;
-        answer.decode_runs = self.session.cache().len(self.sequence)? - prompt.len();
-        self.held.extend(&answer.tokens[..answer.decode_runs]);
+        answer.decode_runs = generation.runs();
         Ok(answer)
     }
 
-    /// Computes the prompt from token `reused` on, after which the sequence holds the prompt alone; less
-    /// of it after an interrupt or an error.
+    /// Computes the prompt from token `reused` on, up to which the sequence holds it; less of it after an interrupt or
+    /// an error.
     fn prefill(
         &mut self,
         prompt: &[u32],
         reused: usize,
         interrupt: Option<&AtomicBool>,
     ) -> Result<ControlFlow<()>, CliError> {
-        self.session.truncate(self.sequence, reused)?;
-        self.held.truncate(reused);
         let fresh = prompt.get(reused..).unwrap_or_default();
         let mut progress = Progress::new("prompt", Unit::Tokens, fresh.len());
         let done = self.session.prefill_with(self.sequence, fresh, |done| {
@@ -117,35 +121,23 @@ impl<'m> Conversation<'m> {
         let held = self.session.cache().len(self.sequence)?;
         for &token in prompt.get(reused..held).unwrap_or_default() {
             self.sampler.accept(token);
-            self.held.push(token);
         }
         Ok(done?)
+    }
+
+    /// A prompt without what a shift drops of it.
+    fn shorten<'p>(&self, prompt: &'p [u32], shift: ContextShift) -> Result<Cow<'p, [u32]>, CliError> {
+        let n_ctx = self.n_ctx();
+        let left = shift.shorten(prompt, n_ctx)?;
+        if left.len() < prompt.len() {
+            let (n, dropped) = (prompt.len(), prompt.len() - left.len());
+            tracing::warn!("a prompt of {n} tokens is shortened by {dropped} to fit a context of {n_ctx}");
+        }
+        Ok(left)
     }
 
     /// Tokens that the context holds.
     pub(super) fn n_ctx(&self) -> usize {
         self.session.cache().n_ctx()
-    }
-}
-
-/// How many tokens of the prompt need not be computed: those at its start that are held, but not its last
-/// one, whose logits are wanted.
-fn reusable(held: &[u32], prompt: &[u32]) -> usize {
-    let common = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-    common.min(prompt.len().saturating_sub(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::reusable;
-
-    #[test]
-    fn the_common_start_is_reused_but_never_the_whole_prompt() {
-        assert_eq!(reusable(&[], &[1, 2]), 0);
-        assert_eq!(reusable(&[1, 2, 3], &[1, 2, 4, 5]), 2);
-        assert_eq!(reusable(&[1, 2], &[1, 2, 3]), 2);
-        assert_eq!(reusable(&[1, 2, 3], &[1, 2]), 1);
-        assert_eq!(reusable(&[1, 2], &[1, 2]), 1);
-        assert_eq!(reusable(&[1, 2], &[]), 0);
     }
 }

@@ -9,6 +9,7 @@ mod completions;
 mod conversation;
 mod device;
 mod devices;
+mod embed;
 mod error;
 mod graph;
 mod inspect;
@@ -22,6 +23,7 @@ mod output;
 mod profile;
 mod progress;
 mod run;
+mod shift;
 mod text;
 mod tokenize;
 
@@ -49,6 +51,7 @@ enum Command {
     Run(run::RunArgs),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
+    Embed(embed::EmbedArgs),
     Bench(bench::BenchArgs),
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),
+        Command::Embed(args) => embed::run(args),
         Command::Bench(args) => bench::run(args, cli.verbose > 0),
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),

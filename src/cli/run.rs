@@ -13,6 +13,7 @@ use super::interrupt::{self, Second};
 use super::options::{ContextArg, ModelArg, SamplingArgs, SessionArgs};
 use super::output::print_json;
 use super::progress::read_ahead;
+use super::shift::ShiftArg;
 use super::text::TextArgs;
 use crate::model::{GenerateOptions, Stop};
 use crate::text::Message;
@@ -41,6 +42,8 @@ pub(super) struct RunArgs {
     pub(super) max_tokens: Option<usize>,
     #[command(flatten)]
     pub(super) ctx: ContextArg,
+    #[command(flatten)]
+    pub(super) shift: ShiftArg,
     #[command(flatten)]
     pub(super) session: SessionArgs,
     /// Print one JSON object with text, tokens, counts and timings instead of the text
@@ -93,7 +96,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     let prompt = if args.raw {
         tokenizer.encode_chat(&text)
     } else {
-        let mut messages: Vec<Message> = system(args).into_iter().collect();
+        let mut messages: Vec<Message> = args.system_message().into_iter().collect();
         messages.push(Message::new("user", text));
         tokenizer.encode_chat(&model.chat_template(&tokenizer)?.render(&messages, true)?)
     };
@@ -101,8 +104,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     read_ahead(model.gguf(), options.device);
     let mut conversation = Conversation::new(&model, &tokenizer, &options, sampling)?;
     let load_time = start.elapsed();
-    let limits =
-        GenerateOptions { max_tokens: args.max_tokens, interrupt: Some(interrupt::listen(Second::Exits)) };
+    let limits = GenerateOptions {
+        max_tokens: args.max_tokens,
+        interrupt: Some(interrupt::listen(Second::Exits)),
+        context_shift: args.shift.of(args, &model, &tokenizer, conversation.n_ctx())?,
+    };
     tracing::info!("loaded in {:.2} s", load_time.as_secs_f64());
     let mut out = io::stdout().lock();
     let answer = conversation.answer(&prompt, limits, |piece| {
@@ -122,9 +128,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     if answer.stop == Stop::Interrupted { Err(CliError::Interrupted) } else { Ok(()) }
 }
 
-/// The system message, if one was given.
-pub(super) fn system(args: &RunArgs) -> Option<Message> {
-    args.system.as_deref().map(|text| Message::new("system", text))
+impl RunArgs {
+    /// The system message, if one was given.
+    pub(super) fn system_message(&self) -> Option<Message> {
+        self.system.as_deref().map(|text| Message::new("system", text))
+    }
 }
 
 /// Ends the line of an answer that does not end it itself.
@@ -139,7 +147,8 @@ pub(super) fn end_line(text: &str) -> Result<(), CliError> {
 pub(super) fn tell(answer: &Answer, n_ctx: usize) {
     if answer.stop == Stop::ContextFull {
         tracing::warn!(
-            "the answer ends here because the context of {n_ctx} tokens is full; -c makes it larger"
+            "the answer ends here because the context of {n_ctx} tokens is full; -c makes it larger, \
+             --context-shift goes on"
         );
     }
     if answer.stop == Stop::Interrupted {

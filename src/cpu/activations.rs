@@ -84,7 +84,7 @@ impl Layout {
 }
 
 /// One quantized chunk, as the arrays hold it.
-struct Quantized {
+pub(crate) struct QuantizedChunk {
     q: [i8; CHUNK],
     d: [f32; GROUPS],
     min32: [f32; GROUPS],
@@ -93,14 +93,12 @@ struct Quantized {
     sum16: [i32; 2 * GROUPS],
 }
 
-/// Quantizes chunk number `chunk` of a row: `x` is its values, fewer than [`CHUNK`] only at the end
-/// of the row.
+/// Quantizes a chunk of a row: `x` is its values, fewer than [`CHUNK`] only at the end of the row.
 ///
 /// # Safety
-/// `row` points to a row laid out as `layout` that nothing else accesses now, `chunk` is less than
-/// `layout.chunks()`, and this machine has `isa`.
-pub(crate) unsafe fn quantize_chunk(isa: Isa, x: &[f32], row: *mut u8, layout: Layout, chunk: usize) {
-    debug_assert!(x.len() <= CHUNK && chunk < layout.chunks());
+/// This machine has `isa`.
+pub(crate) unsafe fn quantize_chunk(isa: Isa, x: &[f32]) -> QuantizedChunk {
+    debug_assert!(x.len() <= CHUNK);
     let mut padded = [0f32; CHUNK];
     let x = match <&[f32; CHUNK]>::try_from(x) {
         Ok(whole) => whole,
@@ -109,7 +107,7 @@ pub(crate) unsafe fn quantize_chunk(isa: Isa, x: &[f32], row: *mut u8, layout: L
             &padded
         }
     };
-    let quantized = match isa {
+    match isa {
         // SAFETY: the caller vouches for the instruction set.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { quantize_avx512(x) },
@@ -117,15 +115,26 @@ pub(crate) unsafe fn quantize_chunk(isa: Isa, x: &[f32], row: *mut u8, layout: L
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { quantize_avx2(x) },
         _ => quantize(x),
-    };
-    // SAFETY: the arrays of a row hold `layout.chunks()` chunks each.
-    unsafe {
-        put(row.add(layout.q()), chunk, &quantized.q);
-        put(row.add(layout.d()), chunk, &quantized.d);
-        put(row.add(layout.min32()), chunk, &quantized.min32);
-        put(row.add(layout.sum32()), chunk, &quantized.sum32);
-        put(row.add(layout.min16()), chunk, &quantized.min16);
-        put(row.add(layout.sum16()), chunk, &quantized.sum16);
+    }
+}
+
+impl QuantizedChunk {
+    /// Writes it into a row as chunk number `chunk`.
+    ///
+    /// # Safety
+    /// `row` points to a row laid out as `layout` of which nothing else accesses this chunk now, and `chunk` is less
+    /// than `layout.chunks()`.
+    pub(crate) unsafe fn store(&self, row: *mut u8, layout: Layout, chunk: usize) {
+        debug_assert!(chunk < layout.chunks());
+        // SAFETY: the arrays of a row hold `layout.chunks()` chunks each.
+        unsafe {
+            put(row.add(layout.q()), chunk, &self.q);
+            put(row.add(layout.d()), chunk, &self.d);
+            put(row.add(layout.min32()), chunk, &self.min32);
+            put(row.add(layout.sum32()), chunk, &self.sum32);
+            put(row.add(layout.min16()), chunk, &self.min16);
+            put(row.add(layout.sum16()), chunk, &self.sum16);
+        }
     }
 }
 
@@ -141,19 +150,19 @@ unsafe fn put<T: Copy>(array: *mut u8, chunk: usize, value: &T) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn quantize_avx512(x: &[f32; CHUNK]) -> Quantized {
+unsafe fn quantize_avx512(x: &[f32; CHUNK]) -> QuantizedChunk {
     quantize(x)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn quantize_avx2(x: &[f32; CHUNK]) -> Quantized {
+unsafe fn quantize_avx2(x: &[f32; CHUNK]) -> QuantizedChunk {
     quantize(x)
 }
 
 #[inline(always)]
-fn quantize(x: &[f32; CHUNK]) -> Quantized {
-    let mut out = Quantized {
+fn quantize(x: &[f32; CHUNK]) -> QuantizedChunk {
+    let mut out = QuantizedChunk {
         q: [0; CHUNK],
         d: [0.0; GROUPS],
         min32: [0.0; GROUPS],
@@ -210,7 +219,7 @@ pub(crate) mod tests {
         for (x, row) in x.chunks(k).zip(bytes.chunks_mut(stride)) {
             for (chunk, x) in x.chunks(CHUNK).enumerate() {
                 // SAFETY: `row` has `row_stride` bytes and `isa` is available.
-                unsafe { quantize_chunk(isa, x, row.as_mut_ptr(), layout, chunk) };
+                unsafe { quantize_chunk(isa, x).store(row.as_mut_ptr(), layout, chunk) };
             }
         }
         bytes

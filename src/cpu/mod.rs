@@ -17,6 +17,6 @@ mod view;
 pub use bandwidth::read_bandwidth;
 pub use isa::Isa;
 pub use pool::{Pool, PoolError, Worker, physical_cores};
-pub use product::Product;
+pub use product::{Product, ProductId};
 pub use step::{CpuStep, Span, StepError, Tile};
 pub use view::{RawTensor, View};

@@ -1,6 +1,6 @@
 //! The matrix product of a step: from the step's tensors to the kernels of [`linear`](super::linear).
 
-use super::linear::{Linear, Rows, RowsMut, Scratch, linear};
+use super::linear::{Linear, LinearId, Rows, RowsMut, Scratch, linear, linear_id};
 use super::{CpuStep, RawTensor, StepError, View};
 use crate::tensor::{DType, Desc};
 
@@ -15,6 +15,19 @@ pub struct Product {
     pub bias: Option<usize>,
     /// F32 `[n_out, tokens…]` without gaps, added; may be the output's memory.
     pub residual: Option<usize>,
+}
+
+/// Which inputs of a step are the operands of a product with a matrix for each row of the result.
+#[derive(Clone, Copy, Debug)]
+pub struct ProductId {
+    /// The weights, `[k, n_out, n_expert]` without gaps, of any element type but I32.
+    pub weight: usize,
+    /// The activations, F32 `[k, n_used, n_tokens]`, or `[k, 1, n_tokens]` for all of a token's experts.
+    pub x: usize,
+    /// The expert of each row of the result, I32 `[n_used, n_tokens]`.
+    pub ids: usize,
+    /// F32 `[n_out, n_expert]`: each row of the result gets its expert's added.
+    pub bias: Option<usize>,
 }
 
 impl CpuStep<'_> {
@@ -75,6 +88,59 @@ impl CpuStep<'_> {
         // output and scratch meanwhile (no worker has taken its share), and the output shares memory with
         // the residual alone, in the same layout: of the others there are no slices if it did.
         unsafe { linear(self.worker(), self.isa(), &args, &scratch) }?;
+        Ok(())
+    }
+
+    /// Computes, for each of a token's experts, `x · weight[expert]ᵀ` (+ bias) into the output, F32
+    /// `[n_out, n_used, n_tokens]`. No operand has gaps.
+    ///
+    /// # Errors
+    /// [`StepError::Product`] if there is no such expert, and if the kernels refuse the sizes; [`StepError::Misuse`]
+    /// as from [`CpuStep::product`].
+    pub fn product_id(&self, product: ProductId) -> Result<(), StepError> {
+        let (weight, x, ids) = (self.input(product.weight), self.input(product.x), self.input(product.ids));
+        let bias = product.bias.map(|input| self.input(input));
+        let y = self.output_raw();
+        let [k, n_out, n_expert, _] = weight.desc().shape.ne();
+        let (rows, rows_of_x) = (ids.desc().shape.elements(), x.desc().shape.rows());
+        let is_rows = |desc: &Desc, n: usize, rows: usize| {
+            let sizes = (desc.shape.dim(0), desc.shape.rows());
+            desc.dtype == DType::F32 && desc.is_contiguous() && sizes == (n, rows)
+        };
+        let fits = is_rows(x.desc(), k, rows_of_x)
+            && is_rows(&y.desc, n_out, rows)
+            && bias.as_ref().is_none_or(|bias| is_rows(bias.desc(), n_out, n_expert))
+            && rows_of_x > 0
+            && rows.is_multiple_of(rows_of_x);
+        if !fits || weight.dim(3) != 1 || ids.desc().dtype != DType::I32 {
+            return Err(self.misused("the operands of its product do not fit each other and the output"));
+        }
+        if self.scratch_is_taken() {
+            return Err(self.misused("it has taken the scratch memory that its product needs"));
+        }
+        self.begin()?;
+        let (scratch, scratch_len) = self.scratch_raw();
+        // SAFETY: the step's maker vouches for the extents of the output and of the scratch during the step, and the
+        // output lies without gaps.
+        let (y, scratch) = unsafe {
+            let y = RowsMut::from_raw(y.data.cast(), y.desc.shape.elements(), n_out);
+            (y, Scratch::from_raw(scratch, scratch_len))
+        };
+        let args = LinearId {
+            dtype: weight.desc().dtype,
+            weight: weight.bytes(),
+            k,
+            n_out,
+            n_expert,
+            ids: ids.all(),
+            share: rows / rows_of_x,
+            x: x.all(),
+            y,
+            bias: bias.map(|bias| bias.all()),
+        };
+        // SAFETY: every worker is given the same step, and nothing else writes its inputs or touches its output and
+        // scratch meanwhile (no worker has taken its share); of inputs in the output's memory there are no slices.
+        unsafe { linear_id(self.worker(), self.isa(), &args, &scratch) }?;
         Ok(())
     }
 }

@@ -26,6 +26,8 @@ const FILES: &[SourceFile] = embed! {
     "dequantize.hip",
     "elements.h",
     "elementwise.hip",
+    "experts.h",
+    "experts.hip",
     "formats.h",
     "formats_k.h",
     "formats_lattice.h",

@@ -10,7 +10,8 @@ pub trait Architecture: fmt::Debug + Send + Sync {
     /// The sizes that a session must know.
     fn shape(&self) -> ModelShape;
 
-    /// Builds the graph of one batch and gives its logits, F32 `[n_vocab, n_outputs]`.
+    /// Builds the graph of one batch and gives what [`ModelBuilder::head`] makes of the last layer's output: the
+    /// logits, F32 `[n_vocab, n_outputs]`, where these are wanted.
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g>;
 }
 
@@ -43,6 +44,8 @@ pub struct CacheShape {
 pub struct ArchitectureRow {
     /// The name in `general.architecture`.
     pub name: &'static str,
+    /// The models that are known to be of it.
+    pub models: &'static str,
     /// Reads the hyper-parameters; errors name the key.
     pub read: fn(&Keys<'_>) -> Result<Box<dyn Architecture>, ModelError>,
 }

@@ -1,6 +1,6 @@
 //! Batches: what goes into a graph, the graphs for each size, and their plans.
 
-use super::builder::{HIDDEN, Portion, Request};
+use super::builder::{HIDDEN, Portion, Request, Want};
 use super::{CacheLayout, CacheTypes, KvCache, Model, ModelBuilder, ModelError};
 use crate::exec::{ExecError, Executor, PlanId};
 use crate::graph::{Graph, GraphDef, Tensor};
@@ -12,7 +12,7 @@ use crate::text::Needs;
 pub(super) struct BatchKind {
     pub n_tokens: usize,
     pub n_outputs: usize,
-    pub want: Needs,
+    pub want: Want,
 }
 
 /// The most devices that a model is spread over.
@@ -44,7 +44,7 @@ impl PartPlan {
         executor: &mut dyn Executor,
         model: &Model,
         request: &Request,
-        want: Needs,
+        want: Want,
     ) -> Result<PartPlan, ModelError> {
         let plan = compile(&graph_of(model, request, want)?, &executor.device())?;
         let input = |name: &str| plan.input(name).map(|(number, _)| number);
@@ -158,26 +158,27 @@ pub(super) fn whole_graph(
     want: Needs,
 ) -> Result<GraphDef, ModelError> {
     let portion = Portion::whole(model.architecture().shape().layers.len());
-    graph_of(model, &Request { n_tokens, n_outputs, cache, cache_types, portion }, want)
+    graph_of(model, &Request { n_tokens, n_outputs, cache, cache_types, portion }, Want::Next(want))
 }
 
 /// The graph of a batch on a portion of the model: the architecture's, which must use all of the file's tensors if
-/// it is all of the model.
-pub(super) fn graph_of(model: &Model, request: &Request, want: Needs) -> Result<GraphDef, ModelError> {
+/// it is all of the model, up to the logits.
+pub(super) fn graph_of(model: &Model, request: &Request, want: Want) -> Result<GraphDef, ModelError> {
     let graph = Graph::new();
     let unused = {
-        let builder = ModelBuilder::new(&graph, model.gguf(), request);
+        let builder = ModelBuilder::new(&graph, model.gguf(), request, want);
         let result = model.architecture().build(&builder);
         match (request.portion.head, want) {
             (false, _) => graph.output(HIDDEN, result),
-            (true, Needs::Logits) => graph.output("logits", result),
-            (true, Needs::Largest) => graph.output("largest", result.argmax()),
-            (true, Needs::Top(k)) => top(&graph, result, k),
+            (true, Want::States) => graph.output("states", result),
+            (true, Want::Next(Needs::Logits)) => graph.output("logits", result),
+            (true, Want::Next(Needs::Largest)) => graph.output("largest", result.argmax()),
+            (true, Want::Next(Needs::Top(k))) => top(&graph, result, k),
         }
         builder.unused()
     };
     let def = graph.finish()?;
-    if unused.is_empty() || !request.portion.is_whole() {
+    if unused.is_empty() || !request.portion.is_whole() || want == Want::States {
         return Ok(def);
     }
     let architecture = model.architecture_name().to_string();

@@ -9,6 +9,7 @@ use crate::gguf::Gguf;
 use crate::graph::{Graph, Tensor};
 use crate::ops::{Attention, Paging, Rope};
 use crate::tensor::{DType, Shape};
+use crate::text::Needs;
 
 /// The inputs of one batch. Entries past the live tokens have slot and sequence -1.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub struct Batch<'g> {
     pub sequences: Tensor<'g>,
     /// Block tables, I32 `[blocks_per_sequence, n_sequences]`.
     pub block_table: Tensor<'g>,
-    /// The tokens whose logits are wanted, I32 `[n_outputs]`; `None`: all of them.
+    /// The tokens whose logits or states are wanted, I32 `[n_outputs]`; `None`: all of them.
     pub wanted: Option<Tensor<'g>>,
     /// Tokens in the batch.
     pub n_tokens: usize,
@@ -36,7 +37,7 @@ pub struct Portion {
     pub layers: Range<usize>,
     /// Whether it starts from tokens, and not from what the portion before gives.
     pub embeds: bool,
-    /// Whether it ends with logits, and not with what the portion after takes.
+    /// Whether it ends as the model does, and not with what the portion after takes.
     pub head: bool,
 }
 
@@ -63,11 +64,25 @@ impl Portion {
 /// The input of a portion that does not start from tokens, and the output of one before it.
 pub(super) const HIDDEN: &str = "hidden";
 
+/// What a model's last portion gives of the wanted tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Want {
+    /// Their logits, or what a sampler needs of them.
+    Next(Needs),
+    /// Their hidden states after the final norm, F32 `[n_embd, n_outputs]`.
+    States,
+}
+
+impl Want {
+    /// All logits.
+    pub const LOGITS: Want = Want::Next(Needs::Logits);
+}
+
 /// What a graph of a batch is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub n_tokens: usize,
-    /// Tokens whose logits are wanted.
+    /// Tokens whose logits or states are wanted.
     pub n_outputs: usize,
     pub cache: CacheLayout,
     pub cache_types: CacheTypes,
@@ -122,12 +137,20 @@ pub struct ModelBuilder<'g, 'm> {
     cache: CacheLayout,
     cache_types: CacheTypes,
     portion: Portion,
+    want: Want,
     /// The weights so far: one that is used twice (tied embeddings) is one node.
     used: RefCell<BTreeMap<String, Tensor<'g>>>,
+    /// How names of tensors begin that have no part in the next token.
+    left_out: RefCell<Vec<String>>,
 }
 
 impl<'g, 'm> ModelBuilder<'g, 'm> {
-    pub(super) fn new(graph: &'g Graph, gguf: &'m Gguf, request: &Request) -> ModelBuilder<'g, 'm> {
+    pub(super) fn new(
+        graph: &'g Graph,
+        gguf: &'m Gguf,
+        request: &Request,
+        want: Want,
+    ) -> ModelBuilder<'g, 'm> {
         let Request { n_tokens, n_outputs, cache, cache_types, ref portion } = *request;
         let ids = |name: &str| graph.input(name, DType::I32, [n_tokens]);
         let batch = Batch {
@@ -143,8 +166,8 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
             wanted: (n_outputs != n_tokens).then(|| graph.input("wanted", DType::I32, [n_outputs])),
             n_tokens,
         };
-        let (portion, used) = (portion.clone(), RefCell::default());
-        ModelBuilder { graph, gguf, batch, cache, cache_types, portion, used }
+        let (portion, used, left_out) = (portion.clone(), RefCell::default(), RefCell::default());
+        ModelBuilder { graph, gguf, batch, cache, cache_types, portion, want, used, left_out }
     }
 
     /// The graph under construction.
@@ -172,10 +195,20 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
-    /// What `head` makes of the last layer's output, the logits; or that output itself, if this is not the model's
-    /// last portion.
-    pub fn head(&self, x: Tensor<'g>, head: impl FnOnce(Tensor<'g>) -> Tensor<'g>) -> Tensor<'g> {
-        if self.portion.head { head(x) } else { x }
+    /// The end of a model: `norm` makes the final hidden states of the last layer's output, and `output` makes logits of
+    /// these. Where states are wanted (embeddings of a text) and not logits, it ends after `norm`; if this is not the
+    /// model's last portion, with the layer's output itself.
+    pub fn head(
+        &self,
+        x: Tensor<'g>,
+        norm: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+        output: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+    ) -> Tensor<'g> {
+        match (self.portion.head, self.want) {
+            (false, _) => x,
+            (true, Want::States) => norm(x),
+            (true, Want::Next(_)) => output(norm(x)),
+        }
     }
 
     /// A weight of the file, which must have this shape. Its type is the file's.
@@ -200,10 +233,25 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         Some(*self.used.borrow_mut().entry(name.to_string()).or_insert_with(weight))
     }
 
-    /// `x · Wᵀ`, plus the bias if the file has one: `name.weight` and `name.bias`.
+    /// Whether the file has a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    /// Tokens that one sequence may hold.
+    pub fn n_ctx(&self) -> usize {
+        self.cache.blocks_per_sequence * self.cache.block_size
+    }
+
+    /// `x · Wᵀ`, times the scale and plus the bias if the file has them: `name.weight`, `name.scale` (one number, as
+    /// NVFP4 files have it) and `name.bias`.
     #[track_caller]
     pub fn linear(&self, x: Tensor<'g>, name: &str, n_out: usize) -> Tensor<'g> {
         let y = x.linear(self.weight(&format!("{name}.weight"), [x.dim(0), n_out]));
+        let y = match self.opt_weight(&format!("{name}.scale"), [1]) {
+            Some(scale) => y.mul(scale),
+            None => y,
+        };
         let y = match self.opt_weight(&format!("{name}.bias"), [n_out]) {
             Some(bias) => y.add(bias),
             None => y,
@@ -215,6 +263,14 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
     #[track_caller]
     pub fn rms_norm(&self, x: Tensor<'g>, name: &str, eps: f32) -> Tensor<'g> {
         x.rms_norm(self.weight(&format!("{name}.weight"), [x.dim(0)]), eps).named(name)
+    }
+
+    /// Layer norm with the scale `name.weight` and, if the file has it, the bias `name.bias`.
+    #[track_caller]
+    pub fn layer_norm(&self, x: Tensor<'g>, name: &str, eps: f32) -> Tensor<'g> {
+        let weight = self.weight(&format!("{name}.weight"), [x.dim(0)]);
+        let bias = self.opt_weight(&format!("{name}.bias"), [x.dim(0)]);
+        x.layer_norm(weight, bias, eps).named(name)
     }
 
     /// Writes keys and values into layer `layer` of the cache and lets the queries attend to all of their sequence
@@ -275,7 +331,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
-    /// The rows of `x` whose logits are wanted. Called before the last layer's feed-forward part, so that
+    /// The rows of `x` whose logits or states are wanted. Called before the last layer's feed-forward part, so that
     /// the rest is done for those only.
     #[track_caller]
     pub fn wanted_rows(&self, x: Tensor<'g>) -> Tensor<'g> {
@@ -285,10 +341,19 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
+    /// Says that the file's tensors of names that begin so have no part in the next token: layers that guess further
+    /// ahead, say.
+    pub fn leave_out(&self, prefix: &str) {
+        self.left_out.borrow_mut().push(prefix.to_string());
+    }
+
     /// Tensors of the file that the graph does not use.
     pub(super) fn unused(&self) -> Vec<String> {
-        let used = self.used.borrow();
-        let unused = self.gguf.tensors().iter().filter(|info| !used.contains_key(&*info.name));
+        let (used, left_out) = (self.used.borrow(), self.left_out.borrow());
+        let known = |name: &str| {
+            used.contains_key(name) || left_out.iter().any(|prefix| name.starts_with(prefix.as_str()))
+        };
+        let unused = self.gguf.tensors().iter().filter(|info| !known(&info.name));
         unused.map(|info| info.name.to_string()).collect()
     }
 }

@@ -42,6 +42,14 @@ pub enum ModelError {
         /// The first few of them.
         names: Vec<String>,
     },
+    /// Metadata keys that the architecture does not read. Ignoring them might give wrong answers.
+    #[error("the file has keys that rfgraph's `{architecture}` does not know: {}", names.join(", "))]
+    UnknownKeys {
+        /// The architecture.
+        architecture: String,
+        /// The first few of them.
+        names: Vec<String>,
+    },
     /// The file's tensors do not make the architecture's graph.
     #[error("{0}")]
     Graph(#[from] GraphError),

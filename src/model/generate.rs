@@ -1,17 +1,20 @@
 //! Generating: sample a token, give its text, compute the next logits.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{ModelError, Next, SequenceId, Session};
+use super::{ContextShift, ModelError, Next, SequenceId, Session};
 use crate::text::{Sampler, StreamDecoder, Tokenizer};
 
 /// When a generation ends, besides where the model ends it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GenerateOptions<'a> {
-    /// The most tokens to generate; `None`: as many as the context holds.
+    /// The most tokens to generate; `None`: no limit but the context's.
     pub max_tokens: Option<usize>,
     /// Ends the generation before its next token once it is true.
     pub interrupt: Option<&'a AtomicBool>,
+    /// What is dropped when the context is full; `None`: that ends the generation.
+    pub context_shift: Option<ContextShift>,
 }
 
 /// Why a generation ended.
@@ -52,6 +55,7 @@ pub struct Generation<'a> {
     options: GenerateOptions<'a>,
     decoder: StreamDecoder<'a>,
     tokens: Vec<u32>,
+    runs: usize,
     stop: Option<Stop>,
     /// An error ended the answer.
     failed: bool,
@@ -79,6 +83,7 @@ impl<'a> Generation<'a> {
             options,
             decoder,
             tokens,
+            runs: 0,
             stop: None,
             failed: false,
         })
@@ -112,15 +117,18 @@ impl<'a> Generation<'a> {
         if self.options.max_tokens.is_some_and(|max| self.tokens.len() >= max) {
             return Ok(Err(Stop::Limit));
         }
-        if self.options.interrupt.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+        if interrupted(self.options.interrupt) {
             return Ok(Err(Stop::Interrupted));
         }
-        let next = match self.tokens.last() {
+        let next = match self.tokens.last().copied() {
             None => Next::Logits(self.session.logits()?.row(0)),
-            Some(_) if self.session.cache().len(self.sequence)? >= self.session.cache().n_ctx() => {
-                return Ok(Err(Stop::ContextFull));
+            Some(token) => {
+                if let Some(stop) = self.make_room()? {
+                    return Ok(Err(stop));
+                }
+                self.runs += 1;
+                self.session.decode_for(self.sequence, token, self.sampler.needs())?
             }
-            Some(&token) => self.session.decode_for(self.sequence, token, self.sampler.needs())?,
         };
         let token = match next {
             Next::Logits(logits) => self.sampler.sample(logits)?,
@@ -135,6 +143,25 @@ impl<'a> Generation<'a> {
         Ok(Ok(token))
     }
 
+    /// Sees to it that the context has room for a token, or says why the answer is over.
+    fn make_room(&mut self) -> Result<Option<Stop>, ModelError> {
+        let cache = self.session.cache();
+        if cache.len(self.sequence)? < cache.n_ctx() {
+            return Ok(None);
+        }
+        let Some(shift) = self.options.context_shift else { return Ok(Some(Stop::ContextFull)) };
+        let interrupt = self.options.interrupt;
+        let goes_on =
+            |_| if interrupted(interrupt) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let shifted = self.session.shift(self.sequence, shift, goes_on)?;
+        Ok(shifted.is_break().then_some(Stop::Interrupted))
+    }
+
+    /// Runs of the model for one token each.
+    pub fn runs(&self) -> usize {
+        self.runs
+    }
+
     /// The tokens so far, without the one that ended the answer.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
@@ -144,6 +171,10 @@ impl<'a> Generation<'a> {
     pub fn stop(&self) -> Option<Stop> {
         self.stop
     }
+}
+
+fn interrupted(flag: Option<&AtomicBool>) -> bool {
+    flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
 impl std::fmt::Debug for Generation<'_> {

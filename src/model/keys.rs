@@ -1,23 +1,34 @@
 //! Hyper-parameters from metadata: every error names the key.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::ModelError;
-use crate::gguf::Gguf;
+use crate::gguf::{Array, Gguf, Value};
 use crate::tensor::Shape;
 
+/// Keys that change nothing of what a model computes, so that no architecture reads them.
+const NOT_COMPUTED: &[&str] = &["pooling_type", "rope.scaling.finetuned", "tensor_data_layout"];
+
 /// Reads the metadata of one architecture: `keys.count("block_count", 1..=1000)` reads
-/// `llama.block_count`.
-#[derive(Clone, Copy, Debug)]
+/// `llama.block_count`. A key that nobody asked for is refused at the end: it may change what the model computes.
+#[derive(Debug)]
 pub struct Keys<'a> {
     gguf: &'a Gguf,
     architecture: &'a str,
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Keys<'a> {
     /// The keys of a file whose architecture has this name.
     pub fn new(gguf: &'a Gguf, architecture: &'a str) -> Keys<'a> {
-        Keys { gguf, architecture }
+        Keys { gguf, architecture, asked: RefCell::default() }
+    }
+
+    /// The architecture's name in the file.
+    pub fn architecture(&self) -> &'a str {
+        self.architecture
     }
 
     /// The whole key.
@@ -25,15 +36,37 @@ impl<'a> Keys<'a> {
         format!("{}.{key}", self.architecture)
     }
 
+    /// The whole key, which from now on counts as read.
+    fn ask(&self, key: &str) -> String {
+        let name = self.name(key);
+        self.asked.borrow_mut().insert(name.clone());
+        name
+    }
+
+    /// Refuses a file with keys of this architecture that nobody asked for.
+    pub(super) fn refuse_unread(&self) -> Result<(), ModelError> {
+        let asked = self.asked.borrow();
+        let prefix = self.name("");
+        let unread = self.gguf.metadata().iter().map(|(key, _)| key).filter(|key| {
+            let own = key.strip_prefix(&prefix);
+            own.is_some_and(|own| !NOT_COMPUTED.contains(&own)) && !asked.contains(*key)
+        });
+        let names: Vec<String> = unread.take(5).map(str::to_string).collect();
+        match names.is_empty() {
+            true => Ok(()),
+            false => Err(ModelError::UnknownKeys { architecture: self.architecture.to_string(), names }),
+        }
+    }
+
     /// A count that must be there and lie in this range.
     pub fn count(&self, key: &str, range: RangeInclusive<usize>) -> Result<usize, ModelError> {
-        let value = self.gguf.metadata().u64(&self.name(key))?;
+        let value = self.gguf.metadata().u64(&self.ask(key))?;
         self.in_range(key, value, range)
     }
 
     /// A count that may be missing.
     pub fn opt_count(&self, key: &str, range: RangeInclusive<usize>) -> Result<Option<usize>, ModelError> {
-        let value = self.gguf.metadata().opt_u64(&self.name(key))?;
+        let value = self.gguf.metadata().opt_u64(&self.ask(key))?;
         value.map(|value| self.in_range(key, value, range)).transpose()
     }
 
@@ -48,7 +81,7 @@ impl<'a> Keys<'a> {
 
     /// A real number that may be missing; it must be finite and greater than zero.
     pub fn opt_positive(&self, key: &str) -> Result<Option<f32>, ModelError> {
-        match self.gguf.metadata().opt_f32(&self.name(key))? {
+        match self.gguf.metadata().opt_f32(&self.ask(key))? {
             Some(value) if !(value.is_finite() && value > 0.0) => {
                 Err(self.refuse(key, value, "it must be finite and greater than 0"))
             }
@@ -58,13 +91,43 @@ impl<'a> Keys<'a> {
 
     /// A real number that must be there, finite and greater than zero.
     pub fn positive(&self, key: &str) -> Result<f32, ModelError> {
-        self.gguf.metadata().f32(&self.name(key))?;
+        self.gguf.metadata().f32(&self.ask(key))?;
         Ok(self.opt_positive(key)?.unwrap_or_default())
+    }
+
+    /// A real number that may be missing; it must be finite, and may be zero or negative.
+    pub fn opt_real(&self, key: &str) -> Result<Option<f32>, ModelError> {
+        match self.gguf.metadata().opt_f32(&self.ask(key))? {
+            Some(value) if !value.is_finite() => Err(self.refuse(key, value, "it must be finite")),
+            value => Ok(value),
+        }
+    }
+
+    /// A switch that may be missing.
+    pub fn opt_bool(&self, key: &str) -> Result<Option<bool>, ModelError> {
+        Ok(self.gguf.metadata().opt_bool(&self.ask(key))?)
+    }
+
+    /// Which of `n` layers something holds for, if the file says so: a list of switches, or a number `p` that stands for
+    /// "all but every `p`-th".
+    pub fn opt_layers(&self, key: &str, n: usize) -> Result<Option<Vec<bool>>, ModelError> {
+        let name = self.ask(key);
+        match self.gguf.metadata().get(&name) {
+            None => Ok(None),
+            Some(Value::Array(Array::Bool(layers))) if layers.len() == n => Ok(Some(layers.clone())),
+            Some(Value::Array(_)) => {
+                Err(self.refuse(key, "a list", format!("it must have one switch for each of the {n} layers")))
+            }
+            Some(_) => {
+                let period = self.count(key, 1..=1 << 10)?;
+                Ok(Some((1..=n).map(|i| !i.is_multiple_of(period)).collect()))
+            }
+        }
     }
 
     /// A text that may be missing.
     pub fn opt_str(&self, key: &str) -> Result<Option<&'a str>, ModelError> {
-        Ok(self.gguf.metadata().opt_str(&self.name(key))?)
+        Ok(self.gguf.metadata().opt_str(&self.ask(key))?)
     }
 
     /// The shape of a tensor of the file.

@@ -39,7 +39,9 @@ impl Model {
         let row = crate::graphs::TABLE.iter().find(|row| row.name == name);
         let known = || crate::graphs::TABLE.iter().map(|row| row.name).collect();
         let row = row.ok_or_else(|| ModelError::Architecture { name: name.clone(), known: known() })?;
-        let architecture = (row.read)(&Keys::new(&gguf, &name))?;
+        let keys = Keys::new(&gguf, &name);
+        let architecture = (row.read)(&keys)?;
+        keys.refuse_unread()?;
         Ok(Model { gguf: Arc::new(gguf), name, architecture: Arc::from(architecture) })
     }
 

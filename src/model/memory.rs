@@ -10,7 +10,7 @@ use crate::text::Needs;
 pub struct MemoryNeed {
     /// The weights, which stay in the file's memory map.
     pub weights: u64,
-    /// The KV cache, without its block tables: eight bytes for each 32 tokens.
+    /// The KV cache, without its block tables: five bytes for each token.
     pub kv_cache: u64,
     /// The arena of the widest plan.
     pub arena: u64,

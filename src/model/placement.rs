@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::batch::{MAX_PARTS, bucket, graph_of};
-use super::builder::{Portion, Request};
+use super::builder::{Portion, Request, Want};
 use super::{CacheLayout, GgufWeights, Model, ModelError, SessionOptions};
 use crate::exec::{Budget, CpuExecutor, ExecError, Executor, HipExecutor, HipOptions, OnLoading};
 use crate::hip::{Context, PlatformKind};
@@ -111,7 +111,7 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Vec<Part>, Mod
     }
     tracing::info!("{on_gpu} of {n_layer} layers on {}, the others on the CPU", context.name());
     // A portion need not use all of the file's tensors; together they must.
-    graph_of(demand.model, &request(demand, 1, 1, whole), Needs::Logits)?;
+    graph_of(demand.model, &request(demand, 1, 1, whole), Want::LOGITS)?;
     let [first, last] = Portion::split(n_layer, n_layer - on_gpu);
     let parts = vec![Part { portion: first, backend: cpu(demand)? }, Part { portion: last, backend: gpu }];
     debug_assert!(parts.len() <= MAX_PARTS, "a batch has a plan for each part");
@@ -177,7 +177,7 @@ fn gpu_bytes(demand: &Demand<'_>, device: &DeviceDesc, portion: &Portion) -> Res
     let widest = bucket(demand.ubatch);
     let (mut leaves, mut arenas, mut ports) = (0, (0, 0), 0);
     for n_tokens in [1, widest] {
-        let graph = graph_of(demand.model, &request(demand, n_tokens, 1, portion.clone()), Needs::Logits)?;
+        let graph = graph_of(demand.model, &request(demand, n_tokens, 1, portion.clone()), Want::LOGITS)?;
         let plan = compile(&graph, device)?;
         let slots =
             plan.weights.iter().chain(&plan.states).chain(plan.constants.iter().map(|(slot, _)| slot));

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::batch::{Batch, BatchKind, BatchPlan, PartPlan, bucket, chunk, steps_of};
-use super::builder::Request;
+use super::builder::{Request, Want};
+use super::kv_cache::BLOCK_SIZE;
 use super::placement::{Backend, Demand, DeviceChoice, Part, Setup, place};
 use super::{CacheLayout, CacheTypes, KvCache, Model, ModelError, ModelShape, SequenceId};
 use crate::exec::{Budget, CpuExecutor, Executor, HipExecutor, PlanId};
@@ -104,14 +105,14 @@ struct Last {
     plan: BatchPlan,
     /// The plan that gives the outputs.
     id: PlanId,
-    want: Needs,
+    want: Want,
     /// The rows of the outputs that mean something.
     rows: usize,
 }
 
-/// Which logits of a batch are wanted.
+/// The tokens of a batch that something is wanted of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+pub(super) enum Wanted {
     Last,
     All,
 }
@@ -149,12 +150,12 @@ impl Session {
             shape,
         };
         // The widest plans first: the arena is as large as it will get before anything runs.
-        session.batch_plan(bucket(ubatch), 1, Needs::Logits)?;
-        session.batch_plan(1, 1, Needs::Logits)?;
-        session.batch_plan(1, 1, session.want(setup.want))?;
+        session.batch_plan(bucket(ubatch), 1, Want::LOGITS)?;
+        session.batch_plan(1, 1, Want::LOGITS)?;
+        session.batch_plan(1, 1, Want::Next(session.want(setup.want)))?;
         if layout.n_sequences > 1 {
             let several = bucket(layout.n_sequences);
-            session.batch_plan(several, several, Needs::Logits)?;
+            session.batch_plan(several, several, Want::LOGITS)?;
         }
         Ok(session)
     }
@@ -202,12 +203,17 @@ impl Session {
         &self.cache
     }
 
+    /// The cache, for what changes its sequences without computing anything.
+    pub(super) fn cache_mut(&mut self) -> &mut KvCache {
+        &mut self.cache
+    }
+
     /// Opens an empty sequence.
     pub fn open(&mut self) -> Result<SequenceId, ModelError> {
         self.cache.open()
     }
 
-    /// Closes a sequence and frees its part of the cache.
+    /// Closes a sequence. Its part of the cache is free, and can be found by [`Session::open_with`] until it is needed.
     pub fn close(&mut self, id: SequenceId) -> Result<(), ModelError> {
         self.cache.close(id)
     }
@@ -237,11 +243,11 @@ impl Session {
             return Err(ModelError::Session("a prompt of no tokens has no logits".into()));
         }
         self.check_tokens(tokens)?;
-        self.cache.reserve(id, tokens.len())?;
+        self.reserve(id, tokens.len())?;
         let mut done = 0;
         while done < tokens.len() {
             let n = chunk(tokens.len() - done, self.ubatch);
-            self.append(id, &tokens[done..done + n], Wanted::Last)?;
+            self.append(id, &tokens[done..done + n], Wanted::Last, Want::LOGITS)?;
             done += n;
             if progress(done).is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -255,15 +261,26 @@ impl Session {
         &mut self,
         id: SequenceId,
         tokens: &[u32],
+        f: impl FnMut(&[f32]),
+    ) -> Result<(), ModelError> {
+        self.each_row(id, tokens, (Want::LOGITS, self.shape.n_vocab), f)
+    }
+
+    /// Appends tokens to a sequence and gives each one's row of what is wanted to `f`, in order.
+    pub(super) fn each_row(
+        &mut self,
+        id: SequenceId,
+        tokens: &[u32],
+        (want, width): (Want, usize),
         mut f: impl FnMut(&[f32]),
     ) -> Result<(), ModelError> {
         self.check_tokens(tokens)?;
-        self.cache.reserve(id, tokens.len())?;
+        self.reserve(id, tokens.len())?;
         let mut rest = tokens;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(chunk(rest.len(), self.ubatch));
-            self.append(id, now, Wanted::All)?;
-            self.logits()?.rows().for_each(&mut f);
+            self.append(id, now, Wanted::All, want)?;
+            self.rows(want, width)?.chunks_exact(width).for_each(&mut f);
             rest = later;
         }
         Ok(())
@@ -280,14 +297,16 @@ impl Session {
         if (0..next.len()).any(twice) {
             return Err(ModelError::Session("a sequence takes one token at a time when decoding".into()));
         }
+        for &(id, _) in next {
+            self.reserve(id, 1)?;
+        }
         self.batch.clear();
         for &(id, token) in next {
-            self.cache.reserve(id, 1)?;
             self.push(id, token, self.cache.len(id)?)?;
         }
-        self.run(Wanted::All, Needs::Logits)?;
-        for &(id, _) in next {
-            self.cache.advance(id, 1);
+        self.run(Wanted::All, Want::LOGITS)?;
+        for (&(id, _), token) in next.iter().zip(self.batch.tokens.chunks(1)) {
+            self.cache.advance(id, token);
         }
         self.logits()
     }
@@ -302,11 +321,11 @@ impl Session {
     /// there, and only its result comes back; the CPU gives all logits.
     pub fn decode_for(&mut self, id: SequenceId, token: u32, want: Needs) -> Result<Next<'_>, ModelError> {
         let want = self.want(want);
+        self.reserve(id, 1)?;
         self.batch.clear();
-        self.cache.reserve(id, 1)?;
         self.push(id, token, self.cache.len(id)?)?;
-        self.run(Wanted::All, want)?;
-        self.cache.advance(id, 1);
+        self.run(Wanted::All, Want::Next(want))?;
+        self.cache.advance(id, &self.batch.tokens[..1]);
         let last = self.last.ok_or_else(nothing_computed)?;
         let output = |number| self.output(last.id, number);
         match want {
@@ -323,10 +342,15 @@ impl Session {
 
     /// The logits that the last batch was asked for.
     pub fn logits(&self) -> Result<Logits<'_>, ModelError> {
-        let last = self.last.filter(|last| last.want == Needs::Logits).ok_or_else(nothing_computed)?;
-        let values: &[f32] = bytemuck::cast_slice(self.output(last.id, 0)?);
         let n_vocab = self.shape.n_vocab;
-        Ok(Logits { values: values.get(..last.rows * n_vocab).unwrap_or_default(), n_vocab })
+        Ok(Logits { values: self.rows(Want::LOGITS, n_vocab)?, n_vocab })
+    }
+
+    /// The rows of `width` that the last batch gave, if it was asked for these.
+    fn rows(&self, want: Want, width: usize) -> Result<&[f32], ModelError> {
+        let last = self.last.filter(|last| last.want == want).ok_or_else(nothing_computed)?;
+        let values: &[f32] = bytemuck::cast_slice(self.output(last.id, 0)?);
+        Ok(values.get(..last.rows * width).unwrap_or_default())
     }
 
     /// An output of the last part's plan.
@@ -335,14 +359,30 @@ impl Session {
         Ok(part.backend.executor().output(id, number)?)
     }
 
-    fn append(&mut self, id: SequenceId, tokens: &[u32], wanted: Wanted) -> Result<(), ModelError> {
+    /// Makes room for `n` more tokens of a sequence.
+    fn reserve(&mut self, id: SequenceId, n: usize) -> Result<(), ModelError> {
+        let mut again = [0; BLOCK_SIZE];
+        match self.cache.reserve(id, n, &mut again)? {
+            0 => Ok(()),
+            // In place of a block that others go on to hold.
+            lost => self.append(id, &again[..lost], Wanted::Last, Want::LOGITS),
+        }
+    }
+
+    fn append(
+        &mut self,
+        id: SequenceId,
+        tokens: &[u32],
+        wanted: Wanted,
+        want: Want,
+    ) -> Result<(), ModelError> {
         let first = self.cache.len(id)?;
         self.batch.clear();
         for (i, &token) in tokens.iter().enumerate() {
             self.push(id, token, first + i)?;
         }
-        self.run(wanted, Needs::Logits)?;
-        self.cache.advance(id, tokens.len());
+        self.run(wanted, want)?;
+        self.cache.advance(id, &self.batch.tokens[..tokens.len()]);
         Ok(())
     }
 
@@ -362,7 +402,7 @@ impl Session {
     }
 
     /// Runs the batch, padded to a size that there is a plan for: one fence on each device.
-    fn run(&mut self, wanted: Wanted, want: Needs) -> Result<(), ModelError> {
+    fn run(&mut self, wanted: Wanted, want: Want) -> Result<(), ModelError> {
         // After an error there are no logits, rather than those of the batch before.
         self.last = None;
         let live = self.batch.tokens.len();
@@ -386,12 +426,7 @@ impl Session {
     }
 
     /// The plans for `n_tokens` of which `n_outputs` have their logits wanted, made when first needed.
-    fn batch_plan(
-        &mut self,
-        n_tokens: usize,
-        n_outputs: usize,
-        want: Needs,
-    ) -> Result<BatchPlan, ModelError> {
+    fn batch_plan(&mut self, n_tokens: usize, n_outputs: usize, want: Want) -> Result<BatchPlan, ModelError> {
         let kind = BatchKind { n_tokens, n_outputs, want };
         if let Some(plan) = self.plans.get(&kind) {
             return Ok(*plan);

@@ -6,9 +6,11 @@
 
 mod attention;
 mod binary;
+mod clamped_swiglu;
 mod get_rows;
 mod kv_write;
 mod linear;
+mod linear_id;
 mod matmul;
 mod norm_quantize;
 mod pieces;
@@ -18,18 +20,23 @@ mod rearrange;
 mod reduce;
 mod rms_norm;
 mod rope;
+mod routing;
 mod rule;
 mod scale;
 mod softmax;
 mod sort;
+mod temperature;
 mod unary;
 mod views;
+mod weighted_sum;
 
 pub use attention::{Attention, Paging};
 pub use binary::{Binary, BinaryKind};
+pub use clamped_swiglu::ClampedSwiglu;
 pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
 pub use linear::Linear;
+pub use linear_id::LinearId;
 pub use matmul::Matmul;
 pub use norm_quantize::NormQuantize;
 pub use project::Project;
@@ -38,11 +45,14 @@ pub use rearrange::{Cast, Concat, Copy};
 pub use reduce::{LayerNorm, ReduceRows};
 pub use rms_norm::RmsNorm;
 pub use rope::{Rope, RopeKind};
+pub use routing::{ChosenWeights, ExpertGroups, ExpertWeights, GroupScore, SelectExperts};
 pub use scale::{Scale, Softcap};
 pub use softmax::Softmax;
 pub use sort::{Argmax, Argsort, TopK};
+pub use temperature::Temperature;
 pub use unary::{Gated, Unary, UnaryKind};
 pub use views::{Permute, Reshape, Slice};
+pub use weighted_sum::WeightedSum;
 
 use crate::graph::operator::OperatorRow;
 
@@ -53,13 +63,16 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Attention>(),
     OperatorRow::of::<Binary>(),
     OperatorRow::of::<Cast>(),
+    OperatorRow::of::<ClampedSwiglu>(),
     OperatorRow::of::<Concat>(),
     OperatorRow::of::<Copy>(),
+    OperatorRow::of::<ExpertWeights>(),
     OperatorRow::of::<Gated>(),
     OperatorRow::of::<GetRows>(),
     OperatorRow::of::<KvWrite>(),
     OperatorRow::of::<LayerNorm>(),
     OperatorRow::of::<Linear>(),
+    OperatorRow::of::<LinearId>(),
     OperatorRow::of::<Matmul>(),
     OperatorRow::of::<NormQuantize>(),
     OperatorRow::of::<Permute>(),
@@ -70,9 +83,12 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<RmsNorm>(),
     OperatorRow::of::<Rope>(),
     OperatorRow::of::<Scale>(),
+    OperatorRow::of::<SelectExperts>(),
     OperatorRow::of::<Slice>(),
     OperatorRow::of::<Softcap>(),
     OperatorRow::of::<Softmax>(),
+    OperatorRow::of::<Temperature>(),
     OperatorRow::of::<TopK>(),
     OperatorRow::of::<Unary>(),
+    OperatorRow::of::<WeightedSum>(),
 ];

@@ -47,6 +47,9 @@ pub struct Rope {
     pub beta_slow: f32,
     /// YaRN: tokens of the original context.
     pub orig_ctx: usize,
+    /// YaRN: whether the pairs between which it goes over are rounded outwards to whole pairs, as mostly; gpt-oss's are
+    /// not.
+    pub whole_pairs: bool,
 }
 
 impl Rope {
@@ -62,6 +65,7 @@ impl Rope {
             beta_fast: 32.0,
             beta_slow: 1.0,
             orig_ctx: 0,
+            whole_pairs: true,
         }
     }
 
@@ -74,8 +78,9 @@ impl Rope {
 
     /// The pairs between which YaRN goes over from extrapolation to interpolation.
     fn ramp(&self) -> (f64, f64) {
-        let low = self.pair_of(self.beta_fast).floor().max(0.0);
-        let high = self.pair_of(self.beta_slow).ceil().min(self.n_rot as f64 - 1.0);
+        let (low, high) = (self.pair_of(self.beta_fast), self.pair_of(self.beta_slow));
+        let (low, high) = if self.whole_pairs { (low.floor(), high.ceil()) } else { (low, high) };
+        let (low, high) = (low.max(0.0), high.min(self.n_rot as f64 - 1.0));
         (low, (high - low).max(0.001))
     }
 
@@ -247,6 +252,7 @@ impl Operator for Rope {
             op.ext_factor = draw.one_of(&[0.0, 1.0, 0.5]);
             op.attn_factor = draw.one_of(&[1.0, 1.25]);
             op.orig_ctx = draw.one_of(&[4096, 32768]);
+            op.whole_pairs = draw.flag();
         }
         let positions: Vec<i32> =
             (0..n).map(|_| draw.one_of(&[0, 1, 17, 4095, 100_003, 1_000_000, -1])).collect();

@@ -65,7 +65,7 @@ fn indices(inputs: &[Desc], k: usize) -> Result<Desc, ShapeError> {
 }
 
 /// The order of two elements of a row, the larger first or last; of equal ones the first is first.
-fn order(row: &[f32], descending: bool, a: i32, b: i32) -> Ordering {
+pub(super) fn order(row: &[f32], descending: bool, a: i32, b: i32) -> Ordering {
     let key = |i: i32| {
         let x = row[i as usize];
         if x.is_nan() { f32::NEG_INFINITY } else { x }

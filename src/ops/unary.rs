@@ -24,6 +24,8 @@ pub enum UnaryKind {
     GeluQuick,
     /// max(x, 0).
     Relu,
+    /// max(x, 0)².
+    ReluSqr,
     /// σ(x) = 1 / (1 + e⁻ˣ).
     Sigmoid,
     /// The hyperbolic tangent.
@@ -41,12 +43,13 @@ pub enum UnaryKind {
 }
 
 /// Every kind, for drawing cases.
-const KINDS: [UnaryKind; 12] = [
+const KINDS: [UnaryKind; 13] = [
     UnaryKind::Silu,
     UnaryKind::Gelu,
     UnaryKind::GeluErf,
     UnaryKind::GeluQuick,
     UnaryKind::Relu,
+    UnaryKind::ReluSqr,
     UnaryKind::Sigmoid,
     UnaryKind::Tanh,
     UnaryKind::Exp,
@@ -92,6 +95,10 @@ macro_rules! with_function {
             }
             UnaryKind::Relu => {
                 let $f = |x: f32| if x < 0.0 { 0.0 } else { x };
+                $use
+            }
+            UnaryKind::ReluSqr => {
+                let $f = |x: f32| if x < 0.0 { 0.0 } else { x * x };
                 $use
             }
             UnaryKind::Sigmoid => {
@@ -174,6 +181,7 @@ impl UnaryKind {
             UnaryKind::GeluErf => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
             UnaryKind::GeluQuick => x * sigmoid(1.702 * x),
             UnaryKind::Relu => x.max(0.0),
+            UnaryKind::ReluSqr => x.max(0.0) * x.max(0.0),
             UnaryKind::Sigmoid => sigmoid(x),
             UnaryKind::Tanh => x.tanh(),
             UnaryKind::Exp => x.exp(),
@@ -194,7 +202,7 @@ impl UnaryKind {
             UnaryKind::Tanh => (0.0, 8.0),
             UnaryKind::Exp => (0.0, 4.0),
             UnaryKind::Relu | UnaryKind::Neg | UnaryKind::Abs => (0.0, 0.0),
-            UnaryKind::Sqr | UnaryKind::Sqrt => (0.0, 1.0),
+            UnaryKind::ReluSqr | UnaryKind::Sqr | UnaryKind::Sqrt => (0.0, 1.0),
             // The formula's own error, and 8 roundings of numbers up to 1.
             UnaryKind::GeluErf => return x.abs() * 6e-7 + f64::from(f32::MIN_POSITIVE),
         };
@@ -254,6 +262,8 @@ methods! {
     gelu_quick = GeluQuick;
     /// max(x, 0) of each element.
     relu = Relu;
+    /// max(x, 0)² of each element.
+    relu_sqr = ReluSqr;
     /// 1 / (1 + e⁻ˣ) of each element.
     sigmoid = Sigmoid;
     /// The hyperbolic tangent of each element.

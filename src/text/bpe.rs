@@ -1,13 +1,13 @@
-//! Byte-level byte-pair encoding (`tokenizer.ggml.model` = `gpt2`).
+//! Byte-pair encoding (`tokenizer.ggml.model` = `gpt2` or `gemma4`).
 //!
 //! Text is cut into words; a word starts as one symbol per byte of its UTF-8, and pairs merge in the
 //! order of the file's merge list. Sennrich, Haddow, Birch 2016 (arXiv 1508.07909); over bytes as in
-//! GPT-2 (Radford et al. 2019).
-
-use std::collections::HashMap;
+//! GPT-2 (Radford et al. 2019). Gemma 4 and a few others begin with characters, a space as U+2581, and write a character
+//! that is no token as byte tokens.
 
 use super::byte_alphabet::single_byte;
 use super::merge::{Merge, Merger, NO_TOKEN};
+use super::spm::{byte_token, is_in_utf8, push_escaped};
 use super::{PreTokenizer, TokenKind, TokenizerError, VocabData};
 
 /// The tables of one vocabulary.
@@ -17,15 +17,20 @@ pub(super) struct Bpe {
     merges: HashMap<u64, Merge>,
     /// The token of each byte, or the unknown token.
     byte_ids: [u32; 256],
+    /// The tokens of single characters, where words begin as those.
+    characters: HashMap<char, u32>,
     /// Tokens by the bytes they stand for, where the rule takes whole words; else empty.
     whole_words: HashMap<Box<[u8]>, u32>,
 }
 
+/// A table that is looked up once or more a word. Its hash is seeded anew in each process and fast on short keys.
+pub(super) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
 /// Words up to this many bytes are remembered within a call: longer ones hardly come twice.
-const CACHED_WORD: usize = 32;
+pub(super) const CACHED_WORD: usize = 32;
 
 /// At most so many words are remembered, which bounds the memory of a long text.
-const CACHED_WORDS: usize = 1 << 17;
+pub(super) const CACHED_WORDS: usize = 1 << 17;
 
 fn pair_key(left: u32, right: u32) -> u64 {
     u64::from(left) << 32 | u64::from(right)
@@ -44,20 +49,32 @@ impl Bpe {
         let ordinary = |&id: &usize| !is_structure(kinds[id]);
         let mut byte_ids = [data.unk.unwrap_or(NO_TOKEN); 256];
         for id in (0..data.tokens.len()).filter(ordinary) {
-            if let Some(byte) = single_byte(&data.tokens[id]) {
+            let byte =
+                if pre.characters { byte_token(&data.tokens[id]) } else { single_byte(&data.tokens[id]) };
+            if let Some(byte) = byte {
                 byte_ids[byte as usize] = id as u32;
             }
         }
-        // Real vocabularies lack bytes that their training text did not hold: Falcon's has no token for
-        // some control characters. One without an ASCII letter is damaged.
-        check_bytes(&byte_ids, |byte| (b' '..=b'~').contains(&byte))?;
-        let whole_words = match pre.whole_words {
-            true => {
-                (0..data.tokens.len()).filter(ordinary).map(|id| (bytes_of(id).into(), id as u32)).collect()
-            }
-            false => HashMap::new(),
+        match pre.characters {
+            true => check_bytes(&byte_ids, is_in_utf8)?,
+            // Real vocabularies lack bytes that their training text did not hold: Falcon's has no token for
+            // some control characters. One without an ASCII letter is damaged.
+            false => check_bytes(&byte_ids, |byte| (b' '..=b'~').contains(&byte))?,
+        }
+        // Where words begin as characters, they are lines: of those only the line breaks can be tokens as they stand.
+        let is_whole = |&id: &usize| match pre.characters {
+            true => data.tokens[id].bytes().all(|byte| byte == b'\n'),
+            false => pre.whole_words,
         };
-        Ok(Bpe { pre, merges, byte_ids, whole_words })
+        let whole = (0..data.tokens.len()).filter(ordinary).filter(is_whole);
+        let whole_words = whole.map(|id| (bytes_of(id).into(), id as u32)).collect();
+        let single = |id: usize| {
+            let mut characters = data.tokens[id].chars();
+            characters.next().filter(|_| characters.next().is_none()).map(|character| (character, id as u32))
+        };
+        let characters = (0..data.tokens.len()).filter(|_| pre.characters).filter(ordinary);
+        let characters = characters.filter_map(single).collect();
+        Ok(Bpe { pre, merges, byte_ids, characters, whole_words })
     }
 
     /// Whether a text starts with BOS when the file does not say.
@@ -71,10 +88,25 @@ impl Bpe {
             return ids.push(id);
         }
         merger.clear();
-        word.bytes().for_each(|byte| merger.push(1, self.byte_ids[byte as usize]));
+        match self.pre.characters {
+            false => word.bytes().for_each(|byte| merger.push(1, self.byte_ids[byte as usize])),
+            true => word.chars().for_each(|character| {
+                let id = self.characters.get(&character).copied();
+                merger.push(character.len_utf8(), id.unwrap_or(NO_TOKEN));
+            }),
+        }
         let find = |a: u32, b: u32| self.merges.get(&pair_key(a, b)).copied();
-        merger
-            .run(|a, b| find(a.id, b.id), |symbol| ids.extend(Some(symbol.id).filter(|&id| id != NO_TOKEN)));
+        merger.run(
+            |a, b| find(a.id, b.id),
+            |symbol| match symbol.id {
+                NO_TOKEN if self.pre.characters => {
+                    let bytes = &word.as_bytes()[symbol.start..symbol.start + symbol.len];
+                    ids.extend(bytes.iter().map(|&byte| self.byte_ids[byte as usize]));
+                }
+                NO_TOKEN => {}
+                id => ids.push(id),
+            },
+        );
     }
 }
 
@@ -95,7 +127,7 @@ pub(super) fn check_bytes(
 /// The merge list as a table from pairs of ids.
 fn index_merges(data: &VocabData, kinds: &[TokenKind]) -> Result<HashMap<u64, Merge>, TokenizerError> {
     let ids: HashMap<&str, u32> = data.tokens.iter().map(String::as_str).zip(0..).collect();
-    let mut merges = HashMap::with_capacity(data.merges.len());
+    let mut merges = HashMap::with_capacity_and_hasher(data.merges.len(), Default::default());
     let mut whole = String::new();
     for (index, merge) in data.merges.iter().enumerate() {
         // A part may start with a space of its own, so the first character never divides.
@@ -133,16 +165,22 @@ pub(super) struct BpeEncoder<'v, 't> {
     merger: Merger,
     /// Where in the output the tokens of a word that came before are: start and end.
     seen: HashMap<&'t str, (usize, usize)>,
+    escaped: String,
 }
 
 impl<'v, 't> BpeEncoder<'v, 't> {
     pub fn new(bpe: &'v Bpe) -> Self {
-        BpeEncoder { bpe, merger: Merger::default(), seen: HashMap::new() }
+        BpeEncoder { bpe, merger: Merger::default(), seen: HashMap::default(), escaped: String::new() }
     }
 
     /// Appends the tokens of a piece of the text. Every call must pass the same `ids`.
     pub fn encode(&mut self, text: &'t str, ids: &mut Vec<u32>) {
         let bpe = self.bpe;
+        if bpe.pre.characters {
+            self.escaped.clear();
+            push_escaped(text, &mut self.escaped);
+            return bpe.pre.split(&self.escaped, |line| bpe.encode_word(line, &mut self.merger, ids));
+        }
         bpe.pre.split(text, |word| {
             if let Some(&(start, end)) = self.seen.get(word) {
                 return ids.extend_from_within(start..end);

@@ -2,7 +2,8 @@
 
 use crate::gguf::MetadataError;
 
-use super::split::known_pre_tokenizers;
+use super::families::known_families;
+use super::split_rules::known_pre_tokenizers;
 
 /// Why [`Tokenizer::new`](super::Tokenizer::new) refuses a vocabulary. Every message names the metadata
 /// key it is about.
@@ -24,7 +25,7 @@ pub enum TokenizerError {
     #[error("the file has no tokenizer (tokenizer.ggml.model is \"{0}\"); give token ids instead of text")]
     NoTokenizer(String),
     /// An algorithm that is not supported.
-    #[error("tokenizer.ggml.model is \"{0}\": not supported; supported are \"gpt2\" and \"llama\"")]
+    #[error("tokenizer.ggml.model is \"{0}\": not supported; supported are {list}", list = known_families())]
     UnknownModel(String),
     /// A way to cut text into words that is not known; guessing would give wrong ids.
     #[error("tokenizer.ggml.pre is \"{0}\": not supported; supported are {list}", list = known_pre_tokenizers())]
@@ -62,6 +63,14 @@ pub enum TokenizerError {
         id: u32,
         /// The number of tokens.
         n_vocab: usize,
+    },
+    /// A table of replacements that contradicts itself.
+    #[error(
+        "tokenizer.ggml.precompiled_charsmap, of {bytes} bytes, does not hold a double array and its replacements"
+    )]
+    DamagedCharsmap {
+        /// Its size.
+        bytes: usize,
     },
     /// A score that cannot be compared.
     #[error("tokenizer.ggml.scores[{0}] is not a number")]

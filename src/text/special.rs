@@ -1,7 +1,8 @@
-//! Finding the tokens that stand in text as themselves: control tokens and user-defined ones.
+//! Finding tokens in text: those that stand there as themselves (control tokens and user-defined ones), and the
+//! pieces that a text starts with.
 //!
-//! The leftmost match wins, and of those the longest. A trie over bytes; text that starts no such token
-//! costs one table look-up a byte.
+//! A trie over bytes. Of the tokens that stand as themselves the leftmost match wins, and of those the longest; text that
+//! starts none costs one table look-up a byte.
 
 use std::collections::HashMap;
 
@@ -52,24 +53,31 @@ impl SpecialTokens {
     pub fn find(&self, text: &str) -> Option<(usize, usize, u32)> {
         let bytes = text.as_bytes();
         let mut starts = bytes.iter().enumerate().filter(|&(_, &byte)| self.roots[byte as usize] != 0);
-        starts.find_map(|(start, &byte)| {
-            let (end, id) = self.longest_from(bytes, start + 1, self.roots[byte as usize])?;
-            Some((start, end, id))
+        starts.find_map(|(start, _)| {
+            let (len, id) = self.longest_prefix(&bytes[start..])?;
+            Some((start, start + len, id))
         })
     }
 
-    /// The longest token that goes on from `node` with the bytes at `at`: its end and its id.
-    fn longest_from(&self, bytes: &[u8], mut at: usize, node: u32) -> Option<(usize, u32)> {
-        let mut node = &self.nodes[node as usize];
+    /// The longest token that `text` starts with: its length and its id.
+    pub fn longest_prefix(&self, text: &[u8]) -> Option<(usize, u32)> {
         let mut longest = None;
-        loop {
-            longest = node.token.map(|id| (at, id)).or(longest);
-            let Some(byte) = bytes.get(at) else { return longest };
-            let Ok(child) = node.children.binary_search_by_key(byte, |&(byte, _)| byte) else {
-                return longest;
-            };
-            node = &self.nodes[node.children[child].1 as usize];
-            at += 1;
+        self.prefixes(text, |len, id| longest = Some((len, id)));
+        longest
+    }
+
+    /// Gives every token that `text` starts with, the shortest first: its length and its id.
+    pub fn prefixes(&self, text: &[u8], mut each: impl FnMut(usize, u32)) {
+        let Some(&root) = text.first().map(|&first| &self.roots[first as usize]) else { return };
+        let (mut node, mut len) = (root, 1);
+        while let Some(state) = self.nodes.get(node as usize).filter(|_| node != 0) {
+            if let Some(id) = state.token {
+                each(len, id);
+            }
+            let Some(byte) = text.get(len) else { return };
+            let child = state.children.binary_search_by_key(byte, |&(byte, _)| byte);
+            node = child.map_or(0, |child| state.children[child].1);
+            len += 1;
         }
     }
 }

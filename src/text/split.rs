@@ -3,153 +3,76 @@
 //! A model's tokenizer states its rule as regular expressions, which its GGUF file only names
 //! (`tokenizer.ggml.pre`). Here each rule is one or more [`Step`]s; every step cuts the pieces that the
 //! step before left. Steps are written by hand, since most of encoding is spent here, and tests hold each
-//! of them to the regular expressions.
+//! of them to the regular expressions. Which name means which steps is in `split_rules`.
 
-use super::classes::{Class, class_of, is_letter, is_number, is_punctuation};
-
-/// A named rule for cutting text into words.
-#[derive(Clone, Copy)]
-pub struct PreTokenizer {
-    names: &'static [&'static str],
-    steps: &'static [Step],
-    /// A word that is a token as it stands is that token, whatever the merges say.
-    pub(super) whole_words: bool,
-    /// Whether a text starts with BOS when the file does not say.
-    pub(super) adds_bos: bool,
-}
+use super::classes::{DIGIT, NUMBER, SPACE, is_word_character};
+use super::split_words::{Words, gpt2_word_len};
 
 /// One pass over a piece.
 #[derive(Clone, Copy)]
-enum Step {
-    /// GPT-2's words: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+pub(super) enum Step {
+    /// GPT-2's words.
     Gpt2,
-    /// Llama 3's words, with at most so many digits in one:
-    /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-    Llama3 { max_digits: usize },
+    /// Words of the family of Llama 3's.
+    Words(Words),
     /// Cuts out runs of a class, and leaves what is between them in one piece.
     Runs(Runs),
+    /// Cuts out the runs of whichever class has one, the first class first.
+    AnyRun(&'static [Runs]),
+    /// Cuts out what the function gives the length of, 0 for nothing here.
+    Match(fn(&str) -> usize),
+    /// Cuts every run of numbers into threes from the right: `\p{N}{1,3}(?=(\p{N}{3})*(?!\p{N}))`
+    Thousands,
+    /// The same for decimal digits, unless a letter follows the run: `\d{1,3}(?=(?:\d{3})*\b)`
+    ThousandsAlone,
+    /// Cuts runs of three or more digits where a multiple of three follows: `(?=(\d{3})+(?!\d))`
+    BeforeThousands,
 }
 
-/// `\s?C{shortest,longest}` or, without the space, `C{shortest,longest}`.
+/// `C{shortest,longest}`, or with a character before it `B?C{shortest,longest}`.
 #[derive(Clone, Copy)]
-struct Runs {
-    leading_space: bool,
+pub(super) struct Runs {
+    before: Option<fn(char) -> bool>,
     class: fn(char) -> bool,
     shortest: usize,
     longest: usize,
 }
 
-/// Runs of a class, as long as they go.
-const fn runs(class: fn(char) -> bool) -> Step {
-    Step::Runs(Runs { leading_space: false, class, shortest: 1, longest: usize::MAX })
+impl Runs {
+    /// Runs of a class, as long as they go.
+    pub const fn of(class: fn(char) -> bool) -> Runs {
+        Runs { before: None, class, shortest: 1, longest: usize::MAX }
+    }
 }
 
-/// Runs of a class with at most one space before them.
-const fn spaced_runs(class: fn(char) -> bool) -> Step {
-    Step::Runs(Runs { leading_space: true, class, shortest: 1, longest: usize::MAX })
+/// Runs of a class, as long as they go.
+pub(super) const fn runs(class: fn(char) -> bool) -> Step {
+    Step::Runs(Runs::of(class))
+}
+
+/// Runs of a class with at most one character of another before them.
+pub(super) const fn runs_after(before: fn(char) -> bool, class: fn(char) -> bool) -> Step {
+    Step::Runs(Runs { before: Some(before), ..Runs::of(class) })
 }
 
 /// Pieces of exactly `count` characters of a class.
-const fn exactly(count: usize, class: fn(char) -> bool) -> Step {
-    Step::Runs(Runs { leading_space: false, class, shortest: count, longest: count })
+pub(super) const fn exactly(count: usize, class: fn(char) -> bool) -> Step {
+    Step::Runs(Runs { shortest: count, longest: count, ..Runs::of(class) })
 }
 
-/// `[\p{P}\$\+<=>\^~\|]`
-fn is_mark(character: char) -> bool {
-    is_punctuation(character) || matches!(character, '$' | '+' | '<' | '=' | '>' | '^' | '~' | '|')
+/// Pieces of at most `count` characters of a class.
+pub(super) const fn at_most(count: usize, class: fn(char) -> bool) -> Step {
+    Step::Runs(Runs { longest: count, ..Runs::of(class) })
 }
 
-/// The same and the grave accent: Falcon's punctuation.
-fn is_falcon_mark(character: char) -> bool {
-    is_mark(character) || character == '`'
+/// `\s`
+pub(super) fn is_space(character: char) -> bool {
+    SPACE.has(character)
 }
 
-fn is_newline(character: char) -> bool {
-    matches!(character, '\r' | '\n')
-}
-
-/// DeepSeek's `[一-龥ࠀ-一가-퟿]`.
-fn is_deepseek_cjk(character: char) -> bool {
-    matches!(character, '\u{800}'..='\u{9fa5}' | '\u{ac00}'..='\u{d7ff}')
-}
-
-/// Every rule that is known. The first is for files that name none.
-const KNOWN: &[PreTokenizer] = &[
-    PreTokenizer {
-        names: &["default"],
-        steps: &[runs(is_mark), Step::Gpt2, runs(is_number), exactly(3, is_ascii_digit)],
-        whole_words: false,
-        adds_bos: false,
-    },
-    PreTokenizer { names: &["gpt-2"], steps: &[Step::Gpt2], whole_words: false, adds_bos: false },
-    PreTokenizer {
-        names: &["llama-bpe", "llama3", "llama-v3"],
-        steps: &[Step::Llama3 { max_digits: 3 }],
-        whole_words: true,
-        adds_bos: true,
-    },
-    PreTokenizer {
-        names: &["glm4", "chatglm-bpe"],
-        steps: &[Step::Llama3 { max_digits: 3 }],
-        whole_words: false,
-        adds_bos: false,
-    },
-    PreTokenizer {
-        names: &["qwen2", "deepseek-r1-qwen"],
-        steps: &[Step::Llama3 { max_digits: 1 }],
-        whole_words: false,
-        adds_bos: false,
-    },
-    PreTokenizer {
-        names: &["falcon"],
-        steps: &[runs(is_falcon_mark), Step::Gpt2, exactly(3, is_ascii_digit)],
-        whole_words: false,
-        adds_bos: false,
-    },
-    PreTokenizer {
-        names: &["starcoder", "smollm"],
-        steps: &[exactly(1, is_number), Step::Gpt2],
-        whole_words: false,
-        adds_bos: false,
-    },
-    PreTokenizer {
-        names: &["deepseek-coder"],
-        steps: &[
-            exactly(1, is_newline),
-            spaced_runs(is_letter),
-            spaced_runs(is_punctuation),
-            runs(is_deepseek_cjk),
-            exactly(1, is_number),
-        ],
-        whole_words: false,
-        adds_bos: false,
-    },
-];
-
-fn is_ascii_digit(character: char) -> bool {
-    character.is_ascii_digit()
-}
-
-/// The values of `tokenizer.ggml.pre` that are known, separated by commas.
-pub fn known_pre_tokenizers() -> String {
-    KNOWN.iter().flat_map(|rule| rule.names).map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
-}
-
-impl PreTokenizer {
-    /// The rule that `tokenizer.ggml.pre` names, or the one for a file without that key.
-    pub fn by_name(name: Option<&str>) -> Option<PreTokenizer> {
-        let name = name.unwrap_or("default");
-        KNOWN.iter().find(|rule| rule.names.contains(&name)).copied()
-    }
-
-    /// Gives the words of `text` to `each`, in order and without gaps: together they are `text`.
-    pub fn split<'t>(&self, text: &'t str, mut each: impl FnMut(&'t str)) {
-        apply(self.steps, text, &mut each);
-    }
-}
-
-/// Cuts `text` by the first step, and each piece by the others. One level deep per step.
-fn apply<'t>(steps: &[Step], text: &'t str, each: &mut dyn FnMut(&'t str)) {
+/// Cuts `text` by the first step, and each piece by the others, and gives the pieces to `each` in order and without gaps.
+/// One level deep per step.
+pub(super) fn apply<'t>(steps: &[Step], text: &'t str, each: &mut dyn FnMut(&'t str)) {
     let Some((step, rest)) = steps.split_first() else { return each(text) };
     if rest.is_empty() {
         return step.cut(text, each);
@@ -160,51 +83,67 @@ fn apply<'t>(steps: &[Step], text: &'t str, each: &mut dyn FnMut(&'t str)) {
 impl Step {
     fn cut<'t>(&self, text: &'t str, each: &mut dyn FnMut(&'t str)) {
         match self {
-            Step::Gpt2 => words(text, gpt2_word, each),
-            Step::Llama3 { max_digits } => words(text, |text| llama3_word(text, *max_digits), each),
-            Step::Runs(runs) => runs.cut(text, each),
+            Step::Gpt2 => cut_out(text, gpt2_word_len, each),
+            Step::Words(words) => cut_out(text, |text| words.word_len(text), each),
+            Step::Runs(runs) => cut_out(text, |text| runs.match_len(text), each),
+            Step::AnyRun(all) => {
+                let longest = |text: &str| {
+                    all.iter().map(|runs| runs.match_len(text)).find(|&len| len > 0).unwrap_or(0)
+                };
+                cut_out(text, longest, each);
+            }
+            Step::Match(len) => cut_out(text, len, each),
+            Step::Thousands => cut_thousands(text, |c| NUMBER.has(c), |_| true, each),
+            Step::ThousandsAlone => {
+                let alone = |after: &str| !after.starts_with(is_word_character);
+                cut_thousands(text, |c| DIGIT.has(c), alone, each);
+            }
+            Step::BeforeThousands => cut_before_thousands(text, each),
         }
     }
 }
 
-/// Cuts off one word after the other; `word` gives the length of the first, which is never 0.
-fn words<'t>(mut text: &'t str, word: impl Fn(&str) -> usize, each: &mut dyn FnMut(&'t str)) {
-    while !text.is_empty() {
-        let (first, rest) = text.split_at(word(text));
-        each(first);
-        text = rest;
+/// Cuts out the matches, of which `match_len` gives the length of the one that starts a text, and leaves what is between
+/// them in one piece.
+fn cut_out<'t>(text: &'t str, match_len: impl Fn(&str) -> usize, each: &mut dyn FnMut(&'t str)) {
+    let (mut start, mut at) = (0, 0);
+    while let Some(character) = text[at..].chars().next() {
+        match match_len(&text[at..]) {
+            0 => at += character.len_utf8(),
+            len => {
+                if start < at {
+                    each(&text[start..at]);
+                }
+                each(&text[at..at + len]);
+                at += len;
+                start = at;
+            }
+        }
+    }
+    if start < text.len() {
+        each(&text[start..]);
     }
 }
 
 impl Runs {
-    fn cut<'t>(&self, text: &'t str, each: &mut dyn FnMut(&'t str)) {
-        let (mut start, mut at) = (0, 0);
-        while let Some(character) = text[at..].chars().next() {
-            match self.match_len(&text[at..]) {
-                0 => at += character.len_utf8(),
-                len => {
-                    if start < at {
-                        each(&text[start..at]);
-                    }
-                    each(&text[at..at + len]);
-                    at += len;
-                    start = at;
-                }
-            }
-        }
-        if start < text.len() {
-            each(&text[start..]);
+    /// The length of the match that starts here, 0 for none.
+    fn match_len(&self, text: &str) -> usize {
+        let first = text.chars().next();
+        let before = match (self.before, first) {
+            (Some(is_before), Some(first)) if is_before(first) => first.len_utf8(),
+            _ => 0,
+        };
+        match self.run_len(&text[before..]) {
+            0 if before > 0 => self.run_len(text),
+            0 => 0,
+            len => before + len,
         }
     }
 
-    /// The length of the match that starts here, 0 for none.
-    fn match_len(&self, text: &str) -> usize {
-        let space = match text.chars().next() {
-            Some(first) if self.leading_space && class_of(first) == Class::Space => first.len_utf8(),
-            _ => 0,
-        };
-        let (mut len, mut count) = (space, 0);
-        for character in text[space..].chars().take(self.longest).take_while(|&c| (self.class)(c)) {
+    /// The same without the character before it.
+    fn run_len(&self, text: &str) -> usize {
+        let (mut len, mut count) = (0, 0);
+        for character in text.chars().take(self.longest).take_while(|&c| (self.class)(c)) {
             len += character.len_utf8();
             count += 1;
         }
@@ -212,187 +151,84 @@ impl Runs {
     }
 }
 
-/// The length in bytes of the characters of one class that `text` starts with.
-fn run_len(text: &str, class: Class) -> usize {
-    text.find(|c| class_of(c) != class).unwrap_or(text.len())
+/// The runs of a class, each with what is before it: (before, run, after). The last has an empty run.
+fn each_run<'t>(
+    text: &'t str,
+    is_in: impl Fn(char) -> bool,
+    mut each: impl FnMut(&'t str, &'t str, &'t str),
+) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (before, from) = rest.split_at(rest.find(&is_in).unwrap_or(rest.len()));
+        let (run, after) = from.split_at(from.find(|c| !is_in(c)).unwrap_or(from.len()));
+        each(before, run, after);
+        rest = after;
+    }
 }
 
-/// The length of the English contraction that `text` starts with, 0 for none.
-fn contraction_len(text: &str, any_case: bool) -> usize {
-    let mut chars = text.chars();
-    if chars.next() != Some('\'') {
-        return 0;
-    }
-    // The long s is the one character outside ASCII that equals an ASCII letter here without regard to case.
-    let mut next = || match chars.next() {
-        Some('\u{17f}') if any_case => Some(('s', 2)),
-        Some(c) if any_case => Some((c.to_ascii_lowercase(), c.len_utf8())),
-        other => other.map(|c| (c, c.len_utf8())),
+/// Cuts runs of a class into threes from the right, where `may` allows it for what follows the run.
+fn cut_thousands<'t>(
+    text: &'t str,
+    is_digit: fn(char) -> bool,
+    may: fn(&str) -> bool,
+    each: &mut dyn FnMut(&'t str),
+) {
+    // Where what is not cut began.
+    let mut start = 0;
+    let mut give = |piece: &'t str| {
+        if !piece.is_empty() {
+            each(piece);
+        }
     };
-    let Some((first, len)) = next() else { return 0 };
-    if matches!(first, 's' | 't' | 'm' | 'd') {
-        return 1 + len;
-    }
-    match (first, next()) {
-        ('r' | 'v', Some(('e', _))) | ('l', Some(('l', _))) => 3,
-        _ => 0,
+    each_run(text, is_digit, |_, run, after| {
+        if run.is_empty() || !may(after) {
+            return;
+        }
+        let end = text.len() - after.len();
+        give(&text[start..end - run.len()]);
+        groups_of_three(run, &mut give);
+        start = end;
+    });
+    give(&text[start..]);
+}
+
+/// Gives a run of digits in threes, the first group with what is over.
+fn groups_of_three<'t>(run: &'t str, each: &mut impl FnMut(&'t str)) {
+    let count = run.chars().count();
+    let mut rest = run;
+    let mut take = if count % 3 == 0 { 3 } else { count % 3 };
+    while !rest.is_empty() {
+        let end = rest.char_indices().nth(take).map_or(rest.len(), |(at, _)| at);
+        each(&rest[..end]);
+        rest = &rest[end..];
+        take = 3;
     }
 }
 
-/// The length of a run of white space that is no word's: without its last character when a word follows.
-fn space_len(text: &str) -> usize {
-    let run = run_len(text, Class::Space);
-    let last = text[..run].chars().next_back().map_or(0, char::len_utf8);
-    if run == text.len() || run == last { run } else { run - last }
-}
-
-/// The length of the first word of a text that is not empty, by [`Step::Gpt2`].
-fn gpt2_word(text: &str) -> usize {
-    let contraction = contraction_len(text, false);
-    if contraction > 0 {
-        return contraction;
-    }
-    let space = usize::from(text.starts_with(' '));
-    match text[space..].chars().next().map(class_of) {
-        None | Some(Class::Space) => space_len(text),
-        Some(class) => space + run_len(&text[space..], class),
-    }
-}
-
-/// The length of the first word of a text that is not empty, by [`Step::Llama3`].
-fn llama3_word(text: &str, max_digits: usize) -> usize {
-    let contraction = contraction_len(text, true);
-    if contraction > 0 {
-        return contraction;
-    }
-    let mut chars = text.chars();
-    let Some(first) = chars.next() else { return 0 };
-    let after_first = first.len_utf8();
-    let class = class_of(first);
-    if class == Class::Letter {
-        return run_len(text, Class::Letter);
-    }
-    let second = chars.next().map(class_of);
-    if class != Class::Number && !is_newline(first) && second == Some(Class::Letter) {
-        return after_first + run_len(&text[after_first..], Class::Letter);
-    }
-    match class {
-        Class::Number => {
-            text.chars().take(max_digits).take_while(|&c| is_number(c)).map(char::len_utf8).sum()
+/// Cuts before each group of three digits of a run, counted from its end.
+fn cut_before_thousands<'t>(text: &'t str, each: &mut dyn FnMut(&'t str)) {
+    let mut start = 0;
+    let mut cut = |at: usize| {
+        if at > start {
+            each(&text[start..at]);
+            start = at;
         }
-        Class::Other => with_newlines(text, run_len(text, Class::Other)),
-        _ if first == ' ' && second == Some(Class::Other) => {
-            with_newlines(text, 1 + run_len(&text[1..], Class::Other))
-        }
-        _ => {
-            let run = &text[..run_len(text, Class::Space)];
-            run.rfind(is_newline).map_or_else(|| space_len(text), |last| last + 1)
-        }
-    }
-}
-
-/// Adds the newlines that follow the first `len` bytes.
-fn with_newlines(text: &str, len: usize) -> usize {
-    len + text[len..].find(|c| !is_newline(c)).unwrap_or(text.len() - len)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fancy_regex::Regex;
-    use proptest::prelude::*;
-
-    const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-    const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-    const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-    /// The regular expressions of each rule, as the models' own tokenizers apply them one after the other.
-    const ORACLES: &[(&str, &[&str])] = &[
-        ("default", &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
-        ("gpt-2", &[GPT2]),
-        ("llama-bpe", &[LLAMA3]),
-        ("glm4", &[LLAMA3]),
-        ("qwen2", &[QWEN2]),
-        ("falcon", &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"]),
-        ("starcoder", &[r"\p{N}", GPT2]),
-        ("deepseek-coder", &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\u{d7ff}]+", r"\p{N}"]),
-    ];
-
-    /// Cuts pieces at a regular expression's matches, keeping what is between.
-    fn cut_by<'t>(regex: &Regex, pieces: Vec<&'t str>) -> Vec<&'t str> {
-        let mut out = Vec::new();
-        for piece in pieces {
-            let mut at = 0;
-            for found in regex.find_iter(piece).map(Result::unwrap) {
-                out.extend([&piece[at..found.start()], found.as_str()]);
-                at = found.end();
-            }
-            out.push(&piece[at..]);
-        }
-        out.retain(|piece| !piece.is_empty());
-        out
-    }
-
-    fn split(name: &str, text: &str) -> Vec<String> {
-        let mut words = Vec::new();
-        PreTokenizer::by_name(Some(name)).unwrap().split(text, |word| words.push(word.to_owned()));
-        words
-    }
-
-    /// Text made of what the rules look at: every class, contractions in any case, all kinds of spaces.
-    fn texts() -> impl Strategy<Value = String> {
-        let parts = prop_oneof![
-            4 => "[ \t\r\n]",
-            3 => "[a-zA-Z]",
-            2 => "'[sStTmMdDſ]|'[rRvVlL][eElL]?|'",
-            2 => "[0-9]{1,5}",
-            2 => "[!-/:-@\\[-`{-~]",
-            1 => "[\u{85}\u{a0}\u{2003}\u{2028}\u{3000}\u{b}\u{c}]",
-            1 => "[éßſжǅ한一龥ࠀ가\u{d7ff}\u{300}\u{1f999}\u{200d}½Ⅷ٣〇「」—€\u{0}\u{7f}K]",
-            1 => any::<char>().prop_map(String::from),
-        ];
-        prop::collection::vec(parts, 0..24).prop_map(|parts| parts.concat())
-    }
-
-    #[test]
-    fn every_rule_has_an_oracle() {
-        for rule in KNOWN {
-            assert!(ORACLES.iter().any(|(name, _)| rule.names.contains(name)), "{:?}", rule.names);
-        }
-    }
-
-    #[test]
-    fn llama3_examples() {
-        assert_eq!(
-            split("llama-bpe", "I'LL go,\r\n\n  x12345"),
-            ["I", "'LL", " go", ",\r\n\n", " ", " x", "123", "45"]
-        );
-        assert_eq!(split("qwen2", "a  \n \n b 12"), ["a", "  \n \n", " b", " ", "1", "2"]);
-    }
-
-    #[test]
-    fn an_unknown_name_has_no_rule() {
-        assert!(PreTokenizer::by_name(Some("gpt2")).is_none());
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4000))]
-        #[test]
-        fn each_rule_equals_its_regular_expressions(text in texts()) {
-            thread_local! {
-                static REGEXES: Vec<(&'static str, Vec<Regex>)> = ORACLES
-                    .iter()
-                    .map(|(name, steps)| (*name, steps.iter().map(|step| Regex::new(step).unwrap()).collect()))
-                    .collect();
-            }
-            REGEXES.with(|regexes| {
-                for (name, steps) in regexes {
-                    let expected = steps.iter().fold(vec![text.as_str()], |pieces, step| cut_by(step, pieces));
-                    let expected: Vec<&str> = expected.into_iter().filter(|piece| !piece.is_empty()).collect();
-                    prop_assert_eq!(split(name, &text), expected, "{}", name);
+    };
+    each_run(
+        text,
+        |c| DIGIT.has(c),
+        |_, run, after| {
+            let end = text.len() - after.len();
+            let mut at = end - run.len();
+            let mut left = run.chars().count();
+            for digit in run.chars() {
+                if left % 3 == 0 {
+                    cut(at);
                 }
-                Ok(())
-            })?;
-        }
-    }
+                at += digit.len_utf8();
+                left -= 1;
+            }
+        },
+    );
+    cut(text.len());
 }

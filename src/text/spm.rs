@@ -8,21 +8,13 @@
 //! with a space after it, no merge crosses that place: the text may be cut there, and the words that come
 //! often need to be merged only once.
 
-use std::collections::HashMap;
-
-use super::bpe::{check_bytes, is_structure};
+use super::bpe::{CACHED_WORD, CACHED_WORDS, HashMap, check_bytes, is_structure};
 use super::merge::{Merge, Merger, NO_TOKEN};
 use super::{TokenKind, TokenizerError, VocabData};
 
 /// How a piece writes a space.
-const SPACE: &str = "\u{2581}";
+pub(super) const SPACE: &str = "\u{2581}";
 const SPACE_CHAR: char = '\u{2581}';
-
-/// Words up to this many bytes are remembered within a call: longer ones hardly come twice.
-const CACHED_WORD: usize = 32;
-
-/// At most so many words are remembered, which bounds the memory of a long text.
-const CACHED_WORDS: usize = 1 << 17;
 
 /// The tables of one vocabulary.
 pub(super) struct Spm {
@@ -54,6 +46,21 @@ pub(super) fn byte_token(text: &str) -> Option<u8> {
     plain.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
+/// Whether a byte can be in valid UTF-8 (RFC 3629).
+pub(super) fn is_in_utf8(byte: u8) -> bool {
+    !matches!(byte, 0xc0 | 0xc1 | 0xf5..=0xff)
+}
+
+/// Appends a text with its spaces as U+2581.
+pub(super) fn push_escaped(text: &str, out: &mut String) {
+    for (n, part) in text.split(' ').enumerate() {
+        if n > 0 {
+            out.push_str(SPACE);
+        }
+        out.push_str(part);
+    }
+}
+
 /// Appends the text that an ordinary piece stands for.
 pub(super) fn push_text(piece: &str, out: &mut Vec<u8>) {
     for (n, part) in piece.split(SPACE).enumerate() {
@@ -73,7 +80,8 @@ impl Spm {
             return Err(TokenizerError::NanScore(index));
         }
         let mut byte_ids = [data.unk.unwrap_or(NO_TOKEN); 256];
-        let mut pieces: HashMap<Box<str>, Merge> = HashMap::with_capacity(data.tokens.len());
+        let mut pieces: HashMap<Box<str>, Merge> =
+            HashMap::with_capacity_and_hasher(data.tokens.len(), Default::default());
         let mut has_bytes = false;
         for (((text, id), &kind), &score) in data.tokens.iter().zip(0u32..).zip(kinds).zip(scores) {
             match byte_token(text) {
@@ -87,8 +95,7 @@ impl Spm {
                 }
             }
         }
-        // The others are in no valid UTF-8 (RFC 3629).
-        check_bytes(&byte_ids, |byte| !matches!(byte, 0xc0 | 0xc1 | 0xf5..=0xff))?;
+        check_bytes(&byte_ids, is_in_utf8)?;
         let longest = pieces.keys().map(|text| text.len()).max().unwrap_or(0);
         let mut before_space: Vec<char> =
             pieces.keys().flat_map(|text| characters_before_space(text)).collect();
@@ -131,14 +138,9 @@ impl<'v> SpmEncoder<'v> {
         if self.spm.add_space_prefix {
             self.escaped.push_str(SPACE);
         }
-        for (n, part) in text.split(' ').enumerate() {
-            if n > 0 {
-                self.escaped.push_str(SPACE);
-            }
-            self.escaped.push_str(part);
-        }
+        push_escaped(text, &mut self.escaped);
         // Where in `ids` the tokens of a word that came before are.
-        let mut seen: HashMap<&str, (usize, usize)> = HashMap::new();
+        let mut seen: HashMap<&str, (usize, usize)> = HashMap::default();
         let mut rest = self.escaped.as_str();
         while !rest.is_empty() {
             let (word, after) = rest.split_at(self.spm.word_len(rest));

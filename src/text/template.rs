@@ -11,27 +11,63 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 
 use super::Tokenizer;
-use super::template_python::{is_iterable, is_sequence, print_value, string_of, to_json};
+use super::template_python::{indent, is_iterable, is_sequence, of_json, print_value, string_of, to_json};
 use super::template_time::{strftime, unix_seconds};
 
 /// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// The fields are those of the chat format of Hugging Face `transformers`; a template sees those that are set.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant`; which roles there are is the template's matter.
+    /// Who speaks: `system`, `user`, `assistant` or `tool`; which roles there are is the template's matter.
     pub role: String,
     /// What they say.
     pub content: String,
+    /// What the assistant thought before it spoke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// The tools that the assistant calls, each
+    /// `{"id": …, "type": "function", "function": {"name": …, "arguments": {…}}}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<serde_json::Value>,
+    /// Whose answer this is: the name of a tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Which call this answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
 }
 
 impl Message {
     /// A message of this role.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
-        Message { role: role.into(), content: content.into() }
+        Message { role: role.into(), content: content.into(), ..Message::default() }
     }
 
     fn to_value(&self) -> Value {
-        Value::from_pairs([("role", self.role.as_str()), ("content", self.content.as_str())])
+        let mut fields = vec![("role", self.role.as_str().into()), ("content", self.content.as_str().into())];
+        let calls = || self.tool_calls.iter().map(of_json).collect::<Value>();
+        let text = |text: &Option<String>| text.as_deref().map(Value::from);
+        fields.extend(text(&self.reasoning_content).map(|text| ("reasoning_content", text)));
+        fields.extend((!self.tool_calls.is_empty()).then(|| ("tool_calls", calls())));
+        fields.extend(text(&self.name).map(|text| ("name", text)));
+        fields.extend(text(&self.tool_call_id).map(|text| ("tool_call_id", text)));
+        Value::from_pairs(fields)
     }
+}
+
+/// What a template gets beside the messages.
+#[derive(Clone, Debug, Default)]
+pub struct RenderOptions<'a> {
+    /// Renders up to where the model's answer begins.
+    pub add_generation_prompt: bool,
+    /// The tools that the model may call, each `{"type": "function", "function": {"name": …, "description": …,
+    /// "parameters": …}}` with a JSON schema of the parameters. A template that knows no tools ignores them.
+    pub tools: &'a [serde_json::Value],
+    /// Further variables, such as `enable_thinking`. They hide the usual ones of the same name.
+    pub variables: serde_json::Map<String, serde_json::Value>,
+    /// The time, for templates that ask for the date (in UTC); `None` is the present.
+    pub now: Option<SystemTime>,
 }
 
 /// Why a conversation cannot be rendered.
@@ -74,7 +110,7 @@ const STEPS: u64 = 10_000_000;
 /// The one template's name in its environment.
 const NAME: &str = "chat";
 
-/// The variable that holds the time of rendering, as [`ChatTemplate::render_at`] sets it.
+/// The variable that holds the time of rendering, as [`ChatTemplate::render_with`] sets it.
 const NOW: &str = "__seconds_since_1970";
 
 /// The ChatML format, for vocabularies that have its tokens in files without a template.
@@ -108,6 +144,7 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_formatter(print_value);
         environment.add_filter("tojson", to_json);
+        environment.add_filter("indent", indent);
         environment.add_filter("string", string_of);
         environment.add_test("iterable", is_iterable);
         environment.add_test("sequence", is_sequence);
@@ -138,31 +175,32 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError`] if the template refuses the conversation, fails, or does not end.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TemplateError> {
-        self.render_at(messages, add_generation_prompt, SystemTime::now())
+        self.render_with(messages, &RenderOptions { add_generation_prompt, ..RenderOptions::default() })
     }
 
-    /// [`render`](Self::render), as if it were the time `now`.
+    /// [`render`](Self::render), with tools and whatever else a template may ask for.
     ///
     /// # Errors
     /// As [`render`](Self::render).
-    pub fn render_at(
+    pub fn render_with(
         &self,
         messages: &[Message],
-        add_generation_prompt: bool,
-        now: SystemTime,
+        options: &RenderOptions<'_>,
     ) -> Result<String, TemplateError> {
         let template = self.environment.get_template(NAME).map_err(|error| explain(&error, false))?;
-        let variables = context! {
+        let given =
+            Value::from_pairs(options.variables.iter().map(|(key, value)| (key.as_str(), of_json(value))));
+        let usual = context! {
             messages => messages.iter().map(Message::to_value).collect::<Value>(),
-            add_generation_prompt => add_generation_prompt,
+            add_generation_prompt => options.add_generation_prompt,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
             // A conversation without tools has the variables all the same, as in transformers.
-            tools => Value::from(()),
+            tools => (!options.tools.is_empty()).then(|| options.tools.iter().map(of_json).collect::<Value>()),
             documents => Value::from(()),
-            __seconds_since_1970 => unix_seconds(now),
+            __seconds_since_1970 => unix_seconds(options.now.unwrap_or_else(SystemTime::now)),
         };
-        template.render(variables).map_err(|error| explain(&error, false))
+        template.render(context! { ..given, ..usual }).map_err(|error| explain(&error, false))
     }
 }
 

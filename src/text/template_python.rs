@@ -5,6 +5,25 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State, Value};
 
+/// A JSON value as the template's own.
+pub(super) fn of_json(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(integer), _) => Value::from(integer),
+            (None, Some(integer)) => Value::from(integer),
+            (None, None) => number.as_f64().map_or(Value::from(()), Value::from),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => items.iter().map(of_json).collect(),
+        Json::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(key, value)| (key.as_str(), of_json(value))))
+        }
+    }
+}
+
 /// `{{ value }}`: `str(value)`, and nothing for what is undefined.
 pub(super) fn print_value(out: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
     match value.as_str() {
@@ -12,6 +31,37 @@ pub(super) fn print_value(out: &mut Output, _: &mut State, value: &Value) -> Res
         None => out.write_str(&python_str(value)?),
     }
     .map_err(|_| Error::from(ErrorKind::WriteFailure))
+}
+
+/// The filter `indent`: every line but the first (with `first`, that too) moves right, empty ones only with `blank`.
+/// Unlike the engine's own it keeps a newline at the end.
+pub(super) fn indent(text: &str, width: Option<Value>, options: Kwargs) -> Result<String, Error> {
+    let width = match width {
+        Some(width) => Some(width),
+        None => options.get("width")?,
+    };
+    let by = match &width {
+        None => " ".repeat(4),
+        Some(width) => match (width.as_str(), width.as_usize()) {
+            (Some(text), _) => text.to_owned(),
+            (None, Some(count)) => " ".repeat(count.min(MAX_INDENT)),
+            (None, None) => {
+                return Err(Error::new(ErrorKind::InvalidOperation, "indent needs a number or a text"));
+            }
+        },
+    };
+    let first = options.get::<Option<bool>>("first")?.unwrap_or(false);
+    let blank = options.get::<Option<bool>>("blank")?.unwrap_or(false);
+    options.assert_all_used()?;
+    let mut out = String::new();
+    for (n, line) in text.split('\n').enumerate() {
+        out.push_str(if n > 0 { "\n" } else { "" });
+        if (n == 0 && first) || (n > 0 && (blank || !line.is_empty())) {
+            out.push_str(&by);
+        }
+        out.push_str(line);
+    }
+    Ok(out)
 }
 
 /// The filter `string`.
@@ -40,6 +90,9 @@ fn python_str(value: &Value) -> Result<String, Error> {
     }
     Ok(text)
 }
+
+/// No line is moved further right than this.
+const MAX_INDENT: usize = 64;
 
 /// Deeper values than this are refused: each level is one call deep.
 const MAX_DEPTH: usize = 100;
@@ -130,7 +183,7 @@ pub(super) fn to_json(value: &Value, indent: Option<usize>, options: Kwargs) -> 
     let style = Style {
         ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
         sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        indent: indent.map(|indent| indent.min(64)),
+        indent: indent.map(|indent| indent.min(MAX_INDENT)),
         item_separator,
         key_separator,
     };
@@ -146,7 +199,8 @@ fn json(value: &Value, style: &Style, depth: usize, out: &mut String) -> Result<
     }
     match value.kind() {
         ValueKind::None => out.push_str("null"),
-        ValueKind::Bool | ValueKind::Number => out.push_str(&value.to_string()),
+        ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+        ValueKind::Number => out.push_str(&value.to_string()),
         ValueKind::String => json_string(value.as_str().unwrap_or_default(), style, out),
         ValueKind::Map => {
             let mut keys: Vec<Value> = value.try_iter()?.collect();

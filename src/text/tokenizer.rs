@@ -4,12 +4,14 @@ use super::bpe::{Bpe, BpeEncoder, is_structure};
 use super::byte_alphabet::push_bytes;
 use super::special::SpecialTokens;
 use super::spm::{Spm, SpmEncoder, byte_token, push_text};
-use super::{StreamDecoder, TokenKind, TokenizerError, VocabData};
+use super::unigram::Unigram;
+use super::wordpiece::WordPiece;
+use super::{PreTokenizer, StreamDecoder, TOKENIZER_FAMILIES, TokenKind, TokenizerError, VocabData};
 
 /// What [`Tokenizer::encode`] does beyond the text itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodeOptions {
-    /// Puts BOS before and EOS after the text, where the vocabulary says so.
+    /// Puts BOS before and EOS or the separator after the text, where the vocabulary says so.
     pub add_special: bool,
     /// Recognises control tokens that are spelled out in the text. Without it, text never becomes
     /// structure. User-defined tokens are recognised either way.
@@ -37,17 +39,24 @@ pub struct Tokenizer {
     end_of_generation: Vec<u32>,
     add_bos: bool,
     add_eos: bool,
+    add_sep: bool,
     bos: Option<u32>,
     eos: Option<u32>,
     eot: Option<u32>,
     unk: Option<u32>,
     pad: Option<u32>,
+    sep: Option<u32>,
+    /// Special tokens that take white space before or after them away.
+    strip_before: Vec<u32>,
+    strip_after: Vec<u32>,
     chat_template: Option<String>,
 }
 
 enum Algorithm {
     Bpe(Box<Bpe>),
     Spm(Box<Spm>),
+    WordPiece(Box<WordPiece>),
+    Unigram(Box<Unigram>),
 }
 
 /// What the models of the field end a turn or a text with, beside what their files state.
@@ -76,15 +85,20 @@ impl Tokenizer {
     /// [`TokenizerError`] if the algorithm or its pre-tokenizer is not supported, or if the vocabulary
     /// contradicts itself: an array of the wrong length, an id that no token has, a merge that yields no
     /// token, a byte that nothing expresses.
-    pub fn new(data: VocabData) -> Result<Tokenizer, TokenizerError> {
-        let is_spm = match data.model.as_str() {
-            "gpt2" => false,
-            "llama" => true,
-            "none" | "no_vocab" | "" => return Err(TokenizerError::NoTokenizer(data.model)),
-            _ => return Err(TokenizerError::UnknownModel(data.model)),
-        };
+    pub fn new(mut data: VocabData) -> Result<Tokenizer, TokenizerError> {
+        if matches!(data.model.as_str(), "none" | "no_vocab" | "") {
+            return Err(TokenizerError::NoTokenizer(data.model));
+        }
+        if !TOKENIZER_FAMILIES.iter().any(|(name, _)| *name == data.model) {
+            return Err(TokenizerError::UnknownModel(data.model));
+        }
+        if data.model == "gemma4" {
+            data.pre = Some("gemma4".to_owned());
+        }
         check_shape(&data)?;
         let kinds = kinds_of(&data);
+        let pre = PreTokenizer::by_name(data.pre.as_deref());
+        let in_byte_alphabet = data.model == "gpt2" && pre.is_some_and(|pre| !pre.characters);
         let mut decoded = Vec::with_capacity(data.tokens.iter().map(String::len).sum());
         let mut ends = Vec::with_capacity(data.tokens.len());
         for (text, &kind) in data.tokens.iter().zip(&kinds) {
@@ -93,19 +107,24 @@ impl Tokenizer {
                 (TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined, _) => {
                     decoded.extend_from_slice(text.as_bytes());
                 }
-                _ if is_spm => push_text(text, &mut decoded),
-                _ => push_bytes(text, &mut decoded),
+                _ if in_byte_alphabet => push_bytes(text, &mut decoded),
+                _ => push_text(text, &mut decoded),
             }
             ends.push(decoded.len());
         }
-        let (algorithm, adds_bos) = if is_spm {
-            (Algorithm::Spm(Box::new(Spm::new(&data, &kinds)?)), true)
-        } else {
-            let bytes_of = |id: usize| &decoded[id.checked_sub(1).map_or(0, |before| ends[before])..ends[id]];
-            let bpe = Bpe::new(&data, &kinds, bytes_of)?;
-            let adds_bos = bpe.adds_bos();
-            (Algorithm::Bpe(Box::new(bpe)), adds_bos)
+        let bytes_of = |id: usize| &decoded[id.checked_sub(1).map_or(0, |before| ends[before])..ends[id]];
+        let algorithm = match data.model.as_str() {
+            "llama" => Algorithm::Spm(Box::new(Spm::new(&data, &kinds)?)),
+            "bert" => Algorithm::WordPiece(Box::new(WordPiece::new(&data, &kinds)?)),
+            "t5" => Algorithm::Unigram(Box::new(Unigram::new(&data, &kinds)?)),
+            _ => Algorithm::Bpe(Box::new(Bpe::new(&data, &kinds, bytes_of)?)),
         };
+        let (adds_bos, adds_eos) = match &algorithm {
+            Algorithm::Bpe(bpe) => (bpe.adds_bos(), false),
+            Algorithm::Spm(_) | Algorithm::WordPiece(_) => (true, false),
+            Algorithm::Unigram(_) => (false, true),
+        };
+        let adds_sep = matches!(algorithm, Algorithm::WordPiece(_)) && data.add_sep.unwrap_or(true);
         let chosen = |wanted: fn(TokenKind) -> bool| {
             let texts = data.tokens.iter().map(String::as_str).zip(0..);
             SpecialTokens::new(texts.filter(|&(_, id)| wanted(kinds[id as usize])))
@@ -115,12 +134,16 @@ impl Tokenizer {
         Ok(Tokenizer {
             end_of_generation: end_of_generation(&data, &kinds),
             add_bos: data.add_bos.unwrap_or(adds_bos),
-            add_eos: data.add_eos.unwrap_or(false),
+            add_eos: data.add_eos.unwrap_or(adds_eos),
+            add_sep: adds_sep,
             bos: data.bos,
             eos: data.eos,
             eot: data.eot,
             unk: data.unk,
             pad: data.pad,
+            sep: data.sep,
+            strip_before: data.strip_before,
+            strip_after: data.strip_after,
             chat_template: data.chat_template,
             tokens: data.tokens,
             algorithm,
@@ -142,6 +165,7 @@ impl Tokenizer {
         ids.extend(self.bos.filter(|_| options.add_special && self.add_bos));
         self.encode_onto(text, options.parse_special, &mut ids);
         ids.extend(self.eos.filter(|_| options.add_special && self.add_eos));
+        ids.extend(self.sep.filter(|_| options.add_special && self.add_sep));
         ids
     }
 
@@ -161,13 +185,40 @@ impl Tokenizer {
         match &self.algorithm {
             Algorithm::Bpe(bpe) => {
                 let mut encoder = BpeEncoder::new(bpe);
-                between(special, text, ids, |piece, ids| encoder.encode(piece, ids));
+                self.between(special, text, ids, |piece, ids| encoder.encode(piece, ids));
             }
             Algorithm::Spm(spm) => {
                 let mut encoder = SpmEncoder::new(spm);
-                between(special, text, ids, |piece, ids| encoder.encode(piece, ids));
+                self.between(special, text, ids, |piece, ids| encoder.encode(piece, ids));
+            }
+            Algorithm::WordPiece(wordpiece) => {
+                self.between(special, text, ids, |piece, ids| wordpiece.encode(piece, ids));
+            }
+            Algorithm::Unigram(unigram) => {
+                self.between(special, text, ids, |piece, ids| unigram.encode(piece, ids));
             }
         }
+    }
+
+    /// Pushes the special tokens of a text, and gives what is between them to `encode`, without the white space that a
+    /// special token takes away.
+    fn between<'t>(
+        &self,
+        special: &SpecialTokens,
+        mut text: &'t str,
+        ids: &mut Vec<u32>,
+        mut encode: impl FnMut(&'t str, &mut Vec<u32>),
+    ) {
+        while let Some((start, end, id)) = special.find(text) {
+            let before = &text[..start];
+            encode(if self.strip_before.contains(&id) { before.trim_end() } else { before }, ids);
+            ids.push(id);
+            text = &text[end..];
+            if self.strip_after.contains(&id) {
+                text = text.trim_start();
+            }
+        }
+        encode(text, ids);
     }
 
     /// The text of a sequence of tokens. Control tokens and the unknown token show only with
@@ -238,6 +289,11 @@ impl Tokenizer {
         self.unk
     }
 
+    /// What separates two texts (`bert`).
+    pub fn sep(&self) -> Option<u32> {
+        self.sep
+    }
+
     /// The token that fills up batches.
     pub fn pad(&self) -> Option<u32> {
         self.pad
@@ -261,26 +317,17 @@ impl Tokenizer {
 
     /// Whether encoding puts a space before the text.
     pub(super) fn adds_space_prefix(&self) -> bool {
-        matches!(&self.algorithm, Algorithm::Spm(spm) if spm.adds_space_prefix())
+        match &self.algorithm {
+            Algorithm::Bpe(_) => false,
+            Algorithm::Spm(spm) => spm.adds_space_prefix(),
+            Algorithm::Unigram(unigram) => unigram.adds_space_prefix(),
+            // Every word has one.
+            Algorithm::WordPiece(_) => true,
+        }
     }
 }
 
-/// Pushes the special tokens of a text, and gives what is between them to `encode`.
-fn between<'t>(
-    special: &SpecialTokens,
-    mut text: &'t str,
-    ids: &mut Vec<u32>,
-    mut encode: impl FnMut(&'t str, &mut Vec<u32>),
-) {
-    while let Some((start, end, id)) = special.find(text) {
-        encode(&text[..start], ids);
-        ids.push(id);
-        text = &text[end..];
-    }
-    encode(text, ids);
-}
-
-/// Checks what both algorithms rely on: lengths and ids.
+/// Checks what all algorithms rely on: lengths and ids.
 fn check_shape(data: &VocabData) -> Result<(), TokenizerError> {
     let n_vocab = data.tokens.len();
     match n_vocab {
@@ -301,7 +348,7 @@ fn check_shape(data: &VocabData) -> Result<(), TokenizerError> {
             return Err(TokenizerError::IdOutOfRange { key, id, n_vocab });
         }
     }
-    let model = if data.model == "llama" { "llama" } else { "gpt2" };
+    let model = TOKENIZER_FAMILIES.iter().find(|(name, _)| *name == data.model).map_or("", |(name, _)| name);
     if data.add_bos == Some(true) && data.bos.is_none() {
         return Err(TokenizerError::Missing { key: "tokenizer.ggml.bos_token_id", model });
     }
@@ -312,13 +359,14 @@ fn check_shape(data: &VocabData) -> Result<(), TokenizerError> {
 }
 
 /// The ids that metadata names, with their keys.
-fn named_ids(data: &VocabData) -> [(&'static str, Option<u32>); 5] {
+fn named_ids(data: &VocabData) -> [(&'static str, Option<u32>); 6] {
     [
         ("tokenizer.ggml.bos_token_id", data.bos),
         ("tokenizer.ggml.eos_token_id", data.eos),
         ("tokenizer.ggml.eot_token_id", data.eot),
         ("tokenizer.ggml.unknown_token_id", data.unk),
         ("tokenizer.ggml.padding_token_id", data.pad),
+        ("tokenizer.ggml.seperator_token_id", data.sep),
     ]
 }
 
@@ -327,9 +375,9 @@ fn kinds_of(data: &VocabData) -> Vec<TokenKind> {
     if let Some(kinds) = &data.kinds {
         return kinds.clone();
     }
-    let spm = data.model == "llama";
+    let has_bytes = matches!(data.model.as_str(), "llama" | "t5" | "gemma4");
     let kind_of = |text: &String| match byte_token(text) {
-        Some(_) if spm => TokenKind::Byte,
+        Some(_) if has_bytes => TokenKind::Byte,
         _ => TokenKind::Normal,
     };
     let mut kinds: Vec<TokenKind> = data.tokens.iter().map(kind_of).collect();

@@ -38,17 +38,17 @@ impl TokenKind {
 /// Token ids are positions in `tokens`. [`Tokenizer::new`](super::Tokenizer::new) checks everything.
 #[derive(Clone, Debug, Default)]
 pub struct VocabData {
-    /// `tokenizer.ggml.model`: the algorithm, `gpt2` or `llama`.
+    /// `tokenizer.ggml.model`: the algorithm, one of [`TOKENIZER_FAMILIES`](super::TOKENIZER_FAMILIES).
     pub model: String,
     /// `tokenizer.ggml.pre`: how `gpt2` cuts text into words.
     pub pre: Option<String>,
     /// `tokenizer.ggml.tokens`: each token's text, in the algorithm's own spelling.
     pub tokens: Vec<String>,
-    /// `tokenizer.ggml.scores`: each token's log probability (`llama`), as many as tokens.
+    /// `tokenizer.ggml.scores`: each token's log probability (`llama`, `t5`), as many as tokens.
     pub scores: Option<Vec<f32>>,
     /// `tokenizer.ggml.token_type`: each token's kind, as many as tokens.
     pub kinds: Option<Vec<TokenKind>>,
-    /// `tokenizer.ggml.merges`: pairs `left right` (`gpt2`), the first merges first.
+    /// `tokenizer.ggml.merges`: pairs `left right` (`gpt2`, `gemma4`), the first merges first.
     pub merges: Vec<String>,
     /// `tokenizer.ggml.bos_token_id`: what a text starts with.
     pub bos: Option<u32>,
@@ -60,12 +60,28 @@ pub struct VocabData {
     pub unk: Option<u32>,
     /// `tokenizer.ggml.padding_token_id`.
     pub pad: Option<u32>,
+    /// `tokenizer.ggml.seperator_token_id`, GGUF's spelling: what a text ends with (`bert`).
+    pub sep: Option<u32>,
     /// `tokenizer.ggml.add_bos_token`; absent: the algorithm's default.
     pub add_bos: Option<bool>,
-    /// `tokenizer.ggml.add_eos_token`; absent: no.
+    /// `tokenizer.ggml.add_eos_token`; absent: the algorithm's default, which is no but for `t5`.
     pub add_eos: Option<bool>,
-    /// `tokenizer.ggml.add_space_prefix` (`llama`); absent: yes.
+    /// `tokenizer.ggml.add_sep_token` (`bert`); absent: yes.
+    pub add_sep: Option<bool>,
+    /// `tokenizer.ggml.add_space_prefix` (`llama`, `t5`); absent: yes.
     pub add_space_prefix: Option<bool>,
+    /// `tokenizer.ggml.remove_extra_whitespaces` (`t5`): one space for several, none at the ends; absent: yes.
+    pub remove_extra_spaces: Option<bool>,
+    /// `tokenizer.ggml.precompiled_charsmap` (`t5`): SentencePiece's table of replacements.
+    pub precompiled_charsmap: Vec<u8>,
+    /// `tokenizer.ggml.normalizer.lowercase` (`bert`); absent: yes.
+    pub lowercase: Option<bool>,
+    /// `tokenizer.ggml.normalizer.strip_accents` (`bert`); absent: as `lowercase`.
+    pub strip_accents: Option<bool>,
+    /// Special tokens that take the white space before them away. No key states them: they are known by the model.
+    pub strip_before: Vec<u32>,
+    /// Special tokens that take the white space after them away, likewise.
+    pub strip_after: Vec<u32>,
     /// `tokenizer.chat_template`: the Jinja source.
     pub chat_template: Option<String>,
 }

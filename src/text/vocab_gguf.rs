@@ -7,6 +7,9 @@ use super::{TokenKind, TokenizerError, VocabData};
 impl VocabData {
     /// Reads the `tokenizer.*` keys. What must be there, and fit together, [`Tokenizer::new`] checks.
     ///
+    /// Special tokens that the file does not name are those that its family always has, such as `</s>` at 2. Which special
+    /// tokens take white space away follows from the model's name, as no key states it.
+    ///
     /// # Errors
     /// [`TokenizerError::Metadata`] names a key whose value has another type than it should, and
     /// [`TokenizerError::UnknownKind`] a token with a kind that does not exist.
@@ -24,22 +27,84 @@ impl VocabData {
             TokenKind::from_number(number.into()).ok_or(TokenizerError::UnknownKind { index, number })
         };
         let kinds = metadata.opt_i32s("tokenizer.ggml.token_type")?;
-        Ok(VocabData {
-            model: owned("tokenizer.ggml.model")?.unwrap_or_default(),
+        let model = owned("tokenizer.ggml.model")?.unwrap_or_default();
+        let tokens: Vec<String> = list("tokenizer.ggml.tokens")?;
+        let default = defaults(&model);
+        let id = |key, default: Option<u32>| {
+            let default = default.filter(|&id| (id as usize) < tokens.len());
+            metadata.opt_u32(key).map(|id| id.or(default))
+        };
+        let charsmap = metadata.opt_i32s("tokenizer.ggml.precompiled_charsmap")?;
+        let mut data = VocabData {
+            bos: id("tokenizer.ggml.bos_token_id", default.bos)?,
+            eos: id("tokenizer.ggml.eos_token_id", default.eos)?,
+            unk: id("tokenizer.ggml.unknown_token_id", default.unk)?,
+            pad: id("tokenizer.ggml.padding_token_id", default.pad)?,
+            sep: id("tokenizer.ggml.seperator_token_id", default.sep)?,
+            model,
             pre: owned("tokenizer.ggml.pre")?,
-            tokens: list("tokenizer.ggml.tokens")?,
             scores: metadata.opt_f32s("tokenizer.ggml.scores")?.map(|scores| scores.into_owned()),
             kinds: kinds.map(|kinds| kinds.iter().enumerate().map(kind_of).collect()).transpose()?,
             merges: list("tokenizer.ggml.merges")?,
-            bos: metadata.opt_u32("tokenizer.ggml.bos_token_id")?,
-            eos: metadata.opt_u32("tokenizer.ggml.eos_token_id")?,
             eot: metadata.opt_u32("tokenizer.ggml.eot_token_id")?,
-            unk: metadata.opt_u32("tokenizer.ggml.unknown_token_id")?,
-            pad: metadata.opt_u32("tokenizer.ggml.padding_token_id")?,
             add_bos: metadata.opt_bool("tokenizer.ggml.add_bos_token")?,
             add_eos: metadata.opt_bool("tokenizer.ggml.add_eos_token")?,
+            add_sep: metadata.opt_bool("tokenizer.ggml.add_sep_token")?,
             add_space_prefix: metadata.opt_bool("tokenizer.ggml.add_space_prefix")?,
+            remove_extra_spaces: metadata.opt_bool("tokenizer.ggml.remove_extra_whitespaces")?,
+            // Signed bytes in some files: the low eight bits are the byte.
+            precompiled_charsmap: charsmap.iter().flat_map(|bytes| bytes.iter()).map(|&b| b as u8).collect(),
+            lowercase: metadata.opt_bool("tokenizer.ggml.normalizer.lowercase")?,
+            strip_accents: metadata.opt_bool("tokenizer.ggml.normalizer.strip_accents")?,
             chat_template: owned("tokenizer.chat_template")?,
-        })
+            tokens,
+            ..VocabData::default()
+        };
+        let name = metadata.opt_str("general.name")?.unwrap_or_default();
+        let architecture = metadata.opt_str("general.architecture")?.unwrap_or_default();
+        data.strip_by_name(name, architecture);
+        Ok(data)
+    }
+
+    /// Finds the tokens that take white space away, which the models' own tokenizers state and GGUF does not.
+    fn strip_by_name(&mut self, name: &str, architecture: &str) {
+        let pre = self.pre.as_deref().unwrap_or_default();
+        let name = name.to_lowercase();
+        let named =
+            |wanted: &str| self.tokens.iter().zip(0..).find(|(text, _)| *text == wanted).map(|(_, id)| id);
+        if ["jina-v2-de", "jina-v2-es", "jina-v2-code"].contains(&pre)
+            || ["nomic-bert-moe", "jina-bert-v3"].contains(&architecture)
+        {
+            self.strip_before.extend(named("<mask>"));
+        } else if name.contains("modern-bert") {
+            self.strip_before.extend(named("[MASK]"));
+        } else if name.contains("phi-3") || name.contains("phi3") {
+            let kinds = self.kinds.iter().flatten();
+            let special = kinds.zip(&self.tokens).zip(0..).filter(|((kind, text), _)| {
+                let special =
+                    matches!(kind, TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined);
+                (special || *text == "</s>") && !["<unk>", "<s>", "<|endoftext|>"].contains(&text.as_str())
+            });
+            self.strip_after.extend(special.map(|(_, id)| id));
+        }
+    }
+}
+
+/// Where a family's special tokens are when a file does not say.
+#[derive(Default)]
+struct Defaults {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    unk: Option<u32>,
+    pad: Option<u32>,
+    sep: Option<u32>,
+}
+
+fn defaults(model: &str) -> Defaults {
+    match model {
+        "llama" => Defaults { bos: Some(1), eos: Some(2), unk: Some(0), ..Defaults::default() },
+        "bert" => Defaults { bos: Some(101), sep: Some(102), unk: Some(100), pad: Some(0), eos: None },
+        "t5" => Defaults { eos: Some(1), unk: Some(2), pad: Some(0), ..Defaults::default() },
+        _ => Defaults::default(),
     }
 }

@@ -1,6 +1,7 @@
 //! A small random Llama of any depth, in F32, as a GGUF file in memory.
 
 #![allow(clippy::unwrap_used, reason = "it serves tests and benchmarks, which fail by panicking")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use rfgraph::gguf::{Gguf, GgufWriter};
 use rfgraph::model::Model;
@@ -16,7 +17,15 @@ const N_HEAD_KV: usize = 2;
 
 /// A model of so many layers.
 pub fn tiny_llama(n_layer: usize) -> Model {
+    tiny_llama_with(n_layer, &[])
+}
+
+/// The same with more keys.
+pub fn tiny_llama_with(n_layer: usize, keys: &[(&str, u32)]) -> Model {
     let mut file = GgufWriter::new();
+    for &(key, value) in keys {
+        file.set(key, value).unwrap();
+    }
     let mut set = |key: &str, n: usize| {
         file.set(key, n as u32).unwrap();
     };

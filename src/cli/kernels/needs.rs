@@ -10,7 +10,7 @@ use crate::graph::operator::AnyOperator;
 use crate::hip::jit::describe;
 use crate::hip::{Command, Lower, LowerError, Target, Variant};
 use crate::model::{CacheLayout, CacheTypes, Model, ModelError};
-use crate::ops::{self, Attention, GetRows, Linear};
+use crate::ops::{self, Attention, GetRows, Linear, LinearId};
 use crate::plan::{CompileError, DeviceDesc, compile};
 use crate::tensor::{DType, Desc};
 use crate::text::{self, SamplerParams};
@@ -185,6 +185,10 @@ fn shapes() -> Vec<Asked> {
                 }
                 ask(Arc::new(Linear { bias, residual }), &inputs);
             }
+        }
+        for tokens in [1, 512] {
+            let (experts, x, ids) = ([2048, 768, 128], [2048, 1, tokens], [8, tokens]);
+            ask(Arc::new(LinearId { bias: false }), &[(weight, &experts), (f32, &x), (i32, &ids)]);
         }
         for ids in [1, 512] {
             ask(Arc::new(GetRows {}), &[(weight, &[4096, 1024]), (i32, &[ids])]);

@@ -1,5 +1,7 @@
 //! Which kernel computes a product, in which pieces, and with how much scratch memory.
 
+use std::ops::Range;
+
 use super::float;
 use super::format::{self, Format, PANEL, PanelChunk};
 use super::{FEW_TOKENS, Isa, Linear, Scratch, Worker, plain};
@@ -39,14 +41,22 @@ pub(super) struct Sizes {
 
 /// Divides scratch memory; `None` if sizes overflow.
 pub(super) fn scratch(dtype: DType, k: usize, tokens: usize, workers: usize) -> Option<Sizes> {
-    let (shared, each) = if format::is_integer(dtype) {
-        let panels = if tokens > FEW_TOKENS { panels_at_once(panel_bytes(k)?) * panel_bytes(k)? } else { 0 };
-        (activation_bytes(k, tokens)?.checked_next_multiple_of(ALIGN)?, panels)
-    } else {
-        (0, float::scratch(dtype, k, tokens)?.checked_next_multiple_of(ALIGN)?)
+    let shared = match format::is_integer(dtype) {
+        true => activation_bytes(k, tokens)?.checked_next_multiple_of(ALIGN)?,
+        false => 0,
     };
+    let each = worker_bytes(dtype, k, tokens)?;
     let total = each.checked_mul(workers)?.checked_add(shared)?;
     Some(Sizes { shared, each, total: if total > 0 { total.checked_add(ALIGN)? } else { 0 } })
+}
+
+/// Bytes that [`multiply`] and [`float::multiply`] need on each worker for up to so many tokens.
+pub(super) fn worker_bytes(dtype: DType, k: usize, tokens: usize) -> Option<usize> {
+    match format::is_integer(dtype) {
+        true if tokens > FEW_TOKENS => panels_at_once(panel_bytes(k)?).checked_mul(panel_bytes(k)?),
+        true => Some(0),
+        false => float::scratch(dtype, k, tokens)?.checked_next_multiple_of(ALIGN),
+    }
 }
 
 /// Bytes of an unpacked panel.
@@ -57,6 +67,14 @@ fn panel_bytes(k: usize) -> Option<usize> {
 /// Panels that a worker unpacks before it multiplies them.
 fn panels_at_once(bytes: usize) -> usize {
     (DEAL_PANEL_BYTES / bytes.max(1)).clamp(1, 4)
+}
+
+/// Rows of weights that a worker takes at a time when there are many tokens: its panels should stay in its cache.
+pub(super) fn panel_rows_at_once(dtype: DType, k: usize) -> usize {
+    match format::is_integer(dtype) {
+        true => PANEL * panels_at_once(k.div_ceil(CHUNK) * size_of::<PanelChunk>()),
+        false => PANEL,
+    }
 }
 
 /// Computes a product together with the other workers.
@@ -70,56 +88,13 @@ pub(super) unsafe fn run(
     scratch: &Scratch<'_>,
     sizes: Sizes,
 ) {
-    /// Calls `integer` for the formats named, and `float::run` for all others.
-    macro_rules! dispatch {
-        ($($name:ident $block:ident),*) => {
-            match args.dtype {
-                // SAFETY: the caller vouches for it.
-                $(DType::$name => unsafe { integer::<blocks::$block>(worker, isa, args, scratch, sizes) },)*
-                _ => {
-                    let own = scratch.aligned().wrapping_add(sizes.shared + worker.index() * sizes.each);
-                    // SAFETY: as above; `own` is this worker's part.
-                    unsafe { float::run(worker, isa, args, own) }
-                }
-            }
-        };
-    }
-    format::for_every_format!(dispatch)
-}
-
-/// A product with quantized activations, as kernels get it.
-pub(super) struct Quantized<'a> {
-    pub(super) args: &'a Linear<'a>,
-    /// First row of the activations.
-    pub(super) activations: *const u8,
-    pub(super) layout: Layout,
-    /// Bytes in a row of weights.
-    pub(super) row_bytes: usize,
-}
-
-impl Quantized<'_> {
-    /// Start of the activations of a token.
-    pub(super) fn token(&self, token: usize) -> *const u8 {
-        self.activations.wrapping_add(token * self.layout.row_stride())
-    }
-
-    /// Start of a row of weights.
-    pub(super) fn weight_row(&self, row: usize) -> *const u8 {
-        self.args.weight.as_ptr().wrapping_add(row * self.row_bytes)
-    }
-}
-
-/// # Safety
-/// That of [`run`], and `F` is the format of the weights.
-unsafe fn integer<F: Format>(
-    worker: &Worker<'_>,
-    isa: Isa,
-    args: &Linear<'_>,
-    scratch: &Scratch<'_>,
-    sizes: Sizes,
-) {
-    let layout = Layout::new(args.k);
     let activations = scratch.aligned();
+    let own = activations.wrapping_add(sizes.shared + worker.index() * sizes.each);
+    if !format::is_integer(args.dtype) {
+        // SAFETY: the caller vouches for it; `own` is this worker's part.
+        return unsafe { float::run(worker, isa, args, own) };
+    }
+    let layout = Layout::new(args.k);
     worker.for_chunks(args.tokens * layout.chunks(), 4, |range| {
         for i in range {
             let (token, chunk) = (i / layout.chunks(), i % layout.chunks());
@@ -130,47 +105,106 @@ unsafe fn integer<F: Format>(
             unsafe {
                 let x = args.x.row(token).add(start);
                 let x = std::slice::from_raw_parts(x, CHUNK.min(args.k - start));
-                quantize_chunk(isa, x, row, layout, chunk);
+                quantize_chunk(isa, x).store(row, layout, chunk);
             }
         }
     });
+    let job = Quantized::new(args, activations, layout.row_stride());
+    let deal = match args.tokens <= FEW_TOKENS {
+        true => rows_at_once(args.n_out, job.row_bytes, worker.count()),
+        false => panel_rows_at_once(args.dtype, args.k),
+    };
+    worker.for_chunks(args.n_out, deal, |rows| {
+        // SAFETY: the rows are dealt to this worker alone; sizes are checked.
+        unsafe { multiply(isa, &job, rows, own) }
+    });
+}
 
-    let row_bytes = args.k / F::DTYPE.block_elements() * F::DTYPE.block_bytes();
-    let job = Quantized { args, activations, layout, row_bytes };
-    if args.tokens <= FEW_TOKENS {
-        worker.for_chunks(args.n_out, rows_at_once(args.n_out, row_bytes, worker.count()), |rows| {
-            for row in rows {
-                // SAFETY: the row is dealt to this worker alone; sizes are checked.
-                unsafe {
-                    match isa {
-                        #[cfg(target_arch = "x86_64")]
-                        Isa::Avx512 => avx512::integer::row::<F>(&job, row),
-                        #[cfg(target_arch = "x86_64")]
-                        Isa::Avx2 => avx2::integer::row::<F>(&job, row),
-                        #[cfg(target_arch = "aarch64")]
-                        Isa::Neon => neon::integer::row::<F>(&job, row),
-                        _ => plain::row::<F>(&job, row),
-                    }
+/// A product with quantized activations, as kernels get it.
+pub(super) struct Quantized<'a> {
+    pub(super) args: &'a Linear<'a>,
+    /// First row of the activations.
+    activations: *const u8,
+    pub(super) layout: Layout,
+    /// Bytes from one row of them to the next.
+    stride: usize,
+    /// Bytes in a row of weights.
+    pub(super) row_bytes: usize,
+}
+
+impl<'a> Quantized<'a> {
+    /// A product of a weight of an integer format with rows of activations `stride` bytes apart, 0 if all are one.
+    pub(super) fn new(args: &'a Linear<'a>, activations: *const u8, stride: usize) -> Quantized<'a> {
+        let row_bytes = args.k / args.dtype.block_elements() * args.dtype.block_bytes();
+        Quantized { args, activations, layout: Layout::new(args.k), stride, row_bytes }
+    }
+
+    /// Start of the activations of a token.
+    pub(super) fn token(&self, token: usize) -> *const u8 {
+        self.activations.wrapping_add(token * self.stride)
+    }
+
+    /// Start of a row of weights.
+    pub(super) fn weight_row(&self, row: usize) -> *const u8 {
+        self.args.weight.as_ptr().wrapping_add(row * self.row_bytes)
+    }
+}
+
+/// Multiplies rows of weights with every token. With many tokens the first is a multiple of [`PANEL`].
+///
+/// # Safety
+/// The weights have an integer format and sizes are checked; no other worker computes these rows, and `own` has
+/// [`worker_bytes`] bytes for this worker alone, aligned to a cache line.
+pub(super) unsafe fn multiply(isa: Isa, job: &Quantized<'_>, rows: Range<usize>, own: *mut u8) {
+    macro_rules! of_format {
+        ($($name:ident $block:ident),*) => {
+            match job.args.dtype {
+                // SAFETY: the caller vouches for it.
+                $(DType::$name => unsafe { multiply_as::<blocks::$block>(isa, job, rows, own) },)*
+                dtype => debug_assert!(false, "{dtype} has no integer products"),
+            }
+        };
+    }
+    format::for_every_format!(of_format)
+}
+
+/// # Safety
+/// That of [`multiply`], and `F` is the format of the weights.
+unsafe fn multiply_as<F: Format>(isa: Isa, job: &Quantized<'_>, rows: Range<usize>, own: *mut u8) {
+    debug_assert_eq!(job.args.dtype, F::DTYPE);
+    if job.args.tokens <= FEW_TOKENS {
+        for row in rows {
+            // SAFETY: the caller vouches for it.
+            unsafe {
+                match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx512 => avx512::integer::row::<F>(job, row),
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx2 => avx2::integer::row::<F>(job, row),
+                    #[cfg(target_arch = "aarch64")]
+                    Isa::Neon => neon::integer::row::<F>(job, row),
+                    _ => plain::row::<F>(job, row),
                 }
             }
-        });
+        }
         return;
     }
-    let panel_chunks = layout.chunks();
-    let own = scratch.aligned().wrapping_add(sizes.shared + worker.index() * sizes.each).cast::<PanelChunk>();
-    let at_once = panels_at_once(panel_chunks * size_of::<PanelChunk>());
-    worker.for_chunks(args.n_out.div_ceil(PANEL), at_once, |panels| {
-        // SAFETY: the panels are dealt to this worker alone and fit its part of the scratch memory.
+    let own = own.cast::<PanelChunk>();
+    let at_once = panel_rows_at_once(job.args.dtype, job.args.k) / PANEL;
+    let end = rows.end.div_ceil(PANEL);
+    for first in (rows.start / PANEL..end).step_by(at_once) {
+        let panels = first..end.min(first + at_once);
+        // SAFETY: the caller vouches for it; so many panels fit at `own`.
         unsafe {
             match isa {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => avx512::integer::panels::<F>(&job, panels, own),
+                Isa::Avx512 => avx512::integer::panels::<F>(job, panels, own),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => avx2::integer::panels::<F>(&job, panels, own),
+                Isa::Avx2 => avx2::integer::panels::<F>(job, panels, own),
                 #[cfg(target_arch = "aarch64")]
-                Isa::Neon => neon::integer::panels::<F>(&job, panels, own),
-                _ => plain::panels::<F>(&job, panels, own),
+                Isa::Neon => neon::integer::panels::<F>(job, panels, own),
+                _ => plain::panels::<F>(job, panels, own),
             }
         }
-    });
+    }
 }

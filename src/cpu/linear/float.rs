@@ -94,62 +94,87 @@ fn panel_bytes(k: usize) -> Option<usize> {
     k.checked_next_multiple_of(LANES)?.checked_mul(PANEL * size_of::<f32>())
 }
 
+/// Rows that a worker takes at a time.
+pub(super) fn rows_dealt(dtype: DType, k: usize, n_out: usize, tokens: usize, workers: usize) -> usize {
+    match dtype.row_bytes(k) {
+        _ if tokens > FEW_TOKENS => PANEL,
+        Some(row_bytes) if is_plain(dtype) => rows_at_once(n_out, row_bytes, workers),
+        _ => 1,
+    }
+}
+
 /// Computes a product together with the other workers.
 ///
 /// # Safety
 /// The contract of [`super::linear`]; `args` is checked and `own` has [`scratch`] bytes for this
 /// worker alone, aligned to a cache line.
 pub(super) unsafe fn run(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, own: *mut u8) {
+    let deal = rows_dealt(args.dtype, args.k, args.n_out, args.tokens, worker.count());
+    worker.for_chunks(args.n_out, deal, |rows| {
+        // SAFETY: the rows are dealt to this worker alone; the caller vouches for the rest.
+        unsafe { multiply(isa, args, rows, own) }
+    });
+}
+
+/// Multiplies rows of weights with every token.
+///
+/// # Safety
+/// Sizes are checked, no other worker computes these rows, and `own` is as [`run`] wants it.
+pub(super) unsafe fn multiply(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
     // SAFETY: the caller vouches for it.
     unsafe {
         match args.dtype {
-            DType::F32 => typed::<F32>(worker, isa, args, own),
-            DType::F16 => typed::<F16>(worker, isa, args, own),
-            DType::BF16 => typed::<BF16>(worker, isa, args, own),
-            _ => dequantized(worker, isa, args, own),
+            DType::F32 => typed::<F32>(isa, args, rows, own),
+            DType::F16 => typed::<F16>(isa, args, rows, own),
+            DType::BF16 => typed::<BF16>(isa, args, rows, own),
+            _ => dequantized(isa, args, rows, own),
         }
     }
 }
 
 /// # Safety
-/// That of [`run`], and the weights are `E`.
-unsafe fn typed<E: Element>(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, own: *mut u8) {
-    let row_bytes = args.k * E::BYTES;
-    let job = Job { args, weight: args.weight.as_ptr(), row_bytes, first: 0 };
-    let few = args.tokens <= FEW_TOKENS;
-    let deal = if few { rows_at_once(args.n_out, row_bytes, worker.count()) } else { PANEL };
-    worker.for_chunks(args.n_out, deal, |rows| {
-        // SAFETY: the rows are dealt to this worker alone; `own` has room for a panel.
-        unsafe { multiply::<E>(isa, &job, rows, own.cast()) }
-    });
+/// That of [`multiply`], and the weights are `E`.
+unsafe fn typed<E: Element>(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
+    let job = Job { args, weight: args.weight.as_ptr(), row_bytes: args.k * E::BYTES, first: 0 };
+    // Panels have so many rows; few tokens have none, and take the run as it is.
+    let most = if args.tokens <= FEW_TOKENS { rows.len().max(1) } else { PANEL };
+    for rows in pieces(rows, most) {
+        // SAFETY: the caller vouches for it; `own` has room for a panel.
+        unsafe { multiply_rows::<E>(isa, &job, rows, own.cast()) }
+    }
 }
 
 /// # Safety
-/// That of [`run`], and the weights have a block format.
-unsafe fn dequantized(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, own: *mut u8) {
+/// That of [`multiply`], and the weights have a block format.
+unsafe fn dequantized(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
     let (few, k) = (args.tokens <= FEW_TOKENS, args.k);
     let bytes = k / args.dtype.block_elements() * args.dtype.block_bytes();
     let panel = own.cast::<f32>();
     // The panel comes first: it wants to be aligned.
     let rows_at = own.wrapping_add(if few { 0 } else { panel_bytes(k).unwrap_or(0) }).cast::<f32>();
-    worker.for_chunks(args.n_out, if few { 1 } else { PANEL }, |rows| {
+    for rows in pieces(rows, if few { 1 } else { PANEL }) {
         for (i, row) in rows.clone().enumerate() {
-            // SAFETY: there is room for the rows that are dealt at a time, after the panel; it is
-            // aligned, and scratch memory is initialized.
+            // SAFETY: there is room for so many rows after the panel; it is aligned, and scratch memory is
+            // initialized.
             let out = unsafe { std::slice::from_raw_parts_mut(rows_at.add(i * k), k) };
             let result = blocks::dequantize(args.dtype, &args.weight[row * bytes..][..bytes], out);
             debug_assert!(result.is_ok(), "sizes are checked: {result:?}");
         }
         let job = Job { args, weight: rows_at.cast(), row_bytes: k * size_of::<f32>(), first: rows.start };
-        // SAFETY: the rows are dealt to this worker alone; `own` has room for a panel.
-        unsafe { multiply::<F32>(isa, &job, rows, panel) }
-    });
+        // SAFETY: the caller vouches for it; `own` has room for a panel.
+        unsafe { multiply_rows::<F32>(isa, &job, rows, panel) }
+    }
+}
+
+/// Cuts rows into runs of at most `most`.
+fn pieces(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    rows.clone().step_by(most).map(move |first| first..rows.end.min(first + most))
 }
 
 /// # Safety
-/// That of [`run`]; the rows, of type `E`, are this worker's, and `panel` has room for a panel if
+/// That of [`multiply`]; the rows, of type `E`, are this worker's, and `panel` has room for a panel if
 /// there are many tokens.
-unsafe fn multiply<E: Element>(isa: Isa, job: &Job<'_>, rows: Range<usize>, panel: *mut f32) {
+unsafe fn multiply_rows<E: Element>(isa: Isa, job: &Job<'_>, rows: Range<usize>, panel: *mut f32) {
     let few = job.args.tokens <= FEW_TOKENS;
     // SAFETY: the caller vouches for it.
     unsafe {

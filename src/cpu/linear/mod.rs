@@ -17,6 +17,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dispatch;
+mod experts;
 mod float;
 mod format;
 #[cfg(target_arch = "aarch64")]
@@ -26,6 +27,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+pub use experts::{LinearId, linear_id};
 pub use rows::{Rows, RowsMut, Scratch};
 
 use super::{Isa, Pool, Worker};
@@ -90,6 +92,14 @@ pub enum LinearError {
         have: usize,
         /// How many there should be.
         need: usize,
+    },
+    /// A row of the result chose an expert that there is not.
+    #[error("the chosen expert is {id}, outside of 0..{n_expert}")]
+    Expert {
+        /// The expert.
+        id: i32,
+        /// How many there are.
+        n_expert: usize,
     },
     /// The machine lacks the instruction set that was asked for.
     #[error("this machine has no {0}")]

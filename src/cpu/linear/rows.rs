@@ -52,6 +52,8 @@ pub struct RowsMut<'a> {
     start: *mut f32,
     len: usize,
     stride: usize,
+    /// Which row stands for each number, if it is not the row of that number.
+    order: Option<&'a [u32]>,
     borrow: PhantomData<&'a mut [f32]>,
 }
 
@@ -63,7 +65,7 @@ unsafe impl Sync for RowsMut<'_> {}
 impl<'a> RowsMut<'a> {
     /// Rows in `values` whose starts are `stride` values apart.
     pub fn new(values: &'a mut [f32], stride: usize) -> RowsMut<'a> {
-        RowsMut { start: values.as_mut_ptr(), len: values.len(), stride, borrow: PhantomData }
+        RowsMut { start: values.as_mut_ptr(), len: values.len(), stride, order: None, borrow: PhantomData }
     }
 
     /// Rows in the `len` values at `start`.
@@ -72,7 +74,7 @@ impl<'a> RowsMut<'a> {
     /// The values stay valid for reads and writes during `'a`. What else may access them meanwhile
     /// is for the function that is given the rows to say.
     pub unsafe fn from_raw(start: *mut f32, len: usize, stride: usize) -> RowsMut<'a> {
-        RowsMut { start, len, stride, borrow: PhantomData }
+        RowsMut { start, len, stride, order: None, borrow: PhantomData }
     }
 
     /// Number of values, those between rows included.
@@ -90,7 +92,22 @@ impl<'a> RowsMut<'a> {
 
     /// Start of row `row`; it may only be used for the rows that the length was checked for.
     pub(super) fn row(&self, row: usize) -> *mut f32 {
+        let row = self.order.map_or(row, |order| order[row] as usize);
         self.start.wrapping_add(row * self.stride)
+    }
+
+    /// These rows, which the length was checked for, numbered from 0 on.
+    pub(super) fn ordered<'o>(&self, order: &'o [u32]) -> RowsMut<'o>
+    where
+        'a: 'o,
+    {
+        RowsMut {
+            start: self.start,
+            len: self.len,
+            stride: self.stride,
+            order: Some(order),
+            borrow: PhantomData,
+        }
     }
 }
 

@@ -77,6 +77,51 @@ fn shape(dtype: DType, bucket: usize, n: usize, gated: bool) -> (usize, usize) {
     (if gated { rows.div_ceil(2) } else { rows }, if bucket > 2 { 1 } else { unroll })
 }
 
+/// How a kernel that reads weights once is cut.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ops) struct Few {
+    dtype: DType,
+    /// Rows of a weight that a block takes.
+    pub rows: usize,
+    waves: usize,
+    unroll: usize,
+    /// Threads of a block.
+    pub threads: usize,
+}
+
+impl Few {
+    /// For weights of `n` rows of `k`, and `bucket` rows of `x` at a time. `values`: the kernel makes the weight's values,
+    /// and does not multiply integers.
+    pub fn of(
+        lower: &Lower<'_>,
+        values: bool,
+        dtype: DType,
+        k: usize,
+        bucket: usize,
+        (n, gated): (usize, bool),
+    ) -> Few {
+        let (rows, unroll) = shape(dtype, bucket, n, gated);
+        // Every lane has something to load, and not so much that waves would be few.
+        let wave = lower.target().wave as usize;
+        let (pieces, most) = match vectors(dtype).filter(|_| !values) {
+            Some(vectors) => (k / (16 * vectors), 4),
+            None => (k.div_ceil(16), 8),
+        };
+        let waves = (pieces / wave).clamp(1, most * 32 / wave);
+        Few { dtype, rows, waves, unroll, threads: waves * wave }
+    }
+
+    /// The kernel with its constants.
+    pub fn variant(&self, source: &'static str, entry: &'static str, bucket: usize) -> Variant {
+        Variant::new(source, entry)
+            .define("FORMAT", self.dtype)
+            .define("TOKENS", bucket)
+            .define("ROWS", self.rows)
+            .define("WAVES", self.waves)
+            .define("UNROLL", self.unroll)
+    }
+}
+
 fn address((which, offset): Place) -> Arg {
     Arg::Address(which, offset)
 }
@@ -86,7 +131,7 @@ fn address_or_none(place: Option<Place>) -> Arg {
 }
 
 /// Blocks of a tensor of `n` elements.
-fn n_blocks(dtype: DType, n: usize) -> Arg {
+pub(in crate::ops) fn n_blocks(dtype: DType, n: usize) -> Arg {
     Arg::I64((n / dtype.block_elements()) as i64)
 }
 
@@ -118,6 +163,19 @@ fn dequantize(
         .define("CLAMP", u8::from(clamp));
     let args = [address(from), n_blocks(dtype, n), address(to), Arg::I64(n as i64)];
     lower.launch(variant, [n.div_ceil(8 * THREADS), 1, 1], THREADS, &args)
+}
+
+/// A kernel of `kernels/linear_many.hip` whose blocks make `side` by `side` elements of the output.
+pub(in crate::ops) fn many_variant(entry: &'static str, dtype: DType, side: usize) -> Variant {
+    Variant::new("linear_many", entry)
+        .define("FORMAT", dtype)
+        .define("SIDE", side)
+        .define("BF16_OPERANDS", u8::from(dtype == DType::BF16))
+}
+
+/// Threads of its blocks.
+pub(in crate::ops) fn many_threads(lower: &Lower<'_>, side: usize) -> usize {
+    side / 16 * lower.target().wave as usize
 }
 
 impl Products<'_> {
@@ -166,21 +224,7 @@ impl Products<'_> {
             _ if values && !self.dtype.is_plain() => FEW_TOKENS,
             tokens => tokens.next_power_of_two().min(FEW_TOKENS),
         };
-        let (rows, unroll) = shape(self.dtype, bucket, self.rows(), self.gate.is_some());
-        // Every lane has something to load, and not so much that waves would be few.
-        let wave = lower.target().wave as usize;
-        let (pieces, most) = match vectors(self.dtype).filter(|_| !values) {
-            Some(vectors) => (self.k / (16 * vectors), 4),
-            None => (self.k.div_ceil(16), 8),
-        };
-        let waves = (pieces / wave).clamp(1, most * 32 / wave);
-        let variant = Variant::new(kernel, kernel)
-            .define("FORMAT", self.dtype)
-            .define("TOKENS", bucket)
-            .define("ROWS", rows)
-            .define("WAVES", waves)
-            .define("UNROLL", unroll)
-            .define("GATED", u8::from(self.gate.is_some()));
+        let few = Few::of(lower, values, self.dtype, self.k, bucket, (self.rows(), self.gate.is_some()));
         let mut args: Vec<Arg> = (0..3).map(|i| address_or_none(self.weight(i).map(|(at, _)| at))).collect();
         args.extend((0..3).map(|i| n_blocks(self.dtype, self.weight(i).map_or(0, |(_, n)| n * self.k))));
         args.extend((0..3).map(|i| Arg::I32(self.weight(i).map_or(0, |(_, n)| n) as i32)));
@@ -195,8 +239,9 @@ impl Products<'_> {
             Arg::I32(self.gate.map_or(0, |gate| gate as i32)),
         ]);
         let taken = if self.gate.is_some() { &self.weights[..1] } else { self.weights };
-        let blocks = taken.iter().map(|(_, n)| n.div_ceil(rows)).sum();
-        lower.launch(variant, [blocks, self.tokens.div_ceil(bucket), 1], waves * wave, &args)
+        let blocks = taken.iter().map(|(_, n)| n.div_ceil(few.rows)).sum();
+        let variant = few.variant(kernel, kernel, bucket).define("GATED", u8::from(self.gate.is_some()));
+        lower.launch(variant, [blocks, self.tokens.div_ceil(bucket), 1], few.threads, &args)
     }
 
     fn weight(&self, i: usize) -> Option<(Place, usize)> {
@@ -250,10 +295,7 @@ impl Products<'_> {
         let blocks = |side: usize| [n.div_ceil(side), tokens.div_ceil(side), 1];
         let fills = blocks(128).iter().product::<usize>() >= lower.target().compute_units as usize;
         let side = if fills { 128 } else { 64 };
-        let variant = Variant::new("linear_many", "linear_many")
-            .define("FORMAT", self.dtype)
-            .define("SIDE", side)
-            .define("BF16_OPERANDS", u8::from(self.dtype == DType::BF16));
+        let variant = many_variant("linear_many", self.dtype, side);
         let args = [
             address(weight),
             n_blocks(self.dtype, k * n),
@@ -265,7 +307,6 @@ impl Products<'_> {
             Arg::I32(n as i32),
             Arg::I32(tokens as i32),
         ];
-        let threads = side / 16 * lower.target().wave as usize;
-        lower.launch(variant, blocks(side), threads, &args)
+        lower.launch(variant, blocks(side), many_threads(lower, side), &args)
     }
 }

@@ -168,7 +168,7 @@ impl Operator for Linear {
 /// How far operands of 16 bits may move a product. F16 has 11 significant bits, so each operand is off by up to
 /// 2⁻¹¹ of itself, or by half of the smallest subnormal number, 2⁻²⁵; BF16 has 8 bits, and a weight of that type is
 /// itself. Nothing for F32 weights, which are multiplied in F32.
-fn halves(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
+pub(in crate::ops) fn halves(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
     let (relative, smallest) = match dtype {
         DType::F32 => return 0.0,
         DType::BF16 => (2f64.powi(-9), 0.0),
@@ -184,7 +184,7 @@ fn halves(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
 
 /// How far quantizing activations to eight bits may move a product: each of 32 neighbours by half a step,
 /// a step being 1/127 of the largest. Nothing for plain weights, whose activations stay F32.
-fn quantization(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
+pub(in crate::ops) fn quantization(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
     if dtype.is_plain() {
         return 0.0;
     }

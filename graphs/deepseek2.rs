@@ -1,0 +1,173 @@
+//! `deepseek2`: DeepSeek V2, V3 and R1. Keys and values of all heads come from one short vector a token, which alone is kept
+//! (latent attention); dense layers, then mixtures of experts beside experts for every token.
+//!
+//! DeepSeek-AI, "DeepSeek-V2", 2024, and "DeepSeek-V3 Technical Report", 2024. Newer files hold the matrix that makes keys
+//! and values in two parts, `attn_k_b` and `attn_v_b`: queries go through the first, attention is over the short vectors,
+//! and what was attended goes through the second. Older ones hold one matrix `attn_kv_b`, which makes keys and values.
+
+use super::decoder::{SharedExperts, Sizes, heads};
+use super::rotary::Rotary;
+use crate::graph::Tensor;
+use crate::model::{
+    Architecture, CacheShape, Experts, Heads, Keys, ModelBuilder, ModelError, ModelShape, Values,
+};
+use crate::ops::{ExpertGroups, GroupScore, RopeKind};
+use crate::tensor::DType;
+
+/// The hyper-parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeepSeek2 {
+    sizes: Sizes,
+    latent: Latent,
+    mixture: SharedExperts,
+    eps: f32,
+    scale: f32,
+    rotary: Rotary,
+}
+
+/// The widths of latent attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Latent {
+    /// Of the vector that queries come from; `None`: they come from the state itself.
+    q_rank: Option<usize>,
+    /// Of the vector that keys and values come from.
+    kv_rank: usize,
+    /// Of a key as it meets a query, its turned part included.
+    head_dim_k: usize,
+    /// Of a value.
+    head_dim_v: usize,
+    /// Whether the file holds the matrix of keys and values in two parts.
+    split: bool,
+}
+
+impl DeepSeek2 {
+    /// Reads the hyper-parameters.
+    pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
+        let sizes = Sizes::read(keys)?;
+        let rotary = Rotary::read(keys, RopeKind::Norm, sizes.head_dim_k, sizes.head_dim_k)?;
+        let split = keys.tensor_shape("blk.0.attn_k_b.weight").is_some();
+        let latent = Latent {
+            q_rank: keys.opt_count("attention.q_lora_rank", 0..=1 << 16)?.filter(|&rank| rank > 0),
+            kv_rank: keys.count("attention.kv_lora_rank", 1..=1 << 16)?,
+            head_dim_k: keys.opt_count("attention.key_length_mla", 1..=1024)?.unwrap_or(sizes.head_dim_k),
+            head_dim_v: keys.opt_count("attention.value_length_mla", 1..=1024)?.unwrap_or(sizes.head_dim_v),
+            split,
+        };
+        if latent.head_dim_k <= rotary.rope.n_rot {
+            let reason = format!("keys of {} elements must have some that are not turned", latent.head_dim_k);
+            return Err(keys.refuse("rope.dimension_count", rotary.rope.n_rot, reason));
+        }
+        // The file's number is a tenth of `mscale_all_dim`, which is `mscale` in every published model, so that the
+        // rotation keeps its magnitude and the scores alone grow.
+        let mscale = keys.opt_real("rope.scaling.yarn_log_multiplier")?.map(|tenth| tenth / 0.1);
+        let growth = 1.0 - 0.1 * mscale.unwrap_or(0.0) * rotary.rope.freq_scale.ln();
+        let groups = ExpertGroups { n_group: 1, n_group_used: 1, score: GroupScore::Best };
+        let v3 = keys.tensor_shape(&format!("blk.{}.exp_probs_b.bias", sizes.n_layer - 1)).is_some();
+        let otherwise =
+            Experts { normalise: false, groups: (!v3).then_some(groups), ..Experts::new(0, 0, sizes.n_ff) };
+        Ok(Box::new(DeepSeek2 {
+            mixture: SharedExperts::read(keys, &sizes, otherwise)?,
+            eps: keys.positive("attention.layer_norm_rms_epsilon")?,
+            scale: growth * growth / (latent.head_dim_k as f32).sqrt(),
+            rotary: rotary.with_log_multiplier(mscale.map(|_| 1.0)),
+            latent,
+            sizes,
+        }))
+    }
+
+    /// Queries, `[head_dim_k, n_head, n_tokens]`: those of their elements that are not turned, and those that are.
+    fn queries<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> [Tensor<'g>; 2] {
+        let (name, dim) = (|part: &str| format!("blk.{il}.{part}"), self.latent.head_dim_k);
+        let width = dim * self.sizes.n_head;
+        let q = match self.latent.q_rank {
+            Some(rank) => {
+                let short = b.linear(h, &name("attn_q_a"), rank);
+                b.linear(b.rms_norm(short, &name("attn_q_a_norm"), self.eps), &name("attn_q_b"), width)
+            }
+            None => b.linear(h, &name("attn_q"), width),
+        };
+        let (q, n_rot) = (heads(q, self.sizes.n_head), self.rotary.rope.n_rot);
+        [q.slice(0, 0, dim - n_rot), self.rotary.turn(b, q.slice(0, dim - n_rot, n_rot))]
+    }
+
+    /// The short vector of each token, normed, `[kv_rank, n_tokens]`, and the turned part of its keys, `[n_rot, 1, n_tokens]`.
+    fn short<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> [Tensor<'g>; 2] {
+        let name = |part: &str| format!("blk.{il}.{part}");
+        let (rank, n_rot) = (self.latent.kv_rank, self.rotary.rope.n_rot);
+        let both = b.linear(h, &name("attn_kv_a_mqa"), rank + n_rot);
+        let short = b.rms_norm(both.slice(0, 0, rank), &name("attn_kv_a_norm"), self.eps);
+        [short, self.rotary.turn(b, heads(both, 1).slice(0, rank, n_rot))]
+    }
+
+    /// Attention over the short vectors: `[head_dim_v · n_head, n_tokens]`.
+    fn attend_short<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> Tensor<'g> {
+        let Latent { kv_rank, head_dim_k, head_dim_v, .. } = self.latent;
+        let (n_head, n_tokens) = (self.sizes.n_head, h.dim(1));
+        let [q, q_turned] = self.queries(b, il, h);
+        let [short, k_turned] = self.short(b, il, h);
+        // Each head has a matrix of its own: the heads are the products' third dimension.
+        let of_heads = |x: Tensor<'g>, part: &str, n_in: usize, n_out: usize| {
+            let weight = b.weight(&format!("blk.{il}.{part}.weight"), [n_in, n_out, n_head]);
+            weight.cast(DType::F32).matmul(x.permute([0, 2, 1, 3]).copy()).permute([0, 2, 1, 3])
+        };
+        let q = of_heads(q, "attn_k_b", head_dim_k - self.rotary.rope.n_rot, kv_rank);
+        let q = q.concat(&[q_turned], 0);
+        let k = heads(short, 1).concat(&[k_turned], 0);
+        let attended =
+            b.attend(il, Heads { q, k, v: Values::InKeys(kv_rank), sinks: None }, b.causal(self.scale));
+        let attended = of_heads(heads(attended, n_head), "attn_v_b", kv_rank, head_dim_v);
+        attended.copy().reshape([head_dim_v * n_head, n_tokens])
+    }
+
+    /// Attention over keys and values that are made of the short vectors.
+    fn attend_full<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> Tensor<'g> {
+        let Latent { head_dim_k, head_dim_v, .. } = self.latent;
+        let (n_head, n_rot) = (self.sizes.n_head, self.rotary.rope.n_rot);
+        let [q, q_turned] = self.queries(b, il, h);
+        let [short, k_turned] = self.short(b, il, h);
+        let dim = head_dim_k - n_rot + head_dim_v;
+        let kv = heads(b.linear(short, &format!("blk.{il}.attn_kv_b"), dim * n_head), n_head);
+        let k = kv.slice(0, 0, head_dim_k - n_rot);
+        // All heads have the turned part in common.
+        let k_turned = k_turned.concat(&vec![k_turned; n_head - 1], 1);
+        let v = kv.slice(0, head_dim_k - n_rot, head_dim_v);
+        let (q, k) = (q.concat(&[q_turned], 0), k.concat(&[k_turned], 0));
+        b.attend(il, (q, k, v), b.causal(self.scale))
+    }
+
+    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
+        let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
+        let h = b.rms_norm(x, &name("attn_norm"), self.eps);
+        let attended = match self.latent.split {
+            true => self.attend_short(b, il, h),
+            false => self.attend_full(b, il, h),
+        };
+        let [attended, x] = [attended, x].map(|x| sizes.wanted(b, il, x));
+        let x = sizes.attn_output(b, il, attended).add(x).named(name("ffn_inp"));
+        let h = b.rms_norm(x, &name("ffn_norm"), self.eps);
+        self.mixture.ffn(b, sizes, il, h).add(x).named(name("out"))
+    }
+}
+
+impl Architecture for DeepSeek2 {
+    fn shape(&self) -> ModelShape {
+        let Latent { kv_rank, head_dim_k, head_dim_v, split, .. } = self.latent;
+        let layer = match split {
+            true => {
+                let head_dim_k = kv_rank + self.rotary.rope.n_rot;
+                CacheShape { n_head_kv: 1, head_dim_k, head_dim_v: 0 }
+            }
+            false => CacheShape { n_head_kv: self.sizes.n_head, head_dim_k, head_dim_v },
+        };
+        self.sizes.shape_of(vec![layer; self.sizes.n_layer])
+    }
+
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+        let mut x = b.embed(self.sizes.n_embd, || self.sizes.embeddings(b));
+        for il in b.layers(self.sizes.n_layer) {
+            x = self.layer(b, il, x);
+        }
+        b.head(x, |x| b.rms_norm(x, "output_norm", self.eps), |x| self.sizes.logits(b, x))
+    }
+}

@@ -1,0 +1,60 @@
+//! `glm4`: GLM 4 (0414). As ChatGLM, with norms after attention and after the feed-forward part too.
+//!
+//! Team GLM, "ChatGLM: A Family of Large Language Models from GLM-130B to GLM-4 All Tools", 2024; the extra norms are in the
+//! published model code of GLM-4-0414.
+
+use super::decoder::Sizes;
+use super::rotary::Rotary;
+use crate::graph::Tensor;
+use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::ops::RopeKind;
+
+/// The hyper-parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Glm4 {
+    sizes: Sizes,
+    eps: f32,
+    rotary: Rotary,
+}
+
+impl Glm4 {
+    /// Reads the hyper-parameters.
+    pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
+        let sizes = Sizes::read(keys)?;
+        Ok(Box::new(Glm4 {
+            eps: keys.positive("attention.layer_norm_rms_epsilon")?,
+            rotary: Rotary::read(keys, RopeKind::Norm, sizes.head_dim_k, sizes.head_dim_k / 2)?,
+            sizes,
+        }))
+    }
+
+    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
+        let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
+        let h = b.rms_norm(x, &name("attn_norm"), self.eps);
+        let [q, k, v] = sizes.qkv(b, il, h);
+        let [q, k] = [q, k].map(|x| self.rotary.turn(b, x));
+        let attended = b.attend(il, (q, k, v), b.causal(sizes.scale()));
+
+        let [attended, x] = [attended, x].map(|x| sizes.wanted(b, il, x));
+        let attended = sizes.attn_output(b, il, attended);
+        let x = b.rms_norm(attended, &name("post_attention_norm"), self.eps).add(x).named(name("ffn_inp"));
+        let h = b.rms_norm(x, &name("ffn_norm"), self.eps);
+        let h = sizes.fused_ffn(b, il, h);
+        b.rms_norm(h, &name("post_ffw_norm"), self.eps).add(x).named(name("out"))
+    }
+}
+
+impl Architecture for Glm4 {
+    fn shape(&self) -> ModelShape {
+        self.sizes.shape()
+    }
+
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+        let mut x = b.embed(self.sizes.n_embd, || self.sizes.embeddings(b));
+        for il in b.layers(self.sizes.n_layer) {
+            x = self.layer(b, il, x);
+        }
+        b.head(x, |x| b.rms_norm(x, "output_norm", self.eps), |x| self.sizes.logits(b, x))
+    }
+}

@@ -1,0 +1,58 @@
+//! `qwen3`: as Qwen 2 without biases; each head of queries and keys has an RMS norm before it is turned.
+//!
+//! Yang et al., "Qwen3 Technical Report", 2025.
+
+use super::decoder::Sizes;
+use super::rotary::Rotary;
+use crate::graph::Tensor;
+use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::ops::{RopeKind, UnaryKind};
+
+/// The hyper-parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Qwen3 {
+    sizes: Sizes,
+    eps: f32,
+    rotary: Rotary,
+}
+
+impl Qwen3 {
+    /// Reads the hyper-parameters.
+    pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
+        let sizes = Sizes::read(keys)?;
+        Ok(Box::new(Qwen3 {
+            eps: keys.positive("attention.layer_norm_rms_epsilon")?,
+            rotary: Rotary::read(keys, RopeKind::Neox, sizes.head_dim_k, sizes.head_dim_k)?,
+            sizes,
+        }))
+    }
+
+    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
+        let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
+        let h = b.rms_norm(x, &name("attn_norm"), self.eps);
+        let [q, k, v] = sizes.qkv(b, il, h);
+        let q = self.rotary.turn(b, b.rms_norm(q, &name("attn_q_norm"), self.eps));
+        let k = self.rotary.turn(b, b.rms_norm(k, &name("attn_k_norm"), self.eps));
+        let attended = b.attend(il, (q, k, v), b.causal(sizes.scale()));
+
+        let [attended, x] = [attended, x].map(|x| sizes.wanted(b, il, x));
+        let x = sizes.attn_output(b, il, attended).add(x).named(name("ffn_inp"));
+        let h = b.rms_norm(x, &name("ffn_norm"), self.eps);
+        sizes.gated_ffn(b, il, h, UnaryKind::Silu).add(x).named(name("out"))
+    }
+}
+
+impl Architecture for Qwen3 {
+    fn shape(&self) -> ModelShape {
+        self.sizes.shape()
+    }
+
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+        let mut x = b.embed(self.sizes.n_embd, || self.sizes.embeddings(b));
+        for il in b.layers(self.sizes.n_layer) {
+            x = self.layer(b, il, x);
+        }
+        b.head(x, |x| b.rms_norm(x, "output_norm", self.eps), |x| self.sizes.logits(b, x))
+    }
+}

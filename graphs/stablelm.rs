@@ -1,0 +1,68 @@
+//! `stablelm`: layer norms, part of each head turned, a gated feed-forward part. StableLM 2 12B has a norm of each head and,
+//! without a norm of its own, its feed-forward part beside attention.
+//!
+//! Bellagente et al., "Stable LM 2 1.6B Technical Report", 2024.
+
+use super::decoder::{Sizes, head_norm};
+use super::rotary::Rotary;
+use crate::graph::Tensor;
+use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::ops::{RopeKind, UnaryKind};
+
+/// The hyper-parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StableLm {
+    sizes: Sizes,
+    eps: f32,
+    rotary: Rotary,
+}
+
+impl StableLm {
+    /// Reads the hyper-parameters.
+    pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
+        let sizes = Sizes::read(keys)?;
+        // Says again what the absence of `ffn_norm` says.
+        keys.opt_bool("use_parallel_residual")?;
+        Ok(Box::new(StableLm {
+            eps: keys.positive("attention.layer_norm_epsilon")?,
+            rotary: Rotary::read(keys, RopeKind::Neox, sizes.head_dim_k, sizes.head_dim_k)?,
+            sizes,
+        }))
+    }
+
+    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
+        let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
+        let h = b.layer_norm(x, &name("attn_norm"), self.eps);
+        let [q, k, v] = sizes.qkv(b, il, h);
+        let normed = |x, part: &str| match b.has(&format!("{}.weight", name(part))) {
+            true => head_norm(b, x, &name(part), self.eps),
+            false => x,
+        };
+        let q = self.rotary.turn(b, normed(q, "attn_q_norm"));
+        let k = self.rotary.turn(b, normed(k, "attn_k_norm"));
+        let attended = b.attend(il, (q, k, v), b.causal(sizes.scale()));
+
+        let [attended, h, x] = [attended, h, x].map(|x| sizes.wanted(b, il, x));
+        let x = sizes.attn_output(b, il, attended).add(x).named(name("ffn_inp"));
+        let h = match b.has(&name("ffn_norm.weight")) {
+            true => b.layer_norm(x, &name("ffn_norm"), self.eps),
+            false => h,
+        };
+        sizes.gated_ffn(b, il, h, UnaryKind::Silu).add(x).named(name("out"))
+    }
+}
+
+impl Architecture for StableLm {
+    fn shape(&self) -> ModelShape {
+        self.sizes.shape()
+    }
+
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+        let mut x = b.embed(self.sizes.n_embd, || self.sizes.embeddings(b));
+        for il in b.layers(self.sizes.n_layer) {
+            x = self.layer(b, il, x);
+        }
+        b.head(x, |x| b.layer_norm(x, "output_norm", self.eps), |x| self.sizes.logits(b, x))
+    }
+}

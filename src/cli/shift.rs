@@ -1,0 +1,53 @@
+//! `--context-shift`: what stays when the context is full.
+
+use clap::Args;
+
+use super::error::CliError;
+use super::run::RunArgs;
+use crate::model::{ContextShift, Model};
+use crate::text::{Message, Tokenizer};
+
+/// What happens when the context is full.
+#[derive(Debug, Args)]
+pub(super) struct ShiftArg {
+    /// When the context is full, go on without the older half of what follows its first KEEP tokens [default KEEP: what
+    /// comes before the first message of the user]
+    #[arg(long, value_name = "KEEP", require_equals = true)]
+    context_shift: Option<Option<usize>>,
+}
+
+impl ShiftArg {
+    /// The shift, if one was asked for, for a context of `n_ctx` tokens.
+    pub(super) fn of(
+        &self,
+        args: &RunArgs,
+        model: &Model,
+        tokenizer: &Tokenizer,
+        n_ctx: usize,
+    ) -> Result<Option<ContextShift>, CliError> {
+        let Some(keep) = self.context_shift else { return Ok(None) };
+        let keep = match keep {
+            Some(keep) if keep >= n_ctx => {
+                let reason = format!("--context-shift={keep} keeps all of a context of {n_ctx} tokens");
+                return Err(CliError::Usage(reason));
+            }
+            Some(keep) => keep,
+            None => opening(args, model, tokenizer)?,
+        };
+        Ok(Some(ContextShift { keep }))
+    }
+}
+
+/// How many tokens come before anything that a user says: what two conversations have in common.
+fn opening(args: &RunArgs, model: &Model, tokenizer: &Tokenizer) -> Result<usize, CliError> {
+    let start = |said: &str| -> Result<Vec<u32>, CliError> {
+        if args.raw {
+            return Ok(tokenizer.encode_chat(said));
+        }
+        let messages: Vec<Message> =
+            args.system_message().into_iter().chain([Message::new("user", said)]).collect();
+        Ok(tokenizer.encode_chat(&model.chat_template(tokenizer)?.render(&messages, true)?))
+    };
+    let (one, other) = (start("1")?, start("a")?);
+    Ok(one.iter().zip(&other).take_while(|(a, b)| a == b).count())
+}

@@ -1,0 +1,54 @@
+//! The fixtures of the architectures: a tiny model each, with logits of another implementation for the same weights.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::path::PathBuf;
+
+use rfgraph::model::{Model, Session, SessionOptions};
+
+use super::inside::inside;
+use super::reference::{Distance, distance, ids, npy};
+
+/// A fixture's folder.
+pub struct Fixture {
+    pub name: String,
+    folder: PathBuf,
+}
+
+/// All of them, by name.
+pub fn fixtures() -> Vec<Fixture> {
+    let entries = std::fs::read_dir(inside("arch")).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.join("model.gguf").exists()).collect();
+    folders.sort();
+    let name = |folder: &PathBuf| folder.file_name().unwrap().to_string_lossy().into_owned();
+    folders.into_iter().map(|folder| Fixture { name: name(&folder), folder }).collect()
+}
+
+impl Fixture {
+    pub fn model(&self) -> Model {
+        Model::open(self.folder.join("model.gguf")).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// How far a session's logits are from the reference. The tokens come in chunks, so that later ones attend to a cache
+    /// that earlier ones filled.
+    pub fn distance(&self, options: SessionOptions) -> Distance {
+        let options = SessionOptions { n_ctx: 64, ubatch: 20, ..options };
+        let found = logits_of(&self.model(), &ids(&self.folder.join("ids.txt")), &options);
+        distance(&found, &npy(&self.folder.join("logits.npy")))
+    }
+
+    /// Whether its weights are multiplied with activations of eight bits.
+    pub fn is_quantized(&self) -> bool {
+        // The experts are MXFP4.
+        self.name == "gpt-oss"
+    }
+}
+
+/// The logits of all tokens.
+pub fn logits_of(model: &Model, tokens: &[u32], options: &SessionOptions) -> Vec<Vec<f32>> {
+    let mut session = Session::new(model, options).unwrap();
+    let id = session.open().unwrap();
+    let mut all = Vec::new();
+    session.all_logits(id, tokens, |row| all.push(row.to_vec())).unwrap();
+    all
+}

@@ -1,0 +1,76 @@
+//! Sessions of small models, and how far their results may be apart.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::num::NonZeroUsize;
+
+use rfgraph::model::{Model, SequenceId, Session, SessionOptions};
+
+use super::tiny_llama::N_FF;
+
+pub fn options() -> SessionOptions {
+    SessionOptions { n_ctx: 256, threads: NonZeroUsize::new(2), ..SessionOptions::default() }
+}
+
+pub fn demo(options: &SessionOptions) -> Session {
+    Session::new(&Model::demo().unwrap(), options).unwrap()
+}
+
+/// Some tokens of the demo's vocabulary.
+pub fn tokens(seed: u32, n: u32) -> Vec<u32> {
+    (0..n).map(|i| 260 + (seed * 131 + i * i * 17 + i * 29) % 700).collect()
+}
+
+pub fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|x| x.to_bits()).collect()
+}
+
+/// The logits of every token of a prompt, in a fresh sequence.
+pub fn logits_of(session: &mut Session, prompt: &[u32]) -> Vec<Vec<f32>> {
+    let id = session.open().unwrap();
+    let mut rows = Vec::new();
+    session.all_logits(id, prompt, |row| rows.push(row.to_vec())).unwrap();
+    session.close(id).unwrap();
+    rows
+}
+
+pub fn decode(session: &mut Session, id: SequenceId, token: u32) -> Vec<f32> {
+    session.decode(&[(id, token)]).unwrap().row(0).to_vec()
+}
+
+/// Mean KL divergence of the rows' distributions, in nats.
+pub fn mean_kl(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
+    let log_softmax = |row: &[f32]| -> Vec<f64> {
+        let largest = row.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f64 = row.iter().map(|&x| f64::from(x - largest).exp()).sum();
+        row.iter().map(|&x| f64::from(x - largest) - sum.ln()).collect()
+    };
+    let kl = |(a, b): (&Vec<f32>, &Vec<f32>)| -> f64 {
+        log_softmax(a).iter().zip(log_softmax(b)).map(|(p, q)| p.exp() * (p - q)).sum()
+    };
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(kl).sum::<f64>() / a.len() as f64
+}
+
+/// What the demo's results may differ by where only the order of sums differs. Products of a few and of
+/// many tokens add in different orders; a last bit may turn the rounding of an activation to eight bits
+/// the other way, which is an error of the size that this rounding makes anyway. That is allowed a mean
+/// KL of 1e-4 from exact arithmetic; between two such results, twice as far apart, four times that, since
+/// KL grows with the square of a small distance.
+pub const EIGHT_BITS: f64 = 4e-4;
+
+/// The same for F32 weights and cache: each of the layers adds four products of at most `N_FF` terms to
+/// what it passes on, each term rounded once; twice, for two results; and norms divide by a root mean
+/// square that may be a quarter of the largest element.
+pub fn tolerance(rows: &[Vec<f32>], n_layer: usize) -> f32 {
+    let largest = rows.iter().flatten().fold(0f32, |largest, x| largest.max(x.abs()));
+    largest * (4 * n_layer * N_FF * 2 * 4) as f32 * 2f32.powi(-24)
+}
+
+/// The largest difference of two results' numbers.
+pub fn worst(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let differences = a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs());
+    // NaN is as far as can be; `f32::max` passes it over.
+    differences.fold(0f32, |worst, d| if d > worst || d.is_nan() { d } else { worst })
+}
