@@ -15,7 +15,8 @@
 #define GROUPS (THREADS / LANES)
 // Elements of a chunk: whole blocks of a cache, so that a lane has the same eighths of the blocks of every chunk.
 #define WIDTH (8 * LANES)
-// Keys that a group takes at once (fewer where rows of F32, type 0, would not fit registers), and values (a score for each key and head) that its lanes share.
+// Keys that a group takes at once (fewer where rows of F32, type 0, would not fit registers), and values (a score for
+// each key and head) that its lanes share.
 #if LANES < 8 || HEADS * CHUNKS > 4 || (CHUNKS > 1 && (K_TYPE == 0 || V_TYPE == 0))
 #define UNROLL 2
 #else
