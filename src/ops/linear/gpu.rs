@@ -90,20 +90,12 @@ pub(in crate::ops) struct Few {
 }
 
 impl Few {
-    /// For weights of `n` rows of `k`, and `bucket` rows of `x` at a time. `values`: the kernel makes the weight's values,
-    /// and does not multiply integers.
-    pub fn of(
-        lower: &Lower<'_>,
-        values: bool,
-        dtype: DType,
-        k: usize,
-        bucket: usize,
-        (n, gated): (usize, bool),
-    ) -> Few {
+    /// For weights of `n` rows of `k`, and `bucket` rows of `x` at a time.
+    pub fn of(lower: &Lower<'_>, dtype: DType, k: usize, bucket: usize, (n, gated): (usize, bool)) -> Few {
         let (rows, unroll) = shape(dtype, bucket, n, gated);
         // Every lane has something to load, and not so much that waves would be few.
         let wave = lower.target().wave as usize;
-        let (pieces, most) = match vectors(dtype).filter(|_| !values) {
+        let (pieces, most) = match vectors(dtype) {
             Some(vectors) => (k / (16 * vectors), 4),
             None => (k.div_ceil(16), 8),
         };
@@ -217,9 +209,8 @@ impl Products<'_> {
 
     /// Reads each weight once for up to [`FEW_TOKENS`] tokens.
     fn few(&self, kernel: &'static str, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
-        let values = kernel == "linear_float";
         let bucket = self.tokens.next_power_of_two().min(FEW_TOKENS);
-        let few = Few::of(lower, values, self.dtype, self.k, bucket, (self.rows(), self.gate.is_some()));
+        let few = Few::of(lower, self.dtype, self.k, bucket, (self.rows(), self.gate.is_some()));
         let mut args: Vec<Arg> = (0..3).map(|i| address_or_none(self.weight(i).map(|(at, _)| at))).collect();
         args.extend((0..3).map(|i| n_blocks(self.dtype, self.weight(i).map_or(0, |(_, n)| n * self.k))));
         args.extend((0..3).map(|i| Arg::I32(self.weight(i).map_or(0, |(_, n)| n) as i32)));

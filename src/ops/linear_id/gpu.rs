@@ -71,18 +71,18 @@ impl ById {
 
     /// Reads an expert for each row of the output.
     fn few(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        let values = !takes_quantized(self.dtype);
-        let (source, entry) = match values {
-            true => ("linear_float", "linear_float_id"),
-            false => ("linear_few", "linear_few_id"),
+        let quantized = takes_quantized(self.dtype);
+        let (source, entry) = match quantized {
+            true => ("linear_few", "linear_few_id"),
+            false => ("linear_float", "linear_float_id"),
         };
         let mut x = (Which::Input(1), 0);
-        if !values {
-            let quantized = lower.scratch(quantized_bytes(self.k) * self.rows_of_x);
-            quantize(lower, x, quantized, self.k, self.rows_of_x)?;
-            x = quantized;
+        if quantized {
+            let to = lower.scratch(quantized_bytes(self.k) * self.rows_of_x);
+            quantize(lower, x, to, self.k, self.rows_of_x)?;
+            x = to;
         }
-        let few = Few::of(lower, values, self.dtype, self.k, 1, (self.n_out, false));
+        let few = Few::of(lower, self.dtype, self.k, 1, (self.n_out, false));
         let [weight, blocks_of_weight] = self.weight();
         let args = [
             weight,
