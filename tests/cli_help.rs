@@ -4,8 +4,20 @@
 
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 10] =
-    ["run", "tokenize", "logits", "bench", "inspect", "graph", "kernels", "devices", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "run",
+    "tokenize",
+    "logits",
+    "bench",
+    "quantize",
+    "perplexity",
+    "inspect",
+    "graph",
+    "kernels",
+    "devices",
+    "completions",
+    "man",
+];
 
 fn rfgraph(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rfgraph"));
