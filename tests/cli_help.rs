@@ -4,12 +4,14 @@
 
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "run",
     "tokenize",
     "logits",
     "embed",
     "bench",
+    "quantize",
+    "perplexity",
     "inspect",
     "graph",
     "kernels",

@@ -301,3 +301,22 @@ fn vocabularies_keep_their_order() {
     GgufWriter::new().set("words", words.clone()).unwrap().write(&mut file).unwrap();
     assert_eq!(Gguf::from_bytes(file).unwrap().metadata().strings("words"), Ok(&words));
 }
+
+#[test]
+fn data_may_come_while_the_file_is_written() {
+    let mut writer = GgufWriter::new();
+    writer.tensor("now", DType::F32, [3, 1], vec![1; 12]).unwrap();
+    writer.later("later", DType::F16, [5, 1]).unwrap();
+    assert!(matches!(writer.later("now", DType::F32, [1, 1]), Err(WriteError::Duplicate { .. })));
+    let mut file = Vec::new();
+    let pieces = |name: &str, out: &mut dyn std::io::Write| {
+        assert_eq!(name, "later");
+        (0..5).try_for_each(|i| out.write_all(&[i, i])).map_err(WriteError::Io)
+    };
+    writer.write_with(&mut file, pieces).unwrap();
+    let gguf = Gguf::from_bytes(file).unwrap();
+    assert_eq!(gguf.data(gguf.tensor("later").unwrap()), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
+    assert_eq!(gguf.data(gguf.tensor("now").unwrap()), [1; 12]);
+    let missing = writer.write(&mut Vec::new());
+    assert!(matches!(missing, Err(WriteError::DataLength { wanted: 10, found: 0, .. })), "{missing:?}");
+}

@@ -110,7 +110,7 @@ const GRID_Q6: ScaleGrid = ScaleGrid { from: 29.0, to: 36.0, step: 0.25 };
 impl Quantize<256> for BlockQ3K {
     fn quantize(values: &Scaled<256>) -> Option<Self> {
         let groups = Groups::<16, 16> { values, w: &EVEN };
-        let fitted = groups.fit::<Whole<-4, 3>>(GRID_Q3, (-32.0, 31.0), &[1.0, 0.95])?;
+        let fitted = groups.fit::<Whole<-4, 3>>(GRID_Q3, (-32.0, 31.0), &[1.0, 0.95, 1.05])?;
         let mut block = BlockQ3K { hmask: [0; 32], qs: [0; 64], scales: [0; 12], d: fitted.d.bytes };
         for (i, code) in fitted.codes.into_iter().enumerate() {
             block.hmask[i % 32] |= (code >> 2) << (i / 32);
@@ -142,7 +142,7 @@ impl Quantize<256> for BlockIq4Xs {
     fn quantize(values: &Scaled<256>) -> Option<Self> {
         let w = iq4_weights(&values.x);
         let groups = Groups::<8, 32> { values, w: &w };
-        let fitted = groups.fit::<Iq4>(GRID_IQ4, (-32.0, 31.0), &[1.0, 0.95])?;
+        let fitted = groups.fit::<Iq4>(GRID_IQ4, (-32.0, 31.0), &[1.0, 0.95, 1.05])?;
         let mut block = BlockIq4Xs { d: fitted.d.bytes, scales_h: [0; 2], scales_l: [0; 4], qs: [0; 128] };
         for (codes, qs) in fitted.codes.as_chunks::<32>().0.iter().zip(block.qs.as_chunks_mut::<16>().0) {
             *qs = pack_nibbles(codes);

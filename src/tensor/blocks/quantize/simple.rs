@@ -20,7 +20,7 @@ const EVEN: [f32; 32] = [1.0; 32];
 
 const GRID_Q4: ScaleGrid = ScaleGrid { from: 6.0, to: 10.5, step: 0.15 };
 const GRID_Q5: ScaleGrid = ScaleGrid { from: 14.0, to: 19.0, step: 0.2 };
-pub(super) const GRID_IQ4: ScaleGrid = ScaleGrid { from: 95.0, to: 149.0, step: 2.0 };
+pub(super) const GRID_IQ4: ScaleGrid = ScaleGrid { from: 90.0, to: 150.0, step: 1.5 };
 const OFFSETS: OffsetGrid = &[-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0];
 
 /// Weights for the levels of IQ4, which are far apart for large values: errors there count more, in proportion to the
