@@ -109,7 +109,7 @@ fn the_number_of_threads_changes_no_byte() {
 #[test]
 fn every_mix_of_stories_answers_like_the_original() {
     let original = Gguf::open(&stories()).unwrap();
-    let ids: Vec<u32> = fs::read_to_string(inside("stories260K/stories260K.ids.txt"))
+    let ids: Vec<u32> = fs::read_to_string(inside("stories260K/stories260K.greedy200.txt"))
         .unwrap()
         .split_whitespace()
         .map(|id| id.parse().unwrap())
