@@ -65,7 +65,8 @@ impl Sizes {
 
     /// What a session must know.
     pub fn shape_of(&self, layers: Vec<CacheShape>) -> ModelShape {
-        ModelShape { n_vocab: self.n_vocab, n_ctx_train: self.n_ctx_train, n_embd: self.n_embd, layers }
+        let Sizes { n_vocab, n_ctx_train, n_embd, .. } = *self;
+        ModelShape { n_vocab, n_ctx_train, n_positions: None, n_embd, layers }
     }
 
     /// The usual factor of the scores, `1 / √head_dim`.

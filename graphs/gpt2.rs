@@ -37,7 +37,7 @@ impl Gpt2 {
 
 impl Architecture for Gpt2 {
     fn shape(&self) -> ModelShape {
-        self.sizes.shape()
+        ModelShape { n_positions: Some(self.sizes.n_ctx_train), ..self.sizes.shape() }
     }
 
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use rfgraph::graphs::TABLE;
-use rfgraph::model::{CacheTypes, Model, SessionOptions};
+use rfgraph::model::{CacheTypes, Model, Session, SessionOptions};
 use rfgraph::tensor::DType;
 
 #[path = "support/architectures.rs"]
@@ -56,6 +56,18 @@ fn every_architecture_has_a_fixture() {
     let tested: BTreeSet<String> = fixtures().into_iter().map(name_of).collect();
     let table: BTreeSet<String> = TABLE.iter().map(|row| row.name.to_string()).collect();
     assert_eq!(tested, table);
+}
+
+/// A position that there is no vector for would be a row of something else.
+#[test]
+fn learned_positions_bound_the_context() {
+    let fixture = fixtures().into_iter().find(|fixture| fixture.name == "gpt2").unwrap();
+    let model = fixture.model();
+    let n = model.architecture().shape().n_ctx_train;
+    let open = |n_ctx| Session::new(&model, &SessionOptions { n_ctx, ..on_cpu(DType::F16) });
+    assert!(open(n).is_ok());
+    let error = open(n + 1).unwrap_err().to_string();
+    assert!(error.contains(&format!("the {n} positions")), "{error}");
 }
 
 /// Larger random models of seven architectures, from another source.

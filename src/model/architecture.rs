@@ -22,6 +22,8 @@ pub struct ModelShape {
     pub n_vocab: usize,
     /// Tokens that the model was trained to see at once.
     pub n_ctx_train: usize,
+    /// Positions that there are, where each has a learned vector; `None`: as many as one likes.
+    pub n_positions: Option<usize>,
     /// Width of the embedding.
     pub n_embd: usize,
     /// What each layer keeps in the KV cache.

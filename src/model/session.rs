@@ -134,6 +134,12 @@ impl Session {
         }
         let shape = model.architecture().shape();
         let n_ctx = if options.n_ctx == 0 { shape.n_ctx_train } else { options.n_ctx };
+        if let Some(n) = shape.n_positions.filter(|&n| n < n_ctx) {
+            let reason = format!(
+                "a context of {n_ctx} tokens is more than the {n} positions that the model has learned"
+            );
+            return Err(ModelError::Session(reason));
+        }
         let layout = CacheLayout::new(n_ctx, options.n_sequences)?;
         let ubatch = options.ubatch.min(n_ctx);
         let widest = bucket(ubatch.max(layout.n_sequences));
