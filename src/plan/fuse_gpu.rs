@@ -51,7 +51,7 @@ impl<'g> Rewrite<'g> {
     fn run(mut self, mut replace: impl FnMut(&mut Rewrite<'g>, NodeId) -> Option<NodeId>) -> GraphDef {
         for id in self.old.ids().filter(|&id| self.old.node(id).op().is_some()) {
             let replaced = replace(&mut self, id);
-            let new = replaced.unwrap_or_else(|| self.new.add(remapped(self.old.node(id), &self.moved)));
+            let new = replaced.unwrap_or_else(|| self.keep(id));
             self.moved[id.index()] = Some(new);
         }
         for (name, id) in self.old.outputs() {
@@ -60,6 +60,17 @@ impl<'g> Rewrite<'g> {
             }
         }
         self.new
+    }
+
+    /// An operator as it was. A view of a product that became a slice has that slice's strides now.
+    fn keep(&mut self, id: NodeId) -> NodeId {
+        let mut node = remapped(self.old.node(id), &self.moved);
+        let descs: SmallVec<[Desc; 4]> = node.inputs().iter().map(|&id| self.new.node(id).desc).collect();
+        // The graph's check refuses what the operator does not take.
+        if let Some(Ok(desc)) = node.op().map(|op| op.infer(&descs)) {
+            node.desc = desc;
+        }
+        self.new.add(node)
     }
 
     /// Adds an operator; `None` if it does not take these inputs, given by their new numbers.
