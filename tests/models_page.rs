@@ -36,7 +36,7 @@ fn architectures_table(page: &mut String) {
         let line = format!("- `{}` ({class}): {exercises}", fixture.name);
         of.entry(fixture.model().architecture_name().to_string()).or_default().push(line);
     }
-    page.push_str("## Architectures\n\nBy `general.architecture`. Each was checked, on the CPU and on the simulated GPU, against \
+    page.push_str("## Architectures\n\nBy `general.architecture`. Each was checked, on the CPU, on the simulated GPU and on an NVIDIA H200, against \
          logits of `transformers`\nfor tiny models with random weights (`tests/fixtures/arch`), in files that llama.cpp's converter made.\n\n");
     page.push_str("| architecture | models | fixtures |\n| --- | --- | --- |\n");
     for row in TABLE {
