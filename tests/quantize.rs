@@ -193,6 +193,8 @@ fn what_would_do_harm_is_refused() {
         let (code, _, message) = rfgraph(&[&["quantize", text(&input), text(&out)], wrong].concat());
         assert!(code == Some(2) && message.contains("expected one of"), "{message}");
     }
+    let (code, _, message) = rfgraph(&["quantize", text(&input), text(folder.path()), "Q4_0"]);
+    assert!(code == Some(2) && message.contains("is no file"), "{message}");
     let nowhere = folder.path().join("no/such/out.gguf");
     let (code, _, message) = rfgraph(&["quantize", text(&input), text(&nowhere), "Q4_0"]);
     assert!(code == Some(1) && message.contains("cannot write"), "{message}");
@@ -252,6 +254,22 @@ fn perplexity_and_its_distance_from_a_base() {
         (&["-f", text(&words), "-c", "100000"], "two chunks"),
         (&["--kl-base", "no/such"], "cannot read"),
     ];
+    // Nothing that is read is replaced, no folder, and nothing at all by work that fails.
+    let copy = folder.path().join("copy.gguf");
+    fs::copy(stories(), &copy).unwrap();
+    for target in [&copy, &words, &folder.path().to_owned()] {
+        let options =
+            ["perplexity", text(&copy), "-f", text(&words), "-c", "64", "--save-logits", text(target)];
+        let (code, _, message) = rfgraph(&options);
+        assert!(code == Some(2) && message.contains("give another name"), "{message}");
+    }
+    assert!(fs::read(&copy).unwrap() == fs::read(stories()).unwrap());
+    assert_eq!(fs::read_to_string(&words).unwrap(), questions);
+    let left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(
+        left.into_iter().all(|name| !text(Path::new(&name)).contains(".part")),
+        "an unfinished file is left"
+    );
     for (options, part) in refused {
         let (code, _, message) =
             rfgraph(&[&["perplexity", text(&stories()), "--device", "cpu"], options].concat());
