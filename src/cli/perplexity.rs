@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -179,10 +179,10 @@ impl Beside {
     fn take(&mut self, logits: &[f32], probs: &LogProbs, token: u32) -> Result<(), BaseError> {
         match self {
             Beside::Nothing => Ok(()),
-            Beside::Save(writer, _) => writer.row(logits),
+            Beside::Save(writer, _) => writer.row(logits, -probs.of(token)),
             Beside::Compare(compare) => {
-                compare.base.row(&mut compare.probs)?;
-                compare.found.add(&compare.probs, probs, token);
+                let base_nll = compare.base.row(&mut compare.probs)?;
+                compare.found.add(&compare.probs, base_nll, probs, token);
                 Ok(())
             }
         }
@@ -206,8 +206,13 @@ fn failed(verb: &'static str, path: &Path) -> impl Fn(BaseError) -> CliError {
 }
 
 fn open_base(path: &Path) -> Result<BaseReader<BufReader<File>>, CliError> {
-    let file = File::open(path).map_err(|error| failed("read", path)(error.into()))?;
-    BaseReader::new(BufReader::new(file)).map_err(failed("read", path))
+    let open = || {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok((file, len))
+    };
+    let (file, len) = open().map_err(|error: io::Error| failed("read", path)(error.into()))?;
+    BaseReader::new(BufReader::new(file), len).map_err(failed("read", path))
 }
 
 /// The text's chunks, which are the base's if there is one.
