@@ -14,14 +14,18 @@ use proptest::test_runner::TestRunner;
 use recogniser::is_sum;
 use rfgraph::gguf::Gguf;
 use rfgraph::text::{
-    Constraint, ConstraintError, ConstraintFactory, EncodeOptions, Rng, Sampler, SamplerParams, Tokenizer,
-    VocabData,
+    Constraint, ConstraintError, ConstraintFactory, EncodeOptions, Rng, Sampler, SamplerParams, TokenKind,
+    Tokenizer, VocabData,
 };
 use serde_json::Value;
 
-fn demo_tokenizer() -> Tokenizer {
+fn demo_vocabulary() -> VocabData {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/text/demo-vocab.gguf");
-    Tokenizer::new(VocabData::from_metadata(Gguf::open(&path).unwrap().metadata()).unwrap()).unwrap()
+    VocabData::from_metadata(Gguf::open(&path).unwrap().metadata()).unwrap()
+}
+
+fn demo_tokenizer() -> Tokenizer {
+    Tokenizer::new(demo_vocabulary()).unwrap()
 }
 
 /// Chooses among the allowed tokens by logits of no meaning, and gives the text if the answer ended by itself.
@@ -130,6 +134,37 @@ fn what_a_grammar_allows_is_derived() {
     }
 }
 
+/// Some files give the token that ends an answer another kind; its text may be what a grammar derives.
+#[test]
+fn a_token_that_ends_an_answer_is_never_text() {
+    for kind in [TokenKind::Control, TokenKind::Normal, TokenKind::UserDefined, TokenKind::Unused] {
+        let mut vocabulary = demo_vocabulary();
+        let eos = vocabulary.eos.unwrap();
+        vocabulary.kinds.as_mut().unwrap()[eos as usize] = kind;
+        let tokenizer = Tokenizer::new(vocabulary).unwrap();
+        let text = tokenizer.token_text(eos).unwrap();
+        let factory = ConstraintFactory::new(&tokenizer).unwrap();
+        let mut constraint = factory.grammar(&format!("root ::= \"{text}\"?")).unwrap();
+        let mut logits = vec![0.0f32; tokenizer.n_vocab()];
+        constraint.mask(&mut logits).unwrap();
+        assert_eq!(logits[eos as usize], 0.0, "{kind:?}: nothing is a text of this grammar, and may end");
+        let mut constraint = factory.grammar(&format!("root ::= \"{text}\" \"x\"")).unwrap();
+        logits.fill(0.0);
+        constraint.mask(&mut logits).unwrap();
+        assert_eq!(logits[eos as usize], f32::NEG_INFINITY, "{kind:?}");
+        assert!(logits.contains(&0.0), "{kind:?}: its characters are allowed");
+    }
+}
+
+/// A schema that is no object has the same white space as others.
+#[test]
+fn any_json_has_little_white_space() {
+    let tokenizer = demo_tokenizer();
+    let mut constraint = ConstraintFactory::new(&tokenizer).unwrap().json_schema("true").unwrap();
+    assert!(allows(&tokenizer, &mut constraint, "[1, 2]"));
+    assert!(!allows(&tokenizer, &mut constraint, "[1,    2]"));
+}
+
 /// What a grammar derives, it allows: token by token, to the end.
 fn allows(tokenizer: &Tokenizer, constraint: &mut Constraint, text: &str) -> bool {
     constraint.restart();
@@ -185,6 +220,7 @@ fn gbnf_is_about_characters() {
     );
     check("root ::= [^\\n\"]* \"\\n\"", &["a b/c\n", "\n", "é한\n"], &["a", "\"\n", "\n\n"]);
     check("root ::= \"a\"? (\"b\" |) [\\x41-C\\-]{2} .", &["abAB.", "A-é", "aCCx"], &["abA.", "aDDx"]);
+    check("root ::= \"a\"{0} \"b\"{0,0} item{0,1}\nitem ::= \"c\"", &["", "c"], &["a", "b", "cc"]);
     check(
         "root ::= item+\nitem ::=\n  \"x\" |\n  \"(\" item{0,2} \")\"",
         &["x", "(x())", "xx"],

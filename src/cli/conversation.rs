@@ -125,6 +125,9 @@ impl<'m> Conversation<'m> {
         if done.is_break() {
             return Ok(answer);
         }
+        // The text is the prompt, whatever the sampler saw of earlier turns: some of those may be gone from it.
+        self.sampler.forget();
+        prompt.iter().for_each(|&token| self.sampler.accept(token));
         let mut generation =
             Generation::new(&mut self.session, self.sequence, self.tokenizer, &mut self.sampler, options)?;
         #[cfg(feature = "grammar")]
@@ -161,10 +164,6 @@ impl<'m> Conversation<'m> {
                 false => ControlFlow::Continue(()),
             }
         });
-        let held = self.session.cache().len(self.sequence)?;
-        for &token in prompt.get(reused..held).unwrap_or_default() {
-            self.sampler.accept(token);
-        }
         Ok(done?)
     }
 
@@ -182,5 +181,47 @@ impl<'m> Conversation<'m> {
     /// Tokens that the context holds.
     pub(super) fn n_ctx(&self) -> usize {
         self.session.cache().n_ctx()
+    }
+}
+
+#[cfg(all(test, feature = "demo"))]
+mod tests {
+    use super::*;
+    use crate::text::Message;
+
+    /// Each answer is that of its prompt alone: what an earlier turn said, and is not in the prompt, is forgotten.
+    #[test]
+    fn penalties_look_at_the_prompt_and_not_at_what_was_cleared() {
+        let model = Model::demo().unwrap();
+        let tokenizer = model.tokenizer().unwrap();
+        let template = model.chat_template(&tokenizer).unwrap();
+        let conversation = || {
+            let sampling =
+                SamplerParams { temperature: 0.0, frequency_penalty: 3.0, ..SamplerParams::default() };
+            let choice = Choice {
+                sampling,
+                #[cfg(feature = "grammar")]
+                constraint: None,
+                logprobs: false,
+            };
+            let options = SessionOptions { n_ctx: 256, ..SessionOptions::default() };
+            Conversation::new(&model, &tokenizer, &options, choice).unwrap()
+        };
+        let answer = |conversation: &mut Conversation<'_>, prompt: &[u32]| {
+            let options = GenerateOptions { max_tokens: Some(12), ..GenerateOptions::default() };
+            conversation.answer(prompt, options, |_| Ok(())).unwrap().tokens
+        };
+        let questions = ["What is 347 + 285?", "What is 12 + 7?", "What is 347 + 285?"];
+        let mut chat = conversation();
+        for question in questions {
+            let rendered = template.render(&[Message::new("user", question)], true).unwrap();
+            let mut prompt = tokenizer.encode_chat(&rendered);
+            // Once cleared, and once going on after an answer that the limit may have ended.
+            for _ in 0..2 {
+                let found = answer(&mut chat, &prompt);
+                assert_eq!(found, answer(&mut conversation(), &prompt), "{question}");
+                prompt.extend(&found);
+            }
+        }
     }
 }

@@ -32,6 +32,7 @@ mod sampling;
 mod shift;
 mod text;
 mod tokenize;
+mod unfinished;
 
 use std::process::ExitCode;
 

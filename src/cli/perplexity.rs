@@ -2,18 +2,21 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::device::setup;
 use super::error::CliError;
+use super::interrupt::{Second, listen};
 use super::options::{ModelArg, SessionArgs};
 use super::output::{print, print_json};
 use super::progress::{Progress, Unit, read_ahead};
 use super::text::read_file;
+use super::unfinished::{Unfinished, refuse_target};
 use crate::model::perplexity::{
     BaseError, BaseHeader, BaseReader, BaseWriter, Chunks, Divergences, Likelihood, LogProbs, Summary,
 };
@@ -84,7 +87,7 @@ struct BaseReport {
 /// What is done with the logits beside counting them.
 enum Beside {
     Nothing,
-    Save(BaseWriter<BufWriter<File>>),
+    Save(BaseWriter<BufWriter<File>>, Unfinished),
     Compare(Box<Compare>),
 }
 
@@ -97,6 +100,10 @@ struct Compare {
 pub(super) fn run(args: &PerplexityArgs) -> Result<(), CliError> {
     let model = args.model.open()?;
     let n_vocab = model.architecture().shape().n_vocab;
+    if let Some(target) = &args.save_logits {
+        let text = args.file.as_deref().filter(|path| *path != Path::new("-"));
+        refuse_target("--save-logits", target, model.gguf().paths().chain(text))?;
+    }
     let compare = args.kl_base.as_deref().map(open_base).transpose()?;
     let chunks = chunks(args, &model, compare.as_ref().map(BaseReader::header))?;
     let options = args.session.options(chunks.n_ctx())?;
@@ -108,18 +115,20 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), CliError> {
             Beside::Compare(Box::new(Compare { base, probs, found }))
         }
         (None, Some(path)) => {
-            let file = File::create(path).map_err(|error| failed("write", path)(error.into()))?;
+            let (unfinished, file) =
+                Unfinished::create(path).map_err(|error| failed("write", path)(error.into()))?;
             let header = BaseHeader { chunks: chunks.clone(), n_vocab };
             let writer = BaseWriter::new(BufWriter::new(file), &header).map_err(failed("write", path))?;
-            Beside::Save(writer)
+            Beside::Save(writer, unfinished)
         }
         (None, None) => Beside::Nothing,
     };
     let likelihood = score(args, &chunks, &mut session, &mut beside)?;
     let base = match beside {
         Beside::Nothing => None,
-        Beside::Save(writer) => {
-            writer.finish().map_err(|error| at_base(args, error))?;
+        Beside::Save(writer, unfinished) => {
+            let out = writer.finish().map_err(|error| at_base(args, error))?;
+            unfinished.finish(out.get_ref()).map_err(|error| at_base(args, error.into()))?;
             None
         }
         Beside::Compare(compare) => Some(BaseReport::of(&compare.found)),
@@ -144,9 +153,14 @@ fn score(
     beside: &mut Beside,
 ) -> Result<Likelihood, CliError> {
     let sequence = session.open()?;
+    let stop = listen(Second::Exits);
     let mut progress = Progress::new("perplexity", Unit::Tokens, chunks.tokens().len());
     let (mut likelihood, mut probs, mut result) = (Likelihood::default(), LogProbs::default(), Ok(()));
     for i in 0..chunks.count() {
+        // An end in order: an unfinished file is removed.
+        if stop.load(Ordering::Relaxed) {
+            return Err(CliError::Interrupted);
+        }
         chunks.score(session, sequence, i, |logits, token| {
             probs.set_logits(logits);
             likelihood.add(&probs, token);
@@ -165,10 +179,10 @@ impl Beside {
     fn take(&mut self, logits: &[f32], probs: &LogProbs, token: u32) -> Result<(), BaseError> {
         match self {
             Beside::Nothing => Ok(()),
-            Beside::Save(writer) => writer.row(logits),
+            Beside::Save(writer, _) => writer.row(logits, -probs.of(token)),
             Beside::Compare(compare) => {
-                compare.base.row(&mut compare.probs)?;
-                compare.found.add(&compare.probs, probs, token);
+                let base_nll = compare.base.row(&mut compare.probs)?;
+                compare.found.add(&compare.probs, base_nll, probs, token);
                 Ok(())
             }
         }
@@ -192,8 +206,13 @@ fn failed(verb: &'static str, path: &Path) -> impl Fn(BaseError) -> CliError {
 }
 
 fn open_base(path: &Path) -> Result<BaseReader<BufReader<File>>, CliError> {
-    let file = File::open(path).map_err(|error| failed("read", path)(error.into()))?;
-    BaseReader::new(BufReader::new(file)).map_err(failed("read", path))
+    let open = || {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok((file, len))
+    };
+    let (file, len) = open().map_err(|error: io::Error| failed("read", path)(error.into()))?;
+    BaseReader::new(BufReader::new(file), len).map_err(failed("read", path))
 }
 
 /// The text's chunks, which are the base's if there is one.

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
@@ -16,6 +15,7 @@ use super::interrupt::{Second, listen};
 use super::options::ThreadsArg;
 use super::output::{print, print_json};
 use super::progress::{Progress, Unit};
+use super::unfinished::{Unfinished, refuse_target};
 use crate::exec::Bytes;
 use crate::gguf::Gguf;
 use crate::model::quantize::{Mix, Quantization, QuantizeError, Recipe};
@@ -99,7 +99,7 @@ struct TensorReport {
 
 pub(super) fn run(args: &QuantizeArgs) -> Result<(), CliError> {
     let gguf = Gguf::open(&args.input)?;
-    refuse_to_replace(&gguf, &args.output)?;
+    refuse_target("OUT", &args.output, gguf.paths())?;
     let recipe = Recipe {
         mix: args.mix,
         output_type: args.output_type,
@@ -121,44 +121,6 @@ fn explain(error: QuantizeError) -> CliError {
     }
 }
 
-/// The input is read while the output is written: they cannot be one file.
-fn refuse_to_replace(gguf: &Gguf, output: &Path) -> Result<(), CliError> {
-    let Ok(output_at) = fs::canonicalize(output) else { return Ok(()) };
-    let same = |input: &Path| fs::canonicalize(input).is_ok_and(|input| input == output_at);
-    if gguf.paths().any(same) {
-        let reason = format!("OUT, {}, is the file that is read; give another name", output.display());
-        return Err(CliError::Usage(reason));
-    }
-    Ok(())
-}
-
-/// A file that has its name only once it is complete; until then it is removed if the work ends.
-struct Unfinished {
-    path: PathBuf,
-}
-
-impl Unfinished {
-    fn create(output: &Path) -> io::Result<(Unfinished, File)> {
-        let mut name = output.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.part", std::process::id()));
-        let path = output.with_file_name(name);
-        let file = File::create_new(&path)?;
-        Ok((Unfinished { path }, file))
-    }
-
-    fn finish(self, file: &File, output: &Path) -> io::Result<()> {
-        file.sync_all()?;
-        fs::rename(&self.path, output)
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // After the renaming there is nothing of this name.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 fn write(args: &QuantizeArgs, quantization: &Quantization<'_>) -> Result<(), CliError> {
     let failed = |source| CliError::Path { verb: "write", path: args.output.clone(), source };
     let stop = listen(Second::Waits);
@@ -172,7 +134,7 @@ fn write(args: &QuantizeArgs, quantization: &Quantization<'_>) -> Result<(), Cli
     });
     written.map_err(explain)?;
     out.flush().map_err(failed)?;
-    unfinished.finish(out.get_ref(), &args.output).map_err(failed)
+    unfinished.finish(out.get_ref()).map_err(failed)
 }
 
 impl Report {

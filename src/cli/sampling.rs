@@ -9,8 +9,10 @@ use crate::text::{DryParams, Mirostat, SamplerParams, Stage, Tokenizer};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub(super) struct SamplingArgs {
-    /// Temperature: above 1 bolder, below 1 surer; 0 always takes the most probable token
-    #[arg(long, value_name = "T", default_value_t = SamplerParams::default().temperature)]
+    /// Temperature: above 1 bolder, below 1 surer; 0 or less always takes the most probable token
+    #[arg(
+        long, value_name = "T", default_value_t = SamplerParams::default().temperature, allow_negative_numbers = true
+    )]
     temp: f32,
     /// Let the temperature follow the entropy, within R of --temp; 0: fixed
     #[arg(long, value_name = "R", default_value_t = SamplerParams::default().dynatemp_range, hide_short_help = true)]
@@ -175,7 +177,8 @@ impl SamplingArgs {
             xtc_probability: self.xtc_probability,
             xtc_threshold: self.xtc_threshold,
             min_keep: self.min_keep,
-            temperature: self.temp,
+            // NaN stays, to be refused.
+            temperature: if self.temp < 0.0 { 0.0 } else { self.temp },
             dynatemp_range: self.dynatemp_range,
             dynatemp_exponent: self.dynatemp_exp,
             mirostat: (self.mirostat.mirostat == 2)
@@ -218,6 +221,12 @@ mod tests {
     #[test]
     fn no_option_gives_the_defaults() {
         assert_eq!(params("").unwrap(), SamplerParams::default());
+    }
+
+    #[test]
+    fn a_temperature_below_0_is_0() {
+        assert_eq!(params("--temp -1").unwrap().temperature, 0.0);
+        assert!(params("--temp nan").is_err());
     }
 
     #[test]

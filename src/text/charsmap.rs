@@ -14,6 +14,10 @@ pub(super) struct Charsmap {
     replacements: Vec<u8>,
 }
 
+/// The longest replacement, in bytes. A text grows by at most this factor. Of Unicode's NFKC, which these tables are
+/// made of, the longest is that of U+FDFA: 33 bytes.
+const LONGEST_REPLACEMENT: usize = 64;
+
 /// Where the children of a unit are, relative to it by exclusive or.
 fn offset(unit: u32) -> usize {
     ((unit >> 10) << ((unit & 1 << 9) >> 6)) as usize
@@ -32,6 +36,10 @@ impl Charsmap {
         let replacements = &rest[size..];
         if !odd.is_empty() || array.is_empty() || std::str::from_utf8(replacements).is_err() {
             return Err(damaged);
+        }
+        let longest = replacements.split(|&byte| byte == 0).map(<[u8]>::len).max();
+        if let Some(bytes) = longest.filter(|&bytes| bytes > LONGEST_REPLACEMENT) {
+            return Err(TokenizerError::LongReplacement { bytes, most: LONGEST_REPLACEMENT });
         }
         let units = array.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
         Ok(Charsmap { units, replacements: replacements.to_vec() })
@@ -76,6 +84,14 @@ mod tests {
             assert!(Charsmap::new(bytes).is_err(), "{bytes:?}");
         }
         assert_eq!(Charsmap::new(&[]).unwrap().longest("a"), None);
+    }
+
+    #[test]
+    fn replacements_have_a_longest() {
+        let table = |len: usize| [&[4, 0, 0, 0, 0, 0, 0, 0][..], b"ab\0", &vec![b'a'; len], b"\0"].concat();
+        assert!(Charsmap::new(&table(LONGEST_REPLACEMENT)).is_ok());
+        let error = Charsmap::new(&table(LONGEST_REPLACEMENT + 1)).err();
+        assert_eq!(error, Some(TokenizerError::LongReplacement { bytes: 65, most: 64 }));
     }
 
     proptest! {

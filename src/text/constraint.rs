@@ -84,6 +84,10 @@ impl ConstraintFactory {
     pub fn json_schema(&self, schema: &str) -> Result<Constraint, ConstraintError> {
         let parsed: Result<Value, _> = serde_json::from_str(schema);
         let mut schema = parsed.map_err(|error| ConstraintError::Json(error.to_string()))?;
+        // The same, with room for an option.
+        if schema == Value::Bool(true) {
+            schema = json!({});
+        }
         if let Some(object) = schema.as_object_mut() {
             object.entry("x-guidance").or_insert_with(|| json!({ "whitespace_pattern": JSON_SPACE }));
         }
@@ -119,8 +123,11 @@ impl ConstraintFactory {
 fn bytes_in_trie(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     match tokenizer.kind(id) {
-        // The mark of special tokens, which a grammar may name.
-        Some(TokenKind::Control | TokenKind::Unknown) => {
+        // The mark of special tokens, which a grammar may name. A token that ends an answer is never text, whatever kind
+        // the file gives it: chosen as text, it would end the answer in the middle.
+        kind if matches!(kind, Some(TokenKind::Control | TokenKind::Unknown))
+            || tokenizer.is_end_of_generation(id) =>
+        {
             bytes.push(TokTrie::SPECIAL_TOKEN_MARKER);
             tokenizer.decode_into(id, true, &mut bytes);
         }

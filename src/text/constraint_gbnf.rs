@@ -157,7 +157,12 @@ impl<'g> Reader<'g> {
             }
             let mut item = String::new();
             self.item(&mut item)?;
-            let _ = write!(out, "{}({item}){}", if empty { "" } else { " " }, self.repetition()?);
+            // Lark has no `{0}`: an item that never comes is the empty text.
+            let (item, often) = match self.repetition()? {
+                often if often == "{0,0}" => ("\"\"", String::new()),
+                often => (item.as_str(), often),
+            };
+            let _ = write!(out, "{}({item}){often}", if empty { "" } else { " " });
             empty = false;
         }
         if empty {

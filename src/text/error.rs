@@ -75,6 +75,29 @@ pub enum TokenizerError {
     /// A score that cannot be compared.
     #[error("tokenizer.ggml.scores[{0}] is not a number")]
     NanScore(usize),
+    /// A score that sums cannot be made of.
+    #[error("tokenizer.ggml.scores[{0}] is infinite")]
+    InfiniteScore(usize),
+    /// A piece so long that looking for it would take too much time.
+    #[error("tokenizer.ggml.tokens[{index}] has {bytes} bytes; at most {most} are supported")]
+    LongPiece {
+        /// The token.
+        index: usize,
+        /// The length of its text.
+        bytes: usize,
+        /// The longest that is taken.
+        most: usize,
+    },
+    /// A replacement so long that a short text would become a very long one.
+    #[error(
+        "tokenizer.ggml.precompiled_charsmap has a replacement of {bytes} bytes; at most {most} are supported"
+    )]
+    LongReplacement {
+        /// Its length.
+        bytes: usize,
+        /// The longest that is taken.
+        most: usize,
+    },
     /// A merge that is not two parts with a space between them.
     #[error("tokenizer.ggml.merges[{index}] is {merge:?}; expected two parts with a space between them")]
     MalformedMerge {

@@ -15,7 +15,7 @@ struct Node {
     token: Option<u32>,
 }
 
-/// A set of strings that are tokens wherever they stand.
+/// A set of strings: the tokens that stand as themselves, or all pieces of a vocabulary (unigram, WordPiece).
 pub(super) struct SpecialTokens {
     nodes: Vec<Node>,
     /// The child of the root for each byte, 0 for none.

@@ -15,6 +15,10 @@ use super::{TokenKind, TokenizerError, VocabData};
 /// How much worse than the worst piece an unknown character is.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
+/// The longest piece, in bytes: at each place of a text the pieces that start there are followed so far. Real
+/// vocabularies stay below 256.
+const LONGEST_PIECE: usize = 1024;
+
 /// The tables of one vocabulary.
 pub(super) struct Unigram {
     pieces: SpecialTokens,
@@ -45,6 +49,9 @@ impl Unigram {
         if let Some(index) = scores.iter().position(|score| score.is_nan()) {
             return Err(TokenizerError::NanScore(index));
         }
+        if let Some(index) = scores.iter().position(|score| score.is_infinite()) {
+            return Err(TokenizerError::InfiniteScore(index));
+        }
         let mut bytes = Box::new([NO_TOKEN; 256]);
         for ((text, &kind), id) in data.tokens.iter().zip(kinds).zip(0..) {
             if let (TokenKind::Byte, Some(byte)) = (kind, byte_token(text)) {
@@ -53,6 +60,11 @@ impl Unigram {
         }
         let is_piece = |kind: TokenKind| !is_structure(kind) && kind != TokenKind::Byte;
         let normal = || (0..scores.len()).filter(|&id| kinds[id] == TokenKind::Normal).map(|id| scores[id]);
+        let long = |(text, &kind): (&String, &TokenKind)| is_piece(kind) && text.len() > LONGEST_PIECE;
+        if let Some(index) = data.tokens.iter().zip(kinds).position(long) {
+            let bytes = data.tokens[index].len();
+            return Err(TokenizerError::LongPiece { index, bytes, most: LONGEST_PIECE });
+        }
         let pieces = data.tokens.iter().map(String::as_str).zip(0..);
         Ok(Unigram {
             pieces: SpecialTokens::new(pieces.filter(|&(_, id)| is_piece(kinds[id as usize]))),
@@ -146,5 +158,32 @@ impl Unigram {
             out.truncate(out.trim_end_matches(SPACE).len());
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_and_pieces_that_no_vocabulary_has_are_refused() {
+        let refused = |change: fn(&mut VocabData)| {
+            let mut data = VocabData {
+                model: "t5".into(),
+                tokens: vec!["<unk>".into(), "a".into(), "b".into()],
+                scores: Some(vec![0.0, -1.0, -2.0]),
+                unk: Some(0),
+                ..VocabData::default()
+            };
+            change(&mut data);
+            Unigram::new(&data, &[TokenKind::Unknown, TokenKind::Normal, TokenKind::Normal]).err()
+        };
+        assert_eq!(refused(|_| {}), None);
+        assert_eq!(refused(|data| data.tokens[2] = "b".repeat(LONGEST_PIECE)), None);
+        let long = TokenizerError::LongPiece { index: 2, bytes: LONGEST_PIECE + 1, most: LONGEST_PIECE };
+        assert_eq!(refused(|data| data.tokens[2] = "b".repeat(LONGEST_PIECE + 1)), Some(long));
+        let infinite = Some(TokenizerError::InfiniteScore(1));
+        assert_eq!(refused(|data| data.scores = Some(vec![0.0, f32::INFINITY, -2.0])), infinite);
+        assert_eq!(refused(|data| data.scores = Some(vec![0.0, f32::NEG_INFINITY, -2.0])), infinite);
     }
 }

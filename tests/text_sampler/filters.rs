@@ -195,3 +195,11 @@ proptest! {
         }
     }
 }
+
+/// A sum that is met exactly is enough for top-p, and not for typical: as in llama.cpp.
+#[test]
+fn a_sum_that_is_met() {
+    let kept = |params| left(params, &[1.0; 4]).len();
+    assert_eq!(kept(SamplerParams { top_p: 0.5, ..neutral() }), 2);
+    assert_eq!(kept(SamplerParams { typical_p: 0.5, ..neutral() }), 3);
+}

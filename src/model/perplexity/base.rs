@@ -4,7 +4,7 @@
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 8 | `RFGLOGP1` |
+//! | 8 | `RFGLOGP2` |
 //! | 4 | `n_ctx`, tokens of a chunk |
 //! | 4 | `n_vocab` |
 //! | 4 | `n_chunk` |
@@ -12,18 +12,23 @@
 //! | 4 · `n_chunk` · `n_ctx` | the tokens |
 //! | `n_chunk` · scored rows | a row for each token that was foretold, in order |
 //!
-//! A row is a float32 `step` and `n_vocab` numbers of 16 bits: a token's logit is `step · number` above an unknown
-//! constant, which falls out when the row is made probabilities. Logits that are further than [`SPAN`] below the largest
-//! are 0. So a log-probability is off by at most `SPAN / 65535 / 2`, 2·10⁻⁴, and a divergence by about its square.
+//! A row is two float32, the negative log-likelihood of the token that was foretold and a `step`, and `n_vocab` numbers of
+//! 16 bits: a token's logit is `step · number` above an unknown constant, which falls out when the row is made
+//! probabilities. Logits that are further than [`SPAN`] below the largest are 0: of an improbable token only the
+//! likelihood that stands by itself is right. The log-probabilities of all others are off by at most `SPAN / 65535 / 2`,
+//! 2·10⁻⁴, and a divergence by about its square.
 
 use std::io::{self, Read, Write};
 
 use super::{Chunks, LogProbs};
 
-const MAGIC: [u8; 8] = *b"RFGLOGP1";
+const MAGIC: [u8; 8] = *b"RFGLOGP2";
 
 /// How far below the largest logit the least one is that is told apart: `e⁻²⁴` is 4·10⁻¹¹.
 const SPAN: f32 = 24.0;
+
+/// The magic and four numbers.
+const HEADER_BYTES: u64 = 24;
 
 /// Stands for no BOS token.
 const NO_BOS: u32 = u32::MAX;
@@ -34,11 +39,11 @@ const MAX_TOKENS: u64 = 1 << 30;
 /// Why a base file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
-    /// The operating system refuses, or the file is too short.
+    /// The operating system refuses, or the file ends early.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// Another kind of file.
-    #[error("this is no file of --save-logits: it does not begin with RFGLOGP1")]
+    #[error("this is no file of --save-logits: it does not begin with RFGLOGP2")]
     Magic,
     /// Numbers that make no file.
     #[error(
@@ -51,6 +56,14 @@ pub enum BaseError {
         n_vocab: u32,
         /// Chunks.
         n_chunk: u32,
+    },
+    /// A file that was cut off, or has something after its end.
+    #[error("it has {found} bytes; what its header says takes {expected}")]
+    Length {
+        /// Bytes of the file.
+        found: u64,
+        /// Bytes that it should have.
+        expected: u64,
     },
 }
 
@@ -86,14 +99,18 @@ impl<W: Write> BaseWriter<W> {
         Ok(BaseWriter { out, row: Vec::new() })
     }
 
-    /// Writes the row of the next token that is foretold.
-    pub fn row(&mut self, logits: &[f32]) -> Result<(), BaseError> {
+    /// Writes the row of the next token that is foretold: the logits before it, and its negative log-likelihood in nats.
+    ///
+    /// # Errors
+    /// Writing fails.
+    pub fn row(&mut self, logits: &[f32], nll: f64) -> Result<(), BaseError> {
         let fold = |start: f32, pick: fn(f32, f32) -> f32| logits.iter().copied().fold(start, pick);
         let largest = fold(f32::NEG_INFINITY, f32::max);
         let least = fold(f32::INFINITY, f32::min).max(largest - SPAN);
         let step = (largest - least) / f32::from(u16::MAX);
         let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
         self.row.clear();
+        self.row.extend((nll as f32).to_le_bytes());
         self.row.extend(step.to_le_bytes());
         // The conversion saturates.
         let numbers = logits.iter().map(|x| ((x - least) * inverse).round() as u16);
@@ -116,11 +133,11 @@ pub struct BaseReader<R> {
 }
 
 impl<R: Read> BaseReader<R> {
-    /// Reads the header.
+    /// Reads the header of a file of `len` bytes.
     ///
     /// # Errors
-    /// Reading fails, or it is no such file.
-    pub fn new(mut input: R) -> Result<BaseReader<R>, BaseError> {
+    /// Reading fails, it is no such file, or it is not as long as its header says.
+    pub fn new(mut input: R, len: u64) -> Result<BaseReader<R>, BaseError> {
         let mut magic = [0; 8];
         input.read_exact(&mut magic)?;
         if magic != MAGIC {
@@ -146,6 +163,12 @@ impl<R: Read> BaseReader<R> {
         let tokens = bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
         let chunks = Chunks::new(tokens, n_ctx as usize, Some(bos).filter(|&bos| bos != NO_BOS));
         let header = BaseHeader { chunks: chunks.map_err(|_| wrong)?, n_vocab: n_vocab as usize };
+        // Below 2^63: at most 2^28 tokens, and rows of 2^33 bytes and a few.
+        let rows = header.chunks.count() as u64 * header.chunks.scored() as u64;
+        let expected = HEADER_BYTES + 4 * n_tokens + rows * (8 + 2 * u64::from(n_vocab));
+        if len != expected {
+            return Err(BaseError::Length { found: len, expected });
+        }
         Ok(BaseReader { input, header, row: Vec::new() })
     }
 
@@ -154,20 +177,23 @@ impl<R: Read> BaseReader<R> {
         &self.header
     }
 
-    /// Reads the row of the next token that was foretold.
+    /// Reads the row of the next token that was foretold, and gives the negative log-likelihood of that token, in nats.
     ///
     /// # Errors
     /// Reading fails, or there is no row left.
-    pub fn row(&mut self, probs: &mut LogProbs) -> Result<(), BaseError> {
-        let bytes = 4 + 2 * self.header.n_vocab;
+    pub fn row(&mut self, probs: &mut LogProbs) -> Result<f64, BaseError> {
+        let bytes = 8 + 2 * self.header.n_vocab;
         self.row.clear();
         self.input.by_ref().take(bytes as u64).read_to_end(&mut self.row)?;
-        let (Some((step, numbers)), true) = (self.row.split_first_chunk(), self.row.len() == bytes) else {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        };
+        let ends = || BaseError::from(io::Error::from(io::ErrorKind::UnexpectedEof));
+        if self.row.len() != bytes {
+            return Err(ends());
+        }
+        let (nll, rest) = self.row.split_first_chunk().ok_or_else(ends)?;
+        let (step, numbers) = rest.split_first_chunk().ok_or_else(ends)?;
         let step = f64::from(f32::from_le_bytes(*step));
         probs.set(numbers.as_chunks().0.iter().map(|&number| step * f64::from(u16::from_le_bytes(number))));
-        Ok(())
+        Ok(f64::from(f32::from_le_bytes(*nll)))
     }
 }
 
@@ -176,21 +202,29 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Of two chunks with two rows each.
     fn header(n_vocab: usize) -> BaseHeader {
         BaseHeader { chunks: Chunks::new((0..10).collect(), 5, Some(7)).unwrap(), n_vocab }
     }
 
+    fn open(file: &[u8]) -> Result<BaseReader<&[u8]>, BaseError> {
+        BaseReader::new(file, file.len() as u64)
+    }
+
     proptest! {
         #[test]
-        fn rows_come_back_as_near_as_said(rows in proptest::collection::vec(proptest::collection::vec(-30f32..30.0, 9), 1..4)) {
+        fn rows_come_back_as_near_as_said(
+            rows in proptest::collection::vec((proptest::collection::vec(-30f32..30.0, 9), 0f32..100.0), 4)
+        ) {
             let mut writer = BaseWriter::new(Vec::new(), &header(9)).unwrap();
-            rows.iter().for_each(|row| writer.row(row).unwrap());
+            rows.iter().for_each(|(row, nll)| writer.row(row, f64::from(*nll)).unwrap());
             let file = writer.finish().unwrap();
-            let mut reader = BaseReader::new(&file[..]).unwrap();
+            let mut reader = open(&file).unwrap();
             prop_assert_eq!(reader.header(), &header(9));
             let (mut found, mut exact) = (LogProbs::default(), LogProbs::default());
-            for row in &rows {
-                reader.row(&mut found).unwrap();
+            for (row, nll) in &rows {
+                // As it was, however improbable.
+                prop_assert_eq!(reader.row(&mut found).unwrap(), f64::from(*nll));
                 exact.set_logits(row);
                 for (a, b) in found.values().iter().zip(exact.values()) {
                     // Half a step for the number and as much for the sum, and as much again for f32.
@@ -200,19 +234,20 @@ mod tests {
             }
             prop_assert!(reader.row(&mut found).is_err(), "there is no row left");
             for length in 0..file.len() {
-                let short = BaseReader::new(&file[..length]).and_then(|mut reader| {
-                    rows.iter().try_for_each(|_| reader.row(&mut found))
-                });
-                prop_assert!(short.is_err(), "{} of {} bytes", length, file.len());
+                prop_assert!(open(&file[..length]).is_err(), "{} of {} bytes", length, file.len());
             }
+            let longer = [&file[..], b"x"].concat();
+            prop_assert!(matches!(open(&longer), Err(BaseError::Length { .. })), "a byte too many");
         }
 
         #[test]
-        fn any_bytes_are_refused_or_read(mut bytes in proptest::collection::vec(any::<u8>(), 0..80), magic in any::<bool>()) {
+        fn any_bytes_are_refused_or_read(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..80), magic in any::<bool>(), len in any::<u64>()
+        ) {
             if magic && bytes.len() >= 8 {
                 bytes[..8].copy_from_slice(&MAGIC);
             }
-            if let Ok(mut reader) = BaseReader::new(&bytes[..]) {
+            if let Ok(mut reader) = BaseReader::new(&bytes[..], len) {
                 let _ = reader.row(&mut LogProbs::default());
             }
         }

@@ -15,6 +15,7 @@ pub use base::{BaseError, BaseHeader, BaseReader, BaseWriter};
 pub use statistics::{Divergences, Likelihood, LogProbs, Mean, Summary};
 
 use super::{ModelError, SequenceId, Session};
+use crate::text::SampleError;
 
 /// The tokens of a text, cut into chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// The fewest tokens of a chunk: one that is given, one to be foretold.
-    pub const MIN_CTX: usize = 4;
+    /// The fewest tokens of a chunk: the first two are given, so that one is left to be foretold.
+    pub const MIN_CTX: usize = 3;
 
     /// Cuts tokens into chunks of `n_ctx`; what is left at the end is not used. `bos` replaces the first token of each
     /// chunk.
@@ -75,7 +76,7 @@ impl Chunks {
     /// before it to `row`, in order. There is no chunk past the last: nothing is done.
     ///
     /// # Errors
-    /// As [`Session::prefill`].
+    /// As [`Session::prefill`]; a logit is NaN or +∞: a mean with it says nothing.
     pub fn score(
         &self,
         session: &mut Session,
@@ -92,11 +93,18 @@ impl Chunks {
         session.truncate(id, 0)?;
         session.prefill(id, &given[..first])?;
         let mut targets = chunk[first + 1..].iter();
+        let mut wrong = None;
         session.all_logits(id, &given[first..self.n_ctx - 1], |logits| {
-            if let Some(&target) = targets.next() {
+            wrong =
+                wrong.or_else(|| logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY));
+            if let (Some(&target), None) = (targets.next(), wrong) {
                 row(logits, target);
             }
-        })
+        })?;
+        match wrong {
+            Some(token) => Err(SampleError::NotFinite { token: token as u32 }.into()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -108,12 +116,13 @@ mod tests {
     fn what_does_not_fill_a_chunk_is_left_out() {
         let chunks = Chunks::new((0..23).collect(), 5, None).unwrap();
         assert_eq!((chunks.count(), chunks.tokens().len(), chunks.scored()), (4, 20, 2));
+        assert_eq!(Chunks::new(vec![0; 6], Chunks::MIN_CTX, None).unwrap().scored(), 1);
         assert_eq!(Chunks::new(vec![0; 100], 50, None).unwrap().scored(), 24);
     }
 
     #[test]
     fn too_few_tokens_are_refused() {
-        for (tokens, n_ctx) in [(7, 4), (100, 3), (100, 0), (0, 4), (100, usize::MAX)] {
+        for (tokens, n_ctx) in [(7, 4), (100, 2), (100, 0), (0, 4), (100, usize::MAX)] {
             assert!(Chunks::new(vec![0; tokens], n_ctx, None).is_err(), "{tokens} by {n_ctx}");
         }
     }

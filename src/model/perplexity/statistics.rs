@@ -131,16 +131,17 @@ pub struct Divergences {
 }
 
 impl Divergences {
-    /// Counts a token, before which the base model and the model gave these log-probabilities.
-    pub fn add(&mut self, base: &LogProbs, probs: &LogProbs, token: u32) {
+    /// Counts a token, before which the base model and the model gave these log-probabilities. `base_nll` is the token's
+    /// negative log-likelihood by the base model, which `base` may have rounded.
+    pub fn add(&mut self, base: &LogProbs, base_nll: f64, probs: &LogProbs, token: u32) {
         // What has no probability adds nothing, whatever the other says.
         let term = |(&p, &q): (&f64, &f64)| if p == f64::NEG_INFINITY { 0.0 } else { p.exp() * (p - q) };
         let kl: f64 = base.values().iter().zip(probs.values()).map(term).sum();
         self.kl.add(kl);
         self.all_kl.push(kl);
-        self.base.add(base, token);
-        self.nll.add(base.of(token) - probs.of(token));
-        let difference = probs.of(token).exp() - base.of(token).exp();
+        self.base.0.add(base_nll);
+        self.nll.add(-probs.of(token) - base_nll);
+        let difference = probs.of(token).exp() - (-base_nll).exp();
         self.p.add(difference);
         self.p_squared.add(difference * difference);
         self.same_top.add(f64::from(u8::from(base.top() == probs.top())));
@@ -226,7 +227,7 @@ mod tests {
             let reversed: Vec<f32> = a.iter().rev().copied().collect();
             let of = |other: &[f32]| {
                 let mut all = Divergences::default();
-                all.add(&probs(&a), &probs(other), 0);
+                all.add(&probs(&a), -probs(&a).of(0), &probs(other), 0);
                 all.mean_kl().value
             };
             // A shift of all logits changes no probability, but rounds them: by at most 70 · 2⁻²⁴ each.
@@ -239,8 +240,8 @@ mod tests {
     fn numbers_worked_out_by_hand() {
         let (half, quarter) = (probs(&[0.0, 0.0]), probs(&[0.0, 3f32.ln()]));
         let mut all = Divergences::default();
-        all.add(&half, &quarter, 0);
-        all.add(&half, &half, 1);
+        all.add(&half, 2f64.ln(), &quarter, 0);
+        all.add(&half, 2f64.ln(), &half, 1);
         let kl = 0.5 * (0.5f64 / 0.25).ln() + 0.5 * (0.5f64 / 0.75).ln();
         assert!((all.mean_kl().value - kl / 2.0).abs() < 1e-7);
         let [least, median, most] = all.kl_quantiles([0.0, 0.5, 1.0]);

@@ -5,6 +5,7 @@
 //! that llama.cpp's users know by the same names, so that a file of a name is of the size and quality that they
 //! expect. Source of the rules: llama.cpp's `llama-quant.cpp`, read for its decisions without an importance matrix.
 
+use super::QuantizeError;
 use crate::gguf::{Gguf, Metadata, TensorInfo};
 use crate::tensor::DType;
 
@@ -224,16 +225,20 @@ struct Facts {
 }
 
 impl Facts {
-    fn of(gguf: &Gguf) -> Facts {
+    fn of(gguf: &Gguf) -> Result<Facts, QuantizeError> {
         let metadata = gguf.metadata();
         let architecture = metadata.opt_str("general.architecture").ok().flatten().unwrap_or_default();
         let number = |key: &str| first_number(metadata, &format!("{architecture}.{key}"));
         let n_head = number("attention.head_count").unwrap_or(0);
         let n_head_kv = number("attention.head_count_kv").unwrap_or(n_head);
-        let n_layer = number("block_count").unwrap_or(0);
+        let given = number("block_count");
+        if let Some(n_layer) = given {
+            check_layers(gguf, format!("{architecture}.block_count"), n_layer)?;
+        }
+        let n_layer = given.unwrap_or(0);
         let attn_v = gguf.tensors().iter().filter(|info| role(&info.name) == Role::AttnV);
         let eighty = n_layer == 80 && ["llama", "qwen2", "deci", "olmo"].contains(&architecture);
-        Facts {
+        Ok(Facts {
             falcon: architecture == "falcon",
             n_layer,
             n_attn_v: attn_v.count(),
@@ -241,8 +246,24 @@ impl Facts {
             n_gqa: n_head.checked_div(n_head_kv).unwrap_or(0),
             tied: gguf.tensor("output.weight").is_none(),
             large: eighty && (architecture != "llama" || n_head != n_head_kv),
+        })
+    }
+}
+
+/// The most layers; models of the field have less than a fifth of it.
+const MAX_LAYERS: usize = 1000;
+
+/// Refuses a number of layers that no model has, and tensors of layers beyond it.
+fn check_layers(gguf: &Gguf, key: String, n_layer: usize) -> Result<(), QuantizeError> {
+    if n_layer > MAX_LAYERS {
+        return Err(QuantizeError::LayerCount { key, n_layer, most: MAX_LAYERS });
+    }
+    for info in gguf.tensors() {
+        if let Some(layer) = layer(&info.name).filter(|&layer| layer >= n_layer) {
+            return Err(QuantizeError::Layer { name: info.name.clone(), layer, key, n_layer });
         }
     }
+    Ok(())
 }
 
 /// A number of the metadata, or the first of an array.
@@ -258,13 +279,13 @@ fn layer(name: &str) -> Option<usize> {
 }
 
 /// The type of each tensor of a file, in the file's order.
-pub(super) fn types(gguf: &Gguf, recipe: &Recipe) -> Vec<DType> {
-    let facts = Facts::of(gguf);
+pub(super) fn types(gguf: &Gguf, recipe: &Recipe) -> Result<Vec<DType>, QuantizeError> {
+    let facts = Facts::of(gguf)?;
     let ranks = ranks(gguf);
     let typed = |(info, rank): (&TensorInfo, usize)| {
         if is_matrix(info) { recipe.of_matrix(info, rank, &facts) } else { info.dtype }
     };
-    gguf.tensors().iter().zip(ranks).map(typed).collect()
+    Ok(gguf.tensors().iter().zip(ranks).map(typed).collect())
 }
 
 /// How many tensors of the same role stand in earlier layers, for each tensor: the rules count those, since not
@@ -437,7 +458,7 @@ mod tests {
 
     fn type_of(gguf: &Gguf, recipe: &Recipe, name: &str) -> DType {
         let at = gguf.tensors().iter().position(|info| info.name == name).unwrap();
-        types(gguf, recipe)[at]
+        types(gguf, recipe).unwrap()[at]
     }
 
     /// The layers whose part is of a type.
@@ -457,6 +478,25 @@ mod tests {
                 Mix::all().skip(i + 1).all(|other| other.file_type() != mix.file_type()),
                 "{}",
                 mix.name()
+            );
+        }
+    }
+
+    #[test]
+    fn layers_that_no_model_has_are_refused_by_name() {
+        let beyond = file("llama", 2, &[], &["blk.2.ffn_down.weight"]);
+        let error = types(&beyond, &recipe("Q4_K_M")).unwrap_err().to_string();
+        assert_eq!(error, "tensor blk.2.ffn_down.weight is of layer 2, but llama.block_count is 2");
+        for absurd in [1001, u64::from(u32::MAX), u64::MAX] {
+            let mut writer = GgufWriter::new();
+            writer.set("general.architecture", "llama").unwrap().set("llama.block_count", absurd).unwrap();
+            writer.tensor("blk.0.ffn_down.weight", F16, [256, 2], vec![0; 1024]).unwrap();
+            let mut bytes = Vec::new();
+            writer.write(&mut bytes).unwrap();
+            let error = types(&Gguf::from_bytes(bytes).unwrap(), &recipe("Q4_K_M")).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("llama.block_count is {absurd}; at most 1000 layers are supported")
             );
         }
     }

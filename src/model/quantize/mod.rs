@@ -49,6 +49,28 @@ pub enum QuantizeError {
         /// What is wrong with them.
         source: BlockError,
     },
+    /// A number of layers that no model has: the rules count in it.
+    #[error("{key} is {n_layer}; at most {most} layers are supported")]
+    LayerCount {
+        /// The metadata key.
+        key: String,
+        /// Its value.
+        n_layer: usize,
+        /// The most that is taken.
+        most: usize,
+    },
+    /// A tensor of a layer that the model does not have.
+    #[error("tensor {name} is of layer {layer}, but {key} is {n_layer}")]
+    Layer {
+        /// The tensor.
+        name: String,
+        /// Its layer.
+        layer: usize,
+        /// The metadata key.
+        key: String,
+        /// Its value.
+        n_layer: usize,
+    },
     /// The file cannot be read any more.
     #[error(transparent)]
     Read(#[from] GgufError),
@@ -117,13 +139,14 @@ impl<'g> Quantization<'g> {
     /// Decides what becomes of each tensor of a file. No data is read.
     ///
     /// # Errors
-    /// A type of the recipe cannot be written; a tensor is rounded already, and that is not allowed.
+    /// A type of the recipe cannot be written; a tensor is rounded already, and that is not allowed; the number of layers
+    /// is absurd, or a tensor is of none of them.
     pub fn new(
         gguf: &'g Gguf,
         recipe: &Recipe,
         allow_requantize: bool,
     ) -> Result<Quantization<'g>, QuantizeError> {
-        let types = mix::types(gguf, recipe).into_iter();
+        let types = mix::types(gguf, recipe)?.into_iter();
         let conversions: Vec<_> =
             gguf.tensors().iter().zip(types).map(|(info, dtype)| Conversion { info, dtype }).collect();
         for Conversion { info, dtype } in conversions.iter().filter(|conversion| !conversion.is_copy()) {

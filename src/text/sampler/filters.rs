@@ -112,12 +112,12 @@ pub(super) struct Keep {
     pub(super) at_least: usize,
 }
 
-/// Keeps candidates in the order of `key` until their probabilities reach `sum`; at least one. `heap` is
+/// Keeps candidates in the order of `key` until the sum of their probabilities is `enough`; at least one. `heap` is
 /// working memory, empty before and after.
 fn take_until(
     candidates: &mut Vec<Candidate>,
     heap: &mut Vec<Keyed>,
-    sum: f32,
+    enough: impl Fn(f64) -> bool,
     at_least: usize,
     key: impl Fn(&Candidate) -> f64,
 ) {
@@ -127,7 +127,7 @@ fn take_until(
     while let Some(Keyed { candidate, .. }) = rest.pop() {
         candidates.push(candidate);
         taken += candidate.p;
-        if taken >= f64::from(sum) && candidates.len() >= at_least {
+        if enough(taken) && candidates.len() >= at_least {
             break;
         }
     }
@@ -138,15 +138,17 @@ fn take_until(
 /// Keeps the most probable until their probabilities reach `top_p`.
 pub(super) fn top_p(candidates: &mut Vec<Candidate>, heap: &mut Vec<Keyed>, top_p: f32, keep: Keep) {
     softmax(candidates, keep.scale);
-    take_until(candidates, heap, top_p, keep.at_least, |candidate| -f64::from(candidate.logit));
+    let enough = |taken| taken >= f64::from(top_p);
+    take_until(candidates, heap, enough, keep.at_least, |candidate| -f64::from(candidate.logit));
 }
 
-/// Keeps those whose information −ln p is nearest the entropy until their probabilities reach `typical_p`.
+/// Keeps those whose information −ln p is nearest the entropy until their probabilities exceed `typical_p`, as llama.cpp
+/// has it.
 pub(super) fn typical(candidates: &mut Vec<Candidate>, heap: &mut Vec<Keyed>, typical_p: f32, keep: Keep) {
     softmax(candidates, keep.scale);
     let entropy = entropy(candidates);
     let distance = |candidate: &Candidate| (-candidate.p.ln() - entropy).abs();
-    take_until(candidates, heap, typical_p, keep.at_least, distance);
+    take_until(candidates, heap, |taken| taken > f64::from(typical_p), keep.at_least, distance);
 }
 
 /// Keeps those at least `min_p` times as probable as the most probable.

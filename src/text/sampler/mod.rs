@@ -178,11 +178,16 @@ impl Sampler {
         self.dry.push(token);
     }
 
-    /// Forgets the text, and starts the random numbers over.
-    pub fn reset(&mut self) {
+    /// Forgets the text: what the penalties look at, and Mirostat's µ. The random numbers go on.
+    pub fn forget(&mut self) {
         self.history.clear();
         self.dry.clear();
         self.mu = first_mu(&self.params);
+    }
+
+    /// Forgets the text, and starts the random numbers over.
+    pub fn reset(&mut self) {
+        self.forget();
         self.rng = Rng::new(self.params.seed);
     }
 

@@ -147,7 +147,7 @@ pub struct SamplerParams {
     /// Keeps the k most probable tokens; 0 keeps all.
     pub top_k: usize,
     /// Keeps the tokens whose information is nearest the distribution's entropy until their probabilities
-    /// reach this sum. In (0, 1]; 1 keeps all. Meister et al. 2022 (arXiv 2202.00666).
+    /// exceed this sum. In (0, 1]; 1 keeps all. Meister et al. 2022 (arXiv 2202.00666).
     pub typical_p: f32,
     /// Keeps the most probable tokens until their probabilities reach this sum. In [0, 1]; 1 keeps all.
     /// Holtzman et al. 2019 (arXiv 1904.09751).
