@@ -59,8 +59,8 @@ impl DeepSeek2 {
         }
         // The file's number is a tenth of `mscale_all_dim`, which is `mscale` in every published model, so that the
         // rotation keeps its magnitude and the scores alone grow.
-        let mscale = keys.opt_real("rope.scaling.yarn_log_multiplier")?.map(|tenth| tenth / 0.1);
-        let growth = 1.0 - 0.1 * mscale.unwrap_or(0.0) * rotary.rope.freq_scale.ln();
+        let mscale = Rotary::log_multiplier(keys)?.map(|tenth| tenth / 0.1);
+        let growth = rotary.magnitude(mscale.unwrap_or(0.0));
         let groups = ExpertGroups { n_group: 1, n_group_used: 1, score: GroupScore::Best };
         let v3 = keys.tensor_shape(&format!("blk.{}.exp_probs_b.bias", sizes.n_layer - 1)).is_some();
         let otherwise =

@@ -60,7 +60,7 @@ const N_LAYER_27B: usize = 46;
 /// The factor of the scores: `1 / √head_dim`, but for the 27B models `1 / √(n_embd / n_head)`. No key says so.
 pub(super) fn query_scale(sizes: &Sizes, n_layer_27b: usize) -> f32 {
     match sizes.n_layer == n_layer_27b {
-        true => 1.0 / ((sizes.n_embd / sizes.n_head) as f32).sqrt(),
+        true => 1.0 / (sizes.n_embd as f32 / sizes.n_head as f32).sqrt(),
         false => sizes.scale(),
     }
 }

@@ -8,7 +8,7 @@ use super::gemma2::query_scale;
 use super::rotary::Rotary;
 use crate::graph::Tensor;
 use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
-use crate::ops::{Attention, Rope, RopeKind, UnaryKind};
+use crate::ops::{Attention, RopeKind, UnaryKind};
 
 /// The hyper-parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ impl Gemma3 {
             eps: keys.positive("attention.layer_norm_rms_epsilon")?,
             scale: query_scale(&sizes, N_LAYER_27B),
             final_softcap: keys.opt_positive("final_logit_softcapping")?,
-            rotary_local: rotary.with(|rope| Rope::new(rope.kind, rope.n_rot, base)),
+            rotary_local: rotary.local(base),
             rotary,
             sizes,
         }))

@@ -31,7 +31,7 @@ impl Mistral3 {
         }
         Ok(Box::new(Mistral3 {
             eps: keys.positive("attention.layer_norm_rms_epsilon")?,
-            rotary: rotary.with_log_multiplier(keys.opt_real("rope.scaling.yarn_log_multiplier")?),
+            rotary: rotary.with_log_multiplier(Rotary::log_multiplier(keys)?),
             temperature,
             sizes,
         }))

@@ -7,7 +7,7 @@ use super::decoder::{Sizes, heads, windows};
 use super::rotary::Rotary;
 use crate::graph::Tensor;
 use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
-use crate::ops::{Attention, Rope, RopeKind, UnaryKind};
+use crate::ops::{Attention, RopeKind, UnaryKind};
 
 /// The hyper-parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,7 @@ impl Olmo2 {
         Ok(Box::new(Olmo2 {
             eps: keys.positive("attention.layer_norm_rms_epsilon")?,
             windows: windows(keys, sizes.n_layer, |il| (il + 1) % 4 != 0)?,
-            rotary_local: rotary.with(|rope| Rope::new(rope.kind, rope.n_rot, base)),
+            rotary_local: rotary.local(base),
             rotary,
             sizes,
         }))

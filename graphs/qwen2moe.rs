@@ -23,7 +23,9 @@ impl Qwen2Moe {
     /// Reads the hyper-parameters.
     pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         let sizes = Sizes::read(keys)?;
-        let otherwise = Experts { normalise: false, ..Experts::new(0, 0, sizes.n_ff) };
+        // Without expert_feed_forward_length the experts of a token have the layer's width together.
+        let n_used = keys.count("expert_used_count", 1..=1 << 10)?;
+        let otherwise = Experts { normalise: false, ..Experts::new(0, 0, (sizes.n_ff / n_used).max(1)) };
         let experts = Experts::read(keys, otherwise)?;
         let n_ff_shared = keys.opt_count("expert_shared_feed_forward_length", 1..=1 << 22)?;
         Ok(Box::new(Qwen2Moe {

@@ -8,8 +8,18 @@ use crate::ops::{Rope, RopeKind};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rotary {
     pub rope: Rope,
-    /// LongRoPE (Ding et al. 2024): two sets of factors, the long one for a context beyond the trained one.
-    long: bool,
+    factors: Factors,
+}
+
+/// What divides the frequencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Factors {
+    /// Nothing.
+    Ones,
+    /// `rope_freqs.weight`, if the file has it.
+    File,
+    /// LongRoPE (Ding et al. 2024): one of two sets, the long one for a context beyond the trained one.
+    ShortOrLong,
 }
 
 impl Rotary {
@@ -57,11 +67,25 @@ impl Rotary {
         let attn_factor = keys.opt_positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
         let orig_ctx = keys.opt_count("rope.scaling.original_context_length", 1..=1 << 30)?;
         let rope = Rope::new(kind, n_rot, base);
-        let plain = |rope| Ok(Rotary { rope, long: false });
+        let plain = |rope| Ok(Rotary { rope, factors: Factors::File });
         if keys.tensor_shape("rope_factors_long.weight").is_some() {
             let orig_ctx = orig_ctx.unwrap_or(keys.count("context_length", 1..=1 << 30)?);
-            keys.opt_str("rope.scaling.type")?;
-            return Ok(Rotary { rope: Rope { attn_factor, orig_ctx, ..rope }, long: true });
+            if let Some(other) = keys.opt_str("rope.scaling.type")?.filter(|&name| name != "longrope") {
+                let reason = "a file with rope_factors_long.weight scales by its factors, longrope";
+                return Err(keys.refuse("rope.scaling.type", other, reason));
+            }
+            if stretch != 1.0 {
+                let key = if factor.is_some() { "rope.scaling.factor" } else { "rope.scale_linear" };
+                return Err(keys.refuse(
+                    key,
+                    stretch,
+                    "with rope_factors_long.weight nothing else stretches",
+                ));
+            }
+            return Ok(Rotary {
+                rope: Rope { attn_factor, orig_ctx, ..rope },
+                factors: Factors::ShortOrLong,
+            });
         }
         match keys.opt_str("rope.scaling.type")?.unwrap_or("linear") {
             "none" => plain(rope),
@@ -76,33 +100,52 @@ impl Rotary {
 
     /// The same with other settings of the rotation.
     pub fn with(&self, change: impl FnOnce(&Rope) -> Rope) -> Rotary {
-        Rotary { rope: change(&self.rope), long: self.long }
+        Rotary { rope: change(&self.rope), ..*self }
+    }
+
+    /// Of layers with a window, which turn by another base without any scaling.
+    pub fn local(&self, base: f32) -> Rotary {
+        Rotary { rope: Rope::new(self.rope.kind, self.rope.n_rot, base), factors: Factors::Ones }
+    }
+
+    /// The key of YaRN's magnitude, from 0 to 100 (published models have 0.07 to 1).
+    pub fn log_multiplier(keys: &Keys<'_>) -> Result<Option<f32>, ModelError> {
+        let key = "rope.scaling.yarn_log_multiplier";
+        match keys.opt_real(key)? {
+            Some(value) if !(0.0..=100.0).contains(&value) => {
+                Err(keys.refuse(key, value, "it must be from 0 to 100"))
+            }
+            value => Ok(value),
+        }
+    }
+
+    /// `1 + 0.1 · mscale · ln s` for a stretch `s` of more than 1, and 1 for a smaller one.
+    pub fn magnitude(&self, mscale: f32) -> f32 {
+        1.0 + 0.1 * mscale * (1.0 / self.rope.freq_scale).ln().max(0.0)
     }
 
     /// The same with YaRN's magnitude for a model that was trained with this `mscale_all_dim`, its `mscale` being 1:
-    /// `(1 + 0.1 · ln s) / (1 + 0.1 · mscale_all_dim · ln s)` for a stretch `s`. DeepSeek-AI, "DeepSeek-V2", 2024.
+    /// `(1 + 0.1 · ln s) / (1 + 0.1 · mscale_all_dim · ln s)` for a stretch `s`. Other scalings than YaRN have no
+    /// magnitude. DeepSeek-AI, "DeepSeek-V2", 2024.
     pub fn with_log_multiplier(&self, mscale_all_dim: Option<f32>) -> Rotary {
-        self.with(|rope| {
-            let stretch = (1.0 / rope.freq_scale).ln();
-            let divisor = mscale_all_dim.map_or(1.0, |mscale| 1.0 + 0.1 * mscale * stretch);
-            Rope { attn_factor: rope.attn_factor / divisor, ..rope.clone() }
-        })
+        let mscale = mscale_all_dim.filter(|_| self.rope.ext_factor != 0.0);
+        let divisor = mscale.map_or(1.0, |mscale| self.magnitude(mscale));
+        self.with(|rope| Rope { attn_factor: rope.attn_factor / divisor, ..rope.clone() })
     }
 
     /// Turns heads `[head_dim, n_head, n_tokens]` by their tokens' positions.
     #[track_caller]
     pub fn turn<'g>(&self, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {
-        if !self.long {
-            return b.rope(x, "rope_freqs.weight", &self.rope);
+        match self.factors {
+            Factors::Ones => return x.rope(b.batch().positions, &self.rope),
+            Factors::File => return b.rope(x, "rope_freqs.weight", &self.rope),
+            Factors::ShortOrLong => {}
         }
         // Both sets are the file's; which one serves is settled by the context that the session was made for.
         let names = ["rope_factors_short.weight", "rope_factors_long.weight"];
-        let [short, long] = names.map(|name| b.opt_weight(name, [self.rope.n_rot / 2]));
+        let [short, long] = names.map(|name| b.weight(name, [self.rope.n_rot / 2]));
         let factors = if b.n_ctx() > self.rope.orig_ctx { long } else { short };
-        match factors {
-            Some(factors) => x.rope_with_factors(b.batch().positions, factors, &self.rope),
-            None => x.rope(b.batch().positions, &self.rope),
-        }
+        x.rope_with_factors(b.batch().positions, factors, &self.rope)
     }
 }
 

@@ -22,7 +22,12 @@ impl StableLm {
     pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         let sizes = Sizes::read(keys)?;
         // Says again what the absence of `ffn_norm` says.
-        keys.opt_bool("use_parallel_residual")?;
+        let parallel = keys.tensor_shape("blk.0.ffn_norm.weight").is_none();
+        if let Some(other) = keys.opt_bool("use_parallel_residual")?.filter(|&said| said != parallel) {
+            let has = if parallel { "no" } else { "a" };
+            let reason = format!("the file has {has} tensor blk.0.ffn_norm.weight, which says otherwise");
+            return Err(keys.refuse("use_parallel_residual", other, reason));
+        }
         Ok(Box::new(StableLm {
             eps: keys.positive("attention.layer_norm_epsilon")?,
             rotary: Rotary::read(keys, RopeKind::Neox, sizes.head_dim_k, sizes.head_dim_k)?,

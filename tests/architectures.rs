@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use rfgraph::graphs::TABLE;
-use rfgraph::model::{CacheTypes, Model, Session, SessionOptions};
+use rfgraph::model::{CacheTypes, MemoryNeed, Model, Session, SessionOptions};
 use rfgraph::tensor::DType;
 
 #[path = "support/architectures.rs"]
@@ -67,7 +67,9 @@ fn learned_positions_bound_the_context() {
     let open = |n_ctx| Session::new(&model, &SessionOptions { n_ctx, ..on_cpu(DType::F16) });
     assert!(open(n).is_ok());
     let error = open(n + 1).unwrap_err().to_string();
-    assert!(error.contains(&format!("the {n} positions")), "{error}");
+    assert!(error.contains(&format!("the {n} positions")) && error.contains(&format!("-c {n}")), "{error}");
+    let options = SessionOptions { n_ctx: n + 1, ..on_cpu(DType::F16) };
+    assert_eq!(MemoryNeed::of(&model, &options).unwrap_err().to_string(), error);
 }
 
 /// Larger random models of seven architectures, from another source.

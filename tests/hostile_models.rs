@@ -123,6 +123,28 @@ fn unknown_keys_and_tensors_are_refused_by_name() {
     }
 }
 
+/// Values that would change what is computed, or contradict the tensors.
+#[test]
+fn contradictions_are_refused_by_key() {
+    for (name, key, value) in [
+        ("mistral3", "rope.scaling.yarn_log_multiplier", Value::F32(-1.0)),
+        ("deepseek2-v2", "rope.scaling.yarn_log_multiplier", Value::F32(1e30)),
+        ("phi3-longrope", "rope.scaling.type", Value::String("yarn".into())),
+        ("phi3-longrope", "rope.scaling.factor", Value::F32(4.0)),
+        ("falcon-7b", "tensor_data_layout", Value::String("reference".into())),
+        ("llama", "tensor_data_layout", Value::String("jploski".into())),
+        ("stablelm", "use_parallel_residual", Value::Bool(true)),
+        ("stablelm-parallel", "use_parallel_residual", Value::Bool(false)),
+        ("llama-moe", "expert_count", Value::U32(1025)),
+    ] {
+        let model = fixtures().into_iter().find(|fixture| fixture.name == name).unwrap().model();
+        let key = format!("{}.{key}", model.architecture_name());
+        let file = Gguf::from_bytes(rewritten(model.gguf(), &key, value, None)).unwrap();
+        let error = Model::from_gguf(file).unwrap_err().to_string();
+        assert!(error.contains(&key), "{name}: {error}");
+    }
+}
+
 /// Values that no hyper-parameter should have, or not together with the others.
 fn absurd() -> impl Strategy<Value = Value> {
     prop_oneof![

@@ -30,6 +30,23 @@ pub struct ModelShape {
     pub layers: Vec<CacheShape>,
 }
 
+impl ModelShape {
+    /// The context that a session has where so many tokens are asked for; 0: the trained size.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] for more tokens than there are positions.
+    pub(super) fn context(&self, n_ctx: usize) -> Result<usize, ModelError> {
+        let n_ctx = if n_ctx == 0 { self.n_ctx_train } else { n_ctx };
+        match self.n_positions.filter(|&n| n < n_ctx) {
+            Some(n) => Err(ModelError::Session(format!(
+                "a context of {n_ctx} tokens is more than the {n} positions that the model has learned; give at most {n} \
+                 (-c {n}, or n_ctx: {n} in SessionOptions), or 0 for the trained size"
+            ))),
+            None => Ok(n_ctx),
+        }
+    }
+}
+
 /// What one layer keeps for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheShape {

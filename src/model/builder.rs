@@ -240,7 +240,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
 
     /// Tokens that one sequence may hold.
     pub fn n_ctx(&self) -> usize {
-        self.cache.blocks_per_sequence * self.cache.block_size
+        self.cache.n_ctx
     }
 
     /// `x · Wᵀ`, times the scale and plus the bias if the file has them: `name.weight`, `name.scale` (one number, as

@@ -29,6 +29,11 @@ pub enum ExpertActivation {
     },
 }
 
+/// Twice what published models have: choosing takes time that grows with the square.
+const MAX_EXPERTS: usize = 1024;
+/// Eight times what published models have.
+const MAX_GROUPS: usize = 64;
+
 /// A mixture of experts: how many, how they are chosen and weighted, and what each computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Experts {
@@ -73,7 +78,7 @@ impl Experts {
     /// # Errors
     /// A key that is missing or absurd, by its name.
     pub fn read(keys: &Keys<'_>, otherwise: Experts) -> Result<Experts, ModelError> {
-        let n_expert = keys.count("expert_count", 1..=1 << 16)?;
+        let n_expert = keys.count("expert_count", 1..=MAX_EXPERTS)?;
         let n_used = keys.count("expert_used_count", 1..=n_expert)?;
         let n_ff = keys.opt_count("expert_feed_forward_length", 1..=1 << 22)?.unwrap_or(otherwise.n_ff);
         let gating = match keys.opt_count("expert_gating_func", 0..=3)? {
@@ -84,7 +89,7 @@ impl Experts {
         };
         // Some files write 0 for a scale that there is not.
         let scale = keys.opt_real("expert_weights_scale")?.filter(|&scale| scale != 0.0);
-        let n_group = keys.opt_count("expert_group_count", 0..=n_expert)?.unwrap_or(0);
+        let n_group = keys.opt_count("expert_group_count", 0..=n_expert.min(MAX_GROUPS))?.unwrap_or(0);
         let groups = match n_group {
             0 | 1 => {
                 keys.opt_count("expert_group_used_count", 0..=1)?;

@@ -9,7 +9,10 @@ use crate::gguf::{Array, Gguf, Value};
 use crate::tensor::Shape;
 
 /// Keys that change nothing of what a model computes, so that no architecture reads them.
-const NOT_COMPUTED: &[&str] = &["pooling_type", "rope.scaling.finetuned", "tensor_data_layout"];
+const NOT_COMPUTED: &[&str] = &["pooling_type", "rope.scaling.finetuned"];
+
+/// How the rows of some tensors are ordered: what files of each architecture say, and what its graph expects.
+const LAYOUTS: &[(&str, &str)] = &[("llama", "Meta AI original pth"), ("falcon", "jploski")];
 
 /// Reads the metadata of one architecture: `keys.count("block_count", 1..=1000)` reads
 /// `llama.block_count`. A key that nobody asked for is refused at the end: it may change what the model computes.
@@ -43,8 +46,22 @@ impl<'a> Keys<'a> {
         name
     }
 
+    /// Refuses a file whose tensors are laid out in a way that no graph expects.
+    fn check_layout(&self) -> Result<(), ModelError> {
+        let key = "tensor_data_layout";
+        match self.opt_str(key)? {
+            Some(layout) if !LAYOUTS.contains(&(self.architecture, layout)) => Err(self.refuse(
+                key,
+                layout,
+                "files of this architecture with this layout are not known here",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses a file with keys of this architecture that nobody asked for.
     pub(super) fn refuse_unread(&self) -> Result<(), ModelError> {
+        self.check_layout()?;
         let asked = self.asked.borrow();
         let prefix = self.name("");
         let unread = self.gguf.metadata().iter().map(|(key, _)| key).filter(|key| {

@@ -82,6 +82,8 @@ pub struct CacheLayout {
     pub(super) blocks_per_sequence: usize,
     /// Sequences at a time.
     pub(super) n_sequences: usize,
+    /// Tokens that one sequence may hold: its blocks may have room for a few more.
+    pub(super) n_ctx: usize,
 }
 
 impl CacheLayout {
@@ -94,8 +96,12 @@ impl CacheLayout {
     /// [`ModelError::Context`] if that makes more than `i32::MAX` slots, which is what the graph can count.
     pub fn new(n_ctx: usize, n_sequences: usize) -> Result<CacheLayout, ModelError> {
         let blocks_per_sequence = n_ctx.div_ceil(BLOCK_SIZE).max(1);
-        let layout =
-            CacheLayout { block_size: BLOCK_SIZE, blocks_per_sequence, n_sequences: n_sequences.max(1) };
+        let layout = CacheLayout {
+            block_size: BLOCK_SIZE,
+            blocks_per_sequence,
+            n_sequences: n_sequences.max(1),
+            n_ctx,
+        };
         let slots = blocks_per_sequence.checked_mul(BLOCK_SIZE);
         let slots = slots.and_then(|slots| slots.checked_mul(layout.n_sequences));
         match slots {

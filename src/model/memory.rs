@@ -23,8 +23,7 @@ impl MemoryNeed {
     /// # Errors
     /// As `Session::new`, where the model's graph cannot be built or has no plan.
     pub fn of(model: &Model, options: &SessionOptions) -> Result<MemoryNeed, ModelError> {
-        let trained = model.architecture().shape().n_ctx_train;
-        let n_ctx = if options.n_ctx == 0 { trained } else { options.n_ctx };
+        let n_ctx = model.architecture().shape().context(options.n_ctx)?;
         let layout = CacheLayout::new(n_ctx, options.n_sequences)?;
         let device = DeviceDesc::cpu(options.threads.unwrap_or_else(crate::cpu::physical_cores).get());
         let several = bucket(layout.n_sequences);

@@ -106,6 +106,7 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Vec<Part>, Mod
     }
     let gpu = hip(demand, &context, budget, setup)?;
     if on_gpu == n_layer {
+        host(demand)?;
         tracing::info!("all {n_layer} layers on {}", context.name());
         return Ok(vec![Part { portion: whole, backend: gpu }]);
     }
@@ -118,10 +119,16 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Vec<Part>, Mod
     Ok(parts)
 }
 
-fn cpu(demand: &Demand<'_>) -> Result<Backend, ModelError> {
-    let threads: NonZeroUsize = demand.options.threads.unwrap_or_else(crate::cpu::physical_cores);
+/// The host's budget, less what the session itself takes wherever its layers are.
+fn host(demand: &Demand<'_>) -> Result<Budget, ModelError> {
     let mut budget = Budget::host(demand.options.memory_fraction);
     budget.hold("block tables and batch", demand.tables).map_err(ExecError::from)?;
+    Ok(budget)
+}
+
+fn cpu(demand: &Demand<'_>) -> Result<Backend, ModelError> {
+    let threads: NonZeroUsize = demand.options.threads.unwrap_or_else(crate::cpu::physical_cores);
+    let budget = host(demand)?;
     let weights = Arc::new(GgufWeights(Arc::clone(demand.model.gguf())));
     Ok(Backend::Cpu(Box::new(CpuExecutor::new(threads, weights, budget)?)))
 }

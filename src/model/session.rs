@@ -133,13 +133,7 @@ impl Session {
             return Err(ModelError::Session("a ubatch of 0 tokens computes nothing; give at least 1".into()));
         }
         let shape = model.architecture().shape();
-        let n_ctx = if options.n_ctx == 0 { shape.n_ctx_train } else { options.n_ctx };
-        if let Some(n) = shape.n_positions.filter(|&n| n < n_ctx) {
-            let reason = format!(
-                "a context of {n_ctx} tokens is more than the {n} positions that the model has learned"
-            );
-            return Err(ModelError::Session(reason));
-        }
+        let n_ctx = shape.context(options.n_ctx)?;
         let layout = CacheLayout::new(n_ctx, options.n_sequences)?;
         let ubatch = options.ubatch.min(n_ctx);
         let widest = bucket(ubatch.max(layout.n_sequences));
@@ -162,6 +156,8 @@ impl Session {
         if layout.n_sequences > 1 {
             let several = bucket(layout.n_sequences);
             session.batch_plan(several, several, Want::LOGITS)?;
+            // For what is computed again of a block that sequences shared.
+            session.batch_plan(bucket(session.again()), 1, Want::LOGITS)?;
         }
         Ok(session)
     }
@@ -368,15 +364,35 @@ impl Session {
     /// Makes room for `n` more tokens of a sequence.
     fn reserve(&mut self, id: SequenceId, n: usize) -> Result<(), ModelError> {
         let mut again = [0; BLOCK_SIZE];
-        match self.cache.reserve(id, n, &mut again)? {
-            0 => Ok(()),
-            // In place of a block that others go on to hold.
-            lost => self.append(id, &again[..lost], Wanted::Last, Want::LOGITS),
+        // In place of a block that others go on to hold.
+        let lost = self.cache.reserve(id, n, &mut again)?;
+        // Of one size, for which there is a plan.
+        let n = self.again();
+        for tokens in again[..lost].chunks(n) {
+            self.append_in(bucket(n), id, tokens, Wanted::Last, Want::LOGITS)?;
         }
+        Ok(())
+    }
+
+    /// Tokens of a shared block that are computed again at once.
+    fn again(&self) -> usize {
+        BLOCK_SIZE.min(self.ubatch)
     }
 
     fn append(
         &mut self,
+        id: SequenceId,
+        tokens: &[u32],
+        wanted: Wanted,
+        want: Want,
+    ) -> Result<(), ModelError> {
+        self.append_in(bucket(tokens.len()), id, tokens, wanted, want)
+    }
+
+    /// Appends tokens to a sequence in a batch of `width`.
+    fn append_in(
+        &mut self,
+        width: usize,
         id: SequenceId,
         tokens: &[u32],
         wanted: Wanted,
@@ -387,7 +403,7 @@ impl Session {
         for (i, &token) in tokens.iter().enumerate() {
             self.push(id, token, first + i)?;
         }
-        self.run(wanted, want)?;
+        self.run_in(width, wanted, want)?;
         self.cache.advance(id, &self.batch.tokens[..tokens.len()]);
         Ok(())
     }
@@ -407,12 +423,16 @@ impl Session {
         Ok(())
     }
 
-    /// Runs the batch, padded to a size that there is a plan for: one fence on each device.
+    /// Runs the batch, padded to the next of the sizes that plans are made for.
     fn run(&mut self, wanted: Wanted, want: Want) -> Result<(), ModelError> {
+        self.run_in(bucket(self.batch.tokens.len()), wanted, want)
+    }
+
+    /// Runs the batch, padded to `n` tokens: one fence on each device.
+    fn run_in(&mut self, n: usize, wanted: Wanted, want: Want) -> Result<(), ModelError> {
         // After an error there are no logits, rather than those of the batch before.
         self.last = None;
         let live = self.batch.tokens.len();
-        let n = bucket(live);
         let plan = self.batch_plan(n, if wanted == Wanted::All { n } else { 1 }, want)?;
         self.batch.pad(n);
         let mut before: Option<(&Part, PlanId)> = None;

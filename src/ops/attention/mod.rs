@@ -107,8 +107,12 @@ impl Operator for Attention {
         if self.block_size == 0 || !k.shape.dim(2).is_multiple_of(self.block_size) {
             return fail(&format!("the slots must be whole blocks of {}", self.block_size));
         }
-        if self.window == Some(0) || self.softcap.is_some_and(|softcap| softcap <= 0.0) {
-            return fail("window and softcap must be above 0");
+        let positive = |x: f32| x.is_finite() && x > 0.0;
+        if self.window == Some(0) || self.softcap.is_some_and(|softcap| !positive(softcap)) {
+            return fail("window and softcap must be above 0, and finite");
+        }
+        if !self.scale.is_finite() {
+            return fail("the factor of the scores must be finite");
         }
         rule::vector(inputs, 3, DType::I32, q.shape.dim(2), "the positions")?;
         rule::vector(inputs, 4, DType::I32, q.shape.dim(2), "the sequences")?;
@@ -171,7 +175,7 @@ fn sizes_of(inputs: &[Desc]) -> Sizes {
     let dim = |i: usize, d: usize| inputs.get(i).map_or(1, |desc| desc.shape.dim(d));
     let group = (dim(0, 1) / dim(1, 1)).max(1);
     let heads = heads_of_tile(group);
-    let tokens = (ROWS / heads).clamp(1, dim(0, 2));
+    let tokens = (ROWS / heads).min(dim(0, 2)).max(1);
     Sizes { head_dim: dim(0, 0), head_dim_v: dim(2, 0), group, heads, tokens }
 }
 
