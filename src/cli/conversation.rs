@@ -184,7 +184,8 @@ impl<'m> Conversation<'m> {
     }
 }
 
-#[cfg(all(test, feature = "demo"))]
+#[cfg(feature = "demo")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::text::Message;
