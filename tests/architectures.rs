@@ -24,6 +24,7 @@ use reference::{distance, ids, npy};
 
 fn on_cpu(cache: DType) -> SessionOptions {
     SessionOptions {
+        ubatch: 20,
         cache_types: CacheTypes::both(cache),
         threads: Some(NonZeroUsize::MIN),
         ..SessionOptions::default()

@@ -207,7 +207,7 @@ fn what_is_wrong_is_said_with_an_exit_code() {
         &["run", "--no-such-option"],
         &["run", "-p", "a", "-f", "b"],
         &["run", "-p", "a", "--raw", "--system", "b"],
-        &["run", "-p", "a", "--temp", "-1"],
+        &["run", "-p", "a", "--temp", "warm"],
         &["run", "-p", "a", "--cache-type", "q6_k"],
         &["run", "-p", "a", "--cache-type-v", "i32"],
         &["run", "-p", "a", "--memory-fraction", "1.5"],
