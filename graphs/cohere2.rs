@@ -53,10 +53,7 @@ impl Architecture for Cohere2 {
     }
 
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
-        let mut x = b.embed(self.sizes.n_embd, || self.sizes.embeddings(b));
-        for il in b.layers(self.sizes.n_layer) {
-            x = self.layer(b, il, x);
-        }
+        let x = self.sizes.stack(b, || self.sizes.embeddings(b), |il, x| self.layer(b, il, x));
         let norm = |x| b.layer_norm(x, "output_norm", self.eps);
         b.head(x, norm, |x| {
             let logits = self.sizes.logits(b, x);

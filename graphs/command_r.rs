@@ -3,7 +3,7 @@
 //!
 //! Cohere's published model code of Command R.
 
-use super::decoder::{Sizes, head_norm};
+use super::decoder::{Sizes, head_norm, normed_if};
 use super::rotary::Rotary;
 use crate::graph::Tensor;
 use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
@@ -35,10 +35,7 @@ impl CommandR {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.layer_norm(x, &name("attn_norm"), self.eps);
         let [q, k, v] = sizes.qkv(b, il, h);
-        let normed = |x, part: &str| match b.has(&format!("{}.weight", name(part))) {
-            true => head_norm(b, x, &name(part), self.eps),
-            false => x,
-        };
+        let normed = |x, part| normed_if(b, x, &name(part), |x, name| head_norm(b, x, name, self.eps));
         let q = self.rotary.turn(b, normed(q, "attn_q_norm"));
         let k = self.rotary.turn(b, normed(k, "attn_k_norm"));
         let attended = b.attend(il, (q, k, v), b.causal(sizes.scale()));
@@ -55,10 +52,7 @@ impl Architecture for CommandR {
     }
 
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
-        let mut x = b.embed(self.sizes.n_embd, || self.sizes.embeddings(b));
-        for il in b.layers(self.sizes.n_layer) {
-            x = self.layer(b, il, x);
-        }
+        let x = self.sizes.stack(b, || self.sizes.embeddings(b), |il, x| self.layer(b, il, x));
         let norm = |x| b.layer_norm(x, "output_norm", self.eps);
         b.head(x, norm, |x| {
             let logits = self.sizes.logits(b, x);

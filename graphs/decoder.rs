@@ -91,6 +91,28 @@ impl Sizes {
         .named("logits")
     }
 
+    /// The layers, one after another, from the embeddings of the tokens on, or from where this part of the model begins.
+    #[track_caller]
+    pub fn stack<'g>(
+        &self,
+        b: &ModelBuilder<'g, '_>,
+        embeddings: impl FnOnce() -> Tensor<'g>,
+        layer: impl Fn(usize, Tensor<'g>) -> Tensor<'g>,
+    ) -> Tensor<'g> {
+        b.layers(self.n_layer).fold(b.embed(self.n_embd, embeddings), |x, il| layer(il, x))
+    }
+
+    /// A whole decoder that does nothing else with embeddings and logits: layers, the final norm, logits.
+    #[track_caller]
+    pub fn decode<'g>(
+        &self,
+        b: &ModelBuilder<'g, '_>,
+        layer: impl Fn(usize, Tensor<'g>) -> Tensor<'g>,
+        norm: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+    ) -> Tensor<'g> {
+        b.head(self.stack(b, || self.embeddings(b), layer), norm, |x| self.logits(b, x))
+    }
+
     /// Queries, keys and values of layer `il`, each as heads `[head_dim, n_head, n_tokens]`: from three matrices, or from
     /// one that holds the rows of all three, where the file has that.
     #[track_caller]
@@ -222,6 +244,17 @@ pub(super) fn heads(x: Tensor<'_>, n_head: usize) -> Tensor<'_> {
 pub(super) fn head_norm<'g>(b: &ModelBuilder<'g, '_>, x: Tensor<'g>, name: &str, eps: f32) -> Tensor<'g> {
     let weight = b.weight(&format!("{name}.weight"), [x.dim(0), x.dim(1)]);
     x.sub(x.mean_rows()).rms_norm_plain(eps).mul(weight).named(name)
+}
+
+/// `x` normed as `norm` says, where the file has `name.weight`; `x` itself where it has not.
+#[track_caller]
+pub(super) fn normed_if<'g>(
+    b: &ModelBuilder<'g, '_>,
+    x: Tensor<'g>,
+    name: &str,
+    norm: impl FnOnce(Tensor<'g>, &str) -> Tensor<'g>,
+) -> Tensor<'g> {
+    if b.has(&format!("{name}.weight")) { norm(x, name) } else { x }
 }
 
 /// The window of each layer's attention: `attention.sliding_window` for the layers that the file names in

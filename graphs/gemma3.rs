@@ -70,10 +70,7 @@ impl Architecture for Gemma3 {
 
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
         let embeddings = || self.sizes.embeddings(b).scale((self.sizes.n_embd as f32).sqrt());
-        let mut x = b.embed(self.sizes.n_embd, embeddings);
-        for il in b.layers(self.sizes.n_layer) {
-            x = self.layer(b, il, x);
-        }
+        let x = self.sizes.stack(b, embeddings, |il, x| self.layer(b, il, x));
         let norm = |x| b.rms_norm(x, "output_norm", self.eps);
         b.head(x, norm, |x| {
             let logits = self.sizes.logits(b, x);

@@ -3,7 +3,7 @@
 //!
 //! GLM-4.5 Team, "GLM-4.5: Agentic, Reasoning, and Coding (ARC) Foundation Models", 2025.
 
-use super::decoder::{SharedExperts, Sizes};
+use super::decoder::{SharedExperts, Sizes, normed_if};
 use super::rotary::Rotary;
 use crate::graph::Tensor;
 use crate::model::{Architecture, Experts, Gating, Keys, ModelBuilder, ModelError, ModelShape};
@@ -41,10 +41,7 @@ impl Glm4Moe {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);
         let [q, k, v] = sizes.qkv(b, il, h);
-        let normed = |x, part: &str| match b.has(&format!("{}.weight", name(part))) {
-            true => b.rms_norm(x, &name(part), self.eps),
-            false => x,
-        };
+        let normed = |x, part| normed_if(b, x, &name(part), |x, name| b.rms_norm(x, name, self.eps));
         let q = self.rotary.turn(b, normed(q, "attn_q_norm"));
         let k = self.rotary.turn(b, normed(k, "attn_k_norm"));
         let attended = b.attend(il, (q, k, v), b.causal(sizes.scale()));
@@ -65,10 +62,7 @@ impl Architecture for Glm4Moe {
         for il in self.sizes.n_layer..self.sizes.n_layer + self.n_layer_nextn {
             b.leave_out(&format!("blk.{il}."));
         }
-        let mut x = b.embed(self.sizes.n_embd, || self.sizes.embeddings(b));
-        for il in b.layers(self.sizes.n_layer) {
-            x = self.layer(b, il, x);
-        }
-        b.head(x, |x| b.rms_norm(x, "output_norm", self.eps), |x| self.sizes.logits(b, x))
+        let norm = |x| b.rms_norm(x, "output_norm", self.eps);
+        self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
     }
 }

@@ -45,10 +45,7 @@ impl Architecture for Gpt2 {
             let table = b.weight("position_embd.weight", [self.sizes.n_embd, self.sizes.n_ctx_train]);
             self.sizes.embeddings(b).add(table.get_rows(b.batch().positions))
         };
-        let mut x = b.embed(self.sizes.n_embd, embeddings);
-        for il in b.layers(self.sizes.n_layer) {
-            x = self.layer(b, il, x);
-        }
+        let x = self.sizes.stack(b, embeddings, |il, x| self.layer(b, il, x));
         b.head(x, |x| b.layer_norm(x, "output_norm", self.eps), |x| self.sizes.logits(b, x))
     }
 }

@@ -48,10 +48,7 @@ impl Architecture for Qwen2 {
     }
 
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
-        let mut x = b.embed(self.sizes.n_embd, || self.sizes.embeddings(b));
-        for il in b.layers(self.sizes.n_layer) {
-            x = self.layer(b, il, x);
-        }
-        b.head(x, |x| b.rms_norm(x, "output_norm", self.eps), |x| self.sizes.logits(b, x))
+        let norm = |x| b.rms_norm(x, "output_norm", self.eps);
+        self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
     }
 }
