@@ -154,11 +154,7 @@ impl Sizes {
         h: Tensor<'g>,
         activation: UnaryKind,
     ) -> Tensor<'g> {
-        let name = |part: &str| format!("blk.{il}.{part}");
-        let gate = b.linear(h, &name("ffn_gate"), self.n_ff);
-        let up = b.linear(h, &name("ffn_up"), self.n_ff);
-        let h = gate.unary(activation).mul(up).named(name("ffn_act"));
-        b.linear(h, &name("ffn_down"), self.n_embd)
+        gated_part(b, h, (&format!("blk.{il}"), ""), self.n_ff, activation)
     }
 
     /// As [`Sizes::gated_ffn`] with SiLU, the gate's rows lying before the others in one matrix `ffn_up`.
@@ -185,18 +181,18 @@ impl Sizes {
     }
 }
 
-/// The gated part, with SiLU, of matrices `PREFIX.ffn_gateSUFFIX` and so on: `n_ff` elements inside.
+/// The gated part of matrices `PREFIX.ffn_gateSUFFIX` and so on: `n_ff` elements inside.
 #[track_caller]
 pub(super) fn gated_part<'g>(
     b: &ModelBuilder<'g, '_>,
     h: Tensor<'g>,
-    prefix: &str,
-    suffix: &str,
+    (prefix, suffix): (&str, &str),
     n_ff: usize,
+    activation: UnaryKind,
 ) -> Tensor<'g> {
     let name = |part: &str| format!("{prefix}.{part}{suffix}");
     let (gate, up) = (b.linear(h, &name("ffn_gate"), n_ff), b.linear(h, &name("ffn_up"), n_ff));
-    b.linear(gate.silu().mul(up).named(name("ffn_act")), &name("ffn_down"), h.dim(0))
+    b.linear(gate.unary(activation).mul(up).named(name("ffn_act")), &name("ffn_down"), h.dim(0))
 }
 
 /// Dense layers first, then mixtures of experts with experts beside them that every token goes to.
@@ -228,7 +224,7 @@ impl SharedExperts {
         let mixed = b.moe(h, &prefix, &self.experts);
         match self.n_shared {
             0 => mixed,
-            n => mixed.add(gated_part(b, h, &prefix, "_shexp", n * self.experts.n_ff)),
+            n => mixed.add(gated_part(b, h, (&prefix, "_shexp"), n * self.experts.n_ff, UnaryKind::Silu)),
         }
     }
 }

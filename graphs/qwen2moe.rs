@@ -6,7 +6,7 @@ use super::decoder::{Sizes, gated_part};
 use super::rotary::Rotary;
 use crate::graph::Tensor;
 use crate::model::{Architecture, Experts, Keys, ModelBuilder, ModelError, ModelShape};
-use crate::ops::RopeKind;
+use crate::ops::{RopeKind, UnaryKind};
 
 /// The hyper-parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +49,8 @@ impl Qwen2Moe {
         let x = sizes.attn_output(b, il, attended).add(x).named(name("ffn_inp"));
         let h = b.rms_norm(x, &name("ffn_norm"), self.eps);
         let gate = b.linear(h, &name("ffn_gate_inp_shexp"), 1).sigmoid();
-        let shared = gated_part(b, h, &format!("blk.{il}"), "_shexp", self.n_ff_shared).mul(gate);
+        let shared =
+            gated_part(b, h, (&format!("blk.{il}"), "_shexp"), self.n_ff_shared, UnaryKind::Silu).mul(gate);
         b.moe(h, &format!("blk.{il}"), &self.experts).add(shared).add(x).named(name("out"))
     }
 }

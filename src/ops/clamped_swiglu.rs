@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pieces::{Pieces, are_flat};
 use super::rule;
+use super::unary::launch_gated;
 use crate::cpu::{CpuStep, StepError, math, vector};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
+use crate::hip::{Arg, Lower, LowerError};
 use crate::tensor::{DType, Desc};
 
 /// `g · σ(alpha · g) · (u + 1)` with `g = min(gate, limit)` and `u` = `up` clamped to `-limit..=limit`; gate and up are
@@ -66,22 +66,7 @@ impl Operator for ClampedSwiglu {
     }
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        let flat = are_flat(lower.inputs());
-        let pieces = Pieces::of(lower, lower.output().shape, flat, 4);
-        let [n, per_row, flat] = pieces.args();
-        let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::Address(Which::Input(1), 0),
-            Arg::Layout(Which::Input(1)),
-            Arg::Address(Which::Output, 0),
-            n,
-            per_row,
-            flat,
-            Arg::F32(self.alpha),
-            Arg::F32(self.limit),
-        ];
-        pieces.launch(lower, Variant::new("elementwise", "clamped_swiglu"), &args)
+        launch_gated(lower, "clamped_swiglu", &[Arg::F32(self.alpha), Arg::F32(self.limit)])
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

@@ -161,6 +161,27 @@ pub(super) fn launch_unary(
     pieces.launch(lower, Variant::new("elementwise", "unary"), &args)
 }
 
+/// Launches a kernel of `kernels/elementwise.hip` that makes one element of a gate and one of `up`, with these arguments
+/// after those of where they lie.
+pub(super) fn launch_gated(
+    lower: &mut Lower<'_>,
+    entry: &'static str,
+    rest: &[Arg],
+) -> Result<(), LowerError> {
+    let flat = are_flat(lower.inputs());
+    let pieces = Pieces::of(lower, lower.output().shape, flat, 4);
+    let mut args = vec![
+        Arg::Address(Which::Input(0), 0),
+        Arg::Layout(Which::Input(0)),
+        Arg::Address(Which::Input(1), 0),
+        Arg::Layout(Which::Input(1)),
+        Arg::Address(Which::Output, 0),
+    ];
+    args.extend(pieces.args());
+    args.extend_from_slice(rest);
+    pieces.launch(lower, Variant::new("elementwise", entry), &args)
+}
+
 impl UnaryKind {
     fn map(self, isa: Isa, x: &mut [f32]) {
         with_function!(self, f => vector::map(isa, x, f));
@@ -346,21 +367,7 @@ impl Operator for Gated {
     }
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        let flat = are_flat(lower.inputs());
-        let pieces = Pieces::of(lower, lower.output().shape, flat, 4);
-        let [n, per_row, flat] = pieces.args();
-        let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::Address(Which::Input(1), 0),
-            Arg::Layout(Which::Input(1)),
-            Arg::Address(Which::Output, 0),
-            n,
-            per_row,
-            flat,
-            Arg::I32(self.activation as i32),
-        ];
-        pieces.launch(lower, Variant::new("elementwise", "gated"), &args)
+        launch_gated(lower, "gated", &[Arg::I32(self.activation as i32)])
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
