@@ -1,7 +1,9 @@
 //! Products of weight matrices with activations, in the shapes of a 1B and an 8B Llama.
 //!
 //! `cargo bench --bench linear` prints the machine's read rate, the bytes of weights read a second for
-//! one token (`decode`), and the operations a second, two a weight and token, for 128 (`prompt`).
+//! one token (`decode`) and for four (`decode4`), and the operations a second, two a weight and token, for 128
+//! (`prompt`), each by the kernel
+//! that is chosen for so many tokens and by the one that a deterministic plan takes (`alike`).
 //! All of it takes some minutes; `-- 'decode/1B/Q4_0'` measures what the name says.
 
 use std::cell::Cell;
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rfgraph::cpu::linear::{Linear, Rows, RowsMut, Scratch, linear};
-use rfgraph::cpu::{Isa, Pool, physical_cores, read_bandwidth};
+use rfgraph::cpu::{CpuKernel, CpuTarget, Isa, Pool, physical_cores, read_bandwidth};
 use rfgraph::tensor::DType;
 
 /// Weights that one-token products go round in: more than any cache holds.
@@ -37,21 +39,34 @@ fn multiply(pool: &Pool, isa: Isa, args: &Linear<'_>, scratch: &Scratch<'_>) {
     });
 }
 
-fn bench(c: &mut Criterion, isa: Isa, dtype: DType, shape: (&str, usize, usize), tokens: usize) {
+fn bench(
+    c: &mut Criterion,
+    isa: Isa,
+    dtype: DType,
+    shape: (&str, usize, usize),
+    (tokens, deterministic): (usize, bool),
+) {
     let (size, k, n_out) = shape;
     let Ok(pool) = Pool::new(physical_cores()) else { return };
+    let target = CpuTarget { threads: pool.threads(), deterministic };
+    let CpuKernel { product: kernel, scratch } = CpuKernel::of_product(dtype, k, tokens, target);
     let Some(bytes) = dtype.row_bytes(k).map(|row| row * n_out) else { return };
-    let copies = if tokens == 1 { ROUND_BYTES.div_ceil(bytes) } else { 1 };
+    let copies = if tokens <= 8 { ROUND_BYTES.div_ceil(bytes) } else { 1 };
     let all = weights(bytes * copies);
     let x: Vec<f32> = (0..tokens * k).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
     let mut y = vec![0f32; tokens * n_out];
-    let mut memory = vec![0; Linear::scratch_bytes(dtype, k, tokens, pool.threads()).unwrap_or(0)];
+    let mut memory = vec![0; scratch];
     let scratch = Scratch::new(&mut memory);
 
-    let name = if tokens == 1 { "decode" } else { "prompt" };
-    let mut group = c.benchmark_group(format!("{name}/{size}"));
+    let name = match tokens {
+        1 => "decode".into(),
+        2..=8 => format!("decode{tokens}"),
+        _ => "prompt".to_string(),
+    };
+    let alike = if deterministic { "/alike" } else { "" };
+    let mut group = c.benchmark_group(format!("{name}/{size}{alike}"));
     group.throughput(match tokens {
-        1 => Throughput::Bytes(bytes as u64),
+        1..=8 => Throughput::Bytes(bytes as u64),
         _ => Throughput::Elements(2 * (k * n_out * tokens) as u64),
     });
     let turn = Cell::new(0);
@@ -64,6 +79,7 @@ fn bench(c: &mut Criterion, isa: Isa, dtype: DType, shape: (&str, usize, usize),
                 k,
                 n_out,
                 tokens,
+                kernel,
                 x: Rows::new(&x, k),
                 y: RowsMut::new(&mut y, n_out),
                 bias: None,
@@ -82,8 +98,10 @@ fn products(c: &mut Criterion) {
     for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Plain) {
         for shape in SHAPES {
             for dtype in DType::all().filter(|dtype| dtype.is_float()) {
-                for tokens in [1, 128] {
-                    bench(c, isa, dtype, shape, tokens);
+                for tokens in [1, 4, 128] {
+                    for deterministic in [false, true] {
+                        bench(c, isa, dtype, shape, (tokens, deterministic));
+                    }
                 }
             }
         }

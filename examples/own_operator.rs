@@ -9,11 +9,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use rfgraph::cpu::{CpuStep, StepError};
+use rfgraph::device::{Arg, Lower, LowerError, PlatformKind, Variant, Which};
 use rfgraph::exec::{Budget, CpuExecutor, Executor, HipExecutor, HipOptions, WeightMap};
 use rfgraph::graph::case::{Case, CaseInput, Draw};
 use rfgraph::graph::operator::OperatorRow;
 use rfgraph::graph::{Cost, Graph, GraphDef, Memory, Operator, ShapeError};
-use rfgraph::hip::{Arg, Context, Lower, LowerError, PlatformKind, Variant, Which};
+use rfgraph::hip::Context;
 use rfgraph::plan::compile;
 use rfgraph::tensor::{DType, Desc};
 use serde::{Deserialize, Serialize};
@@ -130,7 +131,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = context.name().to_string();
     let (free, total) = context.memory_info()?;
     let budget = Budget::gpu(free, total, Budget::FRACTION);
-    let mut executor = HipExecutor::new(context, weights, budget, HipOptions::default())?;
+    let mut executor = HipExecutor::new(context, weights, budget, HipOptions::from_env())?;
     executor.register(OperatorRow::of::<Threshold>());
     run(executor, &device)
 }

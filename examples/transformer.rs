@@ -80,7 +80,7 @@ fn transformer(n: usize) -> Result<GraphDef, GraphError> {
     let cache = |name| graph.state(name, DType::F32, [HEAD_DIM, N_HEAD_KV, N_SLOTS]);
     let (keys, values) = (cache("keys").kv_write(k, slots), cache("values").kv_write(v, slots));
     let scale = 1.0 / (HEAD_DIM as f32).sqrt();
-    let attention = Attention { scale, window: None, softcap: None, block_size: BLOCK_SIZE };
+    let attention = Attention { scale, window: None, softcap: None, block_size: BLOCK_SIZE, n_single: 0 };
     let attended = q.attention(keys, values, paging, None, &attention).reshape([HEAD_DIM * N_HEAD, n]);
     let x = attended.linear(weight("attention_output")).add(x);
 

@@ -6,7 +6,7 @@
 use super::decoder::{Sizes, head_norm, normed_if};
 use super::rotary::Rotary;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Architecture, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::{RopeKind, UnaryKind};
 
 /// The hyper-parameters.
@@ -51,7 +51,7 @@ impl Architecture for CommandR {
         self.sizes.shape()
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let x = self.sizes.stack(b, || self.sizes.embeddings(b), |il, x| self.layer(b, il, x));
         let norm = |x| b.layer_norm(x, "output_norm", self.eps);
         b.head(x, norm, |x| {

@@ -1,7 +1,7 @@
 //! What decoders have in common: their sizes, and the parts of a layer that most of them share.
 
 use crate::graph::Tensor;
-use crate::model::{CacheShape, Experts, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Experts, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::UnaryKind;
 
 /// The sizes of a decoder, by the keys that every architecture uses.
@@ -53,20 +53,10 @@ impl Sizes {
         })
     }
 
-    /// What a session must know, all layers keeping the same.
-    pub fn shape(&self) -> ModelShape {
-        let layer = CacheShape {
-            n_head_kv: self.n_head_kv,
-            head_dim_k: self.head_dim_k,
-            head_dim_v: self.head_dim_v,
-        };
-        self.shape_of(vec![layer; self.n_layer])
-    }
-
     /// What a session must know.
-    pub fn shape_of(&self, layers: Vec<CacheShape>) -> ModelShape {
-        let Sizes { n_vocab, n_ctx_train, n_embd, .. } = *self;
-        ModelShape { n_vocab, n_ctx_train, n_positions: None, n_embd, layers }
+    pub fn shape(&self) -> ModelShape {
+        let Sizes { n_vocab, n_ctx_train, n_embd, n_layer, .. } = *self;
+        ModelShape { n_vocab, n_ctx_train, n_positions: None, n_embd, n_layer, n_pos: 1 }
     }
 
     /// The usual factor of the scores, `1 / √head_dim`.
@@ -109,7 +99,7 @@ impl Sizes {
         b: &ModelBuilder<'g, '_>,
         layer: impl Fn(usize, Tensor<'g>) -> Tensor<'g>,
         norm: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
-    ) -> Tensor<'g> {
+    ) -> Head<'g> {
         b.head(self.stack(b, || self.embeddings(b), layer), norm, |x| self.logits(b, x))
     }
 

@@ -8,9 +8,7 @@
 use super::decoder::{SharedExperts, Sizes, heads};
 use super::rotary::Rotary;
 use crate::graph::Tensor;
-use crate::model::{
-    Architecture, CacheShape, Experts, Heads, Keys, ModelBuilder, ModelError, ModelShape, Values,
-};
+use crate::model::{Architecture, Experts, Head, Heads, Keys, ModelBuilder, ModelError, ModelShape, Values};
 use crate::ops::{ExpertGroups, GroupScore, RopeKind};
 use crate::tensor::DType;
 
@@ -152,18 +150,10 @@ impl DeepSeek2 {
 
 impl Architecture for DeepSeek2 {
     fn shape(&self) -> ModelShape {
-        let Latent { kv_rank, head_dim_k, head_dim_v, split, .. } = self.latent;
-        let layer = match split {
-            true => {
-                let head_dim_k = kv_rank + self.rotary.rope.n_rot;
-                CacheShape { n_head_kv: 1, head_dim_k, head_dim_v: 0 }
-            }
-            false => CacheShape { n_head_kv: self.sizes.n_head, head_dim_k, head_dim_v },
-        };
-        self.sizes.shape_of(vec![layer; self.sizes.n_layer])
+        self.sizes.shape()
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let norm = |x| b.rms_norm(x, "output_norm", self.eps);
         self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
     }

@@ -6,7 +6,7 @@
 use super::decoder::Sizes;
 use super::rotary::Rotary;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Architecture, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::{RopeKind, UnaryKind};
 
 /// The hyper-parameters.
@@ -48,7 +48,7 @@ impl Architecture for Gemma {
         self.sizes.shape()
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let embeddings = || self.sizes.embeddings(b).scale((self.sizes.n_embd as f32).sqrt());
         let x = self.sizes.stack(b, embeddings, |il, x| self.layer(b, il, x));
         b.head(x, |x| b.rms_norm(x, "output_norm", self.eps), |x| self.sizes.logits(b, x))

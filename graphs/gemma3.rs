@@ -7,7 +7,7 @@ use super::decoder::{Sizes, windows};
 use super::gemma2::query_scale;
 use super::rotary::Rotary;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Architecture, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::{Attention, RopeKind, UnaryKind};
 
 /// The hyper-parameters.
@@ -68,7 +68,7 @@ impl Architecture for Gemma3 {
         self.sizes.shape()
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let embeddings = || self.sizes.embeddings(b).scale((self.sizes.n_embd as f32).sqrt());
         let x = self.sizes.stack(b, embeddings, |il, x| self.layer(b, il, x));
         let norm = |x| b.rms_norm(x, "output_norm", self.eps);

@@ -6,7 +6,7 @@
 use super::decoder::Sizes;
 use super::rotary::Rotary;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Architecture, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::RopeKind;
 
 /// The hyper-parameters.
@@ -50,7 +50,7 @@ impl Architecture for Glm4 {
         self.sizes.shape()
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let norm = |x| b.rms_norm(x, "output_norm", self.eps);
         self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
     }

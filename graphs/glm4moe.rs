@@ -6,7 +6,7 @@
 use super::decoder::{SharedExperts, Sizes, normed_if};
 use super::rotary::Rotary;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Experts, Gating, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Architecture, Experts, Gating, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::RopeKind;
 
 /// The hyper-parameters.
@@ -58,7 +58,7 @@ impl Architecture for Glm4Moe {
         self.sizes.shape()
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         for il in self.sizes.n_layer..self.sizes.n_layer + self.n_layer_nextn {
             b.leave_out(&format!("blk.{il}."));
         }

@@ -4,7 +4,7 @@
 
 use super::decoder::Sizes;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Architecture, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::UnaryKind;
 
 /// The hyper-parameters.
@@ -40,10 +40,10 @@ impl Architecture for Gpt2 {
         ModelShape { n_positions: Some(self.sizes.n_ctx_train), ..self.sizes.shape() }
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let embeddings = || {
             let table = b.weight("position_embd.weight", [self.sizes.n_embd, self.sizes.n_ctx_train]);
-            self.sizes.embeddings(b).add(table.get_rows(b.batch().positions))
+            self.sizes.embeddings(b).add(table.get_rows(b.position(0)))
         };
         let x = self.sizes.stack(b, embeddings, |il, x| self.layer(b, il, x));
         b.head(x, |x| b.layer_norm(x, "output_norm", self.eps), |x| self.sizes.logits(b, x))

@@ -7,7 +7,7 @@ use super::decoder::{Sizes, windows};
 use super::rotary::Rotary;
 use crate::graph::Tensor;
 use crate::model::{
-    Architecture, ExpertActivation, Experts, Gating, Heads, Keys, ModelBuilder, ModelError, ModelShape,
+    Architecture, ExpertActivation, Experts, Gating, Head, Heads, Keys, ModelBuilder, ModelError, ModelShape,
     Values,
 };
 use crate::ops::{Attention, Rope, RopeKind};
@@ -70,7 +70,7 @@ impl Architecture for GptOss {
         self.sizes.shape()
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let norm = |x| b.rms_norm(x, "output_norm", self.eps);
         self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
     }

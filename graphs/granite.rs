@@ -5,7 +5,7 @@
 use super::decoder::Sizes;
 use super::rotary::Rotary;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Architecture, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::{RopeKind, UnaryKind};
 
 /// The hyper-parameters.
@@ -62,7 +62,7 @@ impl Architecture for Granite {
         self.sizes.shape()
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let embeddings = || self.sizes.embeddings(b).scale(self.embedding_scale);
         let x = self.sizes.stack(b, embeddings, |il, x| self.layer(b, il, x));
         let norm = |x| b.rms_norm(x, "output_norm", self.eps);

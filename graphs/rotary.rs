@@ -137,7 +137,7 @@ impl Rotary {
     #[track_caller]
     pub fn turn<'g>(&self, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {
         match self.factors {
-            Factors::Ones => return x.rope(b.batch().positions, &self.rope),
+            Factors::Ones => return x.rope(b.position(0), &self.rope),
             Factors::File => return b.rope(x, "rope_freqs.weight", &self.rope),
             Factors::ShortOrLong => {}
         }
@@ -145,7 +145,7 @@ impl Rotary {
         let names = ["rope_factors_short.weight", "rope_factors_long.weight"];
         let [short, long] = names.map(|name| b.weight(name, [self.rope.n_rot / 2]));
         let factors = if b.n_ctx() > self.rope.orig_ctx { long } else { short };
-        x.rope_with_factors(b.batch().positions, factors, &self.rope)
+        x.rope_with_factors(b.position(0), factors, &self.rope)
     }
 }
 

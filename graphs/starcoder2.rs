@@ -5,7 +5,7 @@
 use super::decoder::{Sizes, windows};
 use super::rotary::Rotary;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Architecture, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::{Attention, RopeKind, UnaryKind};
 
 /// The hyper-parameters.
@@ -50,7 +50,7 @@ impl Architecture for StarCoder2 {
         self.sizes.shape()
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
+    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let norm = |x| b.layer_norm(x, "output_norm", self.eps);
         self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
     }

@@ -1,6 +1,7 @@
-// Attention of single tokens over paged caches, for any sizes and types: the keys of a token are cut into `splits`,
-// a block takes one of them for all query heads of one head of keys (or HEADS of them at a time), and a second kernel
-// combines the splits in order.
+// Attention of single tokens over paged caches, for any sizes and types: the keys of a token are cut into `splits`, each
+// a `parts`-th of them but at least `min_keys`, a block takes one of them for all query heads of one head of keys (or
+// HEADS of them at a time), and a second kernel combines the splits in order. The last splits of a short sequence have
+// no keys.
 //
 // LANES lanes share a key: each holds 8 neighbouring elements of it, CHUNKS times. Each such group of lanes goes
 // through keys of its own, UNROLL at once, with a softmax that is rescaled as larger scores come (Milakov and
@@ -59,8 +60,8 @@ DEVICE inline void sum_scores(float* x, int sub) {
 KERNEL_FITTING(THREADS, BLOCKS, attention_split)
 (const float* q, Layout q_at, const u8* k, Layout k_at, const u8* v, Layout v_at,
  const i32* positions, const i32* sequences, const i32* block_table, i32 n_blocks, i32 n_seq, i32 limit,
- const float* sinks, float* out, float* partial, float* partial_sums, i32 splits, i32 block_size, i32 cache_blocks,
- i32 window, float scale, float softcap) {
+ const float* sinks, float* out, float* partial, float* partial_sums, i32 splits, i32 parts, i32 min_keys,
+ i32 block_size, i32 cache_blocks, i32 window, float scale, float softcap) {
     SHARED float sums[THREADS / WAVE][HEADS][WIDTH * CHUNKS];
     SHARED float wave_largest[THREADS / WAVE][HEADS];
     SHARED float wave_weight[THREADS / WAVE][HEADS];
@@ -76,7 +77,8 @@ KERNEL_FITTING(THREADS, BLOCKS, attention_split)
     const Span span = attended(positions[token], sequence, n_seq, limit, window);
     // As many keys for every split, in whole rounds of the block.
     const int round = GROUPS * UNROLL;
-    const int share = ((span.end - span.first + splits - 1) / splits + round - 1) / round * round;
+    const int even = (span.end - span.first + parts - 1) / parts;
+    const int share = ((even < min_keys ? min_keys : even) + round - 1) / round * round;
     const i64 begin = span.first + (i64)split * share;
     const int end = begin + share < span.end ? (int)(begin + share) : span.end;
     if (begin >= end && splits > 1) {

@@ -8,7 +8,8 @@
 // of BF16 and 0 for F16; K_TYPE and V_TYPE are the caches' types, that of the tiles or one of blocks.
 //
 // Tokens of a block may belong to several sequences and lie at any positions: neighbours of one sequence whose ranges
-// of keys touch are a run, and runs are taken one after another. Thus no key is read that no token attends to.
+// of keys touch are a run, and runs are taken one after another. Thus no key is read that no token attends to. Prompts
+// have long runs; single tokens of many sequences would leave fifteen of sixteen rows empty and go to attention.hip.
 #include "attention.h"
 #include "cache.h"
 #include "matrix.h"
@@ -185,7 +186,7 @@ DEVICE inline void take_scores(Rows& rows, TileC* scores, int first_key, float s
 KERNEL_FITTING(THREADS, 3, attention_tiled)
 (const float* q, Layout q_at, const u8* k, Layout k_at, const u8* v, Layout v_at, const i32* positions,
  const i32* sequences, const i32* block_table, i32 n_blocks, i32 n_seq, i32 limit, const float* sinks, float* out,
- i32 block_size, i32 cache_blocks, i32 window, float scale, float softcap) {
+ i32 n_tokens, i32 block_size, i32 cache_blocks, i32 window, float scale, float softcap) {
     SHARED words4 query_words[ROWS * STRIDE / 8], key_words[KEYS * STRIDE / 8], value_words[KEYS * STRIDE_V / 8];
     SHARED words4 scratch_words[WAVES * (KEYS / 16) * TILE_SCRATCH / 8 + 1];
     SHARED i64 slots[2][KEYS];
@@ -194,7 +195,7 @@ KERNEL_FITTING(THREADS, 3, attention_tiled)
 
     u16 *query_tile = (u16*)query_words, *key_tile = (u16*)key_words, *value_tile = (u16*)value_words;
     u16* scratch = (u16*)scratch_words;
-    const int n_head = (int)q_at.ne[1], n_tokens = (int)q_at.ne[2];
+    const int n_head = (int)q_at.ne[1];
     const int head = block_index_x(), kv_head = head / (n_head / (int)k_at.ne[1]);
     // Later tokens attend to more: they begin first.
     const int first_token = (grid_size_y() - 1 - block_index_y()) * ROWS;

@@ -8,6 +8,8 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
+pub mod device;
+pub mod engine;
 pub mod exec;
 pub mod gguf;
 pub mod graph;
@@ -17,6 +19,7 @@ pub mod hip;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod sampling;
 pub mod tensor;
 pub mod text;
 

@@ -8,12 +8,13 @@ use std::sync::atomic::Ordering;
 use rustyline::DefaultEditor;
 use rustyline::error::{ReadlineError, Signal};
 
-use super::conversation::Conversation;
+use super::device::setup;
 use super::error::{CliError, eprintln_quietly};
 use super::interrupt::{self, Second};
-use super::progress::read_ahead;
+use super::progress::{Progress, Unit, read_ahead};
 use super::run::{RunArgs, end_line, tell};
-use crate::model::{GenerateOptions, ModelError};
+use crate::engine::{AnswerOptions, Chat};
+use crate::model::ModelError;
 use crate::text::Message;
 
 /// What a line asks for.
@@ -58,16 +59,16 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
     let template = model.chat_template(&tokenizer)?;
-    let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train))?;
+    let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
+    let options = args.session.options(&model, n_ctx)?;
     read_ahead(model.gguf(), options.device);
-    let mut conversation = Conversation::new(&model, &tokenizer, &options, args.choice(&tokenizer)?)?;
+    let mut conversation = Chat::new(&model, &options, &setup(), args.choice(&tokenizer)?)?;
     let mut messages: Vec<Message> = args.system_message().into_iter().collect();
     let opening = messages.len();
     let mut prompt = Prompt::open()?;
     // After the editor, which takes the signal for itself when it is made.
     let pressed = interrupt::listen(Second::Waits);
     let context_shift = args.shift.of(args, &model, &tokenizer, conversation.n_ctx())?;
-    let limits = GenerateOptions { interrupt: Some(pressed), context_shift, ..args.limits() };
     eprintln_quietly(&format!("{}: /help lists the commands, Ctrl-D ends", args.model.label()));
     while let Some(line) = prompt.next_line()? {
         let said = match Line::of(&line) {
@@ -91,9 +92,17 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
         pressed.store(false, Ordering::Relaxed);
         let tokens = tokenizer.encode_chat(&template.render(&messages, true)?);
         let mut out = io::stdout().lock();
-        let answer = conversation.answer(&tokens, limits, |piece| {
+        let mut progress = Progress::new("prompt", Unit::Tokens, tokens.len());
+        let mut on_prompt = |done, total| progress.set_of(done, total);
+        let options = AnswerOptions {
+            generate: args.limits(),
+            interrupt: Some(pressed),
+            context_shift,
+            on_prompt: Some(&mut on_prompt),
+        };
+        let answer = conversation.answer(&tokens, options, |piece| {
             out.write_all(piece.as_bytes())?;
-            Ok(out.flush()?)
+            Ok::<(), CliError>(out.flush()?)
         });
         drop(out);
         match answer {

@@ -12,10 +12,10 @@ use crate::text::{Constraint, ConstraintFactory, Tokenizer};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Constrained output")]
 pub(super) struct ConstraintArgs {
-    /// File with the grammar that the answer follows: llguidance's Lark, or GBNF
+    /// Grammar file that the answer must match: llguidance's Lark, or GBNF
     #[arg(long, alias = "grammar-file", value_name = "FILE", conflicts_with = "json_schema")]
     grammar: Option<PathBuf>,
-    /// File with the JSON schema that the answer satisfies, or the schema itself, if it begins with `{`
+    /// JSON schema that the answer must match: a file, or the schema itself if it begins with `{`
     #[arg(long, alias = "json-schema-file", value_name = "FILE")]
     json_schema: Option<PathBuf>,
 }

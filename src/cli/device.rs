@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::{CliError, eprintln_quietly};
 use super::progress::{Progress, Unit};
-use crate::exec::{Loading, OnLoading};
+use crate::exec::{HipOptions, Loading, OnLoading};
 use crate::hip::{Context, Request, Selected, select};
-use crate::model::{DeviceChoice, ModelError, Setup};
+use crate::model::{DeviceChoice, Model, ModelError, Setup};
 
 /// Where to compute, as `--device` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceArg {
-    /// A GPU if there is one, else the CPU.
+    /// A GPU if there is one and the model is not too small for it, else the CPU.
     Auto,
     Cpu,
     /// The GPU of this number.
@@ -35,44 +35,41 @@ impl FromStr for DeviceArg {
 }
 
 impl DeviceArg {
-    /// The device, which is there.
-    pub(super) fn choose(self) -> Result<DeviceChoice, CliError> {
-        Ok(self.open()?.map_or(DeviceChoice::Cpu, |context| DeviceChoice::Hip {
-            platform: context.target().platform,
-            ordinal: context.ordinal(),
-        }))
-    }
-
-    /// The GPU, or none for the CPU.
-    pub(super) fn open(self) -> Result<Option<Context>, CliError> {
-        let request = match self {
-            DeviceArg::Auto => Request::Auto,
-            DeviceArg::Cpu => Request::Cpu,
-            DeviceArg::Hip(number) => Request::Hip(Some(number)),
+    /// The device that computes this model, which is there.
+    pub(super) fn resolve(self, model: &Model) -> Result<DeviceChoice, CliError> {
+        let number = match self {
+            DeviceArg::Cpu => return Ok(DeviceChoice::Cpu),
+            DeviceArg::Hip(number) => Some(number),
+            DeviceArg::Auto => None,
         };
-        let (platform, ordinal) = match select(request).map_err(|error| CliError::Input(error.to_string()))? {
-            Selected::Hip { platform, ordinal } => (platform, ordinal),
-            Selected::Cpu { why } => {
-                tracing::info!("device: the CPU ({why})");
-                return Ok(None);
+        let choice = match number {
+            None => DeviceChoice::Auto.resolve(model)?,
+            Some(_) => {
+                match select(Request::Hip(number)).map_err(|error| CliError::Input(error.to_string()))? {
+                    Selected::Hip { platform, ordinal } => DeviceChoice::Hip { platform, ordinal },
+                    Selected::Cpu { .. } => DeviceChoice::Cpu,
+                }
             }
         };
-        let context = match Context::open(platform, ordinal) {
-            Ok(context) => context,
-            Err(error) if self == DeviceArg::Auto => {
-                tracing::warn!(
-                    "GPU {ordinal} of platform {platform} does not open, so the CPU computes: {error}"
-                );
-                return Ok(None);
+        if let Some(context) = open(choice)? {
+            if self == DeviceArg::Auto {
+                eprintln_quietly(&format!(
+                    "computing on {}; --device cpu computes on the CPU",
+                    context.name()
+                ));
             }
-            Err(error) => return Err(ModelError::Device { platform, ordinal, error }.into()),
-        };
-        if self == DeviceArg::Auto {
-            eprintln_quietly(&format!("computing on {}; --device cpu computes on the CPU", context.name()));
+            let target = context.target();
+            tracing::info!("device: {} ({}, {})", context.name(), target.platform, target.arch);
         }
-        tracing::info!("device: {} ({platform}, {})", context.name(), context.target().arch);
-        Ok(Some(context))
+        Ok(choice)
     }
+}
+
+/// The GPU of a choice that is resolved, or none for the CPU.
+pub(super) fn open(choice: DeviceChoice) -> Result<Option<Context>, CliError> {
+    let DeviceChoice::Hip { platform, ordinal } = choice else { return Ok(None) };
+    let context = Context::open(platform, ordinal);
+    Ok(Some(context.map_err(|error| ModelError::Device { platform, ordinal, error })?))
 }
 
 /// Bars for what a GPU's session does before its first token.
@@ -95,5 +92,5 @@ pub(super) fn setup() -> Setup {
             *bars = (None, None);
         }
     });
-    Setup { on_loading: Some(on_loading), ..Setup::default() }
+    Setup { hip: HipOptions::from_env(), on_loading: Some(on_loading), ..Setup::default() }
 }

@@ -10,19 +10,20 @@ use clap::Args;
 
 use super::error::CliError;
 use super::output::{print, print_json};
+use crate::device::PlatformKind;
 use crate::exec::Bytes;
-use crate::hip::{DEADLINE, Device, PlatformKind, PlatformReport, Probe, Report};
+use crate::hip::{DEADLINE, Device, PlatformReport, Probe, Report};
 
 /// What the process that looks may take beyond its own deadline, to start and to end.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// List the GPUs that can be used, or say why there are none
+/// List the usable GPUs, or the reason why none was found
 ///
-/// Tries AMD's libraries (ROCm), then NVIDIA's (CUDA). RFGRAPH_HIP_PLATFORM=amd, nvidia or sim picks one; the
-/// simulated device is only tried if named. HIP_VISIBLE_DEVICES hides devices and orders them.
+/// Tries AMD's libraries (ROCm), then NVIDIA's (CUDA). RFGRAPH_HIP_PLATFORM=amd, nvidia or sim selects one; the
+/// simulated device (sim) is tried only if selected. HIP_VISIBLE_DEVICES selects and orders devices.
 #[derive(Debug, Args)]
 pub(super) struct DevicesArgs {
-    /// Print a JSON object: `platforms`, each with its `devices` or its `problem`
+    /// Print one JSON object with `platforms`, each with its `devices` or its `problem`
     #[arg(long)]
     json: bool,
     /// Look in this process, whatever the libraries do to it
@@ -139,7 +140,8 @@ fn write_platform(text: &mut String, report: &PlatformReport) -> std::fmt::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hip::{HipError, Target};
+    use crate::device::Target;
+    use crate::hip::HipError;
 
     fn device(index: u32, blas: bool) -> Device {
         let arch = "gfx90a:sramecc+:xnack-".into();

@@ -15,30 +15,30 @@ use super::text::read_file;
 use crate::model::{Model, Pooling, Session, l2_normalize};
 use crate::text::{EncodeOptions, Tokenizer};
 
-/// Turn texts into vectors (embeddings)
+/// Compute embedding vectors of texts
 ///
-/// A text's vector is made of the hidden states of its tokens after the model's last norm. Prints a line of numbers for
-/// each text, in their order. The tokens that the model expects around a text (its BOS, EOS, CLS or SEP) are added.
+/// The vector of a text is pooled from the hidden states of its tokens after the model's last norm. Prints one line of
+/// numbers per text, in order. The model's special tokens (BOS, EOS, CLS or SEP) are added around each text.
 #[derive(Debug, Args)]
 pub(super) struct EmbedArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// A text; may be given several times
+    /// Text to embed. May be repeated
     #[arg(short, long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
     prompts: Vec<String>,
-    /// File with a text in each line, empty lines left out; `-`, and the default without -p, is standard input
+    /// File with one text per line, empty lines skipped; `-` is standard input, the default without -p
     #[arg(short, long, value_name = "FILE", conflicts_with = "prompts")]
     file: Option<PathBuf>,
-    /// The hidden states that make the vector: mean (of all), last or cls (the first) [default: what the model's file
-    /// says, else mean]
+    /// Pooling of the hidden states: mean, last (of the last token) or cls (of the first) [default: as the file says,
+    /// else mean]
     #[arg(long, value_name = "POOLING", value_parser = pooling)]
     pooling: Option<Pooling>,
-    /// Leave the vectors' lengths as they are: without it they are made 1 (L2)
+    /// Do not normalize the vectors to L2 length 1
     #[arg(long)]
     no_normalize: bool,
     #[command(flatten)]
     session: SessionArgs,
-    /// Print a JSON object: `pooling`, `normalized`, and `embeddings` with `tokens` (their number) and `values`
+    /// Print one JSON object with `pooling`, `normalized`, and `embeddings` of `tokens` (their number) and `values`
     #[arg(long)]
     json: bool,
 }
@@ -118,7 +118,7 @@ fn embed(
             "a text of {longest} tokens is more than the {trained} that the model was trained for"
         );
     }
-    let options = args.session.options(longest)?;
+    let options = args.session.options(model, longest)?;
     read_ahead(model.gguf(), options.device);
     let mut session = Session::with(model, &options, &setup())?;
     let mut progress = Progress::new("embedding", Unit::Tokens, texts.iter().map(Vec::len).sum());

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use crate::gguf::GgufError;
 use crate::model::ModelError;
-use crate::text::{ParamError, TemplateError};
+use crate::sampling::ParamError;
+use crate::text::TemplateError;
 
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]

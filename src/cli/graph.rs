@@ -1,26 +1,28 @@
 //! `rfgraph graph`: the plan that a model's graph is compiled to.
 
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::device::DeviceArg;
+use super::device::{DeviceArg, open};
 use super::error::CliError;
 use super::options::{CacheArgs, ContextArg, ModelArg, ThreadsArg};
-use super::output::{print, print_json};
+use super::output::{print, write_file};
+use super::unfinished::refuse_target;
 use crate::model::{CacheLayout, ModelError};
-use crate::plan::{DeviceDesc, compile};
+use crate::plan::{DeviceDesc, Plan, compile};
 
-/// Show the plan that a model is compiled to
+/// Show the plan of a model's graph
 ///
-/// For each step: its operator, shapes, where it reads and writes, what it waits for, bytes and flops.
-/// Then totals and the size of the arena. One token is a decode plan; more are a prefill plan, of whose
-/// tokens the last one's logits are wanted.
+/// Per step: operator, shapes, memory read and written, events waited for, bytes and flops. Then the totals and the
+/// size of the arena. One token gives a decode plan; more tokens give a prefill plan with logits for the last token.
 #[derive(Debug, Args)]
 pub(super) struct GraphArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// Tokens in a batch
+    /// Batch size in tokens
     #[arg(long, value_name = "N", default_value = "1")]
     tokens: NonZeroUsize,
     #[command(flatten)]
@@ -29,37 +31,68 @@ pub(super) struct GraphArgs {
     threads: ThreadsArg,
     #[command(flatten)]
     cache: CacheArgs,
-    /// The device that the plan is for: cpu, hip, hip:N, or auto (a GPU if there is one)
+    /// Device to compile for: cpu, hip, hip:N, or auto (the device that `run` would use)
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceArg,
-    /// How to show it
+    /// Output format
     #[arg(long, default_value = "text")]
     format: Format,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// One line for each step
+    /// The steps in their order
     Text,
-    /// A drawing for Graphviz
+    /// A self-contained page for a browser: graph, steps, a picture of the arena
+    Html,
+    /// A graph for Graphviz
     Dot,
-    /// The plan as the library reads and writes it
+    /// The plan in the library's serialized form
     Json,
 }
 
 pub(super) fn run(args: &GraphArgs) -> Result<(), CliError> {
     let model = args.model.open()?;
+    if let Some(output) = &args.output {
+        refuse_target("-o", output, model.gguf().paths())?;
+    }
     let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
     let layout = CacheLayout::new(n_ctx, 1)?;
     let graph = model.graph(args.tokens.get(), 1, layout, args.cache.types())?;
-    let device = args.device.open()?.map_or_else(
+    let device = open(args.device.resolve(&model)?)?.map_or_else(
         || DeviceDesc::cpu(args.threads.count().get()),
         |context| DeviceDesc::hip(context.target().clone()),
     );
     let plan = compile(&graph, &device).map_err(ModelError::from)?;
+    let title = match args.tokens.get() {
+        1 => format!("{}, 1 token", args.model.label()),
+        n => format!("{}, {n} tokens", args.model.label()),
+    };
     match args.format {
-        Format::Text => print(&plan),
-        Format::Dot => print(plan.dot()),
-        Format::Json => print_json(&plan),
+        Format::Text => write(args, &plan),
+        Format::Html => write(args, plan.page(&title)),
+        Format::Dot => write(args, plan.dot()),
+        Format::Json => write(args, Pretty(&plan)),
+    }
+}
+
+/// Writes the plan to where it was asked for.
+fn write(args: &GraphArgs, shown: impl fmt::Display) -> Result<(), CliError> {
+    match &args.output {
+        None => print(shown),
+        Some(path) => write_file(path, |file| write!(file, "{shown}")),
+    }
+}
+
+/// The plan as JSON, with a line end.
+struct Pretty<'p>(&'p Plan);
+
+impl fmt::Display for Pretty<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_string_pretty(self.0).map_err(|_| fmt::Error)?;
+        writeln!(f, "{json}")
     }
 }

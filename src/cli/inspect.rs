@@ -12,11 +12,11 @@ use super::options::{ContextArg, ModelArg, SessionArgs};
 use super::output::{print, print_json};
 use crate::exec::{Budget, Bytes};
 use crate::gguf::{Gguf, Value};
-use crate::model::{CacheTypes, MemoryNeed, Model, ModelShape};
+use crate::model::{CacheTypes, MemoryNeed, Model, ModelShape, SessionOptions, StateNeed};
 
-/// Show what is in a model file, and the memory it will need
+/// Show the contents of a model file and the memory it needs
 ///
-/// Long texts and arrays of the metadata are cut short. The memory is that of `rfgraph run` with the same
+/// Long strings and arrays in the metadata are truncated. The memory is what `rfgraph run` needs with the same
 /// options.
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
@@ -141,7 +141,7 @@ fn model_report(args: &InspectArgs) -> Result<(HyperParameters, MemoryReport), C
     let memory = MemoryReport {
         n_ctx: options.n_ctx,
         cache_types: options.cache_types,
-        ubatch: options.ubatch,
+        ubatch: options.ubatch.unwrap_or(SessionOptions::UBATCH),
         threads,
         weights: need.weights,
         kv_cache: need.kv_cache,
@@ -149,7 +149,7 @@ fn model_report(args: &InspectArgs) -> Result<(HyperParameters, MemoryReport), C
         total: need.weights + need.kv_cache + need.arena,
         budget: (limit != u64::MAX).then_some(limit),
     };
-    Ok((HyperParameters::of(&model, &shape), memory))
+    Ok((HyperParameters::of(&model, &shape, &need.states), memory))
 }
 
 impl FileReport {
@@ -204,16 +204,20 @@ impl Pair {
 }
 
 impl HyperParameters {
-    fn of(model: &Model, shape: &ModelShape) -> HyperParameters {
+    fn of(model: &Model, shape: &ModelShape, states: &[StateNeed]) -> HyperParameters {
+        let size = |state: &str, dim: usize| -> Vec<usize> {
+            let of_layer = |il: usize| states.iter().find(|need| need.name == format!("{state}.{il}"));
+            (0..shape.n_layer).map(|il| of_layer(il).map_or(0, |need| need.shape[dim])).collect()
+        };
         HyperParameters {
             architecture: model.architecture_name().into(),
             n_vocab: shape.n_vocab,
             n_ctx_train: shape.n_ctx_train,
             n_embd: shape.n_embd,
-            n_layer: shape.layers.len(),
-            n_head_kv: shape.layers.iter().map(|layer| layer.n_head_kv).collect(),
-            head_dim_k: shape.layers.iter().map(|layer| layer.head_dim_k).collect(),
-            head_dim_v: shape.layers.iter().map(|layer| layer.head_dim_v).collect(),
+            n_layer: shape.n_layer,
+            n_head_kv: size("cache_k", 1),
+            head_dim_k: size("cache_k", 0),
+            head_dim_v: size("cache_v", 0),
         }
     }
 }

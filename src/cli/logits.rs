@@ -13,18 +13,18 @@ use super::progress::{Progress, Unit, read_ahead};
 use super::text::{parse_ids, read_file};
 use crate::model::{ModelError, Session};
 
-/// Write the logits of every position of a sequence of tokens
+/// Write the logits at every position of a token sequence
 ///
-/// The output is raw little-endian float32, [tokens, vocabulary]: one row for each token, with the logits
-/// of the token that follows it.
+/// The output is raw little-endian float32, [tokens, vocabulary]: one row per token, with the logits of the next
+/// token.
 #[derive(Debug, Args)]
 pub(super) struct LogitsArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// File with token ids, separated by white space; `-` is standard input
+    /// File of token ids separated by white space; `-` is standard input
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
-    /// File to write; one that exists is replaced
+    /// Output file; an existing file is replaced
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -42,7 +42,7 @@ pub(super) fn run(args: &LogitsArgs) -> Result<(), CliError> {
     if let Some(&token) = tokens.iter().find(|&&token| token as usize >= n_vocab) {
         return Err(ModelError::Token { token, n_vocab }.into());
     }
-    let options = args.session.options(tokens.len())?;
+    let options = args.session.options(&model, tokens.len())?;
     read_ahead(model.gguf(), options.device);
     let mut session = Session::with(&model, &options, &setup())?;
     let sequence = session.open()?;
@@ -50,7 +50,7 @@ pub(super) fn run(args: &LogitsArgs) -> Result<(), CliError> {
     let mut out = BufWriter::new(File::create(&args.out).map_err(failed)?);
     let mut progress = Progress::new("logits", Unit::Tokens, tokens.len());
     let mut done = 0;
-    for chunk in tokens.chunks(args.session.ubatch()) {
+    for chunk in tokens.chunks(session.ubatch()) {
         let mut written = Ok(());
         session.all_logits(sequence, chunk, |row| {
             if written.is_ok() {

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::text::{TokenLogprobs, Tokenizer};
+use crate::sampling::TokenLogprobs;
+use crate::text::Tokenizer;
 
 /// A token of an answer.
 #[derive(Serialize)]

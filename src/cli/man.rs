@@ -10,7 +10,7 @@ use super::output::print_bytes;
 #[derive(Debug, Args)]
 #[command(after_help = "Example: rfgraph man run | man -l -")]
 pub(super) struct ManArgs {
-    /// The command that the page is about [default: rfgraph itself]
+    /// Command to document [default: rfgraph itself]
     command: Option<String>,
 }
 

@@ -8,7 +8,6 @@ mod chat;
 mod completions;
 #[cfg(feature = "grammar")]
 mod constraint;
-mod conversation;
 mod device;
 mod devices;
 mod embed;
@@ -24,7 +23,6 @@ mod man;
 mod options;
 mod output;
 mod perplexity;
-mod profile;
 mod progress;
 mod quantize;
 mod run;
@@ -32,13 +30,14 @@ mod sampling;
 mod shift;
 mod text;
 mod tokenize;
+mod trace;
 mod unfinished;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Runs GGUF models: graphs compiled to plans. An experimental alpha.
+/// Run GGUF models on the CPU or a GPU. An experimental alpha.
 #[derive(Debug, Parser)]
 #[command(name = "rfgraph", version, propagate_version = true, max_term_width = 100)]
 #[command(
@@ -46,7 +45,7 @@ use clap::{Parser, Subcommand};
     RFGRAPH_LOG sets what is logged to standard error, such as `debug` or `rfgraph::plan=trace`."
 )]
 struct Cli {
-    /// Log more to standard error; give it twice or three times for still more
+    /// Log more to standard error (-vv and -vvv: still more)
     #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 1000)]
     verbose: u8,
     #[command(subcommand)]

@@ -18,7 +18,7 @@ use crate::text::{Tokenizer, VocabData};
 /// Which model.
 #[derive(Debug, Args)]
 pub(super) struct ModelArg {
-    /// GGUF file; of a model in several files the first [default: the demo model built into rfgraph]
+    /// GGUF file (the first part of a split model) [default: the demo model built into rfgraph]
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
 }
@@ -59,7 +59,7 @@ impl ModelArg {
 /// How many tokens the context holds.
 #[derive(Debug, Args)]
 pub(super) struct ContextArg {
-    /// Tokens that the context holds; 0: as many as the model was trained for [default: the same, at most 4096]
+    /// Context size in tokens; 0: the size the model was trained with [default: the trained size, at most 4096]
     #[arg(short = 'c', long = "ctx", value_name = "CTX", value_parser = context)]
     ctx: Option<usize>,
 }
@@ -84,7 +84,7 @@ impl ContextArg {
 /// Number of threads.
 #[derive(Debug, Args)]
 pub(super) struct ThreadsArg {
-    /// Threads that compute [default: one for each physical core]
+    /// Number of threads [default: one per physical core]
     #[arg(short, long)]
     threads: Option<NonZeroUsize>,
 }
@@ -104,13 +104,13 @@ impl ThreadsArg {
 /// The types of the KV cache.
 #[derive(Debug, Args)]
 pub(super) struct CacheArgs {
-    /// Type of the KV cache: f16, bf16, f32, or in blocks of 32 elements q8_0 or q4_0
+    /// KV cache type: f16, bf16, f32, or q8_0 or q4_0 in blocks of 32 elements
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
     cache_type: DType,
-    /// Type of the cached keys [default: that of --cache-type]
+    /// Type of the cached keys [default: --cache-type]
     #[arg(long, value_name = "TYPE", value_parser = cache_type)]
     cache_type_k: Option<DType>,
-    /// Type of the cached values [default: that of --cache-type]
+    /// Type of the cached values [default: --cache-type]
     #[arg(long, value_name = "TYPE", value_parser = cache_type)]
     cache_type_v: Option<DType>,
 }
@@ -138,12 +138,16 @@ fn cache_type(text: &str) -> Result<DType, String> {
 pub(super) struct SessionArgs {
     #[command(flatten)]
     threads: ThreadsArg,
-    /// Tokens of a prompt that are computed at once: more is faster and takes more memory
-    #[arg(long, value_name = "N", default_value = "512")]
-    ubatch: NonZeroUsize,
+    /// Prompt tokens per batch (ubatch): a larger batch is faster and takes more memory [default: 512; on a GPU as many as
+    /// take about 200 ms, from 512 to 2048]
+    #[arg(long, value_name = "N")]
+    ubatch: Option<NonZeroUsize>,
+    /// Compute each sequence with the same bits alone and in any batch, whatever its prompt's chunks. Slower
+    #[arg(long)]
+    deterministic: bool,
     #[command(flatten)]
     cache: CacheArgs,
-    /// Share of the free memory that may be taken, above 0 and up to 1
+    /// Fraction of the free memory to use at most, above 0 and up to 1
     #[arg(long, value_name = "SHARE", default_value_t = Budget::FRACTION, value_parser = fraction)]
     memory_fraction: f64,
     #[command(flatten)]
@@ -153,14 +157,15 @@ pub(super) struct SessionArgs {
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Args)]
 struct DeviceArgs {
-    /// Where to compute: auto (a GPU if there is one, else the CPU), cpu, hip, or hip:N for GPU number N
+    /// Device: auto (a GPU if one is found and the model has 64 MiB or more, else the CPU), cpu, hip, or hip:N for GPU
+    /// number N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceArg,
-    /// Layers that the GPU computes, counted from the last; the CPU computes the others [default: as many as fit the
-    /// GPU's memory]
+    /// Layers to run on the GPU, counted from the last; the others run on the CPU [default: as many as fit the GPU's
+    /// memory]
     #[arg(long, value_name = "N")]
     gpu_layers: Option<usize>,
-    /// Seconds that the GPU may take for one batch before it counts as hanging [default: 120]
+    /// Time limit of one batch on the GPU in seconds; past it the GPU counts as hung [default: 120]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<NonZeroU32>,
 }
@@ -174,16 +179,18 @@ fn fraction(text: &str) -> Result<f64, String> {
 }
 
 impl SessionArgs {
-    /// The session's options for a context of `n_ctx` tokens, on the device that was asked for.
-    pub(super) fn options(&self, n_ctx: usize) -> Result<SessionOptions, CliError> {
+    /// The options of a model's session for a context of `n_ctx` tokens, on the device that was asked for.
+    pub(super) fn options(&self, model: &Model, n_ctx: usize) -> Result<SessionOptions, CliError> {
         let DeviceArgs { device, gpu_layers, timeout } = self.device;
         if device == DeviceArg::Cpu && (gpu_layers.is_some() || timeout.is_some()) {
             let reason = "--gpu-layers and --timeout are about a GPU, and --device cpu takes none";
             return Err(CliError::Usage(reason.into()));
         }
-        let device = device.choose()?;
+        let device = device.resolve(model)?;
         if device == DeviceChoice::Cpu && gpu_layers.is_some_and(|n| n > 0) {
-            tracing::warn!("there is no GPU for --gpu-layers: the CPU computes all layers");
+            tracing::warn!(
+                "the CPU computes all layers, whatever --gpu-layers says; --device hip takes a GPU"
+            );
         }
         Ok(SessionOptions { device, ..self.options_for_cpu(n_ctx) })
     }
@@ -193,7 +200,9 @@ impl SessionArgs {
         SessionOptions {
             n_ctx,
             n_sequences: 1,
-            ubatch: self.ubatch.get(),
+            n_tokens: None,
+            ubatch: self.ubatch.map(NonZeroUsize::get),
+            deterministic: self.deterministic,
             threads: self.threads.given(),
             cache_types: self.cache.types(),
             memory_fraction: self.memory_fraction,
@@ -201,11 +210,6 @@ impl SessionArgs {
             gpu_layers: self.device.gpu_layers,
             timeout: self.device.timeout.map(|seconds| Duration::from_secs(seconds.get().into())),
         }
-    }
-
-    /// Tokens of a prompt that are computed at once.
-    pub(super) fn ubatch(&self) -> usize {
-        self.ubatch.get()
     }
 
     /// The types of the KV cache.

@@ -1,10 +1,12 @@
-//! Writing results to standard output.
+//! Writing results to standard output and to files.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::error::CliError;
+use super::unfinished::Unfinished;
 
 /// Writes text to standard output.
 pub(super) fn print(text: impl std::fmt::Display) -> Result<(), CliError> {
@@ -26,4 +28,17 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(out.flush()?)
+}
+
+/// Writes a file that has its name only once it is complete.
+pub(super) fn write_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), CliError> {
+    let failed = |source| CliError::Path { verb: "write", path: path.to_owned(), source };
+    let (unfinished, file) = Unfinished::create(path).map_err(failed)?;
+    let mut out = io::BufWriter::new(&file);
+    write(&mut out).and_then(|()| out.flush()).map_err(failed)?;
+    drop(out);
+    unfinished.finish(&file).map_err(failed)
 }

@@ -1,4 +1,4 @@
-//! `rfgraph perplexity`: how well a model foretells a text, and how far it is from another model.
+//! `rfgraph perplexity`: perplexity of a model on a text, and its KL divergence from another model.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -26,27 +26,29 @@ use crate::text::EncodeOptions;
 /// Tokens of a chunk, if nobody says: as other tools have it, so that numbers can be compared.
 const DEFAULT_CTX: usize = 512;
 
-/// Measure how well a model foretells a text, and how far it is from another model
+/// Measure perplexity and KL divergence on a text
 ///
-/// The text is cut into chunks of -c tokens, each computed alone with the model's BOS token in front, and the tokens of
-/// each second half are to be foretold. Perplexity is the exponential of their mean negative log-likelihood; the number
-/// after ± is its standard error. Lower is better, and numbers of the same text, context and tokenizer can be compared.
+/// The text is split into chunks of -c tokens. Each chunk is computed on its own with the model's BOS token in front,
+/// and the tokens of its second half are scored. Perplexity is the exponential of their mean negative log-likelihood;
+/// the number after ± is its standard error. Lower is better; compare only numbers of the same text, chunk size and
+/// tokenizer.
 ///
-/// To see what quantizing costs: --save-logits with the original, then --kl-base with the quantized file.
+/// To measure the loss of quantization, run --save-logits with the original file, then --kl-base with the quantized
+/// one.
 #[derive(Debug, Args)]
 pub(super) struct PerplexityArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// File with the text; `-` is standard input. With --kl-base it may be left out: the tokens are in the base
+    /// Text file; `-` is standard input. Optional with --kl-base, whose file holds the tokens
     #[arg(short, long, value_name = "FILE", required_unless_present = "kl_base")]
     file: Option<PathBuf>,
-    /// Tokens of a chunk [default: 512, or those of the base]
+    /// Chunk size in tokens [default: 512, or that of the --kl-base file]
     #[arg(short = 'c', long = "ctx", value_name = "CTX")]
     ctx: Option<usize>,
     /// Write the log-probabilities of all tokens to a file, 2 bytes each, for --kl-base
     #[arg(long, value_name = "LOGITS", conflicts_with = "kl_base")]
     save_logits: Option<PathBuf>,
-    /// Compare with the log-probabilities of a file that --save-logits wrote
+    /// Compare with the log-probabilities in a file written by --save-logits
     #[arg(long, value_name = "LOGITS")]
     kl_base: Option<PathBuf>,
     /// Print a JSON object
@@ -61,7 +63,7 @@ struct Report {
     model: String,
     n_ctx: usize,
     chunks: usize,
-    /// Tokens that were foretold.
+    /// Tokens that were scored.
     tokens: usize,
     /// In nats.
     mean_negative_log_likelihood: Summary,
@@ -106,7 +108,7 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), CliError> {
     }
     let compare = args.kl_base.as_deref().map(open_base).transpose()?;
     let chunks = chunks(args, &model, compare.as_ref().map(BaseReader::header))?;
-    let options = args.session.options(chunks.n_ctx())?;
+    let options = args.session.options(&model, chunks.n_ctx())?;
     read_ahead(model.gguf(), options.device);
     let mut session = Session::with(&model, &options, &setup())?;
     let mut beside = match (compare, &args.save_logits) {

@@ -66,6 +66,18 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// So many units are done of so many. The bar goes when all are.
+    pub(super) fn set_of(&mut self, done: usize, total: usize) {
+        self.total = total as u64;
+        if done < total {
+            self.set(done);
+        } else if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {

@@ -24,36 +24,37 @@ use crate::tensor::blocks::WRITABLE;
 
 /// Write a model file with its weights in fewer bits
 ///
-/// TYPE names a mix of types, as llama.cpp's users know them: most matrices get the type that the name begins with,
-/// and those that suffer most from rounding a better one. Vectors keep their type, and so do the metadata. A matrix
-/// whose rows do not fill the type's blocks gets one of smaller blocks. The file appears when it is complete.
+/// TYPE names a mix of types, as in llama.cpp: most matrices get the type in the name, and those most sensitive to
+/// rounding get more bits. Vectors keep their type, and the metadata is kept. A matrix whose rows are not a multiple
+/// of the type's block size gets a type with smaller blocks. The output file appears under its name only once it is
+/// complete.
 #[derive(Debug, Args)]
 pub(super) struct QuantizeArgs {
-    /// GGUF file of F32, F16 or BF16; of a model in several files the first
+    /// GGUF file in F32, F16 or BF16 (the first part of a split model)
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// File to write; one that exists is replaced
+    /// Output file; an existing file is replaced
     #[arg(value_name = "OUT")]
     output: PathBuf,
     /// One of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, Q6_K, IQ4_NL,
     /// IQ4_XS, MXFP4_MOE, F16, BF16, F32; Q4_K means Q4_K_M, and so on
     #[arg(value_name = "TYPE", value_parser = mix)]
     mix: Mix,
-    /// Type of the output matrix, also where it is the token embeddings
+    /// Type of the output matrix, also if it is shared with the token embeddings
     #[arg(long, value_name = "TYPE", value_parser = writable)]
     output_type: Option<DType>,
     /// Type of the token embeddings
     #[arg(long, value_name = "TYPE", value_parser = writable)]
     embedding_type: Option<DType>,
-    /// Give every matrix the type that the name begins with
+    /// Give every matrix the type in the name
     #[arg(long)]
     pure: bool,
-    /// Round again what was rounded before, though that adds up
+    /// Accept a quantized input file, although rounding errors add up
     #[arg(long)]
     allow_requantize: bool,
     #[command(flatten)]
     threads: ThreadsArg,
-    /// Print a JSON object: sizes, and the type of each tensor
+    /// Print one JSON object with sizes and the type of each tensor
     #[arg(long)]
     json: bool,
 }

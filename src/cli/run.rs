@@ -9,42 +9,43 @@ use serde::Serialize;
 use super::chat;
 #[cfg(feature = "grammar")]
 use super::constraint::ConstraintArgs;
-use super::conversation::{Answer, Choice, Conversation};
+use super::device::setup;
 use super::error::CliError;
 use super::interrupt::{self, Second};
 use super::logprobs::Logprob;
 use super::options::{ContextArg, ModelArg, SessionArgs};
 use super::output::print_json;
-use super::progress::read_ahead;
+use super::progress::{Progress, Unit, read_ahead};
 use super::sampling::SamplingArgs;
 use super::shift::ShiftArg;
 use super::text::TextArgs;
-use crate::model::{GenerateOptions, Stop};
+use super::trace::TraceArg;
+use crate::engine::{Answer, AnswerOptions, Chat, ChatOptions, GenerateOptions, Stop};
 use crate::text::{Message, Tokenizer};
 
 /// Answer a prompt, or chat at the terminal
 ///
-/// With -p or -f, or if standard input is not a terminal, prints the answer alone on standard output and
-/// exits; one line end at the end of a file's or of standard input's text is not part of the prompt.
-/// Otherwise it is a chat: Ctrl-C stops an answer, /help lists what else there is, Ctrl-D ends.
+/// With -p or -f, or if standard input is not a terminal, prints only the answer on standard output and exits; a
+/// single trailing newline of a file or of standard input is stripped. Otherwise starts a chat: Ctrl-C stops an
+/// answer, /help lists the commands, Ctrl-D exits.
 ///
-/// The prompt is one user message, put into the model's own chat template; --raw continues it as plain text.
+/// The prompt is formatted as one user message by the model's chat template; --raw continues it as plain text.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) model: ModelArg,
     #[command(flatten)]
     pub(super) text: TextArgs,
-    /// Continue the prompt as plain text, without the chat template
+    /// Continue the prompt as plain text; do not apply the chat template
     #[arg(long)]
     pub(super) raw: bool,
-    /// System message before the conversation
+    /// System message at the start of the conversation
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     pub(super) system: Option<String>,
-    /// Generate at most N tokens [default: until the answer ends or the context is full]
+    /// Generate at most N tokens [default: until the model ends the answer or the context is full]
     #[arg(short = 'n', long = "max-tokens", value_name = "N")]
     pub(super) max_tokens: Option<usize>,
-    /// End the answer before this text. May be repeated
+    /// Stop string: the answer ends before it. May be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = stop_string)]
     stop: Vec<String>,
     #[command(flatten)]
@@ -53,10 +54,12 @@ pub(super) struct RunArgs {
     pub(super) shift: ShiftArg,
     #[command(flatten)]
     pub(super) session: SessionArgs,
-    /// Print one JSON object with text, tokens, counts and timings instead of the text
+    /// Print one JSON object with text, tokens, counts and timings
     #[arg(long)]
     json: bool,
-    /// With --json: the log-probability of each token and of the N most probable ones in its place
+    #[command(flatten)]
+    trace: TraceArg,
+    /// With --json: add each token's log-probability and those of the N most probable tokens at its position
     #[arg(long, value_name = "N", requires = "json")]
     logprobs: Option<usize>,
     #[command(flatten)]
@@ -72,18 +75,13 @@ fn stop_string(text: &str) -> Result<String, String> {
 
 impl RunArgs {
     /// When an answer ends, and what is told of it.
-    pub(super) fn limits(&self) -> GenerateOptions<'_> {
-        GenerateOptions {
-            max_tokens: self.max_tokens,
-            stop: &self.stop,
-            logprobs: self.logprobs,
-            ..GenerateOptions::default()
-        }
+    pub(super) fn limits(&self) -> GenerateOptions {
+        GenerateOptions { max_tokens: self.max_tokens, stop: self.stop.clone(), logprobs: self.logprobs }
     }
 
     /// How its tokens are chosen.
-    pub(super) fn choice(&self, tokenizer: &Tokenizer) -> Result<Choice, CliError> {
-        Ok(Choice {
+    pub(super) fn choice(&self, tokenizer: &Tokenizer) -> Result<ChatOptions, CliError> {
+        Ok(ChatOptions {
             sampling: self.sampling.params_for(tokenizer)?,
             #[cfg(feature = "grammar")]
             constraint: self.constraint.open(tokenizer)?,
@@ -124,8 +122,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     // Before anything is read.
     args.sampling.params()?;
     let Some(text) = args.text.read_without_last_line_end()? else {
-        if args.raw || args.json {
-            let option = if args.raw { "--raw" } else { "--json" };
+        let needs_prompt = [("--raw", args.raw), ("--json", args.json), ("--trace", args.trace.is_given())];
+        if let Some((option, _)) = needs_prompt.into_iter().find(|(_, given)| *given) {
             return Err(CliError::Usage(format!(
                 "{option} needs a prompt: -p TEXT, -f FILE or standard input"
             )));
@@ -134,6 +132,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     };
     let start = Instant::now();
     let model = args.model.open()?;
+    let trace = args.trace.file(&model)?;
     let tokenizer = model.tokenizer()?;
     let prompt = if args.raw {
         tokenizer.encode_chat(&text)
@@ -142,21 +141,28 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
         messages.push(Message::new("user", text));
         tokenizer.encode_chat(&model.chat_template(&tokenizer)?.render(&messages, true)?)
     };
-    let options = args.session.options(args.ctx.size(model.architecture().shape().n_ctx_train))?;
+    let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
+    let options = args.session.options(&model, n_ctx)?;
     read_ahead(model.gguf(), options.device);
-    let mut conversation = Conversation::new(&model, &tokenizer, &options, args.choice(&tokenizer)?)?;
+    let mut conversation = Chat::new(&model, &options, &setup(), args.choice(&tokenizer)?)?;
     let load_time = start.elapsed();
+    if let Some(trace) = trace {
+        trace.start(conversation.session());
+    }
     let context_shift = args.shift.of(args, &model, &tokenizer, conversation.n_ctx())?;
     let interrupt = Some(interrupt::listen(Second::Exits));
-    let limits = GenerateOptions { interrupt, context_shift, ..args.limits() };
     tracing::info!("loaded in {:.2} s", load_time.as_secs_f64());
     let mut out = io::stdout().lock();
+    let mut progress = Progress::new("prompt", Unit::Tokens, prompt.len());
+    let mut on_prompt = |done, total| progress.set_of(done, total);
+    let on_prompt: Option<&mut dyn FnMut(usize, usize)> = Some(&mut on_prompt);
+    let limits = AnswerOptions { generate: args.limits(), interrupt, context_shift, on_prompt };
     let answer = conversation.answer(&prompt, limits, |piece| {
         if !args.json && !piece.is_empty() {
             out.write_all(piece.as_bytes())?;
             out.flush()?;
         }
-        Ok(())
+        Ok::<(), CliError>(())
     })?;
     drop(out);
     if args.json {
@@ -166,6 +172,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
         end_line(&answer.text)?;
     }
     tell(&answer, conversation.n_ctx());
+    if let Some(trace) = trace {
+        trace.finish(conversation.session(), &args.model)?;
+    }
     if answer.stop == Stop::Interrupted { Err(CliError::Interrupted) } else { Ok(()) }
 }
 

@@ -1,136 +1,132 @@
 //! The options that say how the next token is chosen. Their names are llama.cpp's.
+//!
+//! The options of the samplers come from the table of `sampling`: names, defaults, help and ranges. What concerns the
+//! whole chain is here.
 
-use clap::Args;
+use std::sync::LazyLock;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use super::error::CliError;
-use crate::text::{DryParams, Mirostat, SamplerParams, Stage, Tokenizer};
+use crate::sampling::{Mirostat, Parameter, SamplerParams, Stage, Value};
+use crate::text::Tokenizer;
 
 /// How the next token is chosen.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Sampling")]
+#[derive(Debug)]
 pub(super) struct SamplingArgs {
-    /// Temperature: above 1 bolder, below 1 surer; 0 or less always takes the most probable token
-    #[arg(
-        long, value_name = "T", default_value_t = SamplerParams::default().temperature, allow_negative_numbers = true
-    )]
-    temp: f32,
-    /// Let the temperature follow the entropy, within R of --temp; 0: fixed
-    #[arg(long, value_name = "R", default_value_t = SamplerParams::default().dynatemp_range, hide_short_help = true)]
-    dynatemp_range: f32,
-    /// Exponent of the dynamic temperature
-    #[arg(long, value_name = "E", default_value_t = SamplerParams::default().dynatemp_exponent, hide_short_help = true)]
-    dynatemp_exp: f32,
-    /// Choose among the K most probable tokens; 0: among all
-    #[arg(long, value_name = "K", default_value_t = SamplerParams::default().top_k)]
-    top_k: usize,
-    /// Choose among the most probable tokens that together have this probability; 1: among all
-    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().top_p)]
-    top_p: f32,
-    /// Choose among tokens at least this probable, relative to the most probable one; 0: among all
-    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().min_p)]
-    min_p: f32,
-    /// Choose among the tokens of typical information that together have this probability; 1: among all
-    #[arg(long, alias = "typical", value_name = "P", default_value_t = SamplerParams::default().typical_p, hide_short_help = true)]
-    typical_p: f32,
-    /// Choose among tokens whose logits are within N standard deviations of the largest; 0 or less: among all
-    #[arg(
-        long, alias = "top-nsigma", value_name = "N", default_value_t = SamplerParams::default().top_n_sigma,
-        allow_negative_numbers = true, hide_short_help = true
-    )]
-    top_n_sigma: f32,
-    /// How often to exclude the top choices but the least probable of them; 0: never
-    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().xtc_probability, hide_short_help = true)]
-    xtc_probability: f32,
-    /// Probability from which a token is a top choice; above 0.5: none is excluded
-    #[arg(long, value_name = "P", default_value_t = SamplerParams::default().xtc_threshold, hide_short_help = true)]
-    xtc_threshold: f32,
-    /// Leave at least N tokens to --typical-p, --top-p, --min-p and XTC
-    #[arg(long, value_name = "N", default_value_t = SamplerParams::default().min_keep, hide_short_help = true)]
-    min_keep: usize,
-    /// Make tokens of the last --repeat-last-n less likely; 1: do not
-    #[arg(long, value_name = "R", default_value_t = SamplerParams::default().repeat_penalty)]
-    repeat_penalty: f32,
-    /// How many of the last tokens the three penalties look at
-    #[arg(long, value_name = "N", default_value_t = SamplerParams::default().penalty_last_n)]
-    repeat_last_n: usize,
-    /// Take from a token's logit for each time it is among the last tokens
-    #[arg(
-        long, value_name = "A", default_value_t = SamplerParams::default().frequency_penalty,
-        allow_negative_numbers = true, hide_short_help = true
-    )]
-    frequency_penalty: f32,
-    /// Take from the logits of all tokens among the last ones
-    #[arg(
-        long, value_name = "A", default_value_t = SamplerParams::default().presence_penalty,
-        allow_negative_numbers = true, hide_short_help = true
-    )]
-    presence_penalty: f32,
-    #[command(flatten)]
-    dry: DryArgs,
-    #[command(flatten)]
-    mirostat: MirostatArgs,
-    /// Add to a token's logit, or take from it: 15+1.5 or 15-1.5; 15-inf rules it out. May be repeated
-    #[arg(short = 'l', long, value_name = "TOKEN±VALUE", value_parser = logit_bias, hide_short_help = true)]
-    logit_bias: Vec<(u32, f32)>,
-    /// Never end the answer with a token
-    #[arg(long, hide_short_help = true)]
-    ignore_eos: bool,
-    /// The samplers that act, in their order, with `;` between them
-    #[arg(long, value_name = "NAMES", default_value_t = default_order(), hide_short_help = true)]
-    samplers: String,
-    /// Seed of the random choices: the same seed gives the same text
-    #[arg(long, value_name = "S", default_value_t = SamplerParams::default().seed)]
-    seed: u64,
+    /// The settings of the samplers; all else in it is as by default.
+    samplers: SamplerParams,
+    chain: ChainArgs,
 }
 
-/// The penalty on verbatim repetition.
-#[derive(Debug, Args)]
-struct DryArgs {
-    /// Penalty of tokens that would continue a repetition (DRY); 0: none
-    #[arg(long, value_name = "A", default_value_t = DryParams::default().multiplier, hide_short_help = true)]
-    dry_multiplier: f32,
-    /// What each further token of the repetition multiplies DRY's penalty by
-    #[arg(long, value_name = "B", default_value_t = DryParams::default().base, hide_short_help = true)]
-    dry_base: f32,
-    /// Tokens that may repeat before DRY's penalty
-    #[arg(long, value_name = "N", default_value_t = DryParams::default().allowed_length, hide_short_help = true)]
-    dry_allowed_length: usize,
-    /// How many of the last tokens DRY looks at; 0: none
-    #[arg(long, value_name = "N", default_value_t = DryParams::default().penalty_last_n, hide_short_help = true)]
-    dry_penalty_last_n: usize,
-    /// Text over which DRY sees no repetition; `none`: there is no such text. May be repeated [default: a line end, `:`,
-    /// `"` and `*`]
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, hide_short_help = true)]
-    dry_sequence_breaker: Vec<String>,
+impl Args for SamplingArgs {
+    fn augment_args(command: Command) -> Command {
+        let mut defaults = SamplerParams::default();
+        let parameters = defaults.parameters();
+        // In the order in which the samplers act.
+        let options = parameters.iter().zip(DEFAULTS.iter()).map(|(p, default)| option(p, default));
+        ChainArgs::augment_args(command.next_help_heading("Sampling").args(options))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        SamplingArgs::augment_args(command)
+    }
 }
 
-impl DryArgs {
-    fn params(&self) -> DryParams {
-        let breakers = &self.dry_sequence_breaker;
-        DryParams {
-            multiplier: self.dry_multiplier,
-            base: self.dry_base,
-            allowed_length: self.dry_allowed_length,
-            penalty_last_n: self.dry_penalty_last_n,
-            sequence_breakers: match breakers.as_slice() {
-                [] => DryParams::default().sequence_breakers,
-                // As in llama.cpp, it forgets the ones before it.
-                given => given.rsplit(|text| text == "none").next().unwrap_or_default().to_vec(),
-            },
+impl FromArgMatches for SamplingArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<SamplingArgs, clap::Error> {
+        let mut samplers = SamplerParams::default();
+        for parameter in samplers.parameters() {
+            set(parameter, matches);
+        }
+        // NaN stays, to be refused.
+        if samplers.temperature.value < 0.0 {
+            samplers.temperature.value = 0.0;
+        }
+        Ok(SamplingArgs { samplers, chain: ChainArgs::from_arg_matches(matches)? })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = SamplingArgs::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The samplers' parameters as text, as long as clap keeps it.
+static DEFAULTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let text = |parameter: &Parameter<'_>| match &parameter.value {
+        Value::Number(value, _) => value.to_string(),
+        Value::Count(value, _) => value.to_string(),
+        Value::Texts(texts) => texts.join(" "),
+    };
+    SamplerParams::default().parameters().iter().map(text).collect()
+});
+
+/// The option of a sampler's parameter.
+fn option(parameter: &Parameter<'_>, default: &'static str) -> Arg {
+    let option = Arg::new(parameter.name)
+        .long(parameter.flag)
+        .alias(parameter.alias)
+        .value_name(parameter.value_name)
+        .help(parameter.help)
+        .hide_short_help(!parameter.common);
+    match parameter.value {
+        Value::Number(..) => {
+            option.value_parser(value_parser!(f32)).allow_negative_numbers(true).default_value(default)
+        }
+        Value::Count(..) => option.value_parser(value_parser!(usize)).default_value(default),
+        // Its help states its default.
+        Value::Texts(_) => option.action(ArgAction::Append).allow_hyphen_values(true),
+    }
+}
+
+/// Sets a sampler's parameter to what its option says.
+fn set(parameter: Parameter<'_>, matches: &ArgMatches) {
+    match parameter.value {
+        Value::Number(value, _) => *value = matches.get_one(parameter.name).copied().unwrap_or(*value),
+        Value::Count(value, _) => *value = matches.get_one(parameter.name).copied().unwrap_or(*value),
+        Value::Texts(texts) => {
+            let Some(given) = matches.get_many::<String>(parameter.name) else { return };
+            let given: Vec<String> = given.cloned().collect();
+            // As in llama.cpp, `none` forgets the ones before it.
+            *texts = given.rsplit(|text| text == "none").next().unwrap_or_default().to_vec();
         }
     }
+}
+
+/// What concerns the whole chain of samplers.
+#[derive(Debug, Args)]
+struct ChainArgs {
+    /// Fewest tokens that --typical-p, --top-p, --min-p and XTC keep
+    #[arg(long, value_name = "N", default_value_t = SamplerParams::default().min_keep, hide_short_help = true)]
+    min_keep: usize,
+    #[command(flatten)]
+    mirostat: MirostatArgs,
+    /// Add a bias to a token's logit, such as 15+1.5 or 15-1.5; 15-inf bans the token. May be repeated
+    #[arg(short = 'l', long, value_name = "TOKEN±VALUE", value_parser = logit_bias, hide_short_help = true)]
+    logit_bias: Vec<(u32, f32)>,
+    /// Ban all tokens that end the answer
+    #[arg(long, hide_short_help = true)]
+    ignore_eos: bool,
+    /// Samplers in the order of their application, separated by `;`
+    #[arg(long, value_name = "NAMES", default_value_t = default_order(), hide_short_help = true)]
+    samplers: String,
+    /// Random seed: the same seed gives the same text
+    #[arg(long, value_name = "S", default_value_t = SamplerParams::default().seed)]
+    seed: u64,
 }
 
 /// Mirostat in place of all samplers but temperature.
 #[derive(Debug, Args)]
 struct MirostatArgs {
-    /// 2: keep the mean surprise of the text at --mirostat-ent, in place of all samplers but temperature; 0: do not
+    /// 2: Mirostat 2, which keeps the mean surprise at --mirostat-ent and replaces all samplers but temperature; 0:
+    /// off
     #[arg(long, value_name = "0|2", default_value_t = 0, value_parser = mirostat, hide_short_help = true)]
     mirostat: u8,
-    /// Mirostat's learning rate, eta
+    /// Mirostat learning rate (eta)
     #[arg(long, value_name = "ETA", default_value_t = Mirostat::default().eta, hide_short_help = true)]
     mirostat_lr: f32,
-    /// The surprise that Mirostat aims at, tau, in bits
+    /// Mirostat target surprise (tau), in bits
     #[arg(long, value_name = "TAU", default_value_t = Mirostat::default().tau, hide_short_help = true)]
     mirostat_ent: f32,
 }
@@ -145,7 +141,7 @@ fn mirostat(text: &str) -> Result<u8, String> {
 }
 
 fn default_order() -> String {
-    Stage::ORDER.map(Stage::name).join(";")
+    Stage::ORDER.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(";")
 }
 
 /// A token and what to add to its logit.
@@ -160,30 +156,16 @@ fn logit_bias(text: &str) -> Result<(u32, f32), String> {
 impl SamplingArgs {
     /// The sampler's settings, which are in their ranges.
     pub(super) fn params(&self) -> Result<SamplerParams, CliError> {
-        let names = self.samplers.split(';').filter(|name| !name.trim().is_empty());
+        let chain = &self.chain;
+        let names = chain.samplers.split(';').filter(|name| !name.trim().is_empty());
+        let mirostat = Mirostat { tau: chain.mirostat.mirostat_ent, eta: chain.mirostat.mirostat_lr };
         let params = SamplerParams {
             order: names.map(str::parse).collect::<Result<Vec<Stage>, _>>()?,
-            logit_bias: self.logit_bias.clone(),
-            penalty_last_n: self.repeat_last_n,
-            repeat_penalty: self.repeat_penalty,
-            frequency_penalty: self.frequency_penalty,
-            presence_penalty: self.presence_penalty,
-            dry: self.dry.params(),
-            top_n_sigma: self.top_n_sigma,
-            top_k: self.top_k,
-            typical_p: self.typical_p,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            xtc_probability: self.xtc_probability,
-            xtc_threshold: self.xtc_threshold,
-            min_keep: self.min_keep,
-            // NaN stays, to be refused.
-            temperature: if self.temp < 0.0 { 0.0 } else { self.temp },
-            dynatemp_range: self.dynatemp_range,
-            dynatemp_exponent: self.dynatemp_exp,
-            mirostat: (self.mirostat.mirostat == 2)
-                .then_some(Mirostat { tau: self.mirostat.mirostat_ent, eta: self.mirostat.mirostat_lr }),
-            seed: self.seed,
+            logit_bias: chain.logit_bias.clone(),
+            min_keep: chain.min_keep,
+            mirostat: (chain.mirostat.mirostat == 2).then_some(mirostat),
+            seed: chain.seed,
+            ..self.samplers.clone()
         };
         params.check()?;
         Ok(params)
@@ -192,7 +174,7 @@ impl SamplingArgs {
     /// The same for a vocabulary, whose end tokens --ignore-eos rules out.
     pub(super) fn params_for(&self, tokenizer: &Tokenizer) -> Result<SamplerParams, CliError> {
         let mut params = self.params()?;
-        if self.ignore_eos {
+        if self.chain.ignore_eos {
             let ids = 0..tokenizer.n_vocab() as u32;
             let ends = ids.filter(|&id| tokenizer.is_end_of_generation(id));
             params.logit_bias.extend(ends.map(|id| (id, f32::NEG_INFINITY)));
@@ -206,6 +188,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::sampling::Dry;
 
     #[derive(Parser)]
     struct Line {
@@ -225,47 +208,24 @@ mod tests {
 
     #[test]
     fn a_temperature_below_0_is_0() {
-        assert_eq!(params("--temp -1").unwrap().temperature, 0.0);
+        assert_eq!(params("--temp -1").unwrap().temperature.value, 0.0);
         assert!(params("--temp nan").is_err());
     }
 
     #[test]
-    fn options_reach_the_settings_they_name() {
+    fn options_of_the_chain_reach_the_settings_they_name() {
         let given = params(
-            "--temp 0.7 --dynatemp-range 0.2 --dynatemp-exp 1.5 --top-k 7 --top-p 0.8 --min-p 0.1 --typical-p 0.9 \
-             --top-n-sigma 2 --xtc-probability 0.4 --xtc-threshold 0.2 --min-keep 3 --repeat-penalty 1.1 \
-             --repeat-last-n 33 --frequency-penalty -0.5 --presence-penalty 0.25 --dry-multiplier 0.8 --dry-base 2 \
-             --dry-allowed-length 4 --dry-penalty-last-n 99 --dry-sequence-breaker ab --dry-sequence-breaker cd \
-             --mirostat 2 --mirostat-lr 0.3 --mirostat-ent 4 -l 15+1.5 -l 16-inf --samplers top_k;temp --seed 9",
+            "--min-keep 3 --dry-sequence-breaker ab --dry-sequence-breaker cd --mirostat 2 --mirostat-lr 0.3 \
+             --mirostat-ent 4 -l 15+1.5 -l 16-inf --samplers top_k;temp --seed 9",
         );
-        let dry = DryParams {
-            multiplier: 0.8,
-            base: 2.0,
-            allowed_length: 4,
-            penalty_last_n: 99,
-            sequence_breakers: vec!["ab".into(), "cd".into()],
-        };
         let expected = SamplerParams {
             order: vec![Stage::TopK, Stage::Temperature],
             logit_bias: vec![(15, 1.5), (16, f32::NEG_INFINITY)],
-            penalty_last_n: 33,
-            repeat_penalty: 1.1,
-            frequency_penalty: -0.5,
-            presence_penalty: 0.25,
-            dry,
-            top_n_sigma: 2.0,
-            top_k: 7,
-            typical_p: 0.9,
-            top_p: 0.8,
-            min_p: 0.1,
-            xtc_probability: 0.4,
-            xtc_threshold: 0.2,
+            dry: Dry { sequence_breakers: vec!["ab".into(), "cd".into()], ..Dry::default() },
             min_keep: 3,
-            temperature: 0.7,
-            dynatemp_range: 0.2,
-            dynatemp_exponent: 1.5,
             mirostat: Some(Mirostat { tau: 4.0, eta: 0.3 }),
             seed: 9,
+            ..SamplerParams::default()
         };
         assert_eq!(given.unwrap(), expected);
     }
@@ -276,6 +236,46 @@ mod tests {
         assert_eq!(logit_bias("7-0.5"), Ok((7, -0.5)));
         for bad in ["7", "+1", "7+", "7+x", "x+1", "7*2"] {
             assert!(logit_bias(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// Each of the table's parameters is an option that sets it and no other.
+    #[test]
+    fn options_of_all_parameters_reach_them() {
+        let texts = |params: &mut SamplerParams| -> Vec<String> {
+            params
+                .parameters()
+                .iter()
+                .map(|parameter| format!("{} {:?}", parameter.name, parameter.value))
+                .collect()
+        };
+        let mut defaults = SamplerParams::default();
+        let before = texts(&mut defaults);
+        for (i, parameter) in defaults.parameters().iter().enumerate() {
+            let given = if matches!(parameter.value, Value::Count(..)) { "7" } else { "0.25" };
+            for name in [Some(parameter.flag), parameter.alias].into_iter().flatten() {
+                let after = texts(&mut params(&format!("--{name} {given}")).unwrap());
+                let changed: Vec<usize> = (0..after.len()).filter(|&i| before[i] != after[i]).collect();
+                assert!(
+                    changed == [i] && after[i].contains(given),
+                    "--{name} {given}: {changed:?} {after:?}"
+                );
+            }
+        }
+    }
+
+    /// Each of the table's parameters is an option, and a number out of its range is refused with what it can be.
+    #[test]
+    fn options_of_all_parameters_are_checked_by_their_ranges() {
+        let mut defaults = SamplerParams::default();
+        for parameter in defaults.parameters() {
+            let Value::Number(_, range) = parameter.value else { continue };
+            let error = params(&format!("--{} nan", parameter.flag)).unwrap_err().to_string();
+            assert_eq!(error, format!("{} is NaN; expected {}", parameter.name, range.describe()));
+            for number in [-1.0, 0.0, 0.5, 1.0, 2.0].into_iter().filter(|_| parameter.flag != "temp") {
+                let given = params(&format!("--{} {number}", parameter.flag));
+                assert_eq!(given.is_ok(), range.contains(number), "--{} {number}", parameter.flag);
+            }
         }
     }
 

@@ -10,8 +10,8 @@ use crate::text::{Message, Tokenizer};
 /// What happens when the context is full.
 #[derive(Debug, Args)]
 pub(super) struct ShiftArg {
-    /// When the context is full, go on without the older half of what follows its first KEEP tokens [default KEEP: what
-    /// comes before the first message of the user]
+    /// When the context is full, keep its first KEEP tokens, drop the older half of the others and continue [default
+    /// KEEP: the tokens before the first user message]
     #[arg(long, value_name = "KEEP", require_equals = true)]
     context_shift: Option<Option<usize>>,
 }

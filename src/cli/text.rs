@@ -11,10 +11,10 @@ use super::error::CliError;
 /// Where the text comes from.
 #[derive(Debug, Args)]
 pub(super) struct TextArgs {
-    /// The text
+    /// Input text
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// File with the text; `-` is standard input
+    /// Input file; `-` is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "prompt")]
     file: Option<PathBuf>,
 }

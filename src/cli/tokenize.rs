@@ -11,25 +11,25 @@ use super::output::{print, print_json};
 use super::text::{TextArgs, parse_ids};
 use crate::text::{EncodeOptions, Tokenizer};
 
-/// Turn text into token ids, or ids into text
+/// Convert text to token ids, or token ids to text
 ///
-/// Prints the ids on one line, separated by spaces. The text is taken as it is, line ends included.
+/// Prints the ids on one line, separated by spaces. The text is used as it is, with its trailing newline.
 #[derive(Debug, Args)]
 pub(super) struct TokenizeArgs {
     #[command(flatten)]
     model: ModelArg,
     #[command(flatten)]
     text: TextArgs,
-    /// The other way: the text is token ids, separated by white space. Prints their text and nothing else
+    /// Decode instead: the input is token ids separated by white space. Prints only their text
     #[arg(long, conflicts_with_all = ["no_parse_special", "add_special"])]
     decode: bool,
-    /// Treat special tokens that are spelled out in the text as text
+    /// Do not parse special tokens in the text; tokenize them as plain text
     #[arg(long)]
     no_parse_special: bool,
-    /// Add the tokens that the model expects around a text: its BOS, EOS, CLS or SEP
+    /// Add the model's special tokens around the text (BOS, EOS, CLS or SEP)
     #[arg(long)]
     add_special: bool,
-    /// Print a JSON object: `tokens` and their `pieces`; with --decode `tokens` and `text`
+    /// Print one JSON object with `tokens` and `pieces`; with --decode `tokens` and `text`
     #[arg(long)]
     json: bool,
 }

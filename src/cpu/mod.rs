@@ -8,6 +8,7 @@ pub mod bandwidth;
 pub mod isa;
 pub mod linear;
 pub mod math;
+mod parts;
 pub mod pool;
 mod product;
 pub mod step;
@@ -16,6 +17,8 @@ mod view;
 
 pub use bandwidth::read_bandwidth;
 pub use isa::Isa;
+pub use linear::{CpuKernel, CpuTarget, ProductKernel};
+pub use parts::Part;
 pub use pool::{Pool, PoolError, Worker, physical_cores};
 pub use product::{Product, ProductId};
 pub use step::{CpuStep, Span, StepError, Tile};

@@ -35,7 +35,8 @@ impl CpuStep<'_> {
     ///
     /// # Errors
     /// [`StepError::Product`] if the kernels refuse the sizes; [`StepError::Misuse`] if an operand is not
-    /// what [`Product`] says, inside of a deal, and after [`CpuStep::take_scratch`].
+    /// what [`Product`] says, inside of a deal, after [`CpuStep::take_scratch`], and if the plan names no kernel
+    /// for the step ([`Operator::cpu_kernel`](crate::graph::Operator::cpu_kernel)).
     pub fn product(&self, product: Product) -> Result<(), StepError> {
         let (weight, x) = (self.input(product.weight), self.input(product.x));
         let bias = product.bias.map(|input| self.input(input));
@@ -64,6 +65,7 @@ impl CpuStep<'_> {
         if self.scratch_is_taken() {
             return Err(self.misused("it has taken the scratch memory that its product needs"));
         }
+        let kernel = self.product_kernel()?;
         self.begin()?;
         let (scratch, scratch_len) = self.scratch_raw();
         let values = |raw: &RawTensor| raw.desc.shape.elements();
@@ -77,6 +79,7 @@ impl CpuStep<'_> {
                 k,
                 n_out,
                 tokens,
+                kernel,
                 x: Rows::from_raw(x.data.cast(), values(&x), k),
                 y: RowsMut::from_raw(y.data.cast(), values(&y), n_out),
                 bias: bias.map(|bias| bias.all()),
@@ -118,6 +121,7 @@ impl CpuStep<'_> {
         if self.scratch_is_taken() {
             return Err(self.misused("it has taken the scratch memory that its product needs"));
         }
+        let kernel = self.product_kernel()?;
         self.begin()?;
         let (scratch, scratch_len) = self.scratch_raw();
         // SAFETY: the step's maker vouches for the extents of the output and of the scratch during the step, and the
@@ -134,6 +138,7 @@ impl CpuStep<'_> {
             n_expert,
             ids: ids.all(),
             share: rows / rows_of_x,
+            kernel,
             x: x.all(),
             y,
             bias: bias.map(|bias| bias.all()),

@@ -1,4 +1,5 @@
-//! One step of a plan as the CPU runs it: inputs, output, scratch, and how rows are dealt out.
+//! One step of a plan as the CPU runs it: inputs, outputs, scratch, and how rows of the first output are dealt out.
+//! [`CpuStep::for_parts`] deals out parts of all outputs.
 //!
 //! Every worker calls the operator with the same step. The methods here deal each piece of the
 //! output to exactly one worker, which is what lets operators be written without `unsafe`.
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytemuck::Pod;
 
-use super::linear::LinearError;
+use super::linear::{LinearError, ProductKernel};
 use super::view::note;
 use super::{Isa, RawTensor, View, Worker};
 use crate::tensor::Desc;
@@ -82,7 +83,9 @@ pub struct CpuStep<'a> {
     worker: &'a Worker<'a>,
     isa: Isa,
     inputs: &'a [RawTensor],
-    output: RawTensor,
+    pub(super) output: RawTensor,
+    pub(super) further: &'a [RawTensor],
+    kernel: Option<ProductKernel>,
     scratch: (*mut u8, usize),
     scratch_taken: Cell<bool>,
     /// The number of the deal that failed, which all workers share.
@@ -96,7 +99,7 @@ pub struct CpuStep<'a> {
     /// The error of the first deal that failed, should the operator not pass it on.
     failure: Cell<Option<StepError>>,
     /// The first misuse by this worker.
-    misuse: Cell<Option<&'static str>>,
+    pub(super) misuse: Cell<Option<&'static str>>,
 }
 
 /// Some neighbouring rows of an output, dealt to one worker.
@@ -155,7 +158,7 @@ impl Tile<'_> {
 }
 
 /// Whether rows of such an output are slices of `T`, one for each element.
-fn holds<T: Pod>(desc: &Desc) -> bool {
+pub(super) fn holds<T: Pod>(desc: &Desc) -> bool {
     desc.dtype.is_plain() && holds_blocks::<T>(desc)
 }
 
@@ -166,24 +169,26 @@ fn holds_blocks<T: Pod>(desc: &Desc) -> bool {
     desc.rows_are_contiguous() && fits
 }
 
-const ELEMENT: &str = "it writes elements of another size than the output has, or rows with gaps";
+pub(super) const ELEMENT: &str = "it writes elements of another size than the output has, or rows with gaps";
 const NESTED: &str = "it deals inside of a deal";
 
 impl<'a> CpuStep<'a> {
-    /// A step over this memory. `failed_at` begins a run as `usize::MAX`; a step that fails, on any
-    /// worker, is the last of its run.
+    /// A step over this memory, the first output and the further ones, with the kernel that the plan names for its
+    /// product. `failed_at` begins a run as `usize::MAX`; a step that fails, on any worker, is the last of its run.
     ///
     /// # Safety
-    /// For 'a, every input's extent must be readable and the output's and scratch's writable, no one
-    /// outside of this step may write the inputs or touch the output and scratch, and all workers must
+    /// For 'a, every input's extent must be readable and the outputs' and scratch's writable, no one
+    /// outside of this step may write the inputs or touch the outputs and scratch, and all workers must
     /// be given the same step and the same `failed_at`. Plain elements are aligned, and scratch memory to
-    /// a cache line. The output may share memory with an input only where the operator's
-    /// [`Memory`](crate::graph::Memory) says so; then both have the same shape and strides.
+    /// a cache line. An output may share memory with an input only where the operator's
+    /// [`Memory`](crate::graph::Memory) says so; then both have the same shape and strides. It shares none with
+    /// another output.
     pub unsafe fn new(
         worker: &'a Worker<'a>,
         isa: Isa,
         inputs: &'a [RawTensor],
-        output: RawTensor,
+        (output, further): (RawTensor, &'a [RawTensor]),
+        kernel: Option<ProductKernel>,
         scratch: (*mut u8, usize),
         failed_at: &'a AtomicUsize,
     ) -> CpuStep<'a> {
@@ -192,6 +197,8 @@ impl<'a> CpuStep<'a> {
             isa,
             inputs,
             output,
+            further,
+            kernel,
             scratch,
             scratch_taken: Cell::new(false),
             failed_at,
@@ -228,14 +235,17 @@ impl<'a> CpuStep<'a> {
     /// [`StepError::Misuse`]; the view then has the output's description and gives no elements.
     pub fn input(&self, i: usize) -> View<'_> {
         let (raw, shared) = match self.inputs.get(i) {
-            Some(raw) => (*raw, raw.overlaps(&self.output)),
+            Some(raw) => {
+                let written = |output: &RawTensor| raw.overlaps(output);
+                (*raw, written(&self.output) || self.further.iter().any(written))
+            }
             None => {
                 self.misused("it reads an input that the step does not have");
                 (self.output, true)
             }
         };
-        // SAFETY: the maker of the step vouches for its inputs, and that none but those in the output's
-        // memory are written meanwhile.
+        // SAFETY: the maker of the step vouches for its inputs, and that none but those in the memory of
+        // an output are written meanwhile.
         unsafe { View::new(raw, shared, &self.misuse) }
     }
 
@@ -244,12 +254,27 @@ impl<'a> CpuStep<'a> {
         self.inputs.len()
     }
 
-    /// The output's description.
+    /// The output's description; of several the first.
     pub fn output(&self) -> &Desc {
         &self.output.desc
     }
 
-    /// The output's address, for kernels that do their own arithmetic.
+    /// The description of output number `i`, the first one being 0. Past the outputs, which `further_outputs` has
+    /// ruled out, the step ends with [`StepError::Misuse`], and the description is the first one's.
+    pub fn output_at(&self, i: usize) -> &Desc {
+        let Some(output) = self.all_outputs().nth(i) else {
+            self.misused("it names an output that the step does not have");
+            return &self.output.desc;
+        };
+        &output.desc
+    }
+
+    /// All outputs, in their order.
+    pub(super) fn all_outputs(&self) -> impl Iterator<Item = &RawTensor> {
+        std::iter::once(&self.output).chain(self.further)
+    }
+
+    /// The first output's address, for kernels that do their own arithmetic.
     pub fn output_raw(&self) -> RawTensor {
         self.output
     }
@@ -273,6 +298,12 @@ impl<'a> CpuStep<'a> {
             let start = data.add(self.worker.index() * share).cast::<f32>();
             slice::from_raw_parts_mut(start, share / size_of::<f32>())
         }
+    }
+
+    /// The kernel that the plan names for the step's product.
+    pub(super) fn product_kernel(&self) -> Result<ProductKernel, StepError> {
+        self.kernel
+            .ok_or_else(|| self.misused("it computes a product, and `cpu_kernel` names no kernel for it"))
     }
 
     /// Whether this worker has its share of the scratch memory.
@@ -310,7 +341,11 @@ impl<'a> CpuStep<'a> {
 
     /// Deals `0..total`, one by one. An error of any worker is one for all: this worker's own, or
     /// [`StepError::Elsewhere`].
-    fn deal(&self, total: usize, mut f: impl FnMut(usize) -> Result<(), StepError>) -> Result<(), StepError> {
+    pub(super) fn deal(
+        &self,
+        total: usize,
+        mut f: impl FnMut(usize) -> Result<(), StepError>,
+    ) -> Result<(), StepError> {
         self.begin()?;
         let number = self.deals.get() + 1;
         self.deals.set(number);

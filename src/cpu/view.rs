@@ -36,15 +36,16 @@ impl RawTensor {
 
 /// A tensor that a step reads.
 ///
-/// Where the output has taken the input's memory ([`Memory`](crate::graph::Memory)), other workers
+/// Where an output has taken the input's memory ([`Memory`](crate::graph::Memory)), other workers
 /// write what a view would read. Such a view gives the description and the address alone; the
 /// elements come with [`CpuStep::for_rows_of`](super::CpuStep::for_rows_of),
-/// [`CpuStep::for_spans`](super::CpuStep::for_spans) and [`Tile::row_of`](super::Tile::row_of). A wrong
-/// use gives nothing, and ends the step with [`StepError::Misuse`].
+/// [`CpuStep::for_spans`](super::CpuStep::for_spans), [`Tile::row_of`](super::Tile::row_of) and
+/// [`Part::row_of`](super::Part::row_of). A wrong use gives nothing, and ends the step with
+/// [`StepError::Misuse`].
 #[derive(Clone, Copy, Debug)]
 pub struct View<'s> {
     raw: RawTensor,
-    /// Whether the output has this memory.
+    /// Whether an output has this memory.
     shared: bool,
     /// Whether rows may be given as slices.
     whole_rows: bool,
@@ -85,7 +86,7 @@ impl<'s> View<'s> {
         self.raw
     }
 
-    /// Whether the output has this memory.
+    /// Whether an output has this memory.
     pub fn is_shared(&self) -> bool {
         self.shared
     }

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use bytemuck::Pod;
 use smallvec::SmallVec;
 
+use super::books::{self, Books, STATES, States, ask_for_arena, settle_arena};
 use super::error::size_mismatch;
-use super::operators::{Operators, check_scratch};
-use super::{AlignedBuffer, Budget, ExecError, Executor, PlanId, Run, WeightSource};
-use crate::cpu::{CpuStep, Isa, Pool, RawTensor, StepError};
+use super::operators::{Operators, bad_step, check_scratch};
+use super::timeline::{Ticks, WorkerClocks};
+use super::{AlignedBuffer, Budget, ExecError, Executor, PlanId, Run, Timeline, WeightSource, Work};
+use crate::cpu::{CpuStep, Isa, Pool, ProductKernel, RawTensor, StepError};
 use crate::graph::operator::{AnyOperator, OperatorRow};
 use crate::plan::{DeviceDesc, Operand, Place, Plan, Step};
-use crate::tensor::Desc;
 
 /// Runs plans on the CPU, in one arena.
 pub struct CpuExecutor {
@@ -23,26 +24,22 @@ pub struct CpuExecutor {
     isa: Isa,
     operators: Operators,
     weights: Arc<dyn WeightSource>,
-    states: BTreeMap<String, (Desc, AlignedBuffer)>,
+    states: States<AlignedBuffer>,
     budget: Budget,
     arena: AlignedBuffer,
+    books: Books,
+    /// By the numbers that the books give.
     plans: Vec<Loaded>,
-    /// The plan whose inputs lie in the arena.
-    current: Option<usize>,
-    timing: bool,
+    deterministic: bool,
 }
 
 /// A plan with its addresses.
 struct Loaded {
-    plan: Plan,
+    plan: Arc<Plan>,
     ops: Vec<Arc<dyn AnyOperator>>,
     steps: Vec<Bound>,
     /// Where its weights and constants lie.
     leaves: BTreeMap<Place, Leaf>,
-    /// Which inputs were given since the arena last belonged to another plan.
-    given: Vec<bool>,
-    /// Time spent in each step, while timing is on.
-    times: Vec<Duration>,
 }
 
 /// Where a weight or a constant lies.
@@ -70,15 +67,13 @@ impl Leaf {
 
 /// Who holds the copies in the budget.
 const COPIES: &str = "copies of weights and constants";
-/// Who holds the arena.
-const ARENA: &str = "arena";
-/// Who holds a larger arena while the one before is still there.
-const LARGER_ARENA: &str = "a larger arena beside the one there is";
 
 /// The addresses of a step.
 struct Bound {
     inputs: SmallVec<[RawTensor; 8]>,
     output: RawTensor,
+    further: SmallVec<[RawTensor; 2]>,
+    product: Option<ProductKernel>,
     scratch: (*mut u8, usize),
 }
 
@@ -101,12 +96,12 @@ impl CpuExecutor {
             isa: Isa::detect(),
             operators: Operators::built_in(),
             weights,
-            states: BTreeMap::new(),
+            states: States::default(),
             budget,
             arena: buffer("arena", 0)?,
+            books: Books::default(),
             plans: Vec::new(),
-            current: None,
-            timing: false,
+            deterministic: false,
         })
     }
 
@@ -124,6 +119,12 @@ impl CpuExecutor {
         available
     }
 
+    /// Whether plans for this executor are deterministic from now on; see [`DeviceDesc::deterministic`]. Plans that were
+    /// loaded before stay as they are.
+    pub fn set_deterministic(&mut self, deterministic: bool) {
+        self.deterministic = deterministic;
+    }
+
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
@@ -136,13 +137,12 @@ impl CpuExecutor {
 
     /// The bytes of a state.
     pub fn state(&self, name: &str) -> Option<&[u8]> {
-        self.states.get(name).map(|(_, buffer)| buffer.bytes())
+        self.states.get(name).ok().map(AlignedBuffer::bytes)
     }
 
     /// Overwrites a state.
     pub fn set_state<T: Pod>(&mut self, name: &str, data: &[T]) -> Result<(), ExecError> {
-        let unknown = || ExecError::Unknown { what: "state", name: name.into() };
-        let (_, buffer) = self.states.get_mut(name).ok_or_else(unknown)?;
+        let buffer = self.states.get_mut(name)?;
         let data: &[u8] = bytemuck::cast_slice(data);
         if data.len() != buffer.len() {
             return Err(size_mismatch("state", name, data.len(), buffer.len()));
@@ -153,7 +153,18 @@ impl CpuExecutor {
 
     fn operator(&self, step: &Step) -> Result<Arc<dyn AnyOperator>, ExecError> {
         let (operator, inputs) = self.operators.of_step(step)?;
-        check_scratch(step, operator.cpu_scratch(&inputs, &step.output.desc, self.pool.threads()))?;
+        let output = operator.infer(&inputs).map_err(|error| bad_step(step, error.to_string()))?;
+        let chosen = operator.cpu_kernel(&inputs, self.device().cpu_target());
+        let product = chosen.map(|kernel| kernel.product);
+        if step.product != product {
+            let name = |kernel: Option<ProductKernel>| kernel.map_or("none", ProductKernel::name);
+            let (found, wanted) = (name(step.product), name(product));
+            let reason =
+                format!("the plan names the kernel {found} for its product, the operator chooses {wanted}");
+            return Err(bad_step(step, reason));
+        }
+        let scratch = || operator.cpu_scratch(&inputs, &output, self.pool.threads());
+        check_scratch(step, chosen.map_or_else(scratch, |kernel| kernel.scratch))?;
         Ok(operator)
     }
 
@@ -171,16 +182,11 @@ impl CpuExecutor {
             leaves.insert(Place::Constant(i as u32), copy(&slot.name, bytes)?);
         }
         for (i, slot) in plan.weights.iter().enumerate() {
-            let missing = || ExecError::MissingWeight { name: slot.name.clone(), desc: slot.desc };
-            let (desc, bytes) = self.weights.weight(&slot.name).ok_or_else(missing)?;
-            if desc != slot.desc || bytes.len() < desc.extent() {
-                let found = format!("{desc} in {} bytes", bytes.len());
-                let wanted = slot.desc.to_string();
-                return Err(ExecError::Mismatch { what: "weight", name: slot.name.clone(), found, wanted });
-            }
+            let bytes = books::weight(&*self.weights, slot)?;
+            let dtype = slot.desc.dtype;
             // Blocks are read byte by byte; plain elements through their type.
-            let aligned = (bytes.as_ptr() as usize).is_multiple_of(desc.dtype.block_bytes());
-            let leaf = match desc.dtype.is_plain() && !aligned {
+            let aligned = (bytes.as_ptr() as usize).is_multiple_of(dtype.block_bytes());
+            let leaf = match dtype.is_plain() && !aligned {
                 true => copy(&slot.name, bytes)?,
                 false => Leaf::Source(bytes.as_ptr().cast_mut()),
             };
@@ -200,29 +206,10 @@ impl CpuExecutor {
 
     /// Makes the states that the plan needs and that are not there.
     fn make_states(&mut self, plan: &Plan) -> Result<(), ExecError> {
-        let known = self.states.values().map(|(_, buffer)| buffer.len()).sum::<usize>();
-        let mut bytes = known;
-        for slot in &plan.states {
-            match self.states.get(&slot.name) {
-                Some((desc, _)) if *desc != slot.desc => {
-                    let (found, wanted) = (desc.to_string(), slot.desc.to_string());
-                    return Err(ExecError::Mismatch {
-                        what: "state",
-                        name: slot.name.clone(),
-                        found,
-                        wanted,
-                    });
-                }
-                Some(_) => {}
-                None => bytes = bytes.saturating_add(slot.desc.extent()),
-            }
-        }
-        self.budget.hold("KV cache", bytes as u64)?;
-        for slot in &plan.states {
-            if !self.states.contains_key(&slot.name) {
-                let buffer = buffer(&slot.name, slot.desc.extent())?;
-                self.states.insert(slot.name.clone(), (slot.desc, buffer));
-            }
+        let missing = self.states.missing(plan)?;
+        self.budget.hold(STATES, self.states.bytes_with(&missing))?;
+        for slot in missing {
+            self.states.insert(slot, buffer(&slot.name, slot.desc.extent())?);
         }
         Ok(())
     }
@@ -233,23 +220,21 @@ impl CpuExecutor {
             return Ok(());
         }
         // Steps point into the arena before, so it lives until all of them have their new addresses.
-        let growing = if self.arena.is_empty() { ARENA } else { LARGER_ARENA };
-        self.budget.hold(growing, bytes as u64)?;
+        ask_for_arena(&mut self.budget, self.arena.len(), bytes)?;
         let grown = self.move_into(bytes);
-        self.budget.hold(LARGER_ARENA, 0)?;
-        self.budget.hold(ARENA, self.arena.len() as u64)?;
+        settle_arena(&mut self.budget, self.arena.len())?;
         grown
     }
 
     /// Moves all plans into an arena of this size. After an error all is as it was before.
     fn move_into(&mut self, bytes: usize) -> Result<(), ExecError> {
-        let arena = buffer(ARENA, bytes)?;
+        let arena = buffer("arena", bytes)?;
         let steps = self.plans.iter().map(|plan| self.bind(plan, &arena)).collect::<Result<Vec<_>, _>>()?;
         for (plan, steps) in self.plans.iter_mut().zip(steps) {
             plan.steps = steps;
         }
         self.arena = arena;
-        self.current = None;
+        self.books.arena_moved();
         Ok(())
     }
 
@@ -261,9 +246,13 @@ impl CpuExecutor {
         };
         let step = |step: &Step| {
             let (offset, bytes) = step.scratch.unwrap_or((0, 0));
+            let (output, further) =
+                step.outputs.split_first().ok_or_else(|| bad_step(step, "it has no output"))?;
             Ok(Bound {
                 inputs: step.inputs.iter().map(tensor).collect::<Result<_, _>>()?,
-                output: tensor(&step.output)?,
+                output: tensor(output)?,
+                further: further.iter().map(tensor).collect::<Result<_, _>>()?,
+                product: step.product,
                 scratch: (arena.as_ptr().wrapping_add(offset), bytes),
             })
         };
@@ -280,17 +269,18 @@ impl CpuExecutor {
             }
             Place::State(i) => {
                 let slot = loaded.plan.states.get(i as usize).ok_or_else(|| unknown("state", i))?;
-                let state = self.states.get(&slot.name).ok_or_else(|| unknown("state", i))?;
-                Ok(state.1.as_ptr())
+                Ok(self.states.get(&slot.name)?.as_ptr())
             }
         }
     }
 
     /// Runs every step on every thread. The first step that fails ends the run.
-    fn run_steps(&mut self, index: usize) -> Result<(), ExecError> {
-        let (isa, timing) = (self.isa, self.timing);
-        let loaded = &mut self.plans[index];
-        let times = Mutex::new(&mut loaded.times);
+    fn run_steps(&mut self, id: PlanId) -> Result<(), ExecError> {
+        let (isa, timing, begin) = (self.isa, self.books.is_timing(), Instant::now());
+        let loaded = &self.plans[id.0];
+        let clocks = self.books.timeline();
+        let clocks = clocks.map(|_| WorkerClocks::new(self.pool.threads(), loaded.steps.len()));
+        let times = Mutex::new(self.books.times_mut(id));
         // The number of the step that failed: workers stop after that step and no other, or one would
         // wait at a barrier that the others never reach.
         let failed_at = AtomicUsize::new(usize::MAX);
@@ -299,14 +289,17 @@ impl CpuExecutor {
         let failed_deal = AtomicUsize::new(usize::MAX);
         let (ops, steps) = (&loaded.ops, &loaded.steps);
         self.pool.run(|worker| {
+            let timing = timing && (worker.index() == 0 || clocks.is_some());
+            // One clock reading ends a step and starts the next one: nothing is lost between them.
+            let mut start = timing.then(Instant::now);
             for (number, (op, bound)) in ops.iter().zip(steps).enumerate() {
-                let start = (timing && worker.index() == 0).then(Instant::now);
                 // SAFETY: `load` has checked that the plan's tensors lie inside their memory, that a
-                // step's output shares none with its inputs but where the operator allows it, and that
-                // the scratch is its own; `run` holds the executor mutably, so nobody else touches any
+                // step's outputs share none with each other, nor with its inputs but where the operator allows
+                // it, and that the scratch is its own; `run` holds the executor mutably, so nobody else touches any
                 // of it, and every worker gets the same step.
                 let step = unsafe {
-                    CpuStep::new(worker, isa, &bound.inputs, bound.output, bound.scratch, &failed_deal)
+                    let Bound { inputs, output, further, product, scratch } = bound;
+                    CpuStep::new(worker, isa, inputs, (*output, further), *product, *scratch, &failed_deal)
                 };
                 if let Err(error) = step.outcome(op.cpu(&step)) {
                     let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -316,15 +309,26 @@ impl CpuExecutor {
                     }
                     failed_at.store(number, Ordering::Release);
                 }
+                let done = clocks.as_ref().map(|_| Instant::now());
                 worker.barrier();
-                if let Some(start) = start {
-                    times.lock().unwrap_or_else(PoisonError::into_inner)[number] += start.elapsed();
+                if let Some(start) = &mut start {
+                    let end = Instant::now();
+                    if let (Some(clocks), Some(done)) = (&clocks, done) {
+                        clocks.note(worker.index(), Ticks { start: *start, done, end });
+                    }
+                    if worker.index() == 0 {
+                        times.lock().unwrap_or_else(PoisonError::into_inner)[number] += end - *start;
+                    }
+                    *start = end;
                 }
                 if failed_at.load(Ordering::Acquire) <= number {
                     return;
                 }
             }
         });
+        if let Some(clocks) = clocks {
+            self.books.add_spans(id, &clocks.spans(begin, Instant::now()));
+        }
         let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
         match failure {
             None => Ok(()),
@@ -336,25 +340,19 @@ impl CpuExecutor {
     }
 
     /// Gives a plan its memory and its addresses.
-    fn place(&mut self, plan: Plan, ops: Vec<Arc<dyn AnyOperator>>) -> Result<Loaded, ExecError> {
+    fn place(&mut self, plan: Arc<Plan>, ops: Vec<Arc<dyn AnyOperator>>) -> Result<Loaded, ExecError> {
         let leaves = self.leaves(&plan)?;
         self.make_states(&plan)?;
         self.grow_arena(plan.arena)?;
-        let given = vec![false; plan.inputs.len()];
-        let times = vec![Duration::ZERO; plan.steps.len()];
-        let mut loaded = Loaded { plan, ops, steps: Vec::new(), leaves, given, times };
+        let mut loaded = Loaded { plan, ops, steps: Vec::new(), leaves };
         loaded.steps = self.bind(&loaded, &self.arena)?;
         Ok(loaded)
-    }
-
-    fn loaded(&self, id: PlanId) -> Result<&Loaded, ExecError> {
-        self.plans.get(id.0).ok_or_else(|| ExecError::Unknown { what: "plan", name: id.0.to_string() })
     }
 }
 
 impl Executor for CpuExecutor {
     fn device(&self) -> DeviceDesc {
-        DeviceDesc::cpu(self.pool.threads())
+        DeviceDesc::cpu(self.pool.threads()).with_deterministic(self.deterministic)
     }
 
     fn budget(&self) -> &Budget {
@@ -362,60 +360,53 @@ impl Executor for CpuExecutor {
     }
 
     fn start_timing(&mut self) {
-        self.timing = true;
-        self.plans.iter_mut().flat_map(|plan| &mut plan.times).for_each(|time| *time = Duration::ZERO);
+        self.books.start_timing();
     }
 
     fn times(&self, id: PlanId) -> &[Duration] {
-        self.plans.get(id.0).map_or(&[], |plan| &plan.times)
+        self.books.times(id)
+    }
+
+    fn start_timeline(&mut self, timeline: Timeline) {
+        self.books.start_timeline(timeline);
+    }
+
+    fn timeline(&self) -> Option<&Timeline> {
+        self.books.timeline()
     }
 
     fn load(&mut self, plan: Plan) -> Result<PlanId, ExecError> {
-        let own = self.device();
-        if plan.device != own {
-            return Err(ExecError::Device { made_for: Box::new(plan.device), own: Box::new(own) });
-        }
-        plan.check()?;
+        books::check_plan(&plan, self.device())?;
         let ops = plan.steps.iter().map(|step| self.operator(step)).collect::<Result<Vec<_>, _>>()?;
-        let placed = self.place(plan, ops);
+        let plan = Arc::new(plan);
+        let placed = self.place(Arc::clone(&plan), ops);
         if placed.is_err() {
             // What was copied for it is gone again.
             let copied = self.copied();
             self.budget.hold(COPIES, copied)?;
         }
         self.plans.push(placed?);
-        Ok(PlanId(self.plans.len() - 1))
+        Ok(self.books.add(plan))
     }
 
     fn plan(&self, id: PlanId) -> Result<&Plan, ExecError> {
-        Ok(&self.loaded(id)?.plan)
+        self.books.plan(id)
     }
 
     fn write(&mut self, id: PlanId, input: usize, bytes: &[u8]) -> Result<(), ExecError> {
-        let port = self.loaded(id)?.plan.inputs.get(input);
-        let port = port.ok_or_else(|| ExecError::Unknown { what: "input", name: input.to_string() })?;
-        let range = port.operand.range();
-        if bytes.len() != range.len() {
-            return Err(size_mismatch("input", &port.name, bytes.len(), range.len()));
-        }
-        if self.current != Some(id.0) {
-            self.current = Some(id.0);
-            self.plans[id.0].given.fill(false);
-        }
+        let range = self.books.input(id, input, bytes.len())?.operand.range();
+        self.books.make_current(id);
+        let start = Instant::now();
         self.arena.bytes_mut()[range].copy_from_slice(bytes);
-        self.plans[id.0].given[input] = true;
+        self.books.mark_given(id, input);
+        self.books.add_spans(id, &[(Work::Write(input as u32), start, Instant::now())]);
         Ok(())
     }
 
     fn run(&mut self, id: PlanId) -> Result<Run<'_>, ExecError> {
-        let loaded = self.loaded(id)?;
-        let current = self.current == Some(id.0);
-        let missing = loaded.plan.inputs.iter().zip(&loaded.given).find(|(_, given)| !(current && **given));
-        if let Some((port, _)) = missing {
-            return Err(ExecError::MissingInput { name: port.name.clone() });
-        }
-        self.current = Some(id.0);
-        self.run_steps(id.0)?;
+        self.books.check_inputs(id)?;
+        self.books.make_current(id);
+        self.run_steps(id)?;
         Ok(Run::new(self, id))
     }
 
@@ -425,10 +416,8 @@ impl Executor for CpuExecutor {
     }
 
     fn output(&self, id: PlanId, output: usize) -> Result<&[u8], ExecError> {
-        let loaded = self.loaded(id)?;
-        let unknown = || ExecError::Unknown { what: "output", name: output.to_string() };
-        let operand = loaded.plan.outputs.get(output).ok_or_else(unknown)?.operand;
-        let base = self.base(loaded, operand.place, &self.arena)?;
+        let operand = self.books.output(id, output)?.operand;
+        let base = self.base(&self.plans[id.0], operand.place, &self.arena)?;
         // SAFETY: the check of the plan has found the operand inside its memory, which lives as long as
         // the executor, and no run is in flight while it is borrowed.
         let bytes = unsafe { std::slice::from_raw_parts(base.add(operand.offset), operand.desc.extent()) };

@@ -113,7 +113,7 @@ pub enum ExecError {
         versions: String,
     },
     /// A use of an executor that failed before.
-    #[error("the GPU is not used any more after its first error: {first}")]
+    #[error("executor disabled after an earlier GPU error: {first}")]
     Failed {
         /// The first error.
         first: String,

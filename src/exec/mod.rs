@@ -3,6 +3,7 @@
 //! An executor owns the arena and the states, binds weights by name and runs plans. It decides nothing:
 //! order, places and waits are in the plan. This folder knows plans and operators; it knows no model.
 
+mod books;
 mod budget;
 pub mod cpu;
 mod error;
@@ -10,6 +11,8 @@ pub mod hip;
 mod memory;
 mod operators;
 mod run;
+mod timeline;
+mod trace;
 mod weights;
 
 #[cfg(feature = "cli")]
@@ -20,4 +23,6 @@ pub use error::ExecError;
 pub use hip::{HipExecutor, HipOptions, Loading, OnLoading};
 pub use memory::AlignedBuffer;
 pub use run::{Executor, Outputs, PlanId, Run};
+pub use timeline::{Span, Timeline, Work};
+pub use trace::Trace;
 pub use weights::{WeightMap, WeightSource};

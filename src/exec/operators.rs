@@ -5,8 +5,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::ExecError;
-use crate::graph::Memory;
 use crate::graph::operator::{AnyOperator, OperatorRow};
+use crate::graph::{Memory, ShapeError};
 use crate::plan::{Operand, Step};
 use crate::tensor::Desc;
 
@@ -29,27 +29,39 @@ impl Operators {
         self.0.push(row);
     }
 
-    /// The operator of a step, and what it reads. The step's output is what the operator infers, and lies over no input
-    /// but one that the operator works in place of.
+    /// The operator of a step, and what it reads. The step's outputs are those that the operator infers, and each lies
+    /// over no input but one that the operator makes it in place of.
     pub fn of_step(&self, step: &Step) -> Result<(Arc<dyn AnyOperator>, Inputs), ExecError> {
         let (name, op) = (&step.name, &step.op);
         let row = self.0.iter().find(|row| row.name == op);
         let row = row.ok_or_else(|| ExecError::UnknownOperator { step: name.clone(), op: op.clone() })?;
         let operator = (row.decode)(&step.attributes).map_err(|error| bad_step(step, error.to_string()))?;
         let inputs: Inputs = step.inputs.iter().map(|input| input.desc).collect();
-        let output = operator.infer(&inputs).map_err(|error| bad_step(step, error.to_string()))?;
-        if output != step.output.desc {
-            let reason = format!("the plan says the output is {}, it is {output}", step.output.desc);
+        let refused = |error: ShapeError| bad_step(step, error.to_string());
+        let wanted = operator.outputs(&inputs).map_err(refused)?;
+        if step.outputs.len() != wanted.len() {
+            let (found, wanted) = (step.outputs.len(), wanted.len());
+            return Err(bad_step(step, format!("the plan gives {found} outputs, the operator has {wanted}")));
+        }
+        if let Some((output, wanted)) =
+            step.outputs.iter().zip(&wanted).find(|(output, wanted)| output.desc != **wanted)
+        {
+            let reason = format!("the plan says the output is {}, it is {wanted}", output.desc);
             return Err(bad_step(step, reason));
         }
-        let may_share = match operator.memory(&inputs) {
-            Memory::InPlace(input) | Memory::WritesState(input) => Some(input),
-            Memory::Fresh | Memory::View { .. } => None,
-        };
-        let shared = |(i, input): (usize, &Operand)| step.output.shares_memory(input) && Some(i) != may_share;
-        if step.inputs.iter().enumerate().any(shared) {
-            let reason = "the output lies over an input that the operator does not work in place of";
-            return Err(bad_step(step, reason));
+        let further = operator.further_outputs(&inputs).map_err(refused)?;
+        let memories =
+            std::iter::once(operator.memory(&inputs)).chain(further.iter().map(|output| output.memory));
+        for (output, memory) in step.outputs.iter().zip(memories) {
+            let may_share = match memory {
+                Memory::InPlace(input) | Memory::WritesState(input) => Some(input),
+                Memory::Fresh | Memory::View { .. } => None,
+            };
+            let shared = |(i, input): (usize, &Operand)| output.shares_memory(input) && Some(i) != may_share;
+            if step.inputs.iter().enumerate().any(shared) {
+                let reason = "the output lies over an input that the operator does not work in place of";
+                return Err(bad_step(step, reason));
+            }
         }
         Ok((operator, inputs))
     }

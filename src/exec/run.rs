@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 
-use super::{Budget, ExecError};
+use super::{Budget, ExecError, Timeline};
 use crate::plan::{DeviceDesc, Plan};
 
 /// A plan that an executor has loaded.
@@ -60,6 +60,13 @@ pub trait Executor: Send {
 
     /// Time spent in each step of a plan since [`Executor::start_timing`].
     fn times(&self, id: PlanId) -> &[Duration];
+
+    /// Turns on the timing of steps as [`Executor::start_timing`] does, and notes from here on what ran when. A GPU then
+    /// runs its steps one by one, and not as a recorded graph.
+    fn start_timeline(&mut self, timeline: Timeline);
+
+    /// What ran when, since [`Executor::start_timeline`].
+    fn timeline(&self) -> Option<&Timeline>;
 }
 
 /// A run in flight. Dropping it waits for its end.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::definition::GraphDef;
-use super::{AnyOperator, GraphError, Leaf, Node, NodeId, NodeKind, Operator};
+use super::{AnyOperator, GraphError, Leaf, Node, NodeId, NodeKind, Operator, StateKind};
 use crate::tensor::{DType, Desc, Shape};
 
 /// A graph under construction.
@@ -56,10 +56,22 @@ impl Graph {
         self.leaf(Leaf::Weight, name.into(), dtype, shape.into())
     }
 
-    /// Memory that outlives a run: zero at first, written by operators that say so.
+    /// Memory that outlives a run: zero at first, written by operators that say so. Its last dimension counts the slots
+    /// of a paged cache, one for each position; see [`StateKind`].
     #[track_caller]
     pub fn state(&self, name: impl Into<String>, dtype: DType, shape: impl Into<Shape>) -> Tensor<'_> {
-        self.leaf(Leaf::State, name.into(), dtype, shape.into())
+        self.leaf(Leaf::State(StateKind::Paged), name.into(), dtype, shape.into())
+    }
+
+    /// As [`Graph::state`], for a recurrent state: its last dimension counts sequences and snapshots of them.
+    #[track_caller]
+    pub fn recurrent_state(
+        &self,
+        name: impl Into<String>,
+        dtype: DType,
+        shape: impl Into<Shape>,
+    ) -> Tensor<'_> {
+        self.leaf(Leaf::State(StateKind::Recurrent), name.into(), dtype, shape.into())
     }
 
     /// F32 values that are part of the graph.
@@ -95,10 +107,27 @@ impl Graph {
     }
 
     /// Adds an operator of any kind: what the methods of [`Tensor`] call, and how a user's own
-    /// operator enters a graph.
+    /// operator enters a graph. The result is its first output.
     #[track_caller]
     pub fn apply<'g>(&'g self, op: impl Operator, inputs: &[Tensor<'g>]) -> Tensor<'g> {
         self.apply_any(Arc::new(op), inputs)
+    }
+
+    /// As [`Graph::apply`], for an operator with several outputs: all of them. It is an error of the graph if there
+    /// are not `N`.
+    #[track_caller]
+    pub fn apply_several<'g, const N: usize>(
+        &'g self,
+        op: impl Operator,
+        inputs: &[Tensor<'g>],
+    ) -> [Tensor<'g>; N] {
+        let (operator, at) = (op.name(), Location::caller());
+        let first = self.apply_any(Arc::new(op), inputs);
+        let all = first.outputs();
+        if first.id.is_some() && all.len() != N {
+            self.fail(GraphError::OutputCount { operator, wanted: N, found: all.len(), at });
+        }
+        std::array::from_fn(|i| all.get(i).copied().unwrap_or(Tensor { graph: self, id: None }))
     }
 
     /// [`Graph::apply`] for an operator whose type is not known.
@@ -118,12 +147,11 @@ impl Graph {
         };
         let mut state = self.state.borrow_mut();
         let descs: SmallVec<[Desc; 4]> = ids.iter().map(|&id| state.def.node(id).desc).collect();
-        match op.infer(&descs) {
-            Ok(desc) => {
+        match op.outputs(&descs) {
+            Ok(outputs) => {
                 let name = format!("{operator}.{}", state.def.len());
-                let kind = NodeKind::Op { op, inputs: ids };
-                let id = state.def.add(Node { name, kind, desc });
-                Tensor { graph: self, id: Some(id) }
+                let first = state.def.add_operator(name, op, ids, &outputs);
+                Tensor { graph: self, id: first }
             }
             Err(error) => {
                 drop(state);
@@ -195,6 +223,14 @@ impl<'g> Tensor<'g> {
     /// The size of dimension `i`; 0 if making the value failed.
     pub fn dim(self, i: usize) -> usize {
         self.desc().map_or(0, |desc| desc.shape.dim(i))
+    }
+
+    /// All outputs of the operator that makes this value, the first one first; the value alone if it is a leaf, or if
+    /// making it failed.
+    pub fn outputs(self) -> SmallVec<[Tensor<'g>; 2]> {
+        let state = self.graph.state.borrow();
+        let Some(id) = self.id else { return SmallVec::from_slice(&[self]) };
+        state.def.step_outputs(state.def.step_of(id)).map(|id| Tensor { id: Some(id), ..self }).collect()
     }
 
     /// Gives the value a name, which plans and messages show.

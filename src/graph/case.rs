@@ -18,6 +18,8 @@ pub struct CaseInput {
     pub data: Vec<u8>,
     /// Whether the operator writes into it.
     pub is_state: bool,
+    /// Whether all rows of a batch read all of it: a weight, a table, a state.
+    pub is_shared: bool,
 }
 
 /// An operator, its inputs, and the right answer.
@@ -34,12 +36,28 @@ pub struct Case {
     pub tolerance: Vec<f64>,
     /// The same on a GPU, where its kernels multiply numbers of fewer bits.
     pub device_tolerance: Option<Vec<f64>>,
+    /// The dimension that counts the rows of a batch, of the output and of each input that is not shared; their last one
+    /// each if it is not said.
+    pub row_dim: Option<usize>,
+    /// The same of each output after the first.
+    pub further: Vec<Answer>,
+}
+
+/// The right values of an output, and how far each element may be off; see [`Case`].
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The output in f64 arithmetic.
+    pub expected: Vec<f64>,
+    /// How far each element may be off; one for all, or one for each element.
+    pub tolerance: Vec<f64>,
+    /// The same on a GPU, where it is another.
+    pub device_tolerance: Option<Vec<f64>>,
 }
 
 impl Case {
     /// A case with one tolerance for all elements; 0 demands the exact value.
     pub fn new(op: impl Operator, inputs: Vec<CaseInput>, expected: Vec<f64>, tolerance: f64) -> Case {
-        Case { op: Arc::new(op), inputs, expected, tolerance: vec![tolerance], device_tolerance: None }
+        Case::with_tolerances(op, inputs, expected, vec![tolerance])
     }
 
     /// A case with a tolerance for each element.
@@ -49,13 +67,33 @@ impl Case {
         expected: Vec<f64>,
         tolerance: Vec<f64>,
     ) -> Case {
-        Case { op: Arc::new(op), inputs, expected, tolerance, device_tolerance: None }
+        let (op, further) = (Arc::new(op), Vec::new());
+        Case { op, inputs, expected, tolerance, device_tolerance: None, row_dim: None, further }
+    }
+
+    /// The same case with another dimension that counts the rows of a batch.
+    pub fn with_rows_in(mut self, dim: usize) -> Case {
+        self.row_dim = Some(dim);
+        self
     }
 
     /// The same case with another tolerance on a GPU, for kernels that multiply numbers of fewer bits.
     pub fn with_device_tolerance(mut self, tolerance: Vec<f64>) -> Case {
         self.device_tolerance = Some(tolerance);
         self
+    }
+
+    /// The same case with the answer of the next output, for an operator with several.
+    pub fn and(mut self, expected: Vec<f64>, tolerance: Vec<f64>) -> Case {
+        self.further.push(Answer { expected, tolerance, device_tolerance: None });
+        self
+    }
+
+    /// The answers of all outputs, in their order.
+    pub fn answers(&self) -> Vec<Answer> {
+        let Case { expected, tolerance, device_tolerance, .. } = self.clone();
+        let first = Answer { expected, tolerance, device_tolerance };
+        std::iter::once(first).chain(self.further.iter().cloned()).collect()
     }
 }
 
@@ -165,12 +203,18 @@ impl CaseInput {
         let strides = [0; crate::tensor::MAX_RANK];
         let shape = shape.into();
         let desc = Desc::contiguous(dtype, shape).unwrap_or(Desc { dtype, shape: [0].into(), strides });
-        CaseInput { desc, data, is_state: false }
+        CaseInput { desc, data, is_state: false, is_shared: false }
     }
 
-    /// The same input, as a state that the operator writes.
+    /// The same input, as a state that the operator writes or reads.
     pub fn state(mut self) -> CaseInput {
         self.is_state = true;
+        self.shared()
+    }
+
+    /// The same input, as one that all rows of a batch read: it stays whole where a batch is cut.
+    pub fn shared(mut self) -> CaseInput {
+        self.is_shared = true;
         self
     }
 }

@@ -1,8 +1,11 @@
 //! A finished graph: what the passes of `plan` read and rewrite.
 
-use petgraph::graph::{DiGraph, NodeIndex};
+use std::sync::Arc;
 
-use super::{GraphError, Leaf, Memory, Node, NodeId, NodeKind};
+use petgraph::graph::{DiGraph, NodeIndex};
+use smallvec::SmallVec;
+
+use super::{AnyOperator, GraphError, Memory, Node, NodeId, NodeKind};
 use crate::tensor::Desc;
 
 /// A finished graph: nodes, each after its inputs, and the named outputs.
@@ -24,6 +27,24 @@ impl GraphDef {
             self.graph.add_edge(NodeIndex::new(input.index()), index, ());
         }
         NodeId(index.index() as u32)
+    }
+
+    /// Adds an operator with its outputs: the first one is the operator's node, whose number comes back, and the
+    /// others follow it. `None` if there are no outputs.
+    pub(crate) fn add_operator(
+        &mut self,
+        name: String,
+        op: Arc<dyn AnyOperator>,
+        inputs: SmallVec<[NodeId; 4]>,
+        outputs: &[Desc],
+    ) -> Option<NodeId> {
+        let (&desc, further) = outputs.split_first()?;
+        let of = self.add(Node { name: name.clone(), kind: NodeKind::Op { op, inputs }, desc });
+        for (index, &desc) in (1..).zip(further) {
+            let kind = NodeKind::Output { of, index };
+            self.add(Node { name: format!("{name}.{index}"), kind, desc });
+        }
+        Some(of)
     }
 
     pub(crate) fn add_output(&mut self, name: String, id: NodeId) {
@@ -65,13 +86,53 @@ impl GraphDef {
     }
 
     /// The descriptions of a node's inputs.
-    pub fn input_descs(&self, id: NodeId) -> smallvec::SmallVec<[Desc; 4]> {
+    pub fn input_descs(&self, id: NodeId) -> SmallVec<[Desc; 4]> {
         self.node(id).inputs().iter().map(|&input| self.node(input).desc).collect()
     }
 
-    /// What the node's value is in memory; `None` for a leaf.
+    /// The node whose step makes this value: a further output's operator, and otherwise the node itself.
+    pub fn step_of(&self, id: NodeId) -> NodeId {
+        match self.node(id).kind {
+            NodeKind::Output { of, .. } => of,
+            NodeKind::Leaf(_) | NodeKind::Op { .. } => id,
+        }
+    }
+
+    /// An operator's node and its further outputs, in their order.
+    pub fn step_outputs(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let follows =
+            move |next: &NodeId| matches!(self.node(*next).kind, NodeKind::Output { of, .. } if of == id);
+        std::iter::once(id).chain((id.0 + 1..self.len() as u32).map(NodeId).take_while(follows))
+    }
+
+    /// The operator that makes this value; `None` for a leaf.
+    pub fn operator(&self, id: NodeId) -> Option<&Arc<dyn AnyOperator>> {
+        self.node(self.step_of(id)).op()
+    }
+
+    /// The inputs of the operator that makes this value: [`Memory`] names one of them. None for a leaf.
+    pub fn operands(&self, id: NodeId) -> &[NodeId] {
+        self.node(self.step_of(id)).inputs()
+    }
+
+    /// Where the node's value lies in memory; `None` for a leaf.
     pub fn memory(&self, id: NodeId) -> Option<Memory> {
-        self.node(id).op().map(|op| op.memory(&self.input_descs(id)))
+        match &self.node(id).kind {
+            NodeKind::Leaf(_) => None,
+            NodeKind::Op { op, .. } => Some(op.memory(&self.input_descs(id))),
+            NodeKind::Output { of, index } => {
+                let further = self.node(*of).op()?.further_outputs(&self.input_descs(*of)).ok()?;
+                further.get((*index as usize).checked_sub(1)?).map(|output| output.memory)
+            }
+        }
+    }
+
+    /// The input of its operator that this output writes into, a state; `None` if it writes none.
+    pub fn written_state(&self, id: NodeId) -> Option<NodeId> {
+        match self.memory(id)? {
+            Memory::WritesState(input) => self.operands(id).get(input).copied(),
+            Memory::Fresh | Memory::InPlace(_) | Memory::View { .. } => None,
+        }
     }
 
     /// The node whose memory this value lies in, and the offset in it: views and writers of a state
@@ -82,9 +143,9 @@ impl GraphDef {
             match self.memory(id) {
                 Some(Memory::View { input, offset }) => {
                     total += offset;
-                    id = self.node(id).inputs()[input];
+                    id = self.operands(id)[input];
                 }
-                Some(Memory::WritesState(input)) => id = self.node(id).inputs()[input],
+                Some(Memory::WritesState(input)) => id = self.operands(id)[input],
                 Some(Memory::Fresh | Memory::InPlace(_)) | None => return (id, total),
             }
         }
@@ -94,49 +155,99 @@ impl GraphDef {
     /// writer of a state makes a new one.
     pub fn content(&self, mut id: NodeId) -> NodeId {
         while let Some(Memory::View { input, .. }) = self.memory(id) {
-            id = self.node(id).inputs()[input];
+            id = self.operands(id)[input];
         }
         id
     }
 
-    /// Checks the legal form: inputs stand before their users, every description is what the
-    /// operator infers, views stay inside their roots, and only states are written.
+    /// Checks the legal form: inputs stand before their users, further outputs behind their operator, every
+    /// description is what the operator infers, views stay inside their roots, and only states are written, each by
+    /// one output of an operator.
     pub fn check(&self, pass: &'static str) -> Result<(), GraphError> {
-        let illegal = |reason: String| Err(GraphError::Illegal { pass, reason });
+        let illegal = |reason: String| GraphError::Illegal { pass, reason };
         for id in self.ids() {
             let node = self.node(id);
             if let Some(&late) = node.inputs().iter().find(|&&input| input >= id) {
-                return illegal(format!("`{}` reads node {} before it is made", node.name, late.index()));
+                let reason = format!("`{}` reads node {} before it is made", node.name, late.index());
+                return Err(illegal(reason));
             }
-            let NodeKind::Op { op, .. } = &node.kind else { continue };
-            match op.infer(&self.input_descs(id)) {
-                Ok(desc) if desc == node.desc => {}
-                Ok(desc) => {
-                    return illegal(format!("`{}` is {}, its operator says {desc}", node.name, node.desc));
+            match node.kind {
+                NodeKind::Leaf(_) => continue,
+                NodeKind::Op { .. } => self.check_outputs(id).map_err(illegal)?,
+                NodeKind::Output { of, .. } => {
+                    if !self.step_outputs(of).any(|output| output == id) {
+                        return Err(illegal(format!("`{}` does not follow its operator", node.name)));
+                    }
                 }
-                Err(error) => return illegal(format!("`{}`: {error}", node.name)),
             }
-            let (root, offset) = self.root(id);
-            let end = offset.checked_add(node.desc.extent());
-            if end.is_none_or(|end| end > self.node(root).desc.extent()) {
-                return illegal(format!(
-                    "`{}` reaches past the end of `{}`",
-                    node.name,
-                    self.node(root).name
-                ));
-            }
-            let is_state = matches!(self.node(root).kind, NodeKind::Leaf(Leaf::State));
-            if matches!(self.memory(id), Some(Memory::WritesState(_))) && !is_state {
-                return illegal(format!(
-                    "`{}` writes into `{}`, which is no state",
-                    node.name,
-                    self.node(root).name
-                ));
-            }
+            self.check_place(id).map_err(illegal)?;
         }
         match self.outputs.iter().find(|(_, id)| id.index() >= self.len()) {
-            Some((name, _)) => illegal(format!("output `{name}` is no node")),
+            Some((name, _)) => Err(illegal(format!("output `{name}` is no node"))),
             None => Ok(()),
         }
+    }
+
+    /// The outputs of an operator are those that it infers, and no two of them write one state.
+    fn check_outputs(&self, id: NodeId) -> Result<(), String> {
+        let node = self.node(id);
+        let Some(op) = node.op() else { return Ok(()) };
+        let inputs = self.input_descs(id);
+        let wanted = op.outputs(&inputs).map_err(|error| format!("`{}`: {error}", node.name))?;
+        let found: SmallVec<[NodeId; 2]> = self.step_outputs(id).collect();
+        if found.len() != wanted.len() {
+            return Err(format!(
+                "`{}` has {} outputs, its operator says {}",
+                node.name,
+                found.len(),
+                wanted.len()
+            ));
+        }
+        for ((index, &output), desc) in (0..).zip(&found).zip(wanted) {
+            let output = self.node(output);
+            if output.desc != desc {
+                return Err(format!("`{}` is {}, its operator says {desc}", output.name, output.desc));
+            }
+            if matches!(output.kind, NodeKind::Output { index: found, .. } if found != index) {
+                return Err(format!("`{}` is not output {index} of `{}`", output.name, node.name));
+            }
+        }
+        let views = matches!(op.memory(&inputs), Memory::View { .. });
+        if views && found.len() > 1 {
+            return Err(format!(
+                "`{}` is a view, for which nothing runs, and has further outputs",
+                node.name
+            ));
+        }
+        let written: SmallVec<[NodeId; 2]> = found
+            .iter()
+            .filter_map(|&output| self.written_state(output))
+            .map(|state| self.root(state).0)
+            .collect();
+        match (1..written.len()).find(|&i| written[..i].contains(&written[i])) {
+            Some(i) => {
+                Err(format!("two outputs of `{}` write into `{}`", node.name, self.node(written[i]).name))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A value lies inside of its root; a further output lies over no input but a state, and only states are written.
+    fn check_place(&self, id: NodeId) -> Result<(), String> {
+        let (node, memory) = (self.node(id), self.memory(id));
+        let is_further = matches!(node.kind, NodeKind::Output { .. });
+        if is_further && !matches!(memory, Some(Memory::Fresh | Memory::WritesState(_))) {
+            return Err(format!("`{}` is a further output, which must be fresh or write a state", node.name));
+        }
+        let (root, offset) = self.root(id);
+        let root = self.node(root);
+        let end = offset.checked_add(node.desc.extent());
+        if end.is_none_or(|end| end > root.desc.extent()) {
+            return Err(format!("`{}` reaches past the end of `{}`", node.name, root.name));
+        }
+        if matches!(memory, Some(Memory::WritesState(_))) && !root.is_state() {
+            return Err(format!("`{}` writes into `{}`, which is no state", node.name, root.name));
+        }
+        Ok(())
     }
 }

@@ -66,6 +66,18 @@ pub enum GraphError {
         /// What was wrong.
         reason: String,
     },
+    /// An operator that was asked for more or fewer outputs than it has.
+    #[error("`{operator}` has {found} outputs, {wanted} are asked for (at {at})")]
+    OutputCount {
+        /// The operator's name.
+        operator: &'static str,
+        /// How many were asked for.
+        wanted: usize,
+        /// How many it has.
+        found: usize,
+        /// The line that called the operator.
+        at: &'static Location<'static>,
+    },
     /// Two outputs of one name.
     #[error("there is an output named `{name}` already (at {at})")]
     DuplicateOutput {

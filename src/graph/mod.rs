@@ -14,5 +14,5 @@ pub mod operator;
 pub use builder::{Graph, Tensor};
 pub use definition::GraphDef;
 pub use error::{GraphError, ShapeError};
-pub use node::{Leaf, Node, NodeId, NodeKind};
-pub use operator::{AnyOperator, Cost, Memory, Operator};
+pub use node::{Leaf, Node, NodeId, NodeKind, StateKind};
+pub use operator::{AnyOperator, Cost, FurtherOutput, FurtherOutputs, Memory, Operator};

@@ -1,5 +1,6 @@
 //! A node: a leaf or an operator with its inputs.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,26 @@ impl NodeId {
     }
 }
 
+/// How the slots of a state, which its last dimension counts, belong to sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateKind {
+    /// A slot holds one position, and block tables say of which sequences: keys and values.
+    Paged,
+    /// A slot holds all that is kept of one sequence, or of a snapshot of it: a convolution's last inputs, the matrix of
+    /// a scan.
+    Recurrent,
+}
+
+impl fmt::Display for StateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StateKind::Paged => "paged",
+            StateKind::Recurrent => "recurrent",
+        })
+    }
+}
+
 /// A node without inputs: what its memory is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Leaf {
@@ -28,8 +49,8 @@ pub enum Leaf {
     Weight,
     /// Bytes that are part of the graph.
     Constant(Arc<[u8]>),
-    /// Memory that outlives a run and is written by operators that say so (a KV cache).
-    State,
+    /// Memory that outlives a run and is written by operators that say so.
+    State(StateKind),
 }
 
 impl Leaf {
@@ -39,7 +60,7 @@ impl Leaf {
             Leaf::Input => "input",
             Leaf::Weight => "weight",
             Leaf::Constant(_) => "constant",
-            Leaf::State => "state",
+            Leaf::State(_) => "state",
         }
     }
 }
@@ -56,6 +77,14 @@ pub enum NodeKind {
         /// Its inputs.
         inputs: SmallVec<[NodeId; 4]>,
     },
+    /// A further output of an operator with several. The operator's own node is its first output; the others follow
+    /// it directly, in their order. Nothing runs for them.
+    Output {
+        /// The operator's node.
+        of: NodeId,
+        /// The output's number, from 1 on.
+        index: u32,
+    },
 }
 
 /// A node of a graph.
@@ -63,27 +92,38 @@ pub enum NodeKind {
 pub struct Node {
     /// A name for people: given by the model code, or made of the operator's name and a number.
     pub name: String,
-    /// Leaf or operator.
+    /// Leaf, operator or further output.
     pub kind: NodeKind,
     /// Dtype, shape and strides of the value.
     pub desc: Desc,
 }
 
 impl Node {
-    /// The inputs; none for a leaf.
+    /// The nodes that this one depends on: an operator's inputs, a further output's operator, none for a leaf.
     pub fn inputs(&self) -> &[NodeId] {
         match &self.kind {
             NodeKind::Leaf(_) => &[],
             NodeKind::Op { inputs, .. } => inputs,
+            NodeKind::Output { of, .. } => std::slice::from_ref(of),
         }
     }
 
-    /// The operator, if the node is one.
+    /// The operator, if the node is one. A further output is not: see [`GraphDef::operator`](super::GraphDef::operator).
     pub fn op(&self) -> Option<&Arc<dyn AnyOperator>> {
         match &self.kind {
-            NodeKind::Leaf(_) => None,
             NodeKind::Op { op, .. } => Some(op),
+            NodeKind::Leaf(_) | NodeKind::Output { .. } => None,
         }
+    }
+
+    /// Whether the node is a state.
+    pub fn is_state(&self) -> bool {
+        matches!(self.kind, NodeKind::Leaf(Leaf::State(_)))
+    }
+
+    /// Whether the node is a leaf.
+    pub fn is_leaf(&self) -> bool {
+        matches!(self.kind, NodeKind::Leaf(_))
     }
 
     /// The operator, if the node is one of this type.

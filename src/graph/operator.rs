@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::ShapeError;
 use super::case::{Case, Draw};
-use crate::cpu::{CpuStep, StepError};
-use crate::hip::{Lower, LowerError};
+use crate::cpu::{CpuKernel, CpuStep, CpuTarget, StepError};
+use crate::device::{Lower, LowerError};
 use crate::tensor::Desc;
 
-/// What an operator's output is in memory.
+/// Where an output of an operator lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
     /// Memory of its own.
@@ -31,6 +32,19 @@ pub enum Memory {
     /// The same bytes as this input, a state, which the operator writes into.
     WritesState(usize),
 }
+
+/// An output after the first of an operator that has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FurtherOutput {
+    /// Dtype, shape and strides.
+    pub desc: Desc,
+    /// [`Memory::Fresh`] or [`Memory::WritesState`]. The first output alone may lie over an input of the arena: with
+    /// two, an operator would have to say which of them it writes before it reads which input.
+    pub memory: Memory,
+}
+
+/// The outputs of an operator after the first. Most have none.
+pub type FurtherOutputs = SmallVec<[FurtherOutput; 2]>;
 
 /// What a step costs at least: the yardstick of `rfgraph graph` and of every benchmark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,25 +71,37 @@ pub trait Operator: fmt::Debug + Clone + Send + Sync + Serialize + DeserializeOw
     /// The name in plans, messages and tables: lower case, the field's word.
     const NAME: &'static str;
 
-    /// Dtype and shape rule: the output's description, or what is wrong with the inputs.
+    /// Dtype and shape rule: the first output's description, or what is wrong with the inputs.
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError>;
 
-    /// What the output is in memory. Called only with inputs that [`Operator::infer`] accepts.
+    /// Where the first output lies in memory. Called only with inputs that [`Operator::infer`] accepts.
     fn memory(&self, inputs: &[Desc]) -> Memory {
         let _ = inputs;
         Memory::Fresh
     }
 
-    /// Bytes of scratch memory that the CPU step needs, on this many threads.
+    /// The outputs after the first, for an operator with several: `y` and the new content of a state, say. All of them
+    /// have memory in every plan, whether anything reads them or not.
+    ///
+    /// # Errors
+    /// As [`Operator::infer`], which is asked first.
+    fn further_outputs(&self, inputs: &[Desc]) -> Result<FurtherOutputs, ShapeError> {
+        let _ = inputs;
+        Ok(FurtherOutputs::new())
+    }
+
+    /// Bytes of scratch memory that the CPU step needs, on this many threads. `output` is the first one.
     fn cpu_scratch(&self, inputs: &[Desc], output: &Desc, threads: usize) -> usize {
         let _ = (inputs, output, threads);
         0
     }
 
-    /// The kernel that the CPU step runs, where the operator has several: shown by `rfgraph graph`.
-    fn cpu_kernel(&self, inputs: &[Desc]) -> String {
-        let _ = inputs;
-        Self::NAME.into()
+    /// For an operator that calls [`CpuStep::product`] or [`CpuStep::product_id`]: the kernel of the product, and the
+    /// scratch memory of the step, which is then not asked of [`Operator::cpu_scratch`]. It is decided when a plan is
+    /// made, stands in the step, and comes back to [`Operator::cpu`] in its [`CpuStep`].
+    fn cpu_kernel(&self, inputs: &[Desc], target: CpuTarget) -> Option<CpuKernel> {
+        let _ = (inputs, target);
+        None
     }
 
     /// The meaning, and the CPU path. Every worker calls it with the same step.
@@ -97,7 +123,13 @@ pub trait Operator: fmt::Debug + Clone + Send + Sync + Serialize + DeserializeOw
         false
     }
 
-    /// Bytes moved and operations done, at least.
+    /// The operator as it mostly is: a plan shown as text leaves out the attributes that are as here. By default all are
+    /// shown.
+    fn defaults() -> Option<Self> {
+        None
+    }
+
+    /// Bytes moved and operations done, at least. `output` is the first one.
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost;
 
     /// One parity case: inputs, what f64 arithmetic makes of them, and how far a result may be off.
@@ -111,8 +143,15 @@ pub trait AnyOperator: fmt::Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError>;
     fn memory(&self, inputs: &[Desc]) -> Memory;
+    fn further_outputs(&self, inputs: &[Desc]) -> Result<FurtherOutputs, ShapeError>;
+    /// The descriptions of all outputs.
+    fn outputs(&self, inputs: &[Desc]) -> Result<SmallVec<[Desc; 2]>, ShapeError> {
+        let mut outputs = SmallVec::from_slice(&[self.infer(inputs)?]);
+        outputs.extend(self.further_outputs(inputs)?.iter().map(|output| output.desc));
+        Ok(outputs)
+    }
     fn cpu_scratch(&self, inputs: &[Desc], output: &Desc, threads: usize) -> usize;
-    fn cpu_kernel(&self, inputs: &[Desc]) -> String;
+    fn cpu_kernel(&self, inputs: &[Desc], target: CpuTarget) -> Option<CpuKernel>;
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError>;
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError>;
     fn reads_state_blocks(&self, input: usize) -> bool;
@@ -133,11 +172,14 @@ impl<T: Operator> AnyOperator for T {
     fn memory(&self, inputs: &[Desc]) -> Memory {
         Operator::memory(self, inputs)
     }
+    fn further_outputs(&self, inputs: &[Desc]) -> Result<FurtherOutputs, ShapeError> {
+        Operator::further_outputs(self, inputs)
+    }
     fn cpu_scratch(&self, inputs: &[Desc], output: &Desc, threads: usize) -> usize {
         Operator::cpu_scratch(self, inputs, output, threads)
     }
-    fn cpu_kernel(&self, inputs: &[Desc]) -> String {
-        Operator::cpu_kernel(self, inputs)
+    fn cpu_kernel(&self, inputs: &[Desc], target: CpuTarget) -> Option<CpuKernel> {
+        Operator::cpu_kernel(self, inputs, target)
     }
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
         Operator::cpu(self, step)
@@ -169,6 +211,8 @@ pub struct OperatorRow {
     pub name: &'static str,
     /// Reads the attributes that [`AnyOperator::attributes`] wrote.
     pub decode: fn(&serde_json::Value) -> Result<Arc<dyn AnyOperator>, serde_json::Error>,
+    /// The attributes of [`Operator::defaults`]; null where there are none.
+    pub defaults: fn() -> serde_json::Value,
     /// Draws a parity case.
     pub case: fn(&mut Draw<'_>) -> Case,
 }
@@ -176,7 +220,12 @@ pub struct OperatorRow {
 impl OperatorRow {
     /// The row of an operator.
     pub const fn of<T: Operator>() -> OperatorRow {
-        OperatorRow { name: T::NAME, decode: |value| Ok(Arc::new(T::deserialize(value)?)), case: T::case }
+        OperatorRow {
+            name: T::NAME,
+            decode: |value| Ok(Arc::new(T::deserialize(value)?)),
+            defaults: || serde_json::to_value(T::defaults()).unwrap_or_default(),
+            case: T::case,
+        }
     }
 }
 

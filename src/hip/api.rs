@@ -61,6 +61,8 @@ pub const hipMemcpyDeviceToDevice: c_int = 3;
 pub const hipStreamCaptureModeThreadLocal: c_int = 1;
 
 /// Device attributes, in HIP's numbering (the same in ROCm 5 to 7).
+pub const hipDeviceAttributeClockRate: c_int = 5;
+pub const hipDeviceAttributeKernelExecTimeout: c_int = 18;
 pub const hipDeviceAttributeComputeCapabilityMajor: c_int = 23;
 pub const hipDeviceAttributeMaxSharedMemoryPerBlock: c_int = 74;
 pub const hipDeviceAttributeMultiprocessorCount: c_int = 63;

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use super::api::{self, Blas, hipblasHandle_t, hipblasStatus_t};
 use super::context::Context;
 use super::error::HipError;
-use super::lower::Gemm;
 use super::stream::Stream;
+use crate::device::Gemm;
 use crate::tensor::DType;
 
 /// The BLAS library on one stream.

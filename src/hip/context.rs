@@ -8,11 +8,20 @@ use std::sync::Arc;
 use super::api::{self, Api, Runtime, hipError_t};
 use super::error::HipError;
 use super::platform;
-use super::target::{PlatformKind, Target};
+use crate::device::{PlatformKind, Target};
 
 thread_local! {
     /// The device that the table's calls go to on this thread, as this module last set it.
     static CURRENT: Cell<Option<(PlatformKind, u32)>> = const { Cell::new(None) };
+}
+
+/// How fast a device is, and for whom it must not be busy for long: nothing that a plan depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Cycles a second at the highest clock, in thousands; 0 where the platform does not say.
+    pub clock_khz: u32,
+    /// Whether the platform limits the time of a kernel, as it does on a device that drives a display.
+    pub drives_display: bool,
 }
 
 /// One opened device. Clones share it, and everything made from it keeps it open.
@@ -26,6 +35,7 @@ struct Inner {
     ordinal: u32,
     target: Target,
     name: String,
+    pace: Pace,
     versions: Versions,
 }
 
@@ -46,7 +56,8 @@ impl Context {
         let target = target(api, platform, ordinal)?;
         let name = name(api, ordinal)?;
         let versions = Versions::ask(api, platform)?;
-        Ok(Context { inner: Arc::new(Inner { api: *api, ordinal, target, name, versions }) })
+        let pace = pace(api, ordinal)?;
+        Ok(Context { inner: Arc::new(Inner { api: *api, ordinal, target, name, pace, versions }) })
     }
 
     /// The table.
@@ -62,6 +73,11 @@ impl Context {
     /// The device's name, for people.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// How fast it is, and for whom.
+    pub fn pace(&self) -> Pace {
+        self.inner.pace
     }
 
     /// The device's number on its platform.
@@ -170,6 +186,21 @@ pub(super) fn target(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<
         compute_units: attribute(api::hipDeviceAttributeMultiprocessorCount, "compute units")?,
         shared_bytes: attribute(api::hipDeviceAttributeMaxSharedMemoryPerBlock, "bytes of shared memory")?,
         blas: api.blas.is_some(),
+    })
+}
+
+/// How fast a device is. A platform that does not know an attribute leaves it out.
+fn pace(api: &Api, ordinal: u32) -> Result<Pace, HipError> {
+    let device = number(ordinal)?;
+    let attribute = |attribute: c_int| -> u32 {
+        let mut value: c_int = 0;
+        // SAFETY: `value` is valid for a write.
+        let code = unsafe { (api.runtime.hipDeviceGetAttribute)(&mut value, attribute, device) };
+        if code == api::hipSuccess { u32::try_from(value).unwrap_or(0) } else { 0 }
+    };
+    Ok(Pace {
+        clock_khz: attribute(api::hipDeviceAttributeClockRate),
+        drives_display: attribute(api::hipDeviceAttributeKernelExecTimeout) > 0,
     })
 }
 

@@ -17,7 +17,7 @@ use super::api::{self, Api};
 use super::context::{self, Context, Versions};
 use super::error::HipError;
 use super::platform::{self, LoadError, Search, visible, visible_devices};
-use super::target::{PlatformKind, Target};
+use crate::device::{PlatformKind, Target};
 
 /// Names the one platform to look at.
 const PLATFORM_VARIABLE: &str = "RFGRAPH_HIP_PLATFORM";

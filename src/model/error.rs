@@ -1,11 +1,13 @@
 //! Why a model cannot be loaded or run.
 
+use crate::device::PlatformKind;
 use crate::exec::ExecError;
 use crate::gguf::{GgufError, MetadataError};
 use crate::graph::GraphError;
-use crate::hip::{HipError, PlatformKind};
+use crate::hip::HipError;
 use crate::plan::CompileError;
-use crate::text::{SampleError, TemplateError, TokenizerError};
+use crate::sampling::{ParamError, SampleError};
+use crate::text::{TemplateError, TokenizerError};
 
 /// Why a model cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,9 @@ pub enum ModelError {
     /// Logits that no token can be chosen from.
     #[error("the model gave logits that no token can be chosen from: {0}")]
     Sample(#[from] SampleError),
+    /// Settings of a sampler that are out of their range.
+    #[error(transparent)]
+    Sampling(#[from] ParamError),
     /// A grammar or schema that the answer cannot follow.
     #[cfg(feature = "grammar")]
     #[error(transparent)]
@@ -107,6 +112,19 @@ pub enum ModelError {
         n_ctx: usize,
         /// Tokens that the model was trained for.
         n_ctx_train: usize,
+    },
+    /// Other sequences hold the memory that this one needs.
+    #[error(
+        "the cache is full: {needed} more tokens are needed, and {free} of {total} are free (close a sequence or put one \
+         aside, or make the session for more tokens in all)"
+    )]
+    CacheFull {
+        /// Tokens that there must be room for, in whole blocks.
+        needed: usize,
+        /// Tokens that there is room for.
+        free: usize,
+        /// Tokens that fit in all.
+        total: usize,
     },
     /// A token that the vocabulary does not have.
     #[error("token {token} is outside of the vocabulary of {n_vocab}")]

@@ -1,39 +1,26 @@
-//! From a GGUF file to a running model: hyper-parameters, weights, the KV cache, sessions.
+//! From a GGUF file to a running model: hyper-parameters and weights (`file`), the graph of a batch (`build`), what
+//! sequences leave behind (`state`), and the session that computes rows (`session`).
 //!
-//! This folder knows files (`gguf`), text (`text`) and executors (`exec`). What an architecture computes
-//! is in the top-level folder `graphs`, one file each, behind [`Architecture`].
+//! This folder knows files (`gguf`), tokenizers and templates (`text`) and executors (`exec`). What an architecture
+//! computes is in the top-level folder `graphs`, one file each, behind [`Architecture`]. It knows no server and no
+//! command line.
 
-mod architecture;
-mod batch;
-mod blocks;
-mod builder;
-mod embed;
+mod build;
 mod error;
-mod experts;
-mod generate;
-mod keys;
-mod kv_cache;
-mod loaded;
-mod memory;
+mod file;
 pub mod perplexity;
-mod placement;
-mod prefix;
 pub mod quantize;
 mod session;
-mod shift;
-mod weights;
+mod state;
 
-pub use architecture::{Architecture, ArchitectureRow, CacheShape, ModelShape};
-pub use builder::{Batch, Heads, ModelBuilder, Portion, Values};
-pub use embed::{Pooling, l2_normalize};
+pub use build::{
+    Batch, ExpertActivation, Experts, Gating, Head, Heads, ModelBuilder, Output, Portion, Values,
+};
+use build::{BatchShape, OutputCounts, PROMPT_ROWS, Request};
 pub use error::ModelError;
-pub use experts::{ExpertActivation, Experts, Gating};
-pub use generate::{GenerateOptions, Generation, Stop};
-pub use keys::Keys;
-pub use kv_cache::{CacheLayout, CacheTypes, KvCache, SequenceId};
-pub use loaded::Model;
-pub use memory::MemoryNeed;
-pub use placement::{DeviceChoice, Setup};
-pub use session::{Logits, Next, Session, SessionOptions};
-pub use shift::ContextShift;
-pub use weights::GgufWeights;
+pub use file::{Architecture, ArchitectureRow, Architectures, GgufWeights, Keys, Model, ModelShape};
+pub use session::{
+    ContextShift, DeviceChoice, Logits, MemoryNeed, Outputs, Pooling, RowOutput, Rows, Session,
+    SessionOptions, Setup, StateNeed, l2_normalize,
+};
+pub use state::{Aside, BLOCK_SIZE, CacheLayout, CacheTypes, Rewind, SequenceId, States};

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::pieces::{Pieces, are_flat};
 use crate::cpu::{CpuStep, StepError};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// Which arithmetic.

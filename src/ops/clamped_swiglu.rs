@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::rule;
 use super::unary::launch_gated;
 use crate::cpu::{CpuStep, StepError, math, vector};
+use crate::device::{Arg, Lower, LowerError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError};
 use crate::tensor::{DType, Desc};
 
 /// `g · σ(alpha · g) · (u + 1)` with `g = min(gate, limit)` and `u` = `up` clamped to `-limit..=limit`; gate and up are

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rule;
 use crate::cpu::{CpuStep, StepError};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc, blocks};
 
 /// Rows of a table `[n_embd, n_rows]` of any dtype, by the numbers `I32[n]`: `F32[n_embd, n]`.
@@ -85,7 +85,8 @@ impl Operator for GetRows {
         let ids: Vec<i32> = (0..n).map(|_| draw.number(0..=n_rows - 1) as i32).collect();
         let rows = ids.iter().flat_map(|&id| &values[id as usize * n_embd..][..n_embd]);
         let expected = rows.map(|&x| f64::from(x)).collect();
-        let inputs = vec![CaseInput::bytes(dtype, [n_embd, n_rows], data), CaseInput::i32([n], &ids)];
+        let inputs =
+            vec![CaseInput::bytes(dtype, [n_embd, n_rows], data).shared(), CaseInput::i32([n], &ids)];
         // Rows are moved, not computed; what the bits of blocks mean is for the formats' own tests.
         Case::new(GetRows {}, inputs, expected, 0.0)
     }

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::rule;
 use crate::cpu::vector::Element;
 use crate::cpu::{CpuStep, StepError};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::blocks::{BlockQ4_0, BlockQ8_0, Store};
 use crate::tensor::{DType, Desc};
 

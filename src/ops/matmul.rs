@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
+use crate::device::{Arg, Command, Gemm, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Command, Gemm, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// `out[i, j] = Σ a[·, i] · b[·, j]` for `a`, `[k, n, ...]` of F32, F16 or BF16, and `b`, `F32[k, m, ...]`:
@@ -117,9 +117,11 @@ impl Operator for Matmul {
         if elements == 0 {
             return Ok(());
         }
-        let few = n < FEW || m < FEW;
+        // Tiles add one row's products in the order of k, wherever in a tile the row is.
+        let any = lower.is_deterministic();
+        let few = !any && (n < FEW || m < FEW);
         let work = k.saturating_mul(n).saturating_mul(m);
-        if lower.target().blas && !few && work >= BLAS_WORK && lower.inputs().iter().all(blas_takes) {
+        if lower.target().blas && !any && !few && work >= BLAS_WORK && lower.inputs().iter().all(blas_takes) {
             Matmul::blas(lower);
             return Ok(());
         }
@@ -184,8 +186,8 @@ impl Operator for Matmul {
                 device_tolerance.push(size * k as f64 * 2f64.powi(-24) + 1e-37);
             }
         }
-        let inputs = vec![CaseInput::bytes(dtype, a_sizes, bytes), CaseInput::f32(b_sizes, &b)];
+        let inputs = vec![CaseInput::bytes(dtype, a_sizes, bytes).shared(), CaseInput::f32(b_sizes, &b)];
         let case = Case::with_tolerances(Matmul {}, inputs, expected, tolerance);
-        case.with_device_tolerance(device_tolerance)
+        case.with_device_tolerance(device_tolerance).with_rows_in(1)
     }
 }

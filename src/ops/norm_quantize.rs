@@ -6,9 +6,9 @@ use super::quantize::{BLOCK, quantize_row, words};
 use super::reduce::optional_input;
 use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc, Shape};
 
 /// `quantize(rms_norm(x) · w)`: inputs `x`, F32 `[k, …]` and, if given, `w`, F32 `[k]`; output as
@@ -123,7 +123,7 @@ impl Operator for NormQuantize {
             }
         }
         let mut inputs = vec![CaseInput::f32([k, rows], &signs)];
-        inputs.extend(weighted.then(|| CaseInput::f32([k], &weight)));
+        inputs.extend(weighted.then(|| CaseInput::f32([k], &weight).shared()));
         Case::with_tolerances(NormQuantize { eps }, inputs, expected, tolerance)
     }
 }

@@ -1,7 +1,7 @@
 //! How kernels over single elements divide a tensor: rows into pieces, one for a block of threads.
 //! The other half is `share_of_thread` in `kernels/elements.h`.
 
-use crate::hip::{Arg, Lower, LowerError, Variant};
+use crate::device::{Arg, Lower, LowerError, Variant};
 use crate::tensor::{Desc, Shape};
 
 /// A tensor divided.

@@ -6,9 +6,9 @@ use super::UnaryKind;
 use super::linear::gpu::{FEW_TOKENS, Place, Products, takes_quantized};
 use super::quantize::{dequantize_row, elements, quantize_row, words};
 use crate::cpu::{CpuStep, StepError, View};
+use crate::device::{Lower, LowerError, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Lower, LowerError, Which};
 use crate::tensor::{DType, Desc, Shape};
 
 /// `[x·W₁ᵀ; x·W₂ᵀ; …]`, the results of one row one after another, or with a gate `gate(x·W₁ᵀ) · (x·W₂ᵀ)`.
@@ -70,6 +70,10 @@ fn row_elements(x: &Desc) -> Option<usize> {
 
 impl Operator for Project {
     const NAME: &'static str = "project";
+
+    fn defaults() -> Option<Project> {
+        Some(Project { gate: None, residual: false })
+    }
 
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
         let count = match (self.gate, self.residual) {
@@ -216,8 +220,10 @@ impl Operator for Project {
         let n = draw.number(1..=19);
         let sizes: Vec<usize> =
             (0..n_weights).map(|_| if gate.is_some() { n } else { draw.number(1..=19) }).collect();
-        let weights: Vec<CaseInput> =
-            sizes.iter().map(|&n| CaseInput::bytes(dtype, [k, n], draw.blocks(dtype, k * n))).collect();
+        let weights: Vec<CaseInput> = sizes
+            .iter()
+            .map(|&n| CaseInput::bytes(dtype, [k, n], draw.blocks(dtype, k * n)).shared())
+            .collect();
         // Plain weights take plain activations, as compiling makes them.
         let quantized = takes_quantized(dtype);
         let mut x = draw.values(k * tokens, 2.0);

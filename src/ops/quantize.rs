@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::linear::gpu;
 use super::rule;
 use crate::cpu::{CpuStep, StepError};
+use crate::device::{Lower, LowerError, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
-use crate::hip::{Lower, LowerError, Which};
 use crate::tensor::{DType, Desc, Shape};
 
 /// Elements that share a scale.

@@ -7,9 +7,9 @@ use super::pieces::{Pieces, are_flat};
 use super::rule;
 use crate::cpu::vector::Element;
 use crate::cpu::{CpuStep, StepError};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc, Shape, blocks};
 
 /// The elements of a plain tensor of any strides, without gaps.
@@ -187,7 +187,10 @@ impl Operator for Concat {
                 expected.extend(&values[i * run..(i + 1) * run]);
             }
         }
-        Case::new(Concat { dim }, parts.into_iter().map(|(input, _)| input).collect(), expected, 0.0)
+        // Along the rows of a batch nothing is joined.
+        let rows_in = if dim == 3 { 2 } else { 3 };
+        let inputs = parts.into_iter().map(|(input, _)| input).collect();
+        Case::new(Concat { dim }, inputs, expected, 0.0).with_rows_in(rows_in)
     }
 }
 

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// The sum or mean of each row of an F32 tensor `[n, ...]`, as `[1, ...]`. In 16 partial sums, element
@@ -115,7 +115,7 @@ impl Operator for ReduceRows {
             let bound = exact(f64::abs) * (n as f64 / 16.0 + 6.0) * 2f64.powi(-24);
             tolerance.push(bound + f64::from(f32::MIN_POSITIVE));
         }
-        Case::with_tolerances(op, vec![CaseInput::f32([n, rows], &x)], expected, tolerance)
+        Case::with_tolerances(op, vec![CaseInput::f32([n, rows], &x)], expected, tolerance).with_rows_in(1)
     }
 }
 
@@ -194,7 +194,7 @@ impl Operator for LayerNorm {
             }
         }
         let mut inputs = vec![CaseInput::f32([n, rows], &x)];
-        inputs.extend(parameters.iter().take(given).map(|values| CaseInput::f32([n], values)));
+        inputs.extend(parameters.iter().take(given).map(|values| CaseInput::f32([n], values).shared()));
         Case::with_tolerances(op, inputs, expected, tolerance)
     }
 }

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::reduce::{launch_rows, optional_input};
 use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// `x / √(mean(x²) + eps) · w` for each row of `x`; `w`, one factor for each element of a row, may be
@@ -95,7 +95,7 @@ impl Operator for RmsNorm {
         let tolerance = expected.iter().map(|y| y.abs() * unit + f64::from(f32::MIN_POSITIVE)).collect();
         let mut inputs = vec![CaseInput::f32([n, rows[0], rows[1]], &x)];
         if weighted {
-            inputs.push(CaseInput::f32([n], &w));
+            inputs.push(CaseInput::f32([n], &w).shared());
         }
         Case::with_tolerances(op, inputs, expected, tolerance)
     }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::reduce::optional_input;
 use super::rule;
 use crate::cpu::{CpuStep, StepError, math};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// Heads that a block of the kernel turns: enough to share a token's angles, few enough to fill a device.
@@ -161,6 +161,10 @@ impl<'g> Tensor<'g> {
 impl Operator for Rope {
     const NAME: &'static str = "rope";
 
+    fn defaults() -> Option<Rope> {
+        Some(Rope::new(RopeKind::Norm, 0, 10000.0))
+    }
+
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
         let [x, _, ..] = inputs else {
             return Err(ShapeError::Arity { wanted: "2 or 3", found: inputs.len() });
@@ -288,7 +292,7 @@ impl Operator for Rope {
         // magnitude's, two products' and a sum's that makes 4.8, and the two neglected above.
         let device_tolerance = tolerance.iter().map(|bound| bound * 6.0 / 4.0).collect();
         let mut inputs = vec![CaseInput::f32([head_dim, n_head, n], &x), CaseInput::i32([n], &positions)];
-        inputs.extend(factors.map(|factors| CaseInput::f32([n_rot / 2], &factors)));
+        inputs.extend(factors.map(|factors| CaseInput::f32([n_rot / 2], &factors).shared()));
         Case::with_tolerances(op, inputs, expected, tolerance).with_device_tolerance(device_tolerance)
     }
 }

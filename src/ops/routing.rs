@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::rule;
 use super::sort::order;
 use crate::cpu::{CpuStep, StepError, math, vector};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// What a group of experts counts.

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::rule;
 use super::unary::{SCALE, SOFTCAP, launch_unary};
 use crate::cpu::{CpuStep, StepError, math, vector};
+use crate::device::{Lower, LowerError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Lower, LowerError};
 use crate::tensor::Desc;
 
 /// `factor · x + bias` for each element, F32.
@@ -48,6 +48,10 @@ impl<'g> Tensor<'g> {
 
 impl Operator for Scale {
     const NAME: &'static str = "scale";
+
+    fn defaults() -> Option<Scale> {
+        Some(Scale { factor: 1.0, bias: 0.0 })
+    }
 
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
         rule::one(inputs)?;

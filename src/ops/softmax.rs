@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::reduce::launch_rows;
 use super::rule;
 use crate::cpu::{CpuStep, StepError, math, vector};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// `eˢ / Σ eˢ` for each row, with the scores `s = scale · x + slope · mask`.
@@ -68,6 +68,10 @@ impl<'g> Tensor<'g> {
 
 impl Operator for Softmax {
     const NAME: &'static str = "softmax";
+
+    fn defaults() -> Option<Softmax> {
+        Some(Softmax { scale: 1.0, max_bias: 0.0, sinks: false })
+    }
 
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
         let least = 1 + usize::from(self.sinks);
@@ -200,8 +204,8 @@ impl Operator for Softmax {
             inputs.push(CaseInput::f32([n, rows], &mask));
         }
         if sinks {
-            inputs.push(CaseInput::f32([heads], &sink));
+            inputs.push(CaseInput::f32([heads], &sink).shared());
         }
-        Case::with_tolerances(op, inputs, expected, tolerance)
+        Case::with_tolerances(op, inputs, expected, tolerance).with_rows_in(1)
     }
 }

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rule;
 use crate::cpu::{CpuStep, StepError};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// The index of the largest element of each row of `F32[n, ...]`: `I32[1, ...]`. Of equal elements the
@@ -240,7 +240,7 @@ impl Operator for Argmax {
     fn case(draw: &mut Draw<'_>) -> Case {
         let (input, n) = drawn(draw);
         let expected = sorted(&input, n, 1, |a, b| b.total_cmp(&a));
-        Case::new(Argmax {}, vec![input], expected, 0.0)
+        Case::new(Argmax {}, vec![input], expected, 0.0).with_rows_in(1)
     }
 }
 
@@ -284,7 +284,7 @@ impl Operator for TopK {
         let (input, n) = drawn(draw);
         let k = draw.number(1..=n);
         let expected = sorted(&input, n, k, |a, b| b.total_cmp(&a));
-        Case::new(TopK { k }, vec![input], expected, 0.0)
+        Case::new(TopK { k }, vec![input], expected, 0.0).with_rows_in(1)
     }
 }
 
@@ -320,7 +320,7 @@ impl Operator for Argsort {
         let descending = draw.flag();
         let order = |a: f32, b: f32| if descending { b.total_cmp(&a) } else { a.total_cmp(&b) };
         let expected = sorted(&input, n, n, order);
-        Case::new(Argsort { descending }, vec![input], expected, 0.0)
+        Case::new(Argsort { descending }, vec![input], expected, 0.0).with_rows_in(1)
     }
 }
 

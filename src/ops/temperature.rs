@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::pieces::Pieces;
 use super::rule;
 use crate::cpu::{CpuStep, StepError};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// `x · (1 + scale · ln(1 + ⌊position / length⌋))`: F32 `[head_dim, n_head, n_tokens]` by the positions `I32[n_tokens]`.

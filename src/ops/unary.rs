@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::pieces::{Pieces, are_flat};
 use super::rule;
 use crate::cpu::{CpuStep, Isa, StepError, math, vector};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// Which function.

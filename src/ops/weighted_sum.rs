@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
 use crate::tensor::{DType, Desc};
 
 /// `out[·, t] = Σᵤ weights[u, t] · x[·, u, t]`, added in the order of `u`: `x` F32 `[n, n_used, n_tokens]` and the

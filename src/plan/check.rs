@@ -51,7 +51,7 @@ pub enum PlanFault {
         step: String,
         /// The bytes shared.
         range: Range<usize>,
-        /// Reads, or uses as scratch.
+        /// Reads, writes as another output, or uses as scratch.
         how: &'static str,
     },
     /// Two accesses of which one writes, on different lanes, that no edge orders.
@@ -75,6 +75,12 @@ pub enum PlanFault {
         what: &'static str,
         /// The name.
         name: String,
+    },
+    /// A step that writes nothing.
+    #[error("step `{step}` has no output; a step writes one at least")]
+    NoOutput {
+        /// The step.
+        step: String,
     },
     /// A step that writes a weight or a constant, or an input outside of the arena.
     #[error("{what} writes into {place:?}, which it may not")]
@@ -119,9 +125,9 @@ fn unique<'p>(what: &'static str, mut names: impl Iterator<Item = &'p String>) -
 /// A plan may come from a file. Everything after this relies on sizes that can be added up.
 fn layouts(plan: &Plan) -> Result<(), PlanFault> {
     let fault = |what: String, desc: Desc, reason| Err(PlanFault::Layout { what, desc, reason });
-    for slot in plan.weights.iter().chain(&plan.states).chain(plan.constants.iter().map(|(slot, _)| slot)) {
-        if let Err(reason) = extent(&slot.desc) {
-            return fault(format!("leaf `{}`", slot.name), slot.desc, reason);
+    for (name, desc) in plan.leaves() {
+        if let Err(reason) = extent(desc) {
+            return fault(format!("leaf `{name}`"), *desc, reason);
         }
     }
     for port in plan.inputs.iter().chain(&plan.outputs) {
@@ -131,15 +137,18 @@ fn layouts(plan: &Plan) -> Result<(), PlanFault> {
     }
     for step in &plan.steps {
         let what = || format!("step `{}`", step.name);
-        for operand in step.inputs.iter().chain([&step.output]) {
+        for operand in step.inputs.iter().chain(&step.outputs) {
             if let Err(reason) = lies_well(operand) {
                 return fault(what(), operand.desc, reason);
             }
         }
+        let Some(first) = step.outputs.first() else {
+            return Err(PlanFault::NoOutput { step: step.name.clone() });
+        };
         if let Some((offset, bytes)) = step.scratch
             && (offset.checked_add(bytes).is_none() || !offset.is_multiple_of(plan.device.alignment))
         {
-            return fault(what(), step.output.desc, "is made with scratch memory at no place for it");
+            return fault(what(), first.desc, "is made with scratch memory at no place for it");
         }
     }
     Ok(())
@@ -194,11 +203,10 @@ fn overlaps_itself(desc: &Desc) -> bool {
 }
 
 fn bounds(plan: &Plan) -> Result<(), PlanFault> {
-    let slot = |slots: &[super::LeafSlot], i: u32| slots.get(i as usize).map(|slot| slot.desc.extent());
     let size = |place: Place| match place {
         Place::Arena => plan.arena,
-        Place::Weight(i) => slot(&plan.weights, i).unwrap_or(0),
-        Place::State(i) => slot(&plan.states, i).unwrap_or(0),
+        Place::Weight(i) => plan.weights.get(i as usize).map_or(0, |slot| slot.desc.extent()),
+        Place::State(i) => plan.states.get(i as usize).map_or(0, |slot| slot.desc.extent()),
         Place::Constant(i) => plan.constants.get(i as usize).map_or(0, |(_, bytes)| bytes.len()),
     };
     let inside = |what: String, place: Place, range: Range<usize>| {
@@ -206,15 +214,16 @@ fn bounds(plan: &Plan) -> Result<(), PlanFault> {
         if range.end <= size { Ok(()) } else { Err(PlanFault::Bounds { what, place, range, size }) }
     };
     for step in &plan.steps {
-        for operand in step.inputs.iter().chain([&step.output]) {
+        for operand in step.inputs.iter().chain(&step.outputs) {
             inside(format!("step `{}`", step.name), operand.place, operand.range())?;
         }
         if let Some((offset, bytes)) = step.scratch {
             inside(format!("scratch of step `{}`", step.name), Place::Arena, offset..offset + bytes)?;
         }
-        if matches!(step.output.place, Place::Weight(_) | Place::Constant(_)) {
+        let read_only = |output: &&Operand| matches!(output.place, Place::Weight(_) | Place::Constant(_));
+        if let Some(output) = step.outputs.iter().find(read_only) {
             let what = format!("step `{}`", step.name);
-            return Err(PlanFault::ReadOnly { what, place: step.output.place });
+            return Err(PlanFault::ReadOnly { what, place: output.place });
         }
     }
     if let Some(port) = plan.inputs.iter().find(|port| port.operand.place != Place::Arena) {
@@ -227,24 +236,28 @@ fn bounds(plan: &Plan) -> Result<(), PlanFault> {
     Ok(())
 }
 
-/// A step may write over an input only if the whole of both is the same bytes in the same layout.
+/// An output may lie over one input, and only if the whole of both is the same bytes in the same layout; outputs after
+/// the first only in a state. Outputs lie apart from each other, and scratch memory from everything.
 fn aliases(plan: &Plan) -> Result<(), PlanFault> {
     for step in &plan.steps {
-        let out = &step.output;
         let fault = |range: Range<usize>, how| Err(PlanFault::Alias { step: step.name.clone(), range, how });
-        let mut in_place = 0;
-        for input in &step.inputs {
-            if input.shares_memory(out) {
-                in_place += 1;
-                if input.offset != out.offset || input.desc != out.desc || in_place > 1 {
-                    return fault(input.range(), "reads");
-                }
+        for (i, output) in step.outputs.iter().enumerate() {
+            if step.outputs[..i].iter().any(|other| other.shares_memory(output)) {
+                return fault(output.range(), "writes as another output");
+            }
+            let mut over = step.inputs.iter().filter(|input| input.shares_memory(output));
+            let (first, second) = (over.next(), over.next());
+            let Some(input) = first else { continue };
+            let same = input.offset == output.offset && input.desc == output.desc;
+            let may = i == 0 || output.place != Place::Arena;
+            if !(same && may) || second.is_some() {
+                return fault(second.unwrap_or(input).range(), "reads");
             }
         }
         let Some((offset, bytes)) = step.scratch else { continue };
         let scratch = offset..offset + bytes;
-        let hits = |operand: &&Operand| operand.place == Place::Arena && overlap(&operand.range(), &scratch);
-        if step.inputs.iter().chain([out]).any(|operand| hits(&operand)) {
+        let hits = |operand: &Operand| operand.place == Place::Arena && overlap(&operand.range(), &scratch);
+        if step.inputs.iter().chain(&step.outputs).any(hits) {
             return fault(scratch, "uses as scratch");
         }
     }
@@ -267,9 +280,11 @@ fn contents(plan: &Plan) -> Result<(), PlanFault> {
         if let Some((offset, bytes)) = step.scratch {
             arena.clear(offset..offset + bytes);
         }
-        match step.output.place {
-            Place::Arena => arena.write(step.output.range(), step.output.value),
-            place => _ = states.0.insert(place, step.output.value),
+        for output in &step.outputs {
+            match output.place {
+                Place::Arena => arena.write(output.range(), output.value),
+                place => _ = states.0.insert(place, output.value),
+            }
         }
     }
     // An input stays until it is given again, perhaps for many runs.
@@ -389,7 +404,7 @@ fn accesses(plan: &Plan) -> Vec<Access> {
     for (i, step) in plan.steps.iter().enumerate() {
         let point = Point::Step(i as u32);
         step.inputs.iter().for_each(|input| add(point, input, false));
-        add(point, &step.output, true);
+        step.outputs.iter().for_each(|output| add(point, output, true));
     }
     for (i, port) in plan.outputs.iter().enumerate() {
         add(Point::Download(i as u32), &port.operand, false);

@@ -9,8 +9,8 @@ use super::order::order;
 use super::place::place;
 use super::simplify::simplify;
 use super::stages::{check_order, check_placement};
+use crate::device::LowerError;
 use crate::graph::{GraphDef, GraphError, Node};
-use crate::hip::LowerError;
 
 /// Why a graph has no plan.
 #[derive(Debug, thiserror::Error)]

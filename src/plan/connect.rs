@@ -41,7 +41,7 @@ fn touching(plan: &Plan, port: &Port, only_writers: bool) -> Vec<usize> {
     (0..plan.steps.len())
         .filter(|&i| {
             let step = &plan.steps[i];
-            hits(&step.output)
+            step.outputs.iter().any(hits)
                 || step.scratch.is_some_and(|(offset, bytes)| overlaps_arena(&port.operand, offset, bytes))
                 || !only_writers && step.inputs.iter().any(hits)
         })

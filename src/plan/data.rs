@@ -1,11 +1,13 @@
 //! The plan as data.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::graph::Cost;
-use crate::hip::{ALIGNMENT, Command, Target};
+use crate::cpu::{CpuTarget, ProductKernel};
+use crate::device::{ALIGNMENT, Command, Target};
+use crate::graph::{Cost, StateKind};
 use crate::tensor::Desc;
 
 /// What a plan is made for. Plans for equal descriptions are equal.
@@ -20,17 +22,32 @@ pub struct DeviceDesc {
     /// The GPU, for executor `hip`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// Whether a row's bits depend neither on the other rows of its batch nor on their number (promise P11): every
+    /// operator then takes one kernel and one order of sums for every number of rows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
 }
 
 impl DeviceDesc {
     /// A CPU with this many threads. Offsets are whole cache lines, so that no two tensors share one.
     pub fn cpu(threads: usize) -> DeviceDesc {
-        DeviceDesc { executor: "cpu".into(), threads, alignment: 64, target: None }
+        DeviceDesc { executor: "cpu".into(), threads, alignment: 64, target: None, deterministic: false }
     }
 
     /// A GPU.
     pub fn hip(target: Target) -> DeviceDesc {
-        DeviceDesc { executor: "hip".into(), threads: 1, alignment: ALIGNMENT, target: Some(target) }
+        let (threads, alignment) = (1, ALIGNMENT);
+        DeviceDesc { executor: "hip".into(), threads, alignment, target: Some(target), deterministic: false }
+    }
+
+    /// The same device, deterministic or not.
+    pub fn with_deterministic(self, deterministic: bool) -> DeviceDesc {
+        DeviceDesc { deterministic, ..self }
+    }
+
+    /// What CPU kernels are chosen for.
+    pub(crate) fn cpu_target(&self) -> CpuTarget {
+        CpuTarget { threads: self.threads, deterministic: self.deterministic }
     }
 }
 
@@ -43,7 +60,8 @@ impl fmt::Display for DeviceDesc {
                 "`{}` on {arch} ({platform}, {compute_units} compute units, waves of {wave})",
                 self.executor
             ),
-        }
+        }?;
+        f.write_str(if self.deterministic { ", deterministic" } else { "" })
     }
 }
 
@@ -59,7 +77,7 @@ pub struct Plan {
     /// Weights, by the name they are bound by.
     pub weights: Vec<LeafSlot>,
     /// States, by the name they are kept by.
-    pub states: Vec<LeafSlot>,
+    pub states: Vec<StateSlot>,
     /// Constants and their bytes.
     pub constants: Vec<(LeafSlot, Vec<u8>)>,
     /// Inputs and where they lie in the arena.
@@ -79,6 +97,17 @@ pub struct LeafSlot {
     pub name: String,
     /// What it is.
     pub desc: Desc,
+}
+
+/// A state: memory that outlives a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateSlot {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub desc: Desc,
+    /// How its slots belong to sequences.
+    pub kind: StateKind,
 }
 
 /// A named value that goes in or out.
@@ -138,14 +167,17 @@ pub struct Step {
     pub name: String,
     /// The operator's name.
     pub op: String,
-    /// The kernel that it runs.
+    /// The kernels that it runs, in words.
     pub kernel: String,
+    /// The kernel of its product on a CPU, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<ProductKernel>,
     /// The operator's attributes.
     pub attributes: serde_json::Value,
     /// What it reads.
     pub inputs: Vec<Operand>,
-    /// What it writes.
-    pub output: Operand,
+    /// What it writes: one output or several, those that nothing reads included.
+    pub outputs: Vec<Operand>,
     /// Scratch memory in the arena: offset and bytes.
     pub scratch: Option<(usize, usize)>,
     /// What it asks of the GPU, in order; nothing on the CPU.
@@ -153,6 +185,16 @@ pub struct Step {
     pub commands: Vec<Command>,
     /// What it costs at least.
     pub cost: Cost,
+}
+
+impl Step {
+    /// The name of an output by its number: the first has the step's, the others end in their number, as `h.1`.
+    pub(super) fn output_name(&self, number: usize) -> Cow<'_, str> {
+        match number {
+            0 => Cow::from(self.name.as_str()),
+            number => Cow::from(format!("{}.{number}", self.name)),
+        }
+    }
 }
 
 /// A point on one of the two lanes: the copy stream (uploads in the order of [`Plan::inputs`], then
@@ -180,6 +222,14 @@ pub struct Edge {
 }
 
 impl Plan {
+    /// What lies outside of the arena: the names and descriptions of weights, states and constants.
+    pub fn leaves(&self) -> impl Iterator<Item = (&str, &Desc)> {
+        let weights = self.weights.iter().map(|slot| (slot.name.as_str(), &slot.desc));
+        let states = self.states.iter().map(|slot| (slot.name.as_str(), &slot.desc));
+        let constants = self.constants.iter().map(|(slot, _)| (slot.name.as_str(), &slot.desc));
+        weights.chain(states).chain(constants)
+    }
+
     /// The sum of all steps' costs.
     pub fn cost(&self) -> Cost {
         self.steps.iter().fold(Cost::default(), |sum, step| Cost {

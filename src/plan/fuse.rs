@@ -12,7 +12,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use super::simplify::remapped;
-use crate::graph::{AnyOperator, GraphDef, Leaf, Memory, NodeId, NodeKind};
+use crate::graph::{AnyOperator, GraphDef, NodeId, NodeKind};
 use crate::ops::{Binary, BinaryKind, Gated, Linear, RmsNorm, Unary};
 
 /// The same outputs from fewer, larger operators. Leaves nodes behind that nothing reads.
@@ -88,7 +88,7 @@ impl Matcher<'_> {
         // For one token both have the output's sizes; what is computed is then a residual, since the product
         // may run in its place.
         let (bias, residual) = (Linear { bias: true, ..op.clone() }, Linear { residual: true, ..op.clone() });
-        let computed = self.new.node(term).op().is_some();
+        let computed = !self.new.node(term).is_leaf();
         let candidates = if computed { [residual, bias] } else { [bias, residual] };
         let fits = |new: &Linear| *new != *op && !op.residual && self.replaces(id, new, &inputs);
         let new = candidates.into_iter().find(fits).filter(|_| self.read_once(old))?;
@@ -100,9 +100,8 @@ impl Matcher<'_> {
     /// state: what the reader waits for may write that.)
     fn read_once(&self, old: NodeId) -> bool {
         let output = self.old.outputs().iter().any(|(_, id)| *id == old);
-        let writes = matches!(self.old.memory(old), Some(Memory::WritesState(_)));
-        let in_state =
-            |id: NodeId| matches!(self.old.node(self.old.root(id).0).kind, NodeKind::Leaf(Leaf::State));
+        let writes = self.old.written_state(old).is_some();
+        let in_state = |id: NodeId| self.old.node(self.old.root(id).0).is_state();
         let reads_state = self.old.node(old).inputs().iter().any(|&input| in_state(input));
         self.old.users(old).count() == 1 && !output && !writes && !reads_state
     }

@@ -1,7 +1,8 @@
 //! Fuse for a GPU: at one token every launch costs about as much as reading some megabytes, so products that read
 //! the same activations become one step, and activations are quantized once for all of them.
 //!
-//! Rules, each a pass of its own, for at most [`Project::MOST_ROWS`] tokens:
+//! Rules, each a pass of its own, for at most [`Project::MOST_ROWS`] tokens, and for any number in a deterministic plan,
+//! since a fused norm adds in another order:
 //!
 //! - `gated(linear, linear)` of one `x` → `project` with the gate
 //! - `linear`s of one `x`, for one token → `project` and slices of its result
@@ -24,10 +25,11 @@ pub fn fuse_gpu(graph: GraphDef, device: &DeviceDesc) -> Result<GraphDef, Compil
     if device.target.is_none() {
         return Ok(graph);
     }
-    let graph = simplify(&gates(&graph))?;
+    let most_rows = if device.deterministic { usize::MAX } else { Project::MOST_ROWS };
+    let graph = simplify(&gates(&graph, most_rows))?;
     let graph = simplify(&shared(&graph))?;
     // Quantizing the same activations twice is one node after simplifying.
-    let graph = simplify(&quantized(&graph))?;
+    let graph = simplify(&quantized(&graph, most_rows))?;
     simplify(&norms(&graph))
 }
 
@@ -41,15 +43,16 @@ struct Rewrite<'g> {
 impl<'g> Rewrite<'g> {
     fn new(old: &'g GraphDef) -> Rewrite<'g> {
         let mut rewrite = Rewrite { old, new: GraphDef::default(), moved: vec![None; old.len()] };
-        for id in old.ids().filter(|&id| old.node(id).op().is_none()) {
+        for id in old.ids().filter(|&id| old.node(id).is_leaf()) {
             rewrite.moved[id.index()] = Some(rewrite.new.add(old.node(id).clone()));
         }
         rewrite
     }
 
-    /// Every operator, as `replace` says or as it was.
+    /// Every operator, as `replace` says or as it was, and the further outputs of those that have some. `replace` may
+    /// not replace an operator with several outputs.
     fn run(mut self, mut replace: impl FnMut(&mut Rewrite<'g>, NodeId) -> Option<NodeId>) -> GraphDef {
-        for id in self.old.ids().filter(|&id| self.old.node(id).op().is_some()) {
+        for id in self.old.ids().filter(|&id| !self.old.node(id).is_leaf()) {
             let replaced = replace(&mut self, id);
             let new = replaced.unwrap_or_else(|| self.keep(id));
             self.moved[id.index()] = Some(new);
@@ -65,12 +68,26 @@ impl<'g> Rewrite<'g> {
     /// An operator as it was. A view of a product that became a slice has that slice's strides now.
     fn keep(&mut self, id: NodeId) -> NodeId {
         let mut node = remapped(self.old.node(id), &self.moved);
-        let descs: SmallVec<[Desc; 4]> = node.inputs().iter().map(|&id| self.new.node(id).desc).collect();
         // The graph's check refuses what the operator does not take.
-        if let Some(Ok(desc)) = node.op().map(|op| op.infer(&descs)) {
+        if let Some(desc) = self.inferred(&node) {
             node.desc = desc;
         }
         self.new.add(node)
+    }
+
+    /// The description that the operator infers for a node of the new graph.
+    fn inferred(&self, node: &Node) -> Option<Desc> {
+        match &node.kind {
+            NodeKind::Leaf(_) => None,
+            NodeKind::Op { op, inputs } => {
+                let descs: SmallVec<[Desc; 4]> = inputs.iter().map(|&id| self.new.node(id).desc).collect();
+                op.infer(&descs).ok()
+            }
+            NodeKind::Output { of, index } => {
+                let outputs = self.new.operator(*of)?.outputs(&self.new.input_descs(*of)).ok()?;
+                outputs.get(*index as usize).copied()
+            }
+        }
     }
 
     /// Adds an operator; `None` if it does not take these inputs, given by their new numbers.
@@ -90,12 +107,12 @@ impl<'g> Rewrite<'g> {
         self.old.node(id).name.clone()
     }
 
-    /// `x` and the weight of a product of few tokens without bias or residual.
+    /// `x` and the weight of a product without bias or residual.
     fn plain_linear(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
         let node = self.old.node(id);
         let linear = node.op_as::<Linear>().filter(|linear| !linear.bias && !linear.residual);
         let [weight, x] = *node.inputs() else { return None };
-        (linear.is_some() && node.desc.shape.rows() <= Project::MOST_ROWS).then_some((x, weight))
+        linear.map(|_| (x, weight))
     }
 
     /// Whether only one node reads this one, which is no output.
@@ -104,17 +121,18 @@ impl<'g> Rewrite<'g> {
     }
 
     fn is_leaf(&self, id: NodeId) -> bool {
-        self.old.node(id).op().is_none()
+        self.old.node(id).is_leaf()
     }
 }
 
 /// `gated(linear(x), linear(x))`.
-fn gates(graph: &GraphDef) -> GraphDef {
+fn gates(graph: &GraphDef, most_rows: usize) -> GraphDef {
     Rewrite::new(graph).run(|rewrite, id| {
         let activation = graph.node(id).op_as::<Gated>()?.activation;
         let [gate, up] = *graph.node(id).inputs() else { return None };
         let ((x, w_gate), (x_up, w_up)) = (rewrite.plain_linear(gate)?, rewrite.plain_linear(up)?);
-        let fits = x == x_up && rewrite.read_once(gate) && rewrite.read_once(up);
+        let few = graph.node(id).desc.shape.rows() <= most_rows;
+        let fits = few && x == x_up && rewrite.read_once(gate) && rewrite.read_once(up);
         let inputs = rewrite.moved(&[x, w_gate, w_up]).filter(|_| fits)?;
         rewrite.add(rewrite.name(id), Project { gate: Some(activation), residual: false }, &inputs)
     })
@@ -167,10 +185,10 @@ fn shared(graph: &GraphDef) -> GraphDef {
 }
 
 /// Products of quantized weights read activations that are quantized once.
-fn quantized(graph: &GraphDef) -> GraphDef {
+fn quantized(graph: &GraphDef, most_rows: usize) -> GraphDef {
     Rewrite::new(graph).run(|rewrite, id| {
         let node = graph.node(id);
-        let few = node.desc.shape.rows() <= Project::MOST_ROWS;
+        let few = node.desc.shape.rows() <= most_rows;
         let (op, inputs): (Project, SmallVec<[NodeId; 4]>) =
             match (node.op_as::<Project>(), node.op_as::<Linear>()) {
                 (Some(project), _) => (project.clone(), node.inputs().into()),

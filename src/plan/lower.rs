@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::CompileError;
 use super::connect::connect;
-use super::data::{DeviceDesc, LeafSlot, Operand, Place, Plan, Port, Step};
+use super::data::{DeviceDesc, LeafSlot, Operand, Place, Plan, Port, StateSlot, Step};
 use super::place::{Placement, steps};
+use crate::cpu::{CpuKernel, ProductKernel};
+use crate::device::{Command, Lower, Source, Variant};
 use crate::graph::{GraphDef, Leaf, NodeId, NodeKind};
-use crate::hip::{Command, Lower, Source, Variant};
-use crate::tensor::DType;
 use crate::tensor::blocks::planes;
+use crate::tensor::{DType, Desc};
 
 /// The plan of a graph whose nodes run in this order and lie at these places.
 pub fn lower(
@@ -43,18 +44,23 @@ pub fn lower(
     for id in steps(graph, order) {
         let node = graph.node(id);
         let Some(op) = node.op() else { continue };
-        let commands = demands(graph, id, device)?.0;
-        let kernel = match device.target {
-            Some(_) => kernels(&commands),
-            None => op.cpu_kernel(&graph.input_descs(id)),
+        let Demands { product, commands, .. } = demands(graph, id, device)?;
+        let kernel = match (product, node.inputs().first()) {
+            (Some(product), Some(&weight)) => {
+                let dtype = graph.node(weight).desc.dtype.name().to_lowercase();
+                format!("{}_{dtype}_{product}", op.name())
+            }
+            _ if device.target.is_none() => op.name().to_string(),
+            _ => kernels(&commands),
         };
         plan.steps.push(Step {
             name: node.name.clone(),
             op: op.name().to_string(),
             kernel,
+            product,
             attributes: op.attributes().map_err(|error| CompileError::attributes(node, &error))?,
             inputs: node.inputs().iter().map(|&input| operand(input)).collect(),
-            output: operand(id),
+            outputs: graph.step_outputs(id).map(operand).collect(),
             scratch: placement.scratch.get(&id).copied(),
             commands,
             cost: op.cost(&graph.input_descs(id), &node.desc),
@@ -64,19 +70,36 @@ pub fn lower(
     Ok(plan)
 }
 
-/// What a node asks of the device: its commands, and bytes of scratch memory.
-pub(super) fn demands(
-    graph: &GraphDef,
-    id: NodeId,
-    device: &DeviceDesc,
-) -> Result<(Vec<Command>, usize), CompileError> {
+/// What a node asks of the device.
+#[derive(Default)]
+pub(super) struct Demands {
+    /// The kernel of its product on a CPU.
+    product: Option<ProductKernel>,
+    /// Its commands on a GPU.
+    commands: Vec<Command>,
+    /// Bytes of scratch memory.
+    pub scratch: usize,
+}
+
+/// What a node asks of the device.
+pub(super) fn demands(graph: &GraphDef, id: NodeId, device: &DeviceDesc) -> Result<Demands, CompileError> {
     let node = graph.node(id);
-    let Some(op) = node.op() else { return Ok((Vec::new(), 0)) };
+    let Some(op) = node.op() else { return Ok(Demands::default()) };
     let inputs = graph.input_descs(id);
     let Some(target) = &device.target else {
-        return Ok((Vec::new(), op.cpu_scratch(&inputs, &node.desc, device.threads)));
+        return Ok(match op.cpu_kernel(&inputs, device.cpu_target()) {
+            Some(CpuKernel { product, scratch }) => {
+                Demands { product: Some(product), scratch, ..Demands::default() }
+            }
+            None => {
+                let scratch = op.cpu_scratch(&inputs, &node.desc, device.threads);
+                Demands { scratch, ..Demands::default() }
+            }
+        });
     };
-    let mut lower = Lower::new(op.name(), target, &inputs, &node.desc);
+    let further: Vec<Desc> = graph.step_outputs(id).skip(1).map(|output| graph.node(output).desc).collect();
+    let lower = Lower::new(op.name(), target, &inputs, &node.desc, &further);
+    let mut lower = lower.deterministic(device.deterministic);
     let failed = |error| CompileError::Lower { node: node.name.clone(), error };
     for (i, (&input, desc)) in node.inputs().iter().zip(&inputs).enumerate() {
         let reads_state = op.reads_state_blocks(i);
@@ -86,7 +109,8 @@ pub(super) fn demands(
         }
     }
     op.hip(&mut lower).map_err(failed)?;
-    Ok(lower.finish())
+    let (commands, scratch) = lower.finish();
+    Ok(Demands { product: None, commands, scratch })
 }
 
 /// Why a kernel cannot read the blocks of an input. On a GPU the fields of all blocks of a weight or input lie apart, so
@@ -96,7 +120,7 @@ fn misplaced_blocks(graph: &GraphDef, input: NodeId, dtype: DType, reads_state: 
         return None;
     }
     let root = graph.node(graph.root(input).0);
-    match (matches!(root.kind, NodeKind::Leaf(Leaf::State)), reads_state) {
+    match (root.is_state(), reads_state) {
         (true, true) => None,
         (true, false) => Some(format!("a state of {dtype}, which only `attention` and `kv_write` take")),
         (false, true) => Some(format!("{dtype} and no state; keys and values are states, or plain types")),
@@ -141,15 +165,15 @@ fn leaves(graph: &GraphDef, placement: &Placement, plan: &mut Plan) -> BTreeMap<
                 plan.weights.push(slot);
                 Place::Weight(plan.weights.len() as u32 - 1)
             }
-            NodeKind::Leaf(Leaf::State) => {
-                plan.states.push(slot);
+            NodeKind::Leaf(Leaf::State(kind)) => {
+                plan.states.push(StateSlot { name: slot.name, desc: slot.desc, kind: *kind });
                 Place::State(plan.states.len() as u32 - 1)
             }
             NodeKind::Leaf(Leaf::Constant(bytes)) => {
                 plan.constants.push((slot, bytes.to_vec()));
                 Place::Constant(plan.constants.len() as u32 - 1)
             }
-            NodeKind::Leaf(Leaf::Input) | NodeKind::Op { .. } => continue,
+            NodeKind::Leaf(Leaf::Input) | NodeKind::Op { .. } | NodeKind::Output { .. } => continue,
         };
         roots.insert(id, (place, 0));
     }

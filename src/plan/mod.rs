@@ -4,22 +4,30 @@
 //! A [`Plan`] is plain data: the same graph and device description give the same bytes, and nothing is
 //! decided while it runs. This folder knows operators; it knows no device and no memory but offsets.
 
+mod attributes;
 mod check;
 mod compile;
 mod connect;
 mod data;
+mod flow;
 mod fuse;
 mod fuse_gpu;
+mod layers;
+mod lives;
 mod lower;
 mod order;
+mod page;
 mod place;
 mod show;
 mod simplify;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use check::PlanFault;
 pub use compile::{CompileError, compile};
-pub use data::{DeviceDesc, Edge, LeafSlot, Operand, Place, Plan, Point, Port, Step};
+pub use data::{DeviceDesc, Edge, LeafSlot, Operand, Place, Plan, Point, Port, StateSlot, Step};
+pub use lives::{Life, LifeKind};
+pub use page::PlanPage;
 pub use show::PlanDot;

@@ -21,14 +21,15 @@ pub fn order(graph: &GraphDef) -> Result<Vec<NodeId>, CompileError> {
     Ok(if better { greedy } else { written })
 }
 
-/// For each node, the nodes it must come after: its inputs and, if it writes a state, all readers of
+/// For each node, the nodes it must come after: its inputs and, if one of its outputs writes a state, all readers of
 /// the state's content before.
 fn dependencies(graph: &GraphDef) -> Vec<Vec<NodeId>> {
     let mut waits: Vec<Vec<NodeId>> = graph.ids().map(|id| graph.node(id).inputs().to_vec()).collect();
-    for writer in graph.ids() {
-        let Some(Memory::WritesState(input)) = graph.memory(writer) else { continue };
+    for output in graph.ids() {
+        let Some(state) = graph.written_state(output) else { continue };
+        let writer = graph.step_of(output);
         // A writer may be given a view; whoever reads any part of the same content comes first.
-        let mut versions = vec![graph.content(graph.node(writer).inputs()[input])];
+        let mut versions = vec![graph.content(state)];
         while let Some(version) = versions.pop() {
             for user in graph.users(version).filter(|&user| user != writer) {
                 waits[writer.index()].push(user);
@@ -48,8 +49,8 @@ fn dependencies(graph: &GraphDef) -> Vec<Vec<NodeId>> {
 /// Outputs are read after the run, so none may be what a state held before a step wrote it.
 fn outputs_last(graph: &GraphDef) -> Result<(), CompileError> {
     for writer in graph.ids() {
-        let Some(Memory::WritesState(input)) = graph.memory(writer) else { continue };
-        let before = graph.content(graph.node(writer).inputs()[input]);
+        let Some(state) = graph.written_state(writer) else { continue };
+        let before = graph.content(state);
         if let Some((output, _)) = graph.outputs().iter().find(|(_, id)| graph.content(*id) == before) {
             let (output, writer) = (output.clone(), graph.node(writer).name.clone());
             return Err(CompileError::Overwritten { output, writer });
@@ -116,7 +117,8 @@ impl<'g> Lives<'g> {
     fn new(graph: &'g GraphDef) -> Lives<'g> {
         let mut readers = vec![0; graph.len()];
         let mut reads = vec![Vec::new(); graph.len()];
-        for id in graph.ids() {
+        // A further output runs nothing, and so reads nothing.
+        for id in graph.ids().filter(|&id| graph.step_of(id) == id) {
             let mut roots: Vec<NodeId> =
                 graph.node(id).inputs().iter().map(|&input| graph.root(input).0).collect();
             roots.sort_unstable();
@@ -130,17 +132,31 @@ impl<'g> Lives<'g> {
         Lives { graph, readers, reads, alive: 0 }
     }
 
-    /// Bytes that running this node brings to life.
-    fn made(&self, id: NodeId) -> i64 {
+    /// Bytes of the arena that a value takes.
+    fn bytes(&self, id: NodeId) -> i64 {
         match self.graph.memory(id) {
             Some(Memory::Fresh | Memory::InPlace(_)) => self.graph.node(id).desc.extent() as i64,
             _ => 0,
         }
     }
 
+    /// Bytes that running this node brings to life: those of all outputs of an operator. A further output is there
+    /// by then.
+    fn made(&self, id: NodeId) -> i64 {
+        if self.graph.step_of(id) != id {
+            return 0;
+        }
+        self.graph.step_outputs(id).map(|output| self.bytes(output)).sum()
+    }
+
+    /// Bytes of values that nothing needs once this node has run: those that it reads last, and outputs that are not
+    /// read at all.
     fn freed(&self, id: NodeId) -> i64 {
         let last = |root: &&NodeId| self.readers[root.index()] == 1;
-        self.reads[id.index()].iter().filter(last).map(|&root| self.made(root)).sum()
+        let read: i64 = self.reads[id.index()].iter().filter(last).map(|&root| self.bytes(root)).sum();
+        let unread = |output: &NodeId| self.graph.step_of(id) == id && self.readers[output.index()] == 0;
+        let unread: i64 = self.graph.step_outputs(id).filter(unread).map(|output| self.bytes(output)).sum();
+        read + unread
     }
 
     fn growth(&self, id: NodeId) -> i64 {

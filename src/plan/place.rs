@@ -59,7 +59,7 @@ pub fn place(graph: &GraphDef, order: &[NodeId], device: &DeviceDesc) -> Result<
     }
     let mut scratch_of: Vec<(NodeId, usize, usize)> = Vec::new();
     for (step, &id) in lives.steps.iter().enumerate() {
-        let bytes = demands(graph, id, device)?.1;
+        let bytes = demands(graph, id, device)?.scratch;
         if bytes > 0 {
             scratch_of.push((id, blocks.len(), bytes));
             blocks.push(Block { bytes: align(bytes), first: step, last: step });
@@ -76,7 +76,8 @@ pub fn place(graph: &GraphDef, order: &[NodeId], device: &DeviceDesc) -> Result<
 
 /// The nodes that run, in order: all operators but views.
 pub fn steps(graph: &GraphDef, order: &[NodeId]) -> Vec<NodeId> {
-    let runs = |id: &NodeId| !matches!(graph.memory(*id), None | Some(Memory::View { .. }));
+    let is_view = |id: NodeId| matches!(graph.memory(id), Some(Memory::View { .. }));
+    let runs = |id: &NodeId| graph.node(*id).op().is_some() && !is_view(*id);
     order.iter().copied().filter(runs).collect()
 }
 
@@ -106,9 +107,10 @@ impl Lives {
                     life.1 = life.1.max(step);
                 }
             }
-            if graph.root(id).0 == id {
-                of_root.insert(id, (step, step));
-                made.push(id);
+            // A step writes all of its outputs, those too that nothing reads.
+            for output in graph.step_outputs(id).filter(|&output| graph.root(output).0 == output) {
+                of_root.insert(output, (step, step));
+                made.push(output);
             }
         }
         let kept: Vec<NodeId> = graph.outputs().iter().map(|(_, id)| graph.root(*id).0).collect();
@@ -125,16 +127,15 @@ impl Lives {
     fn takes_over(&self, graph: &GraphDef, id: NodeId) -> Option<NodeId> {
         let Some(Memory::InPlace(input)) = graph.memory(id) else { return None };
         let node = graph.node(id);
-        let source = *node.inputs().get(input)?;
+        let source = *graph.operands(id).get(input)?;
         let (root, offset) = graph.root(source);
         let same = offset == 0
             && graph.node(source).desc == node.desc
             && graph.node(root).desc.extent() == node.desc.extent();
         let step = self.of_root.get(&id)?.0;
-        let dies = graph.node(root).op().is_some()
-            && self.of_root.get(&root)?.1 == step
-            && !self.kept.contains(&root);
-        let reads = node.inputs().iter().filter(|&&input| graph.root(input).0 == root).count();
+        let dies =
+            !graph.node(root).is_leaf() && self.of_root.get(&root)?.1 == step && !self.kept.contains(&root);
+        let reads = graph.operands(id).iter().filter(|&&input| graph.root(input).0 == root).count();
         (same && dies && reads == 1).then_some(root)
     }
 }

@@ -38,24 +38,28 @@ pub fn simplify(graph: &GraphDef) -> Result<GraphDef, CompileError> {
 /// A node with its inputs' new numbers.
 pub(super) fn remapped(node: &Node, moved: &[Option<NodeId>]) -> Node {
     let mut node = node.clone();
-    if let NodeKind::Op { inputs, .. } = &mut node.kind {
-        // Inputs stand before their users, so each has its new number by now.
-        inputs.iter_mut().for_each(|input| *input = moved[input.index()].unwrap_or(*input));
+    // Inputs stand before their users, so each has its new number by now.
+    let new = |input: &mut NodeId| *input = moved[input.index()].unwrap_or(*input);
+    match &mut node.kind {
+        NodeKind::Leaf(_) => {}
+        NodeKind::Op { inputs, .. } => inputs.iter_mut().for_each(new),
+        NodeKind::Output { of, .. } => new(of),
     }
     node
 }
 
 /// Which nodes are needed: what an output reads, what writes a state (an effect that outlives the run),
-/// and all inputs, so that a caller may give what it declared.
+/// and all inputs, so that a caller may give what it declared. An operator keeps all of its outputs.
 pub(super) fn reachable(graph: &GraphDef) -> Vec<bool> {
     let mut needed = vec![false; graph.len()];
-    let writes = |id: NodeId| matches!(graph.memory(id), Some(Memory::WritesState(_)));
+    let writes = |id: NodeId| graph.written_state(id).is_some();
     let mut open: Vec<NodeId> = graph.outputs().iter().map(|(_, id)| *id).collect();
     let is_input = |id: NodeId| matches!(graph.node(id).kind, NodeKind::Leaf(Leaf::Input));
     open.extend(graph.ids().filter(|&id| writes(id) || is_input(id)));
     while let Some(id) = open.pop() {
         if !std::mem::replace(&mut needed[id.index()], true) {
             open.extend(graph.node(id).inputs());
+            open.extend(graph.step_outputs(id));
         }
     }
     needed
@@ -72,7 +76,8 @@ fn identity(graph: &GraphDef, id: NodeId, node: &Node) -> Option<NodeId> {
     }
 }
 
-/// What makes two nodes the same value: operator, attributes and inputs, or a constant's bytes.
+/// What makes two nodes the same value: operator, attributes and inputs, a further output's operator and number, or a
+/// constant's bytes.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     kind: &'static str,
@@ -91,7 +96,15 @@ fn key(graph: &GraphDef, id: NodeId, node: &Node) -> Result<Option<Key>, Compile
         }),
         NodeKind::Leaf(_) => None,
         // Writing twice is not the same as writing once.
-        NodeKind::Op { .. } if matches!(graph.memory(id), Some(Memory::WritesState(_))) => None,
+        NodeKind::Op { .. } if graph.step_outputs(id).any(|output| graph.written_state(output).is_some()) => {
+            None
+        }
+        NodeKind::Output { of, index } => Some(Key {
+            kind: "output",
+            attributes: index.to_string(),
+            bytes: Vec::new(),
+            inputs: SmallVec::from_slice(&[*of]),
+        }),
         NodeKind::Op { op, inputs } => {
             let attributes = op.attributes().map_err(|error| CompileError::attributes(node, &error))?;
             Some(Key {

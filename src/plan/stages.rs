@@ -35,7 +35,7 @@ pub fn check_placement(graph: &GraphDef, order: &[NodeId], placement: &Placement
         graph.node(*id).inputs().iter().for_each(|&input| last[graph.root(input).0.index()] = step);
     }
     let outputs = graph.outputs().iter().map(|(_, id)| graph.root(*id).0);
-    let inputs = graph.ids().filter(|&id| graph.node(id).op().is_none());
+    let inputs = graph.ids().filter(|&id| graph.node(id).is_leaf());
     outputs.chain(inputs).for_each(|root| last[root.index()] = usize::MAX);
 
     let range = |root: NodeId| {
@@ -43,34 +43,35 @@ pub fn check_placement(graph: &GraphDef, order: &[NodeId], placement: &Placement
         placement.values.get(&root).map(|&offset| offset..offset + bytes)
     };
     let mut alive: Vec<NodeId> =
-        placement.values.keys().copied().filter(|&id| graph.node(id).op().is_none()).collect();
+        placement.values.keys().copied().filter(|&id| graph.node(id).is_leaf()).collect();
     for (step, &id) in steps.iter().enumerate() {
-        let scratch = placement.scratch.get(&id).map(|&(offset, bytes)| offset..offset + bytes);
-        let output =
-            matches!(graph.memory(id), Some(Memory::Fresh | Memory::InPlace(_))).then(|| range(id)).flatten();
-        for (written, dying_may_go) in [(scratch, false), (output, true)] {
-            let Some(written) = written else { continue };
-            if written.end > placement.arena {
+        let name = &graph.node(id).name;
+        let made: Vec<NodeId> =
+            graph.step_outputs(id).filter(|output| placement.values.contains_key(output)).collect();
+        let scratch = placement.scratch.get(&id).map(|&(offset, bytes)| (None, offset..offset + bytes));
+        let outputs = made.iter().filter_map(|&output| Some((Some(output), range(output)?)));
+        let written: Vec<_> = outputs.chain(scratch).collect();
+        for (i, (output, bytes)) in written.iter().enumerate() {
+            if bytes.end > placement.arena {
+                return illegal(format!("`{name}` reaches past the arena's {} bytes", placement.arena));
+            }
+            if written[..i].iter().any(|(_, other)| overlap(other, bytes)) {
                 return illegal(format!(
-                    "`{}` reaches past the arena's {} bytes",
-                    graph.node(id).name,
-                    placement.arena
+                    "`{name}` writes two of its outputs, or scratch memory, over each other"
                 ));
             }
+            let in_place = output.is_some_and(|id| matches!(graph.memory(id), Some(Memory::InPlace(_))));
             let hit = alive.iter().find(|&&other| {
-                let kept =
-                    if dying_may_go { last[other.index()] > step } else { last[other.index()] >= step };
-                kept && range(other).is_some_and(|other| overlap(&other, &written))
+                let kept = if in_place { last[other.index()] > step } else { last[other.index()] >= step };
+                kept && range(other).is_some_and(|other| overlap(&other, bytes))
             });
             if let Some(&other) = hit {
-                let (name, other) = (&graph.node(id).name, &graph.node(other).name);
+                let other = &graph.node(other).name;
                 return illegal(format!("`{name}` writes over `{other}`, which is still read"));
             }
         }
         alive.retain(|other| last[other.index()] > step);
-        if placement.values.contains_key(&id) {
-            alive.push(id);
-        }
+        alive.extend(made);
     }
     Ok(())
 }

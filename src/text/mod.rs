@@ -1,59 +1,30 @@
-//! Between text and tokens: tokenizers, chat templates, samplers.
+//! Between text and tokens: tokenizers, chat templates, grammars, stop strings.
 //!
-//! This folder reads its tables from a GGUF file's metadata. It knows no tensor, no graph and no
-//! device.
+//! `pretokenizer` cuts text into words; `tokenizer` makes [`Tokenizer`]s of a GGUF file's vocabulary and turns ids back
+//! to text ([`StreamDecoder`]); `template` turns a conversation into a prompt ([`ChatTemplate`]); `constraint` rules out
+//! the tokens that a grammar or a JSON schema doesn't allow (`Constraint`); [`StopStrings`] finds the text at which an
+//! answer ends.
 //!
-//! [`VocabData`] is a vocabulary as a file states it; [`Tokenizer`] is that vocabulary checked and
-//! indexed, for one of the algorithms of [`TOKENIZER_FAMILIES`]: byte-pair encoding (`bpe`, after its pre-tokenizer
-//! in `split` cut the text into words), SentencePiece's score-driven merging (`spm`), which both merge in
-//! `merge`, `wordpiece` and `unigram`. [`StreamDecoder`] turns ids back to text as they come; [`ChatTemplate`] turns a conversation
-//! into a prompt; [`Sampler`] picks the next token from logits, of those that a `Constraint` allows; and
-//! [`StopStrings`] finds the text at which an answer ends.
+//! This folder reads its tables from a GGUF file's metadata. It knows no tensor, no graph, no device and no model, and
+//! does not choose tokens: that is `sampling`.
 
-mod bpe;
-mod byte_alphabet;
-mod charsmap;
-mod classes;
 #[cfg(feature = "grammar")]
 mod constraint;
-#[cfg(feature = "grammar")]
-mod constraint_gbnf;
-mod error;
-mod families;
-mod logprobs;
-mod merge;
-mod rng;
-mod sampler;
-mod special;
-mod split;
-mod split_rules;
-mod split_words;
-mod spm;
+mod pretokenizer;
 mod stop;
-mod stream;
 mod template;
-mod template_python;
-mod template_time;
 mod tokenizer;
-mod unigram;
-mod vocab_data;
-mod vocab_gguf;
-mod wordpiece;
 
 #[cfg(feature = "grammar")]
-pub use constraint::{Constraint, ConstraintError, ConstraintFactory};
-#[cfg(feature = "grammar")]
-pub use constraint_gbnf::GbnfError;
-pub use error::TokenizerError;
-pub use families::TOKENIZER_FAMILIES;
-pub use logprobs::TokenLogprobs;
-pub use rng::Rng;
-pub use sampler::{
-    Candidate, DryParams, Mirostat, Needs, ParamError, SampleError, Sampler, SamplerParams, Stage,
-};
-pub use split_rules::{PRE_TOKENIZERS, PreTokenizer, known_pre_tokenizers};
+pub use constraint::{Constraint, ConstraintError, ConstraintFactory, GbnfError};
+pub use pretokenizer::{PRE_TOKENIZERS, PreTokenizer, known_pre_tokenizers};
 pub use stop::StopStrings;
-pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, Message, RenderOptions, TemplateError};
-pub use tokenizer::{EncodeOptions, Tokenizer};
-pub use vocab_data::{TokenKind, VocabData};
+pub use tokenizer::{
+    EncodeOptions, StreamDecoder, TOKENIZER_FAMILIES, TokenKind, Tokenizer, TokenizerError, VocabData,
+};
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) use tests::demo_tokenizer;

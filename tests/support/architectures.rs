@@ -1,7 +1,5 @@
 //! The fixtures of the architectures: a tiny model each, with logits of another implementation for the same weights.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 use std::path::PathBuf;
 
 use rfgraph::model::{Model, Session, SessionOptions};

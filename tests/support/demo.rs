@@ -1,12 +1,11 @@
 //! The demo model's 400 questions, each with its only right answer, and who answers them.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
-use rfgraph::model::{Model, Next, SequenceId, Session, SessionOptions, Setup};
-use rfgraph::text::{ChatTemplate, Message, Needs, Tokenizer};
+use rfgraph::model::{Model, SequenceId, Session, SessionOptions, Setup};
+use rfgraph::text::{ChatTemplate, Message, Tokenizer};
 use serde_json::Value;
 
 use super::inside::inside;
+use super::sessions::largest;
 
 /// What the demo model was quantized to; the files are too large for the repository.
 pub const FORMS: [&str; 7] = ["f16", "Q8_0", "Q6_K", "Q4_K_M", "Q4_0", "Q2_K", "IQ4_XS"];
@@ -77,11 +76,7 @@ impl Answerer {
     /// One token of the only answer that is not complete: as text is generated, chosen where it is computed.
     fn step(&mut self, answer: &mut Answer) {
         answer.tokens.push(answer.next);
-        answer.next = match self.session.decode_for(answer.id, answer.next, Needs::Largest).unwrap() {
-            Next::Largest(token) => token,
-            Next::Logits(logits) => greedy(logits),
-            Next::Top(..) => panic!("nobody asked for more than the largest"),
-        };
+        answer.next = largest(&mut self.session, answer.id, answer.next);
     }
 
     fn answers(&mut self, questions: &[(String, String)]) -> Vec<String> {

@@ -1,13 +1,11 @@
 //! A run-time compiler whose "code" is what it was asked to compile, and which counts.
 
-#![allow(dead_code, reason = "each test binary uses a part of this")]
-
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::Mutex;
 
+use rfgraph::device::{Source, Target, Variant};
 use rfgraph::hip::api::{Rtc, hiprtcProgram, hiprtcResult};
-use rfgraph::hip::{Source, Target, Variant};
 
 struct Program {
     name: String,

@@ -1,15 +1,14 @@
 //! Devices for tests: simulated ones, and the real one that `RFGRAPH_HIP_PLATFORM` names.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rfgraph::device::PlatformKind;
 use rfgraph::exec::{Budget, HipExecutor, HipOptions, WeightSource};
 use rfgraph::hip::jit::Cache;
-use rfgraph::hip::sim::{self, Checks, Config, SimHandle};
-use rfgraph::hip::{Context, JitOptions, PlatformKind};
+use rfgraph::hip::platform::sim::{self, Checks, Config, SimHandle};
+use rfgraph::hip::{Context, JitOptions};
 use rfgraph::model::DeviceChoice;
 
 /// A device, which looks for leaks when the test is over. What was made on it goes before it does.
@@ -78,5 +77,5 @@ pub fn kernel_folder() -> PathBuf {
 pub fn options() -> HipOptions {
     let cache = Some(Arc::new(Cache::new(kernel_folder(), Cache::LIMIT)));
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    HipOptions { jit: JitOptions { threads, cache }, ..HipOptions::default() }
+    HipOptions { jit: JitOptions { threads, cache }, ..HipOptions::from_env() }
 }

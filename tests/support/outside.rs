@@ -2,14 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use super::skipped::skipped_for_want_of_data;
+
 /// A file or folder of it: in the folder that `RFGRAPH_FIXTURES` names (it holds `demo/` and `fixtures/`), or
-/// in `shared/` beside the checkout. Says loudly when it is not there; the test is then skipped.
+/// in `shared/` beside the checkout. Where it is not there, the test is skipped.
 pub fn outside(path: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let path = std::env::var_os("RFGRAPH_FIXTURES").map_or_else(beside, PathBuf::from).join(path);
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED: {} is not there; RFGRAPH_FIXTURES names the folder above it", path.display());
+    skipped_for_want_of_data(&format!(
+        "{} is not there; RFGRAPH_FIXTURES names the folder above it",
+        path.display()
+    ));
     None
 }

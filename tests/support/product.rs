@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use rfgraph::cpu::{CpuStep, StepError};
+use rfgraph::device::{Command, Gemm, Lower, LowerError, Which};
 use rfgraph::exec::{Executor, WeightMap};
 use rfgraph::graph::case::{Case, Draw};
 use rfgraph::graph::operator::OperatorRow;
 use rfgraph::graph::{Cost, Graph, Operator, ShapeError};
-use rfgraph::hip::{Command, Gemm, Lower, LowerError, Which};
 use rfgraph::plan::compile;
 use rfgraph::tensor::{DType, Desc};
 use serde::{Deserialize, Serialize};

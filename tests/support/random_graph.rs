@@ -1,8 +1,7 @@
 //! Random graphs of real operators, and what they compute when nothing is planned: every operator runs
 //! alone, over values that nobody shares.
 
-#![allow(dead_code, reason = "each test binary uses a part of this")]
-
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -12,6 +11,8 @@ use rfgraph::graph::{Graph, GraphDef, Tensor};
 use rfgraph::ops::UnaryKind;
 use rfgraph::plan::compile;
 use rfgraph::tensor::{DType, Desc};
+
+use super::several::{self, Magnitude, Recur};
 
 /// Four sizes, the contiguous dimension first.
 pub type Sizes = [usize; 4];
@@ -40,6 +41,12 @@ pub enum Recipe {
     Slice(usize, [usize; 3]),
     /// State, rows, and the number of the input of slots.
     Write(usize, usize, usize),
+    /// The first output of [`Magnitude`].
+    Magnitude(usize),
+    /// State, rows, and the number of the input of slots: the first output of [`Recur`].
+    Recur(usize, usize, usize),
+    /// An output of the operator of an earlier node, by its number.
+    Further(usize, usize),
     /// Slots of a write: not a value that anything else reads.
     Slots(Vec<i32>),
 }
@@ -151,7 +158,7 @@ impl Generator<'_, '_> {
     fn step(&mut self) {
         let Some(x) = self.pick(&[], |_| true) else { return };
         let sizes = self.known[x].sizes;
-        match self.draw.number(0..=17) {
+        match self.draw.number(0..=19) {
             0 | 1 => self.binary(x, sizes),
             2 | 3 => self.gate_or_norm(x, sizes),
             4 => {
@@ -187,6 +194,7 @@ impl Generator<'_, '_> {
             }
             13 | 14 => self.write(),
             15 => self.op(Recipe::Copy(x), &[x], sizes),
+            17 | 18 => self.magnitude(x, sizes),
             16 => {
                 let dim = self.draw.number(0..=2);
                 let same = |known: &Known| (0..4).all(|i| i == dim || known.sizes[i] == sizes[i]);
@@ -265,6 +273,12 @@ impl Generator<'_, '_> {
         }
     }
 
+    fn magnitude(&mut self, x: usize, sizes: Sizes) {
+        self.op(Recipe::Magnitude(x), &[x], sizes);
+        let of = self.nodes.len() - 1;
+        self.op(Recipe::Further(of, 1), &[of], sizes);
+    }
+
     fn write(&mut self) {
         let sizes = [8, 2, 5, 1];
         let Some(_) = self.state else {
@@ -287,7 +301,15 @@ impl Generator<'_, '_> {
         self.writes += 1;
         let known =
             Known { sizes, contiguous: true, after: self.writes, content: Some(self.writes), value: true };
-        self.newest = self.add(Recipe::Write(self.newest, rows, slots), known);
+        if self.draw.flag() {
+            self.newest = self.add(Recipe::Write(self.newest, rows, slots), known);
+            return;
+        }
+        // What the step makes beside the state is there only after the write.
+        let made = |sizes| Known { sizes, content: None, ..known.clone() };
+        let y = self.add(Recipe::Recur(self.newest, rows, slots), made([8, 2, n, 1]));
+        self.newest = self.add(Recipe::Further(y, 1), known.clone());
+        self.add(Recipe::Further(y, 2), made([8, 2, 1, 1]));
     }
 }
 
@@ -365,8 +387,15 @@ fn apply<'g>(graph: &'g Graph, i: usize, recipe: &Recipe, of: impl Fn(usize) -> 
         Recipe::Permute(x, order) => of(*x).permute(*order),
         Recipe::Slice(x, [dim, start, len]) => of(*x).slice(*dim, *start, *len),
         Recipe::Write(state, rows, slots) => of(*state).kv_write(of(*rows), of(*slots)),
+        Recipe::Magnitude(x) => graph.apply(Magnitude {}, &[of(*x)]),
+        Recipe::Recur(state, rows, slots) => {
+            graph.apply(Recur { keep: KEEP }, &[of(*rows), of(*state), of(*slots)])
+        }
+        Recipe::Further(first, index) => of(*first).outputs()[*index],
     }
 }
+
+const KEEP: f32 = 0.5;
 
 pub fn bytes_of(values: &[f32]) -> Vec<u8> {
     bytemuck::cast_slice(values).to_vec()
@@ -374,7 +403,9 @@ pub fn bytes_of(values: &[f32]) -> Vec<u8> {
 
 pub fn executor(threads: usize, weights: Arc<WeightMap>) -> CpuExecutor {
     let threads = NonZeroUsize::new(threads).unwrap();
-    CpuExecutor::new(threads, weights, Budget::host(Budget::FRACTION)).unwrap()
+    let mut executor = CpuExecutor::new(threads, weights, Budget::host(Budget::FRACTION)).unwrap();
+    several::ROWS.into_iter().for_each(|row| executor.register(row));
+    executor
 }
 
 /// The graph's meaning, without a plan worth the name: each operator is a graph of its own over fresh
@@ -394,6 +425,8 @@ impl Reference<'_> {
     pub fn run(&mut self, data: &Data) -> Vec<Vec<f32>> {
         let mut values: Vec<Vec<f32>> = Vec::new();
         let mut sizes: Vec<Sizes> = Vec::new();
+        // Outputs after the first, by node and number.
+        let mut further: BTreeMap<(usize, usize), (Vec<f32>, Sizes)> = BTreeMap::new();
         for (i, recipe) in self.graph.nodes.iter().enumerate() {
             let given = || {
                 let found = data.inputs.iter().find(|(node, _)| *node == i).unwrap();
@@ -435,6 +468,20 @@ impl Reference<'_> {
                     self.state.clone_from(&after);
                     (after, sizes[*state])
                 }
+                Recipe::Magnitude(x) => {
+                    let signs = values[*x].iter().map(|&x| if x < 0.0 { -1.0 } else { 1.0 }).collect();
+                    further.insert((i, 1), (signs, sizes[*x]));
+                    (values[*x].iter().map(|x| if *x < 0.0 { -x } else { *x }).collect(), sizes[*x])
+                }
+                Recipe::Recur(state, rows, slots) => {
+                    let Recipe::Slots(slots) = &self.graph.nodes[*slots] else { panic!("slots") };
+                    let (y, after, sums) = recur(&values[*rows], &values[*state], slots);
+                    self.state.clone_from(&after);
+                    further.insert((i, 1), (after, sizes[*state]));
+                    further.insert((i, 2), (sums, [8, 2, 1, 1]));
+                    (y, sizes[*rows])
+                }
+                Recipe::Further(first, index) => further[&(*first, *index)].clone(),
                 recipe => alone(recipe, &values, &sizes, data),
             };
             values.push(value);
@@ -442,6 +489,21 @@ impl Reference<'_> {
         }
         self.graph.outputs.iter().map(|&i| values[i].clone()).collect()
     }
+}
+
+/// The outputs of [`Recur`]: `y`, the state afterwards, the sums.
+fn recur(rows: &[f32], state: &[f32], slots: &[i32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let (mut y, mut after, mut sums) = (rows.to_vec(), state.to_vec(), vec![0.0; 16]);
+    for (y, slot) in y.chunks_mut(16).zip(slots) {
+        for i in 0..16 {
+            if let Ok(slot) = usize::try_from(*slot) {
+                y[i] += KEEP * after[slot * 16 + i];
+                after[slot * 16 + i] = y[i];
+            }
+            sums[i] += y[i];
+        }
+    }
+    (y, after, sums)
 }
 
 fn gather(values: &[f32], sizes: Sizes, to: Sizes, from: impl Fn(Sizes) -> Sizes) -> Vec<f32> {

@@ -1,7 +1,5 @@
 //! Logits of reference implementations, and how far others are from them.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 use std::path::Path;
 
 use serde_json::Value;

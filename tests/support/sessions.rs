@@ -1,10 +1,9 @@
 //! Sessions of small models, and how far their results may be apart.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 use std::num::NonZeroUsize;
 
-use rfgraph::model::{Model, SequenceId, Session, SessionOptions};
+use rfgraph::engine::{Generation, Next};
+use rfgraph::model::{Model, Output, Rewind, RowOutput, Rows, SequenceId, Session, SessionOptions};
 
 use super::tiny_llama::N_FF;
 
@@ -32,6 +31,43 @@ pub fn logits_of(session: &mut Session, prompt: &[u32]) -> Vec<Vec<f32>> {
     session.all_logits(id, prompt, |row| rows.push(row.to_vec())).unwrap();
     session.close(id).unwrap();
     rows
+}
+
+/// Cuts a sequence to `len` tokens, and computes again what its state could not be cut to.
+pub fn cut(session: &mut Session, id: SequenceId, len: usize) {
+    let text: Vec<u32> = session.states().tokens(id).unwrap().collect();
+    match session.rewind(id, len).unwrap() {
+        Rewind::Done => {}
+        Rewind::RecomputeFrom(held) => drop(session.prefill(id, &text[held..len]).unwrap()),
+    }
+}
+
+/// Appends a token, and gives the token of the largest logit after it, as a device chooses it.
+pub fn largest(session: &mut Session, id: SequenceId, token: u32) -> u32 {
+    let outputs = session.step(&[Rows::of(id, &[token]).want(Output::Argmax)]).unwrap();
+    match outputs.last(0) {
+        RowOutput::Argmax(token) => token,
+        RowOutput::Logits(logits) => super::demo::greedy(logits),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Computes the rows that a generation asks for after a prompt, until it is over, and gives its text.
+pub fn drive(session: &mut Session, id: SequenceId, prompt: &[u32], generation: &mut Generation) -> String {
+    let (mut next, mut text) = (prompt.to_vec(), String::new());
+    loop {
+        let (last, before) = next.split_last().unwrap();
+        if !before.is_empty() {
+            session.prefill(id, before).unwrap();
+        }
+        let outputs = session.step(&[Rows::of(id, &[*last]).want(generation.wants())]).unwrap();
+        let step = generation.advance(outputs.last(0)).unwrap();
+        text.push_str(step.text);
+        match step.next {
+            Next::Token(token) => next = vec![token],
+            Next::Stopped(_) => return text,
+        }
+    }
 }
 
 pub fn decode(session: &mut Session, id: SequenceId, token: u32) -> Vec<f32> {

@@ -16,9 +16,9 @@ use super::super::error::CliError;
 use super::super::progress::{Progress, Unit};
 use super::child::{Line, Task};
 use super::needs::Needs;
+use crate::device::{Target, Variant};
 use crate::hip::code_object::Resources;
 use crate::hip::jit::describe;
-use crate::hip::{Target, Variant};
 
 /// Kernels that may spill: what the kernel's description begins with, what its target begins with, and the reason.
 const MAY_SPILL: &[(&str, &str, &str)] = &[

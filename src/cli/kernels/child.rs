@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::super::error::CliError;
+use crate::device::{PlatformKind, Target, Variant};
 use crate::hip::api::Rtc;
 use crate::hip::code_object::{CodeObjectError, Resources, resources};
 use crate::hip::jit::{Compiler, JitError, JitOptions, batch};
 use crate::hip::platform::{self, LoadError};
-use crate::hip::{PlatformKind, Target, Variant};
 
 /// What the process reads.
 #[derive(Debug, Serialize, Deserialize)]

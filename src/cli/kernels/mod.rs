@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::error::CliError;
 use super::output::print;
-use crate::hip::Target;
+use crate::device::Target;
 use crate::hip::jit::Cache;
 use crate::model::Model;
 
@@ -20,10 +20,10 @@ const TARGETS: &str = "gfx906,gfx908,gfx90a,gfx942,gfx1030,gfx1100,gfx1101,gfx11
 
 /// List GPU kernels, and compile them without a GPU
 ///
-/// Lists every kernel, with its compile-time constants, that a model's prompt and decode plans need; without a
-/// model, those of every operator. With --check each is compiled for each target, in a process of its own for
-/// each target, and what the code object says is shown: registers, shared memory (LDS), scratch memory, spills.
-/// That needs ROCm's run-time compiler, but no GPU.
+/// Lists every kernel, with its compile-time constants, that a model's prefill and decode plans use; without a model,
+/// the kernels of every operator. --check compiles each kernel for each target, one process per target, and prints the
+/// resources in the code object: registers, shared memory (LDS), scratch memory, spills. It needs ROCm's run-time
+/// compiler (hipRTC), but no GPU.
 #[derive(Debug, Args)]
 #[command(after_help = "With --check the exit code is 1 if a kernel does not compile or spills registers.\n\
     RFGRAPH_CACHE_DIR names the folder of compiled kernels, RFGRAPH_CACHE_MIB its largest size.")]
@@ -31,7 +31,7 @@ pub(super) struct KernelsArgs {
     /// GGUF file [default: the kernels of every operator]
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// Compile them
+    /// Compile the kernels
     #[arg(long)]
     check: bool,
     /// Targets, separated by commas
@@ -41,10 +41,10 @@ pub(super) struct KernelsArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Remove all compiled kernels from the user's cache folder, and do nothing else
+    /// Remove all compiled kernels from the user's cache folder and exit
     #[arg(long, conflicts_with_all = ["model", "check", "json"])]
     clear_cache: bool,
-    /// Start the compiling processes through this command, such as the loader of another C library
+    /// Start the compiler processes through this command, such as the loader of another C library
     #[arg(long, value_name = "COMMAND", requires = "check")]
     through: Option<String>,
     /// Compile what standard input lists for this target: what --check starts.

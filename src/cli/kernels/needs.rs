@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::error::CliError;
+use crate::device::{Command, Lower, LowerError, Target, Variant};
 use crate::graph::Memory;
 use crate::graph::case::Draw;
 use crate::graph::operator::AnyOperator;
 use crate::hip::jit::describe;
-use crate::hip::{Command, Lower, LowerError, Target, Variant};
-use crate::model::{CacheLayout, CacheTypes, Model, ModelError};
+use crate::model::{CacheLayout, CacheTypes, Model, ModelError, Output, SessionOptions};
 use crate::ops::{self, Attention, GetRows, Linear, LinearId};
 use crate::plan::{CompileError, DeviceDesc, compile};
+use crate::sampling::SamplerParams;
 use crate::tensor::{DType, Desc};
-use crate::text::{self, SamplerParams};
 
 /// Parity cases that are drawn of each operator.
 const DRAWS: u64 = 300;
@@ -60,14 +60,19 @@ impl Needs {
     }
 }
 
-/// Of the plans of a model's session, with the default options: prompts in chunks of every size up to 512 tokens, and one
-/// token, of which the logits, the largest or the 40 largest are wanted.
+/// Of the plans of a model's session, with the default options: prompts in chunks of every size that a GPU takes at once, and
+/// one token, of which the logits, the largest or the 40 largest are wanted.
 pub(super) fn of_model(model: &Model, targets: &[Target]) -> Result<Needs, CliError> {
     let mut needs = Needs::default();
     let n_ctx = model.architecture().shape().n_ctx_train.min(4096);
     let layout = CacheLayout::new(n_ctx, 1)?;
-    let wants = [text::Needs::Largest, text::Needs::Top(SamplerParams::default().top_k)];
-    for graph in model.graphs_of_session(512.min(n_ctx), layout, CacheTypes::default(), &wants)? {
+    let wants = [Output::Argmax, Output::TopK(SamplerParams::default().top_k.k)];
+    for graph in model.graphs_of_session(
+        SessionOptions::LARGEST_UBATCH.min(n_ctx),
+        layout,
+        CacheTypes::default(),
+        &wants,
+    )? {
         for target in targets.iter().flat_map(with_and_without_blas) {
             match compile(&graph, &DeviceDesc::hip(target.clone())) {
                 Ok(plan) => plan.steps.iter().for_each(|step| needs.add(&target, &step.commands)),
@@ -86,12 +91,13 @@ pub(super) fn of_table(targets: &[Target]) -> Needs {
     cases.extend(drawn());
     for target in targets.iter().flat_map(with_and_without_blas) {
         for (op, inputs) in &cases {
-            let Ok(output) = op.infer(inputs) else { continue };
+            let Ok(outputs) = op.outputs(inputs) else { continue };
+            let Some((output, further)) = outputs.split_first() else { continue };
             // Nothing runs for a view.
             if matches!(op.memory(inputs), Memory::View { .. }) {
                 continue;
             }
-            let mut lower = Lower::new(op.name(), &target, inputs, &output);
+            let mut lower = Lower::new(op.name(), &target, inputs, output, further);
             match op.hip(&mut lower) {
                 Ok(()) => needs.add(&target, &lower.finish().0),
                 Err(LowerError::NoKernel { op }) => needs.lack(&target, format!("operator `{op}`")),
@@ -216,7 +222,8 @@ fn shapes() -> Vec<Asked> {
                     (i32, &[tokens]),
                     (i32, &table),
                 ];
-                let plain = Attention { scale: 0.125, window: None, softcap: None, block_size: 32 };
+                let plain =
+                    Attention { scale: 0.125, window: None, softcap: None, block_size: 32, n_single: 0 };
                 let capped = Attention { window: Some(1024), softcap: Some(50.0), ..plain.clone() };
                 for op in [plain, capped] {
                     ask(Arc::new(op.clone()), &inputs);

@@ -1,10 +1,10 @@
-//! Which kernel computes a product, in which pieces, and with how much scratch memory.
+//! In which pieces a kernel computes a product, with how much scratch memory, and for which instruction set.
 
 use std::ops::Range;
 
 use super::float;
 use super::format::{self, Format, PANEL, PanelChunk};
-use super::{FEW_TOKENS, Isa, Linear, Scratch, Worker, plain};
+use super::{FEW_TOKENS, Isa, Linear, ProductKernel, Scratch, Worker, plain};
 use crate::cpu::activations::{ALIGN, CHUNK, Layout, activation_bytes, quantize_chunk};
 use crate::tensor::{DType, blocks};
 
@@ -13,7 +13,7 @@ use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
-/// The least and the most bytes of weights that a worker takes at a time when there are few tokens.
+/// The least and the most bytes of weights that a worker takes at a time when rows are read once.
 const DEAL_BYTES: std::ops::Range<usize> = 32 << 10..512 << 10;
 /// Parts that each worker gets of a large matrix, so that a worker that was held up is waited for by at
 /// most one part.
@@ -21,7 +21,7 @@ const DEAL_PARTS: usize = 8;
 /// Bytes of unpacked panels that a worker takes at a time: they should stay in its cache.
 const DEAL_PANEL_BYTES: usize = 256 << 10;
 
-/// Rows that a worker takes at a time when there are few tokens. Memory is read fastest in long runs: what
+/// Rows that a worker takes at a time of weights that are read once. Memory is read fastest in long runs: what
 /// was fetched ahead at the end of a run is another worker's.
 pub(super) fn rows_at_once(n_out: usize, row_bytes: usize, workers: usize) -> usize {
     let row_bytes = row_bytes.max(1);
@@ -40,22 +40,28 @@ pub(super) struct Sizes {
 }
 
 /// Divides scratch memory; `None` if sizes overflow.
-pub(super) fn scratch(dtype: DType, k: usize, tokens: usize, workers: usize) -> Option<Sizes> {
+pub(super) fn scratch(
+    dtype: DType,
+    k: usize,
+    tokens: usize,
+    kernel: ProductKernel,
+    workers: usize,
+) -> Option<Sizes> {
     let shared = match format::is_integer(dtype) {
         true => activation_bytes(k, tokens)?.checked_next_multiple_of(ALIGN)?,
         false => 0,
     };
-    let each = worker_bytes(dtype, k, tokens)?;
+    let each = worker_bytes(dtype, k, kernel.for_tokens(tokens))?;
     let total = each.checked_mul(workers)?.checked_add(shared)?;
     Some(Sizes { shared, each, total: if total > 0 { total.checked_add(ALIGN)? } else { 0 } })
 }
 
-/// Bytes that [`multiply`] and [`float::multiply`] need on each worker for up to so many tokens.
-pub(super) fn worker_bytes(dtype: DType, k: usize, tokens: usize) -> Option<usize> {
-    match format::is_integer(dtype) {
-        true if tokens > FEW_TOKENS => panels_at_once(panel_bytes(k)?).checked_mul(panel_bytes(k)?),
-        true => Some(0),
-        false => float::scratch(k, tokens)?.checked_next_multiple_of(ALIGN),
+/// Bytes that [`multiply`] and [`float::multiply`] need on each worker.
+pub(super) fn worker_bytes(dtype: DType, k: usize, kernel: ProductKernel) -> Option<usize> {
+    match (kernel, format::is_integer(dtype)) {
+        (ProductKernel::Rows, _) => Some(0),
+        (_, true) => panels_at_once(panel_bytes(k)?).checked_mul(panel_bytes(k)?),
+        (_, false) => float::panel_bytes(k)?.checked_next_multiple_of(ALIGN),
     }
 }
 
@@ -69,11 +75,24 @@ fn panels_at_once(bytes: usize) -> usize {
     (DEAL_PANEL_BYTES / bytes.max(1)).clamp(1, 4)
 }
 
-/// Rows of weights that a worker takes at a time when there are many tokens: its panels should stay in its cache.
-pub(super) fn panel_rows_at_once(dtype: DType, k: usize) -> usize {
-    match format::is_integer(dtype) {
-        true => PANEL * panels_at_once(k.div_ceil(CHUNK) * size_of::<PanelChunk>()),
-        false => PANEL,
+/// Rows of weights that a worker takes at a time as panels, which should stay in its cache.
+fn panel_rows_at_once(k: usize) -> usize {
+    PANEL * panels_at_once(k.div_ceil(CHUNK) * size_of::<PanelChunk>())
+}
+
+/// Rows of weights of an integer format that a worker takes at a time, of so many, for so many tokens.
+pub(super) fn rows_dealt(
+    kernel: ProductKernel,
+    tokens: usize,
+    (rows, row_bytes): (usize, usize),
+    k: usize,
+    workers: usize,
+) -> usize {
+    match kernel.for_tokens(tokens) {
+        ProductKernel::Rows => rows_at_once(rows, row_bytes, workers),
+        // These are multiplied while they are unpacked.
+        _ if tokens <= FEW_TOKENS => rows_at_once(rows, row_bytes, workers).next_multiple_of(PANEL),
+        _ => panel_rows_at_once(k),
     }
 }
 
@@ -110,10 +129,8 @@ pub(super) unsafe fn run(
         }
     });
     let job = Quantized::new(args, activations, layout.row_stride());
-    let deal = match args.tokens <= FEW_TOKENS {
-        true => rows_at_once(args.n_out, job.row_bytes, worker.count()),
-        false => panel_rows_at_once(args.dtype, args.k),
-    };
+    let rows = (args.n_out, job.row_bytes);
+    let deal = rows_dealt(args.kernel, args.tokens, rows, args.k, worker.count());
     worker.for_chunks(args.n_out, deal, |rows| {
         // SAFETY: the rows are dealt to this worker alone; sizes are checked.
         unsafe { multiply(isa, &job, rows, own) }
@@ -150,7 +167,7 @@ impl<'a> Quantized<'a> {
     }
 }
 
-/// Multiplies rows of weights with every token. With many tokens the first is a multiple of [`PANEL`].
+/// Multiplies rows of weights with every token. In panels the first is a multiple of [`PANEL`].
 ///
 /// # Safety
 /// The weights have an integer format and sizes are checked; no other worker computes these rows, and `own` has
@@ -172,7 +189,7 @@ pub(super) unsafe fn multiply(isa: Isa, job: &Quantized<'_>, rows: Range<usize>,
 /// That of [`multiply`], and `F` is the format of the weights.
 unsafe fn multiply_as<F: Format>(isa: Isa, job: &Quantized<'_>, rows: Range<usize>, own: *mut u8) {
     debug_assert_eq!(job.args.dtype, F::DTYPE);
-    if job.args.tokens <= FEW_TOKENS {
+    if job.args.kernel.for_tokens(job.args.tokens) == ProductKernel::Rows {
         for row in rows {
             // SAFETY: the caller vouches for it.
             unsafe {
@@ -189,8 +206,23 @@ unsafe fn multiply_as<F: Format>(isa: Isa, job: &Quantized<'_>, rows: Range<usiz
         }
         return;
     }
+    if job.args.tokens <= FEW_TOKENS {
+        // Few tokens would not pay for panels: the same sums are made of four rows at a time.
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => return avx512::quads::rows::<F>(job, rows),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => return avx2::quads::rows::<F>(job, rows),
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => return neon::quads::rows::<F>(job, rows),
+                _ => {}
+            }
+        }
+    }
     let own = own.cast::<PanelChunk>();
-    let at_once = panel_rows_at_once(job.args.dtype, job.args.k) / PANEL;
+    let at_once = panel_rows_at_once(job.args.k) / PANEL;
     let end = rows.end.div_ceil(PANEL);
     for first in (rows.start / PANEL..end).step_by(at_once) {
         let panels = first..end.min(first + at_once);

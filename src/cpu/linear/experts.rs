@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::dispatch::{self, Quantized, rows_at_once};
 use super::format::{self, PANEL};
-use super::{FEW_TOKENS, Isa, Linear, LinearError, Rows, RowsMut, Scratch, Worker, float};
+use super::{Isa, Linear, LinearError, ProductKernel, Rows, RowsMut, Scratch, Worker, float};
 use crate::cpu::activations::{ALIGN, CHUNK, Layout, activation_bytes, quantize_chunk};
 use crate::tensor::DType;
 
@@ -27,6 +27,8 @@ pub struct LinearId<'a> {
     pub ids: &'a [i32],
     /// Neighbouring rows of `y` that are made from one row of `x`.
     pub share: usize,
+    /// What computes it.
+    pub kernel: ProductKernel,
     /// The activations, a row of `k` for every `share` rows of `y`.
     pub x: &'a [f32],
     /// Where the result goes, a row of `n_out` for each of `ids`.
@@ -53,6 +55,7 @@ fn sizes(
     k: usize,
     n_expert: usize,
     (rows, rows_of_x): (usize, usize),
+    kernel: ProductKernel,
     workers: usize,
 ) -> Option<Sizes> {
     let gathered = if rows_of_x == 1 { 1 } else { rows };
@@ -64,7 +67,7 @@ fn sizes(
     let shared = shared.checked_next_multiple_of(ALIGN)?;
     let numbers = Groups::numbers(rows, n_expert)?;
     let lists = numbers.checked_mul(size_of::<u32>())?.checked_next_multiple_of(ALIGN)?;
-    let each = lists.checked_add(dispatch::worker_bytes(dtype, k, rows)?)?;
+    let each = lists.checked_add(dispatch::worker_bytes(dtype, k, kernel.for_tokens(rows))?)?;
     let total = each.checked_mul(workers)?.checked_add(shared)?.checked_add(ALIGN)?;
     u32::try_from(rows).ok()?;
     Some(Sizes { shared, lists, each, total })
@@ -137,9 +140,10 @@ impl LinearId<'_> {
         k: usize,
         n_expert: usize,
         (rows, rows_of_x): (usize, usize),
+        kernel: ProductKernel,
         workers: usize,
     ) -> Option<usize> {
-        sizes(dtype, k, n_expert, (rows, rows_of_x), workers).map(|sizes| sizes.total)
+        sizes(dtype, k, n_expert, (rows, rows_of_x), kernel, workers).map(|sizes| sizes.total)
     }
 
     /// Rows of `x`.
@@ -149,7 +153,7 @@ impl LinearId<'_> {
 
     /// Checks every size that the kernels rely on.
     fn check(&self, isa: Isa, scratch: usize, workers: usize) -> Result<Sizes, LinearError> {
-        let LinearId { dtype, k, n_out, n_expert, share, .. } = *self;
+        let LinearId { dtype, k, n_out, n_expert, share, kernel, .. } = *self;
         let rows = self.ids.len();
         if !dtype.is_float() {
             return Err(LinearError::DType(dtype));
@@ -163,7 +167,7 @@ impl LinearId<'_> {
         }
         let all = n_out.checked_mul(n_expert).ok_or_else(shape)?;
         let weight = dtype.row_bytes(k).and_then(|bytes| bytes.checked_mul(all)).ok_or_else(shape)?;
-        let sizes = sizes(dtype, k, n_expert, (rows, self.rows_of_x()), workers).ok_or_else(shape)?;
+        let sizes = sizes(dtype, k, n_expert, (rows, self.rows_of_x()), kernel, workers).ok_or_else(shape)?;
         let x = self.rows_of_x().checked_mul(k).ok_or_else(shape)?;
         let y = self.y.needed(rows, n_out).ok_or_else(shape)?;
         for (what, unit, have, need) in [
@@ -269,15 +273,17 @@ unsafe fn multiply(
     groups: &Groups<'_>,
     (shared, own): (*mut u8, *mut u8),
 ) {
-    let LinearId { dtype, k, n_out, .. } = *args;
+    let LinearId { dtype, k, n_out, kernel, .. } = *args;
     let (integer, single) = (format::is_integer(dtype), args.rows_of_x() == 1);
     let row_bytes = k / dtype.block_elements() * dtype.block_bytes();
     // All experts are dealt at once: few are too small to be waited for one by one.
-    let deal = match (groups.largest() <= FEW_TOKENS, integer) {
-        (true, _) => rows_at_once(n_out * groups.chosen.len(), row_bytes, worker.count()).min(n_out),
-        (false, true) => dispatch::panel_rows_at_once(dtype, k),
-        (false, false) => PANEL,
-    };
+    let rows = (n_out * groups.chosen.len(), row_bytes);
+    let deal = match (kernel.for_tokens(groups.largest()), integer) {
+        (_, true) => dispatch::rows_dealt(kernel, groups.largest(), rows, k, worker.count()),
+        (ProductKernel::Rows, false) => rows_at_once(rows.0, row_bytes, worker.count()),
+        (_, false) => PANEL,
+    }
+    .min(n_out);
     let pieces = n_out.div_ceil(deal);
     worker.for_chunks(groups.chosen.len() * pieces, 1, |dealt| {
         for i in dealt {
@@ -301,6 +307,7 @@ unsafe fn multiply(
                 k,
                 n_out,
                 tokens: places.len(),
+                kernel,
                 x,
                 y: args.y.ordered(&groups.order[places.clone()]),
                 bias: args.bias.map(|bias| &bias[expert * n_out..][..n_out]),

@@ -1,8 +1,8 @@
 //! Products in f32, those of plain weights.
 //!
-//! Few tokens: lane `i` of 16 sums the products of columns `i`, `i + 16`, …, one fused
+//! Rows: lane `i` of 16 sums the products of columns `i`, `i + 16`, …, one fused
 //! multiplication and addition each; then the lanes are added as `plain::sum_lanes` does.
-//! Many tokens: the products are summed in order, in blocks of [`BLOCK`] columns, and the blocks'
+//! Panels: the products are summed in order, in blocks of [`BLOCK`] columns, and the blocks'
 //! sums are added in order.
 
 #[cfg(target_arch = "x86_64")]
@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::dispatch::rows_at_once;
 use super::format::PANEL;
 use super::plain::{LANES, store, sum_lanes};
-use super::{FEW_TOKENS, Isa, Linear, Worker};
+use super::{FEW_TOKENS, Isa, Linear, ProductKernel, Worker};
 use crate::tensor::DType;
 use crate::tensor::blocks::f16_field;
 
@@ -21,8 +21,11 @@ use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
-/// Columns that many-token kernels sum before they add to the total: it keeps rounding errors small.
+/// Columns that are summed in a panel before they are added to the total: it keeps rounding errors small.
 pub(super) const BLOCK: usize = 256;
+
+/// Rows that are multiplied with some of many tokens before the next tokens come.
+const ROWS_AT_ONCE: usize = 24;
 
 /// A plain element type.
 pub(super) trait Element {
@@ -71,20 +74,21 @@ impl Job<'_> {
     }
 }
 
-/// Bytes of scratch memory for each worker, a panel's if there are many tokens: 16 weights of a column side by side.
-/// `None` on overflow.
-pub(super) fn scratch(k: usize, tokens: usize) -> Option<usize> {
-    if tokens <= FEW_TOKENS {
-        return Some(0);
-    }
+/// Bytes of a panel: 16 weights of a column side by side. `None` on overflow.
+pub(super) fn panel_bytes(k: usize) -> Option<usize> {
     k.checked_next_multiple_of(LANES)?.checked_mul(PANEL * size_of::<f32>())
 }
 
+/// Whether the product is computed row by row.
+fn by_rows(args: &Linear<'_>) -> bool {
+    args.kernel.for_tokens(args.tokens) == ProductKernel::Rows
+}
+
 /// Rows that a worker takes at a time.
-pub(super) fn rows_dealt(dtype: DType, k: usize, n_out: usize, tokens: usize, workers: usize) -> usize {
-    match dtype.row_bytes(k) {
-        _ if tokens > FEW_TOKENS => PANEL,
-        Some(row_bytes) => rows_at_once(n_out, row_bytes, workers),
+fn rows_dealt(args: &Linear<'_>, workers: usize) -> usize {
+    match args.dtype.row_bytes(args.k) {
+        _ if !by_rows(args) => PANEL,
+        Some(row_bytes) => rows_at_once(args.n_out, row_bytes, workers),
         None => 1,
     }
 }
@@ -92,11 +96,10 @@ pub(super) fn rows_dealt(dtype: DType, k: usize, n_out: usize, tokens: usize, wo
 /// Computes a product together with the other workers.
 ///
 /// # Safety
-/// The contract of [`super::linear`]; `args` is checked and `own` has [`scratch`] bytes for this
-/// worker alone, aligned to a cache line.
+/// The contract of [`super::linear`]; `args` is checked and `own` has [`panel_bytes`] for this worker alone,
+/// aligned to a cache line, if the product is computed in panels.
 pub(super) unsafe fn run(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, own: *mut u8) {
-    let deal = rows_dealt(args.dtype, args.k, args.n_out, args.tokens, worker.count());
-    worker.for_chunks(args.n_out, deal, |rows| {
+    worker.for_chunks(args.n_out, rows_dealt(args, worker.count()), |rows| {
         // SAFETY: the rows are dealt to this worker alone; the caller vouches for the rest.
         unsafe { multiply(isa, args, rows, own) }
     });
@@ -122,8 +125,12 @@ pub(super) unsafe fn multiply(isa: Isa, args: &Linear<'_>, rows: Range<usize>, o
 /// That of [`multiply`], and the weights are `E`.
 unsafe fn typed<E: Element>(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
     let job = Job { args, row_bytes: args.k * E::BYTES };
-    // Panels have so many rows; few tokens have none, and take the run as it is.
-    let most = if args.tokens <= FEW_TOKENS { rows.len().max(1) } else { PANEL };
+    // Panels have so many rows. Few tokens take rows as they were dealt; for many, rows should stay in the cache.
+    let most = match (by_rows(args), args.tokens <= FEW_TOKENS) {
+        (false, _) => PANEL,
+        (true, true) => rows.len().max(1),
+        (true, false) => ROWS_AT_ONCE,
+    };
     for rows in pieces(rows, most) {
         // SAFETY: the caller vouches for it; `own` has room for a panel.
         unsafe { multiply_rows::<E>(isa, &job, rows, own.cast()) }
@@ -136,26 +143,26 @@ fn pieces(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>>
 }
 
 /// # Safety
-/// That of [`multiply`]; the rows, of type `E`, are this worker's, and `panel` has room for a panel if
-/// there are many tokens.
+/// That of [`multiply`]; the rows, of type `E`, are this worker's, and `panel` has room for a panel unless
+/// the product is computed row by row.
 unsafe fn multiply_rows<E: Element>(isa: Isa, job: &Job<'_>, rows: Range<usize>, panel: *mut f32) {
-    let few = job.args.tokens <= FEW_TOKENS;
+    let by_rows = by_rows(job.args);
     // SAFETY: the caller vouches for it.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if few => rows.for_each(|row| avx512::float::row::<E>(job, row)),
+            Isa::Avx512 if by_rows => avx512::float::rows::<E>(job, rows),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512::float::panel::<E>(job, rows, panel),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if few => rows.for_each(|row| avx2::float::row::<E>(job, row)),
+            Isa::Avx2 if by_rows => avx2::float::rows::<E>(job, rows),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::float::panel::<E>(job, rows, panel),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon if few => rows.for_each(|row| neon::float::row::<E>(job, row)),
+            Isa::Neon if by_rows => neon::float::rows::<E>(job, rows),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => neon::float::panel::<E>(job, rows, panel),
-            _ if few => rows.for_each(|row| plain_row::<E>(job, row)),
+            _ if by_rows => rows.for_each(|row| plain_row::<E>(job, row)),
             _ => rows.for_each(|row| plain_in_order::<E>(job, row)),
         }
     }

@@ -1,16 +1,17 @@
 //! Products of weight matrices with activations: `y[t][r] = Σ_k W[r][k]·x[t][k]`.
 //!
-//! The weights are read in their block format, where they lie. There are two shapes of kernel:
-//! for few tokens ([`rowwise`](FEW_TOKENS)) one pass over the weights at memory speed, and for many
-//! tokens panels of 16 rows, unpacked once and multiplied with all tokens.
+//! The weights are read in their block format, where they lie. There are two kernels ([`ProductKernel`]):
+//! one pass over the rows of the weights at memory speed, and panels of 16 rows, unpacked once and
+//! multiplied with all tokens.
 //!
 //! Every block format's values are a scale times an integer: they are multiplied as integers, with
 //! activations quantized to eight bits ([`super::activations`]); plain weights as f32.
 //!
 //! `plain` defines every result: which lane adds what, in which order, and where a multiplication
 //! and an addition are fused. The kernels of the instruction sets follow it bit by bit, so a result
-//! depends neither on the machine nor on the number of threads. It does depend on the shape of
-//! kernel, and so on whether there are more than [`FEW_TOKENS`] tokens.
+//! depends neither on the machine nor on the number of threads. It does depend on the kernel, which
+//! whoever makes the product chooses: a plan, once. Either kernel takes any number of tokens, and then no
+//! token's result depends on the others.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -20,21 +21,21 @@ mod dispatch;
 mod experts;
 mod float;
 mod format;
+mod kernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
+mod quads;
 mod rows;
 #[cfg(test)]
 mod tests;
 
 pub use experts::{LinearId, linear_id};
+pub use kernel::{CpuKernel, CpuTarget, FEW_TOKENS, ProductKernel};
 pub use rows::{Rows, RowsMut, Scratch};
 
 use super::{Isa, Pool, Worker};
 use crate::tensor::DType;
-
-/// The most tokens that are multiplied row by row; more are multiplied panel by panel.
-pub const FEW_TOKENS: usize = 8;
 
 /// How many bytes ahead of its use a weight is fetched when there are few tokens. The hardware's own
 /// fetching ends at each 4 KiB page.
@@ -53,6 +54,8 @@ pub struct Linear<'a> {
     pub n_out: usize,
     /// Rows of `x` and of `y`.
     pub tokens: usize,
+    /// What computes it.
+    pub kernel: ProductKernel,
     /// The activations, `tokens` rows of `k`.
     pub x: Rows<'a>,
     /// Where the result goes, `tokens` rows of `n_out`.
@@ -108,13 +111,19 @@ pub enum LinearError {
 
 impl Linear<'_> {
     /// Bytes of scratch memory that a product needs; `None` if the sizes overflow.
-    pub fn scratch_bytes(dtype: DType, k: usize, tokens: usize, workers: usize) -> Option<usize> {
-        dispatch::scratch(dtype, k, tokens, workers).map(|sizes| sizes.total)
+    pub fn scratch_bytes(
+        dtype: DType,
+        k: usize,
+        tokens: usize,
+        kernel: ProductKernel,
+        workers: usize,
+    ) -> Option<usize> {
+        dispatch::scratch(dtype, k, tokens, kernel, workers).map(|sizes| sizes.total)
     }
 
     /// Checks every size that the kernels rely on.
     fn check(&self, isa: Isa, scratch: usize, workers: usize) -> Result<dispatch::Sizes, LinearError> {
-        let Linear { dtype, k, n_out, tokens, .. } = *self;
+        let Linear { dtype, k, n_out, tokens, kernel, .. } = *self;
         if !dtype.is_float() {
             return Err(LinearError::DType(dtype));
         }
@@ -123,7 +132,7 @@ impl Linear<'_> {
         }
         let shape = LinearError::Shape { dtype, k, n_out };
         let weight = dtype.row_bytes(k).and_then(|bytes| bytes.checked_mul(n_out));
-        let sizes = dispatch::scratch(dtype, k, tokens, workers);
+        let sizes = dispatch::scratch(dtype, k, tokens, kernel, workers);
         let (Some(weight), Some(sizes)) = (weight, sizes) else { return Err(shape) };
         let values = |rows: Option<usize>| rows.ok_or_else(|| shape.clone());
         let x = values(self.x.needed(tokens, k))?;
@@ -173,7 +182,8 @@ pub unsafe fn linear(
 /// two threads that computed it at once would both write `y`.
 pub fn linear_on(pool: &Pool, isa: Isa, args: &mut Linear<'_>) -> Result<(), LinearError> {
     let args = &*args;
-    let bytes = Linear::scratch_bytes(args.dtype, args.k, args.tokens, pool.threads()).unwrap_or(0);
+    let bytes =
+        Linear::scratch_bytes(args.dtype, args.k, args.tokens, args.kernel, pool.threads()).unwrap_or(0);
     let mut memory = vec![0; bytes];
     let scratch = Scratch::new(&mut memory);
     args.check(isa, scratch.len(), pool.threads())?;

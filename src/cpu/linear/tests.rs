@@ -50,6 +50,7 @@ struct Case {
     k: usize,
     n_out: usize,
     tokens: usize,
+    kernel: ProductKernel,
     seed: u64,
     weight: Vec<u8>,
     x: Vec<f32>,
@@ -59,13 +60,18 @@ struct Case {
 
 impl std::fmt::Debug for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Case { dtype, k, n_out, tokens, seed, .. } = self;
-        write!(f, "Case::new(DType::{dtype:?}, {k}, {n_out}, {tokens}, {seed})")
+        let Case { dtype, k, n_out, tokens, kernel, seed, .. } = self;
+        write!(f, "Case::new(DType::{dtype:?}, ({k}, {n_out}, {tokens}), ProductKernel::{kernel:?}, {seed})")
     }
 }
 
 impl Case {
-    fn new(dtype: DType, k: usize, n_out: usize, tokens: usize, seed: u64) -> Case {
+    fn new(
+        dtype: DType,
+        (k, n_out, tokens): (usize, usize, usize),
+        kernel: ProductKernel,
+        seed: u64,
+    ) -> Case {
         let mut random = Random(seed);
         let mut values = |n: usize| (0..n).map(|_| random.value()).collect::<Vec<f32>>();
         let x = values(tokens * k);
@@ -74,7 +80,7 @@ impl Case {
         // One byte more in front: rows may start at any address.
         let mut weight = vec![0];
         weight.extend(weights(dtype, k, n_out, &mut random));
-        Case { dtype, k, n_out, tokens, seed, weight, x, bias, residual }
+        Case { dtype, k, n_out, tokens, kernel, seed, weight, x, bias, residual }
     }
 
     fn run(&self, isa: Isa, threads: usize) -> Vec<f32> {
@@ -88,6 +94,7 @@ impl Case {
             k: self.k,
             n_out: self.n_out,
             tokens: self.tokens,
+            kernel: self.kernel,
             x: Rows::new(&self.x, self.k),
             y: RowsMut::new(&mut y, stride),
             bias: self.bias.as_deref(),
@@ -97,6 +104,9 @@ impl Case {
         y
     }
 }
+
+/// Both kernels take any number of tokens.
+const KERNELS: [ProductKernel; 2] = [ProductKernel::Rows, ProductKernel::Panels];
 
 fn bits(y: &[f32]) -> Vec<u32> {
     y.iter().map(|y| y.to_bits()).collect()
@@ -109,13 +119,15 @@ fn real_types() -> Vec<DType> {
 fn cases() -> impl Strategy<Value = Case> {
     let dtype = prop::sample::select(real_types());
     let tokens = prop_oneof![1usize..=FEW_TOKENS, FEW_TOKENS + 1..28];
-    (dtype, 1usize..4, 1usize..40, tokens, any::<u64>()).prop_map(|(dtype, blocks, n_out, tokens, seed)| {
+    let kernel = prop::sample::select(&KERNELS);
+    let sizes = (1usize..4, 1usize..40, tokens);
+    (dtype, sizes, kernel, any::<u64>()).prop_map(|(dtype, (blocks, n_out, tokens), kernel, seed)| {
         let k = match dtype.block_elements() {
             1 => blocks * 100 + seed as usize % 77,
             elements @ ..256 => blocks * 5 * elements,
             elements => blocks * elements,
         };
-        Case::new(dtype, k, n_out, tokens, seed)
+        Case::new(dtype, (k, n_out, tokens), kernel, seed)
     })
 }
 
@@ -128,6 +140,7 @@ fn sizes_of_terms<F: Format>(row: &[u8], values: &[f32]) -> Vec<f64> {
         // SAFETY: the row has all its bytes.
         let blocks = unsafe { plain::chunk_of::<F>(row.as_ptr(), row.len(), chunk) };
         F::unpack(&blocks, &mut unpacked, f16_field);
+        assert!(unpacked.q.iter().all(|&q| usize::from(q) <= F::CODES), "{} has larger codes", F::DTYPE);
         for (i, value) in values.iter().enumerate() {
             let sub = if F::FINE { i / 16 } else { i / 32 };
             let product = f64::from(unpacked.scale[sub]) * (f64::from(unpacked.q[i]) - f64::from(F::OFFSET));
@@ -149,8 +162,7 @@ impl Case {
     ///
     /// A term of a sum is rounded when it is made (at most 3 times, and as often when the reference's
     /// weights were dequantized) and at each addition after it. Those are at most `k/16 + 4` in the
-    /// lanes of few tokens; among many, 3 for each 32 weights of integer formats, and 256 + k/256 for
-    /// the others. Bias and residual add 2. So `k/8 + 270` roundings bound the error of the sum, each
+    /// lanes of rows; in panels, 3 for each 32 weights of integer formats, and 256 + k/256 for the others. Bias and residual add 2. So `k/8 + 270` roundings bound the error of the sum, each
     /// 2^-24 of the sum of the terms' sizes.
     fn reference(&self) -> Vec<Vec<(f64, f64)>> {
         let row_bytes = self.dtype.row_bytes(self.k).unwrap();
@@ -210,6 +222,30 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
+    fn a_token_alone_gives_the_same_bits(case in cases(), first in any::<prop::sample::Index>(), count in 1usize..12) {
+        let all = bits(&case.run(Isa::Plain, 1));
+        let first = first.index(case.tokens);
+        let tokens = first..case.tokens.min(first + count);
+        let rows = |values: &[f32], n: usize| values[tokens.start * n..tokens.end * n].to_vec();
+        let part = Case {
+            tokens: tokens.len(),
+            x: rows(&case.x, case.k),
+            residual: case.residual.as_deref().map(|residual| rows(residual, case.n_out)),
+            weight: case.weight.clone(),
+            bias: case.bias.clone(),
+            ..case
+        };
+        let stride = case.n_out + 1;
+        for isa in Isa::available() {
+            let found = bits(&part.run(isa, 2));
+            prop_assert_eq!(&found[..], &all[tokens.start * stride..tokens.end * stride], "{}", isa);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
     fn results_are_close_to_exact(case in cases()) {
         let y = case.run(Isa::Plain, 2);
         for (token, (y, expected)) in y.chunks(case.n_out + 1).zip(case.reference()).enumerate() {
@@ -223,13 +259,13 @@ proptest! {
 }
 
 #[test]
-fn every_format_is_tried_in_both_shapes() {
-    for dtype in real_types() {
+fn every_format_is_tried_in_both_kernels() {
+    for (dtype, kernel) in real_types().into_iter().flat_map(|dtype| KERNELS.map(|kernel| (dtype, kernel))) {
         for tokens in [1, 3, 11] {
-            let case = Case::new(dtype, 512, 18, tokens, 3);
+            let case = Case::new(dtype, (512, 18, tokens), kernel, 3);
             let expected = bits(&case.run(Isa::Plain, 1));
             for isa in Isa::available() {
-                assert_eq!(bits(&case.run(isa, 2)), expected, "{dtype} {isa} {tokens}");
+                assert_eq!(bits(&case.run(isa, 2)), expected, "{dtype} {isa} {tokens} {kernel}");
             }
             for (y, expected) in expected.chunks(case.n_out + 1).zip(case.reference()) {
                 for (y, (expected, tolerance)) in y.iter().zip(expected) {
@@ -242,9 +278,11 @@ fn every_format_is_tried_in_both_shapes() {
 
 #[test]
 fn nothing_to_do_is_done() {
-    for (n_out, tokens) in [(0, 3), (3, 0), (0, 20), (20, 0)] {
+    for (n_out, tokens, kernel) in
+        [(0, 3), (3, 0), (0, 20), (20, 0)].into_iter().flat_map(|(n, t)| KERNELS.map(|kernel| (n, t, kernel)))
+    {
         for dtype in [DType::Q4_0, DType::F16, DType::IQ2_S] {
-            let case = Case::new(dtype, 256, n_out, tokens, 0);
+            let case = Case::new(dtype, (256, n_out, tokens), kernel, 0);
             assert!(case.run(Isa::detect(), 2).iter().all(|&y| y == f32::MAX));
         }
     }
@@ -253,8 +291,8 @@ fn nothing_to_do_is_done() {
 #[test]
 fn a_residual_may_be_the_result() {
     let pool = Pool::new(NonZeroUsize::new(2).unwrap()).unwrap();
-    for tokens in [2, 12] {
-        let mut case = Case::new(DType::Q4_K, 256, 30, tokens, 2);
+    for (tokens, kernel) in [2, 12].into_iter().flat_map(|tokens| KERNELS.map(|kernel| (tokens, kernel))) {
+        let mut case = Case::new(DType::Q4_K, (256, 30, tokens), kernel, 2);
         let expected = case.run(Isa::detect(), 2);
         let mut y = case.residual.take().unwrap();
         // SAFETY: `linear` allows the residual to be the result; `y` outlives the product.
@@ -267,6 +305,7 @@ fn a_residual_may_be_the_result() {
             k: case.k,
             n_out: case.n_out,
             tokens,
+            kernel,
             x: Rows::new(&case.x, case.k),
             y: out,
             bias: None,
@@ -283,12 +322,13 @@ fn a_residual_may_be_the_result() {
 fn sizes_that_do_not_fit_are_refused() {
     let pool = Pool::new(NonZeroUsize::MIN).unwrap();
     let (weight, x, mut y) = (vec![0u8; 18 * 4], vec![0f32; 64], vec![0f32; 8]);
+    let kernel = ProductKernel::Rows;
     let mut try_with = |dtype, k, n_out, tokens, weight: &[u8], x_stride, y_stride| {
         let (x, y) = (Rows::new(&x, x_stride), RowsMut::new(&mut y, y_stride));
         linear_on(
             &pool,
             Isa::Plain,
-            &mut Linear { dtype, weight, k, n_out, tokens, x, y, bias: None, residual: None },
+            &mut Linear { dtype, weight, k, n_out, tokens, kernel, x, y, bias: None, residual: None },
         )
     };
     assert_eq!(try_with(DType::Q4_0, 32, 4, 2, &weight, 32, 4), Ok(()));
@@ -304,10 +344,12 @@ fn sizes_that_do_not_fit_are_refused() {
         let result = try_with(DType::Q4_0, k, n_out, 2, &weight, 32, y_stride);
         assert!(matches!(result, Err(LinearError::Shape { .. })), "{result:?}");
     }
-    let needed = Linear::scratch_bytes(DType::Q4_0, 4096, 100, 2).unwrap();
-    assert!(needed > Linear::scratch_bytes(DType::Q4_0, 4096, 1, 2).unwrap());
-    assert_eq!(Linear::scratch_bytes(DType::Q4_0, usize::MAX, 100, 2), None);
-    assert_eq!(Linear::scratch_bytes(DType::F16, usize::MAX, 100, 2), None);
+    let [rows, panels] = KERNELS;
+    let needed = Linear::scratch_bytes(DType::Q4_0, 4096, 100, panels, 2).unwrap();
+    assert!(needed > Linear::scratch_bytes(DType::Q4_0, 4096, 100, rows, 2).unwrap());
+    for dtype in [DType::Q4_0, DType::F16] {
+        assert_eq!(Linear::scratch_bytes(dtype, usize::MAX, 100, panels, 2), None);
+    }
 }
 
 /// A product is computed by one caller at a time: two would both write its result.
@@ -322,6 +364,7 @@ fn a_product_belongs_to_its_caller() {
         k: 2,
         n_out: 1,
         tokens: 1,
+        kernel: ProductKernel::Rows,
         x: Rows::new(&x, 2),
         y: RowsMut::new(&mut y, 1),
         bias: None,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::device::{Arg, Command, Gemm, Lower, Which};
 use crate::exec::ExecError;
 use crate::exec::operators::{Operators, bad_step, check_scratch};
-use crate::hip::{Arg, BlasHandle, Command, DeviceMemory, Function, Gemm, HipError, Lower, Stream, Which};
+use crate::hip::{BlasHandle, DeviceMemory, Function, HipError, Stream};
 use crate::plan::{DeviceDesc, Operand, Place, Step};
 use crate::tensor::{Desc, MAX_RANK};
 
@@ -15,9 +16,12 @@ use crate::tensor::{Desc, MAX_RANK};
 /// that the operator itself makes of the step.
 pub(super) fn check(operators: &Operators, device: &DeviceDesc, step: &Step) -> Result<(), ExecError> {
     let (operator, inputs) = operators.of_step(step)?;
+    let outputs: SmallVec<[Desc; 2]> = step.outputs.iter().map(|output| output.desc).collect();
+    let (output, further) = outputs.split_first().ok_or_else(|| bad_step(step, "it has no output"))?;
     let no_target = || bad_step(step, "the plan is not made for a GPU");
     let target = device.target.as_ref().ok_or_else(no_target)?;
-    let mut lower = Lower::new(operator.name(), target, &inputs, &step.output.desc);
+    let lower = Lower::new(operator.name(), target, &inputs, output, further);
+    let mut lower = lower.deterministic(device.deterministic);
     operator.hip(&mut lower).map_err(|error| bad_step(step, error.to_string()))?;
     let (commands, scratch) = lower.finish();
     if commands != step.commands {
@@ -117,7 +121,10 @@ impl Tensors<'_> {
         let none = || bad_step(self.step, format!("a command names {which:?}, which the step does not have"));
         match which {
             Which::Input(i) => self.step.inputs.get(i as usize).ok_or_else(none),
-            Which::Output => Ok(&self.step.output),
+            Which::Output => self.step.outputs.first().ok_or_else(none),
+            // The first output has one name only.
+            Which::OutputAt(0) => Err(none()),
+            Which::OutputAt(i) => self.step.outputs.get(i as usize).ok_or_else(none),
             Which::Scratch => Err(none()),
         }
     }

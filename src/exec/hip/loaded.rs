@@ -1,22 +1,22 @@
 //! A plan that is ready to run: its commands with their addresses, and how its two lanes are joined.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bind::{Addresses, Bound, bind};
-use super::fence::Usual;
+use super::flight::ExpectedTimes;
 use super::ports::Ports;
-use super::store::{Leaves, Store};
+use super::recording::runs_before_recording;
+use super::store::Leaves;
 use crate::exec::ExecError;
+use crate::exec::timeline::DeviceClocks;
 use crate::hip::{Context, Event, Function, GraphExec};
-use crate::plan::{Plan, Point};
-
-/// An output that becomes an input of the next run, both by their numbers.
-pub type Feed = (usize, usize);
+use crate::plan::{Operand, Plan, Point};
 
 /// A plan with its addresses.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// The kernels of each step's launches, in order.
     functions: Vec<Vec<Function>>,
     pub steps: Vec<Vec<Bound>>,
@@ -24,46 +24,43 @@ pub(super) struct Loaded {
     pub ports: Ports,
     /// The first step that waits for an upload.
     pub first_join: Option<usize>,
-    /// Which inputs were given since the arena last belonged to another plan.
-    pub given: Vec<bool>,
     /// Which inputs were given since the last run.
     pub fresh: Vec<bool>,
-    pub replays: Vec<Replay>,
+    pub replay: Replay,
+    pub runs_before_recording: u64,
     /// Events at the end of some steps, for a run that never ends.
     pub marks: Vec<(usize, Event)>,
     /// Events before the first and after each step, while timing is on.
     pub clocks: Vec<Event>,
-    /// Time spent in each step, while timing is on.
-    pub times: Vec<Duration>,
-    /// How long its flights take.
-    pub usual: Usual,
+    /// Events before and after the uploads, before and after the downloads, while timing is on.
+    pub copy_clocks: Vec<Event>,
+    /// How long its runs take.
+    pub expected: ExpectedTimes,
 }
 
-/// Runs of one kind, and what is known of recording them.
+/// How far a plan is from being replayed.
 #[derive(Debug)]
-pub(super) struct Replay {
-    pub runs: usize,
-    pub feed: Vec<Feed>,
-    pub state: ReplayState,
-}
-
-/// What is known of recording a kind of run.
-#[derive(Debug)]
-pub(super) enum ReplayState {
-    /// It was run once, step by step.
-    Ran,
+pub(super) enum Replay {
+    /// It was run so many times since its addresses were bound, step by step.
+    StepByStep {
+        /// So many times.
+        runs: u64,
+    },
     /// Recorded.
     Recorded(GraphExec),
     /// The platform refused.
     Refused,
 }
 
+/// Clocks of a run's copies: before and after its uploads, before and after its downloads.
+const COPY_CLOCKS: usize = 4;
+
 /// A run without [`Replay`] gets marks at every step, or at every so many.
 pub(super) const MARK_EVERY: usize = 32;
 
 impl Loaded {
     pub fn new(
-        plan: Plan,
+        plan: Arc<Plan>,
         functions: Vec<Vec<Function>>,
         leaves: Leaves,
         context: &Context,
@@ -76,13 +73,13 @@ impl Loaded {
         Ok(Loaded {
             ports: Ports::new(&plan)?,
             first_join: first_join(&plan),
-            given: vec![false; plan.inputs.len()],
             fresh: vec![false; plan.inputs.len()],
-            replays: Vec::new(),
+            replay: Replay::StepByStep { runs: 0 },
+            runs_before_recording: runs_before_recording(&plan),
             marks: marks.map(mark).collect::<Result<_, ExecError>>()?,
             clocks: Vec::new(),
-            times: vec![Duration::ZERO; plan.steps.len()],
-            usual: Usual::default(),
+            copy_clocks: Vec::new(),
+            expected: ExpectedTimes::default(),
             steps: Vec::new(),
             functions,
             leaves,
@@ -105,24 +102,9 @@ impl Loaded {
     /// Takes commands made by [`Loaded::bound`]. What was recorded names the addresses before.
     pub fn rebind(&mut self, steps: Vec<Vec<Bound>>, arena: u64) -> Result<(), ExecError> {
         self.steps = steps;
-        self.replays.clear();
-        self.given.fill(false);
+        self.replay = Replay::StepByStep { runs: 0 };
         let Leaves { weights, states, constants } = &self.leaves;
         self.ports.bind(&self.plan, &Addresses { arena, weights, states, constants })
-    }
-
-    /// Forgets which inputs were given: another plan had the arena.
-    pub fn forget_inputs(&mut self) {
-        self.given.fill(false);
-        self.fresh.fill(false);
-    }
-
-    /// Refuses if an input was not given.
-    pub fn missing_input(&self) -> Result<(), ExecError> {
-        match self.plan.inputs.iter().zip(&self.given).find(|(_, given)| !**given) {
-            None => Ok(()),
-            Some((port, _)) => Err(ExecError::MissingInput { name: port.name.clone() }),
-        }
     }
 
     /// The plan, for messages.
@@ -152,8 +134,10 @@ impl Loaded {
             (self.plan.steps.get(number), self.steps.get(number).and_then(|step| step.get(command)))
         {
             text += &format!(": {}", bound.describe(step.commands.get(command)));
-            let inputs: Vec<String> = step.inputs.iter().map(|input| input.desc.to_string()).collect();
-            text += &format!("; reads {}, writes {}", inputs.join(" and "), step.output.desc);
+            let list = |all: &[Operand]| {
+                all.iter().map(|operand| operand.desc.to_string()).collect::<Vec<_>>().join(" and ")
+            };
+            text += &format!("; reads {}, writes {}", list(&step.inputs), list(&step.outputs));
         }
         text
     }
@@ -179,10 +163,10 @@ impl Loaded {
         }
     }
 
-    /// Adds up the times that the clocks show, after the fence.
-    pub fn add_times(&mut self) -> Result<(), ExecError> {
-        for (i, pair) in self.clocks.windows(2).enumerate() {
-            if let ([start, end], Some(time)) = (pair, self.times.get_mut(i)) {
+    /// Adds the times that the clocks show, after the fence.
+    pub fn add_times(&self, times: &mut [Duration]) -> Result<(), ExecError> {
+        for (pair, time) in self.clocks.windows(2).zip(times) {
+            if let [start, end] = pair {
                 let elapsed = start.elapsed_ms(end);
                 let elapsed = elapsed.map_err(|error| ExecError::gpu("the time of a step", error))?;
                 *time += Duration::from_secs_f64(f64::from(elapsed.max(0.0)) / 1e3);
@@ -191,19 +175,33 @@ impl Loaded {
         Ok(())
     }
 
-    /// Makes what a run needs besides its commands: slots, and clocks where steps are timed.
-    pub fn prepare(
-        &mut self,
-        runs: usize,
-        timing: bool,
-        context: &Context,
-        store: &mut Store,
-        held_by_others: u64,
-    ) -> Result<(), ExecError> {
-        self.ports.reserve(runs, context, &mut store.budget, super::store::PORTS, held_by_others)?;
-        while timing && self.clocks.len() <= self.plan.steps.len() {
+    /// What the clocks show of the last run, after the fence. The first event queued is the one before the uploads.
+    pub fn clock_times(&self) -> Result<DeviceClocks, ExecError> {
+        let [zero, uploaded, computed, downloaded] = self.copy_clocks.as_slice() else {
+            return Ok(DeviceClocks::default());
+        };
+        let at = |clock: &Event| -> Result<f64, ExecError> {
+            let ms = zero
+                .elapsed_ms(clock)
+                .map_err(|error| ExecError::gpu("the time of a step or copy", error))?;
+            Ok(f64::from(ms))
+        };
+        Ok(DeviceClocks {
+            steps: self.clocks.iter().map(at).collect::<Result<_, _>>()?,
+            uploads: Some((0.0, at(uploaded)?)),
+            downloads: Some((at(computed)?, at(downloaded)?)),
+        })
+    }
+
+    /// Makes the clocks that the timing of steps and copies needs.
+    pub fn make_clocks(&mut self, context: &Context) -> Result<(), ExecError> {
+        while self.clocks.len() <= self.plan.steps.len() {
             let clock = context.event(true).map_err(|error| ExecError::gpu("an event of a step", error))?;
             self.clocks.push(clock);
+        }
+        while self.copy_clocks.len() < COPY_CLOCKS {
+            let clock = context.event(true).map_err(|error| ExecError::gpu("an event of a copy", error))?;
+            self.copy_clocks.push(clock);
         }
         Ok(())
     }

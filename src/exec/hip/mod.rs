@@ -1,36 +1,43 @@
 //! The HIP executor: a plan's steps queued on one compute stream, uploads and downloads on a copy stream, one fence.
 //!
 //! Everything that can be refused is refused when a plan is loaded: there its commands are checked, its kernels
-//! compiled, its memory asked of the budget and its weights uploaded. A run then only queues. From its
-//! second run on a plan is recorded into a HIP graph and replayed with one call, where the platform agrees.
+//! compiled, its memory asked of the budget and its weights uploaded. A run then only queues. A plan whose replays
+//! pay is recorded into a HIP graph and replayed with one call, where the platform agrees.
 //!
 //! Promise P3, nothing is freed under queued work: a run borrows the executor, whatever else comes first
 //! waits for the fence, and work that cannot be waited for keeps its memory for ever.
 
 mod bind;
-mod chain;
+mod blas_start;
 mod fence;
+mod flight;
 mod loaded;
 mod ports;
 mod queue;
+mod recording;
 mod states;
 mod store;
 mod upload;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use chain::{ChainInputs, ChainOutputs};
-use fence::{Ended, FenceError, Flight, wait_for};
-pub use loaded::Feed;
-use loaded::{Loaded, MARK_EVERY, Replay, ReplayState};
+use blas_start::BlasStart;
+use fence::FenceError;
+use flight::Flight;
+use loaded::{Loaded, MARK_EVERY, Replay};
 use queue::{Lanes, Work};
-use store::{Bring, Store};
+use store::Store;
+use upload::Uploader;
+use waiting::{Ended, wait_for};
 
+use super::books::{self, Books};
 use super::operators::Operators;
-use super::{Budget, ExecError, Executor, PlanId, Run, WeightSource};
+use super::{Budget, ExecError, Executor, PlanId, Run, Timeline, WeightSource, Work as Timed};
+use crate::device::{Command, Variant};
 use crate::graph::operator::OperatorRow;
-use crate::hip::{Command, Context, Function, HipError, Jit, JitOptions, Priority, Variant};
+use crate::hip::{Context, Function, HipError, Jit, JitOptions, Priority};
 use crate::plan::{DeviceDesc, Plan};
 
 /// How the executor works.
@@ -44,6 +51,9 @@ pub struct HipOptions {
     pub trace: bool,
     /// Whether the BLAS library, where it is, multiplies large matrices; otherwise rfgraph's own kernels do.
     pub blas: bool,
+    /// Whether a row's bits depend neither on the other rows of its batch nor on their number; see
+    /// [`DeviceDesc::deterministic`].
+    pub deterministic: bool,
     /// Whose work goes first.
     pub priority: Priority,
     /// How kernels are compiled.
@@ -51,17 +61,31 @@ pub struct HipOptions {
 }
 
 impl Default for HipOptions {
-    /// Two minutes, low priority; `RFGRAPH_HIP_GRAPH=0` turns replays off, `RFGRAPH_HIP_BLAS=0` the BLAS library,
-    /// `RFGRAPH_HIP_TRACE=1` turns tracing on.
+    /// Two minutes, low priority, replays, the BLAS library; kernels as [`JitOptions::default`] has them.
     fn default() -> HipOptions {
-        let is = |name: &str, value: &str| std::env::var_os(name).is_some_and(|found| found == value);
         HipOptions {
             timeout: Duration::from_secs(120),
+            graphs: true,
+            trace: false,
+            blas: true,
+            deterministic: false,
+            priority: Priority::Low,
+            jit: JitOptions::default(),
+        }
+    }
+}
+
+impl HipOptions {
+    /// As the environment says: `RFGRAPH_HIP_GRAPH=0` turns replays off, `RFGRAPH_HIP_BLAS=0` the BLAS library,
+    /// `RFGRAPH_HIP_TRACE=1` turns tracing on; kernels as [`JitOptions::from_env`] has them. The rest is the default.
+    pub fn from_env() -> HipOptions {
+        let is = |name: &str, value: &str| std::env::var_os(name).is_some_and(|found| found == value);
+        HipOptions {
             graphs: !is("RFGRAPH_HIP_GRAPH", "0"),
             trace: is("RFGRAPH_HIP_TRACE", "1"),
             blas: !is("RFGRAPH_HIP_BLAS", "0"),
-            priority: Priority::Low,
             jit: JitOptions::from_env(),
+            ..HipOptions::default()
         }
     }
 }
@@ -88,15 +112,17 @@ pub struct HipExecutor {
     /// Shared with nobody, but for ever with work that cannot be waited for.
     lanes: Arc<Lanes>,
     store: Store,
+    books: Books,
+    /// By the numbers that the books give.
     plans: Vec<Loaded>,
-    /// The plan whose inputs lie in the arena.
-    current: Option<usize>,
     flight: Option<Flight>,
-    timing: bool,
     /// The first error of a run, after which nothing runs any more.
     failed: Option<String>,
     /// Whether the user was told that replays are refused.
     told_of_refusal: bool,
+    /// Whether the BLAS library has made its first product, or need not.
+    blas_started: bool,
+    unsteady_runs: u64,
     on_loading: Option<OnLoading>,
 }
 
@@ -126,18 +152,20 @@ impl HipExecutor {
         };
         let mut target = context.target().clone();
         target.blas = lanes.blas.is_some();
+        let lanes_have_no_blas = lanes.blas.is_none();
         Ok(HipExecutor {
-            device: DeviceDesc::hip(target),
+            device: DeviceDesc::hip(target).with_deterministic(options.deterministic),
             operators: Operators::built_in(),
             jit: Jit::new(&context, options.jit.clone()),
             store: Store::new(&context, weights, budget),
             lanes: Arc::new(lanes),
+            books: Books::default(),
             plans: Vec::new(),
-            current: None,
             flight: None,
-            timing: false,
             failed: None,
             told_of_refusal: false,
+            blas_started: lanes_have_no_blas,
+            unsteady_runs: 0,
             on_loading: None,
             options,
             context,
@@ -157,6 +185,12 @@ impl HipExecutor {
     /// Makes a user's own operator known, so that plans may name it.
     pub fn register(&mut self, row: OperatorRow) {
         self.operators.register(row);
+    }
+
+    /// How many runs were not as fast as later ones of the same plan will be: the plan was to be recorded later, or was
+    /// recorded in that run. While this number grows, what is measured is no steady state.
+    pub fn unsteady_runs(&self) -> u64 {
+        self.unsteady_runs
     }
 
     /// The device.
@@ -189,21 +223,34 @@ impl HipExecutor {
     }
 
     /// Gives a plan its memory and its addresses.
-    fn place(&mut self, plan: Plan, functions: Vec<Vec<Function>>) -> Result<Loaded, ExecError> {
+    fn place(&mut self, plan: Arc<Plan>, functions: Vec<Vec<Function>>) -> Result<Loaded, ExecError> {
         let on_loading = self.on_loading.clone();
         let progress = move |done, total| {
             if let Some(on_loading) = &on_loading {
                 on_loading(Loading::Weights(done, total));
             }
         };
-        let (stream, timeout) = (&self.lanes.copy, self.options.timeout);
-        let bring = Bring { stream, timeout, progress: Some(&progress) };
-        let leaves = self.store.leaves(&plan, &bring)?;
+        let (context, stream, timeout) = (&self.context, &self.lanes.copy, self.options.timeout);
+        let uploader = Uploader { context, stream, timeout, progress: Some(&progress) };
+        let start = match self.blas_started {
+            true => None,
+            false => BlasStart::of(&plan, context, &mut self.store.budget),
+        };
+        let leaves = match start {
+            None => self.store.leaves(&plan, &uploader),
+            Some(start) => {
+                self.blas_started = true;
+                let (leaves, is_over) =
+                    start.beside(&self.lanes, timeout, || self.store.leaves(&plan, &uploader));
+                self.store.lost |= !is_over;
+                start.end(&mut self.store.budget, !self.store.lost);
+                leaves
+            }
+        }?;
         let mark_every = if self.options.trace { 1 } else { MARK_EVERY };
-        let arena = plan.arena;
         let mut loaded = Loaded::new(plan, functions, leaves, &self.context, mark_every)?;
         let held = self.port_bytes();
-        let result = self.fit(&mut loaded, arena, held);
+        let result = self.fit(&mut loaded, held);
         if let Err(error) = result {
             self.store.drop_constants(std::mem::take(&mut loaded.leaves.constants))?;
             drop(loaded);
@@ -214,9 +261,10 @@ impl HipExecutor {
         Ok(loaded)
     }
 
-    fn fit(&mut self, loaded: &mut Loaded, arena: usize, held: u64) -> Result<(), ExecError> {
-        loaded.prepare(1, false, &self.context, &mut self.store, held)?;
-        self.grow_arena(arena)?;
+    fn fit(&mut self, loaded: &mut Loaded, held: u64) -> Result<(), ExecError> {
+        self.store.budget.hold(store::PORTS, held.saturating_add(loaded.ports.bytes()))?;
+        loaded.ports.allocate(&self.context)?;
+        self.grow_arena(loaded.plan.arena)?;
         let start = self.store.arena();
         loaded.rebind(loaded.bound(start)?, start)
     }
@@ -228,25 +276,31 @@ impl HipExecutor {
 
     /// Grows the arena, and tells every plan where it is now. Nothing is in flight.
     fn grow_arena(&mut self, bytes: usize) -> Result<(), ExecError> {
-        let Some(arena) = self.store.larger_arena(bytes)? else { return Ok(()) };
+        if !self.store.must_grow(bytes) {
+            return Ok(());
+        }
+        let grown = self.move_into(bytes);
+        self.store.settle_arena()?;
+        grown
+    }
+
+    /// Moves all plans into an arena of this size.
+    fn move_into(&mut self, bytes: usize) -> Result<(), ExecError> {
+        let arena = self.store.larger_arena(bytes)?;
         let start = arena.address();
         let bound = self.plans.iter().map(|plan| plan.bound(start)).collect::<Result<Vec<_>, _>>()?;
         for (plan, steps) in self.plans.iter_mut().zip(bound) {
             plan.rebind(steps, start)?;
         }
-        self.current = None;
-        self.store.take_arena(arena)
-    }
-
-    fn loaded(&self, id: PlanId) -> Result<&Loaded, ExecError> {
-        self.plans.get(id.0).ok_or_else(|| ExecError::Unknown { what: "plan", name: id.0.to_string() })
+        self.books.arena_moved();
+        self.store.take_arena(arena);
+        Ok(())
     }
 
     /// The arena belongs to this plan from here on: what lay there of its inputs is gone.
     fn make_current(&mut self, id: PlanId) {
-        if self.current != Some(id.0) {
-            self.current = Some(id.0);
-            self.plans[id.0].forget_inputs();
+        if self.books.make_current(id) {
+            self.plans[id.0].fresh.fill(false);
         }
     }
 
@@ -267,16 +321,17 @@ impl HipExecutor {
         error
     }
 
-    /// Queues so many runs of a plan. In flight from here on, even after an error.
-    fn launch(&mut self, id: PlanId, runs: usize, feed: &[Feed]) -> Result<(), ExecError> {
-        let held = self.port_bytes() - self.loaded(id)?.ports.bytes();
-        let plan = &mut self.plans[id.0];
-        plan.prepare(runs, self.timing, &self.context, &mut self.store, held)?;
-        let timing = self.timing;
-        self.flight = Some(Flight { plan: id.0, runs, replayed: false, timing, start: Instant::now() });
-        match self.queue(id.0, runs, feed) {
+    /// Queues a run of a plan. In flight from here on, even after an error.
+    fn launch(&mut self, id: PlanId) -> Result<(), ExecError> {
+        let timing = self.books.is_timing();
+        if timing {
+            self.plans[id.0].make_clocks(&self.context)?;
+        }
+        let asked = Instant::now();
+        self.flight = Some(Flight { plan: id, replayed: false, timing, asked, start: asked });
+        match self.queue(id, timing) {
             Ok(replayed) => {
-                self.flight = Some(Flight { plan: id.0, runs, replayed, timing, start: Instant::now() });
+                self.flight = Some(Flight { plan: id, replayed, timing, asked, start: Instant::now() });
                 self.plans[id.0].fresh.fill(false);
                 Ok(())
             }
@@ -287,66 +342,64 @@ impl HipExecutor {
         }
     }
 
-    /// Replays the runs if they were recorded, records them if they were run before, and queues them one by one
-    /// otherwise. Gives whether they were replayed.
-    fn queue(&mut self, plan: usize, runs: usize, feed: &[Feed]) -> Result<bool, ExecError> {
+    /// Replays the run if it was recorded, records it if that pays now, and queues it step by step otherwise. Gives whether
+    /// it was replayed.
+    fn queue(&mut self, id: PlanId, timing: bool) -> Result<bool, ExecError> {
         let done = |lanes: &Lanes, stream: &crate::hip::Stream| {
             stream.record(&lanes.done).map_err(|error| ExecError::gpu("the fence's event", error))
         };
-        if self.options.graphs && !self.timing && !self.options.trace && self.replay(plan, runs, feed)? {
+        if self.options.graphs && !timing && !self.options.trace && self.replay(id)? {
             done(&self.lanes, &self.lanes.compute)?;
             return Ok(true);
         }
-        let (loaded, arena) = (&self.plans[plan], self.store.arena());
-        let work = Work { loaded, arena, runs, feed, recorded: false, timing: self.timing };
+        let work = Work { loaded: &self.plans[id.0], arena: self.store.arena(), recorded: false, timing };
         // SAFETY: the executor owns the plan's memory, is borrowed until the fence, and waits before it frees.
         unsafe { self.lanes.queue(&work)? };
         done(&self.lanes, &self.lanes.copy)?;
         Ok(false)
     }
 
-    /// Replays the runs, if they are recorded or can be now. Gives whether they were.
-    fn replay(&mut self, plan: usize, runs: usize, feed: &[Feed]) -> Result<bool, ExecError> {
-        let same = |replay: &Replay| replay.runs == runs && replay.feed == feed;
-        let Some(at) = self.plans[plan].replays.iter().position(same) else {
-            let replay = Replay { runs, feed: feed.to_vec(), state: ReplayState::Ran };
-            self.plans[plan].replays.push(replay);
-            return Ok(false);
-        };
-        if matches!(self.plans[plan].replays[at].state, ReplayState::Ran) {
-            let state = match self.record(plan, runs, feed) {
-                Ok(graph) => ReplayState::Recorded(graph),
+    /// Replays the run, if it is recorded or can be now. Gives whether it was.
+    fn replay(&mut self, id: PlanId) -> Result<bool, ExecError> {
+        let loaded = &mut self.plans[id.0];
+        if let Replay::StepByStep { runs } = &mut loaded.replay {
+            let wanted = loaded.runs_before_recording;
+            self.unsteady_runs += 1;
+            if *runs < wanted {
+                *runs += 1;
+                return Ok(false);
+            }
+            self.plans[id.0].replay = match self.record(id) {
+                Ok(graph) => Replay::Recorded(graph),
                 Err(error) => self.refuse_replay("recorded", &error.to_string()),
             };
-            self.plans[plan].replays[at].state = state;
         }
-        let ReplayState::Recorded(graph) = &self.plans[plan].replays[at].state else { return Ok(false) };
+        let Replay::Recorded(graph) = &self.plans[id.0].replay else { return Ok(false) };
         // SAFETY: what was recorded names memory that the executor still owns: moving the arena forgets
         // recordings. It is borrowed until the fence.
         match unsafe { self.lanes.compute.launch_graph(graph) } {
             Ok(()) => Ok(true),
             Err(error) => {
-                let refused = self.refuse_replay("replayed", &error.to_string());
-                self.plans[plan].replays[at].state = refused;
+                self.plans[id.0].replay = self.refuse_replay("replayed", &error.to_string());
                 Ok(false)
             }
         }
     }
 
-    fn refuse_replay(&mut self, what: &str, error: &str) -> ReplayState {
+    fn refuse_replay(&mut self, what: &str, error: &str) -> Replay {
         if !self.told_of_refusal {
             tracing::warn!("a plan could not be {what} as a HIP graph ({error}); it runs step by step");
         }
         self.told_of_refusal = true;
-        ReplayState::Refused
+        Replay::Refused
     }
 
-    /// Records the runs. The streams can be used afterwards, whatever the result.
-    fn record(&self, plan: usize, runs: usize, feed: &[Feed]) -> Result<crate::hip::GraphExec, ExecError> {
+    /// Records a run. The streams can be used afterwards, whatever the result.
+    fn record(&self, id: PlanId) -> Result<crate::hip::GraphExec, ExecError> {
         let failed = |error: HipError| ExecError::gpu("the recording of a plan", error);
-        let (loaded, arena) = (&self.plans[plan], self.store.arena());
+        let (loaded, arena) = (&self.plans[id.0], self.store.arena());
         self.lanes.copy.begin_capture().map_err(failed)?;
-        let work = Work { loaded, arena, runs, feed, recorded: true, timing: false };
+        let work = Work { loaded, arena, recorded: true, timing: false };
         // SAFETY: nothing is done while it is recorded; replays are queued under the same promise.
         let queued = unsafe { self.lanes.queue(&work) };
         let graph = self.lanes.copy.end_capture();
@@ -380,54 +433,52 @@ impl Executor for HipExecutor {
 
     fn load(&mut self, plan: Plan) -> Result<PlanId, ExecError> {
         self.ready()?;
-        if plan.device != self.device {
-            let (made_for, own) = (Box::new(plan.device), Box::new(self.device.clone()));
-            return Err(ExecError::Device { made_for, own });
-        }
-        plan.check()?;
+        books::check_plan(&plan, self.device.clone())?;
         plan.steps.iter().try_for_each(|step| bind::check(&self.operators, &self.device, step))?;
         let functions = self.kernels(&plan)?;
-        match self.place(plan, functions) {
+        let plan = Arc::new(plan);
+        match self.place(Arc::clone(&plan), functions) {
             Ok(loaded) => self.plans.push(loaded),
             Err(error) if self.store.lost => return Err(self.fail(error)),
             Err(error) => return Err(error),
         }
-        Ok(PlanId(self.plans.len() - 1))
+        Ok(self.books.add(plan))
     }
 
     fn plan(&self, id: PlanId) -> Result<&Plan, ExecError> {
-        Ok(&self.loaded(id)?.plan)
+        self.books.plan(id)
     }
 
     fn write(&mut self, id: PlanId, input: usize, bytes: &[u8]) -> Result<(), ExecError> {
         self.ready()?;
-        let port = self.loaded(id)?.plan.inputs.get(input);
-        let port = port.ok_or_else(|| ExecError::Unknown { what: "input", name: input.to_string() })?;
-        let wanted = port.operand.desc.extent();
-        if bytes.len() != wanted {
-            return Err(super::error::size_mismatch("input", &port.name, bytes.len(), wanted));
-        }
+        self.books.input(id, input, bytes.len())?;
         self.make_current(id);
+        let start = Instant::now();
         let loaded = &mut self.plans[id.0];
-        loaded.ports.write(0, input, bytes);
-        (loaded.given[input], loaded.fresh[input]) = (true, true);
+        loaded.ports.write(input, bytes);
+        loaded.fresh[input] = true;
+        self.books.mark_given(id, input);
+        self.books.add_spans(id, &[(Timed::Write(input as u32), start, Instant::now())]);
         Ok(())
     }
 
     fn run(&mut self, id: PlanId) -> Result<Run<'_>, ExecError> {
         self.ready()?;
-        self.loaded(id)?;
+        self.books.check_inputs(id)?;
         self.make_current(id);
-        self.loaded(id)?.missing_input()?;
-        self.launch(id, 1, &[])?;
+        self.launch(id)?;
         Ok(Run::new(self, id))
     }
 
     fn fence(&mut self) -> Result<(), ExecError> {
         let Some(flight) = self.flight.take() else { return Ok(()) };
-        let Some(loaded) = self.plans.get_mut(flight.plan) else { return Ok(()) };
+        let loaded = &mut self.plans[flight.plan.0];
+        let begin = Instant::now();
         let ended = fence::wait(&self.context, &self.lanes, flight, loaded, self.options.timeout);
-        ended.map_err(|FenceError { error, lost }| {
+        let fence = (begin, Instant::now());
+        let timed = ended
+            .and_then(|()| take_times(&mut self.books, loaded, flight, fence).map_err(FenceError::of_ended));
+        timed.map_err(|FenceError { error, lost }| {
             self.store.lost |= lost;
             self.fail(*error)
         })
@@ -441,18 +492,44 @@ impl Executor for HipExecutor {
         if let Some(first) = &self.failed {
             return Err(ExecError::Failed { first: first.clone() });
         }
-        let unknown = || ExecError::Unknown { what: "output", name: output.to_string() };
-        self.loaded(id)?.ports.output(0, output).ok_or_else(unknown)
+        let port = self.books.output(id, output)?;
+        let unknown = || ExecError::Unknown { what: "memory of output", name: port.name.clone() };
+        self.plans[id.0].ports.output(output).ok_or_else(unknown)
     }
 
     fn start_timing(&mut self) {
-        self.timing = true;
-        self.plans.iter_mut().flat_map(|plan| &mut plan.times).for_each(|time| *time = Duration::ZERO);
+        self.books.start_timing();
     }
 
     fn times(&self, id: PlanId) -> &[Duration] {
-        self.plans.get(id.0).map_or(&[], |plan| &plan.times)
+        self.books.times(id)
     }
+
+    fn start_timeline(&mut self, timeline: Timeline) {
+        self.books.start_timeline(timeline);
+    }
+
+    fn timeline(&self) -> Option<&Timeline> {
+        self.books.timeline()
+    }
+}
+
+/// Takes down the times of a run whose fence is over, if it was timed.
+fn take_times(
+    books: &mut Books,
+    loaded: &Loaded,
+    flight: Flight,
+    fence: (Instant, Instant),
+) -> Result<(), ExecError> {
+    if !flight.timing {
+        return Ok(());
+    }
+    loaded.add_times(books.times_mut(flight.plan))?;
+    if books.timeline().is_some() {
+        let spans = loaded.clock_times()?.spans((flight.asked, flight.start), fence);
+        books.add_spans(flight.plan, &spans);
+    }
+    Ok(())
 }
 
 impl Drop for HipExecutor {

@@ -1,21 +1,19 @@
-//! A plan's inputs and outputs in pinned memory, where copies to and from the device start and end.
-//!
-//! Every run uses a slot: one range of pinned bytes for all inputs, one for all outputs. A single run has one
-//! slot, and its addresses never change, so a captured run can be replayed. Runs that are queued ahead of each
-//! other have a slot each.
+//! A plan's inputs and outputs in pinned memory, where copies to and from the device start and end: one range of bytes for
+//! all inputs, one for all outputs. Their addresses never change, so a recorded run can be replayed.
 
 use std::ops::Range;
 
 use super::bind::Addresses;
-use crate::exec::{Budget, ExecError};
-use crate::hip::{ALIGNMENT, Context, PinnedMemory};
+use crate::device::ALIGNMENT;
+use crate::exec::ExecError;
+use crate::hip::{Context, PinnedMemory};
 use crate::plan::{Operand, Place, Plan};
 use crate::tensor::DType;
 use crate::tensor::blocks::to_planes;
 
-/// The pinned memory of one run.
+/// The pinned memory of a plan.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct Pinned {
     pub inputs: PinnedMemory,
     pub outputs: PinnedMemory,
 }
@@ -23,14 +21,14 @@ pub(super) struct Slot {
 /// A copy between pinned memory and the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Transfer {
-    /// Bytes from the start of the slot's inputs or outputs.
+    /// Bytes from the start of the pinned inputs or outputs.
     pub pinned: usize,
     /// For inputs the offset in the arena, for outputs the address.
     pub device: u64,
     pub bytes: usize,
 }
 
-/// An input: where it lies in the arena and in a slot.
+/// An input: where it lies in the arena and in pinned memory.
 #[derive(Clone, Debug)]
 struct Input {
     /// Its number in the plan.
@@ -48,7 +46,8 @@ pub(super) struct Ports {
     /// In the order in which they lie in the arena.
     inputs: Vec<Input>,
     outputs: Vec<Transfer>,
-    pub slots: Vec<Slot>,
+    /// Nothing before [`Ports::allocate`].
+    pub memory: Option<Pinned>,
     input_bytes: usize,
     output_bytes: usize,
     /// Working memory for inputs of block formats.
@@ -98,52 +97,24 @@ impl Ports {
         Ok(Ports {
             inputs,
             outputs: Vec::new(),
-            slots: Vec::new(),
+            memory: None,
             input_bytes: end,
             output_bytes,
             planes: Vec::new(),
         })
     }
 
-    /// Bytes of pinned memory that a slot takes.
-    pub fn slot_bytes(&self) -> u64 {
+    /// Bytes of pinned memory that the plan takes.
+    pub fn bytes(&self) -> u64 {
         (self.input_bytes + self.output_bytes) as u64
     }
 
-    /// Bytes of pinned memory of all slots.
-    pub fn bytes(&self) -> u64 {
-        self.slot_bytes() * self.slots.len() as u64
-    }
-
-    /// Makes slots until there are `n`. `held` is what the budget's holder `what` has without this plan's slots.
-    pub fn reserve(
-        &mut self,
-        n: usize,
-        context: &Context,
-        budget: &mut Budget,
-        what: &str,
-        held: u64,
-    ) -> Result<(), ExecError> {
-        if self.slots.len() >= n {
-            return Ok(());
-        }
-        budget.hold(what, held.saturating_add(self.slot_bytes().saturating_mul(n as u64)))?;
-        let before = self.slots.len();
-        let made = self.make_slots(n, context);
-        if made.is_err() {
-            self.slots.truncate(before);
-            budget.hold(what, held.saturating_add(self.bytes()))?;
-        }
-        made
-    }
-
-    fn make_slots(&mut self, n: usize, context: &Context) -> Result<(), ExecError> {
-        while self.slots.len() < n {
-            let pinned = |bytes| {
-                context.alloc_pinned(bytes).map_err(|error| ExecError::gpu("pinned memory of a run", error))
-            };
-            self.slots.push(Slot { inputs: pinned(self.input_bytes)?, outputs: pinned(self.output_bytes)? });
-        }
+    /// Makes the pinned memory, of which the budget knows already.
+    pub fn allocate(&mut self, context: &Context) -> Result<(), ExecError> {
+        let pinned = |bytes| {
+            context.alloc_pinned(bytes).map_err(|error| ExecError::gpu("pinned memory of a run", error))
+        };
+        self.memory = Some(Pinned { inputs: pinned(self.input_bytes)?, outputs: pinned(self.output_bytes)? });
         Ok(())
     }
 
@@ -160,12 +131,12 @@ impl Ports {
         Ok(())
     }
 
-    /// Puts an input's bytes into a slot; blocks are taken apart as the device wants them. They are as many as the
-    /// input's.
-    pub fn write(&mut self, slot: usize, number: usize, bytes: &[u8]) {
+    /// Puts an input's bytes into pinned memory; blocks are taken apart as the device wants them. They are as many as
+    /// the input's.
+    pub fn write(&mut self, number: usize, bytes: &[u8]) {
         let input = self.inputs.iter().find(|input| input.number == number);
-        let (Some(input), Some(slot)) = (input, self.slots.get_mut(slot)) else { return };
-        let all = slot.inputs.bytes_mut();
+        let (Some(input), Some(memory)) = (input, &mut self.memory) else { return };
+        let all = memory.inputs.bytes_mut();
         let Some(place) = all.get_mut(input.pinned..input.pinned + input.arena.len()) else { return };
         if input.dtype.is_plain() {
             return place.copy_from_slice(bytes);
@@ -176,20 +147,6 @@ impl Ports {
                 place.copy_from_slice(plane);
             }
         });
-    }
-
-    /// Starts a slot with the inputs of another one.
-    pub fn copy_inputs(&mut self, from: usize, to: usize) {
-        let (low, high) = (from.min(to), from.max(to));
-        if low == high {
-            return;
-        }
-        let middle = high.min(self.slots.len());
-        let (front, back) = self.slots.split_at_mut(middle);
-        if let (Some(low), Some(high)) = (front.get_mut(low), back.first_mut()) {
-            let (from, to) = if from < to { (low, high) } else { (high, low) };
-            to.inputs.bytes_mut().copy_from_slice(from.inputs.bytes());
-        }
     }
 
     /// The copies that bring the wanted inputs to the device, as few as may be.
@@ -219,10 +176,10 @@ impl Ports {
         &self.outputs
     }
 
-    /// An output's bytes in a slot, after the fence.
-    pub fn output(&self, slot: usize, number: usize) -> Option<&[u8]> {
+    /// An output's bytes, after the fence.
+    pub fn output(&self, number: usize) -> Option<&[u8]> {
         let Transfer { pinned, bytes, .. } = *self.outputs.get(number)?;
-        self.slots.get(slot)?.outputs.bytes().get(pinned..pinned + bytes)
+        self.memory.as_ref()?.outputs.bytes().get(pinned..pinned + bytes)
     }
 }
 
@@ -232,6 +189,6 @@ fn is_used(plan: &Plan, gap: &Range<usize>) -> bool {
     let hits = |operand: &Operand| operand.place == Place::Arena && overlaps(&operand.range());
     plan.steps.iter().any(|step| {
         let scratch = step.scratch.is_some_and(|(offset, bytes)| overlaps(&(offset..offset + bytes)));
-        scratch || hits(&step.output) || step.inputs.iter().any(hits)
+        scratch || step.outputs.iter().chain(&step.inputs).any(hits)
     }) || plan.inputs.iter().chain(&plan.outputs).any(|port| hits(&port.operand))
 }

@@ -4,7 +4,7 @@ use bytemuck::Pod;
 
 use super::HipExecutor;
 use super::store::STATE_STAGING;
-use super::upload::{Upload, staging_bytes, upload};
+use super::upload::{Upload, Uploader, staging_bytes, upload};
 use crate::exec::ExecError;
 use crate::exec::error::size_mismatch;
 use crate::tensor::DType;
@@ -16,7 +16,7 @@ impl HipExecutor {
     /// The budget has no room for as many bytes of pinned memory, or the device fails.
     pub fn state(&mut self, name: &str) -> Result<Vec<u8>, ExecError> {
         self.ready()?;
-        let bytes = self.store.state(name)?.1.len();
+        let bytes = self.store.states.get(name)?.len();
         self.store.budget.hold(STATE_STAGING, bytes as u64)?;
         let result = self.download(name);
         self.release_staging(result)
@@ -24,7 +24,7 @@ impl HipExecutor {
 
     fn download(&mut self, name: &str) -> Result<Vec<u8>, ExecError> {
         let failed = |error| ExecError::gpu(format!("the download of state `{name}`"), error);
-        let (_, memory) = self.store.state(name)?;
+        let memory = self.store.states.get(name)?;
         let pinned = self.context.alloc_pinned(memory.len()).map_err(failed)?;
         // SAFETY: both live until the wait below.
         let copied = unsafe { self.lanes.copy.copy_to_host(pinned.as_ptr(), memory.address(), memory.len()) };
@@ -44,7 +44,7 @@ impl HipExecutor {
     /// Bytes that are not as many as the state's, no room in the budget for pinned memory, or the device fails.
     pub fn set_state<T: Pod>(&mut self, name: &str, data: &[T]) -> Result<(), ExecError> {
         self.ready()?;
-        let (_, memory) = self.store.state(name)?;
+        let memory = self.store.states.get(name)?;
         let bytes: &[u8] = bytemuck::cast_slice(data);
         if bytes.len() != memory.len() {
             return Err(size_mismatch("state", name, bytes.len(), memory.len()));
@@ -55,7 +55,8 @@ impl HipExecutor {
         let whole = bytes.len().is_multiple_of(DType::F32.block_bytes());
         let dtype = if whole { DType::F32 } else { DType::F16 };
         let uploads = [Upload { name, dtype, bytes, address }];
-        let sent = upload(&self.context, &self.lanes.copy, &uploads, self.options.timeout, None);
+        let (context, stream, timeout) = (&self.context, &self.lanes.copy, self.options.timeout);
+        let sent = upload(&Uploader { context, stream, timeout, progress: None }, &uploads);
         let result = sent.map_err(|failed| {
             self.store.lost |= failed.lost;
             if failed.lost { self.fail(*failed.error) } else { *failed.error }

@@ -3,21 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::fence::{Ended, wait_for};
-use super::upload::{Upload, UploadError, UploadProgress, staging_bytes, upload};
+use super::upload::{Upload, UploadError, Uploader, staging_bytes, upload};
+use super::waiting::{Ended, wait_for};
+use crate::exec::books::{STATES, States, ask_for_arena, settle_arena, weight};
 use crate::exec::{Budget, ExecError, WeightSource};
-use crate::hip::{Context, DeviceMemory, Stream};
-use crate::plan::Plan;
-use crate::tensor::Desc;
+use crate::hip::{Context, DeviceMemory};
+use crate::plan::{Plan, StateSlot};
 
 /// Who holds what in the budget.
 const WEIGHTS: &str = "weights";
 const CONSTANTS: &str = "constants";
-const STATES: &str = "KV cache";
-const ARENA: &str = "arena";
-const LARGER_ARENA: &str = "a larger arena beside the one there is";
 const STAGING: &str = "staging for weights";
 /// Pinned memory through which a state is read or written.
 pub(super) const STATE_STAGING: &str = "staging for a state";
@@ -34,7 +30,7 @@ pub(super) struct Store {
     pub budget: Budget,
     source: Source,
     weights: BTreeMap<WeightKey, Arc<DeviceMemory>>,
-    states: BTreeMap<String, (Desc, Arc<DeviceMemory>)>,
+    pub states: States<Arc<DeviceMemory>>,
     arena: Option<DeviceMemory>,
     constant_bytes: u64,
     /// Copies may be under way that nobody can wait for.
@@ -58,13 +54,6 @@ pub(super) struct Leaves {
     pub constants: Vec<DeviceMemory>,
 }
 
-/// What is done on the way.
-pub(super) struct Bring<'a> {
-    pub stream: &'a Stream,
-    pub timeout: Duration,
-    pub progress: Option<UploadProgress<'a>>,
-}
-
 impl Store {
     pub fn new(context: &Context, source: Arc<dyn WeightSource>, budget: Budget) -> Store {
         Store {
@@ -72,7 +61,7 @@ impl Store {
             budget,
             source: Source(source),
             weights: BTreeMap::new(),
-            states: BTreeMap::new(),
+            states: States::default(),
             arena: None,
             constant_bytes: 0,
             lost: false,
@@ -84,15 +73,9 @@ impl Store {
         self.arena.as_ref().map_or(0, DeviceMemory::address)
     }
 
-    /// A state and its description.
-    pub fn state(&self, name: &str) -> Result<(Desc, &DeviceMemory), ExecError> {
-        let unknown = || ExecError::Unknown { what: "state", name: name.into() };
-        self.states.get(name).map(|(desc, memory)| (*desc, &**memory)).ok_or_else(unknown)
-    }
-
     /// Brings a plan's weights, constants and states to the device, as far as they are not there.
-    pub fn leaves(&mut self, plan: &Plan, bring: &Bring<'_>) -> Result<Leaves, ExecError> {
-        let leaves = self.bring(plan, bring);
+    pub fn leaves(&mut self, plan: &Plan, uploader: &Uploader<'_>) -> Result<Leaves, ExecError> {
+        let leaves = self.bring(plan, uploader);
         if leaves.is_err() {
             self.forget_unused()?;
         }
@@ -103,51 +86,41 @@ impl Store {
     pub fn forget_unused(&mut self) -> Result<(), ExecError> {
         if !self.lost {
             self.weights.retain(|_, memory| Arc::strong_count(memory) > 1);
-            self.states.retain(|_, (_, memory)| Arc::strong_count(memory) > 1);
+            self.states.retain(|memory| Arc::strong_count(memory) > 1);
         }
         self.budget.hold(WEIGHTS, bytes_of(self.weights.values()))?;
-        self.budget.hold(STATES, bytes_of(self.states.values().map(|(_, memory)| memory)))?;
+        self.budget.hold(STATES, self.states.bytes())?;
         self.budget.hold(CONSTANTS, self.constant_bytes)?;
         self.budget.hold(STAGING, 0)?;
         Ok(())
     }
 
-    fn bring(&mut self, plan: &Plan, bring: &Bring<'_>) -> Result<Leaves, ExecError> {
+    fn bring(&mut self, plan: &Plan, uploader: &Uploader<'_>) -> Result<Leaves, ExecError> {
         let source = Arc::clone(&self.source.0);
         let mut uploads: Vec<Upload<'_>> = Vec::new();
         let mut leaves = Leaves::default();
-        self.check_states(plan)?;
+        let missing_states = self.states.missing(plan)?;
         // Everything is asked of the budget before anything is allocated.
         let mut found = Vec::new();
         for slot in &plan.weights {
-            let missing = || ExecError::MissingWeight { name: slot.name.clone(), desc: slot.desc };
-            let (desc, bytes) = source.weight(&slot.name).ok_or_else(missing)?;
-            let bytes = bytes.get(..desc.extent()).filter(|_| desc == slot.desc).ok_or_else(|| {
-                let found = format!("{desc} in {} bytes", bytes.len());
-                let (name, wanted) = (slot.name.clone(), slot.desc.to_string());
-                ExecError::Mismatch { what: "weight", name, found, wanted }
-            })?;
-            found.push(((slot.name.clone(), bytes.as_ptr() as usize), desc, bytes));
+            let bytes = weight(&*source, slot)?;
+            let key: WeightKey = (slot.name.clone(), bytes.as_ptr() as usize);
+            found.push((key, slot, bytes));
         }
-        let new = |(key, ..): &&(WeightKey, Desc, &[u8])| !self.weights.contains_key(key);
-        let wanted: u64 = found.iter().filter(new).map(|(_, _, bytes)| bytes.len() as u64).sum();
+        let new = found.iter().filter(|(key, ..)| !self.weights.contains_key(key));
+        let wanted: u64 = new.map(|(.., bytes)| bytes.len() as u64).sum();
         let constants: u64 = plan.constants.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        let states: u64 = self.new_states(plan).map(|slot| slot.desc.extent() as u64).sum();
         self.budget.hold(WEIGHTS, bytes_of(self.weights.values()).saturating_add(wanted))?;
         self.budget.hold(CONSTANTS, self.constant_bytes.saturating_add(constants))?;
-        let held = bytes_of(self.states.values().map(|(_, memory)| memory));
-        self.budget.hold(STATES, held.saturating_add(states))?;
+        self.budget.hold(STATES, self.states.bytes_with(&missing_states))?;
         self.budget.hold(STAGING, staging_bytes((wanted + constants) as usize) as u64)?;
 
-        for ((name, at), desc, bytes) in found {
-            let key = (name, at);
+        for (key, slot, bytes) in found {
             let memory = match self.weights.get(&key) {
                 Some(memory) => Arc::clone(memory),
                 None => {
                     let memory = Arc::new(self.alloc(&format!("weight `{}`", key.0), bytes.len())?);
-                    let slot = plan.weights.get(leaves.weights.len());
-                    let name = slot.map_or("", |slot| &slot.name);
-                    let (dtype, address) = (desc.dtype, memory.address());
+                    let (name, dtype, address) = (&slot.name, slot.desc.dtype, memory.address());
                     uploads.push(Upload { name, dtype, bytes, address });
                     self.weights.insert(key, Arc::clone(&memory));
                     memory
@@ -161,7 +134,7 @@ impl Store {
             uploads.push(Upload { name, dtype, bytes, address });
             leaves.constants.push(memory);
         }
-        if let Err(error) = self.make_states(plan, bring) {
+        if let Err(error) = self.make_states(missing_states, uploader) {
             if self.lost {
                 // Freeing anything would wait for the device.
                 std::mem::forget(leaves);
@@ -169,12 +142,9 @@ impl Store {
             return Err(error);
         }
         for slot in &plan.states {
-            let unknown = || ExecError::Unknown { what: "state", name: slot.name.clone() };
-            leaves.states.push(Arc::clone(&self.states.get(&slot.name).ok_or_else(unknown)?.1));
+            leaves.states.push(Arc::clone(self.states.get(&slot.name)?));
         }
-        if let Err(UploadError { error, lost }) =
-            upload(&self.context, bring.stream, &uploads, bring.timeout, bring.progress)
-        {
+        if let Err(UploadError { error, lost }) = upload(uploader, &uploads) {
             if lost {
                 self.lost = true;
                 std::mem::forget(leaves);
@@ -190,49 +160,31 @@ impl Store {
         self.context.alloc(bytes).map_err(|error| ExecError::gpu(format!("{what}, {bytes} bytes"), error))
     }
 
-    fn new_states<'p>(&self, plan: &'p Plan) -> impl Iterator<Item = &'p crate::plan::LeafSlot> + use<'p> {
-        let new = |slot: &&crate::plan::LeafSlot| !self.states.contains_key(&slot.name);
-        plan.states.iter().filter(new).collect::<Vec<_>>().into_iter()
-    }
-
-    fn check_states(&self, plan: &Plan) -> Result<(), ExecError> {
-        for slot in &plan.states {
-            if let Some((desc, _)) = self.states.get(&slot.name)
-                && *desc != slot.desc
-            {
-                let (found, wanted) = (desc.to_string(), slot.desc.to_string());
-                return Err(ExecError::Mismatch { what: "state", name: slot.name.clone(), found, wanted });
-            }
-        }
-        Ok(())
-    }
-
     /// Makes the states that are not there, zero. Their first use is on another stream: the caller's fence of
     /// the load orders them.
-    fn make_states(&mut self, plan: &Plan, bring: &Bring<'_>) -> Result<(), ExecError> {
-        let new: Vec<_> = self.new_states(plan).collect();
-        if new.is_empty() {
+    fn make_states(&mut self, missing: Vec<&StateSlot>, uploader: &Uploader<'_>) -> Result<(), ExecError> {
+        if missing.is_empty() {
             return Ok(());
         }
         let failed = |error| ExecError::gpu("clearing of the KV cache", error);
         let cleared = self.context.event(false).map_err(failed)?;
         // All before the first is filled: what is refused here is given back, and nothing may be queued on it then.
         let mut made = Vec::new();
-        for slot in new {
+        for slot in missing {
             made.push((slot, self.alloc(&format!("state `{}`", slot.name), slot.desc.extent())?));
         }
         let mut result = Ok(());
         for (slot, memory) in made {
             if result.is_ok() {
                 // SAFETY: just allocated, and kept until the event below was waited for.
-                result = unsafe { bring.stream.fill(memory.address(), 0, memory.len()) };
+                result = unsafe { uploader.stream.fill(memory.address(), 0, memory.len()) };
             }
-            self.states.insert(slot.name.clone(), (slot.desc, Arc::new(memory)));
+            self.states.insert(slot, Arc::new(memory));
         }
         // Even after one that failed: those before it are queued.
-        let recorded = bring.stream.record(&cleared).or_else(|_| bring.stream.record(&cleared));
+        let recorded = uploader.stream.record(&cleared).or_else(|_| uploader.stream.record(&cleared));
         let ended = match recorded {
-            Ok(()) => wait_for(&cleared, bring.timeout),
+            Ok(()) => wait_for(&cleared, uploader.timeout),
             Err(_) => {
                 self.lost = true;
                 Ended::Done
@@ -246,7 +198,7 @@ impl Store {
                 self.lost = true;
                 Err(ExecError::Timeout {
                     plan: "the clearing of the KV cache".into(),
-                    seconds: bring.timeout.as_secs(),
+                    seconds: uploader.timeout.as_secs(),
                     progress: "nothing else was queued".into(),
                     versions: self.context.versions().to_string(),
                 })
@@ -262,27 +214,31 @@ impl Store {
         Ok(self.budget.hold(CONSTANTS, self.constant_bytes)?)
     }
 
-    /// A larger arena, if one is needed: the caller tells the plans, and then takes it with [`Store::take_arena`].
-    pub fn larger_arena(&mut self, bytes: usize) -> Result<Option<DeviceMemory>, ExecError> {
-        let have = self.arena.as_ref().map_or(0, DeviceMemory::len);
-        if bytes <= have {
-            return Ok(None);
-        }
-        self.budget.hold(if have == 0 { ARENA } else { LARGER_ARENA }, bytes as u64)?;
-        let memory = self.alloc(ARENA, bytes);
-        if memory.is_err() {
-            self.budget.hold(LARGER_ARENA, 0)?;
-            self.budget.hold(ARENA, have as u64)?;
-        }
-        memory.map(Some)
+    /// Whether the arena is smaller than this.
+    pub fn must_grow(&self, bytes: usize) -> bool {
+        bytes > self.arena_bytes()
     }
 
-    /// Puts an arena in the place of the one before, which is freed: nothing is in flight.
-    pub fn take_arena(&mut self, arena: DeviceMemory) -> Result<(), ExecError> {
-        let bytes = arena.len() as u64;
+    fn arena_bytes(&self) -> usize {
+        self.arena.as_ref().map_or(0, DeviceMemory::len)
+    }
+
+    /// A larger arena beside the one there is. Whatever becomes of it, [`Store::settle_arena`] comes next.
+    pub fn larger_arena(&mut self, bytes: usize) -> Result<DeviceMemory, ExecError> {
+        let have = self.arena_bytes();
+        ask_for_arena(&mut self.budget, have, bytes)?;
+        self.alloc("arena", bytes)
+    }
+
+    /// Puts an arena in the place of the one before, which is freed: nothing is in flight, and all plans know it.
+    pub fn take_arena(&mut self, arena: DeviceMemory) {
         self.arena = Some(arena);
-        self.budget.hold(LARGER_ARENA, 0)?;
-        Ok(self.budget.hold(ARENA, bytes)?)
+    }
+
+    /// Tells the budget which arena there is.
+    pub fn settle_arena(&mut self) -> Result<(), ExecError> {
+        let have = self.arena_bytes();
+        settle_arena(&mut self.budget, have)
     }
 
     /// Keeps everything for ever: work that nobody can wait for may still use it.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::fence::{Ended, wait_for};
+use super::waiting::{Ended, wait_for};
 use crate::exec::ExecError;
 use crate::hip::api::hipErrorUnknown;
 use crate::hip::{Context, Event, HipError, PinnedMemory, Stream};
@@ -68,14 +68,17 @@ struct Job {
     blocks: usize,
 }
 
+/// Where uploads are queued, and what is done on the way.
+pub(super) struct Uploader<'a> {
+    pub context: &'a Context,
+    pub stream: &'a Stream,
+    pub timeout: Duration,
+    pub progress: Option<UploadProgress<'a>>,
+}
+
 /// Copies tensors to the device and waits until they are there.
-pub(super) fn upload(
-    context: &Context,
-    stream: &Stream,
-    uploads: &[Upload<'_>],
-    timeout: Duration,
-    progress: Option<UploadProgress<'_>>,
-) -> Result<(), UploadError> {
+pub(super) fn upload(uploader: &Uploader<'_>, uploads: &[Upload<'_>]) -> Result<(), UploadError> {
+    let Uploader { context, stream, timeout, progress } = *uploader;
     let total: usize = uploads.iter().map(|upload| upload.bytes.len()).sum();
     if total == 0 {
         return Ok(());

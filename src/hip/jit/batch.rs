@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::super::sources::{self, SourceFile};
-use super::super::{Source, Variant};
 use super::JitError;
 use super::compile::text;
 use super::error::file_name;
+use crate::device::{Source, Variant};
 
 /// Variants of a batch at most. From here on the kernels themselves are nearly all of the work.
 const SIZE: usize = 32;

@@ -3,9 +3,10 @@
 use std::ffi::{CString, c_char};
 
 use super::super::api::{Rtc, hiprtcProgram, hiprtcResult};
-use super::super::{PlatformKind, Source, Target, Variant, sources};
+use super::super::sources;
 use super::error::{describe, excerpt, file_name, hint};
 use super::{JitError, Key, isa};
+use crate::device::{PlatformKind, Source, Target, Variant};
 
 /// `HIPRTC_ERROR_COMPILATION`.
 const COMPILATION: hiprtcResult = 6;

@@ -7,9 +7,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use super::super::api::Rtc;
-use super::super::{PlatformKind, Target, Variant};
 use super::compile::{compile, key};
 use super::{Cache, JitError, Key, isa, stamps};
+use crate::device::{PlatformKind, Target, Variant};
 
 /// The compilers recurse deeply; a thread's usual two megabytes are too few for them.
 const STACK: usize = 64 << 20;
@@ -24,11 +24,6 @@ pub struct JitOptions {
 }
 
 impl JitOptions {
-    /// Without a cache, one program at a time.
-    pub fn plain() -> JitOptions {
-        JitOptions { threads: NonZeroUsize::MIN, cache: None }
-    }
-
     /// As the environment says: the user's cache folder ([`Cache::user_folder`]), `RFGRAPH_CACHE_MIB` for its
     /// limit in MiB (0: no cache), `RFGRAPH_JIT_THREADS` for the programs that are compiled at once (one for each
     /// processor, at most eight, where it is not set).
@@ -43,19 +38,20 @@ impl JitOptions {
         };
         let limit = number("RFGRAPH_CACHE_MIB").map_or(Cache::LIMIT, |mib| u64::from(mib) << 20);
         let cache = Cache::user_folder().filter(|_| limit > 0);
-        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(8);
-        let threads = number("RFGRAPH_JIT_THREADS").map_or(processors, |threads| threads as usize);
+        let threads = number("RFGRAPH_JIT_THREADS").map(|threads| threads as usize);
+        let threads = threads.map(|threads| NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN));
         JitOptions {
-            threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN),
+            threads: threads.unwrap_or(JitOptions::default().threads),
             cache: cache.map(|folder| Arc::new(Cache::new(folder, limit))),
         }
     }
 }
 
 impl Default for JitOptions {
-    /// [`JitOptions::from_env`].
+    /// One program for each processor at once, at most eight; nothing is kept: each process compiles anew.
     fn default() -> JitOptions {
-        JitOptions::from_env()
+        let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        JitOptions { threads: processors.min(NonZeroUsize::MIN.saturating_add(7)), cache: None }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{HipError, Source, Variant, sources};
+use super::super::{HipError, sources};
+use crate::device::{Source, Variant};
 
 /// Why a kernel could not be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::super::{Context, Function, HipError, Module, Variant};
+use super::super::{Context, Function, HipError, Module};
 use super::{Compiler, JitError, JitOptions, Key, describe};
+use crate::device::Variant;
 
 /// The kernels of one device: compiled when they are first asked for, then kept.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
 
-use super::super::PlatformKind;
 use super::super::platform::{Opened, Search, sonames};
 use super::JitError;
+use crate::device::PlatformKind;
 
 type GetCount = unsafe extern "C" fn(count: *mut usize) -> u32;
 type GetName = unsafe extern "C" fn(index: usize, name: *mut *const c_char) -> u32;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::super::PlatformKind;
+use crate::device::PlatformKind;
 
 /// What tells the compiler's libraries, as this process loaded them, from others: file names, sizes and times.
 /// Empty where the system does not list them.

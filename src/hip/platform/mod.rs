@@ -1,17 +1,20 @@
-//! Who fills the table of functions: one file per platform, and the search for libraries that they share.
+//! Who fills the table of functions: a file or folder a platform, and the search for libraries that they share.
+//!
+//! A platform knows the table ([`api`](crate::hip::api)) and what it fills it from, and nothing else of `hip`. The simulated
+//! one is built with the feature `sim`.
 
 pub mod amd;
-pub mod cuda;
 mod library;
 pub mod nvidia;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::api::Api;
-use super::sim;
-use super::target::PlatformKind;
+use crate::device::PlatformKind;
 
 pub use library::Search;
 pub(in crate::hip) use library::{Opened, sonames};
@@ -19,6 +22,11 @@ pub(in crate::hip) use library::{Opened, sonames};
 /// Why a platform's table could not be filled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
+    /// The simulated device, where the feature `sim` was left out.
+    #[error(
+        "this build of rfgraph has no simulated device; build one that has it: cargo build --release --features sim"
+    )]
+    NotBuilt,
     /// A platform whose libraries did not answer before.
     #[error("the libraries of `{platform}` did not answer when they were first asked; they are left alone")]
     Stuck {
@@ -94,9 +102,19 @@ pub(super) fn api_from(platform: PlatformKind, search: &Search) -> Result<&'stat
     let loaded = match platform {
         PlatformKind::Amd => AMD.get_or_init(|| amd::load(search)),
         PlatformKind::Nvidia => NVIDIA.get_or_init(|| nvidia::load(search)),
-        PlatformKind::Sim => SIM.get_or_init(|| Ok(sim::api())),
+        PlatformKind::Sim => SIM.get_or_init(simulated),
     };
     loaded.as_ref().map_err(LoadError::clone)
+}
+
+#[cfg(feature = "sim")]
+fn simulated() -> Result<Api, LoadError> {
+    Ok(sim::api())
+}
+
+#[cfg(not(feature = "sim"))]
+fn simulated() -> Result<Api, LoadError> {
+    Err(LoadError::NotBuilt)
 }
 
 /// Platforms whose libraries did not answer, a bit each.

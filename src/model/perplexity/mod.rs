@@ -15,7 +15,7 @@ pub use base::{BaseError, BaseHeader, BaseReader, BaseWriter};
 pub use statistics::{Divergences, Likelihood, LogProbs, Mean, Summary};
 
 use super::{ModelError, SequenceId, Session};
-use crate::text::SampleError;
+use crate::sampling::SampleError;
 
 /// The tokens of a text, cut into chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Chunks {
             given[0] = bos;
         }
         let first = self.n_ctx / 2;
-        session.truncate(id, 0)?;
+        let _ = session.rewind(id, 0)?;
         session.prefill(id, &given[..first])?;
         let mut targets = chunk[first + 1..].iter();
         let mut wrong = None;

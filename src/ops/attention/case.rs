@@ -151,6 +151,7 @@ pub fn case(draw: &mut Draw<'_>) -> Case {
         window: draw.flag().then(|| draw.number(1..=90)),
         softcap: draw.flag().then_some(2.5),
         block_size: draw.one_of(&[16, 1, 32, 5]),
+        n_single: if draw.flag() { draw.number(0..=n_tokens + 1) } else { 0 },
     };
     let n_seq = draw.number(1..=3);
     let pages = Pages::draw(draw, &op, n_seq, n_tokens);
@@ -161,9 +162,11 @@ pub fn case(draw: &mut Draw<'_>) -> Case {
     let sinks = draw.flag().then(|| draw.values(n_head, 3.0));
 
     let (mut expected, mut tolerance, mut device_tolerance) = (Vec::new(), Vec::new(), Vec::new());
+    let in_tiles = op.tokens_in_tiles(n_tokens);
     let rounding =
         tiles_of(k_dtype, v_dtype).filter(|_| tiled).map(|tiles| Rounding::of(tiles, k_dtype, v_dtype));
     for token in 0..n_tokens {
+        let rounding = rounding.filter(|_| token < in_tiles);
         for head in 0..n_head {
             let q = &q[(token * n_head + head) * head_dim..][..head_dim];
             let sink = sinks.as_ref().map(|sinks| sinks[head]);
@@ -186,9 +189,9 @@ pub fn case(draw: &mut Draw<'_>) -> Case {
         v.input([head_dim_v, n_head_kv, pages.n_slots]),
         CaseInput::i32([n_tokens], &pages.positions),
         CaseInput::i32([n_tokens], &pages.sequences),
-        CaseInput::i32([pages.n_blocks, n_seq], &pages.table),
+        CaseInput::i32([pages.n_blocks, n_seq], &pages.table).shared(),
     ];
-    inputs.extend(sinks.map(|sinks| CaseInput::f32([n_head], &sinks)));
+    inputs.extend(sinks.map(|sinks| CaseInput::f32([n_head], &sinks).shared()));
     Case::with_tolerances(op, inputs, expected, tolerance).with_device_tolerance(device_tolerance)
 }
 

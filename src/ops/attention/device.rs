@@ -1,16 +1,20 @@
 //! Which kernels attend on a GPU.
 //!
-//! Many tokens over caches of F16, BF16 or blocks, with heads of whole tiles, run on matrix instructions
-//! (`attention_tiled`). Everything else, caches of F32 too, runs token by token (`attention_split`), the keys
-//! cut into splits where there are too few tokens to fill the device. A token whose position or sequence is not
-//! there gives zeros, and a block that is not there counts as keys and values of zeros: a kernel cannot fail.
+//! Prompts of many tokens over caches of F16, BF16 or blocks, with heads of whole tiles, run on matrix instructions
+//! (`attention_tiled`). Everything else, caches of F32 too, runs token by token (`attention_split`), the keys cut into
+//! splits. So do the single tokens of many sequences ([`Attention::n_single`]): a tile takes its sequences one after
+//! another, each with one row of sixteen in use, so that 32 sequences of 1,024 tokens took 86 ms a step on an H200 where
+//! 24 took 14. A batch of both takes two launches. A token whose position or sequence is not there gives zeros, and a
+//! block that is not there counts as keys and values of zeros: a kernel cannot fail.
+
+use std::ops::Range;
 
 use super::Attention;
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::ops::reduce::optional_input;
 use crate::tensor::{DType, Desc};
 
-/// Fewer tokens are attended to one by one: a tile would be mostly empty, and too few blocks would run.
+/// Fewer tokens of prompts are attended to one by one: a tile would be mostly empty, and too few blocks would run.
 const TILED_TOKENS: usize = 32;
 /// The longest head that a tile of queries in shared memory holds.
 const TILED_HEAD_DIM: usize = 256;
@@ -22,6 +26,15 @@ const BLOCKS_PER_UNIT: usize = 4;
 /// Splits at most, as `attention_combine.hip` has it, and keys of a split at least.
 const MAX_SPLITS: usize = 128;
 const MIN_KEYS: usize = 32;
+/// For tokens that fill the device without splits: keys of a split at least, so that its start and its partial sums
+/// cost little beside its keys; and how often blocks fill the device at most. A split that has no keys costs its start.
+const MIN_KEYS_OF_MANY: usize = 512;
+const ROUNDS: usize = 4;
+/// Keys of a split, whatever the batch, in a deterministic plan: four rounds of a block, so that one token of a usual
+/// context still occupies a device. Longer contexts have larger splits, by their own length alone.
+const MIN_KEYS_ALIKE: usize = 128;
+/// Bytes of partial sums for which a deterministic plan attends to tokens at once.
+const PARTIAL_BYTES_ALIKE: usize = 32 << 20;
 /// Elements of a head that a lane of `attention_split` holds at once, and how often at most.
 const LANE_ELEMENTS: usize = 8;
 const MAX_CHUNKS: usize = 8;
@@ -57,22 +70,54 @@ impl Attention {
             n_tokens: q.shape.dim(2),
             limit: table.shape.dim(0).saturating_mul(self.block_size).min(i32::MAX as usize),
         };
-        match step.tiles() {
-            Some(dtype) => step.lower_tiled(lower, dtype),
-            None => step.lower_split(lower),
+        if lower.is_deterministic() {
+            return step.lower_alike(lower);
         }
+        let in_tiles = self.tokens_in_tiles(step.n_tokens);
+        let Some(dtype) = step.tiles().filter(|_| in_tiles > 0) else {
+            return step.lower_split(lower, 0..step.n_tokens);
+        };
+        step.lower_tiled(lower, dtype, in_tiles)?;
+        step.lower_split(lower, in_tiles..step.n_tokens)
+    }
+
+    /// The first tokens of a batch, so many, that run on matrix instructions if its heads and caches fit them.
+    pub(super) fn tokens_in_tiles(&self, n_tokens: usize) -> usize {
+        let of_prompts = n_tokens - self.n_single.min(n_tokens);
+        if of_prompts < TILED_TOKENS { 0 } else { of_prompts }
     }
 }
 
+/// How the keys of a token are cut.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// Pieces, some of which may be without keys.
+    splits: usize,
+    /// A piece has this part of a token's keys,
+    parts: usize,
+    /// and at least so many.
+    min_keys: usize,
+}
+
+/// How a block of `attention_split` holds heads: lanes that share a key, how often each takes eight of its elements,
+/// query heads at once, whether rows are whole eights, and blocks for all heads of a token.
+struct Block {
+    lanes: usize,
+    chunks: usize,
+    heads: usize,
+    eights: bool,
+    rows: usize,
+}
+
 impl Step {
-    /// The type of the tiles, if the kernel of matrix instructions takes the step.
+    /// The type of the tiles, if the kernel of matrix instructions takes the heads and caches.
     fn tiles(&self) -> Option<DType> {
         let whole = |n: usize| n.is_multiple_of(16) && n <= TILED_HEAD_DIM;
-        let many = self.n_tokens >= TILED_TOKENS && whole(self.head_dim) && whole(self.head_dim_v);
-        tiles_of(self.k.dtype, self.v.dtype).filter(|_| many)
+        tiles_of(self.k.dtype, self.v.dtype).filter(|_| whole(self.head_dim) && whole(self.head_dim_v))
     }
 
-    fn lower_tiled(&self, lower: &mut Lower<'_>, tiles_of: DType) -> Result<(), LowerError> {
+    /// The first tokens, so many, by matrix instructions.
+    fn lower_tiled(&self, lower: &mut Lower<'_>, tiles_of: DType, n_tokens: usize) -> Result<(), LowerError> {
         let tiles = self.head_dim_v / 16;
         let parts =
             (1..=tiles).find(|parts| tiles.is_multiple_of(*parts) && tiles / parts <= TILED_VALUES / 16);
@@ -83,27 +128,74 @@ impl Step {
             .define("BF16", i32::from(tiles_of == DType::BF16))
             .define("K_TYPE", self.k.dtype as i32)
             .define("V_TYPE", self.v.dtype as i32);
-        let grid = [self.n_head, self.n_tokens.div_ceil(16 * TILED_WAVES), parts];
-        let args = [self.inputs(lower)?, vec![Arg::Address(Which::Output, 0)], self.attributes(lower)?];
+        let grid = [self.n_head, n_tokens.div_ceil(16 * TILED_WAVES), parts];
+        let own = vec![Arg::Address(Which::Output, 0), int(lower, n_tokens)?];
+        let args = [self.inputs(lower, 0)?, own, self.attributes(lower)?];
         lower.launch(variant, grid, TILED_WAVES * lower.target().wave as usize, &args.concat())
     }
 
-    fn lower_split(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+    /// Every token one by one, its keys cut by its own position alone: no number of tokens changes its sums.
+    fn lower_alike(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
+        let splits = self.keys().div_ceil(MIN_KEYS_ALIKE).clamp(1, MAX_SPLITS);
+        let cut = Cut { splits, parts: MAX_SPLITS, min_keys: MIN_KEYS_ALIKE };
+        let bytes = self.n_head * splits * (self.head_dim_v + 2) * size_of::<f32>();
+        let at_once = (PARTIAL_BYTES_ALIKE / bytes).max(1);
+        let partial = self.partial(lower, at_once.min(self.n_tokens), splits);
+        for first in (0..self.n_tokens).step_by(at_once) {
+            let tokens = first..self.n_tokens.min(first + at_once);
+            self.launch_split(lower, tokens, cut, partial)?;
+        }
+        Ok(())
+    }
+
+    /// These tokens, one by one.
+    fn lower_split(&self, lower: &mut Lower<'_>, tokens: Range<usize>) -> Result<(), LowerError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let slots = BLOCKS_PER_UNIT * lower.target().compute_units as usize;
+        let cut = self.cut(slots, self.block().rows * tokens.len());
+        let partial = self.partial(lower, tokens.len(), cut.splits);
+        self.launch_split(lower, tokens, cut, partial)
+    }
+
+    /// How a block of `attention_split` holds heads.
+    fn block(&self) -> Block {
         let width = self.head_dim.max(self.head_dim_v);
         let lanes = width.div_ceil(LANE_ELEMENTS).next_power_of_two().clamp(4, 32);
         let chunks = width.div_ceil(LANE_ELEMENTS * lanes);
-        if chunks > MAX_CHUNKS {
-            let most = MAX_CHUNKS * 32 * LANE_ELEMENTS;
-            return Err(lower.unsupported(format!("heads of {width} elements; at most {most} are taken")));
-        }
         let group = self.n_head / self.n_head_kv;
         // What the registers hold. Rows with a short end take more of them.
         let eights = [self.head_dim, self.head_dim_v].iter().all(|n| n.is_multiple_of(LANE_ELEMENTS));
         let most = if eights && chunks == 1 { 8 } else { 4 };
         let heads = group.next_power_of_two().min(most / chunks.next_power_of_two()).max(1);
-        let rows = self.n_head_kv * group.div_ceil(heads);
-        let splits = self.splits(lower.target().compute_units as usize, rows);
+        Block { lanes, chunks, heads, eights, rows: self.n_head_kv * group.div_ceil(heads) }
+    }
 
+    /// Scratch memory for the partial sums of so many tokens; none where nothing is cut.
+    fn partial(&self, lower: &mut Lower<'_>, tokens: usize, splits: usize) -> [Arg; 2] {
+        if splits == 1 {
+            return [Arg::I64(0); 2];
+        }
+        let rows = tokens * self.n_head * splits;
+        [rows * self.head_dim_v, rows * 2].map(|floats| {
+            let (which, at) = lower.scratch(floats * size_of::<f32>());
+            Arg::Address(which, at)
+        })
+    }
+
+    fn launch_split(
+        &self,
+        lower: &mut Lower<'_>,
+        tokens: Range<usize>,
+        Cut { splits, parts, min_keys }: Cut,
+        [partial, sums]: [Arg; 2],
+    ) -> Result<(), LowerError> {
+        let Block { lanes, chunks, heads, eights, rows } = self.block();
+        if chunks > MAX_CHUNKS {
+            let (width, most) = (self.head_dim.max(self.head_dim_v), MAX_CHUNKS * 32 * LANE_ELEMENTS);
+            return Err(lower.unsupported(format!("heads of {width} elements; at most {most} are taken")));
+        }
         let variant = Variant::new("attention", "attention_split")
             .define("LANES", lanes)
             .define("CHUNKS", chunks)
@@ -111,50 +203,51 @@ impl Step {
             .define("EIGHTS", i32::from(eights))
             .define("K_TYPE", self.k.dtype as i32)
             .define("V_TYPE", self.v.dtype as i32);
-        let out = Arg::Address(Which::Output, 0);
-        let partial_rows = self.n_tokens * self.n_head * splits;
-        let (partial, sums) = if splits == 1 {
-            (Arg::I64(0), Arg::I64(0))
-        } else {
-            let mut scratch = |floats: usize| {
-                let (which, at) = lower.scratch(floats * size_of::<f32>());
-                Arg::Address(which, at)
-            };
-            (scratch(partial_rows * self.head_dim_v), scratch(partial_rows * 2))
-        };
-        let args =
-            [self.inputs(lower)?, vec![out, partial, sums, Arg::I32(splits as i32)], self.attributes(lower)?];
-        lower.launch(variant, [self.n_tokens * splits, rows, 1], 128, &args.concat())?;
+        let out = Arg::Address(Which::Output, tokens.start * lower.output().strides[2]);
+        let [n_splits, parts, min_keys] = [splits, parts, min_keys].map(|n| Arg::I32(n as i32));
+        let own = vec![out, partial, sums, n_splits, parts, min_keys];
+        let args = [self.inputs(lower, tokens.start)?, own, self.attributes(lower)?];
+        lower.launch(variant, [tokens.len() * splits, rows, 1], 128, &args.concat())?;
         if splits == 1 {
             return Ok(());
         }
-        let args = [
-            partial,
-            sums,
-            optional_input(lower, 6),
-            out,
-            Arg::I32(splits as i32),
-            Arg::I32(self.head_dim_v as i32),
-        ];
+        let head_dim_v = Arg::I32(self.head_dim_v as i32);
+        let args = [partial, sums, optional_input(lower, 6), out, n_splits, head_dim_v];
         let variant = Variant::new("attention_combine", "attention_combine");
-        lower.launch(variant, [self.n_head, self.n_tokens, 1], 256, &args)
+        lower.launch(variant, [self.n_head, tokens.len(), 1], 256, &args)
     }
 
-    /// Into how many pieces the keys of a token are cut, so that the device is full.
-    fn splits(&self, compute_units: usize, rows: usize) -> usize {
-        let keys = self.op.window.unwrap_or(self.limit).min(self.limit);
-        let wanted = BLOCKS_PER_UNIT * compute_units / (rows * self.n_tokens);
-        wanted.clamp(1, keys.div_ceil(MIN_KEYS).clamp(1, MAX_SPLITS))
+    /// The most keys of a token.
+    fn keys(&self) -> usize {
+        self.op.window.unwrap_or(self.limit).min(self.limit)
     }
 
-    /// Arguments for the inputs.
-    fn inputs(&self, lower: &Lower<'_>) -> Result<Vec<Arg>, LowerError> {
+    /// How the keys of each token are cut, where so many blocks fit the device at once and one split takes so many.
+    ///
+    /// Few blocks are cut until they fill the device. Many fill it as they are; they are cut all the same, into large
+    /// pieces, so that one long sequence among short ones does not keep a single block at work long after the others,
+    /// and so that the last blocks leave little of the device idle. Partial sums stay below [`ROUNDS`] times what the
+    /// device works on at once: 4 MiB for 132 units and heads of 128 that share keys by fours. With 32 heads of keys, 64
+    /// tokens are 2,048 blocks, which 132 units take in four rounds and 20 units in 26: neither cuts them.
+    fn cut(&self, slots: usize, blocks: usize) -> Cut {
+        let few = blocks <= slots / 2;
+        let (rounds, min_keys) = if few { (1, MIN_KEYS) } else { (ROUNDS, MIN_KEYS_OF_MANY) };
+        let most = self.keys().div_ceil(min_keys).clamp(1, MAX_SPLITS);
+        let splits = (rounds * slots / blocks).clamp(1, most);
+        // Few splits are as even as rounds of a block allow.
+        Cut { splits, parts: splits, min_keys: if few { 1 } else { min_keys } }
+    }
+
+    /// Arguments for the inputs, those of each token from `first` on.
+    fn inputs(&self, lower: &Lower<'_>, first: usize) -> Result<Vec<Arg>, LowerError> {
         let table = lower.inputs().get(5).map_or([0, 0], |table| [table.shape.dim(0), table.shape.dim(1)]);
         let mut args = Vec::new();
         for i in 0..3 {
-            args.extend([Arg::Address(Which::Input(i), 0), Arg::Layout(Which::Input(i))]);
+            let offset = if i == 0 { first * lower.inputs()[0].strides[2] } else { 0 };
+            args.extend([Arg::Address(Which::Input(i), offset), Arg::Layout(Which::Input(i))]);
         }
-        args.extend([3, 4, 5].map(|i| Arg::Address(Which::Input(i), 0)));
+        args.extend([3, 4].map(|i| Arg::Address(Which::Input(i), first * size_of::<i32>())));
+        args.push(Arg::Address(Which::Input(5), 0));
         for n in [table[0], table[1], self.limit] {
             args.push(int(lower, n)?);
         }
@@ -191,4 +284,106 @@ pub(super) fn tiles_of(k: DType, v: DType) -> Option<DType> {
 fn int(lower: &Lower<'_>, n: usize) -> Result<Arg, LowerError> {
     let too_large = || lower.unsupported(format!("{n} is more than the kernels count to, {}", i32::MAX));
     Ok(Arg::I32(i32::try_from(n).map_err(|_| too_large())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Command, Launch, Target};
+
+    /// The commands, and bytes of scratch memory, for 32 heads of 128, so many heads of keys, and caches of F16.
+    fn lowered(
+        [n_tokens, n_single, n_head_kv, limit]: [usize; 4],
+        units: u32,
+        deterministic: bool,
+    ) -> (Vec<Launch>, usize) {
+        let target = Target { compute_units: units, ..Target::named("sm_90").unwrap() };
+        let desc = |dtype, sizes: &[usize]| {
+            Desc::contiguous(dtype, crate::tensor::Shape::new(sizes).unwrap()).unwrap()
+        };
+        let row = desc(DType::I32, &[n_tokens]);
+        let cache = desc(DType::F16, &[128, n_head_kv, 64 * limit]);
+        let table = desc(DType::I32, &[limit / 32, 64]);
+        let inputs = [desc(DType::F32, &[128, 32, n_tokens]), cache, cache, row, row, table];
+        let op = Attention { scale: 0.1, window: None, softcap: None, block_size: 32, n_single };
+        let output = crate::graph::Operator::infer(&op, &inputs).unwrap();
+        let mut lower = Lower::new("attention", &target, &inputs, &output, &[]).deterministic(deterministic);
+        op.lower(&mut lower).unwrap();
+        let (commands, scratch) = lower.finish();
+        let launch = |command| match command {
+            Command::Launch(launch) => launch,
+            other => panic!("{other:?}"),
+        };
+        (commands.into_iter().map(launch).collect(), scratch)
+    }
+
+    /// Splits of a launch that combines them.
+    fn splits_of(launch: &Launch) -> usize {
+        match launch.args[4] {
+            Arg::I32(splits) => splits as usize,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Name and tokens of each launch for contexts of 1,024 tokens.
+    fn launches(n_tokens: usize, n_single: usize) -> Vec<(String, usize)> {
+        let (launches, _) = lowered([n_tokens, n_single, 8, 1024], 132, false);
+        let splits =
+            launches.iter().find(|launch| launch.variant.entry == "attention_combine").map_or(1, splits_of);
+        let described = launches.iter().map(|launch| {
+            let tokens = match &*launch.variant.entry {
+                "attention_tiled" => n_tokens - n_single,
+                "attention_combine" => launch.grid[1] as usize,
+                _ => launch.grid[0] as usize / splits,
+            };
+            (launch.variant.entry.to_string(), tokens)
+        });
+        described.collect()
+    }
+
+    #[test]
+    fn single_tokens_never_take_tiles() {
+        let named = |rows: &[(&str, usize)]| -> Vec<(String, usize)> {
+            rows.iter().map(|&(name, tokens)| (name.to_string(), tokens)).collect()
+        };
+        let (tiled, split, combine) = ("attention_tiled", "attention_split", "attention_combine");
+        assert_eq!(launches(512, 0), named(&[(tiled, 512)]));
+        assert_eq!(launches(64, 64), named(&[(split, 64), (combine, 64)]));
+        assert_eq!(launches(544, 32), named(&[(tiled, 512), (split, 32), (combine, 32)]));
+        // Too little of a prompt for a tile goes with the single tokens.
+        assert_eq!(launches(63, 32), named(&[(split, 63), (combine, 63)]));
+        assert_eq!(launches(64, 32), named(&[(tiled, 32), (split, 32), (combine, 32)]));
+    }
+
+    #[test]
+    fn splits_fill_the_device_and_stay_few() {
+        let splits = |n_tokens, n_head_kv, units| {
+            let (launches, _) = lowered([n_tokens, n_tokens, n_head_kv, 1024], units, false);
+            launches.get(1).map_or(1, splits_of)
+        };
+        // One token: as many blocks as the device holds, of at least 32 keys.
+        assert_eq!((splits(1, 8, 132), splits(1, 8, 20)), (32, 10));
+        assert_eq!((splits(32, 8, 132), splits(32, 8, 20)), (2, 1));
+        // Many: pieces of at least 512 keys while they are at most four times what the device holds.
+        assert_eq!((splits(64, 8, 132), splits(64, 8, 20)), (2, 1));
+        assert_eq!((splits(64, 32, 132), splits(64, 32, 20)), (1, 1));
+    }
+
+    #[test]
+    fn deterministic_splits_depend_on_no_other_token() {
+        for (limit, wanted) in [(128, 1), (1024, 8), (4096, 32), (65_536, 128)] {
+            for n_tokens in [1, 8, 40, 700] {
+                let (launches, scratch) = lowered([n_tokens, n_tokens / 2, 8, limit], 132, true);
+                assert!(scratch <= PARTIAL_BYTES_ALIKE + 1024, "{scratch} bytes");
+                let each = if wanted == 1 { 1 } else { 2 };
+                let tokens: usize =
+                    launches.chunks(each).map(|launches| launches[0].grid[0] as usize / wanted).sum();
+                assert_eq!(tokens, n_tokens);
+                for launches in launches.chunks(each) {
+                    assert_eq!(launches[0].variant.entry, "attention_split");
+                    assert!(launches.get(1).is_none_or(|combine| splits_of(combine) == wanted));
+                }
+            }
+        }
+    }
 }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use self::tile::{Buffers, Paged, Sizes};
 use super::{KvWrite, rule};
 use crate::cpu::{CpuStep, StepError};
+use crate::device::{Lower, LowerError};
 use crate::graph::case::{Case, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
-use crate::hip::{Lower, LowerError};
 use crate::tensor::{DType, Desc};
 
 /// Query rows of one tile: enough to make reading and converting a block of keys cheap.
@@ -45,6 +45,16 @@ pub struct Attention {
     pub softcap: Option<f32>,
     /// Slots of a block of the cache.
     pub block_size: usize,
+    /// So many tokens at the end of the batch are of sequences that have one or few tokens in it; those before them are
+    /// chunks of prompts. All tokens, where it is not less than `n_tokens`. It chooses a GPU's kernels and changes no
+    /// meaning.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub n_single: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// The inputs of [`Tensor::attention`] that say which slots a token attends to.
@@ -79,6 +89,10 @@ impl<'g> Tensor<'g> {
 
 impl Operator for Attention {
     const NAME: &'static str = "attention";
+
+    fn defaults() -> Option<Attention> {
+        Some(Attention { scale: 0.0, window: None, softcap: None, block_size: 0, n_single: 0 })
+    }
 
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
         let [q, k, v, _, _, table, sinks @ ..] = inputs else {

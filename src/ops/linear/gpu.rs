@@ -4,9 +4,11 @@
 //! eight bits (`kernels/quantize.hip`) and multiplied as integers (`kernels/linear_few.hip`); plain weights are
 //! multiplied in F32 (`kernels/linear_float.hip`). *Many tokens* are bound by multiplying: the BLAS library
 //! multiplies F16 (BF16 and F32 for weights of these types) after a pass that makes the weight's values; where there
-//! is none, our own kernel does both (`kernels/linear_many.hip`).
+//! is none, our own kernel does both (`kernels/linear_many.hip`). A deterministic plan takes the kernels of few tokens for
+//! any number of them: each row's sums are its own there, in an order that depends on nothing but `k`, and one row, which
+//! is most of what is computed one after another, costs no more than it did.
 
-use crate::hip::{Arg, Command, Gemm, Lower, LowerError, Variant, Which};
+use crate::device::{Arg, Command, Gemm, Lower, LowerError, Variant, Which};
 use crate::ops::UnaryKind;
 use crate::tensor::DType;
 
@@ -183,7 +185,8 @@ impl Products<'_> {
 
     /// From `x` in F32.
     pub fn of_floats(&self, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
-        if self.tokens <= FEW_TOKENS {
+        // The kernels of few tokens add each row's products in an order of their own, whatever their number.
+        if self.tokens <= FEW_TOKENS || lower.is_deterministic() {
             if !takes_quantized(self.dtype) {
                 return self.few("linear_float", lower, x);
             }
@@ -207,7 +210,7 @@ impl Products<'_> {
         self.few("linear_few", lower, x)
     }
 
-    /// Reads each weight once for up to [`FEW_TOKENS`] tokens.
+    /// Reads each weight once for every [`FEW_TOKENS`] tokens.
     fn few(&self, kernel: &'static str, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
         let bucket = self.tokens.next_power_of_two().min(FEW_TOKENS);
         let few = Few::of(lower, self.dtype, self.k, bucket, (self.rows(), self.gate.is_some()));

@@ -5,11 +5,10 @@ pub(in crate::ops) mod gpu;
 use serde::{Deserialize, Serialize};
 
 use self::gpu::{FEW_TOKENS as FEW_TOKENS_OF_GPU, Products};
-use crate::cpu::linear::{FEW_TOKENS, Linear as Kernel};
-use crate::cpu::{CpuStep, Product, StepError};
+use crate::cpu::{CpuKernel, CpuStep, CpuTarget, Product, StepError};
+use crate::device::{Lower, LowerError, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
-use crate::hip::{Lower, LowerError, Which};
 use crate::tensor::{DType, Desc, Shape};
 
 /// `y = x · Wᵀ (+ bias) (+ residual)`: inputs `W [k, n_out]` (any dtype but I32), `x` F32 `[k, …]`, then
@@ -49,6 +48,10 @@ impl Linear {
 
 impl Operator for Linear {
     const NAME: &'static str = "linear";
+
+    fn defaults() -> Option<Linear> {
+        Some(Linear { bias: false, residual: false })
+    }
 
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
         if inputs.len() != self.arity() {
@@ -90,15 +93,9 @@ impl Operator for Linear {
         }
     }
 
-    fn cpu_scratch(&self, inputs: &[Desc], _: &Desc, threads: usize) -> usize {
+    fn cpu_kernel(&self, inputs: &[Desc], target: CpuTarget) -> Option<CpuKernel> {
         let (weight, x) = (&inputs[0], &inputs[1]);
-        // Sizes that overflow are refused by the kernel's own check.
-        Kernel::scratch_bytes(weight.dtype, weight.shape.dim(0), x.shape.rows(), threads).unwrap_or(0)
-    }
-
-    fn cpu_kernel(&self, inputs: &[Desc]) -> String {
-        let shape = if inputs[1].shape.rows() <= FEW_TOKENS { "rows" } else { "panels" };
-        format!("linear_{}_{shape}", inputs[0].dtype.name().to_lowercase())
+        Some(CpuKernel::of_product(weight.dtype, weight.shape.dim(0), x.shape.rows(), target))
     }
 
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
@@ -135,7 +132,7 @@ impl Operator for Linear {
         let (k, n_out) = (blocks * dtype.block_elements(), draw.number(1..=37));
         let tokens = draw.one_of(&[1, 2, 3, 8, 9, 17]);
         let op = Linear { bias: draw.flag(), residual: draw.flag() };
-        let weight = CaseInput::bytes(dtype, [k, n_out], draw.blocks(dtype, k * n_out));
+        let weight = CaseInput::bytes(dtype, [k, n_out], draw.blocks(dtype, k * n_out)).shared();
         let w = weight.to_f32();
         let x = draw.values(k * tokens, 2.0);
         let bias = if op.bias { draw.values(n_out, 1.0) } else { vec![0.0; n_out] };
@@ -159,7 +156,7 @@ impl Operator for Linear {
             }
         }
         let mut inputs = vec![weight, CaseInput::f32([k, tokens], &x)];
-        inputs.extend(op.bias.then(|| CaseInput::f32([n_out], &bias)));
+        inputs.extend(op.bias.then(|| CaseInput::f32([n_out], &bias).shared()));
         inputs.extend(op.residual.then(|| CaseInput::f32([n_out, tokens], &residual)));
         Case::with_tolerances(op, inputs, expected, tolerance).with_device_tolerance(device)
     }

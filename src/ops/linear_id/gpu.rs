@@ -3,9 +3,9 @@
 //! *Few rows for each expert* are bound by reading weights: a block multiplies some rows of the expert that a row of the
 //! output names, with the kernels of [`linear`](crate::ops::Linear). *Many* are put into the order of their experts on the
 //! device (`group_rows` of `kernels/experts.hip`) and multiplied tile by tile by matrix instructions, whether there is a
-//! BLAS library or not: it would have to be told how many rows each expert has.
+//! BLAS library or not: it would have to be told how many rows each expert has. A deterministic plan never groups.
 
-use crate::hip::{Arg, Lower, LowerError, Variant, Which};
+use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::ops::linear::gpu::{
     FEW_TOKENS, Few, many_threads, many_variant, n_blocks, quantize, quantized_bytes, takes_quantized,
 };
@@ -49,7 +49,7 @@ pub(super) fn is_grouped(dtype: DType, n_expert: usize, rows: usize, tokens: usi
 
 impl ById {
     pub(super) fn lower(&self, lower: &mut Lower<'_>, tokens: usize) -> Result<(), LowerError> {
-        if is_grouped(self.dtype, self.n_expert, self.rows, tokens) {
+        if is_grouped(self.dtype, self.n_expert, self.rows, tokens) && !lower.is_deterministic() {
             self.many(lower)
         } else {
             self.few(lower)

@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use self::gpu::{ById, is_grouped};
 use super::linear::{halves, quantization};
-use crate::cpu::linear::LinearId as Kernel;
-use crate::cpu::{CpuStep, ProductId, StepError};
+use crate::cpu::{CpuKernel, CpuStep, CpuTarget, ProductId, StepError};
+use crate::device::{Lower, LowerError};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
-use crate::hip::{Lower, LowerError};
 use crate::tensor::{DType, Desc};
 
 /// `y[·, u, t] = W[·, ·, ids[u, t]]ᵀ · x[·, u, t] (+ bias[·, ids[u, t]])`: inputs `W [k, n_out, n_expert]` (any dtype but
@@ -44,6 +43,10 @@ impl<'g> Tensor<'g> {
 impl Operator for LinearId {
     const NAME: &'static str = "linear_id";
 
+    fn defaults() -> Option<LinearId> {
+        Some(LinearId { bias: false })
+    }
+
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError> {
         let fits = inputs.len() == 3 + usize::from(self.bias);
         let Some([weight, x, ids]) = inputs.first_chunk().filter(|_| fits) else {
@@ -74,16 +77,11 @@ impl Operator for LinearId {
         Ok(Desc::contiguous(DType::F32, [n_out, n_used, n_tokens])?)
     }
 
-    fn cpu_scratch(&self, inputs: &[Desc], output: &Desc, threads: usize) -> usize {
-        let [weight, x, ..] = inputs else { return 0 };
+    fn cpu_kernel(&self, inputs: &[Desc], target: CpuTarget) -> Option<CpuKernel> {
+        let [weight, x, ids, ..] = inputs else { return None };
         let [k, _, n_expert, _] = weight.shape.ne();
-        let rows = (output.shape.rows(), x.shape.rows());
-        // Sizes that overflow are refused by the kernel's own check.
-        Kernel::scratch_bytes(weight.dtype, k, n_expert, rows, threads).unwrap_or(0)
-    }
-
-    fn cpu_kernel(&self, inputs: &[Desc]) -> String {
-        format!("linear_id_{}", inputs[0].dtype.name().to_lowercase())
+        let rows = (ids.shape.elements(), x.shape.rows());
+        Some(CpuKernel::of_experts(weight.dtype, k, n_expert, rows, target))
     }
 
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
@@ -128,7 +126,7 @@ impl Operator for LinearId {
         let rows_of_x = if draw.flag() { n_used * tokens } else { tokens };
         let op = LinearId { bias: draw.flag() };
         let weight = draw.blocks(dtype, k * n_out * n_expert);
-        let weight = CaseInput::bytes(dtype, [k, n_out, n_expert], weight);
+        let weight = CaseInput::bytes(dtype, [k, n_out, n_expert], weight).shared();
         let w = weight.to_f32();
         let x = draw.values(k * rows_of_x, 2.0);
         let bias = if op.bias { draw.values(n_out * n_expert, 1.0) } else { vec![0.0; n_out * n_expert] };
@@ -153,7 +151,7 @@ impl Operator for LinearId {
         }
         let x_sizes = [k, rows_of_x / tokens, tokens];
         let mut inputs = vec![weight, CaseInput::f32(x_sizes, &x), CaseInput::i32([n_used, tokens], &ids)];
-        inputs.extend(op.bias.then(|| CaseInput::f32([n_out, n_expert], &bias)));
+        inputs.extend(op.bias.then(|| CaseInput::f32([n_out, n_expert], &bias).shared()));
         Case::with_tolerances(op, inputs, expected, tolerance).with_device_tolerance(device)
     }
 }

@@ -95,7 +95,7 @@ fn outputs_that_lie_over_themselves() {
         "rows of a state on one another",
         |plan| {
             let write = step(plan, "write");
-            let desc = &mut plan.steps[write].output.desc;
+            let desc = &mut plan.steps[write].outputs[0].desc;
             desc.strides[1] = 0;
         },
         is_layout,
@@ -104,7 +104,7 @@ fn outputs_that_lie_over_themselves() {
         "rows that overlap by half",
         |plan| {
             let product = step(plan, "product");
-            plan.steps[product].output.desc.strides[1] /= 2;
+            plan.steps[product].outputs[0].desc.strides[1] /= 2;
         },
         is_layout,
     );
@@ -159,7 +159,7 @@ fn two_of_one_name() {
             larger.desc = Desc::contiguous(DType::F32, [4, 2, 800]).unwrap();
             plan.states.push(larger);
             for step in &mut plan.steps {
-                let operands = step.inputs.iter_mut().chain([&mut step.output]);
+                let operands = step.inputs.iter_mut().chain(&mut step.outputs);
                 let of_the_state = operands.filter(|operand| operand.place == Place::State(0));
                 of_the_state.for_each(|operand| {
                     (operand.place, operand.offset) = (Place::State(1), 4 * 2 * 700 * 4);
@@ -249,7 +249,7 @@ fn aliases() {
         "in place, a row further",
         |plan| {
             let at = step(plan, "in place");
-            plan.steps[at].output.offset += 128;
+            plan.steps[at].outputs[0].offset += 128;
             plan.arena += 128;
         },
         is_alias,
@@ -267,7 +267,8 @@ fn aliases() {
         "scratch over the output",
         |plan| {
             let product = step(plan, "product");
-            let (offset, bytes) = (plan.steps[product].output.offset, plan.steps[product].scratch.unwrap().1);
+            let (offset, bytes) =
+                (plan.steps[product].outputs[0].offset, plan.steps[product].scratch.unwrap().1);
             plan.arena = plan.arena.max(offset + bytes);
             plan.steps[product].scratch = Some((offset, bytes));
         },
@@ -292,7 +293,8 @@ fn what_is_only_read() {
             |plan| {
                 let last = step(plan, "last");
                 let desc = Desc::contiguous(DType::F32, [4]).unwrap();
-                plan.steps[last].output = Operand { place, offset: 0, desc, ..plan.steps[last].output };
+                plan.steps[last].outputs[0] =
+                    Operand { place, offset: 0, desc, ..plan.steps[last].outputs[0] };
             },
             is_read_only,
         );

@@ -33,7 +33,7 @@ fn edges_join_the_lanes_within_a_run_and_across() {
         assert!(plan.edges.contains(&edge(last, upload, true)), "the next upload waits for the last reader");
     }
     for (i, port) in plan.outputs.iter().enumerate() {
-        let maker = plan.steps.iter().position(|step| step.output.value == port.operand.value).unwrap();
+        let maker = plan.steps.iter().position(|step| step.outputs[0].value == port.operand.value).unwrap();
         let (download, maker) = (Point::Download(i as u32), Point::Step(maker as u32));
         assert!(plan.edges.contains(&edge(maker, download, false)), "the download waits for its maker");
         let next = |e: &&Edge| e.from == download && e.across_runs;
@@ -55,7 +55,7 @@ fn an_input_that_is_an_output_is_not_sent_again_too_early() {
 #[test]
 fn a_chain_runs_in_one_place() {
     let plan = plan(|g| g.output("y", input(g, "x").add(input(g, "z")).relu().scale(2.0).sigmoid()));
-    let places: Vec<_> = plan.steps.iter().map(|step| step.output.offset).collect();
+    let places: Vec<_> = plan.steps.iter().map(|step| step.outputs[0].offset).collect();
     assert!(places.windows(2).all(|pair| pair[0] == pair[1]), "{places:?}");
     assert_eq!(plan.arena, 3 * 128, "two inputs of 96 bytes, and the chain");
 }
@@ -69,12 +69,12 @@ fn inputs_weights_and_values_read_later_are_not_overwritten() {
         g.output("of weight", g.weight("w", DType::F32, [8]).relu());
     });
     for step in &plan.steps {
-        let shares = step.inputs.iter().any(|input| input.shares_memory(&step.output));
+        let shares = step.inputs.iter().any(|input| input.shares_memory(&step.outputs[0]));
         let dies = step.op == "binary" || step.name == plan.steps[plan.steps.len() - 1].name;
         assert!(!shares || dies, "{} runs over a value that is needed", step.name);
     }
     let x = plan.inputs[0].operand;
-    assert!(plan.steps.iter().all(|step| !step.output.shares_memory(&x)));
+    assert!(plan.steps.iter().all(|step| !step.outputs[0].shares_memory(&x)));
 }
 
 #[test]
@@ -86,7 +86,10 @@ fn views_lie_in_what_they_show() {
     });
     let (relu, neg) = (&plan.steps[0], &plan.steps[1]);
     assert_eq!(plan.steps.len(), 2, "views do not run");
-    assert_eq!((neg.inputs[0].offset, neg.inputs[0].value), (relu.output.offset + 32, relu.output.value));
-    assert_eq!(plan.outputs[1].operand.offset, relu.output.offset + 64);
-    assert!(plan.steps.iter().all(|step| step.output.place == Place::Arena));
+    assert_eq!(
+        (neg.inputs[0].offset, neg.inputs[0].value),
+        (relu.outputs[0].offset + 32, relu.outputs[0].value)
+    );
+    assert_eq!(plan.outputs[1].operand.offset, relu.outputs[0].offset + 64);
+    assert!(plan.steps.iter().all(|step| step.outputs[0].place == Place::Arena));
 }

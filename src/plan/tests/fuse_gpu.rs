@@ -1,12 +1,12 @@
 use super::super::fuse_gpu::fuse_gpu;
 use super::super::{DeviceDesc, fuse::fuse, simplify::simplify};
 use super::{graph, ops};
+use crate::device::{PlatformKind, Target};
 use crate::graph::{Graph, GraphDef, Tensor};
-use crate::hip::{PlatformKind, Target};
 use crate::ops::{Project, UnaryKind};
 use crate::tensor::DType;
 
-fn gpu() -> DeviceDesc {
+pub(super) fn gpu() -> DeviceDesc {
     DeviceDesc::hip(Target {
         platform: PlatformKind::Sim,
         arch: "sim32".into(),

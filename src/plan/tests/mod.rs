@@ -5,8 +5,11 @@ mod connect;
 mod fuse;
 mod fuse_gpu;
 mod order;
+mod page;
+mod several;
 mod simplify;
 mod stages;
+mod text;
 
 use crate::graph::{Graph, GraphDef, NodeId, Tensor};
 use crate::tensor::DType;

@@ -100,7 +100,7 @@ fn writers_of_states_stay_and_are_not_merged() {
     assert_eq!(ops(&simple), ["kv_write", "kv_write", "unary"]);
     let states: Vec<_> = simple
         .ids()
-        .filter(|&id| matches!(simple.node(id).kind, NodeKind::Leaf(Leaf::State)))
+        .filter(|&id| matches!(simple.node(id).kind, NodeKind::Leaf(Leaf::State(_))))
         .map(|id| simple.node(id).name.as_str())
         .collect();
     assert_eq!(states, ["s"]);

@@ -4,78 +4,136 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{half, store, sum_lanes};
-use crate::cpu::linear::PREFETCH;
 use crate::cpu::linear::float::{BLOCK, Element, Job};
 use crate::cpu::linear::format::PANEL;
 use crate::cpu::linear::plain::{self, LANES};
+use crate::cpu::linear::{FEW_TOKENS, PREFETCH};
 
-/// Computes a row of weights times every token, few tokens.
+/// Rows, and tokens, that many tokens are multiplied in.
+const ROWS: usize = 2;
+const TOKENS: usize = 3;
+
+/// Computes rows of weights times every token, in lanes.
 ///
 /// # Safety
-/// The row is this worker's; the machine has AVX2, FMA and F16C.
+/// The rows are this worker's; the machine has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::linear) unsafe fn row<E: Element>(job: &Job<'_>, row: usize) {
-    let mut token = 0;
-    while token < job.args.tokens {
-        // SAFETY: the tokens are in range; the caller vouches for the rest.
-        token += unsafe {
-            match job.args.tokens - token {
-                4.. => row_times::<E, 4>(job, row, token),
-                2.. => row_times::<E, 2>(job, row, token),
-                _ => row_times::<E, 1>(job, row, token),
-            }
-        };
+pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range<usize>) {
+    if job.args.tokens > FEW_TOKENS {
+        // SAFETY: the caller vouches for it.
+        return unsafe { rows_times_many::<E>(job, rows) };
+    }
+    for row in rows {
+        let mut token = 0;
+        while token < job.args.tokens {
+            // SAFETY: the tokens are in range; the caller vouches for the rest.
+            token += unsafe {
+                match job.args.tokens - token {
+                    4.. => rows_times::<E, 1, 4>(job, row, token),
+                    2.. => rows_times::<E, 1, 2>(job, row, token),
+                    _ => rows_times::<E, 1, 1>(job, row, token),
+                }
+            };
+        }
     }
 }
 
-/// One row times `T` tokens from `token` on; gives `T`.
+/// Rows that fit the cache, times many tokens, a few of them at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token: usize) -> usize {
-    let (weights, k) = (job.row(row), job.args.k);
-    let mut lanes = [[_mm256_setzero_ps(); 2]; T];
-    let whole = k / LANES * LANES;
+unsafe fn rows_times_many<E: Element>(job: &Job<'_>, rows: Range<usize>) {
+    let mut token = 0;
+    while token < job.args.tokens {
+        let tile = if job.args.tokens - token >= TOKENS { TOKENS } else { 1 };
+        let mut row = rows.start;
+        while row < rows.end {
+            let wide = if rows.end - row >= ROWS { ROWS } else { 1 };
+            // SAFETY: rows and tokens are in range; the caller vouches for the rest.
+            unsafe {
+                match (wide, tile) {
+                    (ROWS, TOKENS) => rows_times::<E, ROWS, TOKENS>(job, row, token),
+                    (ROWS, _) => rows_times::<E, ROWS, 1>(job, row, token),
+                    (_, TOKENS) => rows_times::<E, 1, TOKENS>(job, row, token),
+                    _ => rows_times::<E, 1, 1>(job, row, token),
+                };
+            }
+            row += wide;
+        }
+        token += tile;
+    }
+}
+
+/// `R` rows from `row` on times `T` tokens from `token` on; gives `T`.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
+    job: &Job<'_>,
+    row: usize,
+    token: usize,
+) -> usize {
+    let whole = job.args.k / LANES * LANES;
+    let weights: [*const u8; R] = std::array::from_fn(|i| job.row(row + i));
+    let x: [*const f32; T] = std::array::from_fn(|i| job.args.x.row(token + i));
+    let mut lanes = [[[_mm256_setzero_ps(); 2]; T]; R];
     for column in (0..whole).step_by(LANES) {
-        let at = weights.wrapping_add(column * E::BYTES);
-        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH).cast());
-        // SAFETY: rows of weights and activations have `k` values.
-        unsafe {
-            let weights = [E::read_avx2(at), E::read_avx2(at.add(LANES / 2 * E::BYTES))];
-            for (i, lanes) in lanes.iter_mut().enumerate() {
-                let x = job.args.x.row(token + i).add(column);
-                lanes[0] = _mm256_fmadd_ps(weights[0], _mm256_loadu_ps(x), lanes[0]);
-                lanes[1] = _mm256_fmadd_ps(weights[1], _mm256_loadu_ps(x.add(LANES / 2)), lanes[1]);
+        for weights in weights {
+            let at = weights.wrapping_add(column * E::BYTES + PREFETCH);
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        }
+        for half in 0..2 {
+            let at = column + half * LANES / 2;
+            // SAFETY: rows of weights and activations have `k` values.
+            unsafe {
+                let mut of_rows = [_mm256_setzero_ps(); R];
+                for (of_row, weights) in of_rows.iter_mut().zip(weights) {
+                    *of_row = E::read_avx2(weights.add(at * E::BYTES));
+                }
+                for (i, x) in x.iter().enumerate() {
+                    let x = _mm256_loadu_ps(x.add(at));
+                    for (lanes, of_row) in lanes.iter_mut().zip(of_rows) {
+                        lanes[i][half] = _mm256_fmadd_ps(of_row, x, lanes[i][half]);
+                    }
+                }
             }
         }
     }
-    for (i, lanes) in lanes.into_iter().enumerate() {
-        let mut values = [0f32; LANES];
-        // SAFETY: the array holds both registers.
-        unsafe {
-            _mm256_storeu_ps(values.as_mut_ptr(), lanes[0]);
-            _mm256_storeu_ps(values.as_mut_ptr().add(LANES / 2), lanes[1]);
-        }
-        if whole < k {
-            // Lanes past the end add zero, as they do in the other kernels.
-            for (lane, value) in values.iter_mut().enumerate() {
-                let column = whole + lane;
-                let (w, x) = if column < k {
-                    // SAFETY: rows of weights and activations have `k` values.
-                    unsafe {
-                        (read::<E>(weights.add(column * E::BYTES)), *job.args.x.row(token + i).add(column))
-                    }
-                } else {
-                    (0.0, 0.0)
-                };
-                *value = w.mul_add(x, *value);
-            }
-        }
-        // SAFETY: the array holds both registers, and the row is this worker's.
-        unsafe {
-            let lanes = [_mm256_loadu_ps(values.as_ptr()), _mm256_loadu_ps(values.as_ptr().add(LANES / 2))];
-            plain::store(job.args, token + i, row, sum_lanes(lanes));
+    for (r, lanes) in lanes.into_iter().enumerate() {
+        for (i, lanes) in lanes.into_iter().enumerate() {
+            // SAFETY: the rows are this worker's.
+            unsafe { finish::<E>(job, row + r, token + i, lanes) };
         }
     }
     T
+}
+
+/// Adds the columns after the last whole register to the lanes of a row and a token, and stores their sum.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn finish<E: Element>(job: &Job<'_>, row: usize, token: usize, lanes: [__m256; 2]) {
+    let (weights, x, k) = (job.row(row), job.args.x.row(token), job.args.k);
+    let mut values = [0f32; LANES];
+    // SAFETY: the array holds both registers.
+    unsafe {
+        _mm256_storeu_ps(values.as_mut_ptr(), lanes[0]);
+        _mm256_storeu_ps(values.as_mut_ptr().add(LANES / 2), lanes[1]);
+    }
+    let whole = k / LANES * LANES;
+    if whole < k {
+        // Lanes past the end add zero, as they do in the other kernels.
+        for (lane, value) in values.iter_mut().enumerate() {
+            let column = whole + lane;
+            let (w, x) = if column < k {
+                // SAFETY: rows of weights and activations have `k` values.
+                unsafe { (read::<E>(weights.add(column * E::BYTES)), *x.add(column)) }
+            } else {
+                (0.0, 0.0)
+            };
+            *value = w.mul_add(x, *value);
+        }
+    }
+    // SAFETY: the array holds both registers, and the row is this worker's.
+    unsafe {
+        let lanes = [_mm256_loadu_ps(values.as_ptr()), _mm256_loadu_ps(values.as_ptr().add(LANES / 2))];
+        plain::store(job.args, token, row, sum_lanes(lanes));
+    }
 }
 
 /// One element.
@@ -89,7 +147,7 @@ unsafe fn read<E: Element>(at: *const u8) -> f32 {
     unsafe { E::read(at, |bytes| half(bytes)) }
 }
 
-/// Computes a panel of at most 16 rows times every token, many tokens.
+/// Computes a panel of at most 16 rows times every token.
 ///
 /// # Safety
 /// The rows are this worker's, and `own` has room for a panel; the machine has AVX2, FMA and F16C.

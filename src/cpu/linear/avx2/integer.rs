@@ -14,7 +14,7 @@ use crate::cpu::linear::format::{Format, PANEL, PanelChunk, Unpacked};
 use crate::cpu::linear::plain;
 
 /// The offset that is taken off by making weights signed.
-const SIGNED: u8 = 128;
+pub(super) const SIGNED: u8 = 128;
 
 /// Computes a row of weights times every token, few tokens. See `plain::row`.
 ///
@@ -113,16 +113,23 @@ unsafe fn add_chunk<F: Format, const T: usize>(
 #[inline]
 #[target_feature(enable = "avx2")]
 fn dot<F: Format>(q: __m256i, x: __m256i) -> __m256i {
-    let pairs = if F::OFFSET == SIGNED {
-        let q = _mm256_xor_si256(q, _mm256_set1_epi8(SIGNED as i8));
-        _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q))
-    } else if F::OFFSET != 0 {
+    let mut pairs = pairs::<F>(q, x);
+    if F::OFFSET != 0 && F::OFFSET != SIGNED {
         let offset = _mm256_maddubs_epi16(_mm256_set1_epi8(F::OFFSET as i8), x);
-        _mm256_sub_epi16(_mm256_maddubs_epi16(q, x), offset)
-    } else {
-        _mm256_maddubs_epi16(q, x)
-    };
+        pairs = _mm256_sub_epi16(pairs, offset);
+    }
     _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+}
+
+/// Products of two neighbouring weights in each lane of 16 bits. The offset is taken off if it is [`SIGNED`].
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn pairs<F: Format>(q: __m256i, x: __m256i) -> __m256i {
+    if F::OFFSET == SIGNED {
+        let q = _mm256_xor_si256(q, _mm256_set1_epi8(SIGNED as i8));
+        return _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q));
+    }
+    _mm256_maddubs_epi16(q, x)
 }
 
 /// Computes panels of weights times every token, many tokens. See `plain::panels`.

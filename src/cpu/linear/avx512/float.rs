@@ -4,46 +4,89 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{store, sum_lanes, transpose};
-use crate::cpu::linear::PREFETCH;
 use crate::cpu::linear::float::{BLOCK, Element, Job};
 use crate::cpu::linear::format::PANEL;
 use crate::cpu::linear::plain::{self, LANES};
+use crate::cpu::linear::{FEW_TOKENS, PREFETCH};
 
-/// Computes a row of weights times every token, few tokens.
+/// Rows that many tokens are multiplied with at once.
+const ROWS: usize = 6;
+
+/// Computes rows of weights times every token, in lanes.
 ///
 /// # Safety
-/// The row is this worker's; the machine has AVX-512.
+/// The rows are this worker's; the machine has AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(in crate::cpu::linear) unsafe fn row<E: Element>(job: &Job<'_>, row: usize) {
-    let mut token = 0;
-    while token < job.args.tokens {
-        // SAFETY: the tokens are in range; the caller vouches for the rest.
-        token += unsafe {
-            match job.args.tokens - token {
-                4.. => row_times::<E, 4>(job, row, token),
-                2.. => row_times::<E, 2>(job, row, token),
-                _ => row_times::<E, 1>(job, row, token),
-            }
-        };
+pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range<usize>) {
+    if job.args.tokens > FEW_TOKENS {
+        // SAFETY: the caller vouches for it.
+        return unsafe { rows_times_many::<E>(job, rows) };
+    }
+    for row in rows {
+        let mut token = 0;
+        while token < job.args.tokens {
+            // SAFETY: the tokens are in range; the caller vouches for the rest.
+            token += unsafe {
+                match job.args.tokens - token {
+                    4.. => rows_times::<E, 1, 4>(job, row, token),
+                    2.. => rows_times::<E, 1, 2>(job, row, token),
+                    _ => rows_times::<E, 1, 1>(job, row, token),
+                }
+            };
+        }
     }
 }
 
-/// One row times `T` tokens from `token` on; gives `T`.
+/// Rows that fit the cache, times many tokens, four of them at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token: usize) -> usize {
-    let (weights, k) = (job.row(row), job.args.k);
+unsafe fn rows_times_many<E: Element>(job: &Job<'_>, rows: Range<usize>) {
+    let mut token = 0;
+    while token < job.args.tokens {
+        let tile = if job.args.tokens - token >= 4 { 4 } else { 1 };
+        let mut row = rows.start;
+        while row < rows.end {
+            let wide = if rows.end - row >= ROWS { ROWS } else { 1 };
+            // SAFETY: rows and tokens are in range; the caller vouches for the rest.
+            unsafe {
+                match (wide, tile) {
+                    (ROWS, 4) => rows_times::<E, ROWS, 4>(job, row, token),
+                    (ROWS, _) => rows_times::<E, ROWS, 1>(job, row, token),
+                    (_, 4) => rows_times::<E, 1, 4>(job, row, token),
+                    _ => rows_times::<E, 1, 1>(job, row, token),
+                };
+            }
+            row += wide;
+        }
+        token += tile;
+    }
+}
+
+/// `R` rows from `row` on times `T` tokens from `token` on; gives `T`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
+    job: &Job<'_>,
+    row: usize,
+    token: usize,
+) -> usize {
+    let k = job.args.k;
+    let weights: [*const u8; R] = std::array::from_fn(|i| job.row(row + i));
     let x: [*const f32; T] = std::array::from_fn(|i| job.args.x.row(token + i));
-    let mut lanes = [_mm512_setzero_ps(); T];
+    let mut lanes = [[_mm512_setzero_ps(); T]; R];
     let mut add = |column: usize, count: usize| {
-        let at = weights.wrapping_add(column * E::BYTES);
-        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH).cast());
         let mask = if count == LANES { u16::MAX } else { (1 << count) - 1 };
         // SAFETY: rows of weights and activations have `k` values; no more are read.
         unsafe {
-            let weights = E::read_avx512(at, count);
-            for (lanes, x) in lanes.iter_mut().zip(&x) {
+            let mut of_rows = [_mm512_setzero_ps(); R];
+            for (of_row, weights) in of_rows.iter_mut().zip(weights) {
+                let at = weights.wrapping_add(column * E::BYTES);
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH).cast());
+                *of_row = E::read_avx512(at, count);
+            }
+            for (i, x) in x.iter().enumerate() {
                 let x = _mm512_maskz_loadu_ps(mask, x.add(column));
-                *lanes = _mm512_fmadd_ps(weights, x, *lanes);
+                for (lanes, of_row) in lanes.iter_mut().zip(of_rows) {
+                    lanes[i] = _mm512_fmadd_ps(of_row, x, lanes[i]);
+                }
             }
         }
     };
@@ -54,14 +97,16 @@ unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token
     if whole < k {
         add(whole, k - whole);
     }
-    for (i, lanes) in lanes.into_iter().enumerate() {
-        // SAFETY: the row is this worker's.
-        unsafe { plain::store(job.args, token + i, row, sum_lanes(lanes)) };
+    for (r, lanes) in lanes.into_iter().enumerate() {
+        for (i, lanes) in lanes.into_iter().enumerate() {
+            // SAFETY: the rows are this worker's.
+            unsafe { plain::store(job.args, token + i, row + r, sum_lanes(lanes)) };
+        }
     }
     T
 }
 
-/// Computes a panel of at most 16 rows times every token, many tokens.
+/// Computes a panel of at most 16 rows times every token.
 ///
 /// # Safety
 /// The rows are this worker's, and `own` has room for a panel; the machine has AVX-512.

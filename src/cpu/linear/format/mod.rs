@@ -50,6 +50,13 @@ pub(super) trait Format: Sized {
     const DTYPE: DType;
     /// What is subtracted from a stored integer: 0 or a power of two.
     const OFFSET: u8;
+    /// The largest integer that is stored.
+    #[cfg(any(target_arch = "x86_64", test))]
+    const CODES: usize = match Self::OFFSET {
+        0..=16 => 31,
+        32 => 63,
+        _ => 255,
+    };
     /// Whether 16 weights share a scale, not 32.
     const FINE: bool;
     /// Whether there are minimums.

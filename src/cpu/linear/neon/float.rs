@@ -4,22 +4,38 @@ use std::arch::aarch64::*;
 use std::ops::Range;
 
 use super::{store, sum_lanes};
+use crate::cpu::linear::FEW_TOKENS;
 use crate::cpu::linear::float::{BLOCK, Element, Job};
 use crate::cpu::linear::format::PANEL;
 use crate::cpu::linear::plain::{self, LANES};
 use crate::tensor::blocks::f16_field;
 
-/// Computes a row of weights times every token, few tokens.
+/// Computes rows of weights times every token, in lanes.
 ///
 /// # Safety
-/// The row is this worker's.
+/// The rows are this worker's.
 #[target_feature(enable = "neon")]
-pub(in crate::cpu::linear) unsafe fn row<E: Element>(job: &Job<'_>, row: usize) {
-    let mut token = 0;
-    while token < job.args.tokens {
+pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range<usize>) {
+    // A row is read once for few tokens; of many, a few are multiplied with all rows, which the cache holds.
+    let at_once = if job.args.tokens > FEW_TOKENS { 4 } else { FEW_TOKENS };
+    for first in (0..job.args.tokens).step_by(at_once) {
+        let end = job.args.tokens.min(first + at_once);
+        for row in rows.clone() {
+            // SAFETY: the tokens are in range; the caller vouches for the rest.
+            unsafe { row_times_tokens::<E>(job, row, first..end) };
+        }
+    }
+}
+
+/// One row times some tokens.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn row_times_tokens<E: Element>(job: &Job<'_>, row: usize, tokens: Range<usize>) {
+    let mut token = tokens.start;
+    while token < tokens.end {
         // SAFETY: the tokens are in range; the caller vouches for the rest.
         token += unsafe {
-            match job.args.tokens - token {
+            match tokens.end - token {
                 4.. => row_times::<E, 4>(job, row, token),
                 _ => row_times::<E, 1>(job, row, token),
             }
@@ -59,7 +75,7 @@ unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token
     T
 }
 
-/// Computes a panel of at most 16 rows times every token, many tokens.
+/// Computes a panel of at most 16 rows times every token.
 ///
 /// # Safety
 /// The rows are this worker's, and `own` has room for a panel.

@@ -89,7 +89,7 @@ unsafe fn add_chunk<F: Format>(
 /// Products of four neighbouring weights, offset taken off, in each lane.
 #[inline]
 #[target_feature(enable = "neon")]
-fn dot<F: Format>(q: uint8x16_t, x: int8x16_t) -> int32x4_t {
+pub(super) fn dot<F: Format>(q: uint8x16_t, x: int8x16_t) -> int32x4_t {
     let q = vreinterpretq_s8_u8(vsubq_u8(q, vdupq_n_u8(F::OFFSET)));
     let low = vpaddlq_s16(vmull_s8(vget_low_s8(q), vget_low_s8(x)));
     let high = vpaddlq_s16(vmull_high_s8(q, x));

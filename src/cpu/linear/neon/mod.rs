@@ -2,6 +2,7 @@
 
 pub(super) mod float;
 pub(super) mod integer;
+pub(super) mod quads;
 
 use std::arch::aarch64::*;
 

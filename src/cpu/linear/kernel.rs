@@ -1,0 +1,109 @@
+//! Which kernel computes a product: the choice that a plan holds.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Linear, LinearId, format};
+use crate::tensor::DType;
+
+/// The most tokens that are multiplied row by row where the machine may choose; more are multiplied panel by panel.
+pub const FEW_TOKENS: usize = 8;
+
+/// The kernel of a product. It names the order of the sums, and so the bits of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProductKernel {
+    /// A row of weights at a time, summed in 16 lanes which are added at the end.
+    Rows,
+    /// Panels of 16 rows of weights, unpacked once for all tokens, summed in the order of the columns.
+    Panels,
+    /// Of experts: rows for an expert that at most [`FEW_TOKENS`] rows of the result chose, panels for the others.
+    ByExpert,
+}
+
+impl ProductKernel {
+    /// The kernel of a product with so many tokens: the faster one, or the one that takes any number of them.
+    fn of(dtype: DType, tokens: usize, deterministic: bool) -> ProductKernel {
+        match (deterministic, format::is_integer(dtype)) {
+            (true, true) => ProductKernel::Panels,
+            (true, false) => ProductKernel::Rows,
+            (false, _) if tokens <= FEW_TOKENS => ProductKernel::Rows,
+            (false, _) => ProductKernel::Panels,
+        }
+    }
+
+    /// The same where an expert multiplies any number of so many rows.
+    fn of_experts(dtype: DType, rows: usize, deterministic: bool) -> ProductKernel {
+        match ProductKernel::of(dtype, rows, deterministic) {
+            ProductKernel::Panels if !deterministic => ProductKernel::ByExpert,
+            kernel => kernel,
+        }
+    }
+
+    /// The kernel for one matrix and so many tokens.
+    pub(super) fn for_tokens(self, tokens: usize) -> ProductKernel {
+        match self {
+            ProductKernel::ByExpert if tokens <= FEW_TOKENS => ProductKernel::Rows,
+            ProductKernel::ByExpert => ProductKernel::Panels,
+            kernel => kernel,
+        }
+    }
+
+    /// The name, as plans show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProductKernel::Rows => "rows",
+            ProductKernel::Panels => "panels",
+            ProductKernel::ByExpert => "by_expert",
+        }
+    }
+}
+
+impl fmt::Display for ProductKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a CPU's kernels are chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuTarget {
+    /// The threads that run a step.
+    pub threads: usize,
+    /// Whether a row's bits may depend on nothing but the row: see promise P11.
+    pub deterministic: bool,
+}
+
+/// The kernel of a step's product, and what it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuKernel {
+    /// The kernel.
+    pub product: ProductKernel,
+    /// Bytes of scratch memory for the whole step.
+    pub scratch: usize,
+}
+
+impl CpuKernel {
+    /// For weights of this type in rows of `k`, and so many tokens. Sizes that overflow need no memory: the product
+    /// refuses them.
+    pub fn of_product(dtype: DType, k: usize, tokens: usize, target: CpuTarget) -> CpuKernel {
+        let product = ProductKernel::of(dtype, tokens, target.deterministic);
+        let scratch = Linear::scratch_bytes(dtype, k, tokens, product, target.threads).unwrap_or(0);
+        CpuKernel { product, scratch }
+    }
+
+    /// For `n_expert` matrices, of which each of so many rows of the result, made from so many rows of `x`, has one.
+    pub fn of_experts(
+        dtype: DType,
+        k: usize,
+        n_expert: usize,
+        (rows, rows_of_x): (usize, usize),
+        target: CpuTarget,
+    ) -> CpuKernel {
+        let product = ProductKernel::of_experts(dtype, rows, target.deterministic);
+        let rows = (rows, rows_of_x);
+        let scratch = LinearId::scratch_bytes(dtype, k, n_expert, rows, product, target.threads).unwrap_or(0);
+        CpuKernel { product, scratch }
+    }
+}

@@ -1,0 +1,331 @@
+//! One answer: choose a token of what came of the last row, give its text, say the next row or why the answer is over.
+
+use crate::model::{ModelError, Output, RowOutput};
+use crate::sampling::{Needs, Sampler, TokenLogprobs};
+#[cfg(feature = "grammar")]
+use crate::text::Constraint;
+use crate::text::{StopStrings, StreamDecoder, Tokenizer};
+
+/// When an answer ends, besides where the model ends it, and what is kept of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GenerateOptions {
+    /// The most tokens to generate; `None`: no limit.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer. They are no part of it, wherever the borders of the tokens are: text that may yet
+    /// become one of them is held back.
+    pub stop: Vec<String>,
+    /// Keeps each token's log-probability and those of so many of its best alternatives.
+    pub logprobs: Option<usize>,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stop {
+    /// The answer is over: the model said so, or a grammar allows nothing more.
+    EndOfGeneration,
+    /// One of [`GenerateOptions::stop`] came.
+    StopString,
+    /// [`GenerateOptions::max_tokens`] were generated.
+    Limit,
+    /// The context has no room for another token.
+    ContextFull,
+    /// The answer was interrupted.
+    Interrupted,
+}
+
+impl Stop {
+    /// The reason in one word, as programs read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stop::EndOfGeneration => "end",
+            Stop::StopString => "stop",
+            Stop::Limit => "limit",
+            Stop::ContextFull => "context",
+            Stop::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What an answer wants after a token was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Append this token to the sequence, and give what comes of it ([`Generation::wants`]) to the generation.
+    Token(u32),
+    /// The answer is over.
+    Stopped(Stop),
+}
+
+/// One step of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance<'g> {
+    /// The text that is certain now; empty while a character is not whole, or may begin a stop string.
+    pub text: &'g str,
+    /// The next row, or why there is none.
+    pub next: Next,
+}
+
+/// An answer under way. It knows no session: whoever has one appends the rows that it asks for.
+///
+/// It is a value: a clone goes on by itself from where the original was, with the same random numbers.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use rfgraph::engine::{GenerateOptions, Generation, Next};
+/// use rfgraph::model::{Model, Rows, Session, SessionOptions};
+/// use rfgraph::sampling::{Sampler, SamplerParams};
+///
+/// let model = Model::open("model.gguf")?;
+/// let tokenizer = model.tokenizer()?;
+/// let mut session = Session::new(&model, &SessionOptions::default())?;
+/// let sampler = Sampler::new(SamplerParams::default(), tokenizer.n_vocab())?;
+/// let mut answer = Generation::new(&tokenizer, sampler, GenerateOptions::default())?;
+///
+/// let (sequence, prompt) = (session.open()?, tokenizer.encode_chat("Once upon a time"));
+/// let mut next = prompt;
+/// loop {
+///     let outputs = session.step(&[Rows::of(sequence, &next).want(answer.wants())])?;
+///     let step = answer.advance(outputs.last(0))?;
+///     print!("{}", step.text);
+///     match step.next {
+///         Next::Token(token) => next = vec![token],
+///         Next::Stopped(_) => break,
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Generation {
+    tokenizer: Tokenizer,
+    sampler: Sampler,
+    #[cfg(feature = "grammar")]
+    constraint: Option<Constraint>,
+    /// Working memory: the logits that the constraint leaves.
+    #[cfg(feature = "grammar")]
+    masked: Vec<f32>,
+    options: GenerateOptions,
+    decoder: StreamDecoder,
+    stops: StopStrings,
+    text: String,
+    tokens: Vec<u32>,
+    logprobs: Vec<TokenLogprobs>,
+    stop: Option<Stop>,
+    /// An error ended the answer.
+    failed: bool,
+}
+
+impl Generation {
+    /// An answer that begins. The sampler's penalties look at what it has accepted: the prompt, as a rule
+    /// ([`Sampler::accept`]).
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] for an empty stop string, which would end every answer before it begins.
+    pub fn new(
+        tokenizer: &Tokenizer,
+        sampler: Sampler,
+        options: GenerateOptions,
+    ) -> Result<Generation, ModelError> {
+        if options.stop.iter().any(String::is_empty) {
+            let reason = "a stop string is empty: every answer would end before it begins";
+            return Err(ModelError::Session(reason.into()));
+        }
+        let stop = (options.max_tokens == Some(0)).then_some(Stop::Limit);
+        Ok(Generation {
+            decoder: StreamDecoder::new(tokenizer, false),
+            tokenizer: tokenizer.clone(),
+            sampler,
+            #[cfg(feature = "grammar")]
+            constraint: None,
+            #[cfg(feature = "grammar")]
+            masked: Vec::new(),
+            stops: StopStrings::new(&options.stop),
+            options,
+            text: String::new(),
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
+            stop,
+            failed: false,
+        })
+    }
+
+    /// Lets only such tokens be chosen as the constraint allows. It must not have seen another answer.
+    #[cfg(feature = "grammar")]
+    #[must_use]
+    pub fn constrained(mut self, constraint: Constraint) -> Generation {
+        if constraint.is_complete() {
+            self.stop.get_or_insert(Stop::EndOfGeneration);
+        }
+        self.constraint = Some(constraint);
+        self
+    }
+
+    /// What the generation must know of the next row at least.
+    pub fn wants(&self) -> Output {
+        if self.needs_logits() { Output::Logits } else { wish(self.sampler.needs()) }
+    }
+
+    /// Whether all logits are needed, whatever the sampler says.
+    fn needs_logits(&self) -> bool {
+        #[cfg(feature = "grammar")]
+        if self.constraint.is_some() {
+            return true;
+        }
+        self.options.logprobs.is_some()
+    }
+
+    /// Chooses a token of what came of the last row. After an error the answer is over.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] if the answer is over or the output is less than [`Generation::wants`]; if no token can
+    /// be chosen from the logits, or the constraint cannot be followed.
+    pub fn advance(&mut self, output: RowOutput<'_>) -> Result<Advance<'_>, ModelError> {
+        if self.stop.is_some() || self.failed {
+            return Err(ModelError::Session("the answer is over; begin another generation".into()));
+        }
+        match self.choose_and_accept(output) {
+            Ok(next) => {
+                self.set_text(next);
+                let next = self.stop.map_or(Next::Token(next.unwrap_or_default()), Next::Stopped);
+                Ok(Advance { text: &self.text, next })
+            }
+            Err(error) => {
+                self.failed = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the answer from outside, and gives the text that was held back.
+    pub fn end(&mut self, stop: Stop) -> &str {
+        self.text.clear();
+        if self.stop.is_none() {
+            self.stop = Some(stop);
+            self.flush();
+        }
+        &self.text
+    }
+
+    /// Chooses a token, and tells all who remember the text that it belongs to it; `None` for the end of the answer.
+    fn choose_and_accept(&mut self, output: RowOutput<'_>) -> Result<Option<u32>, ModelError> {
+        let token = self.choose(output)?;
+        if self.tokenizer.is_end_of_generation(token) {
+            self.stop = Some(Stop::EndOfGeneration);
+            return Ok(None);
+        }
+        #[cfg(feature = "grammar")]
+        if let Some(constraint) = &mut self.constraint {
+            constraint.accept(token)?;
+        }
+        self.sampler.accept(token);
+        self.tokens.push(token);
+        Ok(Some(token))
+    }
+
+    fn choose(&mut self, output: RowOutput<'_>) -> Result<u32, ModelError> {
+        match output {
+            RowOutput::Logits(logits) => {
+                let token = self.sample(logits)?;
+                if let Some(n) = self.options.logprobs
+                    && !self.tokenizer.is_end_of_generation(token)
+                {
+                    self.logprobs.push(TokenLogprobs::new(logits, token, n));
+                }
+                Ok(token)
+            }
+            RowOutput::Argmax(token) if !self.needs_logits() && self.sampler.needs() == Needs::Largest => {
+                Ok(token)
+            }
+            RowOutput::TopK(ids, logits) if !self.needs_logits() && self.sampler.needs() != Needs::Logits => {
+                Ok(self.sampler.sample_top(ids, logits)?)
+            }
+            other => {
+                let reason = format!("a generation that wants {:?} was given {other:?}", self.wants());
+                Err(ModelError::Session(reason))
+            }
+        }
+    }
+
+    fn sample(&mut self, logits: &[f32]) -> Result<u32, ModelError> {
+        #[cfg(feature = "grammar")]
+        if let Some(constraint) = &mut self.constraint {
+            self.masked.clear();
+            self.masked.extend_from_slice(logits);
+            constraint.mask(&mut self.masked)?;
+            return Ok(self.sampler.sample(&self.masked)?);
+        }
+        Ok(self.sampler.sample(logits)?)
+    }
+
+    /// The text of a token, and whether it ends the answer.
+    fn set_text(&mut self, token: Option<u32>) {
+        self.text.clear();
+        if let Some(token) = token {
+            self.text.push_str(self.stops.push(self.decoder.push(token)));
+            self.stop = match self.stops.found() {
+                Some(_) => Some(Stop::StopString),
+                None if self.options.max_tokens.is_some_and(|most| self.tokens.len() >= most) => {
+                    Some(Stop::Limit)
+                }
+                None => self.is_complete().then_some(Stop::EndOfGeneration),
+            };
+        }
+        if self.stop.is_some() {
+            self.flush();
+        }
+    }
+
+    /// Adds the beginning of a character that never came, and what might have become a stop string.
+    fn flush(&mut self) {
+        self.text.push_str(self.stops.push(self.decoder.finish()));
+        if self.stops.found().is_none() {
+            self.text.push_str(self.stops.finish());
+        }
+    }
+
+    /// Whether the constraint allows nothing more.
+    fn is_complete(&self) -> bool {
+        #[cfg(feature = "grammar")]
+        return self.constraint.as_ref().is_some_and(Constraint::is_complete);
+        #[cfg(not(feature = "grammar"))]
+        false
+    }
+
+    /// The tokens so far, without the one that ended the answer. A stop string's are among them.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The log-probabilities of the [`tokens`](Self::tokens), if [`GenerateOptions::logprobs`] asks for them.
+    pub fn logprobs(&self) -> &[TokenLogprobs] {
+        &self.logprobs
+    }
+
+    /// Why the answer is over; `None` while it is not, and after an error.
+    pub fn stop(&self) -> Option<Stop> {
+        self.stop
+    }
+
+    /// The sampler, with the random numbers and the history that another answer can go on with.
+    pub fn into_sampler(self) -> Sampler {
+        self.sampler
+    }
+}
+
+/// The output that a sampler needs.
+pub(super) fn wish(needs: Needs) -> Output {
+    match needs {
+        Needs::Logits => Output::Logits,
+        Needs::Largest => Output::Argmax,
+        Needs::Top(k) => Output::TopK(k),
+    }
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Generation")
+            .field("tokens", &self.tokens)
+            .field("stop", &self.stop)
+            .finish_non_exhaustive()
+    }
+}

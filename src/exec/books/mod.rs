@@ -1,0 +1,223 @@
+//! What every executor keeps of its plans: which inputs were given, whose inputs the arena holds, the times of steps, the
+//! timeline, and the refusals that are the same on every device.
+//!
+//! An executor adds its memory and the way steps run. Nothing here knows a device.
+
+mod arena;
+mod leaves;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(super) use arena::{ask_for_arena, settle_arena};
+pub(super) use leaves::{STATES, States, weight};
+
+use super::error::size_mismatch;
+use super::{ExecError, PlanId, Timeline, Work};
+use crate::plan::{DeviceDesc, Plan, Port};
+
+/// The plans of an executor.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    plans: Vec<Record>,
+    /// The plan whose inputs lie in the arena.
+    current: Option<usize>,
+    timing: bool,
+    timeline: Option<Timeline>,
+}
+
+/// What is kept of a plan.
+#[derive(Debug)]
+struct Record {
+    plan: Arc<Plan>,
+    /// Which inputs were given since the arena last belonged to another plan.
+    given: Vec<bool>,
+    /// Time spent in each step, while timing is on.
+    times: Vec<Duration>,
+}
+
+/// Refuses a plan that was made for another device, or breaks its own rules.
+pub(super) fn check_plan(plan: &Plan, own: DeviceDesc) -> Result<(), ExecError> {
+    if plan.device != own {
+        return Err(ExecError::Device { made_for: Box::new(plan.device.clone()), own: Box::new(own) });
+    }
+    Ok(plan.check()?)
+}
+
+impl Books {
+    /// Adds a plan whose memory the executor has made.
+    pub fn add(&mut self, plan: Arc<Plan>) -> PlanId {
+        let given = vec![false; plan.inputs.len()];
+        let times = vec![Duration::ZERO; plan.steps.len()];
+        self.plans.push(Record { plan, given, times });
+        PlanId(self.plans.len() - 1)
+    }
+
+    fn record(&self, id: PlanId) -> Result<&Record, ExecError> {
+        self.plans.get(id.0).ok_or_else(|| ExecError::Unknown { what: "plan", name: id.0.to_string() })
+    }
+
+    /// A plan.
+    pub fn plan(&self, id: PlanId) -> Result<&Plan, ExecError> {
+        Ok(&self.record(id)?.plan)
+    }
+
+    /// An input of a plan, which is to be given so many bytes.
+    pub fn input(&self, id: PlanId, input: usize, bytes: usize) -> Result<&Port, ExecError> {
+        let unknown = || ExecError::Unknown { what: "input", name: input.to_string() };
+        let port = self.record(id)?.plan.inputs.get(input).ok_or_else(unknown)?;
+        let wanted = port.operand.desc.extent();
+        if bytes == wanted { Ok(port) } else { Err(size_mismatch("input", &port.name, bytes, wanted)) }
+    }
+
+    /// An output of a plan.
+    pub fn output(&self, id: PlanId, output: usize) -> Result<&Port, ExecError> {
+        let unknown = || ExecError::Unknown { what: "output", name: output.to_string() };
+        self.record(id)?.plan.outputs.get(output).ok_or_else(unknown)
+    }
+
+    /// The arena holds this plan's inputs from here on. Gives true if it did not before: then none is given yet.
+    pub fn make_current(&mut self, id: PlanId) -> bool {
+        if self.current == Some(id.0) {
+            return false;
+        }
+        self.current = Some(id.0);
+        if let Some(record) = self.plans.get_mut(id.0) {
+            record.given.fill(false);
+        }
+        true
+    }
+
+    /// The arena was moved: it holds no plan's inputs any more.
+    pub fn arena_moved(&mut self) {
+        self.current = None;
+    }
+
+    /// An input of the current plan was given.
+    pub fn mark_given(&mut self, id: PlanId, input: usize) {
+        if let Some(given) = self.plans.get_mut(id.0).and_then(|record| record.given.get_mut(input)) {
+            *given = true;
+        }
+    }
+
+    /// Refuses to run a plan that lacks an input.
+    pub fn check_inputs(&self, id: PlanId) -> Result<(), ExecError> {
+        let Record { plan, given, .. } = self.record(id)?;
+        let current = self.current == Some(id.0);
+        match plan.inputs.iter().zip(given).find(|(_, given)| !(current && **given)) {
+            Some((port, _)) => Err(ExecError::MissingInput { name: port.name.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether steps are timed.
+    pub fn is_timing(&self) -> bool {
+        self.timing
+    }
+
+    /// Turns on the timing of steps, and forgets the times so far.
+    pub fn start_timing(&mut self) {
+        self.timing = true;
+        self.plans.iter_mut().for_each(|record| record.times.fill(Duration::ZERO));
+    }
+
+    /// Time spent in each step of a plan.
+    pub fn times(&self, id: PlanId) -> &[Duration] {
+        self.plans.get(id.0).map_or(&[], |record| &record.times)
+    }
+
+    /// Turns on the timing of steps, and takes down from here on what ran when.
+    pub fn start_timeline(&mut self, timeline: Timeline) {
+        self.start_timing();
+        self.timeline = Some(timeline);
+    }
+
+    /// What ran when, if it is taken down.
+    pub fn timeline(&self) -> Option<&Timeline> {
+        self.timeline.as_ref()
+    }
+
+    /// Adds spans of a plan to the timeline, if there is one.
+    pub fn add_spans(&mut self, id: PlanId, spans: &[(Work, Instant, Instant)]) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.add(id, spans);
+        }
+    }
+
+    /// The times of steps, to be added to.
+    pub fn times_mut(&mut self, id: PlanId) -> &mut [Duration] {
+        self.plans.get_mut(id.0).map_or(&mut [], |record| &mut record.times)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Graph;
+    use crate::plan::compile;
+    use crate::tensor::DType;
+
+    fn books() -> (Books, PlanId, PlanId) {
+        let graph = Graph::new();
+        let (a, b) = (graph.input("a", DType::F32, [4]), graph.input("b", DType::F32, [4]));
+        graph.output("y", a.add(b));
+        let plan = Arc::new(compile(&graph.finish().unwrap(), &DeviceDesc::cpu(1)).unwrap());
+        let mut books = Books::default();
+        let first = books.add(Arc::clone(&plan));
+        let second = books.add(plan);
+        (books, first, second)
+    }
+
+    fn missing(books: &Books, id: PlanId) -> Option<String> {
+        match books.check_inputs(id) {
+            Ok(()) => None,
+            Err(ExecError::MissingInput { name }) => Some(name),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn inputs_are_forgotten_when_another_plan_takes_the_arena() {
+        let (mut books, first, second) = books();
+        assert!(books.make_current(first));
+        books.mark_given(first, 0);
+        assert_eq!(missing(&books, first).unwrap(), "b");
+        books.mark_given(first, 1);
+        assert_eq!(missing(&books, first), None);
+        assert_eq!(missing(&books, second).unwrap(), "a", "the question alone changes nothing");
+        assert_eq!(missing(&books, first), None);
+        assert!(!books.make_current(first));
+        assert!(books.make_current(second));
+        assert_eq!(missing(&books, first).unwrap(), "a");
+        assert!(books.make_current(first), "and stay forgotten when it comes back");
+        assert_eq!(missing(&books, first).unwrap(), "a");
+        books.mark_given(first, 0);
+        books.mark_given(first, 1);
+        books.arena_moved();
+        assert_eq!(missing(&books, first).unwrap(), "a");
+    }
+
+    #[test]
+    fn unknown_plans_ports_and_sizes_are_refused_by_name() {
+        let (books, first, _) = books();
+        let text = |result: Result<&Port, ExecError>| result.unwrap_err().to_string();
+        assert_eq!(text(books.input(PlanId(7), 0, 16)), "there is no plan `7`");
+        assert_eq!(text(books.input(first, 2, 16)), "there is no input `2`");
+        assert_eq!(text(books.input(first, 1, 12)), "input `b` is 12 bytes, the plan needs 16 bytes");
+        assert_eq!(text(books.output(first, 1)), "there is no output `1`");
+        let plan = books.plan(first).unwrap();
+        assert!(matches!(check_plan(plan, DeviceDesc::cpu(2)), Err(ExecError::Device { .. })));
+        check_plan(plan, DeviceDesc::cpu(1)).unwrap();
+    }
+
+    #[test]
+    fn timing_starts_anew() {
+        let (mut books, first, _) = books();
+        assert!(!books.is_timing());
+        books.times_mut(first)[0] = Duration::from_secs(1);
+        books.start_timing();
+        assert!(books.is_timing());
+        assert_eq!(books.times(first), [Duration::ZERO]);
+        assert_eq!(books.times(PlanId(7)), []);
+    }
+}

@@ -1,0 +1,86 @@
+//! The end of a model: the final norm, the output matrix, and what the wanted rows become.
+
+use super::ModelBuilder;
+use super::shape::OutputCounts;
+use crate::graph::{Graph, Tensor};
+use crate::ops::ChosenWeights;
+
+/// The end of a model's graph, made by [`ModelBuilder::head`].
+#[derive(Clone, Copy, Debug)]
+#[must_use = "an architecture gives its end to the session"]
+pub struct Head<'g> {
+    /// What the portion after this one takes.
+    passed: Option<Tensor<'g>>,
+    /// Of the rows that need them, F32 `[n_vocab, rows]`.
+    logits: Option<Tensor<'g>>,
+    /// After the last norm, F32 `[n_embd, rows]`.
+    hidden: Option<Tensor<'g>>,
+}
+
+/// The input of a portion that does not start from tokens, and the output of one before it.
+pub(in crate::model) const PASSED: &str = "hidden";
+
+/// The names of a graph's outputs.
+pub(in crate::model) const LOGITS: &str = "logits";
+pub(in crate::model) const TOP_IDS: &str = "top_ids";
+pub(in crate::model) const TOP_LOGITS: &str = "top_logits";
+pub(in crate::model) const ARGMAX: &str = "largest";
+pub(in crate::model) const HIDDEN: &str = "states";
+
+impl<'g> ModelBuilder<'g, '_> {
+    /// The end of a model: `norm` makes the final hidden states of the last layer's output, and `output` makes logits,
+    /// F32 `[n_vocab, rows]`, of these. Only what the batch's rows want is computed; if this is not the model's last
+    /// portion, the layer's output itself is passed on.
+    pub fn head(
+        &self,
+        x: Tensor<'g>,
+        norm: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+        output: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+    ) -> Head<'g> {
+        if !self.portion.head {
+            return Head { passed: Some(x), logits: None, hidden: None };
+        }
+        let (states, outputs) = (norm(x), self.shape.outputs);
+        if outputs.is_uniform() {
+            return match outputs.hidden {
+                0 => Head { passed: None, logits: Some(output(states)), hidden: None },
+                _ => Head { passed: None, logits: None, hidden: Some(states) },
+            };
+        }
+        let n = outputs.with_logits();
+        let hidden = (outputs.hidden > 0).then(|| states.slice(1, n, outputs.hidden));
+        Head { passed: None, logits: Some(output(states.slice(1, 0, n))), hidden }
+    }
+}
+
+impl Head<'_> {
+    /// Whether the graph has logits: only then it uses all tensors of a file.
+    pub(in crate::model) fn has_logits(&self) -> bool {
+        self.logits.is_some()
+    }
+
+    /// Names the graph's outputs.
+    pub(in crate::model) fn give(&self, graph: &Graph, counts: OutputCounts) {
+        if let Some(x) = self.passed {
+            graph.output(PASSED, x);
+        }
+        if let Some(hidden) = self.hidden {
+            graph.output(HIDDEN, hidden);
+        }
+        let Some(logits) = self.logits else { return };
+        let uniform = counts.is_uniform();
+        let part = |first: usize, n: usize| if uniform { logits } else { logits.slice(1, first, n) };
+        if counts.logits > 0 {
+            graph.output(LOGITS, part(0, counts.logits));
+        }
+        if counts.top > 0 {
+            let logits = part(counts.logits, counts.top);
+            let ids = logits.top_k(counts.k);
+            graph.output(TOP_IDS, ids);
+            graph.output(TOP_LOGITS, logits.expert_weights(ids, ChosenWeights::Given, 1.0));
+        }
+        if counts.argmax > 0 {
+            graph.output(ARGMAX, part(counts.logits + counts.top, counts.argmax).argmax());
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Packing the rows of a step into the inputs of a batch's graph.
+//!
+//! Rows of prompt chunks come first, then the rows of sequences that have few; each part is padded to a size that plans
+//! are made for. Rows of one sequence lie together. All buffers are made once and kept.
+
+use std::ops::Range;
+
+use super::plans::bucket;
+use super::rows::{RowInput, Rows};
+use crate::model::state::EMBEDDING_ROW;
+use crate::model::{BatchShape, ModelError, Output, OutputCounts, PROMPT_ROWS, SequenceId, States};
+
+/// Where the output of a row is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RowAt {
+    pub output: Output,
+    /// Its place among the rows that want the same.
+    pub index: usize,
+}
+
+/// The sizes that a batch needs of its model.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RowLimits {
+    pub n_vocab: usize,
+    pub n_embd: usize,
+    pub n_pos: usize,
+    /// Rows of a step, at most.
+    pub max_rows: usize,
+    /// Whether arg-max and top-k are answered with all logits.
+    pub whole_logits: bool,
+}
+
+impl RowLimits {
+    /// The output that answers a wish.
+    fn answer(&self, output: Output) -> Output {
+        match output {
+            Output::Argmax | Output::TopK(_) if self.whole_logits => Output::Logits,
+            output => output,
+        }
+    }
+}
+
+/// The rows of one sequence in a batch.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    /// Rows of the step.
+    n: usize,
+    /// The number of the sequence's first [`Rows`] in the step.
+    first_rows: usize,
+    /// Its first row of the batch.
+    first: usize,
+}
+
+/// What goes into a batch, in buffers that are made once.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub tokens: Vec<i32>,
+    pub positions: Vec<i32>,
+    pub slots: Vec<i32>,
+    pub sequences: Vec<i32>,
+    pub wanted: Vec<i32>,
+    /// `[n_rows, n_pos]`, where rows carry several positions.
+    pub row_positions: Vec<i32>,
+    /// `[n_embd, n_embedded]`.
+    pub embeddings: Vec<f32>,
+    pub embedding_of_row: Vec<i32>,
+    /// `[4, n_runs]`, as [`ModelBuilder::runs`](crate::model::ModelBuilder::runs) says.
+    pub runs: Vec<i32>,
+    /// The token that says what each row is, [`EMBEDDING_ROW`] where none does.
+    names: Vec<u32>,
+    /// Of each sequence of the session.
+    of_sequence: Vec<Run>,
+    /// The sequences of the batch.
+    present: Vec<SequenceId>,
+    /// The end of each [`Rows`] of the step, among all its rows.
+    ends: Vec<usize>,
+    /// The same of rows that were measured and not packed yet: a step that is refused leaves the outputs before.
+    next_ends: Vec<usize>,
+    /// By the step's rows.
+    pub outputs: Vec<RowAt>,
+}
+
+impl Batch {
+    /// Bytes of the buffers for `n` rows, but for embeddings.
+    pub fn bytes(n: usize) -> usize {
+        n.saturating_mul(size_of::<[i32; 8]>() + size_of::<RowAt>() + size_of::<usize>())
+    }
+
+    pub fn new(n_rows: usize, n_sequences: usize) -> Batch {
+        let buffer = || Vec::with_capacity(n_rows);
+        Batch {
+            tokens: buffer(),
+            positions: buffer(),
+            slots: buffer(),
+            sequences: buffer(),
+            wanted: buffer(),
+            row_positions: Vec::new(),
+            embeddings: Vec::new(),
+            embedding_of_row: Vec::new(),
+            runs: Vec::with_capacity(4 * n_sequences.min(n_rows)),
+            names: Vec::with_capacity(n_rows),
+            of_sequence: vec![Run::default(); n_sequences],
+            present: Vec::with_capacity(n_sequences),
+            ends: Vec::with_capacity(n_rows),
+            next_ends: Vec::with_capacity(n_rows),
+            outputs: Vec::with_capacity(n_rows),
+        }
+    }
+
+    /// The step's rows that rows number `i` are.
+    pub fn range_of(&self, i: usize) -> Option<Range<usize>> {
+        let start = if i == 0 { 0 } else { *self.ends.get(i - 1)? };
+        Some(start..*self.ends.get(i)?)
+    }
+
+    /// How many [`Rows`] the step had.
+    pub fn n_rows_of_step(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The sequences of the batch, each with its number of rows.
+    pub fn present(&self) -> impl Iterator<Item = (SequenceId, usize)> + '_ {
+        self.present.iter().map(|&id| (id, self.of_sequence[id.0].n))
+    }
+
+    /// The names of a sequence's rows.
+    pub fn names(&self, id: SequenceId) -> &[u32] {
+        let Run { n, first, .. } = self.of_sequence[id.0];
+        self.names.get(first..first + n).unwrap_or_default()
+    }
+
+    /// Checks rows, notes which sequences they are of, and gives the sizes of their batch.
+    pub fn measure<'a>(
+        &mut self,
+        rows: impl Iterator<Item = Rows<'a>>,
+        states: &States,
+        limits: &RowLimits,
+    ) -> Result<BatchShape, ModelError> {
+        self.present.iter().for_each(|id| self.of_sequence[id.0] = Run::default());
+        self.present.clear();
+        self.next_ends.clear();
+        let (mut n_rows, mut n_embedded, mut outputs) = (0, 0, OutputCounts::default());
+        for (number, rows) in rows.enumerate() {
+            let n = check(&rows, limits)?;
+            states.len(rows.sequence)?;
+            let run = &mut self.of_sequence[rows.sequence.0];
+            if run.n == 0 {
+                run.first_rows = number;
+                self.present.push(rows.sequence);
+            }
+            run.n += n;
+            n_rows += n;
+            self.next_ends.push(n_rows);
+            if matches!(rows.input, RowInput::Embeddings(_)) {
+                n_embedded += n;
+            }
+            count(&mut outputs, limits.answer(rows.last), 1);
+            count(&mut outputs, limits.answer(rows.others), n - 1);
+        }
+        if n_rows == 0 || n_rows > limits.max_rows {
+            let most = limits.max_rows;
+            return Err(ModelError::Session(format!(
+                "a step of {n_rows} rows; the session takes 1 to {most}"
+            )));
+        }
+        if outputs.total() == 0 {
+            // There is a plan that gives one row's logits, which cost little.
+            outputs.logits = 1;
+        }
+        let runs = self.present.iter().map(|id| self.of_sequence[id.0].n);
+        let n_prompt: usize = runs.filter(|&n| n >= PROMPT_ROWS).sum();
+        Ok(BatchShape {
+            n_prompt: bucket(n_prompt),
+            n_single: bucket(n_rows - n_prompt),
+            n_embedded: bucket(n_embedded),
+            gather: !(outputs.is_uniform() && outputs.total() == n_rows),
+            outputs: outputs.map(bucket),
+        })
+    }
+
+    /// Fills the buffers with the rows that were measured, for which there is room in the states.
+    pub fn pack<'a>(
+        &mut self,
+        rows: impl Iterator<Item = Rows<'a>> + Clone,
+        states: &States,
+        limits: &RowLimits,
+        shape: &BatchShape,
+    ) {
+        self.clear(shape, limits);
+        std::mem::swap(&mut self.ends, &mut self.next_ends);
+        let mut next = [0, shape.n_prompt];
+        let mut embedded = 0;
+        for (number, first) in rows.clone().enumerate() {
+            let id = first.sequence;
+            let run = self.of_sequence[id.0];
+            if run.first_rows != number {
+                continue;
+            }
+            let part = usize::from(run.n < PROMPT_ROWS);
+            let mut at = next[part];
+            next[part] += run.n;
+            self.of_sequence[id.0].first = at;
+            let mut position = states.len(id).unwrap_or(0);
+            let [source, target] = states.source_and_target(id);
+            self.runs.extend([at as i32, run.n as i32, source, target]);
+            for rows in rows.clone().filter(|rows| rows.sequence == id) {
+                for i in 0..rows.len(limits.n_embd) {
+                    self.put(at, states.slot(id, position), position, id);
+                    self.put_input(&rows, i, at, limits, &mut embedded);
+                    (at, position) = (at + 1, position + 1);
+                }
+            }
+        }
+        let n_runs = shape.n_rows().min(states.layout().n_sequences);
+        self.runs.resize(4 * n_runs, 0);
+        self.place_outputs(rows, limits, shape);
+    }
+
+    fn clear(&mut self, shape: &BatchShape, limits: &RowLimits) {
+        let n = shape.n_rows();
+        let fill = |buffer: &mut Vec<i32>, n: usize, value: i32| {
+            buffer.clear();
+            buffer.resize(n, value);
+        };
+        fill(&mut self.tokens, n, 0);
+        fill(&mut self.positions, n, 0);
+        fill(&mut self.slots, n, -1);
+        fill(&mut self.sequences, n, -1);
+        fill(&mut self.wanted, if shape.gather { shape.n_outputs() } else { 0 }, 0);
+        fill(&mut self.row_positions, if limits.n_pos > 1 { n * limits.n_pos } else { 0 }, 0);
+        fill(&mut self.runs, 0, 0);
+        self.embedding_of_row.clear();
+        if shape.n_embedded > 0 {
+            self.embedding_of_row.extend(0..n as i32);
+        }
+        self.embeddings.clear();
+        self.embeddings.resize(shape.n_embedded * limits.n_embd, 0.0);
+        self.names.clear();
+        self.names.resize(n, EMBEDDING_ROW);
+    }
+
+    fn put(&mut self, at: usize, slot: i32, position: usize, id: SequenceId) {
+        self.positions[at] = position as i32;
+        self.slots[at] = slot;
+        self.sequences[at] = id.0 as i32;
+    }
+
+    /// Row `i` of some rows as row `at` of the batch, whose place in its sequence is known.
+    fn put_input(&mut self, rows: &Rows<'_>, i: usize, at: usize, limits: &RowLimits, embedded: &mut usize) {
+        let (n_rows, place) = (self.tokens.len(), self.positions[at]);
+        match rows.input {
+            RowInput::Tokens(tokens) => {
+                self.tokens[at] = tokens[i] as i32;
+                self.names[at] = tokens[i];
+            }
+            RowInput::Embeddings(values) => {
+                let n_embd = limits.n_embd;
+                let to = &mut self.embeddings[*embedded * n_embd..][..n_embd];
+                to.copy_from_slice(&values[i * n_embd..][..n_embd]);
+                self.embedding_of_row[at] = (n_rows + *embedded) as i32;
+                *embedded += 1;
+            }
+        }
+        if limits.n_pos > 1 {
+            let own = rows.positions.map(|positions| positions[i]);
+            for dim in 0..limits.n_pos {
+                self.row_positions[dim * n_rows + at] = own.map_or(place, |own| own[dim]);
+            }
+            // Keys depend on these positions, so the token alone does not say what is cached.
+            if own.is_some_and(|own| own[..limits.n_pos].iter().any(|&position| position != place)) {
+                self.names[at] = EMBEDDING_ROW;
+            }
+        }
+    }
+
+    /// Says which output is of which row.
+    fn place_outputs<'a>(
+        &mut self,
+        rows: impl Iterator<Item = Rows<'a>>,
+        limits: &RowLimits,
+        shape: &BatchShape,
+    ) {
+        let OutputCounts { logits, top, argmax, .. } = shape.outputs;
+        let firsts = [0, logits, logits + top, logits + top + argmax];
+        let mut counts = [0; 4];
+        self.outputs.clear();
+        // How far each sequence's rows have been seen.
+        self.present.iter().for_each(|id| self.of_sequence[id.0].n = 0);
+        for rows in rows {
+            let n = rows.len(limits.n_embd);
+            for i in 0..n {
+                let run = &mut self.of_sequence[rows.sequence.0];
+                let at = run.first + run.n;
+                run.n += 1;
+                let output = limits.answer(rows.output(i, n));
+                let class = match output {
+                    Output::Nothing => {
+                        self.outputs.push(RowAt { output, index: 0 });
+                        continue;
+                    }
+                    Output::Logits => 0,
+                    Output::TopK(_) => 1,
+                    Output::Argmax => 2,
+                    Output::Hidden => 3,
+                };
+                if shape.gather {
+                    self.wanted[firsts[class] + counts[class]] = at as i32;
+                    self.outputs.push(RowAt { output, index: counts[class] });
+                    counts[class] += 1;
+                } else {
+                    self.outputs.push(RowAt { output, index: at });
+                }
+            }
+        }
+    }
+}
+
+fn count(outputs: &mut OutputCounts, output: Output, n: usize) {
+    match output {
+        Output::Nothing => {}
+        Output::Logits => outputs.logits += n,
+        Output::Argmax => outputs.argmax += n,
+        Output::Hidden => outputs.hidden += n,
+        Output::TopK(k) => {
+            outputs.top += n;
+            if n > 0 {
+                // Few sizes, so that few plans are made.
+                outputs.k = outputs.k.max(k.next_multiple_of(8));
+            }
+        }
+    }
+}
+
+/// Checks some rows by themselves, and gives their number.
+fn check(rows: &Rows<'_>, limits: &RowLimits) -> Result<usize, ModelError> {
+    let RowLimits { n_vocab, n_embd, n_pos, .. } = *limits;
+    let refuse = |reason: String| Err(ModelError::Session(reason));
+    let n = rows.len(n_embd);
+    match rows.input {
+        RowInput::Tokens(tokens) => {
+            if let Some(&token) = tokens.iter().find(|&&token| token as usize >= n_vocab) {
+                return Err(ModelError::Token { token, n_vocab });
+            }
+        }
+        RowInput::Embeddings(values) if values.len() % n_embd != 0 => {
+            return refuse(format!("{} numbers do not make whole embeddings of {n_embd}", values.len()));
+        }
+        RowInput::Embeddings(values) => {
+            if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+                return refuse(format!(
+                    "number {} of embedding row {} is {}",
+                    at % n_embd,
+                    at / n_embd,
+                    values[at]
+                ));
+            }
+        }
+    }
+    if n == 0 {
+        return refuse("rows without a token or embedding give nothing".into());
+    }
+    if let Some(positions) = rows.positions {
+        if n_pos == 1 {
+            return refuse("this model's rows carry one position, their place in the sequence".into());
+        }
+        if positions.len() != n {
+            return refuse(format!("{} positions for {n} rows", positions.len()));
+        }
+        if let Some(position) = positions.iter().flat_map(|own| &own[..n_pos]).find(|position| **position < 0)
+        {
+            return refuse(format!("position {position} of a row is below 0"));
+        }
+    }
+    for output in [rows.last, rows.others] {
+        if let Output::TopK(k) = output
+            && !(1..=n_vocab).contains(&k)
+        {
+            return refuse(format!("the {k} largest logits of {n_vocab} are wanted; 1 to {n_vocab} can be"));
+        }
+    }
+    Ok(n)
+}

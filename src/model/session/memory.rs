@@ -1,0 +1,84 @@
+//! How much memory a session would take, known without taking any.
+
+use super::plans::{bucket, whole_graph};
+use super::{Session, SessionOptions};
+use crate::graph::StateKind;
+use crate::model::{BatchShape, CacheLayout, Model, ModelError, Output};
+use crate::plan::{DeviceDesc, StateSlot, compile};
+
+/// A state of a model, for all tokens and sequences of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateNeed {
+    /// Its name in the graph: `cache_k.0` for the keys of layer 0.
+    pub name: String,
+    /// Whether its slots are addressed by position, or one belongs to each sequence.
+    pub kind: StateKind,
+    /// Sizes of one slot, and the number of slots.
+    pub shape: [usize; 4],
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Bytes that a session of a model takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryNeed {
+    /// The weights, which stay in the file's memory map.
+    pub weights: u64,
+    /// All states, without the block tables: five bytes for each token.
+    pub kv_cache: u64,
+    /// The arena of the widest plan.
+    pub arena: u64,
+    /// The states that `kv_cache` is the sum of.
+    pub states: Vec<StateNeed>,
+}
+
+impl MemoryNeed {
+    /// What [`Session::new`](super::Session::new) with these options would take. Plans are made, nothing
+    /// is allocated for them.
+    ///
+    /// # Errors
+    /// As `Session::new`, where the model's graph cannot be built or has no plan.
+    pub fn of(model: &Model, options: &SessionOptions) -> Result<MemoryNeed, ModelError> {
+        let n_ctx = model.architecture().shape().context(options.n_ctx)?;
+        let layout = CacheLayout::pooled(n_ctx, options.n_sequences, options.n_tokens)?;
+        let threads = options.threads.unwrap_or_else(crate::cpu::physical_cores).get();
+        let device = DeviceDesc::cpu(threads).with_deterministic(options.deterministic);
+        let several = bucket(layout.n_sequences);
+        let (mut states, mut arena) = (Vec::new(), 0);
+        let widest = BatchShape::prompt(
+            bucket(options.ubatch.unwrap_or(SessionOptions::UBATCH).min(layout.most_rows())),
+            Output::Logits,
+        );
+        for shape in
+            [widest, BatchShape::decode(1, Output::Logits), BatchShape::decode(several, Output::Logits)]
+        {
+            let graph = whole_graph(model, shape, layout, options.cache_types)?;
+            let plan = compile(&graph, &device)?;
+            arena = arena.max(plan.arena as u64);
+            let need = |state: &StateSlot| StateNeed {
+                name: state.name.clone(),
+                kind: state.kind,
+                shape: state.desc.shape.ne(),
+                bytes: state.desc.extent() as u64,
+            };
+            states = plan.states.iter().map(need).collect();
+        }
+        let weights = model.gguf().tensors().iter().map(|info| info.bytes as u64).sum();
+        let kv_cache = states.iter().map(|state| state.bytes).sum();
+        Ok(MemoryNeed { weights, kv_cache, arena, states })
+    }
+}
+
+impl Session {
+    /// Bytes of paged state that each token of a sequence takes, on all devices.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] if nothing was computed yet.
+    pub fn bytes_per_token(&self) -> Result<u64, ModelError> {
+        let n_slots = self.states().layout().n_slots().max(1) as u64;
+        let plans = self.last_plans()?;
+        let paged = |state: &&StateSlot| state.kind == StateKind::Paged;
+        let states = plans.iter().flat_map(|(plan, _)| &plan.states).filter(paged);
+        Ok(states.map(|state| state.desc.extent() as u64 / n_slots).sum())
+    }
+}

@@ -1,0 +1,364 @@
+//! A session: a model with the states of its sequences, ready to take rows.
+//!
+//! All work goes through [`Session::step`]. The other files are short callers of it (`prompts`, `embed`, `shift`,
+//! `prefix`), or say which device computes which part of the model (`placement`) and how rows become a batch (`batch`,
+//! `plans`). A session knows executors and plans; it knows no sampler and no text.
+
+mod batch;
+mod embed;
+mod memory;
+mod options;
+mod placement;
+mod plans;
+mod prefix;
+mod prompts;
+mod rows;
+mod shift;
+mod ubatch;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use batch::{Batch, RowLimits};
+use bytemuck::Pod;
+pub use embed::{Pooling, l2_normalize};
+pub use memory::{MemoryNeed, StateNeed};
+pub use options::{SessionOptions, Setup};
+pub use placement::DeviceChoice;
+use placement::{Backend, Demand, Part, Placed, place};
+pub(super) use plans::bucket;
+use plans::{BatchPlan, PartPlan, steps_of};
+pub use prompts::Logits;
+pub use rows::{Outputs, RowOutput, Rows};
+pub use shift::ContextShift;
+
+use super::{
+    BLOCK_SIZE, BatchShape, CacheLayout, CacheTypes, Model, ModelError, ModelShape, Output, Request, Rewind,
+    SequenceId, States,
+};
+use crate::exec::{CpuExecutor, Executor, HipExecutor, PlanId, Timeline};
+use crate::graph::StateKind;
+use crate::plan::Plan;
+
+/// A model with the states of its sequences, ready to take rows.
+pub struct Session {
+    model: Model,
+    shape: ModelShape,
+    /// The devices, in the order in which a batch visits them.
+    parts: Vec<Part>,
+    states: States,
+    cache_types: CacheTypes,
+    ubatch: usize,
+    limits: RowLimits,
+    /// Plans by the sizes that they are made for.
+    plans: BTreeMap<BatchShape, BatchPlan>,
+    batch: Batch,
+    /// The sizes of the last batch, if it was computed.
+    last: Option<BatchShape>,
+}
+
+impl Session {
+    /// A session. The states and the arena are made here, and refused here if they do not fit the budget, as are the
+    /// plans for whole chunks of a prompt and for one token of one or of all sequences: batches of these sizes allocate
+    /// nothing later. A batch of another size makes its plan when it first comes. That may grow the arena, for which
+    /// the budget is asked again.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the model or the options make no session, or the memory does not suffice.
+    pub fn new(model: &Model, options: &SessionOptions) -> Result<Session, ModelError> {
+        Session::with(model, options, &Setup::default())
+    }
+
+    /// As [`Session::new`], with a say in how a GPU is used.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn with(model: &Model, options: &SessionOptions, setup: &Setup) -> Result<Session, ModelError> {
+        options.cache_types.check()?;
+        if options.ubatch == Some(0) {
+            return Err(ModelError::Session("a ubatch of 0 tokens computes nothing; give at least 1".into()));
+        }
+        let shape = model.architecture().shape();
+        let n_ctx = shape.context(options.n_ctx)?;
+        let layout = CacheLayout::pooled(n_ctx, options.n_sequences, options.n_tokens)?;
+        let Placed { parts, ubatch } = place(&Demand { model, options, layout }, setup)?;
+        let max_rows = ubatch.max(layout.n_sequences);
+        let widest = bucket(max_rows);
+        let whole_logits = matches!(parts.last(), Some(Part { backend: Backend::Cpu(_), .. }));
+        let mut session = Session {
+            states: States::new(layout, shape.n_ctx_train),
+            cache_types: options.cache_types,
+            ubatch,
+            limits: RowLimits {
+                n_vocab: shape.n_vocab,
+                n_embd: shape.n_embd,
+                n_pos: shape.n_pos,
+                max_rows,
+                whole_logits,
+            },
+            plans: BTreeMap::new(),
+            batch: Batch::new(widest + 1, layout.n_sequences),
+            last: None,
+            model: model.clone(),
+            parts,
+            shape,
+        };
+        session.make_first_plans(setup.want)?;
+        Ok(session)
+    }
+
+    /// The widest plans first: the arena is as large as it will get before anything runs.
+    fn make_first_plans(&mut self, want: Output) -> Result<(), ModelError> {
+        let want = if self.limits.whole_logits { Output::Logits } else { want };
+        self.make_plan(BatchShape::prompt(bucket(self.ubatch), Output::Logits))?;
+        self.make_plan(BatchShape::decode(1, Output::Logits))?;
+        self.make_plan(BatchShape::decode(1, want))?;
+        let n_sequences = self.states.layout().n_sequences;
+        if n_sequences > 1 {
+            self.make_plan(BatchShape::decode(bucket(n_sequences), Output::Logits))?;
+        }
+        let recurrent = |plan: &Plan| plan.states.iter().any(|state| state.kind == StateKind::Recurrent);
+        let plans = self.plans.values().flat_map(|plan| &plan.parts).zip(&self.parts);
+        let has_recurrent = plans
+            .map(|(plan, part)| Ok(recurrent(part.backend.executor().plan(plan.id)?)))
+            .collect::<Result<Vec<bool>, ModelError>>()?;
+        if has_recurrent.contains(&true) {
+            self.states.with_recurrent();
+        }
+        Ok(())
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The executors, in the order in which a batch visits them: one, or the CPU's and then the GPU's.
+    pub fn executors(&self) -> impl Iterator<Item = &dyn Executor> {
+        self.parts.iter().map(|part| part.backend.executor())
+    }
+
+    /// The CPU's executor, if the CPU has a part of the model.
+    pub fn cpu(&mut self) -> Option<&mut CpuExecutor> {
+        self.parts.iter_mut().find_map(|part| match &mut part.backend {
+            Backend::Cpu(executor) => Some(&mut **executor),
+            Backend::Hip(_) => None,
+        })
+    }
+
+    /// The GPU's executor, if a GPU has a part of the model.
+    pub fn hip(&mut self) -> Option<&mut HipExecutor> {
+        self.parts.iter_mut().find_map(|part| match &mut part.backend {
+            Backend::Cpu(_) => None,
+            Backend::Hip(executor) => Some(&mut **executor),
+        })
+    }
+
+    /// Turns on the timing of steps on all devices, and forgets the times so far.
+    pub fn start_timing(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.backend.executor_mut().start_timing());
+    }
+
+    /// Begins a timeline on each device, of at most `limit` spans from `origin` on; see [`Executor::start_timeline`].
+    pub fn start_timelines(&mut self, origin: Instant, limit: usize) {
+        let start =
+            |part: &mut Part| part.backend.executor_mut().start_timeline(Timeline::new(origin, limit));
+        self.parts.iter_mut().for_each(start);
+    }
+
+    /// The plans of the last batch, one for each executor, and the time of each of their steps.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] if nothing was computed.
+    pub fn last_plans(&self) -> Result<Vec<(&Plan, &[Duration])>, ModelError> {
+        let plan = self.last_plan()?;
+        let plans = self.parts.iter().zip(&plan.parts);
+        plans.map(|(part, plan)| steps_of(part.backend.executor(), plan.id)).collect()
+    }
+
+    /// Every plan that ran since [`Session::start_timing`], and the time of each of its steps.
+    ///
+    /// # Errors
+    /// [`ModelError::Exec`] if an executor does not know a plan of its own.
+    pub fn timed_plans(&self) -> Result<Vec<(&Plan, &[Duration])>, ModelError> {
+        let plans = self.plans.values().flat_map(|plan| self.parts.iter().zip(&plan.parts));
+        let all = plans.map(|(part, plan)| steps_of(part.backend.executor(), plan.id));
+        let ran = |(_, times): &(&Plan, &[Duration])| times.iter().any(|time| !time.is_zero());
+        all.filter(|plan| plan.as_ref().map_or(true, ran)).collect()
+    }
+
+    /// The sequences, and what each holds.
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+
+    /// Rows that one step takes at most: the ubatch, or one for each sequence if these are more.
+    pub fn max_rows(&self) -> usize {
+        self.limits.max_rows
+    }
+
+    /// Tokens of a prompt that are computed at once.
+    pub fn ubatch(&self) -> usize {
+        self.ubatch
+    }
+
+    /// Opens an empty sequence.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] if as many are open as the session was made for.
+    pub fn open(&mut self) -> Result<SequenceId, ModelError> {
+        self.states.open()
+    }
+
+    /// Closes a sequence. Its part of the cache is free, and can be found by [`Session::open_with`] until it is needed.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] if it is not open.
+    pub fn close(&mut self, id: SequenceId) -> Result<(), ModelError> {
+        self.states.close(id)
+    }
+
+    /// Forgets all tokens of a sequence from `to` on, as far as its state can be cut: see [`Rewind`].
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] if it is not open.
+    pub fn rewind(&mut self, id: SequenceId, to: usize) -> Result<Rewind, ModelError> {
+        self.states.rewind(id, to)
+    }
+
+    /// Keeps recurrent state as it is now, so that [`Session::rewind`] can go back to here until the next mark. Call it
+    /// before rows that are guesses. It copies nothing.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] if the sequence is not open.
+    pub fn mark(&mut self, id: SequenceId) -> Result<(), ModelError> {
+        self.states.mark(id)
+    }
+
+    /// Computes rows of any sequences in one batch, with one fence, and gives what they want. Rows of one sequence are
+    /// appended to it in their order; what one row wants costs the others nothing.
+    ///
+    /// After an error the sequences hold what they held before. Only where a device failed while it computed, a
+    /// sequence with recurrent state is empty.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] for rows that make no step: none, more than [`Session::max_rows`], of a sequence that is
+    /// not open. [`ModelError::Token`], [`ModelError::ContextFull`], [`ModelError::CacheFull`]; or why a plan could not
+    /// be made or run.
+    pub fn step(&mut self, rows: &[Rows<'_>]) -> Result<Outputs<'_>, ModelError> {
+        self.run(rows.iter().copied())?;
+        self.outputs()
+    }
+
+    /// Computes rows, as [`Session::step`].
+    fn run<'a>(&mut self, rows: impl Iterator<Item = Rows<'a>> + Clone) -> Result<(), ModelError> {
+        let shape = self.batch.measure(rows.clone(), &self.states, &self.limits)?;
+        if let Err(error) = self.reserve() {
+            self.abandon(false);
+            return Err(error);
+        }
+        self.batch.pack(rows, &self.states, &self.limits, &shape);
+        // After an error there are no outputs, rather than those of the batch before.
+        self.last = None;
+        if let Err(error) = self.make_plan(shape) {
+            self.abandon(false);
+            return Err(error);
+        }
+        if let Err(error) = self.compute(&shape) {
+            self.abandon(true);
+            return Err(error);
+        }
+        for (id, _) in self.batch.present() {
+            self.states.advance(id, self.batch.names(id));
+        }
+        self.last = Some(shape);
+        Ok(())
+    }
+
+    /// Makes room for the rows of the batch.
+    fn reserve(&mut self) -> Result<(), ModelError> {
+        self.batch.present().try_for_each(|(id, n)| self.states.reserve(id, n))
+    }
+
+    /// Gives back what was reserved.
+    fn abandon(&mut self, ran: bool) {
+        self.batch.present().for_each(|(id, _)| self.states.abandon(id, ran));
+    }
+
+    /// Runs the batch on every device in turn: one fence each.
+    fn compute(&mut self, shape: &BatchShape) -> Result<(), ModelError> {
+        let plan = self.plans.get(shape).ok_or_else(nothing_computed)?;
+        let mut before: Option<(&Part, PlanId)> = None;
+        for (part, plan) in self.parts.iter_mut().zip(&plan.parts) {
+            let passed = match before {
+                Some((part, id)) => Some(part.backend.executor().output(id, 0)?),
+                None => None,
+            };
+            let executor = part.backend.executor_mut();
+            plan.write(executor, (&self.batch, &self.states), passed)?;
+            executor.run(plan.id)?.wait()?;
+            before = Some((part, plan.id));
+        }
+        Ok(())
+    }
+
+    /// What came of the last step.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] if nothing was computed, or the last step failed.
+    pub fn outputs(&self) -> Result<Outputs<'_>, ModelError> {
+        let shape = self.last.ok_or_else(nothing_computed)?;
+        let numbers = self.last_plan()?.parts.last().ok_or_else(nothing_computed)?;
+        let (id, numbers) = (numbers.id, numbers.outputs);
+        let part = self.parts.last().ok_or_else(nothing_computed)?;
+        let executor = part.backend.executor();
+        let top = numbers.top.unzip();
+        Ok(Outputs {
+            batch: &self.batch,
+            n_vocab: self.shape.n_vocab,
+            n_embd: self.shape.n_embd,
+            logits: elements(executor, id, numbers.logits)?,
+            top: (elements(executor, id, top.0)?, elements(executor, id, top.1)?, shape.outputs.k),
+            argmax: elements(executor, id, numbers.argmax)?,
+            hidden: elements(executor, id, numbers.hidden)?,
+        })
+    }
+
+    fn last_plan(&self) -> Result<&BatchPlan, ModelError> {
+        let last = self.last.and_then(|shape| self.plans.get(&shape));
+        last.ok_or_else(nothing_computed)
+    }
+
+    /// Makes the plans for batches of these sizes, if there are none yet.
+    fn make_plan(&mut self, shape: BatchShape) -> Result<(), ModelError> {
+        if self.plans.contains_key(&shape) {
+            return Ok(());
+        }
+        let (cache, cache_types, n_pos) = (self.states.layout(), self.cache_types, self.shape.n_pos);
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for part in &mut self.parts {
+            let request = Request { shape, n_pos, cache, cache_types, portion: part.portion.clone() };
+            parts.push(PartPlan::load(part.backend.executor_mut(), &self.model, &request)?);
+        }
+        self.plans.insert(shape, BatchPlan { parts });
+        Ok(())
+    }
+}
+
+/// The elements of a plan's output; none where the plan does not have it.
+fn elements<T: Pod>(executor: &dyn Executor, id: PlanId, number: Option<usize>) -> Result<&[T], ModelError> {
+    match number {
+        Some(number) => Ok(bytemuck::cast_slice(executor.output(id, number)?)),
+        None => Ok(&[]),
+    }
+}
+
+fn nothing_computed() -> ModelError {
+    ModelError::Session("nothing was computed yet".into())
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("model", &self.model).field("n_ctx", &self.states.n_ctx()).finish()
+    }
+}

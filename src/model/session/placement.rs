@@ -1,0 +1,293 @@
+//! Which device computes which part of a model.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::plans::{bucket, graph_of};
+use super::{SessionOptions, Setup, ubatch};
+use crate::device::{PlatformKind, Target};
+use crate::exec::{Budget, CpuExecutor, ExecError, Executor, HipExecutor};
+use crate::hip::{Context, Pace, Request as DeviceRequest, Selected, select};
+use crate::model::{BatchShape, CacheLayout, GgufWeights, Model, ModelError, Output, Portion, Request};
+use crate::plan::{DeviceDesc, Plan, compile};
+
+/// Where a model is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// On the CPU.
+    #[default]
+    Cpu,
+    /// On a GPU if there is one, else on the CPU; there, too, if the model is so small that starting a GPU takes longer
+    /// than an answer ([`DeviceChoice::SMALL_MODEL`]).
+    Auto,
+    /// On a GPU, as far as it has room.
+    Hip {
+        /// Whose libraries.
+        platform: PlatformKind,
+        /// The device's number there.
+        ordinal: u32,
+    },
+}
+
+impl DeviceChoice {
+    /// Bytes of weights below which [`DeviceChoice::Auto`] takes the CPU. The demo model's 5 MB answer a question in 22 ms
+    /// there, and in 430 ms on an H200, most of which is its start.
+    pub const SMALL_MODEL: u64 = 64 << 20;
+
+    /// The device that computes this model: of [`DeviceChoice::Auto`] the CPU or a GPU that opens; any other choice is
+    /// the answer itself.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] if `RFGRAPH_HIP_PLATFORM` names an unknown platform.
+    pub fn resolve(self, model: &Model) -> Result<DeviceChoice, ModelError> {
+        if self != DeviceChoice::Auto {
+            return Ok(self);
+        }
+        let weights: u64 = model.gguf().tensors().iter().map(|info| info.bytes as u64).sum();
+        if weights < DeviceChoice::SMALL_MODEL {
+            tracing::info!("device: the CPU (a model of {weights} bytes is faster there)");
+            return Ok(DeviceChoice::Cpu);
+        }
+        let selected = select(DeviceRequest::Auto).map_err(|error| ModelError::Session(error.to_string()))?;
+        let (platform, ordinal) = match selected {
+            Selected::Hip { platform, ordinal } => (platform, ordinal),
+            Selected::Cpu { why } => {
+                tracing::info!("device: the CPU ({why})");
+                return Ok(DeviceChoice::Cpu);
+            }
+        };
+        match Context::open(platform, ordinal) {
+            Ok(_) => Ok(DeviceChoice::Hip { platform, ordinal }),
+            Err(error) => {
+                tracing::warn!(
+                    "GPU {ordinal} of platform {platform} does not open, so the CPU computes: {error}"
+                );
+                Ok(DeviceChoice::Cpu)
+            }
+        }
+    }
+}
+
+/// A device with its part of the model.
+pub(super) struct Part {
+    pub portion: Portion,
+    pub backend: Backend,
+}
+
+/// Who computes.
+pub(super) enum Backend {
+    Cpu(Box<CpuExecutor>),
+    Hip(Box<HipExecutor>),
+}
+
+impl Backend {
+    pub fn executor(&self) -> &dyn Executor {
+        match self {
+            Backend::Cpu(executor) => &**executor,
+            Backend::Hip(executor) => &**executor,
+        }
+    }
+
+    pub fn executor_mut(&mut self) -> &mut dyn Executor {
+        match self {
+            Backend::Cpu(executor) => &mut **executor,
+            Backend::Hip(executor) => &mut **executor,
+        }
+    }
+}
+
+/// What a session asks of its devices.
+pub(super) struct Demand<'a> {
+    pub model: &'a Model,
+    pub options: &'a SessionOptions,
+    pub layout: CacheLayout,
+}
+
+/// The devices with their parts of the model, and how many tokens of a prompt they compute at once.
+pub(super) struct Placed {
+    pub parts: Vec<Part>,
+    pub ubatch: usize,
+}
+
+impl Demand<'_> {
+    fn n_layer(&self) -> usize {
+        self.model.architecture().shape().n_layer
+    }
+
+    /// The ubatch that was asked for, or this one; no more than all sequences hold together.
+    fn ubatch_or(&self, chosen: usize) -> usize {
+        self.options.ubatch.unwrap_or(chosen).min(self.layout.most_rows())
+    }
+
+    /// Bytes that the session itself takes.
+    fn tables(&self, ubatch: usize) -> u64 {
+        let widest = bucket(ubatch.max(self.layout.n_sequences));
+        self.layout.table_bytes().saturating_add(Batch::bytes(widest)) as u64
+    }
+}
+
+/// Opens the devices, and says which has which part of the model.
+pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelError> {
+    let n_layer = demand.n_layer();
+    let whole = Portion::whole(n_layer);
+    let least = demand.ubatch_or(ubatch::LEAST);
+    let on_cpu = |portion| Ok::<_, ModelError>(Part { portion, backend: cpu(demand, least, setup)? });
+    let DeviceChoice::Hip { platform, ordinal } = demand.options.device.resolve(demand.model)? else {
+        return Ok(Placed { parts: vec![on_cpu(whole)?], ubatch: least });
+    };
+    let failed = |error| ModelError::Device { platform, ordinal, error };
+    let context = Context::open(platform, ordinal).map_err(failed)?;
+    let (free, total) = context.memory_info().map_err(failed)?;
+    let budget = Budget::gpu(free, total, demand.options.memory_fraction);
+    let mut target = context.target().clone();
+    target.blas &= setup.hip.blas;
+    let Fit { on_gpu, ubatch } = fit(demand, &target, context.pace(), &budget)?;
+    if on_gpu == 0 {
+        tracing::warn!(
+            "no layer of the model is on {} ({free} of {total} bytes free): it runs on the CPU",
+            context.name()
+        );
+        return Ok(Placed { parts: vec![on_cpu(whole)?], ubatch: least });
+    }
+    tracing::info!("{ubatch} tokens of a prompt are computed at once (ubatch)");
+    let gpu = hip(demand, &context, budget, setup)?;
+    if on_gpu == n_layer {
+        host(demand, ubatch)?;
+        tracing::info!("all {n_layer} layers on {}", context.name());
+        return Ok(Placed { parts: vec![Part { portion: whole, backend: gpu }], ubatch });
+    }
+    tracing::info!("{on_gpu} of {n_layer} layers on {}, the others on the CPU", context.name());
+    // A portion need not use all of the file's tensors; together they must.
+    graph_of(demand.model, &request(demand, 1, whole))?;
+    let [first, last] = Portion::split(n_layer, n_layer - on_gpu);
+    let parts = vec![on_cpu(first)?, Part { portion: last, backend: gpu }];
+    Ok(Placed { parts, ubatch })
+}
+
+/// The host's budget, less what the session itself takes wherever its layers are.
+fn host(demand: &Demand<'_>, ubatch: usize) -> Result<Budget, ModelError> {
+    let mut budget = Budget::host(demand.options.memory_fraction);
+    budget.hold("block tables and batch", demand.tables(ubatch)).map_err(ExecError::from)?;
+    Ok(budget)
+}
+
+fn cpu(demand: &Demand<'_>, ubatch: usize, setup: &Setup) -> Result<Backend, ModelError> {
+    let threads: NonZeroUsize = demand.options.threads.unwrap_or_else(crate::cpu::physical_cores);
+    let budget = host(demand, ubatch)?;
+    let weights = Arc::new(GgufWeights(Arc::clone(demand.model.gguf())));
+    let mut executor = CpuExecutor::new(threads, weights, budget)?;
+    executor.set_deterministic(demand.options.deterministic);
+    setup.operators.iter().for_each(|row| executor.register(*row));
+    Ok(Backend::Cpu(Box::new(executor)))
+}
+
+fn hip(demand: &Demand<'_>, context: &Context, budget: Budget, setup: &Setup) -> Result<Backend, ModelError> {
+    let weights = Arc::new(GgufWeights(Arc::clone(demand.model.gguf())));
+    let mut options = setup.hip.clone();
+    options.deterministic |= demand.options.deterministic;
+    if let Some(timeout) = demand.options.timeout {
+        options.timeout = timeout;
+    }
+    let mut executor = HipExecutor::new(context.clone(), weights, budget, options)?;
+    setup.operators.iter().for_each(|row| executor.register(*row));
+    if let Some(on_loading) = &setup.on_loading {
+        executor.set_on_loading(Arc::clone(on_loading));
+    }
+    Ok(Backend::Hip(Box::new(executor)))
+}
+
+/// A graph of a prompt's chunk.
+fn request(demand: &Demand<'_>, n_tokens: usize, portion: Portion) -> Request {
+    let (cache, cache_types) = (demand.layout, demand.options.cache_types);
+    let n_pos = demand.model.architecture().shape().n_pos;
+    Request { shape: BatchShape::prompt(n_tokens, Output::Logits), n_pos, cache, cache_types, portion }
+}
+
+/// How much of the model a GPU gets, and how many tokens of a prompt it computes at once.
+struct Fit {
+    on_gpu: usize,
+    ubatch: usize,
+}
+
+/// Layers first: a larger ubatch is taken only where all of them are on the GPU with it. Where the CPU computes some,
+/// what the CPU is given at once is right for both.
+fn fit(demand: &Demand<'_>, target: &Target, pace: Pace, budget: &Budget) -> Result<Fit, ModelError> {
+    let n_layer = demand.n_layer();
+    let device = DeviceDesc::hip(target.clone()).with_deterministic(demand.options.deterministic);
+    let asked = demand.options.gpu_layers.map(|n| n.min(n_layer));
+    let all = asked.unwrap_or(n_layer) == n_layer;
+    if demand.options.ubatch.is_none() && all && ubatch::may_be_larger(target, pace) {
+        let plan = prompt_plan(demand, &device, &Portion::whole(n_layer), bucket(ubatch::LEAST))?;
+        let most = ubatch::of_gpu(target, pace, &plan, bucket(ubatch::LEAST));
+        for ubatch in ubatch::SIZES.into_iter().filter(|n| (ubatch::LEAST + 1..=most).contains(n)) {
+            let ubatch = demand.ubatch_or(ubatch);
+            if gpu_bytes(demand, &device, &Portion::whole(n_layer), ubatch)? <= budget.available() {
+                return Ok(Fit { on_gpu: n_layer, ubatch });
+            }
+        }
+    }
+    let ubatch = demand.ubatch_or(ubatch::LEAST);
+    let on_gpu = match asked {
+        Some(n) => n,
+        None => layers_that_fit(demand, &device, budget, ubatch)?,
+    };
+    Ok(Fit { on_gpu, ubatch })
+}
+
+/// The most layers, counted from the last, that the budget holds with the head and all that they need.
+fn layers_that_fit(
+    demand: &Demand<'_>,
+    device: &DeviceDesc,
+    budget: &Budget,
+    ubatch: usize,
+) -> Result<usize, ModelError> {
+    let n_layer = demand.n_layer();
+    let fits = |on_gpu: usize| -> Result<bool, ModelError> {
+        let [_, last] = Portion::split(n_layer, n_layer - on_gpu);
+        let portion = if on_gpu == n_layer { Portion::whole(n_layer) } else { last };
+        Ok(gpu_bytes(demand, device, &portion, ubatch)? <= budget.available())
+    };
+    if fits(n_layer)? {
+        return Ok(n_layer);
+    }
+    // `few` fit, `many` do not.
+    let (mut few, mut many) = (0, n_layer);
+    while many - few > 1 {
+        let middle = few.midpoint(many);
+        if fits(middle)? { few = middle } else { many = middle }
+    }
+    Ok(few)
+}
+
+/// Pinned memory of uploads, and what the plans' inputs and outputs take, with room to spare.
+const STAGING: u64 = 96 << 20;
+
+/// The plan of a chunk of a prompt on a portion.
+fn prompt_plan(
+    demand: &Demand<'_>,
+    device: &DeviceDesc,
+    portion: &Portion,
+    n_tokens: usize,
+) -> Result<Plan, ModelError> {
+    Ok(compile(&graph_of(demand.model, &request(demand, n_tokens, portion.clone()))?, device)?)
+}
+
+/// Bytes on the GPU that a portion takes, with the plans that a session makes first.
+fn gpu_bytes(
+    demand: &Demand<'_>,
+    device: &DeviceDesc,
+    portion: &Portion,
+    ubatch: usize,
+) -> Result<u64, ModelError> {
+    let widest = bucket(ubatch);
+    let (mut leaves, mut arenas, mut ports) = (0, (0, 0), 0);
+    for n_tokens in [1, widest] {
+        let plan = prompt_plan(demand, device, portion, n_tokens)?;
+        leaves = plan.leaves().map(|(_, desc)| desc.extent() as u64).sum();
+        let all_ports = plan.inputs.iter().chain(&plan.outputs);
+        ports += all_ports.map(|port| port.operand.desc.extent() as u64).sum::<u64>();
+        arenas = (arenas.1, plan.arena as u64);
+    }
+    Ok(leaves + arenas.0.max(arenas.1) + ports + STAGING)
+}

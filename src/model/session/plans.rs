@@ -1,0 +1,258 @@
+//! The graphs of batches, and their plans on each device.
+
+use std::time::Duration;
+
+use super::batch::Batch;
+use crate::exec::{ExecError, Executor, PlanId};
+use crate::graph::{Graph, GraphDef};
+use crate::model::build::{ARGMAX, HIDDEN, LOGITS, PASSED, TOP_IDS, TOP_LOGITS};
+use crate::model::{
+    BatchShape, CacheLayout, CacheTypes, Model, ModelBuilder, ModelError, Output, Portion, Request, States,
+};
+use crate::plan::{Plan, compile};
+
+/// An input of a batch's graph.
+#[derive(Clone, Copy, Debug)]
+enum Input {
+    Tokens,
+    Positions,
+    RowPositions,
+    Slots,
+    Sequences,
+    BlockTable,
+    Wanted,
+    Embeddings,
+    EmbeddingOfRow,
+    Runs,
+}
+
+/// Inputs by their names in the graph. What the part before passes on is not among them.
+const INPUTS: [(&str, Input); 10] = [
+    ("tokens", Input::Tokens),
+    ("positions", Input::Positions),
+    ("row_positions", Input::RowPositions),
+    ("slots", Input::Slots),
+    ("sequences", Input::Sequences),
+    ("block_table", Input::BlockTable),
+    ("wanted", Input::Wanted),
+    ("embeddings", Input::Embeddings),
+    ("embedding_of_row", Input::EmbeddingOfRow),
+    ("runs", Input::Runs),
+];
+
+impl Input {
+    fn bytes<'b>(self, batch: &'b Batch, states: &'b States) -> &'b [u8] {
+        bytemuck::cast_slice(match self {
+            Input::Tokens => &batch.tokens,
+            Input::Positions => &batch.positions,
+            Input::RowPositions => &batch.row_positions,
+            Input::Slots => &batch.slots,
+            Input::Sequences => &batch.sequences,
+            Input::BlockTable => states.tables(),
+            Input::Wanted => &batch.wanted,
+            Input::EmbeddingOfRow => &batch.embedding_of_row,
+            Input::Runs => &batch.runs,
+            Input::Embeddings => return bytemuck::cast_slice(&batch.embeddings),
+        })
+    }
+}
+
+/// The plans of a batch, one on each device that has a part of the model.
+#[derive(Debug)]
+pub(super) struct BatchPlan {
+    pub parts: Vec<PartPlan>,
+}
+
+/// A loaded plan, and the numbers of its inputs and outputs.
+#[derive(Debug)]
+pub(super) struct PartPlan {
+    pub id: PlanId,
+    inputs: Vec<(usize, Input)>,
+    /// What the part before gives.
+    passed: Option<usize>,
+    pub outputs: OutputNumbers,
+}
+
+/// The numbers of a plan's outputs, as far as it has them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OutputNumbers {
+    pub logits: Option<usize>,
+    pub top: Option<(usize, usize)>,
+    pub argmax: Option<usize>,
+    pub hidden: Option<usize>,
+}
+
+impl PartPlan {
+    /// Compiles and loads the plan of a portion.
+    pub fn load(
+        executor: &mut dyn Executor,
+        model: &Model,
+        request: &Request,
+    ) -> Result<PartPlan, ModelError> {
+        let plan = compile(&graph_of(model, request)?, &executor.device())?;
+        let input = |name: &str| plan.input(name).map(|(number, _)| number);
+        let output = |name: &str| plan.output(name).map(|(number, _)| number);
+        let inputs = INPUTS.iter().filter_map(|(name, kind)| Some((input(name)?, *kind))).collect();
+        let outputs = OutputNumbers {
+            logits: output(LOGITS),
+            top: output(TOP_IDS).zip(output(TOP_LOGITS)),
+            argmax: output(ARGMAX),
+            hidden: output(HIDDEN),
+        };
+        let passed = input(PASSED);
+        Ok(PartPlan { id: executor.load(plan)?, inputs, passed, outputs })
+    }
+
+    /// Gives the plan its inputs; `passed` is what the part before gave.
+    pub fn write(
+        &self,
+        executor: &mut dyn Executor,
+        (batch, states): (&Batch, &States),
+        passed: Option<&[u8]>,
+    ) -> Result<(), ExecError> {
+        for &(number, input) in &self.inputs {
+            executor.write(self.id, number, input.bytes(batch, states))?;
+        }
+        match self.passed.zip(passed) {
+            Some((number, bytes)) => executor.write(self.id, number, bytes),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The sizes that plans are made for: 0, powers of two, and one and a half times those. A batch is padded
+/// by a third at most.
+pub(in crate::model) fn bucket(n: usize) -> usize {
+    if n == 0 {
+        return 0;
+    }
+    let power = n.next_power_of_two();
+    let between = power / 4 * 3;
+    if between >= n && power >= 4 { between } else { power }
+}
+
+/// How many of `left` tokens to compute next. A long rest is cut where a plan fits it with little padding;
+/// a short one is padded, since each further batch reads all weights again.
+pub(super) fn chunk(left: usize, ubatch: usize) -> usize {
+    let n = left.min(ubatch);
+    let fits = bucket(n);
+    if n <= 32 || fits - n <= n / 8 {
+        return n;
+    }
+    // The largest size below n.
+    let power = fits.next_power_of_two();
+    if fits == power { power / 4 * 3 } else { power / 2 }
+}
+
+/// The graph of a batch on a portion of the model: the architecture's, which must use all of the file's tensors if
+/// it is all of the model, up to the logits.
+pub(in crate::model) fn graph_of(model: &Model, request: &Request) -> Result<GraphDef, ModelError> {
+    let graph = Graph::new();
+    let unused = {
+        let builder = ModelBuilder::new(&graph, model.gguf(), request);
+        let head = model.architecture().build(&builder);
+        head.give(&graph, request.shape.outputs);
+        if head.has_logits() && request.portion.is_whole() { builder.unused() } else { Vec::new() }
+    };
+    let def = graph.finish()?;
+    if unused.is_empty() {
+        return Ok(def);
+    }
+    let architecture = model.architecture_name().to_string();
+    Err(ModelError::UnknownTensors { architecture, names: unused.into_iter().take(5).collect() })
+}
+
+/// The graph of a batch on a whole model.
+pub(super) fn whole_graph(
+    model: &Model,
+    shape: BatchShape,
+    cache: CacheLayout,
+    cache_types: CacheTypes,
+) -> Result<GraphDef, ModelError> {
+    let sizes = model.architecture().shape();
+    let portion = Portion::whole(sizes.n_layer);
+    graph_of(model, &Request { shape, n_pos: sizes.n_pos, cache, cache_types, portion })
+}
+
+impl Model {
+    /// The graph of a batch of `n_rows` of which the logits of `n_outputs` are wanted: of all of them, then each is a
+    /// row of a sequence of its own, or of the last of a prompt's.
+    ///
+    /// # Errors
+    /// [`ModelError::Graph`] if the file's tensors do not make the graph, [`ModelError::UnknownTensors`] if it does not
+    /// use all of them.
+    pub fn graph(
+        &self,
+        n_rows: usize,
+        n_outputs: usize,
+        cache: CacheLayout,
+        cache_types: CacheTypes,
+    ) -> Result<GraphDef, ModelError> {
+        let shape = match n_outputs == n_rows {
+            true => BatchShape::decode(n_rows, Output::Logits),
+            false => BatchShape {
+                outputs: crate::model::OutputCounts::of(Output::Logits, n_outputs),
+                ..BatchShape::prompt(n_rows, Output::Logits)
+            },
+        };
+        whole_graph(self, shape, cache, cache_types)
+    }
+
+    /// The graphs of every batch that a session of one sequence makes plans for: prompts of up to `ubatch` tokens, and
+    /// one token of which these are wanted.
+    ///
+    /// # Errors
+    /// As [`Model::graph`].
+    pub fn graphs_of_session(
+        &self,
+        ubatch: usize,
+        cache: CacheLayout,
+        cache_types: CacheTypes,
+        wants: &[Output],
+    ) -> Result<Vec<GraphDef>, ModelError> {
+        let mut sizes: Vec<usize> = (1..=ubatch).map(bucket).collect();
+        sizes.dedup();
+        let prompts = sizes.into_iter().map(|n| BatchShape::prompt(n, Output::Logits));
+        let decoding = wants.iter().map(|&want| BatchShape::decode(1, want));
+        prompts.chain(decoding).map(|shape| whole_graph(self, shape, cache, cache_types)).collect()
+    }
+}
+
+/// A plan for messages and profiles: the steps with their times.
+pub(super) fn steps_of(executor: &dyn Executor, id: PlanId) -> Result<(&Plan, &[Duration]), ModelError> {
+    Ok((executor.plan(id)?, executor.times(id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bucket, chunk};
+
+    #[test]
+    fn a_batch_is_padded_by_a_third_at_most() {
+        for n in 1..5000 {
+            let bucket = bucket(n);
+            assert!(bucket >= n && bucket - n <= n / 2, "{n} is padded to {bucket}");
+            assert_eq!(super::bucket(bucket), bucket);
+        }
+        assert_eq!([0, 1, 3, 5, 7, 100, 129].map(bucket), [0, 1, 3, 6, 8, 128, 192]);
+    }
+
+    #[test]
+    fn chunks_end_and_waste_little() {
+        for ubatch in [1, 7, 32, 512] {
+            for prompt in 1..2000usize {
+                let (mut left, mut computed) = (prompt, 0);
+                while left > 0 {
+                    let n = chunk(left, ubatch);
+                    assert!((1..=ubatch.min(left)).contains(&n), "{n} of {left}");
+                    computed += bucket(n);
+                    left -= n;
+                }
+                assert!(
+                    prompt < 64 || ubatch < 32 || computed <= prompt + prompt / 7,
+                    "{prompt}: {computed}"
+                );
+            }
+        }
+    }
+}

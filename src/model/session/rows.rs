@@ -1,0 +1,141 @@
+//! Rows: the input of a step, and what comes back of them.
+
+use super::batch::{Batch, RowAt};
+use crate::model::{Output, SequenceId};
+
+/// Rows that follow each other in one sequence: tokens or embeddings, and a wish for what comes after them.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    pub(super) sequence: SequenceId,
+    pub(super) input: RowInput<'a>,
+    pub(super) positions: Option<&'a [[i32; 4]]>,
+    /// Of the last row.
+    pub(super) last: Output,
+    /// Of every other row.
+    pub(super) others: Output,
+}
+
+/// The input of rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RowInput<'a> {
+    Tokens(&'a [u32]),
+    /// F32 `[n_embd, n]`.
+    Embeddings(&'a [f32]),
+}
+
+impl<'a> Rows<'a> {
+    /// The next tokens of a sequence. Nothing is wanted yet.
+    pub fn of(sequence: SequenceId, tokens: &'a [u32]) -> Rows<'a> {
+        Rows::new(sequence, RowInput::Tokens(tokens))
+    }
+
+    /// Rows in the place of tokens, each with an embedding of its own: F32 `[n_embd, n]`, as the first layer takes it.
+    pub fn embeddings(sequence: SequenceId, embeddings: &'a [f32]) -> Rows<'a> {
+        Rows::new(sequence, RowInput::Embeddings(embeddings))
+    }
+
+    fn new(sequence: SequenceId, input: RowInput<'a>) -> Rows<'a> {
+        let none = Output::Nothing;
+        Rows { sequence, input, positions: None, last: none, others: none }
+    }
+
+    /// The positions of each row, for models whose rows carry several ([`ModelShape::n_pos`]); those past the model's
+    /// number are not read. Without them every position of a row is its place in the sequence.
+    ///
+    /// [`ModelShape::n_pos`]: crate::model::ModelShape::n_pos
+    pub fn at(self, positions: &'a [[i32; 4]]) -> Rows<'a> {
+        Rows { positions: Some(positions), ..self }
+    }
+
+    /// Wants this of the last row.
+    pub fn want(self, output: Output) -> Rows<'a> {
+        Rows { last: output, ..self }
+    }
+
+    /// Wants this of every row.
+    pub fn want_all(self, output: Output) -> Rows<'a> {
+        Rows { last: output, others: output, ..self }
+    }
+
+    /// The number of rows of a model whose embeddings have `n_embd` elements.
+    pub(super) fn len(&self, n_embd: usize) -> usize {
+        match self.input {
+            RowInput::Tokens(tokens) => tokens.len(),
+            RowInput::Embeddings(embeddings) => embeddings.len() / n_embd,
+        }
+    }
+
+    /// The wish of row `i` of `n`.
+    pub(super) fn output(&self, i: usize, n: usize) -> Output {
+        if i + 1 == n { self.last } else { self.others }
+    }
+}
+
+/// What came of one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RowOutput<'s> {
+    /// Nothing was wanted.
+    Nothing,
+    /// The logits, F32 `[n_vocab]`.
+    Logits(&'s [f32]),
+    /// The token of the largest logit.
+    Argmax(u32),
+    /// Tokens with the largest logits and these, the largest first.
+    TopK(&'s [i32], &'s [f32]),
+    /// The hidden state after the model's last norm, F32 `[n_embd]`.
+    Hidden(&'s [f32]),
+}
+
+/// What came of a step's rows: by the number of the [`Rows`] in the step, and the row's number among them.
+///
+/// The CPU answers [`Output::Argmax`] and [`Output::TopK`] with all logits, which it has at hand; a GPU chooses before
+/// anything is copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Outputs<'s> {
+    pub(super) batch: &'s Batch,
+    pub(super) n_vocab: usize,
+    pub(super) n_embd: usize,
+    pub(super) logits: &'s [f32],
+    /// Of rows of `k`.
+    pub(super) top: (&'s [i32], &'s [f32], usize),
+    pub(super) argmax: &'s [i32],
+    pub(super) hidden: &'s [f32],
+}
+
+impl<'s> Outputs<'s> {
+    /// What came of row `row` of rows number `rows` of the step; [`RowOutput::Nothing`] where there is no such row.
+    pub fn row(&self, rows: usize, row: usize) -> RowOutput<'s> {
+        let Some(range) = self.batch.range_of(rows) else { return RowOutput::Nothing };
+        if row >= range.len() {
+            return RowOutput::Nothing;
+        }
+        self.batch.outputs.get(range.start + row).map_or(RowOutput::Nothing, |at| self.at(*at))
+    }
+
+    /// What came of the last row of rows number `rows`.
+    pub fn last(&self, rows: usize) -> RowOutput<'s> {
+        let n = self.batch.range_of(rows).map_or(0, |range| range.len());
+        self.row(rows, n.saturating_sub(1))
+    }
+
+    fn at(&self, at: RowAt) -> RowOutput<'s> {
+        let row = |values: &'s [f32], width: usize| values.get(at.index * width..(at.index + 1) * width);
+        match at.output {
+            Output::Nothing => RowOutput::Nothing,
+            Output::Logits => row(self.logits, self.n_vocab).map_or(RowOutput::Nothing, RowOutput::Logits),
+            Output::Hidden => row(self.hidden, self.n_embd).map_or(RowOutput::Nothing, RowOutput::Hidden),
+            Output::Argmax => {
+                self.argmax.get(at.index).map_or(RowOutput::Nothing, |&token| RowOutput::Argmax(token as u32))
+            }
+            Output::TopK(k) => {
+                let (ids, logits, width) = self.top;
+                let range = at.index * width..at.index * width + k.min(width);
+                match (ids.get(range.clone()), logits.get(range)) {
+                    (Some(ids), Some(logits)) => RowOutput::TopK(ids, logits),
+                    _ => RowOutput::Nothing,
+                }
+            }
+        }
+    }
+}

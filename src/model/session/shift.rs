@@ -1,0 +1,120 @@
+//! Going on at the end of a context, without its oldest tokens.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+
+use super::Session;
+use crate::model::{ModelError, Rewind, SequenceId};
+
+/// What is dropped at the end of a context: of the tokens after the first `keep` the older half, as often as it takes.
+///
+/// Steps are of one size, half of what a context holds after `keep`, so that a conversation that grows is cut at the
+/// same place for many turns, and each turn finds the one before in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextShift {
+    /// Tokens at the start that stay: a BOS, a system message.
+    pub keep: usize,
+}
+
+impl ContextShift {
+    /// How many tokens after the first `keep` are dropped of `len`, for the others to fit a context of `n_ctx`.
+    ///
+    /// # Errors
+    /// [`ModelError::Session`] if the context holds no more than what is kept.
+    pub fn dropped(&self, len: usize, n_ctx: usize) -> Result<usize, ModelError> {
+        let keep = self.keep;
+        if keep >= n_ctx {
+            let reason = format!(
+                "a context shift that keeps {keep} tokens leaves no room in a context of {n_ctx}: keep fewer, or give a \
+                 larger context with -c"
+            );
+            return Err(ModelError::Session(reason));
+        }
+        let step = (n_ctx - keep).div_ceil(2);
+        Ok(len.saturating_sub(n_ctx).div_ceil(step) * step)
+    }
+
+    /// A text without what is dropped of it.
+    ///
+    /// # Errors
+    /// As [`ContextShift::dropped`].
+    pub fn shorten<'t>(&self, tokens: &'t [u32], n_ctx: usize) -> Result<Cow<'t, [u32]>, ModelError> {
+        match self.dropped(tokens.len(), n_ctx)? {
+            0 => Ok(Cow::Borrowed(tokens)),
+            dropped => Ok(Cow::Owned([&tokens[..self.keep], &tokens[self.keep + dropped..]].concat())),
+        }
+    }
+}
+
+impl Session {
+    /// Makes room for one more token in a sequence whose context is full, and gives the number of tokens that were
+    /// dropped for it: 0 if there was room.
+    ///
+    /// The tokens that stay are computed again at their new positions, since keys hold the positions that they were
+    /// made for. That costs as much as a prompt of half the context, once for every half context of tokens. After it
+    /// the sequence is as if it had begun with the tokens that stay. `progress` is as in [`Session::prefill_with`]: if
+    /// it ends the work, some of the last tokens are missing, and `Break` is given.
+    ///
+    /// # Errors
+    /// As [`ContextShift::dropped`] and [`Session::prefill`]; [`ModelError::Session`] if the model has recurrent state or
+    /// the sequence embedding rows.
+    pub fn shift(
+        &mut self,
+        id: SequenceId,
+        shift: ContextShift,
+        progress: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<(), usize>, ModelError> {
+        let (n_ctx, len) = (self.states.n_ctx(), self.states.len(id)?);
+        let dropped = shift.dropped(len + 1, n_ctx)?;
+        if dropped == 0 {
+            return Ok(ControlFlow::Continue(0));
+        }
+        if self.states.has_recurrent() {
+            let name = self.model.architecture_name();
+            let reason = format!(
+                "the context of {n_ctx} tokens is full, and a context shift cannot make room: {name} models keep \
+                 recurrent state, which holds all tokens and cannot lose some"
+            );
+            return Err(ModelError::Session(reason));
+        }
+        let tokens: Vec<u32> = self.states.tokens(id)?.collect();
+        let keep = match self.rewind(id, shift.keep)? {
+            Rewind::Done => shift.keep,
+            // A block that others hold too.
+            Rewind::RecomputeFrom(held) => held,
+        };
+        let tail = [&tokens[keep..shift.keep], &tokens[shift.keep + dropped..]].concat();
+        let (kept, again) = (shift.keep, tail.len());
+        tracing::info!(
+            "the context of {n_ctx} tokens is full: {dropped} after the first {kept} are dropped, {again} computed again"
+        );
+        let done =
+            if tail.is_empty() { ControlFlow::Continue(()) } else { self.prefill_with(id, &tail, progress)? };
+        Ok(done.map_continue(|()| dropped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What is left fits, the next token included; no more steps are taken than needed, and half stays.
+        #[test]
+        fn the_fewest_steps_are_dropped(n_ctx in 1usize..200, keep in 0usize..250, len in 0usize..2000) {
+            let shift = ContextShift { keep };
+            let dropped = shift.dropped(len, n_ctx);
+            prop_assert_eq!(dropped.is_err(), keep >= n_ctx);
+            let Ok(dropped) = dropped else { return Ok(()) };
+            let step = (n_ctx - keep).div_ceil(2);
+            prop_assert!(dropped.is_multiple_of(step) && len - dropped <= n_ctx);
+            prop_assert!(dropped == 0 || (len - dropped + step > n_ctx && len - dropped > keep));
+            let tokens: Vec<u32> = (0..len as u32).collect();
+            let left = shift.shorten(&tokens, n_ctx).unwrap();
+            prop_assert_eq!(left.len(), len - dropped);
+            let kept = |&token: &u32| token < keep as u32 || token >= (keep + dropped) as u32;
+            prop_assert!(left.iter().all(kept));
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The blocks of paged state: how many sequences hold each, and which prefix a full one ends.
+//!
+//! A full block is *findable*: it hangs in a tree in which a block's parent holds the tokens before its own, so that a
+//! walk from the root finds the blocks of a prefix (Zheng et al., "SGLang: Efficient Execution of Structured Language
+//! Model Programs", 2023). Tokens are compared one by one; no hash is trusted. Findable blocks are not written. A block
+//! that nobody holds is *idle*: it stays findable until its memory is needed, and the one used longest ago goes first.
+//!
+//! What the callers keep: who holds a findable block holds its parent too. So the blocks after one that nobody holds are
+//! held by nobody.
+
+use super::BLOCK_SIZE;
+
+/// No block: the end of a list, and the parent of the first block of a sequence.
+pub(super) const NONE: i32 = -1;
+
+/// The token of a row that has none: an embedding row. A block with such a row is never findable.
+pub(super) const NO_TOKEN: u32 = u32::MAX;
+
+/// A findable prefix, named by its last block. The name is void once the block has been forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Prefix {
+    pub block: i32,
+    /// How often the block had been forgotten when the prefix was named.
+    forgotten: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    /// Sequences that hold it.
+    holders: u32,
+    findable: bool,
+    /// How often it stopped being findable.
+    forgotten: u32,
+    parent: i32,
+    first_child: i32,
+    /// The other children of its parent.
+    next: i32,
+    previous: i32,
+    /// The other idle blocks.
+    older: i32,
+    newer: i32,
+}
+
+/// All blocks of a cache.
+#[derive(Clone, Debug)]
+pub(super) struct Blocks {
+    blocks: Vec<Block>,
+    /// The token in each slot.
+    tokens: Vec<u32>,
+    /// The findable blocks that begin a sequence: the first of them.
+    first: i32,
+    /// The ends of the list of idle blocks.
+    oldest: i32,
+    newest: i32,
+    n_idle: usize,
+}
+
+impl Blocks {
+    /// Bytes of `n` blocks' records.
+    pub fn bytes(n: usize) -> usize {
+        n * (size_of::<Block>() + BLOCK_SIZE * size_of::<u32>())
+    }
+
+    /// `n` idle blocks.
+    pub fn new(n: usize) -> Blocks {
+        let block = Block {
+            holders: 0,
+            findable: false,
+            forgotten: 0,
+            parent: NONE,
+            first_child: NONE,
+            next: NONE,
+            previous: NONE,
+            older: NONE,
+            newer: NONE,
+        };
+        let (blocks, tokens) = (vec![block; n], vec![0; n * BLOCK_SIZE]);
+        let mut blocks = Blocks { blocks, tokens, first: NONE, oldest: NONE, newest: NONE, n_idle: 0 };
+        (0..n as i32).for_each(|block| blocks.add_newest(block));
+        blocks
+    }
+
+    /// Blocks that no sequence holds.
+    pub fn n_idle(&self) -> usize {
+        self.n_idle
+    }
+
+    /// All blocks.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The name of the prefix that ends with a findable block.
+    pub fn prefix(&self, block: i32) -> Option<Prefix> {
+        let found = self.blocks.get(usize::try_from(block).ok()?)?;
+        found.findable.then_some(Prefix { block, forgotten: found.forgotten })
+    }
+
+    fn at(&self, block: i32) -> &Block {
+        &self.blocks[block as usize]
+    }
+
+    fn at_mut(&mut self, block: i32) -> &mut Block {
+        &mut self.blocks[block as usize]
+    }
+
+    /// Sequences that hold a block.
+    pub fn holders(&self, block: i32) -> u32 {
+        self.at(block).holders
+    }
+
+    /// Whether a block can be found by its tokens.
+    pub fn is_findable(&self, block: i32) -> bool {
+        self.at(block).findable
+    }
+
+    /// The tokens of a full block.
+    pub fn tokens(&self, block: i32) -> &[u32] {
+        &self.tokens[block as usize * BLOCK_SIZE..][..BLOCK_SIZE]
+    }
+
+    /// The token in a slot.
+    pub fn token(&self, slot: i32) -> u32 {
+        self.tokens[slot as usize]
+    }
+
+    /// Notes the token that is written to a slot.
+    pub fn set_token(&mut self, slot: i32, token: u32) {
+        self.tokens[slot as usize] = token;
+    }
+
+    /// Takes the idle block that was used longest ago, whose content is forgotten. [`NONE`] if none is idle.
+    pub fn take(&mut self) -> i32 {
+        let block = self.oldest;
+        if block != NONE {
+            self.forget(block);
+            self.hold(block);
+        }
+        block
+    }
+
+    /// One more sequence holds a block.
+    pub fn hold(&mut self, block: i32) {
+        if self.at(block).holders == 0 {
+            self.remove_idle(block);
+        }
+        self.at_mut(block).holders += 1;
+    }
+
+    /// One sequence less holds a block. Of a sequence, the last block is released first: then the list of idle blocks
+    /// has every block before its parent, and what is taken is followed by nothing.
+    pub fn release(&mut self, block: i32) {
+        self.at_mut(block).holders -= 1;
+        match (self.at(block).holders, self.at(block).findable) {
+            (0, true) => self.add_newest(block),
+            (0, false) => self.add_oldest(block),
+            _ => {}
+        }
+    }
+
+    /// Makes a block and those before it the last to be taken.
+    pub fn touch(&mut self, mut block: i32) {
+        while block != NONE {
+            if self.at(block).holders == 0 {
+                self.remove_idle(block);
+                self.add_newest(block);
+            }
+            block = self.at(block).parent;
+        }
+    }
+
+    /// The findable block that holds these tokens after `parent`'s.
+    pub fn find(&self, parent: i32, tokens: &[u32]) -> Option<i32> {
+        let first = if parent == NONE { self.first } else { self.at(parent).first_child };
+        let child = |block: i32| (block != NONE).then_some(block);
+        std::iter::successors(child(first), |&block| child(self.at(block).next))
+            .find(|&block| self.tokens(block) == tokens)
+    }
+
+    /// The findable blocks of as many of these tokens as there are: the last of them, and their number.
+    pub fn find_all(&self, tokens: &[u32]) -> (i32, usize) {
+        let (mut last, mut n) = (NONE, 0);
+        for tokens in tokens.chunks_exact(BLOCK_SIZE) {
+            let Some(block) = self.find(last, tokens) else { break };
+            (last, n) = (block, n + 1);
+        }
+        (last, n)
+    }
+
+    /// The block that holds the tokens before a findable one's.
+    pub fn parent(&self, block: i32) -> i32 {
+        self.at(block).parent
+    }
+
+    /// Makes a full block findable, after `parent`, which is findable and has no child with its tokens.
+    pub fn publish(&mut self, block: i32, parent: i32) {
+        debug_assert!(!self.is_findable(block), "block {block} is in the tree");
+        let first = self.first_after(parent);
+        let next = std::mem::replace(first, block);
+        if next != NONE {
+            self.at_mut(next).previous = block;
+        }
+        let new = self.at_mut(block);
+        (new.findable, new.parent, new.next, new.previous) = (true, parent, next, NONE);
+    }
+
+    /// Makes a block unfindable, and with it all that come after it, which nobody holds.
+    pub fn forget(&mut self, block: i32) {
+        let mut at = block;
+        while self.at(block).findable {
+            let child = self.at(at).first_child;
+            if child == NONE {
+                let parent = self.at(at).parent;
+                self.cut(at);
+                at = parent;
+            } else {
+                at = child;
+            }
+        }
+    }
+
+    /// Takes a block without children out of the tree.
+    fn cut(&mut self, block: i32) {
+        let Block { parent, next, previous, holders, .. } = *self.at(block);
+        if next != NONE {
+            self.at_mut(next).previous = previous;
+        }
+        match previous {
+            NONE => *self.first_after(parent) = next,
+            previous => self.at_mut(previous).next = next,
+        }
+        let cut = self.at_mut(block);
+        (cut.findable, cut.parent, cut.next, cut.previous) = (false, NONE, NONE, NONE);
+        cut.forgotten = cut.forgotten.wrapping_add(1);
+        if holders == 0 {
+            self.remove_idle(block);
+            self.add_oldest(block);
+        }
+    }
+
+    fn first_after(&mut self, parent: i32) -> &mut i32 {
+        if parent == NONE { &mut self.first } else { &mut self.at_mut(parent).first_child }
+    }
+
+    fn remove_idle(&mut self, block: i32) {
+        self.n_idle -= 1;
+        let Block { older, newer, .. } = *self.at(block);
+        *self.newer_than(older) = newer;
+        *self.older_than(newer) = older;
+    }
+
+    fn add_newest(&mut self, block: i32) {
+        self.n_idle += 1;
+        let older = self.newest;
+        *self.newer_than(older) = block;
+        self.newest = block;
+        (self.at_mut(block).older, self.at_mut(block).newer) = (older, NONE);
+    }
+
+    fn add_oldest(&mut self, block: i32) {
+        self.n_idle += 1;
+        let newer = self.oldest;
+        *self.older_than(newer) = block;
+        self.oldest = block;
+        (self.at_mut(block).older, self.at_mut(block).newer) = (NONE, newer);
+    }
+
+    /// What follows an idle block in the list, or begins it.
+    fn newer_than(&mut self, block: i32) -> &mut i32 {
+        if block == NONE { &mut self.oldest } else { &mut self.at_mut(block).newer }
+    }
+
+    /// What an idle block follows in the list, or ends it.
+    fn older_than(&mut self, block: i32) -> &mut i32 {
+        if block == NONE { &mut self.newest } else { &mut self.at_mut(block).older }
+    }
+}
+
+#[cfg(test)]
+impl Blocks {
+    /// Panics unless lists and tree are sound; gives the number of idle blocks.
+    pub fn check(&self) -> usize {
+        let mut idle = Vec::new();
+        let mut at = self.oldest;
+        while at != NONE {
+            assert_eq!(self.at(at).older, idle.last().copied().unwrap_or(NONE));
+            idle.push(at);
+            at = self.at(at).newer;
+        }
+        assert_eq!(self.newest, idle.last().copied().unwrap_or(NONE));
+        for block in 0..self.blocks.len() as i32 {
+            let Block { holders, findable, parent, first_child, .. } = *self.at(block);
+            assert_eq!(holders == 0, idle.contains(&block), "block {block} is idle or held");
+            assert!(findable || (holders <= 1 && first_child == NONE && parent == NONE), "block {block}");
+            if findable {
+                assert_eq!(self.find(parent, self.tokens(block)), Some(block), "a block has no double");
+            }
+            if findable && parent != NONE {
+                assert!(self.at(parent).findable && self.at(parent).holders >= holders, "block {block}");
+                let place = |block| idle.iter().position(|&other| other == block);
+                assert!(
+                    place(block) < place(parent) || place(parent).is_none(),
+                    "{block} goes before {parent}"
+                );
+            }
+        }
+        assert_eq!(idle.len(), self.n_idle);
+        idle.len()
+    }
+}

@@ -1,0 +1,153 @@
+//! The sizes of a session's states, and the types of cached keys and values.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::blocks::Blocks;
+use crate::model::ModelError;
+use crate::ops::KvWrite;
+use crate::tensor::DType;
+
+/// Tokens in a block: small enough that a short sequence wastes little, large enough that attention
+/// reads long runs.
+pub const BLOCK_SIZE: usize = 32;
+
+/// Slots that a cache may have: the graph counts them, and the positions in them, in I32.
+const MAX_SLOTS: usize = i32::MAX as usize;
+
+/// The types that keys and values are kept in: F16, BF16, F32, or in blocks of 32 elements of a head Q8_0 (8.5 bits an
+/// element) or Q4_0 (4.5 bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct CacheTypes {
+    /// Of keys.
+    pub k: DType,
+    /// Of values.
+    pub v: DType,
+}
+
+impl CacheTypes {
+    /// Every type that a cache may have.
+    pub const ALL: [DType; 5] = KvWrite::TYPES;
+
+    /// One type for both.
+    pub fn both(dtype: DType) -> CacheTypes {
+        CacheTypes { k: dtype, v: dtype }
+    }
+
+    /// # Errors
+    /// [`ModelError::Session`] that names a type which no cache has.
+    pub(in crate::model) fn check(self) -> Result<(), ModelError> {
+        match [self.k, self.v].into_iter().find(|dtype| !CacheTypes::ALL.contains(dtype)) {
+            Some(dtype) => {
+                let known = CacheTypes::ALL.map(DType::name).join(", ");
+                Err(ModelError::Session(format!("the KV cache is of one of {known}, not {dtype}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Default for CacheTypes {
+    fn default() -> CacheTypes {
+        CacheTypes::both(DType::F16)
+    }
+}
+
+impl fmt::Display for CacheTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.k == self.v {
+            true => write!(f, "{}", self.k),
+            false => write!(f, "{} keys and {} values", self.k, self.v),
+        }
+    }
+}
+
+/// The sizes of a session's states: how many blocks of how many tokens all sequences share, and how many slots there are
+/// for states that are not addressed by position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheLayout {
+    /// Tokens in a block.
+    pub(in crate::model) block_size: usize,
+    /// Blocks that all sequences take from.
+    pub(in crate::model) n_blocks: usize,
+    /// Blocks that one sequence may hold.
+    pub(in crate::model) blocks_per_sequence: usize,
+    /// Sequences at a time.
+    pub(in crate::model) n_sequences: usize,
+    /// Tokens that one sequence may hold: its blocks may have room for a few more.
+    pub(in crate::model) n_ctx: usize,
+    /// Snapshots of recurrent state that are kept at the ends of shared prefixes.
+    pub(in crate::model) n_snapshots: usize,
+}
+
+impl CacheLayout {
+    /// The longest context: that of a cache for one sequence.
+    pub const MAX_N_CTX: usize = MAX_SLOTS / BLOCK_SIZE * BLOCK_SIZE;
+
+    /// A cache for so many sequences of so many tokens each.
+    ///
+    /// # Errors
+    /// [`ModelError::Context`] if that makes more than `i32::MAX` slots, the largest number that the graph can count.
+    pub fn new(n_ctx: usize, n_sequences: usize) -> Result<CacheLayout, ModelError> {
+        CacheLayout::pooled(n_ctx, n_sequences, None)
+    }
+
+    /// A cache for `n_tokens` tokens in all (`None`: `n_ctx` for every sequence), of which a sequence may hold up to
+    /// `n_ctx`, and for up to `n_sequences` sequences at a time.
+    ///
+    /// # Errors
+    /// As [`CacheLayout::new`].
+    pub fn pooled(
+        n_ctx: usize,
+        n_sequences: usize,
+        n_tokens: Option<usize>,
+    ) -> Result<CacheLayout, ModelError> {
+        let n_sequences = n_sequences.max(1);
+        let refused = || ModelError::Context { n_ctx, n_sequences, most: MAX_SLOTS };
+        let blocks_per_sequence = n_ctx.div_ceil(BLOCK_SIZE).max(1);
+        let n_blocks = match n_tokens {
+            Some(n_tokens) => n_tokens.div_ceil(BLOCK_SIZE).max(1),
+            None => blocks_per_sequence.checked_mul(n_sequences).ok_or_else(refused)?,
+        };
+        let fits = |blocks: usize| blocks.checked_mul(BLOCK_SIZE).is_some_and(|slots| slots <= MAX_SLOTS);
+        // Block tables have an entry for every block of every sequence.
+        let entries = blocks_per_sequence.checked_mul(n_sequences).ok_or_else(refused)?;
+        if !fits(n_blocks) || !fits(blocks_per_sequence) || !fits(entries) {
+            return Err(refused());
+        }
+        Ok(CacheLayout {
+            block_size: BLOCK_SIZE,
+            n_blocks,
+            // A sequence cannot hold more blocks than there are.
+            blocks_per_sequence: blocks_per_sequence.min(n_blocks),
+            n_sequences,
+            n_ctx,
+            n_snapshots: n_sequences,
+        })
+    }
+
+    /// Rows of all sequences together, at most: each has up to its context's, all have up to what fits.
+    pub(in crate::model) fn most_rows(&self) -> usize {
+        self.n_ctx.saturating_mul(self.n_sequences).min(self.n_slots())
+    }
+
+    /// Tokens that fit all together; at most `i32::MAX`.
+    pub fn n_slots(&self) -> usize {
+        self.n_blocks * self.block_size
+    }
+
+    /// Slots of recurrent state: for every sequence its own and one that is marked, and the snapshots.
+    pub fn n_recurrent_slots(&self) -> usize {
+        2 * self.n_sequences + self.n_snapshots
+    }
+
+    /// Bytes of what [`States::new`](super::States::new) makes for it: the tables, the records of blocks, sequences and
+    /// slots.
+    pub fn table_bytes(&self) -> usize {
+        let tables =
+            self.blocks_per_sequence.saturating_mul(self.n_sequences).saturating_mul(size_of::<i32>());
+        let sequences = self.n_sequences.saturating_mul(64);
+        tables.saturating_add(sequences).saturating_add(Blocks::bytes(self.n_blocks))
+    }
+}

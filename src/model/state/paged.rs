@@ -1,0 +1,178 @@
+//! Paged state: the block of memory that holds each token of each sequence.
+//!
+//! Memory is cut into blocks of a fixed number of tokens, one pool for all sequences. A sequence owns a list of blocks,
+//! its block table; token `p` of it lies in slot `table[p / block] * block + p % block`. Blocks are handed out one by
+//! one (Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023). Full
+//! blocks are shared by the sequences that begin with the same tokens, and stay findable for later ones (`blocks.rs`).
+//!
+//! The block that a sequence's next token is written to is never findable, so nothing that is shared is written.
+
+use super::blocks::{Blocks, NO_TOKEN, NONE, Prefix};
+use super::{BLOCK_SIZE, CacheLayout, StateKind};
+use crate::model::ModelError;
+
+/// Which sequence has which blocks, and which tokens are in them.
+#[derive(Clone, Debug)]
+pub(super) struct Paged {
+    blocks_per_sequence: usize,
+    pub blocks: Blocks,
+    /// The block tables, `[blocks_per_sequence, n_sequences]`; -1 where a sequence has no block.
+    pub tables: Vec<i32>,
+}
+
+impl Paged {
+    /// A pool of idle blocks.
+    pub fn new(layout: CacheLayout) -> Paged {
+        Paged {
+            blocks_per_sequence: layout.blocks_per_sequence,
+            blocks: Blocks::new(layout.n_blocks),
+            tables: vec![NONE; layout.blocks_per_sequence * layout.n_sequences],
+        }
+    }
+
+    /// The slot of a token that there is room for; -1 where the sequence has no block.
+    pub fn slot(&self, seq: usize, position: usize) -> i32 {
+        match self.entry(seq, position / BLOCK_SIZE) {
+            NONE => -1,
+            block => block * BLOCK_SIZE as i32 + (position % BLOCK_SIZE) as i32,
+        }
+    }
+
+    /// Block `n` of a sequence.
+    fn entry(&self, seq: usize, n: usize) -> i32 {
+        let inside = n < self.blocks_per_sequence;
+        let entry = self.tables.get(seq * self.blocks_per_sequence + n).copied();
+        entry.filter(|_| inside).unwrap_or(NONE)
+    }
+
+    fn table_mut(&mut self, seq: usize) -> &mut [i32] {
+        let first = seq * self.blocks_per_sequence;
+        self.tables.get_mut(first..first + self.blocks_per_sequence).unwrap_or_default()
+    }
+
+    /// The findable prefix of a sequence's first `len` tokens, where `len` is a whole number of blocks.
+    pub fn prefix(&self, seq: usize, len: usize) -> Option<Prefix> {
+        match len % BLOCK_SIZE {
+            0 if len > 0 => self.blocks.prefix(self.entry(seq, len / BLOCK_SIZE - 1)),
+            _ => None,
+        }
+    }
+
+    /// Tokens of a sequence.
+    pub fn token(&self, seq: usize, position: usize) -> u32 {
+        match self.slot(seq, position) {
+            -1 => NO_TOKEN,
+            slot => self.blocks.token(slot),
+        }
+    }
+
+    /// Makes full block `n` of a sequence findable, unless another one with the same tokens before it is.
+    fn publish(&mut self, seq: usize, n: usize) {
+        let parent = if n == 0 { NONE } else { self.entry(seq, n - 1) };
+        let block = self.entry(seq, n);
+        let rooted = n == 0 || self.blocks.is_findable(parent);
+        let tokens = self.blocks.tokens(block);
+        if rooted && !tokens.contains(&NO_TOKEN) && self.blocks.find(parent, tokens).is_none() {
+            self.blocks.publish(block, parent);
+        }
+    }
+
+    /// Makes the full blocks from `keep` on findable, which the sequence releases next: those that were not when they
+    /// got full, since others with the same tokens were. Gives the findable block of the sequence's last full one.
+    fn publish_rest(&mut self, seq: usize, len: usize, keep: usize) -> i32 {
+        let mut last = NONE;
+        for n in 0..len / BLOCK_SIZE {
+            let block = self.entry(seq, n);
+            let tokens = self.blocks.tokens(block);
+            if self.blocks.is_findable(block) {
+                last = block;
+            } else if tokens.contains(&NO_TOKEN) {
+                break;
+            } else if let Some(same) = self.blocks.find(last, tokens) {
+                last = same;
+            } else if n >= keep {
+                self.blocks.publish(block, last);
+                last = block;
+            } else {
+                // The sequence goes on to hold it, and may not hold its parent.
+                break;
+            }
+        }
+        last
+    }
+
+    /// The blocks that a sequence would have to take to hold `len` tokens.
+    fn missing(&self, seq: usize, len: usize) -> usize {
+        let n = len.div_ceil(BLOCK_SIZE);
+        n - (0..n).take_while(|&n| self.entry(seq, n) != NONE).count()
+    }
+}
+
+impl StateKind for Paged {
+    fn reserve(&mut self, seq: usize, len: usize, n: usize) -> Result<(), ModelError> {
+        let (missing, idle) = (self.missing(seq, len + n), self.blocks.n_idle());
+        if missing > idle {
+            let [needed, free, total] = [missing, idle, self.blocks.len()].map(|n| n * BLOCK_SIZE);
+            return Err(ModelError::CacheFull { needed, free, total });
+        }
+        for block in 0..(len + n).div_ceil(BLOCK_SIZE) {
+            if self.entry(seq, block) == NONE {
+                let taken = self.blocks.take();
+                if let Some(entry) = self.table_mut(seq).get_mut(block) {
+                    *entry = taken;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, seq: usize, len: usize, tokens: &[u32], _: Option<Prefix>) {
+        for (position, &token) in (len..).zip(tokens) {
+            let slot = self.slot(seq, position);
+            if slot >= 0 {
+                self.blocks.set_token(slot, token);
+            }
+            if (position + 1).is_multiple_of(BLOCK_SIZE) && slot >= 0 {
+                self.publish(seq, position / BLOCK_SIZE);
+            }
+        }
+    }
+
+    /// A block that is cut inside is written again, so it must be the sequence's alone.
+    fn can_rewind(&self, seq: usize, len: usize, to: usize, _: &Paged) -> usize {
+        let block = self.entry(seq, to / BLOCK_SIZE);
+        let within = to % BLOCK_SIZE;
+        let shared = block != NONE && self.blocks.is_findable(block) && self.blocks.holders(block) > 1;
+        if to >= len || within == 0 || !shared { to.min(len) } else { to - within }
+    }
+
+    fn rewind(&mut self, seq: usize, len: usize, to: usize, _: Option<Prefix>) {
+        let keep = to.div_ceil(BLOCK_SIZE);
+        let last = self.publish_rest(seq, len, keep);
+        for n in (keep..self.blocks_per_sequence).rev() {
+            let block = self.entry(seq, n);
+            if block != NONE {
+                self.table_mut(seq)[n] = NONE;
+                self.blocks.release(block);
+            }
+        }
+        self.blocks.touch(last);
+        let block = self.entry(seq, to / BLOCK_SIZE);
+        if !to.is_multiple_of(BLOCK_SIZE) && block != NONE && self.blocks.is_findable(block) {
+            self.blocks.forget(block);
+        }
+    }
+
+    fn share(&mut self, seq: usize, prefix: Prefix) {
+        let mut chain = prefix.block;
+        let parent = |&block: &i32| Some(self.blocks.parent(block)).filter(|&parent| parent != NONE);
+        let n = std::iter::successors(Some(chain), parent).count();
+        for at in (0..n).rev() {
+            self.blocks.hold(chain);
+            if let Some(entry) = self.table_mut(seq).get_mut(at) {
+                *entry = chain;
+            }
+            chain = self.blocks.parent(chain);
+        }
+    }
+}

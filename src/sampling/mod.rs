@@ -1,0 +1,56 @@
+//! Choosing the next token from logits: one sampler a file.
+//!
+//! A [`Sampler`] is a chain: the logit bias, the stages of [`SamplerParams::order`], the draw. A stage's file has its
+//! settings with their names, ranges and help, its work, and its test with a reference in plain f64. The table below has
+//! a line for each stage; [`Stage`], the fields of [`SamplerParams`], the command line's options and the tests follow from it.
+//! [`Mirostat`] takes the place of all stages but temperature.
+//!
+//! Stages implement `stage` and work on `candidates`; `table` turns the lines of the table into types; `parameter`
+//! describes a setting; `history` keeps the text and takes it back; `sampler` is the chain. [`TokenLogprobs`] tells how
+//! probable tokens were.
+//!
+//! This folder knows logits and a `Tokenizer`'s bytes. It knows no session, no model and no device.
+
+mod candidates;
+mod dry;
+mod error;
+mod history;
+mod logprobs;
+mod min_p;
+mod mirostat;
+mod parameter;
+mod params;
+mod penalties;
+mod rng;
+mod sampler;
+mod stage;
+mod table;
+mod temperature;
+mod top_k;
+mod top_n_sigma;
+mod top_p;
+mod typical_p;
+mod xtc;
+
+pub use candidates::Candidate;
+pub use error::{ParamError, SampleError};
+pub use logprobs::TokenLogprobs;
+pub use mirostat::Mirostat;
+pub use parameter::{Parameter, Range, Value};
+pub use rng::Rng;
+pub use sampler::{Needs, Sampler};
+
+table::samplers! {
+    penalties: Penalties,
+    dry: Dry,
+    top_n_sigma: TopNSigma,
+    top_k: TopK,
+    typical_p: TypicalP,
+    top_p: TopP,
+    min_p: MinP,
+    xtc: Xtc,
+    temperature: Temperature,
+}
+
+#[cfg(test)]
+mod tests;

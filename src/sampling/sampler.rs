@@ -1,0 +1,299 @@
+//! The chain: from logits to a token.
+//!
+//! In order: the logit bias, the stages, the draw. Equal logits: the lowest id. The same seed, logits and history give
+//! the same token; after construction nothing allocates.
+//!
+//! The scores of a whole vocabulary stay an array of logits for as long as the stages only change them; the first
+//! stage that needs more makes candidates of them. A temperature is kept beside the logits, as what they are
+//! multiplied by.
+
+use super::candidates::{Candidate, Candidates, Scratch, subtract};
+use super::history::Past;
+use super::mirostat::{Mirostat, keep_at_most_surprising};
+use super::stage::ActiveStage;
+use super::{ParamError, Rng, SampleError, SamplerParams};
+use crate::text::Tokenizer;
+
+/// The part of the logits that a sampler must know: where they lie far away, the rest can stay there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Needs {
+    /// All of them.
+    #[default]
+    Logits,
+    /// The id of the largest, of equal ones the lowest.
+    Largest,
+    /// The ids and values of so many largest, the largest first, of equal ones the lowest id first.
+    Top(usize),
+}
+
+/// The state that each draw changes.
+#[derive(Clone)]
+struct Chance {
+    rng: Rng,
+    /// Mirostat's µ: the most surprise that a token may have, in bits.
+    mu: f64,
+}
+
+/// Chooses tokens, and remembers those that stages look at. A clone goes on from the same place by itself.
+#[derive(Clone)]
+pub struct Sampler {
+    params: SamplerParams,
+    n_vocab: usize,
+    needs: Needs,
+    /// The stages that can change what is chosen, in their order.
+    stages: Vec<Box<dyn ActiveStage>>,
+    /// How many of them come first and only change scores, and whether one of those rules tokens out.
+    n_changing: usize,
+    rules_out: bool,
+    /// Whether the stage after those makes candidates of the scores by itself.
+    gathers: bool,
+    /// The logits after the bias and what the first stages did to them.
+    scores: Scratch<f32>,
+    candidates: Candidates,
+    chance: Chance,
+    /// As it was when the last token was accepted, and before each token that can be taken back.
+    chance_accepted: Chance,
+    chances: Past<Chance>,
+}
+
+impl Sampler {
+    /// A sampler over `n_vocab` tokens, of which it knows no text: DRY has no sequence breakers here.
+    ///
+    /// # Errors
+    /// [`ParamError`] if a setting is out of its range, `n_vocab` is 0 or more than ids can name, or DRY acts and has
+    /// sequence breakers.
+    pub fn new(params: SamplerParams, n_vocab: usize) -> Result<Sampler, ParamError> {
+        Sampler::with(params, n_vocab, None)
+    }
+
+    /// A sampler over the `n_vocab` tokens of a model, whose texts are the tokenizer's.
+    ///
+    /// # Errors
+    /// [`ParamError`] if a setting is out of its range or `n_vocab` is 0 or more than ids can name.
+    pub fn for_tokenizer(
+        params: SamplerParams,
+        n_vocab: usize,
+        tokenizer: &Tokenizer,
+    ) -> Result<Sampler, ParamError> {
+        Sampler::with(params, n_vocab, Some(tokenizer))
+    }
+
+    fn with(
+        params: SamplerParams,
+        n_vocab: usize,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<Sampler, ParamError> {
+        params.check()?;
+        match n_vocab {
+            0 => return Err(ParamError::EmptyVocabulary),
+            _ if u32::try_from(n_vocab).is_err() => return Err(ParamError::VocabularyTooLarge(n_vocab)),
+            _ => {}
+        }
+        if tokenizer.is_none() && params.dry.needs_text() {
+            return Err(ParamError::BreakersWithoutText);
+        }
+        if let Some(&(token, _)) = params.logit_bias.iter().find(|(token, _)| *token as usize >= n_vocab) {
+            return Err(ParamError::BiasedToken { token, n_vocab });
+        }
+        let active = params.active();
+        let settings = || active.iter().map(|&stage| params.stage(stage));
+        let n_changing = settings().take_while(|stage| stage.changes_scores()).count();
+        // The stage that makes candidates of the scores says how many there can be.
+        let gathered = settings().nth(n_changing).and_then(|stage| stage.gathers(n_vocab));
+        let (most, left) = gathered.unwrap_or((n_vocab, n_vocab));
+        let in_order = if settings().any(|stage| stage.sorts()) { left } else { 0 };
+        let all_logits = !params.logit_bias.is_empty() || params.mirostat.is_some();
+        let needs = settings().next().filter(|_| !all_logits).map(|first| first.needs(n_vocab));
+        let chance = Chance { rng: Rng::new(params.seed), mu: first_mu(&params) };
+        Ok(Sampler {
+            n_vocab,
+            needs: needs.unwrap_or_default(),
+            stages: settings().map(|stage| stage.start(tokenizer)).collect(),
+            n_changing,
+            rules_out: settings().take(n_changing).any(|stage| stage.rules_out()),
+            gathers: gathered.is_some(),
+            scores: Scratch::with_capacity(n_vocab),
+            candidates: Candidates::with_room(most, in_order, params.min_keep),
+            chances: Past::new(&chance),
+            chance_accepted: chance.clone(),
+            chance,
+            params,
+        })
+    }
+
+    /// The settings.
+    pub fn params(&self) -> &SamplerParams {
+        &self.params
+    }
+
+    /// The least of the next logits that [`Sampler::sample`] needs.
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    /// Tells the penalties that this token is now part of the text: prompt and answer alike.
+    pub fn accept(&mut self, token: u32) {
+        self.chances.push(&self.chance_accepted);
+        self.chance_accepted.clone_from(&self.chance);
+        self.stages.iter_mut().for_each(|stage| stage.accept(token));
+    }
+
+    /// Takes back the last `n` accepted tokens: what the penalties look at, the random numbers that were drawn for them
+    /// and since, and Mirostat's µ are as they were right after the token before them was accepted. The same draws come
+    /// again. With `n` = 0 only the draws since the last accepted token are taken back.
+    ///
+    /// The last 256 tokens can be taken back, as far as they were accepted since [`forget`](Self::forget) or
+    /// [`reset`](Self::reset).
+    ///
+    /// # Errors
+    /// [`SampleError::Rewind`] if `n` is more than that. Nothing changes then.
+    pub fn rewind(&mut self, n: usize) -> Result<(), SampleError> {
+        let kept = self.chances.len();
+        if n > kept {
+            return Err(SampleError::Rewind { asked: n, kept });
+        }
+        if let Some(chance) = self.chances.rewind(n) {
+            self.chance_accepted.clone_from(chance);
+        }
+        self.chance.clone_from(&self.chance_accepted);
+        self.stages.iter_mut().for_each(|stage| stage.rewind(n));
+        Ok(())
+    }
+
+    /// Forgets the text: what the penalties look at, and Mirostat's µ. The random numbers go on.
+    pub fn forget(&mut self) {
+        self.stages.iter_mut().for_each(|stage| stage.clear());
+        self.chance.mu = first_mu(&self.params);
+        self.start();
+    }
+
+    /// Begins a text: there is nothing to take back.
+    fn start(&mut self) {
+        self.chances.clear();
+        self.chance_accepted.clone_from(&self.chance);
+    }
+
+    /// Forgets the text, and starts the random numbers over.
+    pub fn reset(&mut self) {
+        self.forget();
+        self.chance.rng = Rng::new(self.params.seed);
+        self.start();
+    }
+
+    /// Chooses a token. It does not [`accept`](Self::accept) it.
+    ///
+    /// # Errors
+    /// [`SampleError`] if there are not `n_vocab` logits, if one is NaN or +∞, or if all are −∞, be it by the bias.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
+        self.distribution(logits)?;
+        self.draw()
+    }
+
+    /// Chooses a token as [`sample`](Self::sample) does, from the candidates that [`Needs::Top`] asked for: the same
+    /// token from the same logits.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample), as far as the candidates show it.
+    pub fn sample_top(&mut self, ids: &[i32], logits: &[f32]) -> Result<u32, SampleError> {
+        let possible = |logit: f32| logit < f32::INFINITY;
+        if let Some((&id, _)) = ids.iter().zip(logits).find(|(_, logit)| !possible(**logit)) {
+            return Err(SampleError::NotFinite { token: id as u32 });
+        }
+        if logits.iter().all(|&logit| logit == f32::NEG_INFINITY) {
+            return Err(SampleError::NothingPossible);
+        }
+        let candidate = |(&id, &logit): (&i32, &f32)| Candidate { id: id as u32, logit: logit + 0.0, p: 0.0 };
+        self.candidates.scale = 1.0;
+        self.candidates.list.clear();
+        self.candidates.list.extend(ids.iter().zip(logits).map(candidate));
+        self.filter(1);
+        self.draw()
+    }
+
+    /// Draws one of the candidates.
+    fn draw(&mut self) -> Result<u32, SampleError> {
+        let list = &self.candidates.list;
+        let mut chosen = list.first().copied();
+        if list.len() > 1 {
+            let mut rest = self.chance.rng.next_unit();
+            // Rounding may leave a sum just below 1: then the last token that is possible at all is taken.
+            for &candidate in list.iter().filter(|candidate| candidate.p > 0.0) {
+                chosen = Some(candidate);
+                if rest < candidate.p {
+                    break;
+                }
+                rest -= candidate.p;
+            }
+        }
+        let chosen = chosen.ok_or(SampleError::NothingPossible)?;
+        if let Some(mirostat) = self.params.mirostat {
+            self.chance.mu = mirostat.next_mu(self.chance.mu, chosen.p);
+        }
+        Ok(chosen.id)
+    }
+
+    /// The tokens that [`sample`](Self::sample) would choose from, with the probabilities it would use.
+    /// Their order is not specified, but always the same. XTC, where it acts, takes a random number for it.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample).
+    pub fn distribution(&mut self, logits: &[f32]) -> Result<&[Candidate], SampleError> {
+        self.load(logits)?;
+        self.candidates.scale = 1.0;
+        let (changing, others) = self.stages.split_at_mut(self.n_changing);
+        changing.iter_mut().for_each(|stage| stage.change_scores(&mut self.scores));
+        match others.first_mut().filter(|_| self.gathers) {
+            Some(stage) => stage.gather(&self.scores, &mut self.candidates),
+            None => self.candidates.take_all(&self.scores),
+        }
+        if self.rules_out {
+            self.candidates.list.retain(|candidate| candidate.logit > f32::NEG_INFINITY);
+        }
+        self.filter(self.n_changing + usize::from(self.gathers));
+        Ok(&self.candidates.list)
+    }
+
+    /// Does the stages from number `first` on with the candidates, and gives them their probabilities.
+    fn filter(&mut self, first: usize) {
+        for stage in &mut self.stages[first..] {
+            stage.apply(&mut self.candidates, &mut self.chance.rng);
+        }
+        if self.params.mirostat.is_some() {
+            keep_at_most_surprising(&mut self.candidates, self.chance.mu);
+        }
+        self.candidates.softmax();
+    }
+
+    /// Checks and copies the logits, and adds the bias.
+    fn load(&mut self, logits: &[f32]) -> Result<(), SampleError> {
+        if logits.len() != self.n_vocab {
+            return Err(SampleError::Length { found: logits.len(), expected: self.n_vocab });
+        }
+        let possible = |logit: f32| logit < f32::INFINITY;
+        // Without an early end, so that the loop can be vectorized: the error is rare.
+        let all_possible = logits.iter().fold(true, |all, &logit| all & possible(logit));
+        if !all_possible && let Some(token) = logits.iter().position(|&logit| !possible(logit)) {
+            return Err(SampleError::NotFinite { token: token as u32 });
+        }
+        self.scores.clear();
+        // Adding 0 turns -0 into 0, which it equals: ties go by id.
+        self.scores.extend(logits.iter().map(|logit| logit + 0.0));
+        for &(token, bias) in &self.params.logit_bias {
+            if let Some(score) = self.scores.get_mut(token as usize) {
+                match bias {
+                    f32::NEG_INFINITY => *score = bias,
+                    _ => subtract(score, -f64::from(bias)),
+                }
+            }
+        }
+        if self.scores.iter().all(|&score| score == f32::NEG_INFINITY) {
+            return Err(SampleError::NothingPossible);
+        }
+        Ok(())
+    }
+}
+
+/// Mirostat's µ at the start of a text.
+fn first_mu(params: &SamplerParams) -> f64 {
+    params.mirostat.map_or(0.0, Mirostat::first_mu)
+}

@@ -1,0 +1,103 @@
+//! Going back in an answer, and clones that go on by themselves.
+
+use proptest::prelude::*;
+
+use super::{Constraint, ConstraintError, ConstraintFactory};
+use crate::text::{Tokenizer, demo_tokenizer};
+
+/// Grammars and schemas of each form: recursive, with lexemes that overlap, with an end in the middle, and with limits
+/// that the library cannot roll back.
+const GRAMMARS: &[&str] = &[
+    "start: sum\nsum: atom (/[+*]/ atom)*\natom: /[0-9]{1,3}/ | \"(\" sum \")\"",
+    "start: \"a\" | \"ab\" | \"the\" /[a-z ]*/ \".\"",
+    "start: word (\", \" word){0,3}\nword[max_tokens=3]: /[a-z]+/",
+    "root ::= (\"if\" | \"ifs\" | [a-z]+) \" \" root | [0-9]*",
+    "start: <|im_start|> /[a-z]+/ <|im_end|>",
+    r#"{"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}, "age": {"type": "integer"}},
+        "required": ["name"], "additionalProperties": false}"#,
+    r#"{"type": "array", "items": {"enum": ["one", "other", 1.5, null]}, "maxItems": 5}"#,
+];
+
+fn constraint(tokenizer: &Tokenizer, grammar: &str) -> Constraint {
+    let factory = ConstraintFactory::new(tokenizer).unwrap();
+    match grammar.starts_with('{') {
+        true => factory.json_schema(grammar).unwrap(),
+        false => factory.grammar(grammar).unwrap(),
+    }
+}
+
+/// A place of an answer: whether it is complete, and the tokens that may come next.
+fn place(constraint: &mut Constraint, n_vocab: usize) -> (bool, Vec<u32>) {
+    let mut logits = vec![0.0f32; n_vocab];
+    let masked = constraint.mask(&mut logits).is_ok();
+    let allowed = (0..).zip(logits).filter(|&(_, logit)| masked && logit == 0.0).map(|(id, _)| id);
+    (constraint.is_complete(), allowed.collect())
+}
+
+/// Goes on with allowed tokens, chosen by the numbers, to the end of the answer at most: the places before each, and the
+/// tokens.
+fn go_on(
+    constraint: &mut Constraint,
+    n_vocab: usize,
+    choices: &[usize],
+) -> (Vec<(bool, Vec<u32>)>, Vec<u32>) {
+    let (mut places, mut tokens) = (Vec::new(), Vec::new());
+    for choice in choices {
+        places.push(place(constraint, n_vocab));
+        let Some((false, allowed)) = places.last() else { break };
+        let Some(&token) = allowed.get(choice % allowed.len().max(1)) else { break };
+        constraint.accept(token).unwrap();
+        tokens.push(token);
+    }
+    places.push(place(constraint, n_vocab));
+    (places, tokens)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn masks_after_a_rewind_equal_the_masks_before(
+        grammar in prop::sample::select(GRAMMARS), before in prop::collection::vec(any::<usize>(), 0..12),
+        first in prop::collection::vec(any::<usize>(), 1..12), second in prop::collection::vec(any::<usize>(), 1..12),
+    ) {
+        let tokenizer = demo_tokenizer();
+        let n_vocab = tokenizer.n_vocab();
+        let mut constraint = constraint(&tokenizer, grammar);
+        let n_before = go_on(&mut constraint, n_vocab, &before).1.len();
+        let mut clone = constraint.clone();
+        let (places, tokens) = go_on(&mut constraint, n_vocab, &first);
+        // One by one, then all of the way again.
+        for n in (0..tokens.len()).rev() {
+            constraint.rewind(1).unwrap();
+            prop_assert_eq!(&place(&mut constraint, n_vocab), &places[n], "{} tokens of {:?}", n, tokens);
+        }
+        let other = go_on(&mut constraint, n_vocab, &second);
+        constraint.rewind(other.1.len()).unwrap();
+        prop_assert_eq!(&go_on(&mut constraint, n_vocab, &first), &(places.clone(), tokens.clone()));
+        // The original did not move its clone; both can go back to what came before they parted.
+        prop_assert_eq!(&go_on(&mut clone, n_vocab, &second), &other);
+        clone.rewind(other.1.len() + n_before).unwrap();
+        constraint.restart();
+        prop_assert_eq!(go_on(&mut clone, n_vocab, &first), go_on(&mut constraint, n_vocab, &first));
+    }
+}
+
+/// An error ends with a rewind; one that goes too far back is refused.
+#[test]
+fn rewind_ends_an_error_and_is_refused_beyond_the_start() {
+    let tokenizer = demo_tokenizer();
+    let n_vocab = tokenizer.n_vocab();
+    for grammar in GRAMMARS {
+        let mut constraint = constraint(&tokenizer, grammar);
+        let (places, tokens) = go_on(&mut constraint, n_vocab, &[3, 5, 8]);
+        let accepted = tokens.len();
+        let (asked, before) = (accepted + 1, constraint.clone());
+        assert_eq!(constraint.rewind(asked), Err(ConstraintError::Rewind { asked, accepted }));
+        assert_eq!(place(&mut constraint, n_vocab), place(&mut { before }, n_vocab), "{grammar}");
+        let never = (0..n_vocab as u32).find(|id| !places[accepted].1.contains(id)).unwrap();
+        assert!(constraint.accept(never).is_err() && constraint.mask(&mut vec![0.0; n_vocab]).is_err());
+        constraint.rewind(0).unwrap();
+        assert_eq!(place(&mut constraint, n_vocab), places[accepted], "{grammar}");
+    }
+}

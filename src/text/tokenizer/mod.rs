@@ -1,0 +1,249 @@
+//! Tokenizers: text to token ids and back, by the vocabulary of a GGUF file.
+//!
+//! [`VocabData`] is a vocabulary as a file states it; [`Tokenizer`] is that vocabulary checked and indexed, for one of
+//! the algorithms of [`TOKENIZER_FAMILIES`]: byte-pair encoding (`bpe`, of the words that `pretokenizer` cuts) and
+//! SentencePiece's score-driven merging (`spm`), which both merge in `merge`, `wordpiece` and `unigram`.
+//! [`StreamDecoder`] turns ids back to text as they come.
+//!
+//! This folder knows `pretokenizer` and the metadata of `gguf`. It knows no chat, no sampling and no model.
+
+mod algorithms;
+mod bpe;
+mod byte_alphabet;
+mod charsmap;
+mod error;
+mod merge;
+mod special;
+mod spelling;
+mod spm;
+mod stream;
+mod tables;
+mod unigram;
+mod vocab_data;
+mod vocab_gguf;
+mod vocabulary;
+mod wordpiece;
+
+use std::sync::Arc;
+
+pub use algorithms::TOKENIZER_FAMILIES;
+use bpe::BpeEncoder;
+pub use error::TokenizerError;
+use special::SpecialTokens;
+use spm::SpmEncoder;
+pub use stream::StreamDecoder;
+pub use vocab_data::{TokenKind, VocabData};
+use vocabulary::{Algorithm, Vocabulary};
+
+/// What [`Tokenizer::encode`] does beyond the text itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// Puts BOS before and EOS or the separator after the text, where the vocabulary says so.
+    pub add_special: bool,
+    /// Recognises control tokens that are spelled out in the text. Without it, text never becomes
+    /// structure. User-defined tokens are recognised either way.
+    pub parse_special: bool,
+}
+
+impl Default for EncodeOptions {
+    /// Nothing added, special tokens recognised.
+    fn default() -> Self {
+        EncodeOptions { add_special: false, parse_special: true }
+    }
+}
+
+/// Turns text into token ids and back. Clones share one vocabulary, so that a clone costs nothing.
+#[derive(Clone)]
+pub struct Tokenizer {
+    vocab: Arc<Vocabulary>,
+}
+
+impl Tokenizer {
+    /// Checks a vocabulary and builds its tables.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] if the algorithm or its pre-tokenizer is not supported, or if the vocabulary
+    /// contradicts itself: an array of the wrong length, an id that no token has, a merge that yields no
+    /// token, a byte that nothing expresses.
+    pub fn new(data: VocabData) -> Result<Tokenizer, TokenizerError> {
+        Ok(Tokenizer { vocab: Arc::new(Vocabulary::new(data)?) })
+    }
+
+    /// The tokens of a text. A character that is no token becomes the tokens of its bytes, and a byte
+    /// that has none the unknown token; a byte-level vocabulary that has neither (some lack a few control
+    /// characters) leaves that byte out, as its own tokenizer does.
+    ///
+    /// Time grows as n log n with the longest word, and linearly otherwise.
+    pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        ids.extend(self.vocab.bos.filter(|_| options.add_special && self.vocab.add_bos));
+        self.encode_onto(text, options.parse_special, &mut ids);
+        ids.extend(self.vocab.eos.filter(|_| options.add_special && self.vocab.add_eos));
+        ids.extend(self.vocab.sep.filter(|_| options.add_special && self.vocab.add_sep));
+        ids
+    }
+
+    /// The tokens of a conversation that a chat template rendered: special tokens recognised, and BOS in
+    /// front, where the vocabulary asks for it, unless the template already wrote it.
+    pub fn encode_chat(&self, rendered: &str) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(rendered.len() / 3 + 1);
+        self.encode_onto(rendered, true, &mut ids);
+        if let Some(bos) = self.vocab.bos.filter(|bos| self.vocab.add_bos && ids.first() != Some(bos)) {
+            ids.insert(0, bos);
+        }
+        ids
+    }
+
+    fn encode_onto(&self, text: &str, parse_special: bool, ids: &mut Vec<u32>) {
+        let special = if parse_special { &self.vocab.special } else { &self.vocab.user_defined };
+        match &self.vocab.algorithm {
+            Algorithm::Bpe(bpe) => {
+                let mut encoder = BpeEncoder::new(bpe);
+                self.between(special, text, ids, |piece, ids| encoder.encode(piece, ids));
+            }
+            Algorithm::Spm(spm) => {
+                let mut encoder = SpmEncoder::new(spm);
+                self.between(special, text, ids, |piece, ids| encoder.encode(piece, ids));
+            }
+            Algorithm::WordPiece(wordpiece) => {
+                self.between(special, text, ids, |piece, ids| wordpiece.encode(piece, ids));
+            }
+            Algorithm::Unigram(unigram) => {
+                self.between(special, text, ids, |piece, ids| unigram.encode(piece, ids));
+            }
+        }
+    }
+
+    /// Pushes the special tokens of a text, and gives what is between them to `encode`, without the white space that a
+    /// special token takes away.
+    fn between<'t>(
+        &self,
+        special: &SpecialTokens,
+        mut text: &'t str,
+        ids: &mut Vec<u32>,
+        mut encode: impl FnMut(&'t str, &mut Vec<u32>),
+    ) {
+        while let Some((start, end, id)) = special.find(text) {
+            let before = &text[..start];
+            encode(if self.vocab.strip_before.contains(&id) { before.trim_end() } else { before }, ids);
+            ids.push(id);
+            text = &text[end..];
+            if self.vocab.strip_after.contains(&id) {
+                text = text.trim_start();
+            }
+        }
+        encode(text, ids);
+    }
+
+    /// The text of a sequence of tokens. Control tokens and the unknown token show only with
+    /// `keep_special`; bytes that are no UTF-8 become U+FFFD; the space that encoding put before the text
+    /// is taken away.
+    pub fn decode(&self, ids: &[u32], keep_special: bool) -> String {
+        let mut stream = StreamDecoder::from_start(self, keep_special);
+        let mut text = String::new();
+        for &id in ids {
+            text.push_str(stream.push(id));
+        }
+        text.push_str(stream.finish());
+        text
+    }
+
+    /// Appends the bytes that one token stands for, without allocating if `out` has room. They may be
+    /// part of a character. Control tokens and the unknown token add their name with `keep_special`, else
+    /// nothing; an id that is not below [`n_vocab`](Self::n_vocab) adds nothing.
+    pub fn decode_into(&self, id: u32, keep_special: bool, out: &mut Vec<u8>) {
+        if keep_special || self.kind(id).is_some_and(|kind| !kind.is_structure()) {
+            out.extend_from_slice(self.token_bytes(id));
+        }
+    }
+
+    /// The bytes that one token stands for; of a control token or the unknown token its name. They may be part of a
+    /// character. Empty for an id that is not below [`n_vocab`](Self::n_vocab).
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        let index = id as usize;
+        let Some(&end) = self.vocab.ends.get(index) else { return &[] };
+        let start = index.checked_sub(1).map_or(0, |before| self.vocab.ends[before]);
+        &self.vocab.decoded[start..end]
+    }
+
+    /// A token's text in the file's own spelling, such as `Ġthe`, `▁the` or `<|im_end|>`.
+    pub fn token_text(&self, id: u32) -> Option<&str> {
+        self.vocab.tokens.get(id as usize).map(String::as_str)
+    }
+
+    /// The id of the control or user-defined token that is spelled so.
+    pub fn special_id(&self, text: &str) -> Option<u32> {
+        self.vocab
+            .special
+            .find(text)
+            .filter(|&(start, end, _)| start == 0 && end == text.len())
+            .map(|(_, _, id)| id)
+    }
+
+    /// What a token is for.
+    pub fn kind(&self, id: u32) -> Option<TokenKind> {
+        self.vocab.kinds.get(id as usize).copied()
+    }
+
+    /// The number of tokens; ids are below it.
+    pub fn n_vocab(&self) -> usize {
+        self.vocab.tokens.len()
+    }
+
+    /// What a text starts with.
+    pub fn bos(&self) -> Option<u32> {
+        self.vocab.bos
+    }
+
+    /// What a text ends with.
+    pub fn eos(&self) -> Option<u32> {
+        self.vocab.eos
+    }
+
+    /// What a turn ends with, if the file states it.
+    pub fn eot(&self) -> Option<u32> {
+        self.vocab.eot
+    }
+
+    /// The token for what the vocabulary cannot express.
+    pub fn unk(&self) -> Option<u32> {
+        self.vocab.unk
+    }
+
+    /// What separates two texts (`bert`).
+    pub fn sep(&self) -> Option<u32> {
+        self.vocab.sep
+    }
+
+    /// The token that fills up batches.
+    pub fn pad(&self) -> Option<u32> {
+        self.vocab.pad
+    }
+
+    /// Whether the model expects BOS at the start of a text.
+    pub fn adds_bos(&self) -> bool {
+        self.vocab.add_bos
+    }
+
+    /// Whether the answer is over once the model produced this token: EOS, end of turn, or a special
+    /// token with one of the names that models use for either.
+    pub fn is_end_of_generation(&self, id: u32) -> bool {
+        self.vocab.end_of_generation.contains(&id)
+    }
+
+    /// The file's chat template, as Jinja source.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.vocab.chat_template.as_deref()
+    }
+
+    /// Whether encoding puts a space before the text.
+    pub(super) fn adds_space_prefix(&self) -> bool {
+        match &self.vocab.algorithm {
+            Algorithm::Bpe(_) => false,
+            Algorithm::Spm(spm) => spm.adds_space_prefix(),
+            Algorithm::Unigram(unigram) => unigram.adds_space_prefix(),
+            // Every word has one.
+            Algorithm::WordPiece(_) => true,
+        }
+    }
+}

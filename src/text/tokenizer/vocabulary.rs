@@ -1,0 +1,222 @@
+//! A vocabulary, checked and indexed.
+
+use super::algorithms::TOKENIZER_FAMILIES;
+use super::bpe::Bpe;
+use super::byte_alphabet::push_bytes;
+use super::special::SpecialTokens;
+use super::spelling::{byte_token, push_text};
+use super::spm::Spm;
+use super::unigram::Unigram;
+use super::wordpiece::WordPiece;
+use super::{TokenKind, TokenizerError, VocabData};
+use crate::text::pretokenizer::PreTokenizer;
+
+/// A vocabulary that was checked, with what tokens are looked up in.
+pub(super) struct Vocabulary {
+    pub(super) algorithm: Algorithm,
+    pub(super) tokens: Vec<String>,
+    pub(super) kinds: Vec<TokenKind>,
+    /// What every token decodes to, one after the other, and where each ends.
+    pub(super) decoded: Vec<u8>,
+    pub(super) ends: Vec<usize>,
+    /// Control, unknown and user-defined tokens; and the user-defined ones alone.
+    pub(super) special: SpecialTokens,
+    pub(super) user_defined: SpecialTokens,
+    pub(super) end_of_generation: Vec<u32>,
+    pub(super) add_bos: bool,
+    pub(super) add_eos: bool,
+    pub(super) add_sep: bool,
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) eot: Option<u32>,
+    pub(super) unk: Option<u32>,
+    pub(super) pad: Option<u32>,
+    pub(super) sep: Option<u32>,
+    /// Special tokens that take white space before or after them away.
+    pub(super) strip_before: Vec<u32>,
+    pub(super) strip_after: Vec<u32>,
+    pub(super) chat_template: Option<String>,
+}
+
+/// The tables of the algorithm that encodes.
+pub(super) enum Algorithm {
+    Bpe(Box<Bpe>),
+    Spm(Box<Spm>),
+    WordPiece(Box<WordPiece>),
+    Unigram(Box<Unigram>),
+}
+
+/// What the models of the field end a turn or a text with, beside what their files state.
+const END_NAMES: &[&str] = &[
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|EOT|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<｜end▁of▁sentence｜>",
+    "[EOT]",
+    "<EOT>",
+    "_<EOT>",
+];
+
+impl Vocabulary {
+    /// Checks a vocabulary and builds its tables.
+    pub fn new(mut data: VocabData) -> Result<Vocabulary, TokenizerError> {
+        if matches!(data.model.as_str(), "none" | "no_vocab" | "") {
+            return Err(TokenizerError::NoTokenizer(data.model));
+        }
+        if !TOKENIZER_FAMILIES.iter().any(|(name, _)| *name == data.model) {
+            return Err(TokenizerError::UnknownModel(data.model));
+        }
+        if data.model == "gemma4" {
+            data.pre = Some("gemma4".to_owned());
+        }
+        check_shape(&data)?;
+        let kinds = kinds_of(&data);
+        let pre = PreTokenizer::by_name(data.pre.as_deref());
+        let in_byte_alphabet = data.model == "gpt2" && pre.is_some_and(|pre| !pre.characters);
+        let mut decoded = Vec::with_capacity(data.tokens.iter().map(String::len).sum());
+        let mut ends = Vec::with_capacity(data.tokens.len());
+        for (text, &kind) in data.tokens.iter().zip(&kinds) {
+            match (kind, byte_token(text)) {
+                (TokenKind::Byte, Some(byte)) => decoded.push(byte),
+                (TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined, _) => {
+                    decoded.extend_from_slice(text.as_bytes());
+                }
+                _ if in_byte_alphabet => push_bytes(text, &mut decoded),
+                _ => push_text(text, &mut decoded),
+            }
+            ends.push(decoded.len());
+        }
+        let bytes_of = |id: usize| &decoded[id.checked_sub(1).map_or(0, |before| ends[before])..ends[id]];
+        let algorithm = match data.model.as_str() {
+            "llama" => Algorithm::Spm(Box::new(Spm::new(&data, &kinds)?)),
+            "bert" => Algorithm::WordPiece(Box::new(WordPiece::new(&data, &kinds)?)),
+            "t5" => Algorithm::Unigram(Box::new(Unigram::new(&data, &kinds)?)),
+            _ => Algorithm::Bpe(Box::new(Bpe::new(&data, &kinds, bytes_of)?)),
+        };
+        let (adds_bos, adds_eos) = match &algorithm {
+            Algorithm::Bpe(bpe) => (bpe.adds_bos(), false),
+            Algorithm::Spm(_) | Algorithm::WordPiece(_) => (true, false),
+            Algorithm::Unigram(_) => (false, true),
+        };
+        let adds_sep = matches!(algorithm, Algorithm::WordPiece(_)) && data.add_sep.unwrap_or(true);
+        let chosen = |wanted: fn(TokenKind) -> bool| {
+            let texts = data.tokens.iter().map(String::as_str).zip(0..);
+            SpecialTokens::new(texts.filter(|&(_, id)| wanted(kinds[id as usize])))
+        };
+        let user_defined = chosen(|kind| kind == TokenKind::UserDefined);
+        let special = chosen(|kind| kind.is_structure() || kind == TokenKind::UserDefined);
+        Ok(Vocabulary {
+            end_of_generation: end_of_generation(&data, &kinds),
+            add_bos: data.add_bos.unwrap_or(adds_bos),
+            add_eos: data.add_eos.unwrap_or(adds_eos),
+            add_sep: adds_sep,
+            bos: data.bos,
+            eos: data.eos,
+            eot: data.eot,
+            unk: data.unk,
+            pad: data.pad,
+            sep: data.sep,
+            strip_before: data.strip_before,
+            strip_after: data.strip_after,
+            chat_template: data.chat_template,
+            tokens: data.tokens,
+            algorithm,
+            kinds,
+            decoded,
+            ends,
+            special,
+            user_defined,
+        })
+    }
+}
+
+/// Checks what all algorithms rely on: lengths and ids.
+fn check_shape(data: &VocabData) -> Result<(), TokenizerError> {
+    let n_vocab = data.tokens.len();
+    match n_vocab {
+        0 => return Err(TokenizerError::NoTokens),
+        _ if n_vocab > i32::MAX as usize => return Err(TokenizerError::TooManyTokens(n_vocab)),
+        _ => {}
+    }
+    for (key, found) in [
+        ("tokenizer.ggml.scores", data.scores.as_ref().map(Vec::len)),
+        ("tokenizer.ggml.token_type", data.kinds.as_ref().map(Vec::len)),
+    ] {
+        if let Some(found) = found.filter(|&found| found != n_vocab) {
+            return Err(TokenizerError::Length { key, found, expected: n_vocab });
+        }
+    }
+    for (key, id) in named_ids(data) {
+        if let Some(id) = id.filter(|&id| id as usize >= n_vocab) {
+            return Err(TokenizerError::IdOutOfRange { key, id, n_vocab });
+        }
+    }
+    let model = TOKENIZER_FAMILIES.iter().find(|(name, _)| *name == data.model).map_or("", |(name, _)| name);
+    if data.add_bos == Some(true) && data.bos.is_none() {
+        return Err(TokenizerError::Missing { key: "tokenizer.ggml.bos_token_id", model });
+    }
+    if data.add_eos == Some(true) && data.eos.is_none() {
+        return Err(TokenizerError::Missing { key: "tokenizer.ggml.eos_token_id", model });
+    }
+    Ok(())
+}
+
+/// The ids that metadata names, with their keys.
+fn named_ids(data: &VocabData) -> [(&'static str, Option<u32>); 6] {
+    [
+        ("tokenizer.ggml.bos_token_id", data.bos),
+        ("tokenizer.ggml.eos_token_id", data.eos),
+        ("tokenizer.ggml.eot_token_id", data.eot),
+        ("tokenizer.ggml.unknown_token_id", data.unk),
+        ("tokenizer.ggml.padding_token_id", data.pad),
+        ("tokenizer.ggml.seperator_token_id", data.sep),
+    ]
+}
+
+/// Each token's kind. A file without kinds still says which tokens are structure: those it names.
+fn kinds_of(data: &VocabData) -> Vec<TokenKind> {
+    if let Some(kinds) = &data.kinds {
+        return kinds.clone();
+    }
+    let has_bytes = matches!(data.model.as_str(), "llama" | "t5" | "gemma4");
+    let kind_of = |text: &String| match byte_token(text) {
+        Some(_) if has_bytes => TokenKind::Byte,
+        _ => TokenKind::Normal,
+    };
+    let mut kinds: Vec<TokenKind> = data.tokens.iter().map(kind_of).collect();
+    for id in named_ids(data).into_iter().filter_map(|(_, id)| id) {
+        kinds[id as usize] = TokenKind::Control;
+    }
+    if let Some(unk) = data.unk {
+        kinds[unk as usize] = TokenKind::Unknown;
+    }
+    kinds
+}
+
+/// The tokens that end an answer.
+fn end_of_generation(data: &VocabData, kinds: &[TokenKind]) -> Vec<u32> {
+    let is_special =
+        |id: u32| kinds[id as usize].is_structure() || kinds[id as usize] == TokenKind::UserDefined;
+    let named = |name: &str| {
+        data.tokens.iter().zip(0..).find(|&(text, id)| text == name && is_special(id)).map(|(_, id)| id)
+    };
+    let mut ids: Vec<u32> = data.eos.into_iter().chain(data.eot).collect();
+    ids.extend(END_NAMES.iter().filter_map(|name| named(name)));
+    // Where an answer ends with <|return|> or <|call|> (the harmony format), <|end|> only closes one of
+    // its messages.
+    if named("<|return|>").is_some() && named("<|call|>").is_some() {
+        let message_end = named("<|end|>");
+        ids.retain(|&id| Some(id) != message_end || Some(id) == data.eos || Some(id) == data.eot);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

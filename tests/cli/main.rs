@@ -1,0 +1,13 @@
+//! The program, driven as its users drive it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(all(feature = "cli", feature = "demo", target_os = "linux"))]
+mod chat;
+#[cfg(all(feature = "cli", feature = "demo"))]
+mod commands;
+#[cfg(feature = "cli")]
+mod help;

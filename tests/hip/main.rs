@@ -1,0 +1,28 @@
+//! The GPU path: on simulated devices, on a real one where there is one, and with fake libraries.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod architectures;
+mod code_object;
+mod deterministic;
+#[cfg(feature = "demo")]
+mod device;
+mod experts;
+mod faults;
+// It looks at what is logged, and the logger comes with the command line.
+#[cfg(feature = "cli")]
+mod jit;
+#[cfg(all(feature = "cli", feature = "demo"))]
+mod kernels;
+mod own_operator;
+mod parity;
+mod probe;
+#[cfg(feature = "demo")]
+mod run;
+mod safety;
+mod sim;
+mod trace;
+mod views;

@@ -1,0 +1,88 @@
+//! Nothing is allocated while tokens are decoded, on any thread.
+//!
+//! One test only: the count is the process's, and tests of one file run at the same time.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(feature = "demo")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rfgraph::model::{Model, Session, SessionOptions};
+
+/// Counts the calls of every thread.
+struct Counting;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps `dealloc`'s contract, and `pointer` came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn greedy(logits: &[f32]) -> u32 {
+    let best = logits.iter().enumerate().fold(
+        (0, f32::MIN),
+        |best, (i, &logit)| {
+            if logit > best.1 { (i, logit) } else { best }
+        },
+    );
+    best.0 as u32
+}
+
+#[test]
+fn decoding_allocates_nothing() {
+    let model = Model::demo().unwrap();
+    let prompt: Vec<u32> = (0..40).map(|i| 300 + 7 * i).collect();
+    for threads in [1, 2, 3] {
+        let options = SessionOptions {
+            n_ctx: 256,
+            n_sequences: 3,
+            threads: NonZeroUsize::new(threads),
+            ..SessionOptions::default()
+        };
+        let mut session = Session::new(&model, &options).unwrap();
+        let ids = [(); 3].map(|()| session.open().unwrap());
+        let mut next = [0; 3];
+        for (id, next) in ids.iter().zip(&mut next) {
+            *next = greedy(session.prefill(*id, &prompt).unwrap());
+        }
+        // The first token of either width may still start something up.
+        let mut alone = greedy(session.decode(&[(ids[0], next[0])]).unwrap().row(0));
+        let mut batch = [(ids[0], alone), (ids[1], next[1]), (ids[2], next[2])];
+        session.decode(&batch).unwrap();
+
+        let before = CALLS.load(Ordering::SeqCst);
+        // 20 tokens of one sequence, over the end of a block of the cache, then of three at once.
+        for _ in 0..20 {
+            alone = greedy(session.decode(&[(ids[0], alone)]).unwrap().row(0));
+        }
+        for _ in 0..20 {
+            let logits = session.decode(&batch).unwrap();
+            for (i, (_, token)) in batch.iter_mut().enumerate() {
+                *token = greedy(logits.row(i));
+            }
+        }
+        let calls = CALLS.load(Ordering::SeqCst) - before;
+        assert_eq!(calls, 0, "with {threads} threads");
+        assert_eq!(session.states().len(ids[0]).unwrap(), prompt.len() + 42);
+    }
+    // The counter counts.
+    let before = CALLS.load(Ordering::SeqCst);
+    drop(std::hint::black_box(Box::new(1)));
+    assert!(CALLS.load(Ordering::SeqCst) >= before + 2);
+}

@@ -1,0 +1,29 @@
+//! The demo model's 400 questions, each with its only right answer: one wrong kernel shows.
+
+use std::num::NonZeroUsize;
+
+use rfgraph::model::{Model, SessionOptions, Setup};
+
+use crate::support::demo::{Answerer, FORMS, questions};
+use crate::support::outside::outside;
+
+fn check(name: &str, model: &Model) {
+    // One thread: tests run side by side, and threads of one step would wait for each other's cores.
+    let threads = Some(NonZeroUsize::MIN);
+    let options = SessionOptions { n_ctx: 512, threads, ..SessionOptions::default() };
+    Answerer::new(model, &options, &Setup::default()).check(name, &questions());
+}
+
+#[test]
+fn the_built_in_model_answers_every_question() {
+    check("built in", &Model::demo().unwrap());
+}
+
+/// The same from every file that it was quantized to; they are too large for the repository.
+#[test]
+fn every_quantized_form_answers_every_question() {
+    let Some(folder) = outside("demo") else { return };
+    for form in FORMS {
+        check(form, &Model::open(folder.join(format!("demo-{form}.gguf"))).unwrap());
+    }
+}

@@ -1,0 +1,86 @@
+//! `docs/models.md` is made from the tables of the code. `RFGRAPH_WRITE_DOCS=1 cargo test --test model page` writes it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use rfgraph::graphs::TABLE;
+use rfgraph::tensor::DType;
+use rfgraph::text::{PRE_TOKENIZERS, TOKENIZER_FAMILIES};
+
+use crate::support::architectures::fixtures;
+use crate::support::inside::inside;
+
+/// Each fixture's reference and what it exercises: rows of the table in the fixtures' README.
+fn references() -> BTreeMap<String, (String, String)> {
+    let readme = std::fs::read_to_string(inside("arch/README.md")).unwrap();
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_string()).collect::<Vec<_>>();
+    let rows = readme.lines().map(cells).filter(|cells| cells.len() > 5 && cells[1].starts_with('`'));
+    rows.map(|cells| (cells[1].trim_matches('`').to_string(), (cells[2].clone(), cells[3].clone()))).collect()
+}
+
+fn architectures_table(page: &mut String) {
+    let references = references();
+    let mut of: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for fixture in fixtures() {
+        let (class, exercises) = &references[&fixture.name];
+        let line = format!("- `{}` ({class}): {exercises}", fixture.name);
+        of.entry(fixture.model().architecture_name().to_string()).or_default().push(line);
+    }
+    page.push_str("## Architectures\n\nBy `general.architecture`. Each was checked, on the CPU, on the simulated GPU and on an NVIDIA H200, against \
+         logits of `transformers`\nfor tiny models with random weights (`tests/fixtures/arch`), in files that llama.cpp's converter made.\n\n");
+    page.push_str("| architecture | models | fixtures |\n| --- | --- | --- |\n");
+    for row in TABLE {
+        writeln!(page, "| `{}` | {} | {} |", row.name, row.models, of[row.name].len()).unwrap();
+    }
+    page.push_str(
+        "\nA file of another architecture, or with a tensor or a key that its architecture does not read, is \
+         refused by name.\n\n### Fixtures\n\n",
+    );
+    for line in TABLE.iter().flat_map(|row| &of[row.name]) {
+        writeln!(page, "{line}").unwrap();
+    }
+}
+
+fn formats_table(page: &mut String) {
+    page.push_str("\n## Formats of weights\n\nEvery format is read bit for bit as ggml reads it (`tests/fixtures/quants`) and \
+         multiplied in its stored form, on the\nCPU and on a GPU, by `linear` and by `linear_id`.\n\n");
+    page.push_str("| format | elements of a block | bits a weight |\n| --- | --- | --- |\n");
+    for dtype in DType::all().filter(|dtype| dtype.is_float()) {
+        let (elements, bytes) = (dtype.block_elements(), dtype.block_bytes());
+        let bits = 8.0 * bytes as f64 / elements as f64;
+        writeln!(page, "| {dtype} | {elements} | {bits:.4} |").unwrap();
+    }
+}
+
+fn tokenizers_table(page: &mut String) {
+    page.push_str("\n## Tokenizers\n\nBy `tokenizer.ggml.model`.\n\n| name | description |\n| --- | --- |\n");
+    for (name, what) in TOKENIZER_FAMILIES {
+        writeln!(page, "| `{name}` | {what} |").unwrap();
+    }
+    page.push_str("\nPre-tokenizers of `gpt2`, by `tokenizer.ggml.pre`; another name is refused.\n\n");
+    page.push_str("| rule | names |\n| --- | --- |\n");
+    for pre_tokenizer in PRE_TOKENIZERS {
+        let names: Vec<String> = pre_tokenizer.names().iter().map(|name| format!("`{name}`")).collect();
+        writeln!(page, "| {} | {} |", pre_tokenizer.rule(), names.join(", ")).unwrap();
+    }
+}
+
+#[test]
+fn the_page_of_models_is_what_the_tables_say() {
+    let mut page = String::from(
+        "# Models\n\nMade from the tables of the code by `tests/model/page.rs`; do not edit.\n\n",
+    );
+    architectures_table(&mut page);
+    formats_table(&mut page);
+    tokenizers_table(&mut page);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/models.md");
+    if std::env::var_os("RFGRAPH_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == page,
+        "docs/models.md is out of date: RFGRAPH_WRITE_DOCS=1 cargo test --test model page"
+    );
+}

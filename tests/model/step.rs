@@ -1,0 +1,544 @@
+//! The step: rows of any sequences in one batch, each with its own wish, over both kinds of state.
+
+use std::num::NonZeroUsize;
+
+use proptest::prelude::*;
+use rfgraph::model::{
+    CacheTypes, ModelError, Output, Rewind, RowOutput, Rows, SequenceId, Session, SessionOptions, Setup,
+};
+use rfgraph::tensor::DType;
+
+use crate::support::demo::greedy;
+use crate::support::gpu::{self, Gpu, config};
+use crate::support::sessions::{bits, tokens, tolerance, worst};
+use crate::support::tiny_hybrid::{self, N_EMBD, tiny_hybrid};
+use crate::support::tiny_llama::tiny_llama;
+
+const N_LAYER: usize = 2;
+
+fn options(n_sequences: usize) -> SessionOptions {
+    SessionOptions {
+        n_ctx: 128,
+        n_sequences,
+        ubatch: Some(64),
+        threads: Some(NonZeroUsize::MIN),
+        cache_types: CacheTypes::both(DType::F32),
+        ..SessionOptions::default()
+    }
+}
+
+fn llama(n_sequences: usize) -> Session {
+    Session::new(&tiny_llama(N_LAYER), &options(n_sequences)).unwrap()
+}
+
+fn hybrid(options: &SessionOptions) -> Session {
+    Session::with(&tiny_hybrid(), options, &tiny_hybrid::setup(Setup::default())).unwrap()
+}
+
+/// Tokens of the tiny models' vocabulary.
+fn text(seed: u32, n: usize) -> Vec<u32> {
+    tokens(seed, n as u32).iter().map(|token| token % 96).collect()
+}
+
+fn logits(output: RowOutput<'_>) -> Vec<f32> {
+    match output {
+        RowOutput::Logits(logits) => logits.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The logits after a text, and the hidden state, in a session of its own.
+fn alone(mut session: Session, text: &[u32]) -> (Vec<f32>, Vec<f32>) {
+    let id = session.open().unwrap();
+    let (last, before) = text.split_last().unwrap();
+    if !before.is_empty() {
+        session.prefill(id, before).unwrap();
+    }
+    let outputs = session.step(&[Rows::of(id, &[*last]).want(Output::Logits)]).unwrap();
+    let found = logits(outputs.last(0));
+    session.close(id).unwrap();
+    let again = session.open().unwrap();
+    let mut hidden = Vec::new();
+    session.all_states(again, text, |state| hidden = state.to_vec()).unwrap();
+    (found, hidden)
+}
+
+/// Every kind of wish in one step: each row gets what it would get alone.
+fn wishes_are_kept_apart(mut session: Session, make: impl Fn() -> Session) {
+    let ids = [(); 5].map(|()| session.open().unwrap());
+    let texts: Vec<Vec<u32>> = [20, 1, 3, 30, 7].iter().zip(1..).map(|(&n, seed)| text(seed, n)).collect();
+    let wants = [Output::Logits, Output::Argmax, Output::TopK(5), Output::Hidden, Output::Nothing];
+    let rows: Vec<Rows<'_>> = (0..5).map(|i| Rows::of(ids[i], &texts[i]).want(wants[i])).collect();
+    let outputs = session.step(&rows).unwrap();
+    let alone: Vec<_> = texts.iter().map(|text| alone(make(), text)).collect();
+    let near = |found: &[f32], wanted: &[f32]| {
+        let (found, wanted) = ([found.to_vec()], [wanted.to_vec()]);
+        let (worst, limit) = (worst(&found, &wanted), tolerance(&wanted, N_LAYER));
+        assert!(worst <= limit, "{worst} of {limit}");
+    };
+    near(&logits(outputs.last(0)), &alone[0].0);
+    let best = |output: RowOutput<'_>| match output {
+        RowOutput::Argmax(token) => token,
+        RowOutput::Logits(logits) => greedy(logits),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(best(outputs.last(1)), greedy(&alone[1].0));
+    match outputs.last(2) {
+        RowOutput::TopK(ids, values) => {
+            assert_eq!((ids.len(), values.len()), (5, 5));
+            assert_eq!(ids[0] as u32, greedy(&alone[2].0));
+            let wanted: Vec<f32> = ids.iter().map(|&id| alone[2].0[id as usize]).collect();
+            near(values, &wanted);
+        }
+        RowOutput::Logits(logits) => near(logits, &alone[2].0),
+        other => panic!("{other:?}"),
+    }
+    match outputs.last(3) {
+        RowOutput::Hidden(hidden) => near(hidden, &alone[3].1),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(outputs.last(4), RowOutput::Nothing);
+    for (rows, row) in [(0, 18), (0, 20), (3, 28), (5, 0), (usize::MAX, 0)] {
+        assert_eq!(outputs.row(rows, row), RowOutput::Nothing, "row {row} of {rows} wants nothing");
+    }
+    for (id, text) in ids.iter().zip(&texts) {
+        assert_eq!(&session.states().tokens(*id).unwrap().collect::<Vec<_>>(), text);
+    }
+}
+
+#[test]
+fn each_row_of_a_step_gets_its_own_wish() {
+    wishes_are_kept_apart(llama(5), || llama(1));
+}
+
+#[test]
+fn each_row_of_a_step_gets_its_own_wish_on_a_gpu() {
+    let gpu = Gpu::simulated(config(32));
+    let options = SessionOptions { device: gpu.choice(), ..options(5) };
+    let setup = Setup { hip: gpu::options(), ..Setup::default() };
+    wishes_are_kept_apart(Session::with(&tiny_llama(N_LAYER), &options, &setup).unwrap(), || llama(1));
+    gpu.sim().assert_no_fault();
+}
+
+/// Several tokens of one sequence, each with its logits, are what single tokens give.
+#[test]
+fn guesses_are_verified_in_one_step() {
+    for make in [|| llama(1), || hybrid(&options(1))] {
+        let (prompt, guesses) = (text(1, 30), text(2, 6));
+        let mut session = make();
+        let id = session.open().unwrap();
+        session.prefill(id, &prompt).unwrap();
+        session.mark(id).unwrap();
+        let outputs = session.step(&[Rows::of(id, &guesses).want_all(Output::Logits)]).unwrap();
+        let rows: Vec<Vec<f32>> = (0..6).map(|row| logits(outputs.row(0, row))).collect();
+        // Three of them were right: the others are taken back.
+        let left = match session.rewind(id, 33).unwrap() {
+            Rewind::Done => 33,
+            Rewind::RecomputeFrom(left) => left,
+        };
+        assert!(left == 33 || (left == 30 && session.states().has_recurrent()), "{left}");
+        session.prefill(id, &[&guesses[left - 30..3], &[17]].concat()).unwrap();
+        let after = logits(session.step(&[Rows::of(id, &[5]).want(Output::Logits)]).unwrap().last(0));
+
+        let mut fresh = make();
+        let id = fresh.open().unwrap();
+        fresh.prefill(id, &prompt).unwrap();
+        let single: Vec<Vec<f32>> =
+            guesses.iter().map(|&token| fresh.decode(&[(id, token)]).unwrap().row(0).to_vec()).collect();
+        let limit = tolerance(&single, 3);
+        assert!(worst(&rows, &single) <= limit);
+        let _ = fresh.rewind(id, 0).unwrap();
+        fresh.prefill(id, &[&prompt[..], &guesses[..3], &[17]].concat()).unwrap();
+        let wanted = fresh.decode(&[(id, 5)]).unwrap().row(0).to_vec();
+        assert!(worst(&[after], &[wanted]) <= limit);
+    }
+}
+
+/// The table's own rows as embeddings are the tokens.
+#[test]
+fn embedding_rows_mix_with_tokens() {
+    let model = tiny_llama(N_LAYER);
+    let table: Vec<f32> = {
+        let info = model.gguf().tensor("token_embd.weight").unwrap();
+        model.gguf().data(info).chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect()
+    };
+    let embeddings_of = |tokens: &[u32]| -> Vec<f32> {
+        tokens.iter().flat_map(|&token| table[token as usize * N_EMBD..][..N_EMBD].to_vec()).collect()
+    };
+    let all = text(3, 40);
+    let mut session = llama(2);
+    let (mixed, plain) = (session.open().unwrap(), session.open().unwrap());
+    let (middle, end) = (embeddings_of(&all[10..25]), embeddings_of(&all[39..]));
+    let rows = [
+        Rows::of(mixed, &all[..10]),
+        Rows::of(plain, &all[..7]),
+        Rows::embeddings(mixed, &middle),
+        Rows::of(mixed, &all[25..39]),
+    ];
+    session.step(&rows).unwrap();
+    assert_eq!(session.states().len(mixed).unwrap(), 39);
+    let found = session.step(&[Rows::embeddings(mixed, &end).want(Output::Logits)]).unwrap();
+    let found = logits(found.last(0));
+    let wanted = alone(llama(1), &all).0;
+    assert!(
+        worst(&[found], std::slice::from_ref(&wanted)) <= tolerance(std::slice::from_ref(&wanted), N_LAYER)
+    );
+    assert!(session.states().tokens(mixed).is_err(), "embedding rows have no tokens");
+    assert!(session.put_aside(mixed).is_err() && session.fork(mixed).is_err());
+
+    let refused = [&[0f32; N_EMBD + 1][..], &[f32::NAN; N_EMBD], &[]];
+    for values in refused {
+        let error = session.step(&[Rows::embeddings(mixed, values)]).map(drop).unwrap_err();
+        assert!(matches!(error, ModelError::Session(_)), "{error}");
+    }
+    assert_eq!(session.states().len(mixed).unwrap(), 40);
+}
+
+/// A row's positions turn its queries and keys; without any they are its place.
+#[test]
+fn rows_carry_positions_of_their_own() {
+    let tokens = text(4, 12);
+    let run = |positions: Option<Vec<[i32; 4]>>| {
+        let mut session = hybrid(&options(1));
+        let id = session.open().unwrap();
+        let rows = Rows::of(id, &tokens).want(Output::Logits);
+        let rows = positions.as_ref().map_or(rows, |positions| rows.at(positions));
+        logits(session.step(&[rows]).unwrap().last(0))
+    };
+    let places: Vec<[i32; 4]> = (0..12).map(|i| [i, i, -7, -7]).collect();
+    let default = run(None);
+    assert_eq!(
+        bits(&default),
+        bits(&run(Some(places.clone()))),
+        "positions past the model's two are not read"
+    );
+    for dim in 0..2 {
+        let mut other = places.clone();
+        other[3][dim] = 90;
+        assert_ne!(bits(&default), bits(&run(Some(other))), "position {dim} is not read");
+    }
+    let mut session = hybrid(&options(1));
+    let id = session.open().unwrap();
+    for wrong in [vec![[0; 4]; 11], vec![[0, -1, 0, 0]; 12]] {
+        assert!(session.step(&[Rows::of(id, &tokens).at(&wrong)]).is_err());
+    }
+    let mut one = llama(1);
+    let id = one.open().unwrap();
+    let error = one.step(&[Rows::of(id, &tokens).at(&places)]).map(drop).unwrap_err();
+    assert!(error.to_string().contains("one position"), "{error}");
+}
+
+/// Rows whose positions are not their places are not found by their tokens.
+#[test]
+fn a_prefix_with_other_positions_is_not_shared() {
+    let prompt = text(5, 70);
+    let shifted: Vec<[i32; 4]> = (0..64).map(|i| [i + 3, i + 3, 0, 0]).collect();
+    for (positions, held) in [(None, 64), (Some(&shifted[..]), 0)] {
+        let mut session = hybrid(&options(2));
+        let first = session.open().unwrap();
+        let rows = Rows::of(first, &prompt[..64]);
+        session.step(&[positions.map_or(rows, |positions| rows.at(positions))]).unwrap();
+        assert_eq!(session.open_with(&prompt).unwrap().1, held);
+    }
+}
+
+#[test]
+fn what_makes_no_step_is_refused_and_changes_nothing() {
+    let mut session = llama(3);
+    let (a, b) = (session.open().unwrap(), session.open().unwrap());
+    session.prefill(a, &text(1, 100)).unwrap();
+    let before = bits(session.logits().unwrap().row(0));
+    let closed = session.open().unwrap();
+    session.close(closed).unwrap();
+    let long = text(2, 65);
+    let refused: [&[Rows<'_>]; 7] = [
+        &[],
+        &[Rows::of(a, &[])],
+        &[Rows::of(a, &[1]), Rows::of(closed, &[1])],
+        &[Rows::of(b, &long)],
+        &[Rows::of(b, &[1]), Rows::of(a, &[96])],
+        &[Rows::of(b, &[1]).want(Output::TopK(0))],
+        &[Rows::of(b, &[1]), Rows::of(a, &long[..29])],
+    ];
+    for rows in refused {
+        assert!(session.step(rows).is_err(), "{rows:?}");
+        assert_eq!(session.states().len(a).unwrap(), 100);
+        assert_eq!(session.states().len(b).unwrap(), 0);
+        assert_eq!(bits(session.logits().unwrap().row(0)), before, "the outputs of before are still there");
+    }
+    assert!(matches!(
+        session.step(&[Rows::of(a, &long[..29])]).map(drop).unwrap_err(),
+        ModelError::ContextFull { wanted: 129, n_ctx: 128, .. }
+    ));
+    session.step(&[Rows::of(b, &[1]), Rows::of(a, &[2]), Rows::of(b, &[3])]).unwrap();
+    assert_eq!(session.states().tokens(b).unwrap().collect::<Vec<_>>(), [1, 3]);
+}
+
+/// A pool for fewer tokens than all contexts: what is put aside makes room, and goes on as if nothing had happened.
+#[test]
+fn a_sequence_is_put_aside_and_goes_on() {
+    for make in [llama_pool as fn() -> Session, hybrid_pool] {
+        let (mine, other) = (text(1, 70), text(2, 60));
+        let mut session = make();
+        let (a, b) = (session.open().unwrap(), session.open().unwrap());
+        session.prefill(a, &mine).unwrap();
+        let error = session.prefill(b, &other).map(drop).unwrap_err();
+        assert!(matches!(error, ModelError::CacheFull { needed: 64, free: 32, total: 128 }), "{error}");
+        let aside = session.put_aside(a).unwrap();
+        session.prefill(b, &other).unwrap();
+        session.close(b).unwrap();
+        let (again, held) = session.go_on(&aside).unwrap();
+        assert!(held.is_multiple_of(32) && held <= 64, "{held}");
+        session.prefill(again, &aside.tokens()[held..]).unwrap();
+        let found = session.decode(&[(again, 5)]).unwrap().row(0).to_vec();
+        let wanted = alone(make(), &[&mine[..], &[5]].concat()).0;
+        assert!(
+            worst(&[found], std::slice::from_ref(&wanted)) <= tolerance(std::slice::from_ref(&wanted), 3)
+        );
+    }
+}
+
+fn pool() -> SessionOptions {
+    SessionOptions { n_tokens: Some(128), ..options(2) }
+}
+
+fn llama_pool() -> Session {
+    Session::new(&tiny_llama(N_LAYER), &pool()).unwrap()
+}
+
+fn hybrid_pool() -> Session {
+    hybrid(&pool())
+}
+
+#[test]
+fn a_context_shift_is_refused_where_state_cannot_be_cut() {
+    use rfgraph::model::ContextShift;
+    use std::ops::ControlFlow;
+    let mut session = hybrid(&SessionOptions { n_ctx: 40, ..options(1) });
+    let id = session.open().unwrap();
+    session.prefill(id, &text(1, 40)).unwrap();
+    let error = session.shift(id, ContextShift { keep: 4 }, |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(error.to_string().contains("tiny-hybrid") && error.to_string().contains("recurrent"), "{error}");
+    assert_eq!(session.states().len(id).unwrap(), 40);
+}
+
+/// What happens to a sequence.
+#[derive(Clone, Debug)]
+enum Act {
+    /// More tokens, with others' in the same step.
+    Append(usize),
+    /// Tokens that are taken back.
+    Guess(usize),
+    /// Another text, which may begin like one that was computed before.
+    Text(u32, usize),
+    Fork,
+    PutAside,
+    Close,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        5 => (1usize..40).prop_map(Act::Append),
+        2 => (1usize..9).prop_map(Act::Guess),
+        3 => (0u32..2, 30usize..80).prop_map(|(seed, n)| Act::Text(seed, n)),
+        1 => Just(Act::Fork),
+        1 => Just(Act::PutAside),
+        1 => Just(Act::Close),
+    ]
+}
+
+/// Random schedules of up to four sequences.
+struct Schedule {
+    session: Session,
+    /// A session that computes every text alone, from its first token, in one go.
+    oracle: Session,
+    open: [Option<(SequenceId, Vec<u32>)>; 4],
+    step: u32,
+}
+
+impl Schedule {
+    fn new(make: impl Fn(&SessionOptions) -> Session) -> Schedule {
+        let pooled = SessionOptions { n_tokens: Some(320), deterministic: true, ..options(4) };
+        let oracle = SessionOptions { ubatch: Some(128), deterministic: true, ..options(1) };
+        Schedule { session: make(&pooled), oracle: make(&oracle), open: Default::default(), step: 0 }
+    }
+
+    /// Brings a sequence to a text, whatever it or others hold of it.
+    fn bring(&mut self, which: usize, text: Vec<u32>) -> bool {
+        let id = match self.open[which] {
+            Some((id, _)) => id,
+            None => self.session.open().unwrap(),
+        };
+        let held = self.session.reuse(id, &text).unwrap();
+        let result = self.session.prefill(id, &text[held..]).map(drop);
+        self.settle(which, id, text, result)
+    }
+
+    /// Notes a text that was computed, or closes a sequence that there was no room for.
+    fn settle(
+        &mut self,
+        which: usize,
+        id: SequenceId,
+        text: Vec<u32>,
+        result: Result<(), ModelError>,
+    ) -> bool {
+        match result {
+            Ok(()) => self.open[which] = Some((id, text)),
+            Err(ModelError::CacheFull { .. } | ModelError::ContextFull { .. }) => {
+                self.session.close(id).unwrap();
+                self.open[which] = None;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        self.open[which].is_some()
+    }
+
+    /// One step with more tokens of one sequence, and one token of every other one; every row's logits are those that
+    /// its text has alone.
+    fn append(&mut self, which: usize, n: usize) {
+        self.step += 1;
+        let mut rows: Vec<(usize, Vec<u32>)> = Vec::new();
+        for (i, open) in self.open.iter().enumerate() {
+            let n = if i == which { n } else { 1 };
+            if open.as_ref().is_some_and(|(_, text)| text.len() + n <= 128) {
+                rows.push((i, text(self.step + 7 * i as u32, n)));
+            }
+        }
+        let ids: Vec<SequenceId> = rows.iter().map(|(i, _)| self.open[*i].as_ref().unwrap().0).collect();
+        let step: Vec<Rows<'_>> = rows
+            .iter()
+            .zip(&ids)
+            .map(|((_, more), id)| Rows::of(*id, more).want_all(Output::Logits))
+            .collect();
+        let n_rows: usize = rows.iter().map(|(_, more)| more.len()).sum();
+        if n_rows == 0 || n_rows > self.session.max_rows() {
+            return;
+        }
+        let outputs = match self.session.step(&step) {
+            Ok(outputs) => outputs,
+            Err(ModelError::CacheFull { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
+        let mut found = Vec::new();
+        for (number, (_, more)) in rows.iter().enumerate() {
+            found.push((0..more.len()).map(|row| logits(outputs.row(number, row))).collect::<Vec<_>>());
+        }
+        for ((i, more), found) in rows.into_iter().zip(found) {
+            let (_, text) = self.open[i].as_mut().unwrap();
+            text.extend(&more);
+            let text = text.clone();
+            self.check(&text, &found);
+        }
+    }
+
+    /// The last rows' logits are those of the text alone, bit for bit.
+    fn check(&mut self, text: &[u32], found: &[Vec<f32>]) {
+        let id = self.oracle.open().unwrap();
+        let mut all = Vec::new();
+        self.oracle.all_logits(id, text, |row| all.push(row.to_vec())).unwrap();
+        self.oracle.close(id).unwrap();
+        for (found, wanted) in found.iter().rev().zip(all.iter().rev()) {
+            assert!(bits(found) == bits(wanted), "a row of {} tokens has other bits than alone", text.len());
+        }
+    }
+
+    fn guess(&mut self, which: usize, n: usize) {
+        let Some((id, text)) = self.open[which].clone() else { return };
+        if text.len() + n > 128 {
+            return;
+        }
+        self.session.mark(id).unwrap();
+        match self.session.step(&[Rows::of(id, &vec![1; n])]).map(drop) {
+            Ok(()) => {
+                assert_eq!(self.session.rewind(id, text.len()).unwrap(), Rewind::Done, "there is a mark")
+            }
+            Err(ModelError::CacheFull { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn act(&mut self, which: usize, act: Act) {
+        match (self.open[which].clone(), act) {
+            (_, Act::Text(seed, n)) => drop(self.bring(which, text(seed, n))),
+            (Some(_), Act::Append(n)) => self.append(which, n),
+            (Some(_), Act::Guess(n)) => self.guess(which, n),
+            (Some((id, text)), Act::Fork) => {
+                if let Some(free) = self.open.iter().position(Option::is_none) {
+                    let (fork, held) = self.session.fork(id).unwrap();
+                    let result = match held < text.len() {
+                        true => self.session.prefill(fork, &text[held..]).map(drop),
+                        false => Ok(()),
+                    };
+                    self.settle(free, fork, text, result);
+                }
+            }
+            (Some((id, text)), Act::PutAside) => {
+                let aside = self.session.put_aside(id).unwrap();
+                let (id, held) = self.session.go_on(&aside).unwrap();
+                let result = match held < text.len() {
+                    true => self.session.prefill(id, &text[held..]).map(drop),
+                    false => Ok(()),
+                };
+                self.settle(which, id, text, result);
+            }
+            (Some((id, _)), Act::Close) => {
+                self.session.close(id).unwrap();
+                self.open[which] = None;
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn run(mut self, acts: Vec<(usize, Act)>) {
+        for (which, act) in acts {
+            self.act(which, act);
+        }
+        // At last every open sequence says something that is checked.
+        (0..4).for_each(|which| self.append(which, 1));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// P11: whatever else is in a batch, however a text was cut into chunks, and whoever computed its start, a row has
+    /// the bits that its text has alone.
+    #[test]
+    fn a_row_has_the_bits_of_its_text_alone(
+        recurrent in any::<bool>(),
+        acts in prop::collection::vec((0usize..4, act()), 1..16),
+    ) {
+        match recurrent {
+            true => Schedule::new(hybrid).run(acts),
+            false => Schedule::new(|options| Session::new(&tiny_llama(N_LAYER), options).unwrap()).run(acts),
+        }
+    }
+}
+
+/// The same on a simulated GPU, where tiles, splits and kernels of few rows are chosen by the batch.
+#[test]
+fn a_row_has_the_bits_of_its_text_alone_on_a_gpu() {
+    let gpu = Gpu::simulated(config(32));
+    let on_gpu = |options: &SessionOptions| SessionOptions {
+        device: gpu.choice(),
+        cache_types: CacheTypes::default(),
+        ..options.clone()
+    };
+    let hip = || Setup { hip: gpu::options(), ..Setup::default() };
+    // A prompt of more rows than a tile, single tokens beside it, guesses, and a start that another one computed.
+    let acts = [
+        (0, Act::Text(0, 70)),
+        (1, Act::Text(1, 33)),
+        (0, Act::Append(37)),
+        (2, Act::Text(0, 75)),
+        (1, Act::Guess(5)),
+        (1, Act::Append(20)),
+        (2, Act::PutAside),
+        (2, Act::Append(9)),
+    ];
+    let (llama, hybrid) = (tiny_llama(N_LAYER), tiny_hybrid());
+    Schedule::new(|options| Session::with(&llama, &on_gpu(options), &hip()).unwrap()).run(acts.to_vec());
+    let setup = || tiny_hybrid::setup(hip());
+    Schedule::new(|options| Session::with(&hybrid, &on_gpu(options), &setup()).unwrap()).run(acts.to_vec());
+    gpu.sim().assert_no_fault();
+}

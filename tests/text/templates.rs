@@ -1,0 +1,183 @@
+//! Chat templates against Jinja2's own renderings.
+//!
+//! `tests/fixtures/text/templates` holds templates written for these tests, each with what Jinja2 makes of
+//! it; `templates/real` those of real models (from llama.cpp's `models/templates`, MIT), each with Jinja2's rendering of
+//! the conversations in `cases.json`, without tools and with them. `render_templates.py` made them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rfgraph::gguf::Gguf;
+use rfgraph::text::{ChatTemplate, Message, RenderOptions, TemplateError, Tokenizer, VocabData};
+use serde_json::Value;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/text")
+}
+
+/// The conversation that `render_templates.py` renders.
+fn conversation() -> Vec<Message> {
+    vec![
+        Message::new("system", "Be brief.\nSay \"yes\" & 'no' <b>."),
+        Message::new("user", "  What is 2 + 2?\n"),
+        Message::new("assistant", "4"),
+        Message::new("user", "Und auf Koreanisch? 한국어 🦙"),
+    ]
+}
+
+/// 21 November 2026, 03:04:05 UTC.
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_795_230_245)
+}
+
+/// The conversation by a template.
+fn render(source: &str) -> Result<String, TemplateError> {
+    let options = RenderOptions { add_generation_prompt: true, now: Some(now()), ..RenderOptions::default() };
+    ChatTemplate::new(source, "<s>", "</s>")?.render_with(&conversation(), &options)
+}
+
+#[test]
+fn templates_of_our_own_render_as_in_jinja2() {
+    let mut count = 0;
+    for entry in fs::read_dir(fixtures().join("templates")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jinja") {
+            let expected = fs::read_to_string(path.with_extension("txt")).unwrap();
+            let got = render(&fs::read_to_string(&path).unwrap());
+            assert_eq!(
+                got.unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+                expected,
+                "{}",
+                path.display()
+            );
+            count += 1;
+        }
+    }
+    assert!(count >= 5, "{count} templates");
+}
+
+/// Templates and cases whose rendering is not Jinja2's.
+///
+/// Jinja2's `safe` makes a text that escapes for HTML whatever is added to it, so that the tools of this template
+/// arrive as `{&#34;name&#34; …`. That is no prompt that anyone meant; here they arrive as JSON.
+const EXCEPTIONS: &[(&str, &str)] = &[("meetkai-functionary-medium-v3.1", "tools")];
+
+/// A real template's rendering of a case.
+fn render_case(source: &str, case: &Value) -> Result<String, TemplateError> {
+    let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
+    let options = RenderOptions {
+        add_generation_prompt: true,
+        tools: case["tools"].as_array().unwrap(),
+        variables: case["variables"].as_object().unwrap().clone(),
+        now: Some(now()),
+    };
+    ChatTemplate::new(source, "<s>", "</s>")?.render_with(&messages, &options)
+}
+
+/// The first place where two texts differ, with what is around it.
+fn difference(got: &str, expected: &str) -> String {
+    let at = got.chars().zip(expected.chars()).take_while(|(a, b)| a == b).count();
+    let part = |text: &str| text.chars().skip(at.saturating_sub(30)).take(80).collect::<String>();
+    format!("character {at}: {:?} instead of {:?}", part(got), part(expected))
+}
+
+#[test]
+fn real_templates_render_as_in_jinja2() {
+    let folder = fixtures().join("templates");
+    let cases: Value = serde_json::from_str(&fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
+    let (mut renderings, mut failures) = (0, Vec::new());
+    for entry in fs::read_dir(folder.join("real")).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        let Some((name, case)) = file.strip_suffix(".txt").and_then(|file| file.rsplit_once('.')) else {
+            continue;
+        };
+        let source = fs::read_to_string(path.with_file_name(format!("{name}.jinja"))).unwrap();
+        renderings += 1;
+        let complaint = match render_case(&source, &cases["cases"][case]) {
+            Ok(text) => {
+                let expected = fs::read_to_string(&path).unwrap();
+                (text != expected).then(|| difference(&text, &expected))
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        let excepted = EXCEPTIONS.contains(&(name, case));
+        match complaint {
+            Some(complaint) if !excepted => failures.push(format!("{name}, {case}: {complaint}")),
+            None if excepted => failures.push(format!("{name}, {case}: is no exception any more")),
+            _ => {}
+        }
+    }
+    failures.sort();
+    assert!(failures.is_empty(), "{} of {renderings}:\n{}", failures.len(), failures.join("\n"));
+    assert!(renderings > 120, "{renderings} renderings");
+}
+
+#[test]
+fn what_templates_refuse_on_purpose_is_refused() {
+    let folder = fixtures().join("templates");
+    let cases: Value = serde_json::from_str(&fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
+    let source = fs::read_to_string(folder.join("real/google-gemma-2-2b-it.jinja")).unwrap();
+    assert_eq!(cases["refused"]["google-gemma-2-2b-it"][0], "plain");
+    let error = render_case(&source, &cases["cases"]["plain"]).unwrap_err();
+    assert!(matches!(&error, TemplateError::Refused(why) if why == "System role not supported"), "{error}");
+}
+
+#[test]
+fn a_template_that_does_not_end_is_stopped() {
+    let start = Instant::now();
+    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
+    assert!(matches!(render(endless), Err(TemplateError::Endless)));
+    let recursive = "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}";
+    assert!(matches!(render(recursive), Err(TemplateError::Failed { .. } | TemplateError::Endless)));
+    // Ten million steps take about a second; this is room for a busy machine.
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[test]
+fn errors_say_what_and_where() {
+    let message = |source: &str| render(source).unwrap_err().to_string();
+    assert_eq!(
+        message("{{ raise_exception('only cats may speak') }}"),
+        "the chat template refuses this conversation: only cats may speak"
+    );
+    let syntax = message("a\nb {% if %}");
+    assert!(syntax.starts_with("tokenizer.chat_template, line 2: syntax error"), "{syntax}");
+    assert!(syntax.ends_with("use --raw to go without the template"), "{syntax}");
+    let failed = message("\n\n{{ messages.nothing.at_all }}");
+    assert!(failed.starts_with("tokenizer.chat_template, line 3: undefined value"), "{failed}");
+    assert!(message("{{ strftime_now('%Q') }}").contains("%Q"));
+    let deep = "{% set ns = namespace(x=[]) %}{% for i in range(2000) %}{% set ns.x = [ns.x] %}{% endfor %}";
+    for print in ["{{ ns.x }}", "{{ ns.x | tojson }}"] {
+        let message = message(&format!("{deep}{print}"));
+        assert!(message.contains("nested more than 100 deep"), "{message}");
+    }
+}
+
+fn demo_vocabulary() -> VocabData {
+    VocabData::from_metadata(Gguf::open(&fixtures().join("demo-vocab.gguf")).unwrap().metadata()).unwrap()
+}
+
+#[test]
+fn the_demo_model_has_its_own_template_and_without_it_the_same() {
+    let own = Tokenizer::new(demo_vocabulary()).unwrap();
+    let without = Tokenizer::new(VocabData { chat_template: None, ..demo_vocabulary() }).unwrap();
+    for tokenizer in [own, without] {
+        let template = ChatTemplate::of(&tokenizer).unwrap();
+        let text = template.render(&[Message::new("user", "What is 347 + 285?")], true).unwrap();
+        assert_eq!(text, "<|im_start|>user\nWhat is 347 + 285?<|im_end|>\n<|im_start|>assistant\n");
+        let ids = tokenizer.encode_chat(&text);
+        assert_eq!(ids[..2], [0, 1]);
+        assert_eq!(tokenizer.decode(&ids[1..], true), text);
+    }
+}
+
+#[test]
+fn without_any_template_the_error_names_the_way_out() {
+    let path = fixtures().join("stories260K-vocab.gguf");
+    let data = VocabData::from_metadata(Gguf::open(&path).unwrap().metadata()).unwrap();
+    let error = ChatTemplate::of(&Tokenizer::new(data).unwrap()).err().unwrap();
+    assert!(matches!(error, TemplateError::Missing));
+    assert!(error.to_string().contains("--raw"));
+}

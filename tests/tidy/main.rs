@@ -1,0 +1,181 @@
+//! House rules that a compiler does not check.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+// A user's crate has these, and no more; `graphs` finds them under the names that the library has for them.
+use rfgraph::{graph, model, ops, tensor};
+
+/// The models, compiled outside of the library: what they use is public.
+#[path = "../../graphs/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "that it compiles is the test")]
+mod graphs;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The most lines of a source file.
+const MAX_LINES: usize = 600;
+
+/// Places outside of tests that may panic, each with its reason.
+const MAY_PANIC: &[(&str, &str)] = &[
+    // The body of the fuzz target: a panic is how it reports.
+    ("gguf/check.rs", "unwrap_or_else(|"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Source files below these folders.
+fn sources(folders: &[&str]) -> Vec<PathBuf> {
+    let mut open: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut files = Vec::new();
+    while let Some(folder) = open.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if path.is_dir() {
+                if path.file_name().is_some_and(|name| name != "target" && name != "corpus") {
+                    open.push(path);
+                }
+            } else if matches!(extension, Some("rs" | "hip" | "h" | "py" | "sh")) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn complaints(folders: &[&str], complain: impl Fn(&Path, &str) -> Vec<String>) {
+    let mut all = Vec::new();
+    for path in sources(folders) {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(root()).unwrap().to_path_buf();
+        all.extend(complain(&name, &text).into_iter().map(|what| format!("{}: {what}", name.display())));
+    }
+    assert!(all.is_empty(), "\n{}", all.join("\n"));
+}
+
+const EVERYWHERE: &[&str] = &["src", "graphs", "kernels", "tests", "benches", "examples", "fuzz", "tools"];
+const LIBRARY: &[&str] = &["src", "graphs"];
+
+#[test]
+fn files_are_about_one_thing() {
+    complaints(EVERYWHERE, |_, text| match text.lines().count() {
+        n if n > MAX_LINES => vec![format!("{n} lines; {MAX_LINES} is the most")],
+        _ => vec![],
+    });
+}
+
+#[test]
+fn unfinished_places_name_their_issue() {
+    // Spelt in two parts, so that this file is clean.
+    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["to", "do!("].concat()];
+    complaints(EVERYWHERE, |_, text| {
+        let marked =
+            |line: &&str| marks.iter().any(|mark| line.contains(mark.as_str())) && !line.contains('#');
+        text.lines().filter(marked).map(|line| format!("no issue is named: {}", line.trim())).collect()
+    });
+}
+
+#[test]
+fn nothing_waits_for_a_whole_device() {
+    let calls = ["hip", "cuda"].map(|api| format!("{api}Device{}", "Synchronize"));
+    complaints(EVERYWHERE, |_, text| {
+        calls.iter().filter(|call| text.contains(*call)).map(|call| format!("calls {call}")).collect()
+    });
+}
+
+#[test]
+fn only_tests_may_panic() {
+    let panics = [".unwrap()", ".expect(", "panic!(", "unreachable!(", "unimplemented!("];
+    complaints(LIBRARY, |name, text| {
+        // By the house's custom, a file's tests are its last part.
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
+        let is_test =
+            name.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
+        let allowed = |line: &str| {
+            line.trim_start().starts_with("//")
+                || MAY_PANIC.iter().any(|(file, what)| name.ends_with(file) && line.contains(what))
+        };
+        code.lines()
+            .filter(|line| !is_test && panics.iter().any(|panic| line.contains(panic)) && !allowed(line))
+            .map(|line| format!("may panic: {}", line.trim()))
+            .collect()
+    });
+}
+
+#[test]
+fn folders_say_what_they_are_for() {
+    for entry in fs::read_dir(root().join("src")).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            let text = fs::read_to_string(entry.path().join("mod.rs")).unwrap();
+            assert!(
+                text.starts_with("//! "),
+                "{} opens without a word on what it is for",
+                entry.path().display()
+            );
+        }
+    }
+}
+
+/// Who may know whom: `tensor ← cpu, device ← graph ← ops ← plan ← exec ← model ← cli`; `hip` knows `device`, and of
+/// those above it only `exec` and `model` know it; `gguf` knows only `tensor`, `text` knows only `gguf`; `graphs` knows
+/// what a user may: that it compiles outside of the crate is seen by [`graphs`](crate::graphs).
+#[test]
+fn dependencies_point_one_way() {
+    let knows: &[(&str, &[&str])] = &[
+        ("src/tensor", &[]),
+        ("src/gguf", &["tensor"]),
+        ("src/device", &["tensor"]),
+        ("src/cpu", &["tensor"]),
+        ("src/hip", &["tensor", "device"]),
+        ("src/text", &["gguf"]),
+        ("src/graph", &["tensor", "cpu", "device"]),
+        ("src/ops", &["tensor", "cpu", "device", "graph"]),
+        ("src/plan", &["tensor", "cpu", "device", "graph", "ops"]),
+        ("src/exec", &["tensor", "cpu", "device", "hip", "graph", "ops", "plan"]),
+        (
+            "src/model",
+            &[
+                "tensor", "gguf", "cpu", "device", "hip", "graph", "ops", "plan", "exec", "text", "sampling",
+                "graphs",
+            ],
+        ),
+        ("src/model/state", &["model", "ops", "tensor"]),
+        ("src/model/build", &["model", "gguf", "tensor", "graph", "ops"]),
+        ("src/sampling", &["text"]),
+        ("src/engine", &["model", "sampling", "text"]),
+        ("graphs", &["tensor", "graph", "ops", "model"]),
+    ];
+    let folders = fs::read_dir(root().join("src")).unwrap().map(Result::unwrap);
+    let folders = folders.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
+    let mut all: Vec<String> = folders.map(|name| name.into_string().unwrap()).collect();
+    let has_row = |name: &String| knows.iter().any(|(folder, _)| folder.trim_start_matches("src/") == name);
+    let unknown: Vec<&String> = all.iter().filter(|name| *name != "cli" && !has_row(name)).collect();
+    assert!(unknown.is_empty(), "no row says what these folders may know: {unknown:?}");
+    all.push("graphs".into());
+    for (folder, may) in knows {
+        let own = folder.trim_start_matches("src/");
+        complaints(&[folder], |_, text| {
+            let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
+            let forbidden = all.iter().filter(|other| *other != own && !may.contains(&other.as_str()));
+            let uses = |other: &str| {
+                let path = format!("crate::{other}");
+                let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+                code.clone().any(|line| {
+                    line.split(&path).skip(1).any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+                })
+            };
+            forbidden.filter(|other| uses(other)).map(|other| format!("knows crate::{other}")).collect()
+        });
+    }
+}
+
+/// The table is built twice: in the library, and here.
+#[test]
+fn graphs_are_written_against_the_public_api() {
+    let names = |table: &[model::ArchitectureRow]| table.iter().map(|row| row.name).collect::<Vec<_>>();
+    assert_eq!(names(graphs::TABLE), names(rfgraph::graphs::TABLE));
+}
