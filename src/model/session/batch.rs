@@ -154,8 +154,8 @@ impl Batch {
             if matches!(rows.input, RowInput::Embeddings(_)) {
                 n_embedded += n;
             }
-            count(&mut outputs, limits.answer(rows.last), 1);
-            count(&mut outputs, limits.answer(rows.others), n - 1);
+            count(&mut outputs, limits.answer(rows.last), 1, limits.n_vocab);
+            count(&mut outputs, limits.answer(rows.others), n - 1, limits.n_vocab);
         }
         if n_rows == 0 || n_rows > limits.max_rows {
             let most = limits.max_rows;
@@ -315,7 +315,7 @@ impl Batch {
     }
 }
 
-fn count(outputs: &mut OutputCounts, output: Output, n: usize) {
+fn count(outputs: &mut OutputCounts, output: Output, n: usize, n_vocab: usize) {
     match output {
         Output::Nothing => {}
         Output::Logits => outputs.logits += n,
@@ -325,7 +325,7 @@ fn count(outputs: &mut OutputCounts, output: Output, n: usize) {
             outputs.top += n;
             if n > 0 {
                 // Few sizes, so that few plans are made.
-                outputs.k = outputs.k.max(k.next_multiple_of(8));
+                outputs.k = outputs.k.max(k.next_multiple_of(8).min(n_vocab));
             }
         }
     }
@@ -379,4 +379,26 @@ fn check(rows: &Rows<'_>, limits: &RowLimits) -> Result<usize, ModelError> {
         }
     }
     Ok(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::CacheLayout;
+
+    /// Few sizes of `k` have plans, and none of them is larger than the vocabulary.
+    #[test]
+    fn rounded_top_k_fits_the_vocabulary() {
+        let limits = RowLimits { n_vocab: 97, n_embd: 8, n_pos: 1, max_rows: 16, whole_logits: false };
+        let mut states = States::new(CacheLayout::new(32, 1).unwrap(), 32);
+        let id = states.open().unwrap();
+        let mut batch = Batch::new(16, 1);
+        for (k, wanted) in [(1, 8), (40, 40), (41, 48), (90, 96), (97, 97)] {
+            let rows = Rows::of(id, &[1]).want(Output::TopK(k));
+            let shape = batch.measure(std::iter::once(rows), &states, &limits).unwrap();
+            assert_eq!(shape.outputs.k, wanted, "{k}");
+        }
+        let rows = Rows::of(id, &[1]).want(Output::TopK(98));
+        assert!(batch.measure(std::iter::once(rows), &states, &limits).is_err());
+    }
 }
