@@ -298,6 +298,17 @@ fn a_sequence_is_put_aside_and_goes_on() {
     }
 }
 
+/// A prompt that is interrupted holds room for its computed tokens alone.
+#[test]
+fn an_interrupted_prompt_gives_its_room_back() {
+    use std::ops::ControlFlow;
+    let mut session =
+        Session::new(&tiny_llama(N_LAYER), &SessionOptions { ubatch: Some(32), ..pool() }).unwrap();
+    let id = session.open().unwrap();
+    assert!(session.prefill_with(id, &text(1, 100), |_| ControlFlow::Break(())).unwrap().is_break());
+    assert_eq!((session.states().len(id).unwrap(), session.states().free_tokens()), (32, 96));
+}
+
 fn pool() -> SessionOptions {
     SessionOptions { n_tokens: Some(128), ..options(2) }
 }

@@ -63,6 +63,8 @@ impl Session {
             self.run(std::iter::once(rows))?;
             done += n;
             if progress(done).is_break() {
+                // The room for the rest of the prompt is free again.
+                self.states.abandon(id, false);
                 return Ok(ControlFlow::Break(()));
             }
         }
