@@ -137,7 +137,7 @@ fn graph() -> Result<GraphDef, Box<dyn Error>> {
     let x = graph.input("x", DType::F32, [2, 3]);
     let (state, slots) =
         (graph.recurrent_state("sums", DType::F32, [2, 4]), graph.input("slots", DType::I32, [3]));
-    // What reads the state after the step reads `sums`, not `state`.
+    // `sums` is the state's content after the step; `state` is the content before it.
     let [y, sums] = graph.apply_several(Forget { keep: 0.5 }, &[x, state, slots]);
     graph.output("y", y);
     graph.output("sums", sums);

@@ -94,7 +94,7 @@ fn set(parameter: Parameter<'_>, matches: &ArgMatches) {
     }
 }
 
-/// What concerns the whole chain of samplers.
+/// Options of the whole chain of samplers.
 #[derive(Debug, Args)]
 struct ChainArgs {
     /// Fewest tokens that --typical-p, --top-p, --min-p and XTC keep

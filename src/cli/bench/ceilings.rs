@@ -12,7 +12,7 @@ use crate::tensor::{DType, Desc};
 
 /// Runs of one size, of which the fastest counts: other work only ever slows one down.
 const RUNS: usize = 10;
-/// How long a step may keep the device busy: a display may wait for it.
+/// The longest time that one step may keep the device busy, since a display may wait for it.
 const LONGEST: Duration = Duration::from_millis(50);
 
 /// Elements of a row that one block sums: as many as its threads load before they add.

@@ -21,7 +21,7 @@ pub(super) struct Profile {
     operators: Vec<Row>,
 }
 
-/// How long the work takes when its steps are not timed.
+/// The time of the same work without timing of its steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Real {
     pub seconds: f64,

@@ -1,4 +1,4 @@
-//! What a test does: prompts and single tokens of several sequences at once, warmed up and repeated.
+//! The tests of a benchmark: prefill and decode of several sequences at once, warmed up and repeated.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -31,7 +31,7 @@ pub(super) struct Bench {
     repetitions: usize,
 }
 
-/// What a test does.
+/// The work of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
     /// A prompt of so many tokens in each sequence.
