@@ -184,9 +184,8 @@ impl Generation {
             return Err(ModelError::Session("the answer is over; begin another generation".into()));
         }
         match self.choose_and_accept(output) {
-            Ok(next) => {
-                self.set_text(next);
-                let next = self.stop.map_or(Next::Token(next.unwrap_or_default()), Next::Stopped);
+            Ok(chosen) => {
+                let next = self.set_text(chosen);
                 Ok(Advance { text: &self.text, next })
             }
             Err(error) => {
@@ -206,12 +205,11 @@ impl Generation {
         &self.text
     }
 
-    /// Chooses a token, and tells all who remember the text that it belongs to it; `None` for the end of the answer.
-    fn choose_and_accept(&mut self, output: RowOutput<'_>) -> Result<Option<u32>, ModelError> {
+    /// Chooses a token, and tells all who remember the text that it belongs to it, if it does not end the answer.
+    fn choose_and_accept(&mut self, output: RowOutput<'_>) -> Result<Next, ModelError> {
         let token = self.choose(output)?;
         if self.tokenizer.is_end_of_generation(token) {
-            self.stop = Some(Stop::EndOfGeneration);
-            return Ok(None);
+            return Ok(Next::Stopped(Stop::EndOfGeneration));
         }
         #[cfg(feature = "grammar")]
         if let Some(constraint) = &mut self.constraint {
@@ -219,20 +217,15 @@ impl Generation {
         }
         self.sampler.accept(token);
         self.tokens.push(token);
-        Ok(Some(token))
+        if let (Some(n), RowOutput::Logits(logits)) = (self.options.logprobs, output) {
+            self.logprobs.push(TokenLogprobs::new(logits, token, n));
+        }
+        Ok(Next::Token(token))
     }
 
     fn choose(&mut self, output: RowOutput<'_>) -> Result<u32, ModelError> {
         match output {
-            RowOutput::Logits(logits) => {
-                let token = self.sample(logits)?;
-                if let Some(n) = self.options.logprobs
-                    && !self.tokenizer.is_end_of_generation(token)
-                {
-                    self.logprobs.push(TokenLogprobs::new(logits, token, n));
-                }
-                Ok(token)
-            }
+            RowOutput::Logits(logits) => self.sample(logits),
             RowOutput::Argmax(token) if !self.needs_logits() && self.sampler.needs() == Needs::Largest => {
                 Ok(token)
             }
@@ -257,22 +250,26 @@ impl Generation {
         Ok(self.sampler.sample(logits)?)
     }
 
-    /// The text of a token, and whether it ends the answer.
-    fn set_text(&mut self, token: Option<u32>) {
+    /// Gives the chosen token's text, and sees whether it ends the answer.
+    fn set_text(&mut self, chosen: Next) -> Next {
         self.text.clear();
-        if let Some(token) = token {
-            self.text.push_str(self.stops.push(self.decoder.push(token)));
-            self.stop = match self.stops.found() {
-                Some(_) => Some(Stop::StopString),
-                None if self.options.max_tokens.is_some_and(|most| self.tokens.len() >= most) => {
-                    Some(Stop::Limit)
+        self.stop = match chosen {
+            Next::Stopped(stop) => Some(stop),
+            Next::Token(token) => {
+                self.text.push_str(self.stops.push(self.decoder.push(token)));
+                match self.stops.found() {
+                    Some(_) => Some(Stop::StopString),
+                    None if self.options.max_tokens.is_some_and(|most| self.tokens.len() >= most) => {
+                        Some(Stop::Limit)
+                    }
+                    None => self.is_complete().then_some(Stop::EndOfGeneration),
                 }
-                None => self.is_complete().then_some(Stop::EndOfGeneration),
-            };
-        }
+            }
+        };
         if self.stop.is_some() {
             self.flush();
         }
+        self.stop.map_or(chosen, Next::Stopped)
     }
 
     /// Adds the beginning of a character that never came, and what might have become a stop string.

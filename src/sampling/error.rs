@@ -71,6 +71,14 @@ pub enum SampleError {
         /// The size of the vocabulary.
         expected: usize,
     },
+    /// The sampler needs more of the largest logits than it was given.
+    #[error("got the {found} largest logits, and this sampler needs {needed}; see Sampler::needs")]
+    TooFew {
+        /// How many there are.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
     /// A logit that no computation should give. (−∞ is fine: that token is ruled out.)
     #[error("the logit of token {token} is NaN or +infinity")]
     NotFinite {

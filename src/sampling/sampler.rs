@@ -189,12 +189,22 @@ impl Sampler {
         self.draw()
     }
 
-    /// Chooses a token as [`sample`](Self::sample) does, from the candidates that [`Needs::Top`] asked for: the same
-    /// token from the same logits.
+    /// Chooses a token as [`sample`](Self::sample) does, from the largest logits, in the order that [`Needs::Top`] gives:
+    /// the same token from the same logits. Those beyond what [`Sampler::needs`] asks for change nothing.
     ///
     /// # Errors
-    /// As [`sample`](Self::sample), as far as the candidates show it.
+    /// As [`sample`](Self::sample), as far as the candidates show it; [`SampleError::TooFew`] for fewer than are needed.
     pub fn sample_top(&mut self, ids: &[i32], logits: &[f32]) -> Result<u32, SampleError> {
+        let (found, needed) = match self.needs {
+            Needs::Top(k) => (ids.len().min(logits.len()), k),
+            Needs::Largest => (ids.len().min(logits.len()), 1),
+            // A list of the largest is never all of them in the order of the vocabulary.
+            Needs::Logits => (0, self.n_vocab),
+        };
+        if found < needed {
+            return Err(SampleError::TooFew { found: ids.len(), needed });
+        }
+        let (ids, logits) = (&ids[..needed], &logits[..needed]);
         let possible = |logit: f32| logit < f32::INFINITY;
         if let Some((&id, _)) = ids.iter().zip(logits).find(|(_, logit)| !possible(**logit)) {
             return Err(SampleError::NotFinite { token: id as u32 });

@@ -201,6 +201,26 @@ fn the_top_is_enough() {
     }
 }
 
+/// More of the largest logits than are needed change nothing, and fewer are refused.
+#[test]
+fn a_longer_top_changes_nothing_and_a_shorter_one_is_refused() {
+    let (ids, logits): (Vec<i32>, Vec<f32>) = (0..20).map(|id| (id, 20.0 - id as f32 / 8.0)).unzip();
+    let given = |sampler: &mut Sampler, n: usize| sampler.sample_top(&ids[..n], &logits[..n]);
+    let few = |found, needed| Err(SampleError::TooFew { found, needed });
+    let params = SamplerParams { top_k: TopK { k: 9 }, ..SamplerParams::default() };
+    let sampler = || Sampler::new(params.clone(), 100).unwrap();
+    let (mut exact, mut longer) = (sampler(), sampler());
+    for _ in 0..300 {
+        assert_eq!(given(&mut longer, 20), given(&mut exact, 9));
+    }
+    assert_eq!(given(&mut exact, 8), few(8, 9));
+    let mut greedy = Sampler::new(SamplerParams::greedy(), 100).unwrap();
+    assert_eq!([given(&mut greedy, 1), given(&mut greedy, 20)], [Ok(0), Ok(0)]);
+    assert_eq!(given(&mut greedy, 0), few(0, 1));
+    let whole = SamplerParams { top_k: TopK { k: 0 }, ..SamplerParams::default() };
+    assert_eq!(given(&mut Sampler::new(whole, 20).unwrap(), 20), few(20, 20));
+}
+
 /// The bits of twenty logits, mostly: any numbers, or none possible.
 fn any_bits() -> impl Strategy<Value = Vec<u32>> {
     prop_oneof![
