@@ -87,7 +87,7 @@ struct BaseReport {
 }
 
 /// Further use of the logits.
-enum Beside {
+enum LogitsUse {
     Nothing,
     Save(BaseWriter<BufWriter<File>>, Unfinished),
     Compare(Box<Compare>),
@@ -114,26 +114,26 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), CliError> {
     let mut beside = match (compare, &args.save_logits) {
         (Some(base), _) => {
             let (probs, found) = (LogProbs::default(), Divergences::default());
-            Beside::Compare(Box::new(Compare { base, probs, found }))
+            LogitsUse::Compare(Box::new(Compare { base, probs, found }))
         }
         (None, Some(path)) => {
             let (unfinished, file) =
                 Unfinished::create(path).map_err(|error| failed("write", path)(error.into()))?;
             let header = BaseHeader { chunks: chunks.clone(), n_vocab };
             let writer = BaseWriter::new(BufWriter::new(file), &header).map_err(failed("write", path))?;
-            Beside::Save(writer, unfinished)
+            LogitsUse::Save(writer, unfinished)
         }
-        (None, None) => Beside::Nothing,
+        (None, None) => LogitsUse::Nothing,
     };
     let likelihood = score(args, &chunks, &mut session, &mut beside)?;
     let base = match beside {
-        Beside::Nothing => None,
-        Beside::Save(writer, unfinished) => {
+        LogitsUse::Nothing => None,
+        LogitsUse::Save(writer, unfinished) => {
             let out = writer.finish().map_err(|error| at_base(args, error))?;
             unfinished.finish(out.get_ref()).map_err(|error| at_base(args, error.into()))?;
             None
         }
-        Beside::Compare(compare) => Some(BaseReport::of(&compare.found)),
+        LogitsUse::Compare(compare) => Some(BaseReport::of(&compare.found)),
     };
     let report = Report {
         model: args.model.label(),
@@ -152,7 +152,7 @@ fn score(
     args: &PerplexityArgs,
     chunks: &Chunks,
     session: &mut Session,
-    beside: &mut Beside,
+    beside: &mut LogitsUse,
 ) -> Result<Likelihood, CliError> {
     let sequence = session.open()?;
     let stop = listen(Second::Exits);
@@ -177,12 +177,12 @@ fn score(
     Ok(likelihood)
 }
 
-impl Beside {
+impl LogitsUse {
     fn take(&mut self, logits: &[f32], probs: &LogProbs, token: u32) -> Result<(), BaseError> {
         match self {
-            Beside::Nothing => Ok(()),
-            Beside::Save(writer, _) => writer.row(logits, -probs.of(token)),
-            Beside::Compare(compare) => {
+            LogitsUse::Nothing => Ok(()),
+            LogitsUse::Save(writer, _) => writer.row(logits, -probs.of(token)),
+            LogitsUse::Compare(compare) => {
                 let base_nll = compare.base.row(&mut compare.probs)?;
                 compare.found.add(&compare.probs, base_nll, probs, token);
                 Ok(())

@@ -77,7 +77,7 @@ mod tests {
     use crate::tensor::DType;
 
     #[test]
-    fn a_type_is_read_or_named_as_unread_but_not_both() {
+    fn each_type_is_either_read_or_named_as_unread() {
         for id in 0..64 {
             assert!(DType::from_ggml_id(id).is_none() || unread_type_name(id).is_none(), "{id}");
         }

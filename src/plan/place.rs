@@ -89,7 +89,7 @@ struct Lives {
     made: Vec<NodeId>,
     /// First and last step of each value.
     of_root: BTreeMap<NodeId, (usize, usize)>,
-    /// Values that are outputs of the graph, or contain one.
+    /// Roots of the graph's outputs.
     kept: Vec<NodeId>,
 }
 
@@ -269,7 +269,7 @@ mod tests {
         }
 
         #[test]
-        fn the_peak_is_near_the_lower_bound(blocks in blocks()) {
+        fn peak_is_near_the_lower_bound(blocks in blocks()) {
             let peak = end_of(&blocks, &pack(&blocks));
             let bound = lower_bound(&blocks);
             prop_assert!(peak >= bound);

@@ -321,7 +321,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn common_prefixes_are_as_long_as_compared(tokens in prop::collection::vec(0u32..3, 0..40)) {
+        fn common_prefixes_match_direct_comparison(tokens in prop::collection::vec(0u32..3, 0..40)) {
             let mut lengths = Vec::new();
             common_prefixes(&tokens, &mut lengths);
             let plain = |at: usize| tokens.iter().zip(&tokens[at..]).take_while(|(a, b)| a == b).count();

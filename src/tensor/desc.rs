@@ -95,7 +95,7 @@ impl Desc {
         i1 * self.strides[1] + i2 * self.strides[2] + i3 * self.strides[3]
     }
 
-    /// The indices of dimensions 1, 2 and 3 of row number `row`, in storage order.
+    /// The indices of dimensions 1, 2 and 3 of row number `row`; dimension 1 varies fastest.
     pub fn row_index(&self, row: usize) -> (usize, usize, usize) {
         let (n1, n2) = (self.shape.dim(1), self.shape.dim(2));
         (row % n1, row / n1 % n2, row / n1 / n2)

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn row_bytes_wants_whole_blocks() {
+    fn row_bytes_requires_whole_blocks() {
         assert_eq!(DType::Q4_0.row_bytes(64), Some(36));
         assert_eq!(DType::Q4_0.row_bytes(33), None);
         assert_eq!(DType::F32.row_bytes(usize::MAX), None);

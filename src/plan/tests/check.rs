@@ -111,7 +111,7 @@ fn outputs_that_overlap_themselves_are_found() {
 }
 
 #[test]
-fn bounds() {
+fn tensors_out_of_bounds_are_found() {
     planted(
         "an offset too far",
         |plan| {
@@ -205,7 +205,7 @@ fn scratch_out_of_place_is_found() {
 }
 
 #[test]
-fn contents() {
+fn reads_of_other_values_are_found() {
     planted(
         "two steps change places",
         |plan| {
@@ -244,7 +244,7 @@ fn contents() {
 }
 
 #[test]
-fn aliases() {
+fn aliased_operands_are_found() {
     planted(
         "in place, a row further",
         |plan| {
@@ -310,7 +310,7 @@ fn writes_to_read_only_memory_are_found() {
 }
 
 #[test]
-fn races() {
+fn missing_edges_are_found() {
     // Every edge that no stronger edge implies is needed.
     let lane = |point| match point {
         Point::Upload(i) => (0, 0, i),

@@ -53,7 +53,7 @@ fn input_that_is_an_output_is_uploaded_after_its_download() {
 }
 
 #[test]
-fn a_chain_runs_in_one_place() {
+fn chain_reuses_one_place() {
     let plan = plan(|g| g.output("y", input(g, "x").add(input(g, "z")).relu().scale(2.0).sigmoid()));
     let places: Vec<_> = plan.steps.iter().map(|step| step.outputs[0].offset).collect();
     assert!(places.windows(2).all(|pair| pair[0] == pair[1]), "{places:?}");

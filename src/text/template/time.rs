@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_moments() {
+    fn known_times_are_formatted() {
         let format = "%A %a %d %b %B %Y %y %m %H:%M:%S %I %p %Z%z%%";
         // Output of `date -u -d @SECONDS +FORMAT`.
         for (seconds, expected) in [

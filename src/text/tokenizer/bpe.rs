@@ -54,7 +54,7 @@ impl Bpe {
             // control characters. One without an ASCII letter is damaged.
             false => check_bytes(&byte_ids, |byte| (b' '..=b'~').contains(&byte))?,
         }
-        // If words start as characters, each is a line: of whole words only line breaks can be tokens.
+        // Words that start as characters are whole lines: of their tokens only line breaks match whole words.
         let is_whole = |&id: &usize| match pre.characters {
             true => data.tokens[id].bytes().all(|byte| byte == b'\n'),
             false => pre.whole_words,

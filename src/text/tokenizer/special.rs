@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leftmost_then_longest() {
+    fn leftmost_then_longest_token_wins() {
         let tokens = [("<a>", 1), ("<a>b", 2), ("a>bcd", 3), ("", 4), ("é", 5)];
         let special = SpecialTokens::new(tokens.into_iter());
         assert_eq!(special.find("x<a>bcd"), Some((1, 5, 2)));
