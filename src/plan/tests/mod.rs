@@ -1,4 +1,4 @@
-//! Each pass alone.
+//! Tests of each pass by itself.
 
 mod check;
 mod connect;

@@ -1,4 +1,4 @@
-//! The text form: what it leaves out, and how wide it is.
+//! The text form: omitted attributes and line width.
 
 use crate::graph::Graph;
 use crate::ops::{Rope, RopeKind};
