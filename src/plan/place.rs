@@ -257,7 +257,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_two_that_live_together_share_a_byte(blocks in blocks()) {
+        fn blocks_alive_at_the_same_step_share_no_byte(blocks in blocks()) {
             let offsets = pack(&blocks);
             for i in 0..blocks.len() {
                 for j in 0..i {

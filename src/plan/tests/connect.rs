@@ -1,4 +1,4 @@
-//! Edges and places.
+//! Edges and places in compiled plans.
 
 use super::super::data::{Edge, Place, Plan, Point};
 use super::super::{DeviceDesc, compile};
@@ -42,7 +42,7 @@ fn edges_join_the_lanes_within_a_run_and_across() {
 }
 
 #[test]
-fn an_input_that_is_an_output_is_not_sent_again_too_early() {
+fn an_input_that_is_an_output_is_uploaded_after_its_download() {
     let plan = plan(|g| {
         let x = input(g, "x");
         g.output("same", x);
@@ -78,7 +78,7 @@ fn inputs_weights_and_values_read_later_are_not_overwritten() {
 }
 
 #[test]
-fn views_lie_in_what_they_show() {
+fn views_share_the_memory_of_their_source() {
     let plan = plan(|g| {
         let h = input(g, "x").relu();
         g.output("y", h.slice(1, 1, 2).sigmoid());

@@ -5,7 +5,7 @@ use crate::graph::{Graph, GraphDef, Tensor};
 use crate::ops::{Gated, Linear, UnaryKind};
 use crate::tensor::{DType, Shape};
 
-/// The graph after fusing, without what the larger operators left behind.
+/// The graph after fusing, without the operators that became unused.
 fn fused(write: impl FnOnce(&Graph)) -> GraphDef {
     let fused = fuse(&graph(write));
     fused.check("fuse").unwrap();
@@ -26,7 +26,7 @@ fn inputs_of_result(graph: &GraphDef) -> Vec<&str> {
 fn a_norm_takes_its_weight() {
     for swapped in [false, true] {
         let def = fused(|g| {
-            // One row, so that either operand of the product may be the larger.
+            // One row, so that the shapes allow either operand to be the weight.
             let norm = g.input("x", DType::F32, [8]).rms_norm_plain(1e-5);
             let w = weight(g, "w", [8]);
             g.output("y", if swapped { w.mul(norm) } else { norm.mul(w) });
@@ -36,7 +36,7 @@ fn a_norm_takes_its_weight() {
 }
 
 #[test]
-fn an_activation_takes_what_it_gates() {
+fn an_activation_takes_its_gated_operand() {
     for kind in [UnaryKind::Silu, UnaryKind::Gelu, UnaryKind::Relu] {
         for swapped in [false, true] {
             let def = fused(|g| {
@@ -78,7 +78,7 @@ fn a_product_takes_bias_and_residual() {
     }
 }
 
-/// For one token a bias and a residual have the same sizes.
+/// For one token, a bias and a residual have the same sizes.
 #[test]
 fn for_one_token_a_computed_term_is_a_residual() {
     let def = fused(|g| {
@@ -89,7 +89,7 @@ fn for_one_token_a_computed_term_is_a_residual() {
     assert_eq!(inputs_of_result(&def), ["w", "x", "b", "rest"]);
 }
 
-/// What is not fused, and why.
+/// Patterns that must not be fused, each with the reason.
 #[test]
 fn nothing_is_fused_that_should_not_be() {
     type Write = fn(&Graph);
@@ -162,7 +162,7 @@ fn nothing_is_fused_that_should_not_be() {
     }
 }
 
-/// Taken over by the product, the activation would read the state after it is written.
+/// If the activation were fused into the product, it would read the state after it is written.
 #[test]
 fn a_reader_of_a_state_is_not_moved() {
     let def = graph(|g| {

@@ -32,7 +32,7 @@ fn readers_of_old_content_come_before_the_writer() {
     compile(&def, &DeviceDesc::cpu(1)).unwrap();
 }
 
-/// A writer may be given a part of a state; the readers of the whole come first all the same.
+/// A writer may take a view of a state; readers of the whole state still come first.
 #[test]
 fn a_writer_of_a_part_waits_for_readers_of_the_whole() {
     let def = graph(|g| {
@@ -46,7 +46,7 @@ fn a_writer_of_a_part_waits_for_readers_of_the_whole() {
 }
 
 #[test]
-fn a_circle_through_a_state_is_an_error() {
+fn a_cycle_through_a_state_is_an_error() {
     let old_with_new = graph(|g| {
         let (state, rows, slots) = cache(g);
         g.output("y", state.add(state.kv_write(rows, slots)));
@@ -78,7 +78,7 @@ fn an_output_that_is_overwritten_is_an_error() {
     }
 }
 
-/// Eight large values made first and each made small later: one after another they need one at a time.
+/// Eight large values that are made first and reduced later: in the better order only one is alive at a time.
 #[test]
 fn the_order_with_the_lower_peak_wins() {
     let def = graph(|g| {

@@ -16,13 +16,13 @@ use crate::graph::{
 };
 use crate::tensor::{DType, Desc};
 
-/// `x`, then states: `y` like `x`, each state written, and at last another one like `x`. Nothing runs here.
+/// Inputs are `x`, then states. Outputs are `y` like `x`, each state written, and a last one like `x`. It is never run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Several {
     breaks: Breaks,
 }
 
-/// A rule of operators that it breaks.
+/// The rule of operators that it breaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 enum Breaks {
     #[default]
@@ -77,7 +77,7 @@ fn three<'g>(g: &'g Graph, x: Tensor<'g>, state: Tensor<'g>) -> [Tensor<'g>; 3] 
     g.apply_several(Several::default(), &[x, state])
 }
 
-/// Two operators of three outputs each, on one state; of each an output is read by nothing.
+/// Two operators of three outputs each, on one state; one output of each is unused.
 pub(super) fn good() -> Plan {
     let plan = compile(
         &graph(|g| {
@@ -130,7 +130,7 @@ fn illegal_outputs_are_refused() {
 }
 
 #[test]
-fn an_operator_keeps_the_outputs_that_nothing_reads() {
+fn an_operator_keeps_its_unused_outputs() {
     let simple = simplify(&graph(|g| {
         let [_, _, last] = three(g, input(g, "x"), state(g, "s"));
         g.output("last", last.relu());
@@ -161,7 +161,7 @@ fn equal_operators_are_one_unless_they_write_a_state() {
     assert_eq!(ops(&simplify(&writers).unwrap()), ["several", "several", "binary"]);
 }
 
-/// The writer's first output is no state; its second one is.
+/// The writer's first output is not a state; its second one is.
 #[test]
 fn readers_of_old_content_come_before_a_step_with_further_outputs() {
     let def = graph(|g| {
@@ -176,7 +176,7 @@ fn readers_of_old_content_come_before_a_step_with_further_outputs() {
     compile(&def, &DeviceDesc::cpu(1)).unwrap();
 }
 
-/// An output that is read late lives from its step on, whenever the order comes to its node.
+/// An output that is read late lives from its step on, even if its node is later in the order.
 #[test]
 fn outputs_live_from_their_step_on() {
     let def = graph(|g| {
