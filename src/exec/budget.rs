@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_says_what_was_asked_what_is_left_and_who_holds_it() {
+    fn a_refusal_names_request_free_bytes_and_holders() {
         let mut budget = Budget::new(10 << 30, 16 << 30, 0.7);
         budget.hold("weights", 4 << 30).unwrap();
         budget.hold("arena", 1 << 20).unwrap();
@@ -169,13 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gpus_refusal_names_what_takes_less_of_it() {
+    fn a_gpus_refusal_names_options_that_need_less() {
         let error = Budget::gpu(100, 100, 1.0).hold("weights", 200).unwrap_err();
         assert!(error.to_string().contains("fewer --gpu-layers"), "{error}");
     }
 
     #[test]
-    fn the_hosts_budget_is_a_share_of_what_is_free() {
+    fn the_hosts_budget_is_a_share_of_free_memory() {
         let (half, whole) = (Budget::host(0.5), Budget::host(1.0));
         assert!(half.limit() <= whole.limit() && half.limit() > 0);
     }

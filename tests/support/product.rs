@@ -1,4 +1,4 @@
-//! A product that the BLAS library makes, followed by a copy of its result.
+//! A product by the BLAS library, followed by a copy of its result.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gpu::Gpu;
 
-/// A product that the BLAS library always makes, however small: `matmul` asks it for large ones.
+/// A product that always uses the BLAS library, however small: `matmul` uses it for large ones only.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Product {}
 
@@ -47,9 +47,9 @@ impl Operator for Product {
     }
 }
 
-/// A product of `F32[k, n]` by itself, then a copy of its result, over and over, every result compared: a copy that
-/// did not wait for the product would give the product before. All numbers are whole and below 2^24, so that sums are
-/// exact in any order.
+/// Runs a product of `F32[k, n]` with itself and a copy of its result over and over, and compares every result: a copy
+/// that did not wait for the product would have the previous product. All numbers are integers below 2^24, so that sums
+/// are exact in any order.
 pub fn a_product_and_a_copy_keep_their_order(gpu: &Gpu, [k, n]: [usize; 2], runs: usize) {
     assert!(k * 100 < 1 << 24);
     let mut executor = gpu.executor(Arc::new(WeightMap::new()));

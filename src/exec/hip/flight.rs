@@ -84,7 +84,7 @@ mod tests {
         expected.learn(&plain, &end(10, false, false));
         assert_eq!(expected.until_polling(&plain), Duration::from_millis(10) - POLL_LEAD);
         assert_eq!(expected.until_polling(&flight(true)), Duration::ZERO, "another kind");
-        // The host came late, which says nothing of the device.
+        // The host was late, which says nothing about the device.
         expected.learn(&plain, &end(500, false, true));
         assert_eq!(expected.until_polling(&plain), Duration::from_millis(10) - POLL_LEAD);
         expected.learn(&plain, &end(640, true, false));

@@ -36,15 +36,15 @@ fn runs(n_others: u64, n_gemms: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// By commands, and products by the BLAS library among them.
+    /// Cases with the number of commands, and the number of BLAS products among them.
     #[test]
     fn a_plan_is_recorded_when_it_pays() {
-        // One token, and 8 tokens by rfgraph's own kernels: in the second run.
+        // One token, and 8 tokens with rfgraph's own kernels: recorded in the second run.
         assert_eq!(runs(435, 0), 1);
-        // Prompts: in the fourth with the library, in the second without.
+        // Prompts: recorded in the fourth run with the library, in the second without.
         assert_eq!(runs(475, 225), 4);
         assert_eq!(runs(700, 0), 1);
-        // Nothing to do.
+        // Plans without commands are not recorded.
         assert_eq!(runs(0, 0), 1);
         assert_eq!(runs(0, 1), 9);
     }

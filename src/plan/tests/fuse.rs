@@ -78,7 +78,7 @@ fn product_absorbs_bias_and_residual() {
     }
 }
 
-/// For one token a bias and a residual have the same sizes.
+/// For one token, a bias and a residual have the same sizes.
 #[test]
 fn for_one_token_a_computed_term_is_a_residual() {
     let def = fused(|g| {

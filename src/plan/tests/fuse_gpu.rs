@@ -24,7 +24,7 @@ fn fused(write: impl FnOnce(&Graph)) -> GraphDef {
     fused
 }
 
-/// A normed `x` of this many tokens.
+/// A normalized `x` of this many tokens.
 fn normed(g: &Graph, tokens: usize) -> Tensor<'_> {
     g.input("x", DType::F32, [64, tokens]).rms_norm(g.weight("norm", DType::F32, [64]), 1e-5)
 }
