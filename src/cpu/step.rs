@@ -34,7 +34,7 @@ pub enum StepError {
     /// An index out of range.
     #[error("{what} is {index}, outside of 0..{limit}")]
     Index {
-        /// What the index counts.
+        /// The indexed items.
         what: &'static str,
         /// The index.
         index: i64,
