@@ -254,7 +254,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn values_that_are_not_finite_show() {
+    fn nonfinite_groups_get_a_nonfinite_scale() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut x = [1.0; 64];
             x[3] = bad;

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_measured() {
+    fn read_bandwidth_is_plausible() {
         let pool = Pool::new(std::num::NonZeroUsize::MIN).unwrap();
         let rate = measure(&pool, 8 << 20, Duration::ZERO);
         // From the slowest memory that runs this to beyond the fastest cache.

@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+    fn panic_reaches_the_caller_and_the_pool_stays_usable() {
         let pool = pool(3);
         for culprit in 0..3 {
             let result = catch_unwind(AssertUnwindSafe(|| {
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_take_turns() {
+    fn concurrent_runs_do_not_overlap() {
         let pool = pool(2);
         let inside = AtomicUsize::new(0);
         thread::scope(|scope| {

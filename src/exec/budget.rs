@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_says_what_was_asked_what_is_left_and_who_holds_it() {
+    fn refusal_names_requested_and_available_bytes_and_holders() {
         let mut budget = Budget::new(10 << 30, 16 << 30, 0.7);
         budget.hold("weights", 4 << 30).unwrap();
         budget.hold("arena", 1 << 20).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpus_refusal_names_what_takes_less_of_it() {
+    fn gpu_refusal_suggests_how_to_use_less_memory() {
         let error = Budget::gpu(100, 100, 1.0).hold("weights", 200).unwrap_err();
         assert!(error.to_string().contains("fewer --gpu-layers"), "{error}");
     }

@@ -258,7 +258,7 @@ proptest! {
 }
 
 #[test]
-fn every_format_is_tried_in_both_kernels() {
+fn every_format_matches_the_reference_in_both_kernels() {
     for (dtype, kernel) in real_types().into_iter().flat_map(|dtype| KERNELS.map(|kernel| (dtype, kernel))) {
         for tokens in [1, 3, 11] {
             let case = Case::new(dtype, (512, 18, tokens), kernel, 3);
@@ -276,7 +276,7 @@ fn every_format_is_tried_in_both_kernels() {
 }
 
 #[test]
-fn nothing_to_do_is_done() {
+fn empty_products_write_nothing() {
     for (n_out, tokens, kernel) in
         [(0, 3), (3, 0), (0, 20), (20, 0)].into_iter().flat_map(|(n, t)| KERNELS.map(|kernel| (n, t, kernel)))
     {
@@ -353,7 +353,7 @@ fn sizes_that_do_not_fit_are_refused() {
 
 /// A product is computed by one caller at a time: two callers would both write its result.
 #[test]
-fn a_product_belongs_to_its_caller() {
+fn linear_on_needs_exclusive_access() {
     let alone: fn(&Pool, Isa, &mut Linear<'_>) -> Result<(), LinearError> = linear_on;
     let pool = Pool::new(NonZeroUsize::MIN).unwrap();
     let (weight, x, mut y) = ([1f32, 2.0], [3f32, 4.0], [0f32]);

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn timing_starts_anew() {
+    fn start_timing_clears_times() {
         let (mut books, first, _) = books();
         assert!(!books.is_timing());
         books.times_mut(first)[0] = Duration::from_secs(1);

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_run_does_not_make_later_ones_slow() {
+    fn slow_run_does_not_delay_polling_of_later_runs() {
         let (mut expected, plain) = (ExpectedTimes::default(), flight(false));
         expected.learn(&plain, &end(900, false, false));
         assert_eq!(expected.until_polling(&plain), Duration::ZERO, "the first one is cold");

@@ -39,7 +39,7 @@ mod tests {
 
     /// The arguments are the number of commands, and of products by the BLAS library among them.
     #[test]
-    fn a_plan_is_recorded_when_it_pays() {
+    fn plan_is_recorded_when_replays_repay_the_cost() {
         // One token, or 8 tokens with rfgraph's own kernels: recorded in the second run.
         assert_eq!(runs(435, 0), 1);
         // Prompts: recorded in the fifth run with the library, in the second without.

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_again() {
+    fn own_name_inverts_batch_names() {
         assert_eq!(own_name("linear_few__of_31"), Some((31, "linear_few")));
         assert_eq!(own_name("a__of_1__of_2"), Some((2, "a__of_1")));
         for odd in ["linear_few", "linear_few__of_", "linear_few__of_x", ""] {

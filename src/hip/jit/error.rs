@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_that_name_no_line_show_none() {
+    fn logs_without_lines_give_no_excerpt() {
         for log in [
             "",
             "error",

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_targets_are_refused_with_their_relatives() {
+    fn unknown_targets_are_refused_with_similar_ones() {
         let known: Vec<String> = ["gfx906", "gfx90a", "gfx1030", "gfx1031"].map(String::from).into();
         assert_eq!(check_against("gfx90a:sramecc+:xnack-", &known), Ok(()));
         let message = |arch| check_against(arch, &known).unwrap_err().to_string();

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arch_is_only_taken_where_one_is() {
+    fn arch_is_rejected_in_other_struct_layouts() {
         let mut properties = [0_u8; 2048];
         assert_eq!(arch_in(&properties, ARCH_OFFSET), None);
         properties[ARCH_OFFSET..ARCH_OFFSET + 8].copy_from_slice(b"gfx1030\0");

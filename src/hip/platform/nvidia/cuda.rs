@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_that_mean_the_same_keep_their_number_and_others_do_not() {
+    fn only_codes_with_equal_meaning_keep_their_number() {
         for same in [0, 1, 2, 3, 100, 101, 209, 500, 600, 700, 719, 900, 901, 908] {
             assert_eq!(to_hip(same), same);
         }
