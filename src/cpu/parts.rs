@@ -78,10 +78,13 @@ impl CpuStep<'_> {
         most: usize,
         mut f: impl FnMut(Range<usize>, [Part<'_>; N]) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
-        let size = |(output, &dim): (&RawTensor, &usize)| (dim < 4).then(|| output.desc.shape.dim(dim));
+        if dims.iter().any(|&dim| dim > 3) {
+            return Err(self.misused("it deals parts along a dimension above 3"));
+        }
+        let size = |(output, &dim): (&RawTensor, &usize)| output.desc.shape.dim(dim);
         let mut sizes = self.all_outputs().zip(&dims).map(size);
-        let n = sizes.next().flatten().unwrap_or(0);
-        if !sizes.all(|size| size == Some(n)) || 1 + self.further.len() < N {
+        let n = sizes.next().unwrap_or(0);
+        if !sizes.all(|size| size == n) || 1 + self.further.len() < N {
             return Err(self.misused("it deals parts of outputs that are too few, or of different sizes"));
         }
         let most = most.max(1);

@@ -395,10 +395,12 @@ impl Executor for CpuExecutor {
     fn write(&mut self, id: PlanId, input: usize, bytes: &[u8]) -> Result<(), ExecError> {
         let range = self.books.input(id, input, bytes.len())?.operand.range();
         self.books.make_current(id);
-        let start = Instant::now();
+        let start = self.books.timeline().map(|_| Instant::now());
         self.arena.bytes_mut()[range].copy_from_slice(bytes);
         self.books.mark_given(id, input);
-        self.books.add_spans(id, &[(Work::Write(input as u32), start, Instant::now())]);
+        if let Some(start) = start {
+            self.books.add_spans(id, &[(Work::Write(input as u32), start, Instant::now())]);
+        }
         Ok(())
     }
 

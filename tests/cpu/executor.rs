@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rfgraph::cpu::ProductKernel;
 use rfgraph::exec::{
     AlignedBuffer, Budget, CpuExecutor, ExecError, Executor, PlanId, WeightMap, WeightSource,
 };
@@ -183,4 +184,28 @@ fn a_cache_is_refused_before_it_is_made() {
     let mut executor = executor(WeightMap::new(), MIB);
     assert_eq!(refused(executor.load(cache)), "KV cache");
     assert_eq!((executor.budget().held(), executor.state("s")), (0, None));
+}
+
+/// The plan decides the kernel of a product (P5): one that names another kernel, or none, is not run.
+#[test]
+fn a_plan_with_another_product_kernel_is_refused() {
+    let good =
+        plan(|g| g.output("y", g.input("x", DType::F32, [4, 2]).linear(g.weight("w", DType::F32, [4, 1]))));
+    let step = good.steps.iter().position(|step| step.product.is_some()).unwrap();
+    let chosen = good.steps[step].product;
+    let others = [ProductKernel::Rows, ProductKernel::Panels, ProductKernel::ByExpert].map(Some);
+    for product in others.into_iter().chain([None]) {
+        let mut plan = good.clone();
+        plan.steps[step].product = product;
+        let mut weights = WeightMap::new();
+        let desc = Desc::contiguous(DType::F32, [4, 1]).unwrap();
+        assert!(weights.insert("w", desc, bytemuck::cast_slice(&[1.0f32; 4])));
+        match executor(weights, MIB).load(plan) {
+            Ok(_) => assert_eq!(product, chosen),
+            Err(ExecError::BadStep { reason, .. }) => {
+                assert!(product != chosen && reason.contains("kernel"), "{product:?}: {reason}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
 }

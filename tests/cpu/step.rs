@@ -47,6 +47,7 @@ enum Act {
     RowPastPart,
     PartOfWrongElement,
     PartsOfMissingOutput,
+    PartsPastDimensions,
     MissingOutput,
     ScatterWrongElement,
     ScatterPastRows,
@@ -193,6 +194,7 @@ impl Operator for Probe {
                 step.for_parts([0], 1, |_, [mut part]| part.row::<f64>(0, 0, 0).map(|row| row.fill(0.0)))
             }
             Act::PartsOfMissingOutput => step.for_parts([1, 1], 1, |_, _| Ok(())),
+            Act::PartsPastDimensions => step.for_parts([4], 1, |_, _| Ok(())),
             Act::MissingOutput => {
                 assert_eq!(step.output_at(1), step.output());
                 Ok(())
@@ -312,6 +314,7 @@ fn a_misused_step_is_an_error() {
         (Act::RowPastPart, "not of its part"),
         (Act::PartOfWrongElement, "elements of another size"),
         (Act::PartsOfMissingOutput, "outputs that are too few"),
+        (Act::PartsPastDimensions, "a dimension above 3"),
         (Act::MissingOutput, "output that the step does not have"),
         (Act::ScatterWrongElement, "elements of another size"),
         (Act::ProductOfWrongSizes, "do not fit"),

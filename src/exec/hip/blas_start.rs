@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::queue::Lanes;
 use super::waiting::{Ended, wait_for};
 use crate::device::{Command, Gemm, PlatformKind, Which};
-use crate::exec::Budget;
+use crate::exec::{Budget, ExecError};
 use crate::hip::{Context, DeviceMemory, Event, HipError};
 use crate::plan::Plan;
 use crate::tensor::DType;
@@ -16,6 +16,8 @@ use crate::tensor::DType;
 const SIDE: usize = 128;
 /// Two matrices of F16, then one of F32.
 const BYTES: usize = SIDE * SIDE * (2 + 2 + 4);
+/// Its name in messages.
+const PRODUCT: &str = "the BLAS library's first product";
 /// Its name as a holder in the budget.
 const HOLDER: &str = "start of the BLAS library";
 
@@ -43,25 +45,28 @@ impl BlasStart {
         made.ok()
     }
 
-    /// Runs the product beside `load` and waits for both. The flag is false if the product did not end. Give the memory
-    /// back with [`BlasStart::end`], which leaks it in that case.
-    pub fn beside<T>(&self, lanes: &Lanes, timeout: Duration, load: impl FnOnce() -> T) -> (T, bool) {
-        let first = || match self.multiply(lanes, timeout) {
-            Ok(is_over) => is_over,
-            Err(error) => {
-                tracing::debug!("the BLAS library's first product: {error}");
-                true
-            }
-        };
+    /// Runs the product beside `load` and waits for both. After an error of the product the device may still be at
+    /// work. Give the memory back with [`BlasStart::end`], which leaks it in that case.
+    pub fn beside<T>(
+        &self,
+        lanes: &Lanes,
+        timeout: Duration,
+        load: impl FnOnce() -> T,
+    ) -> (T, Result<(), ExecError>) {
+        let first = || self.multiply(lanes, timeout);
         // A simulated device draws its order from a seed; calls from two threads at once would not be reproducible.
         if lanes.compute.context().target().platform == PlatformKind::Sim {
-            let is_over = first();
-            return (load(), is_over);
+            let ended = first();
+            return (load(), ended);
         }
         std::thread::scope(|scope| {
             let product = scope.spawn(first);
             let loaded = load();
-            (loaded, product.join().unwrap_or(false))
+            let ended = product.join().unwrap_or_else(|_| {
+                tracing::error!("the thread of {PRODUCT} panicked");
+                Err(late(lanes, timeout))
+            });
+            (loaded, ended)
         })
     }
 
@@ -76,9 +81,10 @@ impl BlasStart {
         }
     }
 
-    /// Queues the product and waits for it; false if it did not end. After an error nothing is queued any more.
-    fn multiply(&self, lanes: &Lanes, timeout: Duration) -> Result<bool, HipError> {
-        let Some(blas) = &lanes.blas else { return Ok(true) };
+    /// Queues the product and waits for its end. A product that failed and has ended is not an error, as the library
+    /// then starts with the first prompt.
+    fn multiply(&self, lanes: &Lanes, timeout: Duration) -> Result<(), ExecError> {
+        let Some(blas) = &lanes.blas else { return Ok(()) };
         let start = self.memory.address();
         let at = |matrix: usize| start + (matrix * 2 * SIDE * SIDE) as u64;
         // The library gets addresses, so these placeholders are not used.
@@ -90,10 +96,32 @@ impl BlasStart {
             unsafe { compute.fill(start, 0, BYTES).and_then(|()| blas.gemm(&gemm, at(0), at(1), at(2))) };
         // Record even after a failed call, as earlier calls are queued. Retry once: a call may fail transiently.
         let recorded = compute.record(&self.ended).or_else(|_| compute.record(&self.ended));
-        match recorded.map(|()| wait_for(&self.ended, timeout)) {
-            Ok(Ended::Done) => queued.map(|()| true),
-            Ok(Ended::Failed(error)) => queued.and(Err(error)),
-            Ok(Ended::Late) | Err(_) => Ok(false),
+        let ended = match wait_for_recorded(&self.ended, recorded, timeout)? {
+            Ended::Done => queued,
+            Ended::Failed(error) => queued.and(Err(error)),
+            Ended::Late => return Err(late(lanes, timeout)),
+        };
+        if let Err(error) = ended {
+            tracing::debug!("{PRODUCT}: {error}");
         }
+        Ok(())
+    }
+}
+
+/// Waits for the event if it was recorded; without it the end of the work is not known.
+fn wait_for_recorded(
+    event: &Event,
+    recorded: Result<(), HipError>,
+    timeout: Duration,
+) -> Result<Ended, ExecError> {
+    recorded.map(|()| wait_for(event, timeout)).map_err(|error| ExecError::gpu(PRODUCT, error))
+}
+
+fn late(lanes: &Lanes, timeout: Duration) -> ExecError {
+    ExecError::Timeout {
+        plan: PRODUCT.into(),
+        seconds: timeout.as_secs(),
+        progress: "no kernel of a plan was queued".into(),
+        versions: lanes.compute.context().versions().to_string(),
     }
 }

@@ -240,10 +240,15 @@ impl HipExecutor {
             None => self.store.leaves(&plan, &uploader),
             Some(start) => {
                 self.blas_started = true;
-                let (leaves, is_over) =
+                let (leaves, ended) =
                     start.beside(&self.lanes, timeout, || self.store.leaves(&plan, &uploader));
-                self.store.lost |= !is_over;
+                self.store.lost |= ended.is_err();
                 start.end(&mut self.store.budget, !self.store.lost);
+                if let Err(error) = ended {
+                    // Freeing them would wait for the device, which does not respond.
+                    std::mem::forget(leaves);
+                    return Err(error);
+                }
                 leaves
             }
         }?;
@@ -454,12 +459,14 @@ impl Executor for HipExecutor {
         self.ready()?;
         self.books.input(id, input, bytes.len())?;
         self.make_current(id);
-        let start = Instant::now();
+        let start = self.books.timeline().map(|_| Instant::now());
         let loaded = &mut self.plans[id.0];
         loaded.ports.write(input, bytes);
         loaded.fresh[input] = true;
         self.books.mark_given(id, input);
-        self.books.add_spans(id, &[(Timed::Write(input as u32), start, Instant::now())]);
+        if let Some(start) = start {
+            self.books.add_spans(id, &[(Timed::Write(input as u32), start, Instant::now())]);
+        }
         Ok(())
     }
 

@@ -335,7 +335,10 @@ mod tests {
             launches.iter().find(|launch| launch.variant.entry == "attention_combine").map_or(1, splits_of);
         let described = launches.iter().map(|launch| {
             let tokens = match &*launch.variant.entry {
-                "attention_tiled" => n_tokens - n_single,
+                "attention_tiled" => match launch.args[14] {
+                    Arg::I32(n_prompt) => n_prompt as usize,
+                    other => panic!("{other:?}"),
+                },
                 "attention_combine" => launch.grid[1] as usize,
                 _ => launch.grid[0] as usize / splits,
             };
