@@ -1,8 +1,7 @@
 // The splits of attention.hip put together, in a fixed order: one block for a token and head.
 #include "attention.h"
 
-#define THREADS 256
-#define MAX_SPLITS 128
+#define THREADS COMBINE_THREADS
 
 // A split's two numbers in partial_sums are its largest score and the sum of its weights relative to that; where the
 // largest is -∞ there is no split.
