@@ -163,15 +163,7 @@ fn signatures_are_read_from_sources() {
     let described: Vec<String> = found
         .iter()
         .map(|signature| {
-            let parameters = signature.parameters.iter().map(|p| {
-                format!(
-                    "{}{}{} {}",
-                    if p.is_const { "const " } else { "" },
-                    p.base,
-                    if p.is_pointer { "*" } else { "" },
-                    p.name
-                )
-            });
+            let parameters = signature.parameters.iter().map(|parameter| parameter.to_string());
             format!("{}({})", signature.name, parameters.collect::<Vec<_>>().join(", "))
         })
         .collect();

@@ -1,5 +1,7 @@
 //! The signatures of kernels, read from their sources, and whether a launch agrees with one.
 
+use std::fmt;
+
 use rfgraph::device::{Arg, Launch, Source, Which};
 use rfgraph::hip::sources;
 use rfgraph::tensor::{DType, Desc};
@@ -18,6 +20,14 @@ pub struct Parameter {
     pub base: String,
     pub is_pointer: bool,
     pub is_const: bool,
+}
+
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (constant, star) =
+            (if self.is_const { "const " } else { "" }, if self.is_pointer { "*" } else { "" });
+        write!(f, "{constant}{}{star} {}", self.base, self.name)
+    }
 }
 
 /// The kernels that a source defines by `KERNEL(name)(…)`, `KERNEL_OF(threads, name)(…)` or
@@ -93,7 +103,7 @@ pub fn complaints(signature: &Signature, launch: &Launch, inputs: &[Desc], outpu
             all.push(format!("argument {i} is `{name}`, the parameter `{}`", parameter.name));
         }
         if let Err(why) = takes(parameter, *arg, inputs, outputs) {
-            all.push(format!("argument {i}, {arg:?} for {parameter:?}: {why}"));
+            all.push(format!("argument {i}, for `{parameter}`: {why}"));
         }
     }
     all
@@ -102,10 +112,10 @@ pub fn complaints(signature: &Signature, launch: &Launch, inputs: &[Desc], outpu
 /// Whether a parameter is of the kind and size of an argument; why it isn't.
 fn takes(parameter: &Parameter, arg: Arg, inputs: &[Desc], outputs: &[Desc]) -> Result<(), String> {
     let types: &[&str] = match arg {
-        Arg::Address(..) | Arg::Null if !parameter.is_pointer => return Err("it is no pointer".into()),
+        Arg::Address(..) | Arg::Null if !parameter.is_pointer => return Err("an address is passed".into()),
         Arg::Null => return Ok(()),
         Arg::Address(which, _) => return points_to(parameter, which, inputs, outputs),
-        _ if parameter.is_pointer => return Err("it is a pointer".into()),
+        _ if parameter.is_pointer => return Err("a value is passed".into()),
         Arg::Layout(_) => &["Layout"],
         Arg::I32(_) => &["i32", "int"],
         Arg::U32(_) => &["u32", "unsigned", "unsigned int"],
@@ -114,7 +124,7 @@ fn takes(parameter: &Parameter, arg: Arg, inputs: &[Desc], outputs: &[Desc]) -> 
     };
     match types.contains(&parameter.base.as_str()) {
         true => Ok(()),
-        false => Err(format!("one of {types:?} is needed")),
+        false => Err(format!("{} is passed", types[0])),
     }
 }
 
@@ -128,7 +138,7 @@ fn points_to(parameter: &Parameter, which: Which, inputs: &[Desc], outputs: &[De
     };
     let tensor = tensor.ok_or_else(|| format!("the step has no {which:?}"))?;
     if matches!(which, Which::Input(_)) && !parameter.is_const {
-        return Err("an input is not written".into());
+        return Err("an input is passed, which is not written".into());
     }
     let elements: &[&str] = match tensor.dtype {
         DType::F32 => &["float", "u8"],
@@ -137,6 +147,6 @@ fn points_to(parameter: &Parameter, which: Which, inputs: &[Desc], outputs: &[De
     };
     match elements.contains(&parameter.base.as_str()) {
         true => Ok(()),
-        false => Err(format!("it points to {}, the elements are {}", parameter.base, tensor.dtype)),
+        false => Err(format!("elements of {} are passed", tensor.dtype)),
     }
 }
