@@ -280,7 +280,7 @@ fn foreign_commands_are_refused() {
         },
         |command| {
             if let Command::Launch(launch) = command {
-                for arg in &mut launch.args {
+                for (_, arg) in &mut launch.args {
                     if let Arg::Address(_, offset) = arg {
                         *offset += 1 << 30;
                     }
