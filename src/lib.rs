@@ -19,6 +19,7 @@ pub mod hip;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod quantize;
 pub mod sampling;
 pub mod tensor;
 pub mod text;

@@ -17,10 +17,10 @@ use super::output::{print, print_json};
 use super::progress::{Progress, Unit, read_ahead};
 use super::text::read_file;
 use super::unfinished::{Unfinished, refuse_target};
-use crate::model::perplexity::{
+use crate::model::{Model, Session};
+use crate::quantize::perplexity::{
     BaseError, BaseHeader, BaseReader, BaseWriter, Chunks, Divergences, Likelihood, LogProbs, Summary,
 };
-use crate::model::{Model, Session};
 use crate::text::EncodeOptions;
 
 /// Tokens of a chunk, if nobody says: as other tools have it, so that numbers can be compared.

@@ -18,7 +18,7 @@ use super::progress::{Progress, Unit};
 use super::unfinished::{Unfinished, refuse_target};
 use crate::exec::Bytes;
 use crate::gguf::Gguf;
-use crate::model::quantize::{Mix, Quantization, QuantizeError, Recipe};
+use crate::quantize::{Mix, Quantization, QuantizeError, Recipe};
 use crate::tensor::DType;
 use crate::tensor::blocks::WRITABLE;
 

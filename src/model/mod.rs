@@ -8,8 +8,6 @@
 mod build;
 mod error;
 mod file;
-pub mod perplexity;
-pub mod quantize;
 mod session;
 mod state;
 

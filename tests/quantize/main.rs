@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rfgraph::gguf::{Gguf, GgufWriter};
-use rfgraph::model::quantize::{Mix, Quantization, Recipe};
 use rfgraph::model::{Model, Session, SessionOptions, Setup};
+use rfgraph::quantize::{Mix, Quantization, Recipe};
 use rfgraph::tensor::DType;
 use rfgraph::tensor::blocks::dequantize;
 use rfgraph::text::{EncodeOptions, Message};

@@ -14,7 +14,7 @@ mod statistics;
 pub use base::{BaseError, BaseHeader, BaseReader, BaseWriter};
 pub use statistics::{Divergences, Likelihood, LogProbs, Mean, Summary};
 
-use super::{ModelError, SequenceId, Session};
+use crate::model::{ModelError, SequenceId, Session};
 use crate::sampling::SampleError;
 
 /// The tokens of a text, cut into chunks.

@@ -1,17 +1,14 @@
 //! A model file with its matrices in other types.
 //!
-//! `mix` says which tensor gets which type; here they are converted, a stretch at a time and on all threads, and
+//! [`mix`](super::mix) says which tensor gets which type; here they are converted, a stretch at a time and on all threads, and
 //! written while they are converted: memory stays small for a file of any size.
-
-mod mix;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
-pub use mix::{Mix, Recipe};
-
+use super::mix::{self, Recipe};
 use crate::cpu::{Pool, PoolError, physical_cores};
 use crate::gguf::{Gguf, GgufError, GgufWriter, TensorInfo, WriteError};
 use crate::tensor::DType;
