@@ -14,7 +14,7 @@ const TIME: Duration = Duration::from_millis(400);
 const DEAL_BYTES: usize = 1 << 20;
 
 /// Measures how many bytes a second the workers read, each streaming other parts of one buffer of
-/// [`READ_BYTES`]. The best of several rounds, since other programs only ever slow one down; it
+/// `READ_BYTES`. The best of several rounds, since other programs only ever slow one down; it
 /// takes about half a second, and longer where memory is slow to allocate.
 pub fn read_bandwidth(pool: &Pool) -> f64 {
     measure(pool, READ_BYTES, TIME)

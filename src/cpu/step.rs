@@ -183,7 +183,7 @@ impl<'a> CpuStep<'a> {
     /// a cache line. An output may share memory with an input only where the operator's
     /// [`Memory`](crate::graph::Memory) says so; then both have the same shape and strides. It shares none with
     /// another output.
-    pub unsafe fn new(
+    pub(crate) unsafe fn new(
         worker: &'a Worker<'a>,
         isa: Isa,
         inputs: &'a [RawTensor],
@@ -275,12 +275,12 @@ impl<'a> CpuStep<'a> {
     }
 
     /// The first output's address, for kernels that do their own arithmetic.
-    pub fn output_raw(&self) -> RawTensor {
+    pub(super) fn output_raw(&self) -> RawTensor {
         self.output
     }
 
     /// Address and size of the scratch memory that the operator asked for.
-    pub fn scratch_raw(&self) -> (*mut u8, usize) {
+    pub(super) fn scratch_raw(&self) -> (*mut u8, usize) {
         self.scratch
     }
 

@@ -7,5 +7,6 @@
 mod lower;
 mod target;
 
-pub use lower::{ALIGNMENT, Arg, Command, Gemm, Launch, Lower, LowerError, Source, Variant, Which};
+pub(crate) use lower::ALIGNMENT;
+pub use lower::{Arg, Command, Gemm, Launch, Lower, LowerError, Source, Variant, Which};
 pub use target::{PlatformKind, Target};

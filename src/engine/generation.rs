@@ -71,9 +71,7 @@ pub struct Advance<'g> {
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use rfgraph::engine::{GenerateOptions, Generation, Next};
-/// use rfgraph::model::{Model, Rows, Session, SessionOptions};
-/// use rfgraph::sampling::{Sampler, SamplerParams};
+/// use rfgraph::{GenerateOptions, Generation, Model, Next, Rows, Sampler, SamplerParams, Session, SessionOptions};
 ///
 /// let model = Model::open("model.gguf")?;
 /// let tokenizer = model.tokenizer()?;

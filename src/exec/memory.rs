@@ -40,11 +40,6 @@ impl AlignedBuffer {
         self.len
     }
 
-    /// Whether the buffer holds nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the buffer owns `len` initialised bytes, and nobody holds them mutably.

@@ -117,7 +117,7 @@ pub trait Operator: fmt::Debug + Clone + Send + Sync + Serialize + DeserializeOw
     }
 
     /// Whether on a GPU an input of a block format is read as a state holds it, block after block as in a file. Weights
-    /// and inputs lie in [planes](crate::tensor::blocks::planes()), which is what other operators read.
+    /// and inputs lie in planes (`tensor/blocks/planes.rs`), which is what other operators read.
     fn reads_state_blocks(&self, input: usize) -> bool {
         let _ = input;
         false

@@ -61,7 +61,7 @@ impl Context {
     }
 
     /// The table.
-    pub fn api(&self) -> &Api {
+    pub(super) fn api(&self) -> &Api {
         &self.inner.api
     }
 
@@ -100,7 +100,7 @@ impl Context {
     }
 
     /// An error if `code`, which `call` returned, is not success.
-    pub fn check(&self, call: &'static str, code: hipError_t) -> Result<(), HipError> {
+    pub(super) fn check(&self, call: &'static str, code: hipError_t) -> Result<(), HipError> {
         check(call, code)
     }
 

@@ -25,7 +25,7 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl Context {
-    /// Makes an event. Only one made with `timing` can be given to [`Event::elapsed_ms`], and it costs more to record.
+    /// Makes an event. Only one made with `timing` can be given to `Event::elapsed_ms`, and it costs more to record.
     ///
     /// # Errors
     /// The runtime refuses.

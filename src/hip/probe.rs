@@ -138,7 +138,7 @@ pub struct PlatformReport {
 
 impl PlatformReport {
     /// A platform that has nothing, and why.
-    pub fn nothing(platform: PlatformKind, problem: impl ToString) -> PlatformReport {
+    pub(crate) fn nothing(platform: PlatformKind, problem: impl ToString) -> PlatformReport {
         PlatformReport { platform, versions: None, devices: Vec::new(), problem: Some(problem.to_string()) }
     }
 }

@@ -65,11 +65,6 @@ const FILES: &[SourceFile] = embed! {
     "sort.hip",
 };
 
-/// Every file: kernels and headers.
-pub fn files() -> &'static [SourceFile] {
-    FILES
-}
-
 /// The text of `kernels/{name}.hip`.
 pub fn source(name: &str) -> Option<&'static str> {
     let file = FILES.iter().find(|file| file.name.strip_suffix(".hip") == Some(name));
@@ -141,7 +136,7 @@ mod tests {
     fn sources_are_found_by_name() {
         assert_eq!(source("platform"), None);
         assert_eq!(source(""), None);
-        for file in files() {
+        for file in FILES {
             if let Some(name) = file.name.strip_suffix(".hip") {
                 assert_eq!(source(name), Some(file.text));
             }

@@ -4,9 +4,9 @@
 //! layout of every block format is written down here and nowhere else.
 
 pub mod blocks;
-pub mod desc;
-pub mod dtype;
-pub mod shape;
+mod desc;
+mod dtype;
+mod shape;
 
 pub use desc::{Desc, LayoutError};
 pub use dtype::DType;

@@ -5,7 +5,7 @@
 //! multiplied with all tokens.
 //!
 //! Every block format's values are a scale times an integer: they are multiplied as integers, with
-//! activations quantized to eight bits ([`super::activations`]); plain weights as f32.
+//! activations quantized to eight bits (`cpu/activations.rs`); plain weights as f32.
 //!
 //! `plain` defines every result: which lane adds what, in which order, and where a multiplication
 //! and an addition are fused. The kernels of the instruction sets follow it bit by bit, so a result
