@@ -120,6 +120,38 @@ fn each_row_of_a_step_gets_its_own_wish_on_a_gpu() {
     gpu.sim().assert_no_fault();
 }
 
+/// A new plan takes memory and compiles kernels: the steps that a session is made for find theirs.
+#[test]
+fn first_steps_make_no_plan() {
+    let gpu = Gpu::simulated(config(32));
+    let options = SessionOptions { device: gpu.choice(), ..options(3) };
+    let setup = Setup { hip: gpu::options(), want: Output::TopK(20), ..Setup::default() };
+    let mut session = Session::with(&tiny_llama(N_LAYER), &options, &setup).unwrap();
+    let ids = [(); 3].map(|()| session.open().unwrap());
+    let made =
+        |gpu: &Gpu| ["hipMalloc", "hipHostMalloc", "hipModuleLoadData"].map(|call| gpu.sim().count(call));
+    let before = made(&gpu);
+    assert!(before.iter().all(|&n| n > 0), "{before:?}");
+    session.prefill(ids[0], &text(1, 64)).unwrap();
+    session.step(&[Rows::of(ids[0], &[5]).want(Output::TopK(20))]).unwrap();
+    session.decode(&[(ids[0], 7)]).unwrap();
+    session.decode(&ids.map(|id| (id, 9))).unwrap();
+    assert_eq!(made(&gpu), before);
+    session.step(&[Rows::of(ids[0], &[5]).want(Output::TopK(30))]).unwrap();
+    assert_ne!(made(&gpu), before, "the calls of a new plan are counted");
+}
+
+/// A step that wants nothing has no logits, though its plan computes some.
+#[test]
+fn a_step_that_wants_nothing_has_no_logits() {
+    let mut session = llama(1);
+    let id = session.open().unwrap();
+    session.step(&[Rows::of(id, &[1, 2])]).unwrap();
+    assert!(session.logits().is_err());
+    session.step(&[Rows::of(id, &[3]).want(Output::Logits)]).unwrap();
+    assert_eq!(session.logits().unwrap().row(0).len(), 96);
+}
+
 /// Several tokens of one sequence, each with its logits, are what single tokens give.
 #[test]
 fn guesses_are_verified_in_one_step() {

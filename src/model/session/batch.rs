@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 
-use super::plans::bucket;
 use super::rows::{RowInput, Rows};
 use crate::model::state::EMBEDDING_ROW;
 use crate::model::{BatchShape, ModelError, Output, OutputCounts, PROMPT_ROWS, SequenceId, States};
@@ -45,10 +44,10 @@ impl RowLimits {
 struct Run {
     /// Rows of the step.
     n: usize,
-    /// The number of the sequence's first [`Rows`] in the step.
-    first_rows: usize,
     /// Its first row of the batch.
     first: usize,
+    /// Rows that are in the batch already.
+    packed: usize,
 }
 
 /// What goes into a batch, in buffers that are made once.
@@ -81,13 +80,20 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Bytes of the buffers for `n` rows, but for embeddings.
-    pub fn bytes(n: usize) -> usize {
-        n.saturating_mul(size_of::<[i32; 8]>() + size_of::<RowAt>() + size_of::<usize>())
+    /// Bytes of the buffers that [`Batch::new`] makes.
+    pub fn bytes(max_rows: usize, n_sequences: usize) -> usize {
+        let step_row = size_of::<RowAt>() + 2 * size_of::<usize>();
+        let rows = BatchShape::most_rows(max_rows).saturating_mul(size_of::<[i32; 6]>());
+        let sequence = size_of::<[i32; 4]>() + size_of::<Run>() + size_of::<SequenceId>();
+        rows.saturating_add(max_rows.saturating_mul(step_row))
+            .saturating_add(n_sequences.saturating_mul(sequence))
     }
 
-    pub fn new(n_rows: usize, n_sequences: usize) -> Batch {
-        let buffer = || Vec::with_capacity(n_rows);
+    /// Buffers for steps of up to `max_rows` rows. Those of embedding rows and of several positions a row grow when such
+    /// rows come.
+    pub fn new(max_rows: usize, n_sequences: usize) -> Batch {
+        let padded = BatchShape::most_rows(max_rows);
+        let buffer = || Vec::with_capacity(padded);
         Batch {
             tokens: buffer(),
             positions: buffer(),
@@ -97,13 +103,13 @@ impl Batch {
             row_positions: Vec::new(),
             embeddings: Vec::new(),
             embedding_of_row: Vec::new(),
-            runs: Vec::with_capacity(4 * n_sequences.min(n_rows)),
-            names: Vec::with_capacity(n_rows),
+            runs: Vec::with_capacity(4 * n_sequences.min(padded)),
+            names: Vec::with_capacity(padded),
             of_sequence: vec![Run::default(); n_sequences],
             present: Vec::with_capacity(n_sequences),
-            ends: Vec::with_capacity(n_rows),
-            next_ends: Vec::with_capacity(n_rows),
-            outputs: Vec::with_capacity(n_rows),
+            ends: Vec::with_capacity(max_rows),
+            next_ends: Vec::with_capacity(max_rows),
+            outputs: Vec::with_capacity(max_rows),
         }
     }
 
@@ -140,12 +146,11 @@ impl Batch {
         self.present.clear();
         self.next_ends.clear();
         let (mut n_rows, mut n_embedded, mut outputs) = (0, 0, OutputCounts::default());
-        for (number, rows) in rows.enumerate() {
+        for rows in rows {
             let n = check(&rows, limits)?;
             states.len(rows.sequence)?;
             let run = &mut self.of_sequence[rows.sequence.0];
             if run.n == 0 {
-                run.first_rows = number;
                 self.present.push(rows.sequence);
             }
             run.n += n;
@@ -154,8 +159,8 @@ impl Batch {
             if matches!(rows.input, RowInput::Embeddings(_)) {
                 n_embedded += n;
             }
-            count(&mut outputs, limits.answer(rows.last), 1, limits.n_vocab);
-            count(&mut outputs, limits.answer(rows.others), n - 1, limits.n_vocab);
+            count(&mut outputs, limits.answer(rows.last), 1);
+            count(&mut outputs, limits.answer(rows.others), n - 1);
         }
         if n_rows == 0 || n_rows > limits.max_rows {
             let most = limits.max_rows;
@@ -169,51 +174,50 @@ impl Batch {
         }
         let runs = self.present.iter().map(|id| self.of_sequence[id.0].n);
         let n_prompt: usize = runs.filter(|&n| n >= PROMPT_ROWS).sum();
-        Ok(BatchShape {
-            n_prompt: bucket(n_prompt),
-            n_single: bucket(n_rows - n_prompt),
-            n_embedded: bucket(n_embedded),
-            gather: !(outputs.is_uniform() && outputs.total() == n_rows),
-            outputs: outputs.map(bucket),
-        })
+        let gather = !(outputs.is_uniform() && outputs.total() == n_rows);
+        let shape = BatchShape { n_prompt, n_single: n_rows - n_prompt, n_embedded, outputs, gather };
+        Ok(shape.rounded(limits.n_vocab))
     }
 
     /// Fills the buffers with the rows that were measured, for which there is room in the states.
     pub fn pack<'a>(
         &mut self,
-        rows: impl Iterator<Item = Rows<'a>> + Clone,
+        rows: impl Iterator<Item = Rows<'a>>,
         states: &States,
         limits: &RowLimits,
         shape: &BatchShape,
     ) {
         self.clear(shape, limits);
         std::mem::swap(&mut self.ends, &mut self.next_ends);
+        self.place_runs(states, shape);
+        let (mut embedded, mut counts) = (0, [0; 4]);
+        for rows in rows {
+            let (id, n) = (rows.sequence, rows.len(limits.n_embd));
+            let len = states.len(id).unwrap_or(0);
+            for i in 0..n {
+                let run = &mut self.of_sequence[id.0];
+                let (at, position) = (run.first + run.packed, len + run.packed);
+                run.packed += 1;
+                self.put(at, states.slot(id, position), position, id);
+                self.put_input(&rows, i, at, limits, &mut embedded);
+                self.put_output(limits.answer(rows.output(i, n)), at, shape, &mut counts);
+            }
+        }
+    }
+
+    /// Gives each sequence its place in the batch: prompt chunks first.
+    fn place_runs(&mut self, states: &States, shape: &BatchShape) {
         let mut next = [0, shape.n_prompt];
-        let mut embedded = 0;
-        for (number, first) in rows.clone().enumerate() {
-            let id = first.sequence;
-            let run = self.of_sequence[id.0];
-            if run.first_rows != number {
-                continue;
-            }
+        for &id in &self.present {
+            let run = &mut self.of_sequence[id.0];
             let part = usize::from(run.n < PROMPT_ROWS);
-            let mut at = next[part];
+            run.first = next[part];
             next[part] += run.n;
-            self.of_sequence[id.0].first = at;
-            let mut position = states.len(id).unwrap_or(0);
             let [source, target] = states.source_and_target(id);
-            self.runs.extend([at as i32, run.n as i32, source, target]);
-            for rows in rows.clone().filter(|rows| rows.sequence == id) {
-                for i in 0..rows.len(limits.n_embd) {
-                    self.put(at, states.slot(id, position), position, id);
-                    self.put_input(&rows, i, at, limits, &mut embedded);
-                    (at, position) = (at + 1, position + 1);
-                }
-            }
+            self.runs.extend([run.first as i32, run.n as i32, source, target]);
         }
         let n_runs = shape.n_rows().min(states.layout().n_sequences);
         self.runs.resize(4 * n_runs, 0);
-        self.place_outputs(rows, limits, shape);
     }
 
     fn clear(&mut self, shape: &BatchShape, limits: &RowLimits) {
@@ -237,6 +241,7 @@ impl Batch {
         self.embeddings.resize(shape.n_embedded * limits.n_embd, 0.0);
         self.names.clear();
         self.names.resize(n, EMBEDDING_ROW);
+        self.outputs.clear();
     }
 
     fn put(&mut self, at: usize, slot: i32, position: usize, id: SequenceId) {
@@ -273,49 +278,32 @@ impl Batch {
         }
     }
 
-    /// Says which output is of which row.
-    fn place_outputs<'a>(
-        &mut self,
-        rows: impl Iterator<Item = Rows<'a>>,
-        limits: &RowLimits,
-        shape: &BatchShape,
-    ) {
+    /// Notes where the output of the step's next row is, which is row `at` of the batch. `counts` counts the rows with
+    /// each kind of output.
+    fn put_output(&mut self, output: Output, at: usize, shape: &BatchShape, counts: &mut [usize; 4]) {
         let OutputCounts { logits, top, argmax, .. } = shape.outputs;
-        let firsts = [0, logits, logits + top, logits + top + argmax];
-        let mut counts = [0; 4];
-        self.outputs.clear();
-        // How far each sequence's rows have been seen.
-        self.present.iter().for_each(|id| self.of_sequence[id.0].n = 0);
-        for rows in rows {
-            let n = rows.len(limits.n_embd);
-            for i in 0..n {
-                let run = &mut self.of_sequence[rows.sequence.0];
-                let at = run.first + run.n;
-                run.n += 1;
-                let output = limits.answer(rows.output(i, n));
-                let class = match output {
-                    Output::Nothing => {
-                        self.outputs.push(RowAt { output, index: 0 });
-                        continue;
-                    }
-                    Output::Logits => 0,
-                    Output::TopK(_) => 1,
-                    Output::Argmax => 2,
-                    Output::Hidden => 3,
-                };
-                if shape.gather {
-                    self.wanted[firsts[class] + counts[class]] = at as i32;
-                    self.outputs.push(RowAt { output, index: counts[class] });
-                    counts[class] += 1;
-                } else {
-                    self.outputs.push(RowAt { output, index: at });
-                }
+        let kind = match output {
+            Output::Nothing => {
+                self.outputs.push(RowAt { output, index: 0 });
+                return;
             }
+            Output::Logits => 0,
+            Output::TopK(_) => 1,
+            Output::Argmax => 2,
+            Output::Hidden => 3,
+        };
+        let mut index = at;
+        if shape.gather {
+            index = counts[kind];
+            counts[kind] += 1;
+            let first = [0, logits, logits + top, logits + top + argmax][kind];
+            self.wanted[first + index] = at as i32;
         }
+        self.outputs.push(RowAt { output, index });
     }
 }
 
-fn count(outputs: &mut OutputCounts, output: Output, n: usize, n_vocab: usize) {
+fn count(outputs: &mut OutputCounts, output: Output, n: usize) {
     match output {
         Output::Nothing => {}
         Output::Logits => outputs.logits += n,
@@ -324,8 +312,7 @@ fn count(outputs: &mut OutputCounts, output: Output, n: usize, n_vocab: usize) {
         Output::TopK(k) => {
             outputs.top += n;
             if n > 0 {
-                // Few sizes, so that few plans are made.
-                outputs.k = outputs.k.max(k.next_multiple_of(8).min(n_vocab));
+                outputs.k = outputs.k.max(k);
             }
         }
     }
@@ -379,26 +366,4 @@ fn check(rows: &Rows<'_>, limits: &RowLimits) -> Result<usize, ModelError> {
         }
     }
     Ok(n)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::CacheLayout;
-
-    /// Few sizes of `k` have plans, and none of them is larger than the vocabulary.
-    #[test]
-    fn rounded_top_k_fits_the_vocabulary() {
-        let limits = RowLimits { n_vocab: 97, n_embd: 8, n_pos: 1, max_rows: 16, whole_logits: false };
-        let mut states = States::new(CacheLayout::new(32, 1).unwrap(), 32);
-        let id = states.open().unwrap();
-        let mut batch = Batch::new(16, 1);
-        for (k, wanted) in [(1, 8), (40, 40), (41, 48), (90, 96), (97, 97)] {
-            let rows = Rows::of(id, &[1]).want(Output::TopK(k));
-            let shape = batch.measure(std::iter::once(rows), &states, &limits).unwrap();
-            assert_eq!(shape.outputs.k, wanted, "{k}");
-        }
-        let rows = Rows::of(id, &[1]).want(Output::TopK(98));
-        assert!(batch.measure(std::iter::once(rows), &states, &limits).is_err());
-    }
 }

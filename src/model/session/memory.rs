@@ -1,10 +1,10 @@
 //! How much memory a session would take, known without taking any.
 
-use super::plans::{bucket, whole_graph};
+use super::plans::whole_graph;
 use super::{Session, SessionOptions};
 use crate::graph::StateKind;
 use crate::model::{BatchShape, CacheLayout, Model, ModelError, Output};
-use crate::plan::{DeviceDesc, StateSlot, compile};
+use crate::plan::{DeviceDesc, Plan, StateSlot, compile};
 
 /// A state of a model, for all tokens and sequences of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,26 +43,24 @@ impl MemoryNeed {
         let layout = CacheLayout::pooled(n_ctx, options.n_sequences, options.n_tokens)?;
         let threads = options.threads.unwrap_or_else(crate::cpu::physical_cores).get();
         let device = DeviceDesc::cpu(threads).with_deterministic(options.deterministic);
-        let several = bucket(layout.n_sequences);
-        let (mut states, mut arena) = (Vec::new(), 0);
-        let widest = BatchShape::prompt(
-            bucket(options.ubatch.unwrap_or(SessionOptions::UBATCH).min(layout.most_rows())),
-            Output::Logits,
-        );
-        for shape in
-            [widest, BatchShape::decode(1, Output::Logits), BatchShape::decode(several, Output::Logits)]
-        {
-            let graph = whole_graph(model, shape, layout, options.cache_types)?;
-            let plan = compile(&graph, &device)?;
-            arena = arena.max(plan.arena as u64);
-            let need = |state: &StateSlot| StateNeed {
-                name: state.name.clone(),
-                kind: state.kind,
-                shape: state.desc.shape.ne(),
-                bytes: state.desc.extent() as u64,
-            };
-            states = plan.states.iter().map(need).collect();
-        }
+        let ubatch = options.ubatch.unwrap_or(SessionOptions::UBATCH).min(layout.most_rows());
+        let n_vocab = model.architecture().shape().n_vocab;
+        // The CPU gives logits, whatever is wanted.
+        let shapes = BatchShape::first(ubatch, layout.n_sequences, Output::Logits, n_vocab);
+        let plan = |shape: BatchShape| -> Result<Plan, ModelError> {
+            Ok(compile(&whole_graph(model, shape, layout, options.cache_types)?, &device)?)
+        };
+        let plans = shapes.into_iter().map(plan).collect::<Result<Vec<Plan>, ModelError>>()?;
+        let arena = plans.iter().map(|plan| plan.arena as u64).max().unwrap_or(0);
+        let need = |state: &StateSlot| StateNeed {
+            name: state.name.clone(),
+            kind: state.kind,
+            shape: state.desc.shape.ne(),
+            bytes: state.desc.extent() as u64,
+        };
+        // Every plan names all states.
+        let states: Vec<StateNeed> =
+            plans.first().map_or(Vec::new(), |plan| plan.states.iter().map(need).collect());
         let weights = model.gguf().tensors().iter().map(|info| info.bytes as u64).sum();
         let kv_cache = states.iter().map(|state| state.bytes).sum();
         Ok(MemoryNeed { weights, kv_cache, arena, states })
@@ -73,12 +71,10 @@ impl Session {
     /// Bytes of paged state that each token of a sequence takes, on all devices.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if nothing was computed yet.
+    /// [`ModelError::Exec`] if an executor does not know a plan of its own.
     pub fn bytes_per_token(&self) -> Result<u64, ModelError> {
         let n_slots = self.states().layout().n_slots().max(1) as u64;
-        let plans = self.last_plans()?;
-        let paged = |state: &&StateSlot| state.kind == StateKind::Paged;
-        let states = plans.iter().flat_map(|(plan, _)| &plan.states).filter(paged);
-        Ok(states.map(|state| state.desc.extent() as u64 / n_slots).sum())
+        let paged = self.state_slots()?.filter(|state| state.kind == StateKind::Paged);
+        Ok(paged.map(|state| state.desc.extent() as u64 / n_slots).sum())
     }
 }

@@ -26,7 +26,6 @@ pub use memory::{MemoryNeed, StateNeed};
 pub use options::{SessionOptions, Setup};
 pub use placement::DeviceChoice;
 use placement::{Backend, Demand, Part, Placed, place};
-pub(super) use plans::bucket;
 use plans::{BatchPlan, PartPlan, steps_of};
 pub use prompts::Logits;
 pub use rows::{Outputs, RowOutput, Rows};
@@ -36,9 +35,9 @@ use super::{
     BLOCK_SIZE, BatchShape, CacheLayout, CacheTypes, Model, ModelError, ModelShape, Output, Request, Rewind,
     SequenceId, States,
 };
-use crate::exec::{CpuExecutor, Executor, HipExecutor, PlanId, Timeline};
+use crate::exec::{CpuExecutor, ExecError, Executor, HipExecutor, PlanId, Timeline};
 use crate::graph::StateKind;
-use crate::plan::Plan;
+use crate::plan::{Plan, StateSlot};
 
 /// A model with the states of its sequences, ready to take rows.
 pub struct Session {
@@ -81,9 +80,8 @@ impl Session {
         let shape = model.architecture().shape();
         let n_ctx = shape.context(options.n_ctx)?;
         let layout = CacheLayout::pooled(n_ctx, options.n_sequences, options.n_tokens)?;
-        let Placed { parts, ubatch } = place(&Demand { model, options, layout }, setup)?;
+        let Placed { parts, ubatch } = place(&Demand { model, options, layout, want: setup.want }, setup)?;
         let max_rows = ubatch.max(layout.n_sequences);
-        let widest = bucket(max_rows);
         let whole_logits = matches!(parts.last(), Some(Part { backend: Backend::Cpu(_), .. }));
         let mut session = Session {
             states: States::new(layout, shape.n_ctx_train),
@@ -97,7 +95,7 @@ impl Session {
                 whole_logits,
             },
             plans: BTreeMap::new(),
-            batch: Batch::new(widest + 1, layout.n_sequences),
+            batch: Batch::new(max_rows, layout.n_sequences),
             last: None,
             model: model.clone(),
             parts,
@@ -110,22 +108,23 @@ impl Session {
     /// The widest plans first: the arena is as large as it will get before anything runs.
     fn make_first_plans(&mut self, want: Output) -> Result<(), ModelError> {
         let want = if self.limits.whole_logits { Output::Logits } else { want };
-        self.make_plan(BatchShape::prompt(bucket(self.ubatch), Output::Logits))?;
-        self.make_plan(BatchShape::decode(1, Output::Logits))?;
-        self.make_plan(BatchShape::decode(1, want))?;
         let n_sequences = self.states.layout().n_sequences;
-        if n_sequences > 1 {
-            self.make_plan(BatchShape::decode(bucket(n_sequences), Output::Logits))?;
+        for shape in BatchShape::first(self.ubatch, n_sequences, want, self.limits.n_vocab) {
+            self.make_plan(shape)?;
         }
-        let recurrent = |plan: &Plan| plan.states.iter().any(|state| state.kind == StateKind::Recurrent);
-        let plans = self.plans.values().flat_map(|plan| &plan.parts).zip(&self.parts);
-        let has_recurrent = plans
-            .map(|(plan, part)| Ok(recurrent(part.backend.executor().plan(plan.id)?)))
-            .collect::<Result<Vec<bool>, ModelError>>()?;
-        if has_recurrent.contains(&true) {
+        if self.state_slots()?.any(|state| state.kind == StateKind::Recurrent) {
             self.states.with_recurrent();
         }
         Ok(())
+    }
+
+    /// The states of all devices. Every plan names all states of its part of the model.
+    fn state_slots(&self) -> Result<impl Iterator<Item = &StateSlot>, ModelError> {
+        let plan = self.plans.values().next().ok_or_else(nothing_computed)?;
+        let plans = self.parts.iter().zip(&plan.parts);
+        let plans: Result<Vec<&Plan>, ExecError> =
+            plans.map(|(part, plan)| part.backend.executor().plan(plan.id)).collect();
+        Ok(plans?.into_iter().flat_map(|plan| &plan.states))
     }
 
     /// The model.
@@ -239,7 +238,8 @@ impl Session {
     /// appended to it in their order; what one row wants costs the others nothing.
     ///
     /// After an error the sequences hold what they held before. Only where a device failed while it computed, a
-    /// sequence with recurrent state is empty.
+    /// sequence with recurrent state is empty. Rows that are refused, because they make no step or lack room, leave the
+    /// outputs of the step before ([`Session::outputs`]).
     ///
     /// # Errors
     /// [`ModelError::Session`] for rows that make no step: none, more than [`Session::max_rows`], of a sequence that is
@@ -302,10 +302,10 @@ impl Session {
         Ok(())
     }
 
-    /// What came of the last step.
+    /// The outputs of the last step that was not refused.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if nothing was computed, or the last step failed.
+    /// [`ModelError::Session`] if nothing was computed, or that step failed.
     pub fn outputs(&self) -> Result<Outputs<'_>, ModelError> {
         let shape = self.last.ok_or_else(nothing_computed)?;
         let numbers = self.last_plan()?.parts.last().ok_or_else(nothing_computed)?;

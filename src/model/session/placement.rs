@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::plans::{bucket, graph_of};
+use super::plans::graph_of;
 use super::{SessionOptions, Setup, ubatch};
 use crate::device::{PlatformKind, Target};
 use crate::exec::{Budget, CpuExecutor, ExecError, Executor, HipExecutor};
@@ -102,6 +102,8 @@ pub(super) struct Demand<'a> {
     pub model: &'a Model,
     pub options: &'a SessionOptions,
     pub layout: CacheLayout,
+    /// The output of a decoded row.
+    pub want: Output,
 }
 
 /// The devices with their parts of the model, and how many tokens of a prompt they compute at once.
@@ -122,8 +124,9 @@ impl Demand<'_> {
 
     /// Bytes that the session itself takes.
     fn tables(&self, ubatch: usize) -> u64 {
-        let widest = bucket(ubatch.max(self.layout.n_sequences));
-        self.layout.table_bytes().saturating_add(Batch::bytes(widest)) as u64
+        let n_sequences = self.layout.n_sequences;
+        let batch = Batch::bytes(ubatch.max(n_sequences), n_sequences);
+        self.layout.table_bytes().saturating_add(batch) as u64
     }
 }
 
@@ -159,7 +162,8 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelE
     }
     tracing::info!("{on_gpu} of {n_layer} layers on {}, the others on the CPU", context.name());
     // A portion need not use all of the file's tensors; together they must.
-    graph_of(demand.model, &request(demand, 1, whole))?;
+    let one_token = BatchShape::decode(1, Output::Logits);
+    graph_of(demand.model, &request(demand, one_token, whole))?;
     let [first, last] = Portion::split(n_layer, n_layer - on_gpu);
     let parts = vec![on_cpu(first)?, Part { portion: last, backend: gpu }];
     Ok(Placed { parts, ubatch })
@@ -197,11 +201,10 @@ fn hip(demand: &Demand<'_>, context: &Context, budget: Budget, setup: &Setup) ->
     Ok(Backend::Hip(Box::new(executor)))
 }
 
-/// A graph of a prompt's chunk.
-fn request(demand: &Demand<'_>, n_tokens: usize, portion: Portion) -> Request {
+fn request(demand: &Demand<'_>, shape: BatchShape, portion: Portion) -> Request {
     let (cache, cache_types) = (demand.layout, demand.options.cache_types);
     let n_pos = demand.model.architecture().shape().n_pos;
-    Request { shape: BatchShape::prompt(n_tokens, Output::Logits), n_pos, cache, cache_types, portion }
+    Request { shape, n_pos, cache, cache_types, portion }
 }
 
 /// How much of the model a GPU gets, and how many tokens of a prompt it computes at once.
@@ -218,8 +221,9 @@ fn fit(demand: &Demand<'_>, target: &Target, pace: Pace, budget: &Budget) -> Res
     let asked = demand.options.gpu_layers.map(|n| n.min(n_layer));
     let all = asked.unwrap_or(n_layer) == n_layer;
     if demand.options.ubatch.is_none() && all && ubatch::may_be_larger(target, pace) {
-        let plan = prompt_plan(demand, &device, &Portion::whole(n_layer), bucket(ubatch::LEAST))?;
-        let most = ubatch::of_gpu(target, pace, &plan, bucket(ubatch::LEAST));
+        let chunk = BatchShape::prompt(ubatch::LEAST, Output::Logits);
+        let plan = plan_of(demand, &device, &Portion::whole(n_layer), chunk)?;
+        let most = ubatch::of_gpu(target, pace, &plan, ubatch::LEAST);
         for ubatch in ubatch::SIZES.into_iter().filter(|n| (ubatch::LEAST + 1..=most).contains(n)) {
             let ubatch = demand.ubatch_or(ubatch);
             if gpu_bytes(demand, &device, &Portion::whole(n_layer), ubatch)? <= budget.available() {
@@ -263,14 +267,14 @@ fn layers_that_fit(
 /// Pinned memory of uploads, and what the plans' inputs and outputs take, with room to spare.
 const STAGING: u64 = 96 << 20;
 
-/// The plan of a chunk of a prompt on a portion.
-fn prompt_plan(
+/// The plan of a batch on a portion.
+fn plan_of(
     demand: &Demand<'_>,
     device: &DeviceDesc,
     portion: &Portion,
-    n_tokens: usize,
+    shape: BatchShape,
 ) -> Result<Plan, ModelError> {
-    Ok(compile(&graph_of(demand.model, &request(demand, n_tokens, portion.clone()))?, device)?)
+    Ok(compile(&graph_of(demand.model, &request(demand, shape, portion.clone()))?, device)?)
 }
 
 /// Bytes on the GPU that a portion takes, with the plans that a session makes first.
@@ -280,14 +284,14 @@ fn gpu_bytes(
     portion: &Portion,
     ubatch: usize,
 ) -> Result<u64, ModelError> {
-    let widest = bucket(ubatch);
-    let (mut leaves, mut arenas, mut ports) = (0, (0, 0), 0);
-    for n_tokens in [1, widest] {
-        let plan = prompt_plan(demand, device, portion, n_tokens)?;
+    let n_vocab = demand.model.architecture().shape().n_vocab;
+    let (mut leaves, mut arena, mut ports) = (0, 0, 0);
+    for shape in BatchShape::first(ubatch, demand.layout.n_sequences, demand.want, n_vocab) {
+        let plan = plan_of(demand, device, portion, shape)?;
         leaves = plan.leaves().map(|(_, desc)| desc.extent() as u64).sum();
         let all_ports = plan.inputs.iter().chain(&plan.outputs);
         ports += all_ports.map(|port| port.operand.desc.extent() as u64).sum::<u64>();
-        arenas = (arenas.1, plan.arena as u64);
+        arena = arena.max(plan.arena as u64);
     }
-    Ok(leaves + arenas.0.max(arenas.1) + ports + STAGING)
+    Ok(leaves + arena + ports + STAGING)
 }

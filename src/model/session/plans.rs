@@ -120,28 +120,22 @@ impl PartPlan {
     }
 }
 
-/// The sizes that plans are made for: 0, powers of two, and one and a half times those. A batch is padded
-/// by a third at most.
-pub(in crate::model) fn bucket(n: usize) -> usize {
-    if n == 0 {
-        return 0;
-    }
-    let power = n.next_power_of_two();
-    let between = power / 4 * 3;
-    if between >= n && power >= 4 { between } else { power }
-}
-
 /// How many of `left` tokens to compute next. A long rest is cut where a plan fits it with little padding;
 /// a short one is padded, since each further batch reads all weights again.
 pub(super) fn chunk(left: usize, ubatch: usize) -> usize {
     let n = left.min(ubatch);
-    let fits = bucket(n);
+    let fits = padded(n);
     if n <= 32 || fits - n <= n / 8 {
         return n;
     }
     // The largest size below n.
     let power = fits.next_power_of_two();
     if fits == power { power / 4 * 3 } else { power / 2 }
+}
+
+/// The rows that a chunk of `n` is padded to.
+fn padded(n: usize) -> usize {
+    BatchShape::prompt(n, Output::Nothing).rounded(0).n_rows()
 }
 
 /// The graph of a batch on a portion of the model: the architecture's, which must use all of the file's tensors if
@@ -210,11 +204,12 @@ impl Model {
         cache_types: CacheTypes,
         wants: &[Output],
     ) -> Result<Vec<GraphDef>, ModelError> {
-        let mut sizes: Vec<usize> = (1..=ubatch).map(bucket).collect();
-        sizes.dedup();
-        let prompts = sizes.into_iter().map(|n| BatchShape::prompt(n, Output::Logits));
+        let n_vocab = self.architecture().shape().n_vocab;
+        let prompts = (1..=ubatch).map(|n| BatchShape::prompt(n, Output::Logits));
         let decoding = wants.iter().map(|&want| BatchShape::decode(1, want));
-        prompts.chain(decoding).map(|shape| whole_graph(self, shape, cache, cache_types)).collect()
+        let mut shapes: Vec<_> = prompts.chain(decoding).map(|shape| shape.rounded(n_vocab)).collect();
+        shapes.dedup();
+        shapes.into_iter().map(|shape| whole_graph(self, shape, cache, cache_types)).collect()
     }
 }
 
@@ -225,17 +220,7 @@ pub(super) fn steps_of(executor: &dyn Executor, id: PlanId) -> Result<(&Plan, &[
 
 #[cfg(test)]
 mod tests {
-    use super::{bucket, chunk};
-
-    #[test]
-    fn a_batch_is_padded_by_a_third_at_most() {
-        for n in 1..5000 {
-            let bucket = bucket(n);
-            assert!(bucket >= n && bucket - n <= n / 2, "{n} is padded to {bucket}");
-            assert_eq!(super::bucket(bucket), bucket);
-        }
-        assert_eq!([0, 1, 3, 5, 7, 100, 129].map(bucket), [0, 1, 3, 6, 8, 128, 192]);
-    }
+    use super::{chunk, padded};
 
     #[test]
     fn chunks_end_and_waste_little() {
@@ -245,7 +230,7 @@ mod tests {
                 while left > 0 {
                     let n = chunk(left, ubatch);
                     assert!((1..=ubatch.min(left)).contains(&n), "{n} of {left}");
-                    computed += bucket(n);
+                    computed += padded(n);
                     left -= n;
                 }
                 assert!(

@@ -35,7 +35,7 @@ impl Session {
     }
 
     /// Opens a sequence that begins as another one is now, and gives how many of its tokens it holds: its whole blocks
-    /// are shared. The rest is for [`Session::prefill`].
+    /// are shared. The rest, if any, is for [`Session::prefill`].
     ///
     /// # Errors
     /// As [`Session::open`]; [`ModelError::Session`] if the other sequence is not open or has embedding rows.
@@ -55,7 +55,7 @@ impl Session {
     }
 
     /// Opens a sequence that was put aside, and gives how many of its tokens it still holds: the rest of
-    /// [`Aside::tokens`] is for [`Session::prefill`].
+    /// [`Aside::tokens`], if any, is for [`Session::prefill`].
     ///
     /// # Errors
     /// As [`Session::open`].

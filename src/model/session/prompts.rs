@@ -33,7 +33,7 @@ impl Session {
     /// Appends tokens to a sequence, in chunks of at most `ubatch`, and gives the logits after the last.
     ///
     /// # Errors
-    /// As [`Session::step`]; for a prompt of no tokens.
+    /// As [`Session::step`]; for a prompt of no tokens. Chunks before the one that failed stay in the sequence.
     pub fn prefill(&mut self, id: SequenceId, tokens: &[u32]) -> Result<&[f32], ModelError> {
         // The closure never ends the work early.
         let _ = self.prefill_with(id, tokens, |_| ControlFlow::Continue(()))?;
@@ -93,7 +93,7 @@ impl Session {
     /// Appends tokens to a sequence and gives each one's logits to `f`, in order.
     ///
     /// # Errors
-    /// As [`Session::step`].
+    /// As [`Session::prefill`].
     pub fn all_logits(
         &mut self,
         id: SequenceId,
@@ -107,7 +107,7 @@ impl Session {
     /// `n_embd` numbers. The plans for it are made when they are first asked for, as for batches of another size.
     ///
     /// # Errors
-    /// As [`Session::step`].
+    /// As [`Session::prefill`].
     pub fn all_states(
         &mut self,
         id: SequenceId,
@@ -155,9 +155,10 @@ impl Session {
     /// [`ModelError::Session`] if it gave none, or nothing was computed.
     pub fn logits(&self) -> Result<Logits<'_>, ModelError> {
         let outputs = self.outputs()?;
-        match outputs.logits.is_empty() {
-            true => Err(ModelError::Session("the last step gave no logits".into())),
-            false => Ok(Logits { outputs }),
+        // A step that wants nothing runs the plan for one row's logits, which are nobody's.
+        match outputs.batch.outputs.iter().any(|row| row.output == Output::Logits) {
+            true => Ok(Logits { outputs }),
+            false => Err(ModelError::Session("the last step gave no logits".into())),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::Sequence;
 use super::blocks::Blocks;
+use super::recurrent::Recurrent;
 use crate::model::ModelError;
 use crate::ops::KvWrite;
 use crate::tensor::DType;
@@ -142,12 +144,13 @@ impl CacheLayout {
         2 * self.n_sequences + self.n_snapshots
     }
 
-    /// Bytes of what [`States::new`](super::States::new) makes for it: the tables, the records of blocks, sequences and
-    /// slots.
+    /// Bytes of what [`States::new`](super::States::new) makes for it: the tables, and the records of blocks, sequences and
+    /// slots (the last only for a model with recurrent state).
     pub fn table_bytes(&self) -> usize {
         let tables =
             self.blocks_per_sequence.saturating_mul(self.n_sequences).saturating_mul(size_of::<i32>());
-        let sequences = self.n_sequences.saturating_mul(64);
-        tables.saturating_add(sequences).saturating_add(Blocks::bytes(self.n_blocks))
+        let sequences = self.n_sequences.saturating_mul(size_of::<Option<Sequence>>());
+        let records = [sequences, Recurrent::bytes(*self), Blocks::bytes(self.n_blocks)];
+        records.into_iter().fold(tables, usize::saturating_add)
     }
 }

@@ -27,7 +27,8 @@ trait StateKind {
     /// Makes room for `n` more tokens. After an error nothing has changed.
     fn reserve(&mut self, seq: usize, len: usize, n: usize) -> Result<(), ModelError>;
 
-    /// Counts tokens that were computed. `end` is the findable prefix that the sequence is now, if it is one.
+    /// Counts tokens that were computed. `end` is the findable prefix that the sequence is now, if it is one whose state
+    /// is to be kept.
     fn advance(&mut self, seq: usize, len: usize, tokens: &[u32], end: Option<Prefix>);
 
     /// The longest prefix of at most `to` tokens that the state can go back to; `to` itself where it can be cut there.
@@ -181,9 +182,16 @@ impl States {
         let Ok(mut sequence) = self.sequence(id) else { return };
         let len = sequence.len;
         self.paged.advance(id.0, len, tokens, None);
-        let end = self.paged.prefix(id.0, len + tokens.len());
+        let end = len + tokens.len();
+        // Single tokens of an answer would push the prompts' snapshots out. The room of a prompt is reserved whole, so
+        // before its last token there is room for more.
+        let of_prompt = tokens.len() > 1 || self.paged.slot(id.0, end) >= 0;
+        let prefix = self.paged.prefix(id.0, end).filter(|_| of_prompt);
         if let Some(recurrent) = &mut self.recurrent {
-            recurrent.advance(id.0, len, tokens, end);
+            if prefix.is_some() {
+                recurrent.drop_void(&self.paged.blocks);
+            }
+            recurrent.advance(id.0, len, tokens, prefix);
         }
         if sequence.first_embedding.is_none() {
             sequence.first_embedding = tokens.iter().position(|&token| token == NO_TOKEN).map(|at| len + at);
@@ -263,7 +271,8 @@ impl States {
     /// How many of these tokens a sequence begins with.
     fn common(&self, id: SequenceId, tokens: &[u32]) -> Result<usize, ModelError> {
         let held = (0..self.len(id)?).map(|position| self.paged.token(id.0, position));
-        Ok(held.zip(tokens).take_while(|(held, token)| held == *token).count())
+        // An embedding row equals no token, not even one of the same number.
+        Ok(held.zip(tokens).take_while(|(held, token)| held == *token && *held != NO_TOKEN).count())
     }
 
     /// The longest findable prefix of these tokens that has state of every kind, and its length.

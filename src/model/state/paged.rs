@@ -7,6 +7,8 @@
 //!
 //! The block that a sequence's next token is written to is never findable, so nothing that is shared is written.
 
+use std::ops::Range;
+
 use super::blocks::{Blocks, NO_TOKEN, NONE, Prefix};
 use super::{BLOCK_SIZE, CacheLayout, StateKind};
 use crate::model::ModelError;
@@ -101,26 +103,26 @@ impl Paged {
         last
     }
 
-    /// The blocks that a sequence would have to take to hold `len` tokens.
-    fn missing(&self, seq: usize, len: usize) -> usize {
-        let n = len.div_ceil(BLOCK_SIZE);
-        n - (0..n).take_while(|&n| self.entry(seq, n) != NONE).count()
+    /// The blocks that a sequence of `len` tokens, which has all blocks of these, has to take to hold `n` more.
+    fn missing(&self, seq: usize, len: usize, n: usize) -> Range<usize> {
+        let end = (len + n).div_ceil(BLOCK_SIZE);
+        let mut next = len.div_ceil(BLOCK_SIZE)..end;
+        // More may be reserved already.
+        next.find(|&n| self.entry(seq, n) == NONE).unwrap_or(end)..end
     }
 }
 
 impl StateKind for Paged {
     fn reserve(&mut self, seq: usize, len: usize, n: usize) -> Result<(), ModelError> {
-        let (missing, idle) = (self.missing(seq, len + n), self.blocks.n_idle());
-        if missing > idle {
-            let [needed, free, total] = [missing, idle, self.blocks.len()].map(|n| n * BLOCK_SIZE);
+        let (missing, idle) = (self.missing(seq, len, n), self.blocks.n_idle());
+        if missing.len() > idle {
+            let [needed, free, total] = [missing.len(), idle, self.blocks.len()].map(|n| n * BLOCK_SIZE);
             return Err(ModelError::CacheFull { needed, free, total });
         }
-        for block in 0..(len + n).div_ceil(BLOCK_SIZE) {
-            if self.entry(seq, block) == NONE {
-                let taken = self.blocks.take();
-                if let Some(entry) = self.table_mut(seq).get_mut(block) {
-                    *entry = taken;
-                }
+        for block in missing {
+            let taken = self.blocks.take();
+            if let Some(entry) = self.table_mut(seq).get_mut(block) {
+                *entry = taken;
             }
         }
         Ok(())

@@ -6,7 +6,7 @@
 //! slot of each sequence, the one that it marked (before guesses), and snapshots at the ends of shared prefixes, of which
 //! the one used longest ago goes first.
 
-use super::blocks::Prefix;
+use super::blocks::{Blocks, Prefix};
 use super::paged::Paged;
 use super::{BLOCK_SIZE, CacheLayout, StateKind};
 use crate::model::ModelError;
@@ -52,6 +52,14 @@ impl Recurrent {
             n_snapshots: layout.n_snapshots,
             clock: 0,
         }
+    }
+
+    /// Bytes of the records that [`Recurrent::new`] makes.
+    pub fn bytes(layout: CacheLayout) -> usize {
+        let sequences = layout.n_sequences.saturating_mul(size_of::<Sequence>());
+        let snapshots = layout.n_snapshots.saturating_mul(size_of::<Snapshot>());
+        let holders = layout.n_recurrent_slots().saturating_mul(size_of::<u32>());
+        sequences.saturating_add(snapshots).saturating_add(holders)
     }
 
     /// The slots that the step under way reads and writes; -1 for a sequence that begins with zeros.
@@ -115,6 +123,15 @@ impl Recurrent {
         true
     }
 
+    /// Gives up the snapshots of prefixes that can no longer be found: their blocks hold other tokens now.
+    pub fn drop_void(&mut self, blocks: &Blocks) {
+        let is_void = |snapshot: &Snapshot| blocks.prefix(snapshot.prefix.block) != Some(snapshot.prefix);
+        while let Some(at) = self.snapshots.iter().position(is_void) {
+            let snapshot = self.snapshots.swap_remove(at);
+            self.release(snapshot.slot);
+        }
+    }
+
     /// The slot of the snapshot of a prefix.
     fn find(&self, prefix: Prefix) -> Option<u32> {
         self.snapshots.iter().find(|snapshot| snapshot.prefix == prefix).map(|snapshot| snapshot.slot)
@@ -163,7 +180,7 @@ impl StateKind for Recurrent {
         Ok(())
     }
 
-    fn advance(&mut self, seq: usize, _: usize, tokens: &[u32], end: Option<Prefix>) {
+    fn advance(&mut self, seq: usize, _: usize, _: &[u32], end: Option<Prefix>) {
         let Some(target) = self.sequences[seq].target.take() else { return };
         if self.sequences[seq].current != Some(target) {
             // The reservation's hold becomes the sequence's.
@@ -171,8 +188,7 @@ impl StateKind for Recurrent {
                 self.release(old);
             }
         }
-        // Single tokens of an answer would push the prompts' snapshots out.
-        if let (Some(prefix), true) = (end, tokens.len() > 1) {
+        if let Some(prefix) = end {
             self.keep(prefix, target);
         }
     }
