@@ -31,6 +31,7 @@ const SCRATCH_LINE: usize = 64;
 /// Why a step cannot be done. Shapes were checked long before; these are faults of the data, or of an
 /// operator.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum StepError {
     /// An index that is outside of what it counts.
     #[error("{what} is {index}, outside of 0..{limit}")]

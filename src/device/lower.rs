@@ -17,6 +17,7 @@ pub const ALIGNMENT: usize = 256;
 /// Where a kernel's source comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Source {
     /// A file of `kernels/`, by its name without `.hip`.
     BuiltIn(Cow<'static, str>),
@@ -63,6 +64,7 @@ impl Variant {
 /// Which tensor of the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Which {
     /// Its input of this number.
     Input(u32),
@@ -77,6 +79,7 @@ pub enum Which {
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Arg {
     /// An address: so many bytes past the first element of a tensor.
     Address(Which, usize),
@@ -132,6 +135,7 @@ pub struct Gemm {
 /// One thing that a step asks of the device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Command {
     /// A kernel.
     Launch(Launch),
@@ -150,6 +154,7 @@ pub enum Command {
 
 /// Why a step cannot run on a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LowerError {
     /// An operator without a kernel.
     #[error(

@@ -53,6 +53,7 @@ pub struct AnswerOptions<'a> {
 
 /// An answer and what it took.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Answer {
     /// All of its text.
     pub text: String,

@@ -49,6 +49,7 @@ impl Stop {
 
 /// What an answer wants after a token was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Next {
     /// Append this token to the sequence, and give what comes of it ([`Generation::wants`]) to the generation.
     Token(u32),
@@ -58,6 +59,7 @@ pub enum Next {
 
 /// One step of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Advance<'g> {
     /// The text that is certain now; empty while a character is not whole, or may begin a stop string.
     pub text: &'g str,
@@ -85,10 +87,8 @@ pub struct Advance<'g> {
 ///     let outputs = session.step(&[Rows::of(sequence, &next).want(answer.wants())])?;
 ///     let step = answer.advance(outputs.last(0))?;
 ///     print!("{}", step.text);
-///     match step.next {
-///         Next::Token(token) => next = vec![token],
-///         Next::Stopped(_) => break,
-///     }
+///     let Next::Token(token) = step.next else { break };
+///     next = vec![token];
 /// }
 /// # Ok(())
 /// # }

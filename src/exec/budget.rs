@@ -15,6 +15,7 @@ pub struct Budget {
 
 /// A refusal: what was asked, what there is, and what would make it fit.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub struct BudgetError {
     /// What the memory was for.
     pub what: String,

@@ -8,6 +8,7 @@ use crate::tensor::Desc;
 
 /// Why a plan cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExecError {
     /// The plan breaks its own rules.
     #[error("the plan is not legal: {0}")]

@@ -9,6 +9,7 @@ use crate::tensor::LayoutError;
 
 /// Why a GGUF file cannot be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GgufError {
     /// The operating system refuses to open or to map the file.
     #[error("cannot open {}: {source}", path.display())]
@@ -92,6 +93,7 @@ impl std::error::Error for Fault {}
 
 /// What is wrong with a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Reason {
     /// The field reaches past the end of the file.
     #[error("needs {needed} bytes, but the file ends after {remaining} more")]

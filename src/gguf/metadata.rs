@@ -27,6 +27,7 @@ impl Entry {
 
 /// Why a metadata value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetadataError {
     /// There is no such key.
     #[error("metadata key {} is missing (wanted: {wanted})", Quoted(key))]

@@ -15,6 +15,7 @@ use super::tensors::TensorInfo;
 
 /// Why the parts of a split model do not fit together.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SplitError {
     /// The part that was opened is not the first.
     #[error("this is part {no} of {count} of a split model; open part 1{}", first.as_ref().map_or(

@@ -6,6 +6,7 @@ use crate::tensor::{Desc, LayoutError};
 
 /// Why an operator refuses its inputs.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ShapeError {
     /// A wrong number of inputs.
     #[error("takes {wanted} inputs, was given {found}")]
@@ -41,6 +42,7 @@ fn list(descs: &[Desc]) -> String {
 
 /// Why a graph is not a graph.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GraphError {
     /// An operator refused its inputs.
     #[error("`{operator}`{}: {error} (at {at})", named(.name))]

@@ -23,6 +23,7 @@ impl NodeId {
 /// How the slots of a state, which its last dimension counts, belong to sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum StateKind {
     /// A slot holds one position, and block tables say of which sequences: keys and values.
     Paged,
@@ -42,6 +43,7 @@ impl fmt::Display for StateKind {
 
 /// A node without inputs: what its memory is.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Leaf {
     /// Given anew for a run, and kept until it is given again.
     Input,
@@ -67,6 +69,7 @@ impl Leaf {
 
 /// What a node is.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum NodeKind {
     /// A node without inputs.
     Leaf(Leaf),

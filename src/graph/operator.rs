@@ -16,6 +16,7 @@ use crate::tensor::Desc;
 
 /// Where an output of an operator lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Memory {
     /// Memory of its own.
     Fresh,

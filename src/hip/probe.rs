@@ -27,6 +27,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a platform has no device, or not the one that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProbeError {
     /// The libraries cannot be opened.
     #[error(transparent)]
@@ -145,6 +146,7 @@ impl PlatformReport {
 
 /// Where to compute, as a user asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Request {
     /// On a GPU if there is one, else on the CPU.
     Auto,
@@ -156,6 +158,7 @@ pub enum Request {
 
 /// Where to compute.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selected {
     /// On the CPU.
     Cpu {

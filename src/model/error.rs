@@ -11,6 +11,7 @@ use crate::text::{TemplateError, TokenizerError};
 
 /// Why a model cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// The file is no GGUF file that can be read.
     #[error(transparent)]

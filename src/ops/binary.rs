@@ -13,6 +13,7 @@ use crate::tensor::{DType, Desc};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the four operations of arithmetic")]
+#[non_exhaustive]
 pub enum BinaryKind {
     Add,
     Sub,

@@ -18,6 +18,7 @@ const HEADS: usize = 8;
 /// Which elements of a head turn together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RopeKind {
     /// Neighbours: `2j` and `2j + 1`.
     Norm,

@@ -13,6 +13,7 @@ use crate::tensor::{DType, Desc};
 /// What a group of experts counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum GroupScore {
     /// As much as its best expert (DeepSeek-V2).
     Best,
@@ -46,6 +47,7 @@ pub struct SelectExperts {
 /// What the chosen experts' numbers become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ChosenWeights {
     /// They stay as they are.
     Given,

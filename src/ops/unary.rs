@@ -13,6 +13,7 @@ use crate::tensor::{DType, Desc};
 /// Which function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum UnaryKind {
     /// x·σ(x).
     Silu,

@@ -9,6 +9,7 @@ use crate::tensor::{Desc, MAX_RANK};
 
 /// What is illegal about a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanFault {
     /// A description that is no tensor, or a place where no such tensor can lie.
     #[error("{what}: {desc} {reason}")]

@@ -14,6 +14,7 @@ use crate::graph::{GraphDef, GraphError, Node};
 
 /// Why a graph has no plan.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CompileError {
     /// A graph that is not legal.
     #[error(transparent)]

@@ -9,6 +9,7 @@ use super::data::{Place, Plan};
 /// What memory of the arena is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LifeKind {
     /// An input: kept for the whole run.
     Input,

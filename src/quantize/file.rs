@@ -16,6 +16,7 @@ use crate::tensor::blocks::{BlockError, WRITABLE, dequantize, quantize};
 
 /// Why a file cannot be quantized.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum QuantizeError {
     /// A tensor that was rounded before.
     #[error(

@@ -16,6 +16,7 @@ use crate::text::Tokenizer;
 
 /// The part of the logits that a sampler must know: where they lie far away, the rest can stay there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Needs {
     /// All of them.
     #[default]

@@ -19,6 +19,7 @@ pub struct Desc {
 
 /// Why a dtype and a shape do not make a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LayoutError {
     /// A row does not fill whole blocks.
     #[error("rows of {row} elements do not fill whole blocks of {dtype} ({block} elements each)")]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(non_camel_case_types, reason = "the formats' own names, as GGUF files and users write them")]
 #[allow(missing_docs, reason = "a variant is its format's name; the table below says the rest")]
+#[non_exhaustive]
 pub enum DType {
     F32,
     F16,

@@ -68,6 +68,7 @@ pub struct Linear<'a> {
 
 /// Why a product was refused. Nothing was computed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LinearError {
     /// There is no product for these weights.
     #[error("weights of type {0} cannot be multiplied")]

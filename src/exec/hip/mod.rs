@@ -92,6 +92,7 @@ impl HipOptions {
 
 /// What a long load is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Loading {
     /// So many kernels are compiled, of so many.
     Kernels(usize, usize),

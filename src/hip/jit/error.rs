@@ -7,6 +7,7 @@ use crate::device::{Source, Variant};
 
 /// Why a kernel could not be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum JitError {
     /// A built-in source that does not exist.
     #[error("kernel {variant}: there is no kernels/{name}.hip in this build")]

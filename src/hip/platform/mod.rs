@@ -21,6 +21,7 @@ pub(in crate::hip) use library::{Opened, sonames};
 
 /// Why a platform's table could not be filled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// The simulated device, where the feature `sim` was left out.
     #[error(

@@ -22,6 +22,7 @@ pub struct Heads<'g> {
 
 /// The values of one layer's attention.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Values<'g> {
     /// Values of their own, F32 `[head_dim_v, n_head_kv, n_rows]`.
     Own(Tensor<'g>),

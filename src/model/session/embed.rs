@@ -5,6 +5,7 @@ use crate::model::{Model, ModelError, SequenceId};
 
 /// Which of a text's hidden states make its embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pooling {
     /// The mean of all.
     Mean,

@@ -14,6 +14,7 @@ use crate::plan::{DeviceDesc, Plan, compile};
 
 /// Where a model is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceChoice {
     /// On the CPU.
     #[default]

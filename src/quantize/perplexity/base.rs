@@ -38,6 +38,7 @@ const MAX_TOKENS: u64 = 1 << 30;
 
 /// Why a base file cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BaseError {
     /// The operating system refuses, or the file ends early.
     #[error("{0}")]

@@ -3,6 +3,7 @@
 /// What a token is for; the values of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum TokenKind {
     /// A piece of ordinary text.
     Normal = 1,
