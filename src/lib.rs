@@ -26,7 +26,8 @@
 //!
 //! Enums that may get further variants, such as errors, are `#[non_exhaustive]`. Structs of options are not, so that
 //! `SessionOptions { n_ctx: 512, ..Default::default() }` can be written outside of the crate: a new field comes with a new
-//! minor version.
+//! minor version. An error's message is whole: it holds the texts of its sources, which
+//! [`source`](std::error::Error::source) gives one by one.
 #![deny(missing_docs)]
 
 // The command line is the program's, not a user's: `src/main.rs` is a crate of its own, and calls it.

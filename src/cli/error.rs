@@ -67,6 +67,7 @@ impl CliError {
             CliError::Usage(_) | CliError::Sampling(_) => 2,
             _ => 1,
         };
+        // The message alone: it holds the texts of its sources.
         eprintln_quietly(&format!("error: {self}"));
         ExitCode::from(code)
     }

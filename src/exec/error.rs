@@ -12,7 +12,7 @@ use crate::tensor::Desc;
 pub enum ExecError {
     /// The plan breaks its own rules.
     #[error("the plan is not legal: {0}")]
-    Plan(Box<PlanFault>),
+    Plan(#[source] Box<PlanFault>),
     /// The plan was made for another device.
     #[error("the plan was made for {made_for}; this executor is {own}")]
     Device {
@@ -37,7 +37,8 @@ pub enum ExecError {
         /// The operator's name.
         op: String,
         /// What is wrong.
-        reason: String,
+        #[source]
+        reason: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A weight that the source does not have.
     #[error("the plan needs weight `{name}` ({desc}), which is not there")]
@@ -96,6 +97,7 @@ pub enum ExecError {
         /// What was done: the step with its kernel and sizes, or the copy.
         what: String,
         /// The call, and what the library says.
+        #[source]
         error: HipError,
     },
     /// The run did not end in time.
@@ -130,6 +132,7 @@ pub enum ExecError {
         /// The operator's name.
         op: String,
         /// What was wrong.
+        #[source]
         error: StepError,
     },
 }
@@ -151,4 +154,28 @@ impl ExecError {
 pub(super) fn size_mismatch(what: &'static str, name: &str, found: usize, wanted: usize) -> ExecError {
     let bytes = |n: usize| format!("{n} bytes");
     ExecError::Mismatch { what, name: name.into(), found: bytes(found), wanted: bytes(wanted) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    /// A program can look for the cause, and who prints the message alone reads it once.
+    #[test]
+    fn causes_are_sources_and_their_text_stands_once_in_the_message() {
+        let hip = || HipError::new("hipMemcpyAsync", 1);
+        let step = || ("blk.0.q".to_owned(), "linear".to_owned());
+        let errors = [
+            ExecError::gpu("copying `x`", hip()),
+            PlanFault::Duplicate { what: "input", name: "x".into() }.into(),
+            ExecError::BadStep { step: step().0, op: step().1, reason: "it has no output".into() },
+            ExecError::Step { step: step().0, op: step().1, error: StepError::Elsewhere },
+        ];
+        for error in errors {
+            let source = error.source().unwrap_or_else(|| panic!("{error} has no source"));
+            assert_eq!(error.to_string().matches(&source.to_string()).count(), 1, "{error} of {source}");
+        }
+    }
 }

@@ -54,6 +54,7 @@ pub enum GraphError {
         /// The line that called the operator.
         at: &'static Location<'static>,
         /// What was wrong.
+        #[source]
         error: ShapeError,
     },
     /// A leaf that is no tensor, or is declared twice.

@@ -45,6 +45,7 @@ pub enum ProbeError {
     #[error("{error}{hint}")]
     Call {
         /// The call.
+        #[source]
         error: HipError,
         /// What may be the reason, with its own punctuation.
         hint: String,

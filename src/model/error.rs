@@ -99,6 +99,7 @@ pub enum ModelError {
         /// The device's number.
         ordinal: u32,
         /// What its library says.
+        #[source]
         error: HipError,
     },
     /// More tokens than the context holds.

@@ -41,7 +41,8 @@ pub enum CompileError {
         /// The node.
         node: String,
         /// What serde says.
-        reason: String,
+        #[source]
+        reason: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A node that the GPU has no kernel for.
     #[error("`{node}` cannot run on a GPU: {error}")]
@@ -49,11 +50,12 @@ pub enum CompileError {
         /// The node.
         node: String,
         /// Why not.
+        #[source]
         error: LowerError,
     },
     /// A plan that is not legal; a defect of a pass.
     #[error("the plan is not legal: {0}")]
-    Plan(Box<PlanFault>),
+    Plan(#[source] Box<PlanFault>),
 }
 
 impl From<PlanFault> for CompileError {
@@ -63,8 +65,8 @@ impl From<PlanFault> for CompileError {
 }
 
 impl CompileError {
-    pub(super) fn attributes(node: &Node, error: &serde_json::Error) -> CompileError {
-        CompileError::Attributes { node: node.name.clone(), reason: error.to_string() }
+    pub(super) fn attributes(node: &Node, error: serde_json::Error) -> CompileError {
+        CompileError::Attributes { node: node.name.clone(), reason: error.into() }
     }
 }
 

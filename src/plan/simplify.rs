@@ -106,7 +106,7 @@ fn key(graph: &GraphDef, id: NodeId, node: &Node) -> Result<Option<Key>, Compile
             inputs: SmallVec::from_slice(&[*of]),
         }),
         NodeKind::Op { op, inputs } => {
-            let attributes = op.attributes().map_err(|error| CompileError::attributes(node, &error))?;
+            let attributes = op.attributes().map_err(|error| CompileError::attributes(node, error))?;
             Some(Key {
                 kind: op.name(),
                 attributes: attributes.to_string(),

@@ -67,6 +67,7 @@ pub enum JitError {
         /// The kernel with its constants.
         variant: String,
         /// What the runtime says.
+        #[source]
         error: HipError,
     },
     /// No thread could be started to compile on.
