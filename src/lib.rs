@@ -47,6 +47,7 @@ pub mod model;
 pub mod ops;
 pub mod plan;
 pub mod quantize;
+mod remedy;
 pub mod sampling;
 pub mod tensor;
 pub mod text;
@@ -62,6 +63,7 @@ pub use model::{
     SessionOptions, Setup,
 };
 pub use plan::{CompileError, Plan, compile};
+pub use remedy::Remedy;
 pub use sampling::{Sampler, SamplerParams};
 pub use tensor::{DType, Desc, Shape};
 pub use text::{ChatTemplate, Message, Tokenizer};

@@ -15,6 +15,7 @@ use super::interrupt::{Second, listen};
 use super::options::{ModelArg, SessionArgs};
 use super::output::{print, print_json};
 use super::progress::{Progress, Unit, read_ahead};
+use super::remedies::with_options;
 use super::text::read_file;
 use super::unfinished::{Unfinished, refuse_target};
 use crate::model::{Model, Session};
@@ -196,14 +197,14 @@ fn at_base(args: &PerplexityArgs, error: BaseError) -> CliError {
     match (&args.kl_base, &args.save_logits) {
         (Some(path), _) => failed("read", path)(error),
         (None, Some(path)) => failed("write", path)(error),
-        (None, None) => CliError::Input(error.to_string()),
+        (None, None) => CliError::Input(with_options(&error, error.remedies())),
     }
 }
 
 fn failed(verb: &'static str, path: &Path) -> impl Fn(BaseError) -> CliError {
     move |error| match error {
         BaseError::Io(source) => CliError::Path { verb, path: path.to_owned(), source },
-        other => CliError::Input(format!("{}: {other}", path.display())),
+        other => CliError::Input(format!("{}: {}", path.display(), with_options(&other, other.remedies()))),
     }
 }
 

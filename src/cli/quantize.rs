@@ -15,6 +15,7 @@ use super::interrupt::{Second, listen};
 use super::options::ThreadsArg;
 use super::output::{print, print_json};
 use super::progress::{Progress, Unit};
+use super::remedies::with_options;
 use super::unfinished::{Unfinished, refuse_target};
 use crate::exec::Bytes;
 use crate::gguf::Gguf;
@@ -113,12 +114,10 @@ pub(super) fn run(args: &QuantizeArgs) -> Result<(), CliError> {
     if args.json { print_json(&report) } else { print(report.text()) }
 }
 
-/// Says which option allows what was refused.
 fn explain(error: QuantizeError) -> CliError {
     match error {
-        QuantizeError::Requantize { .. } => CliError::Input(format!("{error} with --allow-requantize")),
         QuantizeError::Stopped => CliError::Interrupted,
-        other => CliError::Input(other.to_string()),
+        other => CliError::Input(with_options(&other, other.remedies())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a plan cannot be run.
 
 use super::BudgetError;
+use crate::Remedy;
 use crate::cpu::{PoolError, StepError};
 use crate::hip::{HipError, JitError};
 use crate::plan::{DeviceDesc, PlanFault};
@@ -102,8 +103,8 @@ pub enum ExecError {
     },
     /// The run did not end in time.
     #[error(
-        "the GPU did not finish `{plan}` within {seconds} s: {progress}. {versions}. A longer --timeout waits \
-         longer; RFGRAPH_HIP_GRAPH=0 runs step by step, and then the last step is known more closely"
+        "the GPU did not finish `{plan}` within {seconds} s: {progress}. {versions}. With a longer \
+         timeout it may end; with replays turned off the last step is known more closely"
     )]
     Timeout {
         /// The plan, by its last output and size.
@@ -144,6 +145,16 @@ impl From<PlanFault> for ExecError {
 }
 
 impl ExecError {
+    /// What would help; nothing, where that is not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            ExecError::Budget(error) => error.remedies(),
+            ExecError::Gpu { error, .. } => error.remedies(),
+            ExecError::Timeout { .. } => &[Remedy::LongerTimeout, Remedy::NoReplays],
+            _ => &[],
+        }
+    }
+
     /// A call that failed while this was done.
     pub(super) fn gpu(what: impl Into<String>, error: HipError) -> ExecError {
         ExecError::Gpu { what: what.into(), error }

@@ -92,7 +92,7 @@ pub enum ProbeError {
 /// A device, as `rfgraph devices` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Its number for `--device hip:N`.
+    /// Its number, counted from 0.
     pub index: u32,
     /// Its number for [`Context::open`]. Differs from the other only on the simulated platform.
     pub ordinal: u32,

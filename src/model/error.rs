@@ -1,5 +1,6 @@
 //! Why a model cannot be loaded or run.
 
+use crate::Remedy;
 use crate::device::PlatformKind;
 use crate::exec::ExecError;
 use crate::gguf::{GgufError, MetadataError};
@@ -81,7 +82,7 @@ pub enum ModelError {
     /// A context of more tokens than can be counted.
     #[error(
         "a context of {n_ctx} tokens for each of {n_sequences} sequence(s) does not fit: a KV cache has at most \
-         {most} slots (give a smaller context with -c)"
+         {most} slots; give a smaller context"
     )]
     Context {
         /// Tokens of a sequence.
@@ -90,6 +91,25 @@ pub enum ModelError {
         n_sequences: usize,
         /// Slots that a cache may have.
         most: usize,
+    },
+    /// A context of more tokens than the model has positions for.
+    #[error(
+        "a context of {n_ctx} tokens is more than the {n_positions} positions that the model has learned; give a \
+         smaller context, at most {n_positions}, or 0 for the trained size"
+    )]
+    Positions {
+        /// Tokens that were asked for.
+        n_ctx: usize,
+        /// Positions that there are.
+        n_positions: usize,
+    },
+    /// A file whose pooling is not one that a session does.
+    #[error("{key} is {value}, an unknown pooling type; expected 0..=3, or a chosen pooling in its place")]
+    Pooling {
+        /// The metadata key.
+        key: String,
+        /// Its value.
+        value: u64,
     },
     /// A GPU that cannot be opened.
     #[error("device {ordinal} of platform `{platform}` cannot be used: {error}")]
@@ -104,8 +124,8 @@ pub enum ModelError {
     },
     /// More tokens than the context holds.
     #[error(
-        "the context is full: {wanted} tokens do not fit a context of {n_ctx} (give a larger one with -c; the model \
-         was trained for {n_ctx_train})"
+        "the context is full: {wanted} tokens do not fit a context of {n_ctx}, and the model was trained for \
+         {n_ctx_train}; give a larger context"
     )]
     ContextFull {
         /// Tokens that would be in the context.
@@ -139,4 +159,19 @@ pub enum ModelError {
     /// A session that cannot be made, or a use of it that it does not allow.
     #[error("{0}")]
     Session(String),
+}
+
+impl ModelError {
+    /// What would help; nothing, where that is not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            ModelError::Exec(error) => error.remedies(),
+            ModelError::Device { error, .. } => error.remedies(),
+            ModelError::Template(error) => error.remedies(),
+            ModelError::Context { .. } | ModelError::Positions { .. } => &[Remedy::SmallerContext],
+            ModelError::ContextFull { .. } => &[Remedy::LargerContext],
+            ModelError::Pooling { .. } => &[Remedy::ChosenPooling],
+            _ => &[],
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use super::mix::{self, Recipe};
+use crate::Remedy;
 use crate::cpu::{Pool, PoolError, physical_cores};
 use crate::gguf::{Gguf, GgufError, GgufWriter, TensorInfo, WriteError};
 use crate::tensor::DType;
@@ -21,7 +22,7 @@ pub enum QuantizeError {
     /// A tensor that was rounded before.
     #[error(
         "tensor {name} is {from} already: rounding it to {to} adds to the error of the first rounding; take a file of \
-         F16, BF16 or F32, or allow it"
+         F16, BF16 or F32; with requantizing allowed it is rounded again"
     )]
     Requantize {
         /// The tensor.
@@ -81,6 +82,16 @@ pub enum QuantizeError {
     /// The progress function ended it.
     #[error("stopped before the file was complete")]
     Stopped,
+}
+
+impl QuantizeError {
+    /// What would help; nothing, where that is not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            QuantizeError::Requantize { .. } => &[Remedy::Requantizing],
+            _ => &[],
+        }
+    }
 }
 
 fn names(types: &[DType]) -> String {

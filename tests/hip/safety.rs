@@ -201,7 +201,7 @@ fn the_watchdog_names_the_last_step() {
         executor.set_timeout(Duration::ZERO);
         write(&mut executor, id, 0.0).unwrap();
         let text = executor.run(id).unwrap().wait().unwrap_err().to_string();
-        for part in ["did not finish", wanted, "runtime", "--timeout"] {
+        for part in ["did not finish", wanted, "runtime", "a longer timeout"] {
             assert!(text.contains(part), "{text}");
         }
         assert!(matches!(executor.run(id), Err(ExecError::Failed { .. })));
@@ -223,7 +223,10 @@ fn the_budget_refuses_before_the_device_is_asked() {
     let mut small = executor(200);
     gpu.sim().reset_counts();
     let error = small.load(graph(&small)).unwrap_err().to_string();
-    assert!(error.contains("weights needs 256 bytes") && error.contains("fewer --gpu-layers"), "{error}");
+    assert!(
+        error.contains("weights needs 256 bytes") && error.contains("fewer layers on the GPU"),
+        "{error}"
+    );
     assert_eq!((gpu.sim().count("hipMalloc"), gpu.sim().count("hipHostMalloc")), (0, 0));
     assert_eq!(small.budget().held(), 0);
     // Staging and all: what is refused half way is given back.

@@ -303,7 +303,7 @@ fn perplexity_and_its_distance_from_a_base() {
     let refused: [(&[&str], &str); 5] = [
         (&["--kl-base", text(&short)], "what its header says takes"),
         (&["-f", text(&words), "-c", "32", "--kl-base", text(&base)], "nothing can be compared"),
-        (&["--kl-base", text(&words)], "no file of --save-logits"),
+        (&["--kl-base", text(&words)], "a file of log-probabilities (--save-logits)"),
         (&["-f", text(&words), "-c", "100000"], "two chunks"),
         (&["--kl-base", "no/such"], "cannot read"),
     ];

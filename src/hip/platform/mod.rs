@@ -25,7 +25,7 @@ pub(in crate::hip) use library::{Opened, sonames};
 pub enum LoadError {
     /// The simulated device, where the feature `sim` was left out.
     #[error(
-        "this build of rfgraph has no simulated device; build one that has it: cargo build --release --features sim"
+        "this build of rfgraph has no simulated device: build it with the feature `sim` (cargo build --release --features sim)"
     )]
     NotBuilt,
     /// A platform whose libraries did not answer before.

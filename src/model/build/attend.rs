@@ -49,7 +49,7 @@ fn cut_block(dtype: DType, head_dim: usize) -> String {
     let block = dtype.block_elements();
     format!(
         "its heads have {head_dim} elements, and {dtype} keeps whole blocks of {block}; \
-         choose a cache type of f16, bf16 or f32 (--cache-type-k, --cache-type-v)"
+         choose a cache type of f16, bf16 or f32"
     )
 }
 

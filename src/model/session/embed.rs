@@ -32,7 +32,7 @@ impl Pooling {
     /// if it asks for none.
     ///
     /// # Errors
-    /// [`ModelError::Value`] for a number that is no pooling, and for a reranking model's, which makes scores of pairs
+    /// [`ModelError::Pooling`] for a number that is no pooling, and for a reranking model's, which makes scores of pairs
     /// of texts. [`ModelError::Metadata`] if the key is no number.
     pub fn of(model: &Model) -> Result<Pooling, ModelError> {
         let key = format!("{}.pooling_type", model.architecture_name());
@@ -40,10 +40,7 @@ impl Pooling {
             None | Some(0 | 1) => Ok(Pooling::Mean),
             Some(2) => Ok(Pooling::Cls),
             Some(3) => Ok(Pooling::Last),
-            Some(value) => {
-                let reason = "unknown pooling type; expected 0..=3; --pooling overrides it".into();
-                Err(ModelError::Value { key, value: value.to_string(), reason })
-            }
+            Some(value) => Err(ModelError::Pooling { key, value }),
         }
     }
 }

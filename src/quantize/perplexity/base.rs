@@ -21,6 +21,7 @@
 use std::io::{self, Read, Write};
 
 use super::{Chunks, LogProbs};
+use crate::Remedy;
 
 const MAGIC: [u8; 8] = *b"RFGLOGP2";
 
@@ -44,7 +45,7 @@ pub enum BaseError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// Another kind of file.
-    #[error("this is no file of --save-logits: it does not begin with RFGLOGP2")]
+    #[error("expected a file of log-probabilities, which begins with RFGLOGP2")]
     Magic,
     /// Numbers that make no file.
     #[error(
@@ -66,6 +67,16 @@ pub enum BaseError {
         /// Bytes that it should have.
         expected: u64,
     },
+}
+
+impl BaseError {
+    /// What would help; nothing, where that is not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            BaseError::Magic => &[Remedy::LogitsFile],
+            _ => &[],
+        }
+    }
 }
 
 /// What a base file was made of.
