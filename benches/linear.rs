@@ -1,10 +1,9 @@
 //! Products of weight matrices with activations, in the shapes of a 1B and an 8B Llama.
 //!
-//! `cargo bench --bench linear` prints the machine's read rate, the bytes of weights read a second for
-//! one token (`decode`) and for four (`decode4`), and the operations a second, two a weight and token, for 128
-//! (`prompt`), each by the kernel
-//! that is chosen for so many tokens and by the one that a deterministic plan takes (`alike`).
-//! All of it takes some minutes; `-- 'decode/1B/Q4_0'` measures what the name says.
+//! `cargo bench --bench linear` prints the machine's memory read rate; for one token (`decode`) and four tokens
+//! (`decode4`) the bytes of weights read per second; and for 128 tokens (`prompt`) the operations per second, two per
+//! weight and token. Each is measured with the kernel that is chosen for that number of tokens and with the kernel of a
+//! deterministic plan (`alike`). The whole benchmark takes some minutes; `-- 'decode/1B/Q4_0'` selects by name.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -14,13 +13,13 @@ use rfgraph::cpu::linear::{Linear, Rows, RowsMut, Scratch, linear};
 use rfgraph::cpu::{CpuKernel, CpuTarget, Isa, Pool, physical_cores, read_bandwidth};
 use rfgraph::tensor::DType;
 
-/// Weights that one-token products go round in: more than any cache holds.
+/// Size of the weights that one-token products cycle through: more than any cache holds.
 const ROUND_BYTES: usize = 256 << 20;
 
-/// Name, row length and rows: a feed-forward matrix each.
+/// Name, row length and number of rows of a feed-forward matrix.
 const SHAPES: [(&str, usize, usize); 2] = [("1B", 2048, 8192), ("8B", 4096, 14336)];
 
-/// Bytes that no format takes for a scale that is not finite: each is a small half on its own.
+/// Bytes in which every format finds finite scales only: each pair of bytes is a small half.
 fn weights(bytes: usize) -> Vec<u8> {
     let mut state = 1u32;
     let mut next = || {

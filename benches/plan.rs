@@ -1,5 +1,5 @@
-//! How long a plan takes to make: `cargo bench --bench plan`. The promise for the decode plan of a
-//! 32-layer model is 20 ms.
+//! The time to compile a plan: `cargo bench --bench plan`. The promise for the decode plan of a 32-layer model is 20
+//! ms.
 
 #[path = "../tests/support/tiny_llama.rs"]
 mod tiny_llama;

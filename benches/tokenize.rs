@@ -1,9 +1,9 @@
 //! Text to token ids, on one core.
 //!
-//! `cargo bench --bench tokenize -- VOCABULARY.gguf…` reads the vocabulary of each GGUF file (a model's will do; without one
-//! the repository's small vocabularies) and encodes five million bytes of English in one call: the repository's own pages and
-//! licenses again and again. Words that come again in a text are remembered, as in any use. In the first figure one word in
-//! forty is new, by three random letters before it; in the second every word is.
+//! `cargo bench --bench tokenize -- VOCABULARY.gguf…` reads the vocabulary of each GGUF file (also of a model; by
+//! default the repository's small vocabularies) and encodes five million bytes of English in one call: the repository's
+//! pages and licenses, repeated. The tokenizer caches repeated words, as in any use. For the first figure one word in
+//! forty is new, by three random letters in front of it; for the second every word is new.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use std::time::Instant;
 use rfgraph::gguf::Gguf;
 use rfgraph::text::{EncodeOptions, Tokenizer, VocabData};
 
-/// How often it is encoded.
+/// The number of times that the text is encoded.
 const REPETITIONS: usize = 5;
 
-/// How much text is encoded.
+/// The size of the text.
 const BYTES: usize = 5_000_000;
 
 /// English of [`BYTES`] bytes, in which one word in `new_words` is new.
@@ -43,8 +43,8 @@ fn english(new_words: usize) -> String {
     out
 }
 
-/// Seconds that this thread has run, which other programs on the same core do not change. Where the system does not say,
-/// seconds that have passed.
+/// CPU time of this thread in seconds, which other programs on the same core do not change; elapsed time if the system
+/// does not report it.
 fn seconds(since: Instant) -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanoseconds = stat.and_then(|stat| stat.split(' ').next()?.parse::<f64>().ok());

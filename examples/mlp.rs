@@ -13,7 +13,7 @@ const N_OUT: usize = 4;
 const BATCH: usize = 3;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // 1. Say what is computed. Shapes have the contiguous dimension first.
+    // 1. Describe the computation. Shapes have the contiguous dimension first.
     let graph = Graph::new();
     let x = graph.input("x", DType::F32, [N_IN, BATCH]);
     let w1 = graph.weight("w1", DType::F32, [N_IN, N_HIDDEN]);
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     graph.output("y", x.linear(w1).relu().linear(w2));
     let graph = graph.finish()?;
 
-    // 2. Give the weights, and compile for the device.
+    // 2. Provide the weights, and compile for the device.
     let (w1, w2) = (wave(N_IN * N_HIDDEN), wave(N_HIDDEN * N_OUT));
     let mut weights = WeightMap::new();
     weights.insert("w1", Desc::contiguous(DType::F32, [N_IN, N_HIDDEN])?, bytemuck::cast_slice(&w1));
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Some numbers between -1 and 1.
+/// `n` numbers between -1 and 1.
 fn wave(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * 0.7).sin()).collect()
 }

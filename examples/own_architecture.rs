@@ -1,5 +1,5 @@
-//! An architecture of one's own, added from outside of the crate: it opens files, has sessions and generates like a
-//! built-in one.
+//! A custom architecture, added from outside of the crate: it opens files, has sessions and generates like a built-in
+//! one.
 //!
 //! `cargo run --release --example own_architecture` makes a tiny file with random weights and computes a prompt with it.
 
@@ -23,7 +23,7 @@ struct AttentionOnly {
 }
 
 impl AttentionOnly {
-    /// Reads the hyper-parameters, each in its range; errors name the key.
+    /// Reads the hyper-parameters, each within its range; errors name the key.
     fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         Ok(Box::new(AttentionOnly {
             n_vocab: keys.count("vocab_size", 1..=1 << 20)?,
@@ -34,7 +34,7 @@ impl AttentionOnly {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_rows]` in, the same out.
+    /// One layer: input and output are `[n_embd, n_rows]`.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, n_rows, head_dim) =
             (|part: &str| format!("blk.{il}.{part}"), x.dim(1), self.n_embd / self.n_head);
@@ -64,7 +64,7 @@ impl Architecture for AttentionOnly {
         let embeddings =
             || b.weight("token_embd.weight", [self.n_embd, self.n_vocab]).get_rows(b.batch().tokens);
         let x = b.layers(self.n_layer).fold(b.embed(self.n_embd, embeddings), |x, il| self.layer(b, il, x));
-        // Only the rows that want something go on.
+        // Only the rows with an output go on.
         let x = b.wanted_rows(x);
         b.head(x, |x| b.rms_norm(x, "output_norm", 1e-5), |x| b.linear(x, "output", self.n_vocab))
     }

@@ -1,8 +1,7 @@
-//! An operator of one's own, its kernel for GPUs included: it enters graphs, plans and the parity test like a
-//! built-in one.
+//! A custom operator with its own GPU kernel: it is used in graphs, plans and the parity test like a built-in one.
 //!
-//! `cargo run --release --example own_operator` runs it on the CPU; with `-- amd`, `-- nvidia` or `-- sim` behind it
-//! on the first GPU of that platform, or on the simulated one, too.
+//! `cargo run --release --example own_operator` runs it on the CPU; with `-- amd`, `-- nvidia` or `-- sim` also on the
+//! first GPU of that platform, or on the simulated one.
 
 use std::error::Error;
 use std::num::NonZeroUsize;
@@ -29,8 +28,9 @@ struct Threshold {
 /// Threads of a block.
 const THREADS: usize = 256;
 
-/// The kernel: plain C++17 and what `kernels/platform.h` lists. Each thread makes one element; the last block may
-/// reach past the end. A thread reads only the element that it writes, so both may be the same memory.
+/// The kernel: plain C++17 and the functions that `kernels/platform.h` lists. Each thread computes one element; the
+/// last block may reach past the end. A thread reads only the element that it writes, so input and output may be the
+/// same memory.
 const KERNEL: &str = r#"
 #include "platform.h"
 
@@ -63,7 +63,7 @@ impl Operator for Threshold {
         })
     }
 
-    // Left out, the operator runs on the CPU alone.
+    // Without this function, the operator runs on the CPU alone.
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         if !lower.inputs().iter().all(Desc::is_contiguous) {
             return Err(lower.unsupported("the input must lie without gaps (use `copy`)"));
@@ -89,12 +89,12 @@ impl Operator for Threshold {
         let x = draw.values(shape[0] * shape[1], 2.0);
         let keep = |&x: &f32| if x > op.threshold { f64::from(x) } else { 0.0 };
         let expected = x.iter().map(keep).collect();
-        // No arithmetic, no rounding.
+        // No arithmetic, so no rounding.
         Case::new(op, vec![CaseInput::f32(shape, &x)], expected, 0.0)
     }
 }
 
-/// Four numbers, squared, and those up to a half made zero.
+/// Squares four numbers and sets results up to a half to zero.
 fn graph() -> Result<GraphDef, Box<dyn Error>> {
     let graph = Graph::new();
     let x = graph.input("x", DType::F32, [4]);
@@ -117,7 +117,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let weights = Arc::new(WeightMap::new());
     let budget = Budget::host(Budget::FRACTION);
     let mut executor = CpuExecutor::new(NonZeroUsize::MIN, weights.clone(), budget)?;
-    // A plan names its operators; the executor must know yours to read it.
+    // A plan names its operators; an executor must know yours to load the plan.
     executor.register(OperatorRow::of::<Threshold>());
     run(executor, "CPU")?;
 

@@ -1,7 +1,7 @@
-//! An operator of one's own with a state and two outputs: a running sum that forgets, for several sequences at once.
-//! `y` is fresh memory; the second output is the new content of the state, which the next run finds.
+//! A custom operator with a state and two outputs: a running sum that decays, for several sequences at once. `y` is
+//! fresh memory; the second output is the new content of the state, which the next run reads.
 //!
-//! `cargo run --release --example own_state` runs it on the CPU, and with `-- sim` behind it on the simulated GPU, too.
+//! `cargo run --release --example own_state` runs it on the CPU, and with `-- sim` on the simulated GPU, too.
 
 use std::error::Error;
 use std::num::NonZeroUsize;
@@ -19,8 +19,8 @@ use rfgraph::{
 };
 use serde::{Deserialize, Serialize};
 
-/// `x` `F32[n, n_tokens]`, a state `F32[n, n_slots]`, and each token's slot, `I32[n_tokens]`. Token after token,
-/// `y = keep · state[slot] + x`, and the slot then holds `y`.
+/// `x` `F32[n, n_tokens]`, a state `F32[n, n_slots]`, and each token's slot, `I32[n_tokens]`. For each token in order,
+/// `y = keep · state[slot] + x`, and `y` is stored in the slot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Forget {
     keep: f32,
@@ -63,14 +63,14 @@ impl Operator for Forget {
         Ok(*x)
     }
 
-    // The second one: the state, written in place.
+    // The second output: the state, written in place.
     fn further_outputs(&self, inputs: &[Desc]) -> Result<FurtherOutputs, ShapeError> {
         let state = FurtherOutput { desc: inputs[1], memory: Memory::WritesState(1) };
         Ok(FurtherOutputs::from_slice(&[state]))
     }
 
-    // A worker computes up to 64 channels of both outputs. The state's part holds the old content until it is written;
-    // `step.input(1)` gives no elements, since other workers write there.
+    // Each worker computes up to 64 channels of both outputs. Its part of the state holds the old content until it is
+    // written; `step.input(1)` gives no elements, since other workers write to the state.
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
         let (x, slots) = (step.input(0), step.input(2).all::<i32>());
         let n_slots = step.output_at(1).shape.dim(1);
@@ -121,7 +121,7 @@ impl Operator for Forget {
             y.iter_mut().zip(&*kept).for_each(|(y, kept)| *y += f64::from(op.keep) * kept);
             kept.copy_from_slice(y);
         }
-        // Four roundings of numbers below 4, and halving is exact.
+        // Four roundings of numbers below 4; halving is exact.
         let tolerance = vec![4.0 * 4.0 * 2f64.powi(-24)];
         let inputs = vec![
             CaseInput::f32([n, n_tokens], &x),
@@ -150,7 +150,7 @@ fn run(mut executor: impl Executor, device: &str) -> Result<(), Box<dyn Error>> 
     executor.set(id, "x", &[1.0f32, 2.0, 1.0, 2.0, 4.0, 4.0])?;
     executor.set(id, "slots", &[0, 0, 3])?;
     executor.run(id)?.wait()?;
-    // The second run goes on from what the first one has left.
+    // The second run continues from the state that the first one has left.
     let outputs = executor.run(id)?.wait()?;
     let (y, sums): (&[f32], &[f32]) = (outputs.get("y")?, outputs.get("sums")?);
     println!("{device}: y {y:?}, sums {sums:?}");

@@ -1,5 +1,5 @@
-//! A one-block transformer written out by hand: it is given tokens one by one, then all at once, and must
-//! say the same both times.
+//! A one-block transformer written out by hand: it computes tokens one by one, then all at once, and the logits must
+//! agree.
 //!
 //! `cargo run --release --example transformer`
 
@@ -19,12 +19,12 @@ const N_HEAD: usize = 4;
 const N_HEAD_KV: usize = 2;
 const HEAD_DIM: usize = N_EMBD / N_HEAD;
 const N_FF: usize = 64;
-/// The cache is cut into blocks of so many tokens, and the sequence owns some of them.
+/// The cache is divided into blocks of this many tokens, and the sequence owns some of them.
 const BLOCK_SIZE: usize = 4;
 const N_BLOCKS: usize = 3;
 const N_SLOTS: usize = 8 * BLOCK_SIZE;
 
-/// The blocks that the sequence owns, in its order. Where they lie in the cache does not matter.
+/// The blocks that the sequence owns, in order of its positions. Their places in the cache do not matter.
 const BLOCK_TABLE: [i32; N_BLOCKS] = [5, 0, 3];
 const TOKENS: [i32; 10] = [3, 14, 15, 9, 26, 5, 35, 8, 9, 7];
 
@@ -55,8 +55,8 @@ fn norm<'g>(x: Tensor<'g>, name: &str) -> Tensor<'g> {
     x.rms_norm(weight(x.graph(), name), 1e-5)
 }
 
-/// The graph for `n` new tokens. Positions and places in the cache are inputs, never shapes: the graph for
-/// one token serves every token.
+/// The graph for `n` new tokens. Positions and cache slots are inputs, never shapes: the graph for one token serves
+/// every token.
 fn transformer(n: usize) -> Result<GraphDef, GraphError> {
     let graph = Graph::new();
     let weight = |name| weight(&graph, name);
@@ -69,7 +69,7 @@ fn transformer(n: usize) -> Result<GraphDef, GraphError> {
     let embeddings = weight("embeddings");
     let x = embeddings.get_rows(graph.input("tokens", DType::I32, [n]));
 
-    // Attention. A state outlives the run; what a write gives back is the state afterwards.
+    // Attention. A state outlives the run; a write returns the state afterwards.
     let rope = Rope::new(RopeKind::Norm, HEAD_DIM, 10_000.0);
     let h = norm(x, "attention_norm");
     let heads = |name, n_head| h.linear(weight(name)).reshape([HEAD_DIM, n_head, n]);
@@ -83,14 +83,14 @@ fn transformer(n: usize) -> Result<GraphDef, GraphError> {
     let attended = q.attention(keys, values, paging, None, &attention).reshape([HEAD_DIM * N_HEAD, n]);
     let x = attended.linear(weight("attention_output")).add(x);
 
-    // The feed-forward part, then the logits with the embeddings as the output matrix.
+    // The feed-forward layer, then the logits with the embeddings as the output matrix.
     let h = norm(x, "ff_norm");
     let x = h.linear(weight("gate")).swiglu(h.linear(weight("up"))).linear(weight("down")).add(x);
     graph.output("logits", norm(x, "output_norm").linear(embeddings));
     graph.finish()
 }
 
-/// Appends tokens to the sequence and gives the logits after each.
+/// Appends tokens to the sequence and returns the logits after each.
 fn append(
     executor: &mut CpuExecutor,
     id: PlanId,
@@ -108,7 +108,7 @@ fn append(
     Ok(executor.run(id)?.wait()?.get("logits")?.to_vec())
 }
 
-/// Random weights: norms near one, rows of matrices that keep the size of what they multiply.
+/// Random weights: norms near one; matrices that keep the magnitude of their inputs.
 fn weights() -> Result<WeightMap, Box<dyn Error>> {
     let mut noise = 1u32;
     let mut map = WeightMap::new();
@@ -142,8 +142,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let at_once = append(&mut executor, all, 0, &TOKENS)?;
 
-    // Only the order of sums may differ: seven products one after another, of at most N_FF terms, in each
-    // of two results; a rounding is 2⁻²⁴ of the largest logit, and a norm may make four times as much of it.
+    // Only the order of sums may differ: seven products in sequence, of at most N_FF terms, in each of two results; a
+    // rounding is 2⁻²⁴ of the largest logit, and a norm may amplify it four times.
     let largest = at_once.iter().fold(0f32, |largest, x| largest.max(x.abs()));
     let tolerance = (2 * 7 * N_FF * 4) as f32 * 2f32.powi(-24) * largest;
     let differences = one_by_one.iter().zip(&at_once).map(|(a, b)| (a - b).abs());

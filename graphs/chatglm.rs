@@ -1,5 +1,5 @@
-//! `chatglm`: ChatGLM 3 and GLM 4 (9B). Half of each head is turned, on neighbouring pairs; one matrix for queries, keys and
-//! values, with a bias, and one for gate and up.
+//! `chatglm`: ChatGLM 3 and GLM 4 (9B). Rotary positions on neighbouring pairs of half of each head; one matrix for
+//! queries, keys and values, with a bias, and one for gate and up.
 //!
 //! Team GLM, "ChatGLM: A Family of Large Language Models from GLM-130B to GLM-4 All Tools", 2024.
 
@@ -28,7 +28,7 @@ impl ChatGlm {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

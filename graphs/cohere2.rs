@@ -1,4 +1,4 @@
-//! `cohere2`: Command R7B and A. As Command R; three layers of four have a window and rotary positions, the fourth has
+//! `cohere2`: Command R7B and A. As Command R; three of four layers have a window and rotary positions, the fourth has
 //! neither.
 //!
 //! Cohere Team, "Command A: An Enterprise-Ready Large Language Model", 2025.
@@ -32,7 +32,7 @@ impl Cohere2 {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.layer_norm(x, &name("attn_norm"), self.eps);

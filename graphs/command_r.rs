@@ -1,5 +1,5 @@
-//! `command-r`: attention and a gated feed-forward part side by side on one layer norm without a bias; logits have a factor.
-//! Command R+ has a norm of each head of queries and keys.
+//! `command-r`: attention and a gated feed-forward part in parallel on one layer norm without a bias; logits are
+//! scaled. Command R+ has a norm for each head of queries and keys.
 //!
 //! Cohere's published model code of Command R.
 
@@ -30,7 +30,7 @@ impl CommandR {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.layer_norm(x, &name("attn_norm"), self.eps);

@@ -1,10 +1,10 @@
-//! What decoders have in common: their sizes, and the parts of a layer that most of them share.
+//! Common parts of decoders: their sizes, and the parts of a layer that most of them share.
 
 use crate::graph::Tensor;
 use crate::model::{Experts, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::UnaryKind;
 
-/// The sizes of a decoder, by the keys that every architecture uses.
+/// The sizes of a decoder, from the keys that every architecture uses.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sizes {
     pub n_vocab: usize,
@@ -19,7 +19,7 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Reads them, and checks that they do not contradict each other.
+    /// Reads the sizes, and checks that they are consistent.
     pub fn read(keys: &Keys<'_>) -> Result<Sizes, ModelError> {
         let n_embd = keys.count("embedding_length", 1..=1 << 20)?;
         let n_head = keys.count("attention.head_count", 1..=1 << 12)?;
@@ -53,25 +53,25 @@ impl Sizes {
         })
     }
 
-    /// What a session must know.
+    /// The sizes that a session needs.
     pub fn shape(&self) -> ModelShape {
         let Sizes { n_vocab, n_ctx_train, n_embd, n_layer, .. } = *self;
         ModelShape { n_vocab, n_ctx_train, n_positions: None, n_embd, n_layer, n_pos: 1 }
     }
 
-    /// The usual factor of the scores, `1 / √head_dim`.
+    /// The usual scale of attention scores, `1 / √head_dim`.
     pub fn scale(&self) -> f32 {
         1.0 / (self.head_dim_k as f32).sqrt()
     }
 
-    /// The embeddings of the tokens, F32 `[n_embd, n_tokens]`.
+    /// The token embeddings, F32 `[n_embd, n_tokens]`.
     #[track_caller]
     pub fn embeddings<'g>(&self, b: &ModelBuilder<'g, '_>) -> Tensor<'g> {
         let table = b.weight("token_embd.weight", [self.n_embd, self.n_vocab]);
         table.get_rows(b.batch().tokens).named("embeddings")
     }
 
-    /// The logits of normed states. Without an output matrix the embeddings serve for both (tied).
+    /// The logits of normed states. A file without an output matrix uses the embeddings for it (tied).
     #[track_caller]
     pub fn logits<'g>(&self, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {
         match b.has("output.weight") {
@@ -81,7 +81,8 @@ impl Sizes {
         .named("logits")
     }
 
-    /// The layers, one after another, from the embeddings of the tokens on, or from where this part of the model begins.
+    /// Applies the layers one after another, from the token embeddings or from the hidden states where this portion of
+    /// the model begins.
     #[track_caller]
     pub fn stack<'g>(
         &self,
@@ -92,7 +93,7 @@ impl Sizes {
         b.layers(self.n_layer).fold(b.embed(self.n_embd, embeddings), |x, il| layer(il, x))
     }
 
-    /// A whole decoder that does nothing else with embeddings and logits: layers, the final norm, logits.
+    /// A whole decoder without further use of embeddings and logits: layers, the final norm, logits.
     #[track_caller]
     pub fn decode<'g>(
         &self,
@@ -103,8 +104,8 @@ impl Sizes {
         b.head(self.stack(b, || self.embeddings(b), layer), norm, |x| self.logits(b, x))
     }
 
-    /// Queries, keys and values of layer `il`, each as heads `[head_dim, n_head, n_tokens]`: from three matrices, or from
-    /// one that holds the rows of all three, where the file has that.
+    /// Queries, keys and values of layer `il`, each as heads `[head_dim, n_head, n_tokens]`: from three matrices, or
+    /// from one matrix with the rows of all three if the file has it.
     #[track_caller]
     pub fn qkv<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> [Tensor<'g>; 3] {
         let name = |part: &str| format!("blk.{il}.{part}");
@@ -122,20 +123,20 @@ impl Sizes {
         ]
     }
 
-    /// The rows of `x` that the rest of layer `il` is computed for: past the last layer's attention, tokens whose logits
-    /// nobody wants need no more work.
+    /// The rows of `x` that the rest of layer `il` must compute: after the last layer's attention, only rows whose
+    /// output is wanted.
     #[track_caller]
     pub fn wanted<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         if il + 1 == self.n_layer { b.wanted_rows(x) } else { x }
     }
 
-    /// The projection of attended values back to the embedding's width.
+    /// The projection of attention outputs back to the embedding width.
     #[track_caller]
     pub fn attn_output<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, attended: Tensor<'g>) -> Tensor<'g> {
         b.linear(attended, &format!("blk.{il}.attn_output"), self.n_embd)
     }
 
-    /// A gated feed-forward part of layer `il`: `down(activation(gate(h)) · up(h))`.
+    /// The gated feed-forward part of layer `il`: `down(activation(gate(h)) · up(h))`.
     #[track_caller]
     pub fn gated_ffn<'g>(
         &self,
@@ -147,7 +148,7 @@ impl Sizes {
         gated_part(b, h, (&format!("blk.{il}"), ""), self.n_ff, activation)
     }
 
-    /// As [`Sizes::gated_ffn`] with SiLU, the gate's rows lying before the others in one matrix `ffn_up`.
+    /// As [`Sizes::gated_ffn`] with SiLU, with the rows of gate and up, in this order, in one matrix `ffn_up`.
     #[track_caller]
     pub fn fused_ffn<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> Tensor<'g> {
         let name = |part: &str| format!("blk.{il}.{part}");
@@ -171,7 +172,7 @@ impl Sizes {
     }
 }
 
-/// The gated part of matrices `PREFIX.ffn_gateSUFFIX` and so on: `n_ff` elements inside.
+/// The gated feed-forward part with the matrices `PREFIX.ffn_gateSUFFIX` and so on, of inner width `n_ff`.
 #[track_caller]
 pub(super) fn gated_part<'g>(
     b: &ModelBuilder<'g, '_>,
@@ -185,17 +186,17 @@ pub(super) fn gated_part<'g>(
     b.linear(gate.unary(activation).mul(up).named(name("ffn_act")), &name("ffn_down"), h.dim(0))
 }
 
-/// Dense layers first, then mixtures of experts with experts beside them that every token goes to.
+/// Dense layers first, then mixtures of experts combined with shared experts, which every token uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct SharedExperts {
     experts: Experts,
-    /// Experts for every token: one part of so many times the width.
+    /// Number of shared experts, computed as one part of this many times the width.
     n_shared: usize,
     n_layer_dense: usize,
 }
 
 impl SharedExperts {
-    /// Reads the counts; what the file does not say of the experts is as in `otherwise`.
+    /// Reads the counts; settings of the experts that the file does not give are taken from `otherwise`.
     pub fn read(keys: &Keys<'_>, sizes: &Sizes, otherwise: Experts) -> Result<SharedExperts, ModelError> {
         Ok(SharedExperts {
             experts: Experts::read(keys, otherwise)?,
@@ -225,14 +226,14 @@ pub(super) fn heads(x: Tensor<'_>, n_head: usize) -> Tensor<'_> {
     x.reshape([x.dim(0) / n_head.max(1), n_head, x.dim(1)])
 }
 
-/// Layer norm of each head, `[head_dim, n_head, n_tokens]`, with a scale for every element of every head and no bias.
+/// Layer norm of each head, `[head_dim, n_head, n_tokens]`, with a scale per element of every head and no bias.
 #[track_caller]
 pub(super) fn head_norm<'g>(b: &ModelBuilder<'g, '_>, x: Tensor<'g>, name: &str, eps: f32) -> Tensor<'g> {
     let weight = b.weight(&format!("{name}.weight"), [x.dim(0), x.dim(1)]);
     x.sub(x.mean_rows()).rms_norm_plain(eps).mul(weight).named(name)
 }
 
-/// `x` normed as `norm` says, where the file has `name.weight`; `x` itself where it has not.
+/// `x` normed by `norm` if the file has `name.weight`, otherwise `x` unchanged.
 #[track_caller]
 pub(super) fn normed_if<'g>(
     b: &ModelBuilder<'g, '_>,
@@ -243,8 +244,8 @@ pub(super) fn normed_if<'g>(
     if b.has(&format!("{name}.weight")) { norm(x, name) } else { x }
 }
 
-/// The window of each layer's attention: `attention.sliding_window` for the layers that the file names in
-/// `attention.sliding_window_pattern`, or that `default` names, and none for the others.
+/// The attention window of each layer: `attention.sliding_window` for the layers selected by the file's
+/// `attention.sliding_window_pattern` or else by `default`, `None` for the others.
 pub(super) fn windows(
     keys: &Keys<'_>,
     n_layer: usize,
@@ -256,7 +257,7 @@ pub(super) fn windows(
     Ok(pattern.into_iter().map(|windowed| window.filter(|_| windowed)).collect())
 }
 
-/// The size of the vocabulary: the rows of the embeddings, which the other sources must not contradict.
+/// The size of the vocabulary: the rows of the embeddings, checked against the other sources.
 fn n_vocab(keys: &Keys<'_>) -> Result<usize, ModelError> {
     let missing = || keys.refuse("vocab_size", "unknown", "the file has no token_embd.weight to count");
     let n_vocab = keys.tensor_shape("token_embd.weight").ok_or_else(missing)?.dim(1);

@@ -1,9 +1,11 @@
-//! `deepseek2`: DeepSeek V2, V3 and R1. Keys and values of all heads come from one short vector a token, which alone is kept
-//! (latent attention); dense layers, then mixtures of experts beside experts for every token.
+//! `deepseek2`: DeepSeek V2, V3 and R1. Keys and values of all heads are computed from one short latent vector per
+//! token, and only that vector is cached (latent attention); dense layers, then mixtures of experts with shared
+//! experts.
 //!
-//! DeepSeek-AI, "DeepSeek-V2", 2024, and "DeepSeek-V3 Technical Report", 2024. Newer files hold the matrix that makes keys
-//! and values in two parts, `attn_k_b` and `attn_v_b`: queries go through the first, attention is over the short vectors,
-//! and what was attended goes through the second. Older ones hold one matrix `attn_kv_b`, which makes keys and values.
+//! DeepSeek-AI, "DeepSeek-V2", 2024, and "DeepSeek-V3 Technical Report", 2024. Newer files split the matrix for keys
+//! and values into `attn_k_b` and `attn_v_b`: queries are multiplied by the first, attention runs over the latent
+//! vectors, and its output is multiplied by the second. Older files have a single matrix `attn_kv_b`, which gives keys
+//! and values.
 
 use super::decoder::{SharedExperts, Sizes, heads};
 use super::rotary::Rotary;
@@ -26,15 +28,15 @@ pub struct DeepSeek2 {
 /// The widths of latent attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Latent {
-    /// Of the vector that queries come from; `None`: they come from the state itself.
+    /// Of the vector that queries are computed from; `None`: they are computed from the hidden state directly.
     q_rank: Option<usize>,
-    /// Of the vector that keys and values come from.
+    /// Of the latent vector, which keys and values are computed from.
     kv_rank: usize,
-    /// Of a key as it meets a query, its turned part included.
+    /// Of a key in the product with a query, including its rotary part.
     head_dim_k: usize,
     /// Of a value.
     head_dim_v: usize,
-    /// Whether the file holds the matrix of keys and values in two parts.
+    /// True if the file has the matrix of keys and values in two parts.
     split: bool,
 }
 
@@ -55,8 +57,8 @@ impl DeepSeek2 {
             let reason = format!("keys of {} elements must have some that are not turned", latent.head_dim_k);
             return Err(keys.refuse("rope.dimension_count", rotary.rope.n_rot, reason));
         }
-        // The file's number is a tenth of `mscale_all_dim`, which is `mscale` in every published model, so that the
-        // rotation keeps its magnitude and the scores alone grow.
+        // The file's number is a tenth of `mscale_all_dim`, which equals `mscale` in every published model, so the
+        // rotation keeps its magnitude and only the scores grow.
         let mscale = Rotary::log_multiplier(keys)?.map(|tenth| tenth / 0.1);
         let growth = rotary.magnitude(mscale.unwrap_or(0.0));
         let groups = ExpertGroups { n_group: 1, n_group_used: 1, score: GroupScore::Best };
@@ -73,7 +75,7 @@ impl DeepSeek2 {
         }))
     }
 
-    /// Queries, `[head_dim_k, n_head, n_tokens]`: those of their elements that are not turned, and those that are.
+    /// Queries, `[head_dim_k, n_head, n_tokens]`: their elements without and with rotary positions.
     fn queries<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> [Tensor<'g>; 2] {
         let (name, dim) = (|part: &str| format!("blk.{il}.{part}"), self.latent.head_dim_k);
         let width = dim * self.sizes.n_head;
@@ -88,7 +90,8 @@ impl DeepSeek2 {
         [q.slice(0, 0, dim - n_rot), self.rotary.turn(b, q.slice(0, dim - n_rot, n_rot))]
     }
 
-    /// The short vector of each token, normed, `[kv_rank, n_tokens]`, and the turned part of its keys, `[n_rot, 1, n_tokens]`.
+    /// The normed latent vector of each token, `[kv_rank, n_tokens]`, and the rotary part of its key, `[n_rot, 1,
+    /// n_tokens]`.
     fn short<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> [Tensor<'g>; 2] {
         let name = |part: &str| format!("blk.{il}.{part}");
         let (rank, n_rot) = (self.latent.kv_rank, self.rotary.rope.n_rot);
@@ -97,13 +100,13 @@ impl DeepSeek2 {
         [short, self.rotary.turn(b, heads(both, 1).slice(0, rank, n_rot))]
     }
 
-    /// Attention over the short vectors: `[head_dim_v · n_head, n_tokens]`.
+    /// Attention over the latent vectors: `[head_dim_v · n_head, n_tokens]`.
     fn attend_short<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> Tensor<'g> {
         let Latent { kv_rank, head_dim_k, head_dim_v, .. } = self.latent;
         let (n_head, n_tokens) = (self.sizes.n_head, h.dim(1));
         let [q, q_turned] = self.queries(b, il, h);
         let [short, k_turned] = self.short(b, il, h);
-        // Each head has a matrix of its own: the heads are the products' third dimension.
+        // Each head has its own matrix: the heads are the third dimension of the products.
         let of_heads = |x: Tensor<'g>, part: &str, n_in: usize, n_out: usize| {
             let weight = b.weight(&format!("blk.{il}.{part}.weight"), [n_in, n_out, n_head]);
             weight.cast(DType::F32).matmul(x.permute([0, 2, 1, 3]).copy()).permute([0, 2, 1, 3])
@@ -117,7 +120,7 @@ impl DeepSeek2 {
         attended.copy().reshape([head_dim_v * n_head, n_tokens])
     }
 
-    /// Attention over keys and values that are made of the short vectors.
+    /// Attention over keys and values computed from the latent vectors.
     fn attend_full<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> Tensor<'g> {
         let Latent { head_dim_k, head_dim_v, .. } = self.latent;
         let (n_head, n_rot) = (self.sizes.n_head, self.rotary.rope.n_rot);
@@ -126,14 +129,14 @@ impl DeepSeek2 {
         let dim = head_dim_k - n_rot + head_dim_v;
         let kv = heads(b.linear(short, &format!("blk.{il}.attn_kv_b"), dim * n_head), n_head);
         let k = kv.slice(0, 0, head_dim_k - n_rot);
-        // All heads have the turned part in common.
+        // All heads share the rotary part.
         let k_turned = k_turned.concat(&vec![k_turned; n_head - 1], 1);
         let v = kv.slice(0, head_dim_k - n_rot, head_dim_v);
         let (q, k) = (q.concat(&[q_turned], 0), k.concat(&[k_turned], 0));
         b.attend(il, (q, k, v), b.causal(self.scale))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

@@ -1,5 +1,5 @@
-//! `falcon`: attention and the feed-forward part side by side, on one layer norm (7B) or on one each (40B); one matrix for
-//! queries, keys and values.
+//! `falcon`: attention and the feed-forward part in parallel, on one layer norm (7B) or on one each (40B); one matrix
+//! for queries, keys and values.
 //!
 //! Almazrouei et al., "The Falcon Series of Open Language Models", 2023.
 
@@ -28,11 +28,11 @@ impl Falcon {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.layer_norm(x, &name("attn_norm"), self.eps);
-        // The feed-forward part has the first norm in any case.
+        // The feed-forward part uses the first norm in both cases.
         let of_attention = match b.has(&name("attn_norm_2.weight")) {
             true => b.layer_norm(x, &name("attn_norm_2"), self.eps),
             false => h,

@@ -1,5 +1,5 @@
-//! `gemma`: embeddings times the square root of their width, a feed-forward part gated by GELU. The file's norm weights
-//! hold the one that the paper adds to them.
+//! `gemma`: embeddings scaled by the square root of their width, a feed-forward part gated by GELU. The file's norm
+//! weights already include the one that the paper adds to them.
 //!
 //! Gemma Team, "Gemma: Open Models Based on Gemini Research and Technology", 2024.
 
@@ -28,7 +28,7 @@ impl Gemma {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

@@ -1,5 +1,5 @@
-//! `gemma2`: as Gemma, with norms after attention and after the feed-forward part too, a soft cap on scores and on logits,
-//! and a window in every other layer.
+//! `gemma2`: as Gemma, with additional norms after attention and after the feed-forward part, a soft cap on scores and
+//! on logits, and a window in every other layer.
 //!
 //! Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", 2024.
 
@@ -36,7 +36,7 @@ impl Gemma2 {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);
@@ -54,10 +54,10 @@ impl Gemma2 {
     }
 }
 
-/// Layers of the 27B model, by which alone a file shows that it is that one.
+/// Number of layers of the 27B model, the only sign by which a file can be recognized as that model.
 const N_LAYER_27B: usize = 46;
 
-/// The factor of the scores: `1 / √head_dim`, but for the 27B models `1 / √(n_embd / n_head)`. No key says so.
+/// The scale of the scores: `1 / √head_dim`, but `1 / √(n_embd / n_head)` for the 27B models. It is in no key.
 pub(super) fn query_scale(sizes: &Sizes, n_layer_27b: usize) -> f32 {
     match sizes.n_layer == n_layer_27b {
         true => 1.0 / (sizes.n_embd as f32 / sizes.n_head as f32).sqrt(),

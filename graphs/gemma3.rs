@@ -1,5 +1,5 @@
-//! `gemma3`: as Gemma 2 without soft caps, with a norm of each head of queries and keys. Five layers of six have a window,
-//! and a rotary base of their own.
+//! `gemma3`: as Gemma 2 without soft caps, with a norm for each head of queries and keys. Five of six layers have a
+//! window and their own rotary base.
 //!
 //! Gemma Team, "Gemma 3 Technical Report", 2025.
 
@@ -19,7 +19,7 @@ pub struct Gemma3 {
     scale: f32,
     final_softcap: Option<f32>,
     rotary: Rotary,
-    /// Of the layers with a window.
+    /// Rotary positions of the layers with a window.
     rotary_local: Rotary,
 }
 
@@ -40,7 +40,7 @@ impl Gemma3 {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);
@@ -60,7 +60,7 @@ impl Gemma3 {
     }
 }
 
-/// Layers of the 27B model.
+/// Number of layers of the 27B model.
 const N_LAYER_27B: usize = 62;
 
 impl Architecture for Gemma3 {

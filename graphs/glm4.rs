@@ -1,7 +1,7 @@
-//! `glm4`: GLM 4 (0414). As ChatGLM, with norms after attention and after the feed-forward part too.
+//! `glm4`: GLM 4 (0414). As ChatGLM, with additional norms after attention and after the feed-forward part.
 //!
-//! Team GLM, "ChatGLM: A Family of Large Language Models from GLM-130B to GLM-4 All Tools", 2024; the extra norms are in the
-//! published model code of GLM-4-0414.
+//! Team GLM, "ChatGLM: A Family of Large Language Models from GLM-130B to GLM-4 All Tools", 2024; the additional norms
+//! are in the published model code of GLM-4-0414.
 
 use super::decoder::Sizes;
 use super::rotary::Rotary;
@@ -28,7 +28,7 @@ impl Glm4 {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

@@ -1,5 +1,6 @@
-//! `glm4moe`: GLM 4.5 and 4.6. Dense layers, then mixtures of experts chosen by sigmoids with a bias, beside experts for
-//! every token; biases for queries, keys and values, part of each head turned, in some a norm of each head.
+//! `glm4moe`: GLM 4.5 and 4.6. Dense layers, then mixtures of experts selected by sigmoids with a bias, with shared
+//! experts; biases for queries, keys and values, rotary positions on a part of each head, in some models a norm for
+//! each head.
 //!
 //! GLM-4.5 Team, "GLM-4.5: Agentic, Reasoning, and Coding (ARC) Foundation Models", 2025.
 
@@ -14,7 +15,7 @@ use crate::ops::RopeKind;
 pub struct Glm4Moe {
     sizes: Sizes,
     mixture: SharedExperts,
-    /// Layers after the last, which guess tokens further ahead; they take no part in the next one.
+    /// Additional layers after the last for multi-token prediction; unused here.
     n_layer_nextn: usize,
     eps: f32,
     rotary: Rotary,
@@ -36,7 +37,7 @@ impl Glm4Moe {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

@@ -21,7 +21,7 @@ impl Gpt2 {
         Ok(Box::new(Gpt2 { eps: keys.positive("attention.layer_norm_epsilon")?, sizes }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.layer_norm(x, &name("attn_norm"), self.eps);

@@ -1,5 +1,5 @@
-//! `gpt-oss`: mixtures of experts with a clamped SwiGLU, biases everywhere, a window in every other layer, YaRN, and sinks: a
-//! score for each head that takes part in the softmax without a value.
+//! `gpt-oss`: mixtures of experts with a clamped SwiGLU, biases everywhere, a window in every other layer, YaRN, and
+//! sinks: one score per head that enters the softmax without a value.
 //!
 //! OpenAI, "gpt-oss-120b & gpt-oss-20b Model Card", 2025, and its published model code.
 
@@ -20,7 +20,7 @@ pub struct GptOss {
     experts: Experts,
     eps: f32,
     rotary: Rotary,
-    /// Of the layers with a window.
+    /// Rotary positions of the layers with a window.
     rotary_local: Rotary,
 }
 
@@ -28,13 +28,13 @@ impl GptOss {
     /// Reads the hyper-parameters.
     pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         let sizes = Sizes::read(keys)?;
-        // The numbers of the published model code; no key says them.
+        // Constants of the published model code; they are in no key.
         let activation = ExpertActivation::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
         let gating = Gating::SoftmaxOfChosen;
         let otherwise = Experts { gating, activation, ..Experts::new(0, 0, sizes.n_ff) };
         let (rotary, base) = Rotary::read_with_local(keys, RopeKind::Neox, sizes.head_dim_k)?;
         let base = base.unwrap_or(rotary.rope.freq_base);
-        // The model is published with `truncate: false`, for which there is no key.
+        // The model is published with `truncate: false`, which has no key.
         let rotary = rotary.with(|rope| Rope { whole_pairs: false, ..rope.clone() });
         Ok(Box::new(GptOss {
             windows: windows(keys, sizes.n_layer, |il| il % 2 == 0)?,
@@ -46,7 +46,7 @@ impl GptOss {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

@@ -1,5 +1,5 @@
-//! `gptneox`: GPT-NeoX and Pythia. Layer norms, biases everywhere, part of each head turned; attention and the feed-forward
-//! part side by side or one after the other, as the file says.
+//! `gptneox`: GPT-NeoX and Pythia. Layer norms, biases everywhere, rotary positions on a part of each head; attention
+//! and the feed-forward part in parallel or sequential, depending on the file.
 //!
 //! Black et al., "GPT-NeoX-20B: An Open-Source Autoregressive Language Model", 2022.
 
@@ -30,7 +30,7 @@ impl GptNeoX {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.layer_norm(x, &name("attn_norm"), self.eps);

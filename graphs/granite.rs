@@ -1,4 +1,5 @@
-//! `granite`: as Llama, with a factor of the embeddings, of each part's result, of the scores, and under the logits.
+//! `granite`: as Llama, with scale factors for the embeddings, each part's result and the scores, and a divisor of the
+//! logits.
 //!
 //! Granite Team, IBM, "Granite 3.0 Language Models", 2024.
 
@@ -24,7 +25,7 @@ impl Granite {
     /// Reads the hyper-parameters.
     pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         let sizes = Sizes::read(keys)?;
-        // Here the key is a switch: without it nothing is turned.
+        // For Granite this key is a switch: without it there are no rotary positions.
         if keys.opt_bool("rope.scaling.finetuned")? == Some(false) {
             let reason = "Granite models without rotary positions do not run yet";
             return Err(keys.refuse("rope.scaling.finetuned", false, reason));
@@ -40,7 +41,7 @@ impl Granite {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

@@ -1,9 +1,9 @@
-//! `llama`: Llama 1 to 3 and Mistral. RMS norm before attention and before a gated feed-forward part,
-//! rotary positions on neighbouring pairs, grouped key and value heads.
+//! `llama`: Llama 1 to 3 and Mistral. RMS norm before attention and before a gated feed-forward part, rotary positions
+//! on neighbouring pairs, grouped-query attention.
 //!
-//! Touvron et al., "LLaMA: Open and Efficient Foundation Language Models", 2023; Llama 3's longer context
-//! comes as the tensor `rope_freqs.weight`, Mistral 7B's window as `attention.sliding_window`. Mixtral's feed-forward part is
-//! a mixture of experts (Jiang et al., "Mixtral of Experts", 2024).
+//! Touvron et al., "LLaMA: Open and Efficient Foundation Language Models", 2023; Llama 3's longer context is stored as
+//! the tensor `rope_freqs.weight`, Mistral 7B's window as `attention.sliding_window`. Mixtral's feed-forward part is a
+//! mixture of experts (Jiang et al., "Mixtral of Experts", 2024).
 
 use super::decoder::{Sizes, windows};
 use super::rotary::Rotary;
@@ -25,7 +25,7 @@ impl Llama {
     /// Reads the hyper-parameters.
     pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         let sizes = Sizes::read(keys)?;
-        // Some files without experts write 0 for both counts.
+        // Some files without experts have 0 for both counts.
         let experts = match keys.opt_count("expert_count", 0..=1 << 16)? {
             None | Some(0) => keys.opt_count("expert_used_count", 0..=0)?.and(None),
             Some(_) => Some(Experts::read(keys, Experts::new(0, 0, sizes.n_ff))?),
@@ -39,7 +39,7 @@ impl Llama {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

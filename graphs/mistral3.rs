@@ -1,5 +1,5 @@
-//! `mistral3`: Ministral 3 and Devstral 2. As Llama, with YaRN that leaves the magnitude as it is, and queries that grow
-//! with their positions.
+//! `mistral3`: Ministral 3 and Devstral 2. As Llama, with YaRN that keeps the magnitude, and queries scaled up with
+//! their position.
 //!
 //! Mistral AI's published model code of Ministral 3, 2025.
 
@@ -15,7 +15,7 @@ pub struct Mistral3 {
     sizes: Sizes,
     eps: f32,
     rotary: Rotary,
-    /// How fast queries grow, a step being the original context.
+    /// Growth of the queries with position, per original context size.
     temperature: Option<f32>,
 }
 
@@ -37,7 +37,7 @@ impl Mistral3 {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

@@ -1,7 +1,7 @@
-//! Model code: one architecture a file, written against the public API only.
+//! Model code: one architecture per file, written against the public API only.
 //!
-//! A file here says what an architecture is, in the order of the computation, with GGUF's names for
-//! tensors and metadata. Adding one takes a file and a line of the table. `decoder` and `rotary` hold what most of them
+//! A file defines an architecture in the order of the computation, with GGUF's names for tensors and metadata. A new
+//! architecture needs a file and a line in the table. `decoder` and `rotary` have the parts that most architectures
 //! share.
 
 mod chatglm;

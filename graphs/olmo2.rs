@@ -1,5 +1,6 @@
-//! `olmo2`: OLMo 2 and 3. Norms after attention and after the feed-forward part, none before; a norm over all heads of
-//! queries, and of keys. In OLMo 3 three layers of four have a window, and rotary positions without scaling.
+//! `olmo2`: OLMo 2 and 3. Norms after attention and after the feed-forward part instead of before; one norm over all
+//! heads of queries, and one of keys. In OLMo 3 three of four layers have a window, and rotary positions without
+//! scaling.
 //!
 //! OLMo Team, "2 OLMo 2 Furious", 2024; "Olmo 3", 2025.
 
@@ -16,7 +17,7 @@ pub struct Olmo2 {
     windows: Vec<Option<usize>>,
     eps: f32,
     rotary: Rotary,
-    /// Of the layers with a window.
+    /// Rotary positions of the layers with a window.
     rotary_local: Rotary,
 }
 
@@ -35,7 +36,7 @@ impl Olmo2 {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let (n_tokens, dim) = (x.dim(1), sizes.head_dim_k);

@@ -1,5 +1,5 @@
-//! `phi2`: attention and the feed-forward part side by side on one layer norm; part of each head is turned; biases
-//! everywhere, the output's included.
+//! `phi2`: attention and the feed-forward part in parallel on one layer norm; rotary positions on a part of each head;
+//! biases everywhere, including the output.
 //!
 //! Li et al., "Textbooks Are All You Need II: phi-1.5 technical report", 2023.
 
@@ -28,7 +28,7 @@ impl Phi2 {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.layer_norm(x, &name("attn_norm"), self.eps);

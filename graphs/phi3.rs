@@ -1,5 +1,5 @@
-//! `phi3`: Phi 3 and 4. One matrix for queries, keys and values, one for gate and up; LongRoPE's factors for contexts up to
-//! and beyond the trained one.
+//! `phi3`: Phi 3 and 4. One matrix for queries, keys and values, one for gate and up; LongRoPE factors for contexts
+//! within and beyond the original one.
 //!
 //! Abdin et al., "Phi-3 Technical Report", 2024; Ding et al., "LongRoPE", 2024.
 
@@ -30,7 +30,7 @@ impl Phi3 {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

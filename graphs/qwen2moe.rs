@@ -1,4 +1,4 @@
-//! `qwen2moe`: as Qwen 2 with a mixture of experts, and beside it an expert for every token behind a gate of its own.
+//! `qwen2moe`: as Qwen 2 with a mixture of experts and a shared expert, which has its own gate.
 //!
 //! Yang et al., "Qwen2 Technical Report", 2024.
 
@@ -13,7 +13,7 @@ use crate::ops::{RopeKind, UnaryKind};
 pub struct Qwen2Moe {
     sizes: Sizes,
     experts: Experts,
-    /// Elements inside of the expert for every token.
+    /// Inner width of the shared expert.
     n_ff_shared: usize,
     eps: f32,
     rotary: Rotary,
@@ -23,7 +23,7 @@ impl Qwen2Moe {
     /// Reads the hyper-parameters.
     pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         let sizes = Sizes::read(keys)?;
-        // Without expert_feed_forward_length the experts of a token have the layer's width together.
+        // Without expert_feed_forward_length, the experts used by a token have the layer's width in total.
         let n_used = keys.count("expert_used_count", 1..=1 << 10)?;
         let otherwise = Experts { normalise: false, ..Experts::new(0, 0, (sizes.n_ff / n_used).max(1)) };
         let experts = Experts::read(keys, otherwise)?;
@@ -37,7 +37,7 @@ impl Qwen2Moe {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

@@ -1,4 +1,4 @@
-//! `qwen3`: as Qwen 2 without biases; each head of queries and keys has an RMS norm before it is turned.
+//! `qwen3`: as Qwen 2 without biases; each head of queries and keys has an RMS norm before its rotary positions.
 //!
 //! Yang et al., "Qwen3 Technical Report", 2025.
 
@@ -27,7 +27,7 @@ impl Qwen3 {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.rms_norm(x, &name("attn_norm"), self.eps);

@@ -1,4 +1,4 @@
-//! Rotary positions: the settings by GGUF's keys, and where the factors of the frequencies are.
+//! Rotary positions: their settings from GGUF's keys, and the source of the frequency factors.
 
 use crate::graph::Tensor;
 use crate::model::{Keys, ModelBuilder, ModelError};
@@ -11,19 +11,20 @@ pub(super) struct Rotary {
     factors: Factors,
 }
 
-/// What divides the frequencies.
+/// Divisors of the frequencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Factors {
-    /// Nothing.
+    /// No factors.
     Ones,
     /// `rope_freqs.weight`, if the file has it.
     File,
-    /// LongRoPE (Ding et al. 2024): one of two sets, the long one for a context beyond the trained one.
+    /// LongRoPE (Ding et al. 2024): one of two sets, the long one for a context beyond the original one.
     ShortOrLong,
 }
 
 impl Rotary {
-    /// Reads the settings for heads of `head_dim` elements, of which `default` turn if the file does not say.
+    /// Reads the settings for heads of `head_dim` elements; without a key, rotary positions apply to the first
+    /// `default` elements.
     pub fn read(
         keys: &Keys<'_>,
         kind: RopeKind,
@@ -31,7 +32,7 @@ impl Rotary {
         default: usize,
     ) -> Result<Rotary, ModelError> {
         let rotary = Rotary::read_one(keys, kind, head_dim, default)?;
-        // Some files say it of every model with a window.
+        // Some files set this key for every model with a window.
         match keys.opt_positive("rope.freq_base_swa")?.filter(|&base| base != rotary.rope.freq_base) {
             Some(base) => {
                 let reason = "this architecture has one base, rope.freq_base, for all layers";
@@ -41,7 +42,8 @@ impl Rotary {
         }
     }
 
-    /// Reads the settings for heads that turn whole, and the base of the layers with a window, if the file has it.
+    /// Reads the settings for rotary positions on whole heads, and the base of the layers with a window if the file has
+    /// it.
     pub fn read_with_local(
         keys: &Keys<'_>,
         kind: RopeKind,
@@ -98,12 +100,12 @@ impl Rotary {
         }
     }
 
-    /// The same with other settings of the rotation.
+    /// The same positions with changed rotation settings.
     pub fn with(&self, change: impl FnOnce(&Rope) -> Rope) -> Rotary {
         Rotary { rope: change(&self.rope), ..*self }
     }
 
-    /// Of layers with a window, which turn by another base without any scaling.
+    /// Rotary positions of layers with a window, which have another base and no scaling.
     pub fn local(&self, base: f32) -> Rotary {
         Rotary { rope: Rope::new(self.rope.kind, self.rope.n_rot, base), factors: Factors::Ones }
     }
@@ -119,21 +121,21 @@ impl Rotary {
         }
     }
 
-    /// `1 + 0.1 · mscale · ln s` for a stretch `s` of more than 1, and 1 for a smaller one.
+    /// `1 + 0.1 · mscale · ln s` for a context extension `s` above 1, otherwise 1.
     pub fn magnitude(&self, mscale: f32) -> f32 {
         1.0 + 0.1 * mscale * (1.0 / self.rope.freq_scale).ln().max(0.0)
     }
 
-    /// The same with YaRN's magnitude for a model that was trained with this `mscale_all_dim`, its `mscale` being 1:
-    /// `(1 + 0.1 · ln s) / (1 + 0.1 · mscale_all_dim · ln s)` for a stretch `s`. Other scalings than YaRN have no
-    /// magnitude. DeepSeek-AI, "DeepSeek-V2", 2024.
+    /// Sets YaRN's magnitude for a model trained with this `mscale_all_dim` and an `mscale` of 1: `(1 + 0.1 · ln s) /
+    /// (1 + 0.1 · mscale_all_dim · ln s)` for a context extension `s`. Only YaRN has a magnitude. DeepSeek-AI,
+    /// "DeepSeek-V2", 2024.
     pub fn with_log_multiplier(&self, mscale_all_dim: Option<f32>) -> Rotary {
         let mscale = mscale_all_dim.filter(|_| self.rope.ext_factor != 0.0);
         let divisor = mscale.map_or(1.0, |mscale| self.magnitude(mscale));
         self.with(|rope| Rope { attn_factor: rope.attn_factor / divisor, ..rope.clone() })
     }
 
-    /// Turns heads `[head_dim, n_head, n_tokens]` by their tokens' positions.
+    /// Applies rotary positions to heads `[head_dim, n_head, n_tokens]`.
     #[track_caller]
     pub fn turn<'g>(&self, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {
         match self.factors {
@@ -141,7 +143,7 @@ impl Rotary {
             Factors::File => return b.rope(x, "rope_freqs.weight", &self.rope),
             Factors::ShortOrLong => {}
         }
-        // Both sets are the file's; which one serves is settled by the context that the session was made for.
+        // The file has both sets; the session's context size selects one.
         let names = ["rope_factors_short.weight", "rope_factors_long.weight"];
         let [short, long] = names.map(|name| b.weight(name, [self.rope.n_rot / 2]));
         let factors = if b.n_ctx() > self.rope.orig_ctx { long } else { short };

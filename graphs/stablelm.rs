@@ -1,5 +1,5 @@
-//! `stablelm`: layer norms, part of each head turned, a gated feed-forward part. StableLM 2 12B has a norm of each head and,
-//! without a norm of its own, its feed-forward part beside attention.
+//! `stablelm`: layer norms, rotary positions on a part of each head, a gated feed-forward part. StableLM 2 12B has a
+//! norm for each head, and its feed-forward part runs in parallel with attention, without its own norm.
 //!
 //! Bellagente et al., "Stable LM 2 1.6B Technical Report", 2024.
 
@@ -21,7 +21,7 @@ impl StableLm {
     /// Reads the hyper-parameters.
     pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
         let sizes = Sizes::read(keys)?;
-        // Says again what the absence of `ffn_norm` says.
+        // Redundant with the absence of `ffn_norm`.
         let parallel = keys.tensor_shape("blk.0.ffn_norm.weight").is_none();
         if let Some(other) = keys.opt_bool("use_parallel_residual")?.filter(|&said| said != parallel) {
             let has = if parallel { "no" } else { "a" };
@@ -35,7 +35,7 @@ impl StableLm {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.layer_norm(x, &name("attn_norm"), self.eps);

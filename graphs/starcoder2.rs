@@ -1,4 +1,5 @@
-//! `starcoder2`: layer norms and biases, rotary positions on halves, grouped heads, a feed-forward part without a gate.
+//! `starcoder2`: layer norms and biases, rotary positions on halves, grouped-query attention, a feed-forward part
+//! without a gate.
 //!
 //! Lozhkov et al., "StarCoder 2 and The Stack v2: The Next Generation", 2024.
 
@@ -29,7 +30,7 @@ impl StarCoder2 {
         }))
     }
 
-    /// One layer: `x` `[n_embd, n_tokens]` in, the same out.
+    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
     fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
         let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
         let h = b.layer_norm(x, &name("attn_norm"), self.eps);

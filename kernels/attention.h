@@ -1,9 +1,9 @@
-// Which keys a token attends to and where they are: what the kernels of attention share.
+// The keys that a token attends to and their slots: code shared by the attention kernels.
 #pragma once
 
 #include "elements.h"
 
-// Positions from first up to end; none for padding, and for a token whose position or sequence is not there.
+// Positions first to end - 1; empty for padding, and for a token with an invalid position or sequence.
 struct Span { int first, end; };
 
 DEVICE inline Span attended(i32 position, i32 sequence, i32 n_seq, i32 limit, i32 window) {
@@ -14,7 +14,7 @@ DEVICE inline Span attended(i32 position, i32 sequence, i32 n_seq, i32 limit, i3
     return span;
 }
 
-// The slot of a position by its sequence's row of the block table; -1 for a block that is not there.
+// The slot of a position, by its sequence's row of the block table; -1 for a missing block.
 DEVICE inline i64 slot_of(const i32* blocks, int position, i32 block_size, i32 cache_blocks) {
     const int block = (int)((u32)position / (u32)block_size);
     const i32 entry = blocks[block];
@@ -22,13 +22,13 @@ DEVICE inline i64 slot_of(const i32* blocks, int position, i32 block_size, i32 c
     return (i64)entry * block_size + (position - block * block_size);
 }
 
-// softcap · tanh(score / softcap), off by at most 6 roundings of the cap. Without tanhf, whose branches take many
+// softcap · tanh(score / softcap), off by at most 6 roundings of the cap. Avoids tanhf, whose branches need many
 // registers.
 DEVICE inline float capped(float score, float softcap) {
     return softcap - 2.0f * softcap / (fast_exp(2.0f * score / softcap) + 1.0f);
 }
 
-// e^(x - largest) where largest may be -∞, and then x is too.
+// e^(x - largest), where largest may be -∞, in which case x is too.
 DEVICE inline float weight_of(float x, float largest) {
     return fast_exp(x - (largest == -INFINITY_F ? 0.0f : largest));
 }

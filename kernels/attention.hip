@@ -1,38 +1,39 @@
-// Attention of single tokens over paged caches, for any sizes and types: the keys of a token are cut into `splits`, each
-// a `parts`-th of them but at least `min_keys`, a block takes one of them for all query heads of one head of keys (or
-// HEADS of them at a time), and a second kernel combines the splits in order. The last splits of a short sequence have
-// no keys.
+// Attention of single tokens over paged caches, for any sizes and types. The keys of a token are divided into `splits`,
+// each with 1/`parts` of the keys but at least `min_keys`. A block processes one split for all query heads of one key
+// head (or HEADS of them at a time), and a second kernel combines the splits in order. The last splits of a short
+// sequence have no keys.
 //
-// LANES lanes share a key: each holds 8 neighbouring elements of it, CHUNKS times. Each such group of lanes goes
-// through keys of its own, UNROLL at once, with a softmax that is rescaled as larger scores come (Milakov and
-// Gimelshein 2018). All sums are f32.
+// LANES lanes share a key: each holds 8 adjacent elements of it, CHUNKS times. Each such group of lanes processes keys
+// of its own, UNROLL at once, with an online softmax that is rescaled when larger scores come (Milakov and Gimelshein
+// 2018). All sums are f32.
 //
-// K_TYPE and V_TYPE are the caches' types, numbered as in elements.h and cache.h. EIGHTS is 1 where rows of keys and of
-// values are whole eights, and 0 where the last eight may be short, which takes a mask for each element.
+// K_TYPE and V_TYPE are the caches' types, numbered as in elements.h and cache.h. EIGHTS is 1 if rows of keys and of
+// values are multiples of eight elements, and 0 if the last eight may be short, which needs a mask for each element.
 #include "attention.h"
 #include "cache.h"
 
 #define THREADS 128
 #define GROUPS (THREADS / LANES)
-// Elements of a chunk: whole blocks of a cache, so that a lane has the same eighths of the blocks of every chunk.
+// Elements of a chunk: whole blocks of a cache, so that a lane has the same eighths of the blocks in every chunk.
 #define WIDTH (8 * LANES)
-// Keys that a group takes at once (fewer where rows of F32, type 0, would not fit registers), and values (a score for
-// each key and head) that its lanes share.
+// Keys that a group processes at once (fewer where rows of F32, type 0, would not fit registers), and the scores (one
+// for each key and head) that its lanes share.
 #if LANES < 8 || HEADS * CHUNKS > 4 || (CHUNKS > 1 && (K_TYPE == 0 || V_TYPE == 0))
 #define UNROLL 2
 #else
 #define UNROLL 4
 #endif
 #define SCORES (HEADS * UNROLL)
-// Blocks that a multiprocessor should hold: as many as have registers for what is kept above.
+// Blocks that should be resident on a multiprocessor: as many as have registers for the data above.
 #define BLOCKS (HEADS <= 4 && CHUNKS == 1 && K_TYPE != PLAIN_F32 && V_TYPE != PLAIN_F32 ? 4 : 2)
-// Scores that a lane holds, and lanes that hold the same score.
+// Scores per lane, and lanes that hold the same score.
 #define HELD (SCORES > LANES ? SCORES / LANES : 1)
 #define COPIES (SCORES > LANES ? 1 : LANES / SCORES)
 
-// Sums over the lanes of a group: of SCORES numbers in every lane, each lane is left with HELD sums. In each step a
-// lane gives away half of its numbers and adds its partner's to the others; once it has one number, both keep it.
-// Number u · HEADS + h ends up in lane (u · HEADS + h) / HELD · COPIES of the group, at its remainder by HELD.
+// Sums over the lanes of a group: from SCORES numbers in every lane, each lane gets HELD sums. In each step a lane
+// passes half of its numbers to its partner and adds the partner's to the other half; with one number left, both keep
+// it. Number u · HEADS + h ends up in lane (u · HEADS + h) / HELD · COPIES of the group, at index (u · HEADS + h) %
+// HELD.
 DEVICE inline void sum_scores(float* x, int sub) {
     int count = SCORES;
 #pragma unroll
@@ -53,7 +54,7 @@ DEVICE inline void sum_scores(float* x, int sub) {
     }
 }
 
-// Where value (u, h) is, as above.
+// The lane of value (u, h) after sum_scores, and its index there.
 #define LANE_OF(u, h) (((u) * HEADS + (h)) / HELD * COPIES)
 #define AT_OF(u, h) (((u) * HEADS + (h)) % HELD)
 
@@ -75,14 +76,14 @@ KERNEL_FITTING(THREADS, BLOCKS, attention_split)
 
     const i32 sequence = sequences[token];
     const Span span = attended(positions[token], sequence, n_seq, limit, window);
-    // As many keys for every split, in whole rounds of the block.
+    // The same number of keys for every split, in whole rounds of the block.
     const int round = GROUPS * UNROLL;
     const int even = (span.end - span.first + parts - 1) / parts;
     const int share = ((even < min_keys ? min_keys : even) + round - 1) / round * round;
     const i64 begin = span.first + (i64)split * share;
     const int end = begin + share < span.end ? (int)(begin + share) : span.end;
     if (begin >= end && splits > 1) {
-        // Nothing here: a weight of none. The sums need not be written.
+        // No keys: the weight is 0, and the sums need not be written.
         for (int h = thread_index(); h < n_heads; h += THREADS) {
             float* at = partial_sums + (((i64)token * n_head + head0 + h) * splits + split) * 2;
             at[0] = -INFINITY_F;
@@ -112,7 +113,7 @@ KERNEL_FITTING(THREADS, BLOCKS, attention_split)
             for (int i = 0; i < 8; i++) acc[h][c][i] = 0.0f;
         }
     }
-    // Of the heads whose scores the lane holds: the largest score so far, and the lane's share of the weights.
+    // For the heads whose scores the lane holds: the largest score so far, and the lane's share of the weights.
     float largest[HELD], weight[HELD];
 #pragma unroll
     for (int j = 0; j < HELD; j++) {
@@ -166,7 +167,7 @@ KERNEL_FITTING(THREADS, BLOCKS, attention_split)
             x[j] *= scale;
             if (softcap > 0.0f) x[j] = capped(x[j], softcap);
             if (!there) x[j] = -INFINITY_F;
-            // Over the lanes with the group's other keys.
+            // The maximum over the lanes with the group's other keys.
             float most = x[j];
 #pragma unroll
             for (int mask = HEADS * COPIES / HELD; mask < LANES; mask <<= 1) {
@@ -205,7 +206,7 @@ KERNEL_FITTING(THREADS, BLOCKS, attention_split)
         }
     }
 
-    // The lanes' shares, then the groups of the wave, then the waves.
+    // Combine the lanes' shares, then the groups of the wave, then the waves.
 #pragma unroll
     for (int j = 0; j < HELD; j++) {
 #pragma unroll

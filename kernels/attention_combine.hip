@@ -1,11 +1,11 @@
-// The splits of attention.hip put together, in a fixed order: one block for a token and head.
+// Combines the splits of attention.hip in a fixed order: one block for each token and head.
 #include "attention.h"
 
 #define THREADS 256
 #define MAX_SPLITS 128
 
-// A split's two numbers in partial_sums are its largest score and the sum of its weights relative to that; where the
-// largest is -∞ there is no split.
+// A split's two numbers in partial_sums are its largest score and the sum of its weights relative to that score; a
+// largest score of -∞ marks an empty split.
 KERNEL_OF(THREADS, attention_combine)
 (const float* partial, const float* partial_sums, const float* sinks, float* out, i32 splits, i32 head_dim_v) {
     SHARED float factors[MAX_SPLITS];
@@ -16,7 +16,7 @@ KERNEL_OF(THREADS, attention_combine)
     partial_sums += row * splits * 2;
     out += row * head_dim_v;
 
-    // Every wave does the same.
+    // Every wave computes the same.
     float largest = sinks ? sinks[head] : -INFINITY_F;
     const float sink = largest;
     for (int s = lane_index(); s < splits; s += WAVE) largest = fmaxf(largest, partial_sums[2 * s]);
@@ -31,7 +31,7 @@ KERNEL_OF(THREADS, attention_combine)
     const float share = total == 0.0f ? 0.0f : 1.0f / total;
     barrier();
 
-    // Columns of threads take four neighbouring elements, rows of threads every so many splits.
+    // Columns of threads take four adjacent elements; rows of threads are interleaved over the splits.
     const int fours = (head_dim_v + 3) / 4;
     const int columns = fours < THREADS ? fours : THREADS, rows = THREADS / columns;
     const int column = thread_index() % columns, first = thread_index() / columns;
@@ -42,7 +42,7 @@ KERNEL_OF(THREADS, attention_combine)
 #pragma unroll 4
             for (int s = first; s < splits; s += rows) {
                 const float factor = factors[s];
-                // A split that was not there wrote no sums.
+                // An empty split wrote no sums.
                 if (factor == 0.0f) continue;
                 const floats4 x = load_four(partial + (i64)s * head_dim_v + at, 4, count);
                 sum = {fmaf(factor, x.x, sum.x), fmaf(factor, x.y, sum.y), fmaf(factor, x.z, sum.z),

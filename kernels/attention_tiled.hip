@@ -1,36 +1,37 @@
-// Attention of many tokens over paged caches of F16, BF16 or blocks by matrix instructions, with a softmax that never
-// holds a row of scores (Dao et al. 2022): a block takes 64 tokens and one head, a wave 16 of the tokens, and the keys
-// come in tiles of KEYS. Queries and weights are rounded to the tiles' type, and so are the values of blocks; all sums
-// are f32.
+// Attention of many tokens over paged caches of F16, BF16 or blocks with matrix instructions and an online softmax that
+// never stores a row of scores (Dao et al. 2022): a block processes 64 tokens and one head, a wave 16 of the tokens,
+// and the keys in tiles of KEYS. Queries, weights and the values of blocks are rounded to the tiles' type; all sums are
+// f32.
 //
 // HEAD_DIM is a multiple of 16, at most 256. A block sums VALUES elements of the values, a multiple of 16 and at most
-// 128, since more do not fit registers; blocks of the third dimension of the grid take the others. BF16 is 1 for tiles
-// of BF16 and 0 for F16; K_TYPE and V_TYPE are the caches' types, that of the tiles or one of blocks.
+// 128, since more do not fit registers; blocks of the grid's third dimension take the others. BF16 is 1 for tiles of
+// BF16 and 0 for F16; K_TYPE and V_TYPE are the caches' types, each the tiles' type or a block format.
 //
-// Tokens of a block may belong to several sequences and lie at any positions: neighbours of one sequence whose ranges
-// of keys touch are a run, and runs are taken one after another. Thus no key is read that no token attends to. Prompts
-// have long runs; single tokens of many sequences would leave fifteen of sixteen rows empty and go to attention.hip.
+// Tokens of a block may belong to several sequences and have any positions: adjacent tokens of one sequence whose
+// ranges of keys touch are a run, and runs are processed one after another. Thus every key that is read is attended to
+// by a token. Prompts have long runs; single tokens of many sequences would leave fifteen of sixteen rows empty and go
+// to attention.hip.
 #include "attention.h"
 #include "cache.h"
 #include "matrix.h"
 
 #if HEAD_DIM <= 128
 #define KEYS 32
-// The next tile is read while this one is worked on.
+// Load the next tile while this one is processed.
 #define AHEAD 1
 #else
 #define KEYS 16
 #define AHEAD 0
 #endif
 #define WAVES 4
-// Whether queries stay in registers.
+// True if queries stay in registers.
 #define QUERY_KEPT (HEAD_DIM / 16 * TILE_WORDS <= 32)
 #define THREADS (WAVES * WAVE)
 #define ROWS (16 * WAVES)
-// Rows in shared memory, 16 bytes apart from whole rounds of the banks.
+// The stride of rows in shared memory: 16 bytes more than whole rounds of the banks.
 #define STRIDE (HEAD_DIM + 8)
 #define STRIDE_V (VALUES + 8)
-// Pieces of eight elements that a thread reads of a tile.
+// Pieces of eight elements that a thread loads per tile.
 #define PIECES ((KEYS * HEAD_DIM / 8 + THREADS - 1) / THREADS)
 #define PIECES_V ((KEYS * VALUES / 8 + THREADS - 1) / THREADS)
 
@@ -52,7 +53,7 @@ DEVICE inline TileA tile_round(const TileC& c, u16* scratch) {
 #endif
 }
 
-// A cache as this block reads it: the rows of one head.
+// A cache as seen by this block: the rows of one head.
 struct Cache {
     const u8* p;
     i64 slot_bytes;
@@ -65,7 +66,7 @@ DEVICE inline Cache cache_of(const u8* p, const Layout& at, int head) {
     return cache;
 }
 
-// Eight elements of a slot; zeros where the slot is negative. Of blocks, three words as load_eight gives them.
+// Eight elements of a slot; zeros for a negative slot. For blocks, three words as returned by load_eight.
 DEVICE inline words4 read_piece(const Cache& cache, i64 slot, int type, int at) {
     words4 x = {0, 0, 0, 0};
     if (slot < 0) return x;
@@ -84,7 +85,7 @@ DEVICE inline words4 read_piece(const Cache& cache, i64 slot, int type, int at) 
     return x;
 }
 
-// The same as elements of a tile.
+// A piece converted to elements of a tile.
 DEVICE inline words4 piece_of_tile(const words4& piece, int type, int at) {
     if (!is_blocks(type)) return piece;
     const Eight eight = {{piece.x, piece.y, piece.z, 0, 0, 0, 0, 0}};
@@ -94,8 +95,8 @@ DEVICE inline words4 piece_of_tile(const words4& piece, int type, int at) {
     return {pair(0), pair(2), pair(4), pair(6)};
 }
 
-// A thread's pieces of a tile of keys or values, `row` elements each from `first` of a head on, whose slots are known.
-// Blocks are converted when they are stored: until then nobody waits for them.
+// A thread's pieces of a tile of keys or values, `row` elements each starting at `first` of a head, for known slots.
+// Blocks are converted when they are stored; until then their loads are not waited for.
 template <int TYPE, int N> struct Pieces {
     words4 piece[N];
 
@@ -116,7 +117,7 @@ template <int TYPE, int N> struct Pieces {
     }
 };
 
-// What a wave knows of its 16 rows; a lane has TILE_ROWS of them.
+// A wave's state of its 16 rows; a lane has TILE_ROWS of them.
 struct Rows {
     TileC out[VALUES / 16];
     float largest[TILE_ROWS];
@@ -127,7 +128,7 @@ struct Rows {
     Span any, every;
 };
 
-// Takes in the scores of a tile of keys, the first of them at this position, and leaves weights.
+// Processes the scores of a tile of keys that starts at position `first_key`, and replaces them by weights.
 DEVICE inline void take_scores(Rows& rows, TileC* scores, int first_key, float scale, float softcap) {
     const bool inside = first_key >= rows.every.first && first_key + KEYS <= rows.every.end;
 #pragma unroll
@@ -182,7 +183,7 @@ DEVICE inline void take_scores(Rows& rows, TileC* scores, int first_key, float s
     }
 }
 
-// Three blocks: while one waits for its keys, the others multiply.
+// Three resident blocks: while one waits for its keys, the others multiply.
 KERNEL_FITTING(THREADS, 3, attention_tiled)
 (const float* q, Layout q_at, const u8* k, Layout k_at, const u8* v, Layout v_at, const i32* positions,
  const i32* sequences, const i32* block_table, i32 n_blocks, i32 n_seq, i32 limit, const float* sinks, float* out,
@@ -197,13 +198,13 @@ KERNEL_FITTING(THREADS, 3, attention_tiled)
     u16* scratch = (u16*)scratch_words;
     const int n_head = (int)q_at.ne[1];
     const int head = block_index_x(), kv_head = head / (n_head / (int)k_at.ne[1]);
-    // Later tokens attend to more: they begin first.
+    // Later tokens attend to more keys, so they start first.
     const int first_token = (grid_size_y() - 1 - block_index_y()) * ROWS;
     const int n_rows = n_tokens - first_token < ROWS ? n_tokens - first_token : ROWS;
     const int wave = thread_index() / WAVE;
     const int first_value = block_index_z() * VALUES, head_dim_v = (int)v_at.ne[0];
     const Cache keys = cache_of(k, k_at, kv_head);
-    // The first value's own address where values have one, so that no load adds to it.
+    // The address of the first value itself for plain types, so that no load adds to it.
     const int first_in_row = is_blocks(V_TYPE) ? first_value : 0;
     const Cache values = cache_of(v + (is_blocks(V_TYPE) ? 0 : first_value * 2), v_at, kv_head);
 
@@ -246,7 +247,7 @@ KERNEL_FITTING(THREADS, 3, attention_tiled)
     }
 
     for (int start = 0, next; start < n_rows; start = next) {
-        // The run that begins here.
+        // The run that starts here.
         const i32 sequence = row_sequence[start];
         Span run = row_span[start];
         for (next = start + 1; next < n_rows && row_sequence[next] == sequence; next++) {
@@ -274,7 +275,7 @@ KERNEL_FITTING(THREADS, 3, attention_tiled)
             rows.span[r] = row >= start && row < next ? row_span[row] : Span{0, 0};
         }
 
-        // Slots of a tile's keys; -1 where no token of the run attends.
+        // Slots of a tile's keys; -1 for keys that no token of the run attends to.
         const auto find_slots = [&](int tile) {
             for (int i = thread_index(); i < KEYS; i += THREADS) {
                 const int key = tile * KEYS + i;

@@ -1,4 +1,4 @@
-// What a product by the BLAS library is added to.
+// Initialises the output of a BLAS product with bias and residual.
 #include "elements.h"
 
 // y = bias in every row of `n` elements, plus the residual if it is not null; it may be y itself.

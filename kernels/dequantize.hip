@@ -1,7 +1,7 @@
-// Values of any format as a plain type, eight at a time.
+// Converts any format to a plain type, eight elements at a time.
 //
-// Defines: FORMAT; TO, the type of the output as plain types are numbered; CLAMP, whether finite values too large for
-// F16 become its largest number.
+// Defines: FORMAT; TO, the type of the output, numbered like plain types; CLAMP, 1 to clamp finite values too large for
+// F16 to its largest number.
 #include "elements.h"
 #include "formats.h"
 
@@ -16,7 +16,7 @@ DEVICE inline float clamped(float x) {
     return fminf(fmaxf(x, -65504.0f), 65504.0f);
 }
 
-// `n` elements without gaps, of which a thread takes the first eight it can; n_blocks blocks in all.
+// `n` contiguous elements, eight per thread; n_blocks blocks in all.
 KERNEL(dequantize)(const u8* from, i64 n_blocks, u8* to, i64 n) {
     const i64 first = 8 * ((i64)block_index_x() * block_size() + thread_index());
     if (first >= n) return;

@@ -1,7 +1,7 @@
-// Functions of each element of F32 tensors: one operand of any strides, or two of which the second is repeated.
-// The output has no gaps and may be the first operand's memory: a thread reads what it writes, and nobody else does.
+// Elementwise functions of F32 tensors: one operand with any strides, or two of which the second is repeated. The
+// output is contiguous and may be the first operand's memory: each element is read by the thread that writes it.
 //
-// A row of `n` elements is cut into `pieces`. Where `flat` is set, nothing has gaps and the whole tensor is one row.
+// A row of `n` elements is divided into `pieces`. If `flat` is set, all tensors are contiguous and treated as one row.
 #include "functions.h"
 #include "elements.h"
 
@@ -10,7 +10,7 @@ DEVICE inline floats4 activation_of_four(int kind, floats4 x) {
     return y;
 }
 
-// Chooses once for four elements.
+// Selects the function once for four elements.
 DEVICE inline floats4 chosen_activation(int kind, floats4 x) {
     switch (kind) {
         case SILU: return activation_of_four(SILU, x);
@@ -47,7 +47,7 @@ KERNEL(unary)
     store_four(out + share.row * n + share.first, y, share.count);
 }
 
-// out = f(gate) · up, both of one shape.
+// out = f(gate) · up, both of the same shape.
 KERNEL(gated)
 (const float* gate, Layout gate_at, const float* up, Layout up_at, float* out, i64 n, i32 pieces, i32 flat, i32 kind) {
     Share share = share_of_thread(n, pieces, 4);
@@ -63,7 +63,7 @@ KERNEL(gated)
     store_four(out + share.row * n + share.first, y, share.count);
 }
 
-// What is not a number stays so.
+// Keeps NaN.
 DEVICE inline float at_most(float x, float limit) { return x > limit ? limit : x; }
 
 DEVICE inline float clamped_swiglu_of(float gate, float up, float alpha, float limit) {
@@ -72,7 +72,8 @@ DEVICE inline float clamped_swiglu_of(float gate, float up, float alpha, float l
     return gate * sigmoid(alpha * gate) * (up + 1.0f);
 }
 
-// out = g · σ(alpha · g) · (u + 1) with g = min(gate, limit) and u = up between -limit and limit, both of one shape.
+// out = g · σ(alpha · g) · (u + 1) with g = min(gate, limit) and u = up between -limit and limit, both of the same
+// shape.
 KERNEL(clamped_swiglu)
 (const float* gate, Layout gate_at, const float* up, Layout up_at, float* out, i64 n, i32 pieces, i32 flat, float alpha,
  float limit) {
@@ -89,10 +90,10 @@ KERNEL(clamped_swiglu)
     store_four(out + share.row * n + share.first, y, share.count);
 }
 
-// Numbered as `BinaryKind` numbers them.
+// The numbers of `BinaryKind`.
 enum { ADD, SUB, MUL, DIV };
 
-// `count` elements from number `first` on of a row of `n` that is repeated.
+// `count` elements starting at `first` of a row of `n` that is repeated.
 DEVICE inline floats4 load_repeated(const u8* row, i64 step, i64 n, i64 first, int count) {
     if (n == 1) {
         float x = *(const float*)row;

@@ -1,8 +1,8 @@
-// What the kernels of mixtures of experts share.
+// Code shared by the kernels of mixtures of experts.
 #pragma once
 
 #include "platform.h"
 
-// Rows of the output of one expert: `count` of them from place `first` of the order on. Of expert -1 are those that
-// named none.
+// Rows of the output of one expert: `count` of them, from index `first` of the order on. Expert -1 has the rows with an
+// invalid expert.
 struct alignas(16) Tile { i32 expert, first, count, unused; };

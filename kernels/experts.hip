@@ -1,24 +1,24 @@
-// Mixtures of experts: which experts a token goes to, how much each counts, which rows each expert gets, and the sum
-// of what the experts gave.
+// Mixtures of experts: the selection of a token's experts, their weights, the rows of each expert, and the weighted sum
+// of the experts' outputs.
 #include "elements.h"
 #include "experts.h"
 
-// What is not a number counts as the least.
+// NaN counts as the smallest value.
 DEVICE inline float comparable(float x) { return x != x ? -INFINITY_F : x; }
 
-// Whether number i of a list comes before number j: the larger first, of equal ones the first.
+// True if element i of a list comes before element j: larger first, equal ones by index.
 DEVICE inline bool comes_before(const float* list, int i, int j) {
     return list[i] > list[j] || (list[i] == list[j] && i < j);
 }
 
-// How many of a list's first n come before number i.
+// The number of a list's first n elements that come before element i.
 DEVICE inline int rank_of(const float* list, int n, int i) {
     int rank = 0;
     for (int j = 0; j < n; j++) rank += comes_before(list, j, i);
     return rank;
 }
 
-// What a group counts: its best expert, or its two best ones together.
+// The score of a group: its best expert's, or the sum of its two best experts'.
 DEVICE inline float group_score(const float* group, int size, int best_two) {
     float best = -INFINITY_F, second = -INFINITY_F;
     for (int i = 0; i < size; i++) {
@@ -33,8 +33,8 @@ DEVICE inline float group_score(const float* group, int size, int best_two) {
     return comparable(best_two && size > 1 ? best + second : best);
 }
 
-// The best `n_used` experts of the best groups of each token, in order. A block makes a token's; shared memory is for
-// the scores of the experts, those of the groups, and whether a group is among the best.
+// The best `n_used` experts of the best groups of each token, in order. One block per token; shared memory holds the
+// scores of the experts, those of the groups, and a flag for the best groups.
 KERNEL(select_experts)
 (const float* scores, Layout scores_at, i32* out, i32 n_expert, i32 n_used, i32 n_group, i32 n_group_used, i32 best_two) {
     DYNAMIC_SHARED(float, of_experts);
@@ -63,11 +63,10 @@ KERNEL(select_experts)
     }
 }
 
-// Numbered as `ChosenWeights` numbers them.
+// The numbers of `ChosenWeights`.
 enum { GIVEN, SHARES, SOFTMAX };
 
-// The numbers of a token's experts as weights. A wave makes a token's. A number that is no expert gives a weight that
-// is not a number.
+// The weights of a token's experts, from their scores. One wave per token. An invalid expert gives NaN.
 KERNEL_OF(WAVE, expert_weights)
 (const float* x, Layout x_at, const i32* ids, Layout ids_at, float* out, i32 chosen, float scale) {
     const int token = block_index_x(), n = (int)ids_at.ne[0];
@@ -97,8 +96,8 @@ KERNEL_OF(WAVE, expert_weights)
     }
 }
 
-// out[., t] = the sum over u, in its order, of w[u, t] · x[., u, t]. `pieces` blocks make a token's; a thread takes
-// four elements.
+// out[., t] = the sum over u, in order, of w[u, t] · x[., u, t]. `pieces` blocks per token; a thread takes four
+// elements.
 KERNEL_OF(256, weighted_sum)
 (const float* x, Layout x_at, const float* w, Layout w_at, float* out, i32 pieces) {
     const int token = block_index_x() / pieces;
@@ -118,9 +117,9 @@ KERNEL_OF(256, weighted_sum)
     store_four(out + token * n + first, sum, count);
 }
 
-// Puts `n` rows into the order of the experts that `ids` names, and cuts each expert's into tiles of up to `side`; of the
-// `n_tiles` there is room for, those that are left are empty. One block. Each expert, and whatever is none, is looked
-// for in `parts` parts of the rows, by a thread each; shared memory is for (n_expert + 1) · (parts + 2) numbers.
+// Sorts `n` rows by their experts in `ids`, and divides each expert's rows into tiles of up to `side`; unused tiles of
+// the `n_tiles` are empty. One block. Each expert, and the invalid ones together, is searched in `parts` parts of the
+// rows, one thread each; shared memory holds (n_expert + 1) · (parts + 2) numbers.
 KERNEL(group_rows)
 (const i32* ids, i32 n, i32 n_expert, i32 parts, i32 side, i32* order, Tile* tiles, i32 n_tiles) {
     DYNAMIC_SHARED(i32, counts);
@@ -145,7 +144,7 @@ KERNEL(group_rows)
             const int start = before;
             starts[group] = start;
             tiles_before[group] = n_before;
-            // From counts to where each part's rows begin.
+            // Turn counts into the start of each part's rows.
             for (int p = 0; p < parts; p++) {
                 const int count = counts[group * parts + p];
                 counts[group * parts + p] = before;

@@ -1,4 +1,4 @@
-// Rows of a table by their numbers, as F32. A number that is no row gives a row of what is not a number.
+// Rows of a table by index, as F32. An invalid index gives a row of NaN.
 //
 // Defines: FORMAT.
 #include "elements.h"
@@ -6,8 +6,8 @@
 
 typedef formats::FORMAT Format;
 
-// A table without gaps in `n_blocks` blocks, or of a plain type with any strides; each thread takes eight elements of
-// a row of the output. `ids` is as `ids_at` says, `pieces` blocks make a row.
+// A contiguous table of `n_blocks` blocks, or one of a plain type with any strides; each thread takes eight elements of
+// a row of the output. `ids_at` is the layout of `ids`; `pieces` blocks per row.
 KERNEL(get_rows)
 (const u8* table, Layout table_at, i64 n_blocks, const i32* ids, Layout ids_at, float* out, i64 n, i32 pieces) {
     const int row = block_index_x() / pieces;

@@ -1,9 +1,9 @@
-// The heads of new tokens go into the cache. One block of threads a token.
+// Writes the heads of new tokens into the cache. One thread block per token.
 #include "cache.h"
 #include "rows.h"
 
-// The slot of this block's token; -1 for a negative one, one that is not there, and where a later token has the same: of
-// tokens with one slot the last is written. The same for every thread of the block.
+// The slot of this block's token; -1 if it is negative, out of range, or also that of a later token: of tokens with the
+// same slot the last is written. Uniform over the block.
 DEVICE inline i32 slot_to_write(const i32* slots, int n_tokens, const Layout& state_at, float* shared) {
     const int token = block_index_x();
     const i32 slot = slots[token];
@@ -36,8 +36,8 @@ DEVICE inline void store_word(u8* p, u32 word) {
     *(u16*)(p + 2) = (u16)(word >> 16);
 }
 
-// The element of largest magnitude of the 32 of eight lanes, the first of several; not a number counts as infinite.
-// Every lane of the wave calls it.
+// The element of largest magnitude of the 32 of eight lanes, the first if several; NaN counts as infinite. Every lane
+// of the wave calls it.
 DEVICE inline float extreme_of_block(const float* x) {
     float extreme = 0.0f, size = 0.0f;
 #pragma unroll
@@ -54,8 +54,8 @@ DEVICE inline float extreme_of_block(const float* x) {
     return size < INFINITY_F ? extreme : INFINITY_F;
 }
 
-// Rounded as src/tensor/blocks/store.rs says.
-// Eight lanes take a block, four neighbours each. The caller names only the block formats of cache.h.
+// Rounded as in src/tensor/blocks/store.rs. Eight lanes take a block, four adjacent elements each. Supports only the
+// block formats of cache.h.
 KERNEL_OF(256, kv_write_blocks)
 (u8* state, Layout state_at, i32 type, const float* rows, Layout rows_at, const i32* slots) {
     SHARED float shared[ROW_WAVES];
@@ -63,7 +63,7 @@ KERNEL_OF(256, kv_write_blocks)
     const i32 slot = slot_to_write(slots, (int)rows_at.ne[2], state_at, shared);
     if (slot < 0) return;
     const int fours = (int)rows_at.ne[0] / 4, items = fours * (int)rows_at.ne[1];
-    // All lanes of a wave go on together.
+    // All lanes of a wave stay in the loop together.
     for (int start = 0; start < items; start += block_size()) {
         const int item = start + thread_index(), head = item / fours, at = item % fours * 4;
         const bool there = item < items;
@@ -78,7 +78,7 @@ KERNEL_OF(256, kv_write_blocks)
         u16 scale = float_to_half(d);
         const bool finite = (scale & 0x7C00u) != 0x7C00u;
         if (!finite) scale = 0x7C00u;
-        // Codes of zero times an infinite scale.
+        // Avoids codes of zero times an infinite scale.
         const float inverse = d == 0.0f || !finite ? 0.0f : 1.0f / d;
         u32 codes = 0;
 #pragma unroll
@@ -92,7 +92,7 @@ KERNEL_OF(256, kv_write_blocks)
             }
             codes |= code << (8 * i);
         }
-        // Of Q4_0 a byte holds a code and the one 16 elements on.
+        // A byte of Q4_0 holds a code and the code 16 elements later.
         const u32 partner = (u32)wave_shuffle_xor((i32)codes, 4);
         if (!there) continue;
         u8* row = state + slot * state_at.nb[2] + head * state_at.nb[1];

@@ -1,7 +1,7 @@
-// Weights of a block format times a few rows of activations in eight bits.
+// Weights of a block format times a few rows of eight-bit activations.
 //
 // Defines: FORMAT; TOKENS, the most rows of x; ROWS of the weight and WAVES of a block; UNROLL, pieces whose loads are
-// under way together; GATED. Neighbouring lanes take neighbouring pieces, so that a wave's loads lie side by side.
+// in flight together; GATED. Adjacent lanes take adjacent pieces, so that a wave's loads are coalesced.
 #include "formats.h"
 #include "linear_rows.h"
 #include "quantize.h"
@@ -13,7 +13,7 @@ static constexpr int VECTORS = Format::VECTORS, PARTS = Format::PARTS, RUNS = VE
 // A piece of a row of x.
 struct Activations {
     i32 codes[4 * VECTORS];
-    // Of each part; the sums only where the format has mins.
+    // For each part; the sums only if the format has mins.
     float d[PARTS], sums[PARTS];
 };
 
@@ -32,7 +32,7 @@ DEVICE inline Activations load_activations(const u8* row, int k, int piece) {
         x.d[p] = scale.d;
         x.sums[p] = scale.sum;
         if (Format::MINS && RUNS == 1) {
-            // A part is half of what the sum counts.
+            // A part is half of the elements that the stored sum covers.
             i32 sum = 0;
             for (int i = 0; i < 4; i++) sum = dot4(x.codes[4 * p + i], 0x01010101, sum);
             x.sums[p] = scale.d * (float)sum;
@@ -60,7 +60,7 @@ DEVICE inline float product(const Unpacked& w, const Activations& x) {
     return sum;
 }
 
-// Adds this thread's part of every row; row_of_x(t) is the row of x that is the block's number t.
+// Adds this thread's part of every row; row_of_x(t) is the row of x for the block's row t.
 template <class F>
 DEVICE inline void accumulate(
     float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const u8* x, int k, F row_of_x) {

@@ -1,6 +1,6 @@
 // Weights of a plain type times a few rows of F32 activations.
 //
-// Defines as for linear_few.hip. A lane takes eight neighbours at a time.
+// Defines as for linear_few.hip. A lane takes eight adjacent elements at a time.
 #include "elements.h"
 #include "formats.h"
 #include "linear_rows.h"
@@ -9,7 +9,7 @@ typedef formats::FORMAT Format;
 
 struct Eight { float v[8]; };
 
-// Elements 8·group to 8·group + 7 of a row of x; `count` of them are there.
+// Elements 8·group to 8·group + 7 of a row of x, of which `count` exist.
 template <bool ALIGNED> DEVICE inline Eight load_x(const float* row, int group, int count) {
     Eight x;
     if (ALIGNED) {
@@ -24,8 +24,9 @@ template <bool ALIGNED> DEVICE inline Eight load_x(const float* row, int group, 
     return x;
 }
 
-// Adds this thread's part of every row; row_of_x(t) is the row of x that is the block's number t. ALIGNED: every row starts at a multiple of 16 bytes and is whole groups; known
-// here, it lets the loads of all rows go out before the first is used.
+// Adds this thread's part of every row; row_of_x(t) is the row of x for the block's row t. ALIGNED: every row starts at
+// a multiple of 16 bytes and consists of whole groups; as a constant, this lets the loads of all rows be issued before
+// the first is used.
 template <bool ALIGNED, class F>
 DEVICE inline void accumulate(
     float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const float* x, int k, F row_of_x) {

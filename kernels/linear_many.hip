@@ -1,8 +1,8 @@
-// A weight of any format times many rows of activations, by matrix instructions: operands of 16 bits, sums in F32.
+// A weight of any format times many rows of activations, with matrix instructions: 16-bit operands, sums in F32.
 //
-// Defines: FORMAT; SIDE, rows of the weight and rows of x of a block, 64 or 128; BF16_OPERANDS, whether operands are
-// BF16 and not F16; BY_ID, whether the weight has several experts, and a block's rows of x are those of one of them. The
-// weight's values are made on the way to shared memory.
+// Defines: FORMAT; SIDE, rows of the weight and rows of x per block, 64 or 128; BF16_OPERANDS, 1 for operands of BF16
+// instead of F16; BY_ID, 1 if the weight has several experts, where a block's rows of x belong to one of them. The
+// weight is decoded on the way to shared memory.
 #include "elements.h"
 #include "experts.h"
 #include "formats.h"
@@ -14,7 +14,7 @@ typedef formats::FORMAT Format;
 #define BY_ID 0
 #endif
 
-// Elements of k that are in shared memory at a time, and how far its rows are apart.
+// Elements of k in shared memory at a time, and the stride of their rows.
 #define DEPTH 64
 #define STRIDE (DEPTH + 8)
 // Waves: two along x, the others along the weight, each with SIDE / 2 by 32 elements of the output.
@@ -26,7 +26,7 @@ typedef formats::FORMAT Format;
 
 DEVICE inline u16 operand(float x) {
     if (BF16_OPERANDS) return float_to_bf16(x);
-    // Finite values too large become the largest number.
+    // Clamp finite values that are too large to the largest number.
     if (fabsf(x) > 65504.0f && fabsf(x) != INFINITY_F) x = x < 0.0f ? -65504.0f : 65504.0f;
     return float_to_half(x);
 }
@@ -39,7 +39,7 @@ DEVICE inline void store_eight(u16* to, const float* v) {
                                       bits[6] | bits[7] << 16};
 }
 
-// Eight neighbours of a row of x; zeros past its end.
+// Eight adjacent elements of a row of x; zeros past its end.
 DEVICE inline void load_x(const float* row, i64 first, i64 k, float* out) {
     const i64 left = k - first;
     floats4 a = {0.0f, 0.0f, 0.0f, 0.0f}, b = a;
@@ -49,9 +49,9 @@ DEVICE inline void load_x(const float* row, i64 first, i64 k, float* out) {
     out[4] = b.x, out[5] = b.y, out[6] = b.z, out[7] = b.w;
 }
 
-// The sums of SIDE rows of a weight from `first_row` on, of its `n`, with SIDE rows of x. Row i of them is row_of_x(i) of
-// x, and finish(i, row, sum) writes; none of them if row_of_x(i) is negative. The tiles are shared memory, TILE_WORDS
-// each: a template has none of its own.
+// The products of SIDE rows of a weight, from `first_row` of its `n` rows on, with SIDE rows of x. Row i of these is
+// row row_of_x(i) of x, and finish(i, row, sum) writes its results; it is skipped if row_of_x(i) is negative. The tiles
+// are shared memory of TILE_WORDS each, passed in since a template cannot declare it.
 template <class X, class F>
 DEVICE inline void multiply(
     words4* of_x, words4* of_weight, const u8* weight, i64 n_blocks, i64 first_element, const float* x, i32 k, i32 n,
@@ -117,8 +117,8 @@ DEVICE inline void multiply(
 }
 
 #if BY_ID
-// Rows of the output by their experts, as `group_rows` orders them and cuts them into tiles; `share` neighbouring ones are
-// made from one row of x. Bias may be null.
+// Rows of the output by expert, as `group_rows` orders them and divides them into tiles; `share` adjacent ones use the
+// same row of x. Bias may be null.
 KERNEL_OF(N_WAVES * WAVE, linear_many_id)
 (const u8* weight, i64 n_blocks, const i32* order, const Tile* tiles, const float* x, const float* bias, float* y, i32 k,
  i32 n, i32 share) {
@@ -126,7 +126,7 @@ KERNEL_OF(N_WAVES * WAVE, linear_many_id)
     if (tile.count == 0) return;
     const int first_row = block_index_x() * SIDE;
     if (tile.expert < 0) {
-        // These named no expert.
+        // These rows have an invalid expert.
         for (int i = thread_index(); i < tile.count * SIDE; i += N_WAVES * WAVE) {
             const int row = first_row + i % SIDE;
             if (row < n) y[(i64)order[tile.first + i / SIDE] * n + row] = INFINITY_F - INFINITY_F;

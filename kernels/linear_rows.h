@@ -1,13 +1,12 @@
-// What the products of few tokens share: which rows of which weights a block takes, and what it does with its sums.
+// Code shared by the products of few tokens: the rows of the weights that a block takes, and the use of its sums.
 //
-// Up to three weights of one format lie behind each other: the output's row is that of the first, then that of the
-// second, then that of the third. With GATED there are two of one shape, and the output is
-// activation(first) · second. A block takes ROWS neighbouring rows of one weight (of both with GATED) for TOKENS rows
-// of x, each wave a part of k; the grid's second dimension goes through the rows of x.
+// Up to three weights of one format are concatenated: a row of the output has the results of the first, then of the
+// second, then of the third. With GATED there are two of the same shape, and the output is activation(first) · second.
+// A block takes ROWS adjacent rows of one weight (of both with GATED) for TOKENS rows of x, each wave a part of k; the
+// grid's second dimension covers the rows of x.
 //
 // With BY_ID there is one weight of several experts, and every row of the output names its expert; then TOKENS is 1,
-// and `share` neighbouring rows of the output are made from one row of x. A number that is no expert gives a row of
-// what is not a number.
+// and `share` adjacent rows of the output use the same row of x. An invalid expert gives a row of NaN.
 #pragma once
 
 #include "functions.h"
@@ -23,16 +22,16 @@
 // Rows of weights that a block multiplies.
 #define ALL_ROWS (GATED ? 2 * ROWS : ROWS)
 
-// A weight's start and its blocks.
+// A weight's address and its number of blocks.
 struct Weight { const u8* start; i64 n_blocks; };
 
 struct BlockRows {
     Weight weight, second;
-    // The first row, the weight's rows, and where the first row's result lies in a row of the output.
+    // The first row, the weight's number of rows, and the offset of the first row's result in a row of the output.
     int first, n, place;
 
     DEVICE Weight weight_of(int r) const { return GATED && r >= ROWS ? second : weight; }
-    // Rows past the end are read as the last one and not written.
+    // Rows past the end are read as the last row and not written.
     DEVICE int row(int r) const {
         const int at = first + r % ROWS;
         return at < n ? at : n - 1;
@@ -50,20 +49,20 @@ DEVICE inline BlockRows rows_of_block(Weight w0, Weight w1, Weight w2, int n0, i
     return {w2, w2, block * ROWS, n2, n0 + n1 + block * ROWS};
 }
 
-// The rows of expert number `expert` of a weight whose experts have `n` rows each.
+// The rows of an expert of a weight whose experts have `n` rows each.
 DEVICE inline BlockRows rows_of_expert(Weight weight, int n, int expert) {
     const int place = block_index_x() * ROWS;
     return {weight, weight, expert * n + place, (expert + 1) * n, place};
 }
 
-// The row of x that is a block's row number t; past the end, the last one.
+// The row of x for the block's row t; past the end, the last one.
 DEVICE inline int token_of(int t, int tokens) {
     t += block_index_y() * TOKENS;
     return t < tokens ? t : tokens - 1;
 }
 
-// Adds the waves' sums up in a fixed order, and writes activation, bias and residual with them. Bias and residual may
-// be null; the residual may be the output. `n_out` is the length of a row of the output.
+// Adds the waves' sums in a fixed order, and writes the results with activation, bias and residual. Bias and residual
+// may be null; the residual may be the output. `n_out` is the length of a row of the output.
 DEVICE inline void finish_rows(
     float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const float* bias, const float* residual, float* y,
     int n_out, int tokens, int activation_kind) {
@@ -94,7 +93,8 @@ DEVICE inline void finish_rows(
     y[at] = sum;
 }
 
-// The same for the row of an expert that block_index_y() numbers, of `rows_of_y`; no such expert if it is not `known`.
+// Writes the row block_index_y() of the `rows_of_y` rows of the output, with the sums of its expert; NaN if not
+// `known`.
 DEVICE inline void finish_row_of_expert(
     float (&sums)[TOKENS][ALL_ROWS], const BlockRows& rows, const float* bias, float* y, int n_out, int rows_of_y,
     int expert, bool known) {

@@ -1,7 +1,7 @@
 // The product of two activations: out[i, j] = Σ a[·, i] · b[·, j], `a` of any float type, `b` F32.
 //
-// Rows have no gaps and lie anywhere. Along the dimensions 2 and 3 each matrix of `a` serves as many neighbouring
-// matrices of `b` as its sizes go into b's.
+// Rows are contiguous, with any strides between them. In dimensions 2 and 3 each matrix of `a` is shared by adjacent
+// matrices of `b`, as many as the ratio of their sizes.
 #include "elements.h"
 
 // The matrices of one product.
@@ -11,7 +11,7 @@ struct Matrices {
     float* out;
 };
 
-// Those of number `matrix`, counted in the order of b's.
+// The matrices of product number `matrix`, in the order of b's.
 DEVICE inline Matrices
 matrices(const u8* a, const Layout& a_at, const float* b, const Layout& b_at, float* out, u32 matrix) {
     u32 n2 = (u32)b_at.ne[2], i3 = matrix / n2, i2 = matrix - i3 * n2;
@@ -27,10 +27,10 @@ matrices(const u8* a, const Layout& a_at, const float* b, const Layout& b_at, fl
 #define MATMUL_THREADS 256
 #define TILE 64
 #define DEPTH 16
-// Rows of a tile in shared memory, apart so that a wave's stores fall into different banks.
+// The stride of a tile's rows in shared memory, so that a wave's stores fall into different banks.
 #define TILE_STEP (TILE + 4)
 
-// `DEPTH` elements of `TILE` rows into shared memory, transposed; zeros outside.
+// Loads `DEPTH` elements of `TILE` rows into shared memory, transposed; zeros outside.
 DEVICE inline void load_tile(float* tile, int type, const u8* from, const Layout& at, i64 first_row, i64 first) {
     int row = thread_index() / (DEPTH / 4), column = thread_index() % (DEPTH / 4) * 4;
     i64 left = at.ne[0] - (first + column);
@@ -51,7 +51,7 @@ DEVICE inline floats4 multiply_add(float a, floats4 b, floats4 sum) {
     return result;
 }
 
-// A block makes TILE by TILE elements of the output, a thread 4 by 4 of them.
+// A block computes TILE by TILE elements of the output, a thread 4 by 4 of them.
 KERNEL_OF(MATMUL_THREADS, matmul_tiles)
 (const u8* a, Layout a_at, i32 a_type, const float* b, Layout b_at, float* out, i32 tiles_n, i32 tiles_m) {
     SHARED floats4 tile_a[DEPTH * TILE_STEP / 4];
@@ -88,11 +88,11 @@ KERNEL_OF(MATMUL_THREADS, matmul_tiles)
     if (j + 3 < m) store_four(of.out + (j + 3) * n + i, sum3, count);
 }
 
-// A wave makes one element of the output: for few rows on either side.
+// A wave computes one element of the output: for few rows on either side.
 KERNEL_OF(MATMUL_THREADS, matmul_dots)
 (const u8* a, Layout a_at, i32 a_type, const float* b, Layout b_at, float* out, i64 elements) {
     i64 element = (i64)block_index_x() * (MATMUL_THREADS / WAVE) + thread_index() / WAVE;
-    // A wave is here as a whole or not at all.
+    // Uniform over the wave.
     if (element >= elements) return;
     i64 n = a_at.ne[1], m = b_at.ne[1], column = element / n, i = element - column * n;
     u32 matrix = (u32)(column / m);

@@ -1,11 +1,11 @@
 // Products of 16×16 tiles by one wave: C[m][n] += A[m][k] · B[n][k], 16-bit operands, f32 sums.
 //
-// Three makes: matrix_nvidia.h (mma.sync), matrix_amd.h (MFMA and WMMA), matrix_plain.h (any target, each lane
-// computes its own elements). Every lane of a wave calls every function, and all of them together.
+// Three implementations: matrix_nvidia.h (mma.sync), matrix_amd.h (MFMA and WMMA), matrix_plain.h (any target, each
+// lane computes its own elements). All lanes of a wave call every function together.
 //
-// Operands lie in shared memory, 16 bits an element, F16 or BF16; `stride` is in elements, a multiple of 8, and every
-// row starts at a multiple of 16 bytes. A stride of 8 more than a multiple of 64 elements keeps rows out of each
-// other's banks.
+// Operands are in shared memory, 16 bits an element, F16 or BF16; `stride` is in elements, a multiple of 8, and every
+// row starts at a multiple of 16 bytes. A stride of 8 more than a multiple of 64 elements avoids bank conflicts between
+// rows.
 //
 //   TileA a = tile_load_a(p, stride)             A[m][k] at p[m * stride + k]
 //   TileB b = tile_load_b(p, stride)             B[n][k] at p[n * stride + k]
@@ -14,17 +14,17 @@
 //   tile_mma(c, a, b), tile_mma_bf16(c, a, b)    c += a · b of F16, of BF16
 //   TileA a = tile_pack(c, scratch)              c rounded to F16 as an operand; tile_pack_bf16 to BF16
 //
-// `scratch` is TILE_SCRATCH elements of shared memory of this wave alone, none of it used where TILE_SCRATCH is 0
-// (a null pointer will do). What a TileA or TileB was loaded from, scratch too, must not change until the last product
-// that takes it: the plain make keeps addresses, not elements.
+// `scratch` is TILE_SCRATCH elements of shared memory exclusive to this wave; it is unused and may be null if
+// TILE_SCRATCH is 0. The source of a TileA or TileB, scratch included, must not change until the last product that uses
+// it: the plain implementation stores addresses, not elements.
 //
-// An operand takes TILE_WORDS registers: what a kernel that would keep many must ask (an address is not worth keeping,
-// and counts as many).
+// An operand takes TILE_WORDS registers, for kernels that would keep many (an address is not worth keeping, and counts
+// as many).
 //
-// A lane holds TILE_C = 256 / WAVE elements of C: element i is c.v[i], in row tile_row(i) and column tile_col(i).
-// They lie in TILE_ROWS rows; element i in the lane's row number tile_slot(i), a constant when i is. Row number s of
-// the lane is row tile_slot_row(s) of the tile. tile_row_max(x) and tile_row_sum(x) combine one value a lane over the
-// lanes that share its rows, in a fixed order.
+// A lane holds TILE_C = 256 / WAVE elements of C: element i is c.v[i], in row tile_row(i) and column tile_col(i). They
+// are in TILE_ROWS rows; element i is in the lane's row number tile_slot(i), a constant if i is. The lane's row number
+// s is row tile_slot_row(s) of the tile. tile_row_max(x) and tile_row_sum(x) combine one value per lane over the lanes
+// that share its rows, in a fixed order.
 #pragma once
 
 #include "platform.h"
@@ -43,7 +43,7 @@
 
 DEVICE inline int tile_row(int i) { return tile_slot_row(tile_slot(i)); }
 
-// Over lanes whose numbers differ in the bits from FIRST to LAST.
+// Over lanes whose numbers differ in bits FIRST to LAST.
 DEVICE inline float tile_row_max(float x) {
     for (int mask = TILE_FIRST_MASK; mask <= TILE_LAST_MASK; mask <<= 1) x = fmaxf(x, wave_shuffle_xor(x, mask));
     return x;

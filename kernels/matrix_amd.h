@@ -1,11 +1,11 @@
-// Tiles by AMD's matrix instructions: MFMA on CDNA (waves of 64), WMMA on RDNA 3 and 4 (waves of 32).
+// Tiles with AMD's matrix instructions: MFMA on CDNA (waves of 64), WMMA on RDNA 3 and 4 (waves of 32).
 //
-// Where a lane's elements lie, with r = lane % 16 and h = lane / 16 (AMD's matrix instruction calculator, and the
+// The elements of a lane, with r = lane % 16 and h = lane / 16 (AMD's matrix instruction calculator, and the
 // "Instruction Set Architecture" documents of CDNA 3, RDNA 3 and RDNA 4):
 //   MFMA 16×16×16   A row r and B column r: k = 4h … 4h + 3     C column r: rows 4h … 4h + 3
 //   WMMA, RDNA 3    A row r and B column r: all k, in both halves of the wave   C column r: rows h, h + 2, h + 4 …
 //   WMMA, RDNA 4    A row r and B column r: k = 8h … 8h + 7     C column r: rows 8h … 8h + 7
-// Which k a lane holds matters only in that A and B agree.
+// The order of k in a lane only matters in that A and B must agree.
 #pragma once
 
 #if WAVE == 64
@@ -61,7 +61,8 @@ DEVICE inline TileA tile_load_a(const u16* p, int stride) {
     return a;
 }
 
-// Keeps the compiler from moving the loads of many products before the first of them: it runs out of registers.
+// Keeps the compiler from moving the loads of many products before the first product, which would exhaust the
+// registers.
 DEVICE inline void tile_hold_loads() {
 #if TILE_K > 4
     __builtin_amdgcn_sched_barrier(0);
@@ -99,7 +100,7 @@ DEVICE inline void tile_mma(TileC& c, const TileA& a, const TileB& b) {
 
 DEVICE inline void tile_mma_bf16(TileC& c, const TileA& a, const TileB& b) {
 #if defined(__gfx908__)
-    // Eight k at a time, two a lane.
+    // Eight k at a time, two per lane.
     typedef short pair __attribute__((ext_vector_type(2)));
     c.v = __builtin_amdgcn_mfma_f32_16x16x8bf16((pair)(a.words.xy), (pair)(b.words.xy), c.v, 0, 0, 0);
     c.v = __builtin_amdgcn_mfma_f32_16x16x8bf16((pair)(a.words.zw), (pair)(b.words.zw), c.v, 0, 0, 0);

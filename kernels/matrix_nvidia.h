@@ -1,11 +1,11 @@
-// Tiles by mma.sync.m16n8k16, two for a tile of 16 columns; sm_80 and later.
+// Tiles with mma.sync.m16n8k16, two for a tile of 16 columns; sm_80 and later.
 //
-// Where a lane's elements lie: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type". With
-// g = lane / 4 and t = lane % 4, and two elements to a register:
+// The elements of a lane: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type". With g = lane / 4 and
+// t = lane % 4, and two elements per register:
 //   A  registers 0 … 3: rows g, g + 8, g, g + 8; k = 2t, 2t + 1, and 8 more in registers 2 and 3
 //   B  registers 0, 1: column g; k = 2t, 2t + 1, and 8 more in register 1
 //   C  elements 0 … 3: rows g, g, g + 8, g + 8; columns 2t, 2t + 1, 2t, 2t + 1
-// ldmatrix gives lane i the elements 2t and 2t + 1 of row g of an 8×8 matrix, .trans those of column g.
+// ldmatrix gives lane i the elements 2t and 2t + 1 of row g of an 8×8 matrix; .trans gives those of column g.
 #pragma once
 
 #define TILE_ROWS 2
@@ -25,8 +25,8 @@ DEVICE inline int tile_col(int i) { return 2 * (lane_index() % 4) + (i & 1) + 8 
 
 DEVICE inline TileC tile_zero() { return TileC{{0, 0, 0, 0, 0, 0, 0, 0}}; }
 
-// Lanes 0 … 7 give the rows of the first matrix, 8 … 15 of the second and so on. The order of the four is the order of
-// the registers above.
+// Lanes 0 … 7 pass the rows of the first matrix, 8 … 15 of the second and so on. The order of the four matrices is that
+// of the registers above.
 DEVICE inline TileA tile_load_a(const u16* p, int stride) {
     const int lane = lane_index();
     const u32 at = (u32)__cvta_generic_to_shared(p + (lane & 15) * stride + (lane >> 4) * 8);
@@ -81,7 +81,7 @@ DEVICE inline void tile_mma_bf16(TileC& c, const TileA& a, const TileB& b) {
     }
 }
 
-// Two numbers to a register, the first in the lower half; cvt's first operand goes to the upper half.
+// Two numbers per register, the first in the lower half; cvt's first operand goes to the upper half.
 DEVICE inline u32 tile_halves(float low, float high) {
     u32 pair;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
@@ -94,7 +94,7 @@ DEVICE inline u32 tile_bf16s(float low, float high) {
     return pair;
 }
 
-// The lane that holds an element of C needs it of A: elements 2j and 2j + 1 are register j.
+// A lane needs the same elements of A that it holds of C: elements 2j and 2j + 1 are register j.
 DEVICE inline TileA tile_pack(const TileC& c, u16*) {
     return TileA{{tile_halves(c.v[0], c.v[1]), tile_halves(c.v[2], c.v[3]), tile_halves(c.v[4], c.v[5]),
                   tile_halves(c.v[6], c.v[7])}};

@@ -1,10 +1,10 @@
-// Tiles without matrix instructions: operands are addresses, and each lane computes its elements from them.
-// WAVE / 16 neighbouring lanes share a row of C. The loop over k stays one: kernels multiply many tiles.
+// Tiles without matrix instructions: operands are addresses, and each lane computes its elements from them. WAVE / 16
+// adjacent lanes share a row of C. The loop over k is not unrolled, as kernels multiply many tiles.
 #pragma once
 
 #define TILE_LANES (WAVE / 16)
 #define TILE_ROWS 1
-// Rows of 16 elements and 8 between.
+// Rows of 16 elements with gaps of 8.
 #define TILE_SCRATCH (16 * 24)
 #define TILE_WORDS 16
 #define TILE_FIRST_MASK 1

@@ -1,4 +1,4 @@
-// Rows divided by their size, and sums of rows. One block a row; the output has no gaps and may be x's memory.
+// Normalised rows, and sums of rows. One block per row; the output is contiguous and may be x's memory.
 #include "rows.h"
 
 // x / √(mean(x²) + eps) · w; w may be null.
@@ -41,7 +41,7 @@ KERNEL(layer_norm)(const float* x, Layout x_at, const float* weight, const float
     });
 }
 
-// The sum of each row over a divisor.
+// The sum of each row, divided by `divisor`.
 KERNEL(reduce_rows)(const float* x, Layout x_at, float* out, float divisor) {
     SHARED float shared[ROW_WAVES];
     const Row row = row_of_block(x, x_at);

@@ -1,4 +1,4 @@
-// An RMS norm whose result is written in eight bits, as quantize.h says. One block a row, without gaps.
+// An RMS norm whose result is written in eight bits, see quantize.h. One block per contiguous row.
 #include "quantize.h"
 #include "rows.h"
 
@@ -9,7 +9,7 @@ KERNEL(norm_quantize)(const float* x, const float* weight, u8* out, i32 k, float
     const float mean = row_sum_of(row, shared, [](float x) { return x * x; }) / (float)k;
     const float factor = 1.0f / sqrtf(mean + eps);
     out += block_index_x() * quantized_row_bytes(k);
-    // Lanes past the end take part with zeros: their neighbours need the whole wave.
+    // Lanes past the end take part with zeros, as the shuffles need the whole wave.
     const auto write = [&](floats4 x, int at) {
         floats4 y = {0.0f, 0.0f, 0.0f, 0.0f};
         if (at < k) y = {x.x * factor, x.y * factor, x.z * factor, x.w * factor};

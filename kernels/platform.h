@@ -1,7 +1,7 @@
-// The one platform header: what differs between AMD, NVIDIA and the simulated device.
+// The one platform header: the differences between AMD, NVIDIA and the simulated device.
 //
-// Kernels include nothing from outside: the run-time compilers bring no standard headers. Everything that a
-// kernel uses besides plain C++17 is named here. WAVE (32 or 64) is defined by the compiler's command line.
+// Kernels include no other headers, as the run-time compilers bring no standard ones. Everything that a kernel uses
+// besides plain C++17 is listed here. WAVE (32 or 64) is defined on the compiler's command line.
 #pragma once
 
 typedef signed char i8;
@@ -18,7 +18,7 @@ struct alignas(8) words2 { u32 x, y; };
 struct alignas(16) words4 { u32 x, y, z, w; };
 struct alignas(16) floats4 { float x, y, z, w; };
 
-// Sizes, and strides in bytes, of a tensor: a kernel's argument by value.
+// Sizes, and strides in bytes, of a tensor; passed to kernels by value.
 struct Layout { i64 ne[4]; i64 nb[4]; };
 
 #if defined(RFGRAPH_SIM)
@@ -32,9 +32,9 @@ struct Layout { i64 ne[4]; i64 nb[4]; };
 // Each platform header defines:
 //
 //   KERNEL(name)(args) { … }             a kernel
-//   KERNEL_OF(threads, name)(args) { … } a kernel that is always launched with so many threads a block
-//   KERNEL_FITTING(threads, blocks, name)(args) { … } the same, with few enough registers that so many blocks fit a
-//                                        multiprocessor at once, where the compiler counts so (NVIDIA)
+//   KERNEL_OF(threads, name)(args) { … } a kernel that is always launched with this number of threads per block
+//   KERNEL_FITTING(threads, blocks, name)(args) { … } such a kernel with registers limited so that this many
+//                                        blocks fit a multiprocessor at once, where the compiler supports that (NVIDIA)
 //   DEVICE                               a function of the device, inlined
 //   SHARED                               before a variable: shared by the block (no initialiser)
 //   DYNAMIC_SHARED(type, name)           the dynamic shared memory of the launch, 16-byte aligned
@@ -43,7 +43,7 @@ struct Layout { i64 ne[4]; i64 nb[4]; };
 //   wave_barrier()                       waits for the wave, and orders its shared memory
 //   lane_index()                         0 … WAVE - 1
 //   wave_shuffle_xor(value, mask), wave_shuffle(value, lane)   for float and i32; every lane of the wave calls it
-//   load_once(const words4*)             16 bytes that nobody reads again soon
+//   load_once(const words4*)             16 bytes that are not read again soon
 //   permute_bytes(low, high, index)      for each byte of `index` (0 to 7), that byte of the eight of low and high
 //   multiply_then_add(a, b, c)           a · b + c, rounded twice
 //   TABLE                                before a constant array of the device
@@ -53,7 +53,7 @@ struct Layout { i64 ne[4]; i64 nb[4]; };
 //   INFINITY_F                           infinity
 //   f32 and f64 functions under C's names: sqrtf expf logf tanhf erff fabsf fmaxf fminf floorf sin cos sincos …
 
-// Lanes of a wave added up; every lane has the sum. The order is fixed: pairs 1, 2, 4 … apart.
+// The sum over the lanes of a wave, in every lane. The order is fixed: pairs 1, 2, 4 … apart.
 DEVICE inline float wave_sum(float x) {
     for (int mask = 1; mask < WAVE; mask <<= 1) x += wave_shuffle_xor(x, mask);
     return x;
@@ -76,7 +76,7 @@ DEVICE inline float bf16_to_float(u16 bits) {
     return u.value;
 }
 
-// To nearest, ties to even; a NaN stays one.
+// To nearest, ties to even; NaN stays NaN.
 DEVICE inline u16 float_to_bf16(float x) {
     union { float value; u32 word; } u;
     u.value = x;

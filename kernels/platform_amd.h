@@ -1,8 +1,8 @@
-// AMD, through hipRTC: what platform.h asks for. hipRTC declares the builtins of HIP's device language itself.
+// AMD, with hipRTC: implements platform.h. hipRTC declares the builtins of HIP's device language itself.
 #pragma once
 
 #define DEVICE __device__ __forceinline__
-// A check that compiles many variants as one program names the kernels of each apart.
+// A check that compiles many variants as one program gives kernels different names.
 #ifndef KERNEL_NAME
 #define KERNEL_NAME(name) name
 #endif
@@ -24,7 +24,7 @@ DEVICE int grid_size_z() { return (int)gridDim.z; }
 DEVICE int thread_index() { return (int)threadIdx.x; }
 DEVICE int block_size() { return (int)blockDim.x; }
 DEVICE void barrier() { __syncthreads(); }
-// A wave runs in step; what must be held back is the compiler and the memory in flight.
+// A wave runs in lockstep; only the compiler and the memory accesses in flight must be ordered.
 DEVICE void wave_barrier() {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
     __builtin_amdgcn_wave_barrier();
@@ -39,7 +39,7 @@ DEVICE float wave_shuffle_xor(float x, int mask) {
     return __int_as_float(wave_shuffle_xor(__float_as_int(x), mask));
 }
 
-// Four products of signed bytes in one instruction, where the generation has it.
+// Four products of signed bytes, in one instruction on generations that have it.
 DEVICE i32 dot4(i32 a, i32 b, i32 c) {
 #if defined(__gfx906__) || defined(__gfx908__) || defined(__gfx90a__) || defined(__gfx942__) || defined(__gfx950__) || \
     defined(__gfx1011__) || defined(__gfx1012__) || defined(__gfx103_generic__) || defined(__gfx1030__) || \

@@ -1,8 +1,8 @@
-// NVIDIA, through nvrtc: what platform.h asks for.
+// NVIDIA, with nvrtc: implements platform.h.
 #pragma once
 
-// Not __forceinline__: that says inline, which nvrtc takes only once, and shared headers say it themselves. Where nothing
-// says it the attribute is ignored, which is a warning.
+// Not __forceinline__: that includes inline, which nvrtc accepts only once and shared headers already contain. Without
+// inline the attribute is ignored with a warning, which is suppressed.
 #pragma nv_diag_suppress 2473
 #define DEVICE __device__ __attribute__((always_inline))
 #define KERNEL(name) extern "C" __global__ void name
@@ -54,7 +54,7 @@ DEVICE words4 load_once(const words4* p) {
     return {x.x, x.y, x.z, x.w};
 }
 
-// The selector has four bits a byte.
+// The selector has four bits per byte.
 DEVICE u32 permute_bytes(u32 low, u32 high, u32 index) {
     index |= index >> 4;
     return __byte_perm(low, high, (index & 255u) | (index >> 8 & 0xFF00u));

@@ -1,4 +1,4 @@
-// The simulated device, through the system's C++ compiler: what platform.h asks for.
+// The simulated device, with the system's C++ compiler: implements platform.h.
 #pragma once
 
 #include "sim_state.h"
@@ -6,7 +6,7 @@
 #include "sim_block.h"
 
 #define DEVICE __attribute__((unused))
-// The compiler's driver looks for the section's name to find kernels in the preprocessed text.
+// src/hip/platform/sim/text.rs finds kernels in the preprocessed text by the section's name.
 #define RF_KERNEL(threads, name)                   \
     static constexpr int name##_rf_threads = (threads); \
     static __attribute__((section("rfkernel"))) void name
@@ -17,7 +17,7 @@
 #define DYNAMIC_SHARED(type, name) type* const name = (type*)rf_dynamic_shared()
 #define INFINITY_F __builtin_inff()
 
-// Hides from the compiler where a shared variable lies: every access to it is to be checked.
+// Hides the address of a shared variable from the compiler, so that every access to it is checked.
 template <class T> inline T* rf_opaque(T* p) {
     asm("" : "+r"(p));
     return p;
@@ -34,7 +34,7 @@ DEVICE inline int grid_size_z() { return RF_STATE(grid_z); }
 DEVICE inline int thread_index() { return RF_STATE(thread); }
 DEVICE inline int block_size() { return RF_STATE(threads); }
 DEVICE inline int lane_index() { return thread_index() % WAVE; }
-// The line tells one barrier from another, and is what a fault names.
+// The line identifies a barrier, and is named in faults.
 DEVICE inline void barrier(int line = __builtin_LINE()) { rf_barrier(line); }
 DEVICE inline void wave_barrier(int line = __builtin_LINE()) { rf_wave_barrier(line, true); }
 
@@ -61,8 +61,8 @@ DEVICE inline i32 dot4(i32 a, i32 b, i32 c) {
     return c;
 }
 
-// A half's exponent has 5 bits with a bias of 15, an f32's 8 with 127: shifted into place, a product by 2^112
-// moves the bias, denormals included.
+// A half's exponent has 5 bits with a bias of 15, an f32's 8 bits with 127: after shifting it into place, multiplying
+// by 2^112 corrects the bias, denormals included.
 DEVICE inline float half_to_float(u16 bits) {
     RfWord w;
     w.u = (u32)(bits & 0x7FFFu) << 13;
@@ -79,7 +79,7 @@ DEVICE inline u16 float_to_half(float x) {
     if (rest > 0x7F800000u) return (u16)(sign | 0x7E00u | (rest >> 13 & 0x1FFu));
     if (rest >= 0x477FF000u) return (u16)(sign | 0x7C00u);
     if (rest < 0x38800000u) {
-        // Below the smallest normal half: adding 0.5 leaves a multiple of 2^-24 in the low bits, rounded as it should be.
+        // Below the smallest normal half: adding 0.5 leaves a multiple of 2^-24 in the low bits, correctly rounded.
         w.u = rest;
         w.f += 0.5f;
         return (u16)(sign | (w.u - 0x3F000000u));
@@ -119,5 +119,5 @@ DEVICE inline u32 permute_bytes(u32 low, u32 high, u32 index) {
     return found;
 }
 
-// The compiler is told not to contract.
+// Contraction is turned off by a compiler option.
 DEVICE inline float multiply_then_add(float a, float b, float c) { return a * b + c; }

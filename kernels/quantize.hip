@@ -1,8 +1,8 @@
-// Activations to eight bits, as quantize.h says.
+// Quantizes activations to eight bits, see quantize.h.
 #include "elements.h"
 #include "quantize.h"
 
-// Rows of `k` floats one after another; a thread takes four elements.
+// Contiguous rows of `k` floats; a thread takes four elements.
 KERNEL(quantize)(const float* x, u8* out, i32 k, i32 blocks_of_row) {
     const int row = block_index_x() / blocks_of_row;
     const int at = 4 * ((block_index_x() - row * blocks_of_row) * block_size() + thread_index());

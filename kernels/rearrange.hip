@@ -1,9 +1,9 @@
-// The same elements in other places and other types. The output is other memory than the input.
+// Copies elements to another layout or type. The output does not overlap the input.
 //
-// A row of `n` elements is cut into `pieces`. Where `flat` is set, neither tensor has gaps and the whole is one row.
+// A row of `n` elements is divided into `pieces`. If `flat` is set, both tensors are contiguous and treated as one row.
 #include "elements.h"
 
-// Copies `count` elements of type T; 16 bytes at once where they lie so.
+// Copies `count` elements of type T; 16 bytes at once if contiguous and aligned.
 template <class T>
 DEVICE inline void copy_some(const u8* from, i64 from_step, u8* to, i64 to_step, int count) {
     const int whole = 16 / (int)sizeof(T), step = (int)sizeof(T);
@@ -14,8 +14,8 @@ DEVICE inline void copy_some(const u8* from, i64 from_step, u8* to, i64 to_step,
     for (int i = 0; i < count; ++i) *(T*)(to + i * to_step) = *(const T*)(from + i * from_step);
 }
 
-// Elements of `bytes` bytes into the place of a tensor of any strides that begins at `to`. It is `from`'s shape that
-// counts: `to` may be a part of a larger tensor.
+// Copies elements of `bytes` bytes to a tensor with any strides that starts at `to`. The shape is `from`'s: `to` may be
+// a part of a larger tensor.
 KERNEL(copy_elements)
 (const u8* from, Layout from_at, u8* to, Layout to_at, i64 n, i32 pieces, i32 flat, i32 bytes) {
     Share share = share_of_thread(n, pieces, 16 / bytes);
@@ -31,7 +31,7 @@ KERNEL(copy_elements)
     }
 }
 
-// Elements of one plain type as another, without gaps.
+// Converts contiguous elements of one plain type to another.
 KERNEL(cast_elements)
 (const u8* from, Layout from_at, i32 from_type, u8* to, i32 to_type, i64 n, i32 pieces, i32 flat) {
     Share share = share_of_thread(n, pieces, 4);

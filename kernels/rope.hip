@@ -1,4 +1,4 @@
-// Rotary position embedding. A block takes a token and some of its heads; the output has no gaps and may be x's
+// Rotary position embedding. A block processes a token and some of its heads; the output is contiguous and may be x's
 // memory.
 #include "elements.h"
 
@@ -10,7 +10,7 @@ DEVICE inline double f64_of_bits(i64 bits) {
     return u.value;
 }
 
-// ratio^j, in as many squarings as j has digits: off by at most j roundings of 2⁻⁵³.
+// ratio^j by repeated squaring, one per bit of j: off by at most j roundings of 2⁻⁵³.
 DEVICE inline double power_of(double ratio, int j) {
     double power = 1.0;
     for (; j; j >>= 1) {
@@ -21,7 +21,7 @@ DEVICE inline double power_of(double ratio, int j) {
 }
 
 // Cosine and sine. The angle is reduced to a quarter turn around 0 in f64, since at position 10⁶ an f32 angle would be
-// off by 0.03; there, Taylor series to the tenth power are off by less than 2e-9.
+// off by 0.03; there, Taylor series up to the tenth power are off by less than 2e-9.
 DEVICE inline void turn_of(double angle, float& cosine, float& sine) {
     const double quarters = rint(angle * 0.63661977236758134308);
     const float r = (float)fma(-quarters, 1.57079632679489661923, angle);
@@ -35,8 +35,8 @@ DEVICE inline void turn_of(double angle, float& cosine, float& sine) {
     sine = quadrant >= 2 ? -sn : sn;
 }
 
-// Pair j's unscaled angle is position · ratio^j / factors[j]; `factors` may be null. The ratio is the bits of an f64, and so is
-// YaRN's ramp, from pair `low` over `span` pairs.
+// Pair j's unscaled angle is position · ratio^j / factors[j]; `factors` may be null. The ratio is passed as the bits of
+// an f64, and so is YaRN's ramp, from pair `low` over `span` pairs.
 KERNEL(rope)
 (const float* x, Layout x_at, const i32* positions, const float* factors, float* out, i32 kind, i32 n_rot, i64 ratio_bits,
  float freq_scale, float ext_factor, i64 low_bits, i64 span_bits, float magnitude, i32 heads) {
@@ -47,7 +47,7 @@ KERNEL(rope)
     const int pairs = n_rot / 2;
     const int a_step = kind == ROPE_NEOX ? 1 : 2, b_at = kind == ROPE_NEOX ? pairs : 1;
     const i64 step = x_at.nb[0];
-    // Columns of threads take pairs, and then the elements that stay; rows of threads take heads.
+    // Columns of threads take pairs, and then the elements that are not rotated; rows of threads take heads.
     const int items = pairs + head_dim - n_rot;
     const int columns = items < block_size() ? items : block_size();
     const int rows = block_size() / columns, column = thread_index() % columns, row = thread_index() / columns;

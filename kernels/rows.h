@@ -1,14 +1,13 @@
-// A row of an F32 tensor read by a block, and what its threads' values make together.
+// Reading a row of an F32 tensor by a block, and combining its threads' values.
 //
 // Thread t of T takes the elements 4t … 4t + 3, then 4(t + T) … and so on; the first few of these groups are kept in
-// registers, what lies further on is read again. A thread writes no elements but its own, so a row may be
-// written in place.
+// registers, later ones are read again. A thread writes only its own elements, so a row may be written in place.
 #pragma once
 
 #include "elements.h"
 
 #define ROW_KEPT 2
-// Waves of a block, at most.
+// The most waves of a block.
 #define ROW_WAVES 32
 
 struct Row {
@@ -42,7 +41,7 @@ DEVICE inline Row row_of_block(const float* x, const Layout& x_at) {
     return row_open((const u8*)x + offset, x_at.nb[0], (int)x_at.ne[0]);
 }
 
-// f(four elements, the first one's number, how many of them there are) for each group of this thread.
+// Calls f(four elements, the first one's index, how many of them exist) for each group of this thread.
 template <class F> DEVICE inline void row_each(const Row& row, F f) {
 #pragma unroll
     for (int i = 0; i < ROW_KEPT; i++) {
@@ -56,7 +55,7 @@ template <class F> DEVICE inline void row_each(const Row& row, F f) {
     }
 }
 
-// f of each element that is there, added up.
+// The sum of f over the existing elements.
 template <class F> DEVICE inline float sum_of_four(floats4 x, int count, F f) {
     float sum = f(x.x);
     if (count > 1) sum += f(x.y);
@@ -65,8 +64,8 @@ template <class F> DEVICE inline float sum_of_four(floats4 x, int count, F f) {
     return sum;
 }
 
-// One value of each thread, combined in a fixed order; every thread has the result. Every thread of the block calls
-// it; `shared` is ROW_WAVES floats of shared memory.
+// Combines one value of each thread in a fixed order; every thread gets the result. Every thread of the block calls it;
+// `shared` is ROW_WAVES floats of shared memory.
 DEVICE inline float block_sum(float x, float* shared) {
     x = wave_sum(x);
     barrier();

@@ -1,5 +1,5 @@
-// The simulated device: every load and store of a kernel asks here first. The compiler is told to check
-// addresses as for a kernel (-fsanitize=kernel-address), which calls these functions by their fixed names.
+// The simulated device: checks before every load and store of a kernel. The compiler is told to check addresses as for
+// an operating system's kernel (-fsanitize=kernel-address), which calls these functions by their fixed names.
 #pragma once
 
 #include "sim_state.h"
@@ -30,10 +30,10 @@ RF_RAW const RfVariable* rf_variable(rf_uptr address) {
     rf_fail(what, other, 0, 0, address, bytes, code);
 }
 
-// Who read last: a thread, all in one wave, or threads of several.
+// The last readers: a thread, several of one wave, or threads of several waves.
 constexpr rf_u64 rf_who = 0xFFFFF, rf_one_wave = 0x40000, rf_many = 0x80000;
 
-// Races are told by the barriers between two accesses, not by the order in which they happened to run.
+// Races are detected from the barriers between two accesses, not from the order in which they happened to run.
 RF_RAW void rf_check_cells(RfCell* cell, rf_uptr address, rf_u64 bytes, bool store, rf_u64 code) {
     rf_u64 me = (rf_u64)rf.thread, wave = me / WAVE;
     rf_u64 block = rf.barrier_time, in_wave = rf.wave[wave].time, now = rf.clock;
@@ -84,12 +84,12 @@ RF_RAW void rf_check_other(rf_uptr address, rf_u64 bytes, bool store, rf_u64 cod
     }
     if (address - (rf.stacks - rf_stack_guard) < rf.stacks_bytes + rf_stack_guard)
         rf_fail(rf_stack_overflow, -1, 0, 0, address, rf.stack_bytes, code);
-    // Constant tables lie in the shared object itself.
+    // Constant tables are inside the shared object itself.
     if (!store && address - (rf_uptr)__ehdr_start < (rf_u64)(_end - __ehdr_start)) return;
     rf_fail(store ? rf_store_outside : rf_load_outside, -1, 0, 0, address, bytes, code);
 }
 
-// Device memory that is not as it should be, or is touched first by this operation.
+// Device memory whose access is a fault, or the first by this operation.
 RF_RAW void rf_check_bytes(rf_uptr at, rf_u64 bytes, bool store, rf_u64 code) {
     for (rf_u64 i = 0; i < bytes; i++) {
         unsigned char& state = rf.shadow[at + i];
@@ -101,8 +101,8 @@ RF_RAW void rf_check_bytes(rf_uptr at, rf_u64 bytes, bool store, rf_u64 code) {
     for (rf_uptr page = at >> 12; page <= (at + bytes - 1) >> 12; page++) rf.pages[page] = 1;
 }
 
-// `Word` holds a byte of shadow for each byte of the access. `done` is the state in which nothing is left to do,
-// `need` the one without which the access is a fault.
+// `Word` holds a byte of shadow for each byte of the access. `done` is the state that needs no action; without `need`
+// the access is a fault.
 #define RF_CHECK(name, Word, bytes, store, need, done)                                  \
     extern "C" RF_RAW void name(rf_uptr address) {                                      \
         rf_uptr at = address - rf.memory;                                               \
@@ -121,7 +121,8 @@ RF_RAW void rf_check_bytes(rf_uptr at, rf_u64 bytes, bool store, rf_u64 code) {
 typedef rf_u64 __attribute__((aligned(1), may_alias)) rf_word8;
 typedef unsigned __attribute__((aligned(1), may_alias)) rf_word4;
 typedef unsigned short __attribute__((aligned(1), may_alias)) rf_word2;
-// RF_LIVE and RF_VALID, and RF_READ with them; RF_LIVE, and RF_VALID and RF_WRITTEN with it.
+// A load needs RF_LIVE and RF_VALID, and is done if RF_READ is set; a store needs RF_LIVE, and is done with RF_VALID
+// and RF_WRITTEN.
 #define RF_LOAD_NEED 0x0909090909090909ull
 #define RF_LOAD_DONE 0x0B0B0B0B0B0B0B0Bull
 #define RF_STORE_NEED 0x0808080808080808ull
@@ -152,7 +153,7 @@ extern "C" RF_RAW void __asan_storeN_noabort(rf_uptr address, rf_u64 bytes) {
     else rf_check_other(address, bytes, true, RF_CODE);
 }
 
-// What the compiler tells of global variables: those of the shared section are shared variables.
+// The compiler's description of global variables; those of the shared section are shared variables.
 struct RfGlobal {
     rf_uptr start;
     rf_u64 bytes, bytes_with_gap;
@@ -162,8 +163,8 @@ struct RfGlobal {
     void* location;
     rf_u64 odr;
 };
-// An address that is no multiple of its type's alignment (-fsanitize=alignment). It is told before the compiler takes a
-// wide access apart. Of what it is given only the alignment matters: the byte after the place and the type.
+// An address that is not a multiple of its type's alignment (-fsanitize=alignment), reported before the compiler splits
+// a wide access. Of its arguments only the alignment is used: the byte after the location and the type.
 struct RfTypeMismatch { const char* file; unsigned line, column; void* type; unsigned char log_alignment, kind; };
 extern "C" RF_RAW void __ubsan_handle_type_mismatch_v1(RfTypeMismatch* what, rf_uptr address) {
     rf_fail(rf_misaligned, -1, 0, 0, address, 1ull << what->log_alignment, RF_CODE);

@@ -3,7 +3,7 @@
 
 #include "sim_state.h"
 
-// Saves the registers that a callee must keep and the stack pointer, and goes on where `load` was saved.
+// Saves the callee-saved registers and the stack pointer, and continues where `load` was saved.
 #if defined(__x86_64__)
 asm(R"(
     .text
@@ -28,7 +28,7 @@ rf_switch:
     ret
     .size rf_switch, .-rf_switch
 )");
-// Six registers, where to go on, and a return address that is never used.
+// Six registers, the entry address, and a return address that is never used.
 RF_RAW void* rf_first_frame(char* top, void (*entry)()) {
     void** sp = (void**)top - 8;
     for (int i = 0; i < 8; i++) sp[i] = 0;
@@ -94,7 +94,7 @@ RF_RAW unsigned rf_random(unsigned below) {
     return (unsigned)((((x * 0x2545F4914F6CDD1Dull) >> 32) * below) >> 32);
 }
 
-// Some thread that can run, or -1.
+// A random thread that can run, or -1.
 inline __attribute__((always_inline, no_sanitize_address)) int rf_pick() {
     int n = rf.n_ready;
     if (n == 0) return -1;
@@ -105,7 +105,7 @@ inline __attribute__((always_inline, no_sanitize_address)) int rf_pick() {
     return thread;
 }
 
-// Nobody can run and not all have ended: says who waits where.
+// No thread can run and some have not ended: reports the waiting threads.
 [[noreturn]] RF_RAW void rf_stuck() {
     int waits = -1, other = -1;
     for (int i = 0; i < rf.threads; i++)
@@ -124,7 +124,7 @@ RF_RAW void rf_check_stack(int stack) {
     if (*(rf_u64*)rf_stack(stack) != rf_canary) rf_fail(rf_stack_overflow, -1, 0, 0, 0, rf.launch->stack_bytes, 0);
 }
 
-// A stack's life: threads that were not begun run on it one after another, until one that waits goes on.
+// The main loop of a stack: unstarted threads run on it one after another, until a waiting thread continues.
 RF_RAW void rf_run_threads() {
     for (;;) {
         rf.launch->call(rf.launch->args);
@@ -160,7 +160,7 @@ RF_RAW void* rf_begin(int thread) {
     return rf_first_frame(bottom + rf.launch->stack_bytes, rf_run_threads);
 }
 
-// The thread that runs waits; another goes on.
+// The current thread waits; another continues.
 RF_RAW void rf_wait() {
     int me = rf.thread;
     int next = rf_pick();
@@ -172,7 +172,7 @@ RF_RAW void rf_wait() {
     rf.own_stack = (rf_uptr)rf_stack(rf.thread_of[me].stack);
 }
 
-// Waits until every thread of the block is here.
+// Waits until every thread of the block has arrived.
 RF_RAW void rf_barrier(int line) {
     int me = rf.thread;
     if (rf.n_at_barrier == 0) rf.barrier_line = line;
@@ -188,8 +188,7 @@ RF_RAW void rf_barrier(int line) {
     }
 }
 
-// Waits until every lane of the wave is here. `orders`: whether their shared memory is ordered by it, which
-// a shuffle's is not.
+// Waits until every lane of the wave has arrived. `orders`: orders their shared memory, which a shuffle does not.
 RF_RAW void rf_wave_barrier(int line, bool orders) {
     int me = rf.thread;
     RfWave& wave = rf.wave[me / WAVE];
@@ -208,8 +207,8 @@ RF_RAW void rf_wave_barrier(int line, bool orders) {
     }
 }
 
-// The value of `lane` of this wave. The slots alternate: nobody passes two shuffles while another is still
-// to read the first.
+// The value of `lane` of this wave. The slots alternate, as no lane can pass two shuffles while another has yet to read
+// the first.
 RF_RAW unsigned rf_shuffle(unsigned value, int lane, int line) {
     RfWave& wave = rf.wave[rf.thread / WAVE];
     unsigned* slots = wave.slots[wave.parity];
@@ -246,7 +245,7 @@ RF_RAW void rf_run_block(rf_u64 index) {
     rf_switch(&rf.main, rf_begin(rf.thread));
 }
 
-// Blocks in a seeded order: a step that shares no factor with their number walks through all of them.
+// Visits blocks in a seeded order: a step that is coprime to their number reaches all of them.
 RF_RAW rf_u64 rf_step(rf_u64 n, rf_u64 seed) {
     for (rf_u64 step = seed % n | 1;; step += 2) {
         rf_u64 a = n, b = step;
@@ -255,7 +254,7 @@ RF_RAW rf_u64 rf_step(rf_u64 n, rf_u64 seed) {
     }
 }
 
-// Runs blocks until none is left; 0, or what went wrong.
+// Runs blocks until none is left; returns 0 or the fault.
 RF_RAW int rf_run(RfLaunch* launch) {
     rf.launch = launch;
     rf.grid_x = launch->grid_x;
@@ -276,7 +275,7 @@ RF_RAW int rf_run(RfLaunch* launch) {
     rf.clock = launch->clock;
     launch->fault.what = rf_none;
     rf_u64 blocks = (rf_u64)rf.grid_x * (rf_u64)rf.grid_y * (rf_u64)rf.grid_z;
-    // Past 2^32 blocks a product of two numbers of blocks would not fit.
+    // With 2^32 blocks or more, a product of two block numbers would overflow.
     rf_u64 step = blocks >> 32 != 0 ? 1 : rf_step(blocks, launch->seed >> 8), start = launch->seed % blocks;
     while (__atomic_load_n(launch->stop, __ATOMIC_RELAXED) == 0) {
         rf_u64 n = __atomic_fetch_add(launch->next_block, 1, __ATOMIC_RELAXED);
@@ -288,11 +287,11 @@ RF_RAW int rf_run(RfLaunch* launch) {
     return launch->fault.what;
 }
 
-// A kernel by name, with the sizes of its arguments and which of them are addresses.
+// A kernel's name, the sizes of its arguments, and flags for addresses.
 struct RfKernel {
     const char* name;
     void (*call)(void** args);
-    int threads;             // of a block, 0: any
+    int threads;             // threads per block, 0: any
     int n_args;
     const unsigned* sizes;
     const unsigned char* addresses;
@@ -304,7 +303,7 @@ struct RfModule {
     const RfKernel* kernels;
     int (*run)(RfLaunch*);
     rf_u64 shared_bytes;     // static, of all kernels of the module
-    rf_uptr base;            // where the shared object was loaded
+    rf_uptr base;            // the load address of the shared object
 };
 
 template <class T> struct RfIsAddress { static constexpr unsigned char value = 0; };

@@ -1,8 +1,8 @@
-// The simulated device: what a block in flight is made of, and what the host passes in and gets back.
+// The simulated device: the state of a block in flight, and the data exchanged with the host.
 //
-// A kernel's source is one translation unit of a shared object that runs in the host's process. Threads of a
-// block are fibers (sim_block.h); every load and store asks sim_access.h first. Functions here are never
-// instrumented themselves: RF_RAW.
+// A kernel's source is one translation unit of a shared object that runs in the host's process. Threads of a block are
+// fibers (sim_block.h); sim_access.h checks every load and store. Functions here are never instrumented themselves:
+// RF_RAW.
 #pragma once
 
 typedef __UINTPTR_TYPE__ rf_uptr;
@@ -11,22 +11,22 @@ typedef __UINT64_TYPE__ rf_u64;
 #define RF_RAW __attribute__((no_sanitize_address, noinline))
 #define RF_EXPORT extern "C" __attribute__((visibility("default"), used))
 
-// Changes whenever RfLaunch, RfFault or RfModule do: a shared object of another age is refused.
+// Changes with RfLaunch, RfFault and RfModule: a shared object with another value is refused.
 constexpr int rf_abi = 2;
 
 enum RfWhat {
     rf_none,
-    rf_load_outside,     // a load outside of live device memory
-    rf_store_outside,    // a store outside of live device memory
-    rf_load_unwritten,   // a load of device memory that nothing has written
+    rf_load_outside,     // a load outside live device memory
+    rf_store_outside,    // a store outside live device memory
+    rf_load_unwritten,   // a load of device memory that was never written
     rf_shared_outside,   // shared memory past the end of its variable
     rf_shared_unwritten, // a load of shared memory that this block has not written
-    rf_shared_race,      // two threads, one of them writing, and no barrier between them
+    rf_shared_race,      // conflicting accesses of two threads without a barrier between them
     rf_barrier_diverged, // threads of a block, or lanes of a wave, wait at different barriers
     rf_barrier_left,     // some threads wait, the others ended or wait elsewhere
     rf_lane_absent,      // a shuffle from a lane that does not exist
     rf_stack_overflow,   // a thread's local variables outgrew its stack, or it reaches into another's
-    rf_misaligned,       // device memory at an address that is no multiple of the access's size
+    rf_misaligned,       // device memory at an address that is not a multiple of the access's size
 };
 
 struct RfFault {
@@ -45,27 +45,27 @@ struct RfLaunch {
     int grid_x, grid_y, grid_z;
     int threads;
     int shared_bytes;
-    int races;               // whether shared memory is checked for races and unwritten loads
+    int races;               // 1 to check shared memory for races and unwritten loads
     rf_u64 seed;
-    rf_u64* next_block;      // counts the blocks that were begun, by all workers
-    int* stop;               // not 0 after a fault of any worker
+    rf_u64* next_block;      // the number of blocks begun by all workers
+    int* stop;               // nonzero after a fault of any worker
     char* stacks;            // one for each thread of a block
     rf_u64 stack_bytes, stack_stride;
     char* dynamic_shared;
     rf_u64 shared_limit;     // bytes at dynamic_shared
-    struct RfCell* cells;    // of the static shared memory, then of the dynamic
-    rf_u64 clock;            // of the cells; runs on from launch to launch
+    struct RfCell* cells;    // for the static shared memory, then for the dynamic
+    rf_u64 clock;            // time stamp of the cells; continues from launch to launch
     rf_uptr memory;          // the device's memory
     rf_u64 memory_bytes;
-    unsigned char* shadow;   // a byte for each byte of it: RF_LIVE …
-    unsigned char* pages;    // a byte for each 4 KiB: whether this operation touched it
+    unsigned char* shadow;   // a byte for each byte of device memory: RF_LIVE …
+    unsigned char* pages;    // a byte for each 4 KiB: touched by this operation
     RfFault fault;
 };
 
 // Bits of the shadow.
 #define RF_VALID 1   // written since it was allocated
-#define RF_READ 2    // read by the operation that runs
-#define RF_WRITTEN 4 // written by it
+#define RF_READ 2    // read by the current operation
+#define RF_WRITTEN 4 // written by the current operation
 #define RF_LIVE 8    // allocated
 
 // The last write and the last reads of a byte of shared memory, each `clock << 20 | who`.
@@ -73,7 +73,7 @@ struct RfCell { rf_u64 write, read; };
 
 struct RfVariable { rf_uptr start; rf_u64 bytes; const char* name; };
 
-// Below the first stack nothing lies, for so many bytes.
+// Bytes reserved below the first stack.
 constexpr rf_u64 rf_stack_guard = 1 << 20;
 
 constexpr int rf_max_threads = 1024;
@@ -91,19 +91,19 @@ struct RfThread {
 
 struct RfWave {
     int arrived, lanes, parity, line;
-    rf_u64 time;             // of its last wave_barrier
+    rf_u64 time;             // of the last wave_barrier
     unsigned slots[2][WAVE];
 };
 
 struct RfState {
-    int thread;              // that runs now
+    int thread;              // the current thread
     int block_x, block_y, block_z, grid_x, grid_y, grid_z, threads;
-    // What the check of an access reads first.
+    // Read first by the check of an access.
     rf_uptr memory;
     rf_u64 memory_bytes;
     unsigned char* shadow;
     unsigned char* pages;
-    rf_uptr own_stack, stacks, dynamic_shared; // `own_stack`: of the thread that runs
+    rf_uptr own_stack, stacks, dynamic_shared; // `own_stack`: of the current thread
     rf_u64 stack_bytes, stacks_bytes, dynamic_bytes;
     RfCell* cells;
     int races;
@@ -123,14 +123,14 @@ struct RfState {
 
 __attribute__((visibility("hidden"))) RfState rf;
 
-// The static shared memory, from the linker; weak where a source has none.
+// The static shared memory, from the linker; weak as a source may have none.
 extern "C" __attribute__((weak, visibility("hidden"))) char __start_rfshared[], __stop_rfshared[];
 extern "C" __attribute__((visibility("hidden"))) char __ehdr_start[], _end[];
 
 extern "C" void* memset(void*, int, __SIZE_TYPE__);
 extern "C" void* memcpy(void*, const void*, __SIZE_TYPE__);
 
-// A word of the state, read without asking sim_access.h.
+// A word of the state, read without the check of sim_access.h.
 #if defined(__x86_64__)
 #define RF_STATE(field) ({ int rf_v; asm("movl %1, %0" : "=r"(rf_v) : "m"(rf.field)); rf_v; })
 #elif defined(__aarch64__)
@@ -142,7 +142,7 @@ RF_RAW inline int rf_state_word(const int* p) { return *p; }
 
 extern "C" __attribute__((visibility("hidden"))) void rf_switch(void** save, void* load);
 
-// Ends the launch with a fault: no thread of the block runs on.
+// Ends the launch with a fault; no thread of the block continues.
 [[noreturn]] RF_RAW void rf_fail(int what, int other, int line, int other_line, rf_u64 address, rf_u64 bytes, rf_u64 code) {
     RfFault& f = rf.launch->fault;
     f.what = what;

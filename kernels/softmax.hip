@@ -1,8 +1,8 @@
-// Rows as shares of one. One block a row; the output has no gaps and may be x's memory.
+// The softmax of rows. One block per row; the output is contiguous and may be x's memory.
 #include "rows.h"
 
-// The factor of a head's mask: powers of 2^(-max_bias / n) for the first n heads, the largest power of two that
-// are; the odd powers of the root of that for the others. In f64, since scores may be large.
+// The factor of a head's mask: powers of 2^(-max_bias / n) for the first n heads, where n is the largest power of two
+// up to their number; odd powers of the root of that base for the others. In f64, since scores may be large.
 DEVICE inline float alibi_slope(float max_bias, int head, int n_head) {
     if (max_bias == 0.0f) return 1.0f;
     int n = 1;

@@ -1,11 +1,11 @@
-// Where in a row the large and the small elements are.
+// Indices of a row's elements by size.
 //
-// An element and its index become one 64-bit key, so that of two elements the one that comes first has the smaller
-// key: equal elements are in the order of their indices, -0 equals 0, and NaN counts as -infinity. No two keys of a
-// row are equal, so every way of sorting gives the same answer.
+// An element and its index become one 64-bit key, so that of two elements the one that comes first has the smaller key:
+// equal elements are ordered by index, -0 equals 0, and NaN counts as -infinity. All keys of a row differ, so every
+// sorting method gives the same result.
 #include "elements.h"
 
-// Comes after every element.
+// Greater than every element's key.
 #define NO_KEY 0xFFFFFFFFFFFFFFFFull
 #define SORT_THREADS 256
 
@@ -13,7 +13,7 @@ DEVICE inline u64 key_of(float x, i64 i, int descending) {
     union { float value; u32 word; } u;
     u.value = x != x ? -INFINITY_F : x;
     if (u.word == 0x80000000u) u.word = 0;
-    // Words in the order of the numbers: those of negative ones run backwards.
+    // Map floats to ordered words: those of negative numbers are reversed.
     u32 order = u.word & 0x80000000u ? ~u.word : u.word | 0x80000000u;
     return (u64)(descending ? ~order : order) << 32 | (u32)i;
 }
@@ -29,7 +29,7 @@ DEVICE inline void smallest_of_block(u64* keys) {
     }
 }
 
-// The first of each of `parts` parts of a row, `part` elements each. One part alone gives the answer at once.
+// The first element of each of `parts` parts of a row, `part` elements each. A single part gives the result directly.
 KERNEL_OF(SORT_THREADS, argmax_parts)
 (const float* x, Layout x_at, i64 n, i32 parts, i32 part, u64* firsts, i32* out) {
     SHARED u64 keys[SORT_THREADS];
@@ -53,7 +53,7 @@ KERNEL_OF(SORT_THREADS, argmax_parts)
     }
 }
 
-// The first of a row's parts. One block a row.
+// The first element of a row, from its parts. One block per row.
 KERNEL_OF(SORT_THREADS, argmax_join)(const u64* firsts, i32 parts, i32* out) {
     SHARED u64 keys[SORT_THREADS];
     const u64* from = firsts + (i64)block_index_x() * parts;
@@ -74,8 +74,8 @@ DEVICE inline void put_in_order(u64* a, u64* b) {
 
 // The partners of comparison number `i`, `half` apart; mirrored within their 2·`half` for `flip`.
 //
-// A bitonic network (Batcher 1968) in the form that always puts the smaller first: two sorted halves become one
-// sorted run by comparing mirrored partners, then partners a quarter, an eighth … apart.
+// A bitonic network (Batcher 1968) in the form that always puts the smaller first: two sorted halves become one sorted
+// run by comparing mirrored partners, then partners a quarter, an eighth … apart.
 struct Partners { i64 a, b; };
 
 DEVICE inline Partners partners(i64 i, i64 half, int flip) {
@@ -101,7 +101,7 @@ DEVICE inline void sort_shared(u64* keys, int size) {
     barrier();
 }
 
-// The first `keep` of the block's sorted keys: as keys for another step, or as the answer.
+// Writes the first `keep` of the block's sorted keys: as keys for another step, or as the result.
 DEVICE inline void give_first(const u64* keys, int keep, u64* firsts, i32* out, int last) {
     i64 start = (i64)block_index_x() * keep;
     for (int i = thread_index(); i < keep; i += SORT_THREADS) {
@@ -128,7 +128,7 @@ KERNEL_OF(SORT_THREADS, sort_elements)
     give_first(keys, keep, firsts, out, last);
 }
 
-// The same for rows of `n` keys.
+// Sorts the parts of rows of `n` keys, and keeps the first ones.
 KERNEL_OF(SORT_THREADS, sort_keys)
 (const u64* x, i64 n, i32 parts, i32 size, i32 keep, u64* firsts, i32* out, i32 last) {
     DYNAMIC_SHARED(u64, keys);
@@ -150,8 +150,8 @@ KERNEL_OF(SORT_THREADS, merge_far)(u64* keys, i64 pairs, i64 half, i32 flip) {
     put_in_order(keys + pair.a, keys + pair.b);
 }
 
-// The steps within `size` keys, after those over larger distances. A row has `parts` · `size` keys; after the last
-// step its first `keep` indices are the answer.
+// The steps within `size` keys, after those over larger distances. A row has `parts` · `size` keys; after the last step
+// its first `keep` indices are the result.
 KERNEL_OF(SORT_THREADS, merge_near)(u64* keys, i32 parts, i32 size, i32 keep, i32* out, i32 last) {
     DYNAMIC_SHARED(u64, near);
     u32 block = (u32)block_index_x();

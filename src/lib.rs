@@ -11,7 +11,7 @@
 //! # }
 //! ```
 //!
-//! This module is the face: it has the names that most programs need.
+//! The crate's root has the names that most programs need:
 //!
 //! - **Answers.** [`Chat`] is one conversation with a model. [`Generation`] is one answer that knows no session: it is given
 //!   the outputs of rows, chooses tokens with a [`Sampler`], and answers with text and its next row.
@@ -25,12 +25,12 @@
 //! README's two programs and the folder `examples` show them at work; `ARCHITECTURE.md` tells how they fit together.
 //!
 //! Enums that may get further variants, such as errors, are `#[non_exhaustive]`. Structs of options are not, so that
-//! `SessionOptions { n_ctx: 512, ..Default::default() }` can be written outside of the crate: a new field comes with a new
-//! minor version. An error's message is whole: it holds the texts of its sources, which
-//! [`source`](std::error::Error::source) gives one by one.
+//! `SessionOptions { n_ctx: 512, ..Default::default() }` compiles outside of the crate; a new field comes with a new minor
+//! version. The message of an error is complete: it includes the messages of its sources
+//! ([`source`](std::error::Error::source)).
 #![deny(missing_docs)]
 
-// The command line is the program's, not a user's: `src/main.rs` is a crate of its own, and calls it.
+// Public because `src/main.rs`, a crate of its own, calls it.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

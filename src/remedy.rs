@@ -1,11 +1,11 @@
-//! What would help after an error, as data: errors give [`Remedy`]s, and whoever shows them says how each is asked for.
+//! Remedies of errors, as data.
 //!
-//! Every folder may know this file; it knows none. Errors say their remedies in the library's words, since a message is
-//! read by users of the library too; the command line puts its options behind those words (`cli/remedies.rs`).
+//! Every folder may know this file; it knows none. The message of an error names its remedies in words of the library,
+//! since users of the library read it too. The command line puts its options behind those words (`cli/remedies.rs`).
 
 use std::fmt;
 
-/// What would help after an error. Its `Display` is the words that stand for it in the error's message.
+/// A change that may avoid an error. Its `Display` is the words for it in the error's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Remedy {
@@ -31,7 +31,7 @@ pub enum Remedy {
     ChosenPooling,
     /// A file that was written by `BaseWriter`.
     LogitsFile,
-    /// Rounding a file that was rounded before (`Quantization::new`).
+    /// Quantizing a file that is already quantized (`Quantization::new`).
     Requantizing,
 }
 

@@ -17,20 +17,20 @@ use crate::engine::{AnswerOptions, Chat};
 use crate::model::ModelError;
 use crate::text::Message;
 
-/// What a line asks for.
+/// Meaning of an input line.
 #[derive(Debug, PartialEq, Eq)]
 enum Line<'l> {
-    /// Nothing.
+    /// An empty line.
     Empty,
-    /// An answer.
+    /// A message to answer.
     Say(&'l str),
-    /// A new conversation.
+    /// Start a new conversation.
     Clear,
-    /// The list of commands.
+    /// List the commands.
     Help,
-    /// The end.
+    /// Exit.
     Exit,
-    /// A command that there is not.
+    /// An unknown command.
     Unknown(&'l str),
 }
 
@@ -54,7 +54,7 @@ impl Line<'_> {
     }
 }
 
-/// Chats until the user ends it.
+/// Chats until the user exits.
 pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
@@ -66,7 +66,7 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let mut messages: Vec<Message> = args.system_message().into_iter().collect();
     let opening = messages.len();
     let mut prompt = Prompt::open()?;
-    // After the editor, which takes the signal for itself when it is made.
+    // After the editor, which installs its own signal handler when it is made.
     let pressed = interrupt::listen(Second::Waits);
     let context_shift = args.shift.of(args, &model, &tokenizer, conversation.n_ctx())?;
     eprintln_quietly(&format!("{}: /help lists the commands, Ctrl-D ends", args.model.label()));
@@ -111,7 +111,7 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
                 tell(&answer, conversation.n_ctx());
                 messages.push(Message::new("assistant", answer.text));
             }
-            // The conversation goes on without the message that does not fit.
+            // The conversation continues without the message that does not fit.
             Err(CliError::Model(error)) if matches!(*error, ModelError::ContextFull { .. }) => {
                 let error = CliError::Model(error);
                 messages.pop();
@@ -123,7 +123,7 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Lines with editing and history.
+/// A line editor with history.
 struct Prompt {
     editor: DefaultEditor,
     history: Option<PathBuf>,
@@ -142,7 +142,7 @@ impl Prompt {
         Ok(Prompt { editor, history })
     }
 
-    /// The next line; `None` after Ctrl-D, or Ctrl-C twice.
+    /// The next line; `None` after Ctrl-D or two presses of Ctrl-C.
     fn next_line(&mut self) -> Result<Option<String>, CliError> {
         let mut interrupted = false;
         loop {
@@ -157,7 +157,7 @@ impl Prompt {
                     interrupted = true;
                     eprintln_quietly("Ctrl-C once more, or Ctrl-D, ends");
                 }
-                // The terminal has another size now.
+                // The terminal was resized.
                 Err(ReadlineError::Signal(Signal::Resize)) => {}
                 Err(error) => return Err(terminal(error)),
             }
@@ -179,7 +179,7 @@ fn terminal(error: ReadlineError) -> CliError {
     CliError::Input(format!("cannot read from the terminal: {error}; -p gives a prompt without one"))
 }
 
-/// Where the history is kept: the user's directory for state, made if it is not there.
+/// Path of the history in the user's state directory, which is created if needed.
 fn history_file() -> Option<PathBuf> {
     let from =
         |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -201,7 +201,7 @@ mod tests {
     use super::Line;
 
     #[test]
-    fn lines_are_commands_or_said() {
+    fn lines_are_commands_or_messages() {
         assert_eq!(Line::of("  "), Line::Empty);
         assert_eq!(Line::of(" hello / there "), Line::Say("hello / there"));
         assert_eq!(Line::of("/clear"), Line::Clear);

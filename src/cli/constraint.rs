@@ -8,7 +8,7 @@ use super::error::CliError;
 use super::text::read_file;
 use crate::text::{Constraint, ConstraintFactory, Tokenizer};
 
-/// What an answer must satisfy.
+/// Options that constrain an answer.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Constrained output")]
 pub(super) struct ConstraintArgs {
@@ -21,7 +21,7 @@ pub(super) struct ConstraintArgs {
 }
 
 impl ConstraintArgs {
-    /// The constraint, if one was asked for.
+    /// The constraint, if one is requested.
     pub(super) fn open(&self, tokenizer: &Tokenizer) -> Result<Option<Constraint>, CliError> {
         let path = match (&self.grammar, &self.json_schema) {
             (Some(path), _) | (None, Some(path)) => path,

@@ -1,4 +1,4 @@
-//! Which device `--device` means, and what a GPU's start shows of itself.
+//! Resolves `--device`, and shows progress while a GPU starts.
 
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,13 +9,13 @@ use crate::exec::{HipOptions, Loading, OnLoading};
 use crate::hip::{Context, Request, Selected, select};
 use crate::model::{DeviceChoice, Model, ModelError, Setup};
 
-/// Where to compute, as `--device` says it.
+/// A value of `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceArg {
-    /// A GPU if there is one and the model is not too small for it, else the CPU.
+    /// A GPU if one is found and the model is not too small for it, otherwise the CPU.
     Auto,
     Cpu,
-    /// The GPU of this number.
+    /// The GPU with this number.
     Hip(u32),
 }
 
@@ -35,7 +35,7 @@ impl FromStr for DeviceArg {
 }
 
 impl DeviceArg {
-    /// The device that computes this model, which is there.
+    /// The device for this model; checks that it exists.
     pub(super) fn resolve(self, model: &Model) -> Result<DeviceChoice, CliError> {
         let number = match self {
             DeviceArg::Cpu => return Ok(DeviceChoice::Cpu),
@@ -65,14 +65,14 @@ impl DeviceArg {
     }
 }
 
-/// The GPU of a choice that is resolved, or none for the CPU.
+/// The GPU of a resolved choice; `None` for the CPU.
 pub(super) fn open(choice: DeviceChoice) -> Result<Option<Context>, CliError> {
     let DeviceChoice::Hip { platform, ordinal } = choice else { return Ok(None) };
     let context = Context::open(platform, ordinal);
     Ok(Some(context.map_err(|error| ModelError::Device { platform, ordinal, error })?))
 }
 
-/// Bars for what a GPU's session does before its first token.
+/// Progress bars for the work of a GPU session before its first token.
 pub(super) fn setup() -> Setup {
     let bars: Mutex<(Option<Progress>, Option<Progress>)> = Mutex::new((None, None));
     let on_loading: OnLoading = Arc::new(move |loading| {

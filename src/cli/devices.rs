@@ -1,4 +1,4 @@
-//! `rfgraph devices`: which GPUs there are, or why there are none.
+//! `rfgraph devices`: the usable GPUs, or the reasons why there are none.
 
 use std::fmt::Write;
 use std::io::{self, Read};
@@ -14,7 +14,7 @@ use crate::device::PlatformKind;
 use crate::exec::Bytes;
 use crate::hip::{DEADLINE, Device, PlatformReport, Probe, Report};
 
-/// What the process that looks may take beyond its own deadline, to start and to end.
+/// Time that the probing process may take beyond its own deadline, to start and to exit.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// List the usable GPUs, or the reason why none was found
@@ -41,8 +41,8 @@ pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
     if args.json { print_json(&report) } else { print(text(&report)) }
 }
 
-/// Looks at a platform in a process of its own: libraries that end the process end that one. Where there can be
-/// no such process, looks in this one.
+/// Probes a platform in its own process, since libraries may terminate the process. If no process can be started,
+/// probes in this one.
 fn look(probe: &Probe, platform: PlatformKind) -> PlatformReport {
     match ask(platform) {
         Ok(asked) => asked.unwrap_or_else(|problem| PlatformReport::nothing(platform, problem)),
@@ -62,7 +62,7 @@ fn ask(platform: PlatformKind) -> io::Result<Result<PlatformReport, String>> {
     if let Some(stdout) = &mut child.stdout {
         stdout.read_to_string(&mut answer)?;
     }
-    // What was answered counts, even if the libraries then spoilt the end.
+    // A complete answer counts, even if the libraries then crashed at exit.
     if let Ok(Report { platforms }) = serde_json::from_str(&answer)
         && let Some(report) = platforms.into_iter().next()
     {
@@ -77,7 +77,7 @@ fn ask(platform: PlatformKind) -> io::Result<Result<PlatformReport, String>> {
     }))
 }
 
-/// Waits for a process that writes little; none if it had to be killed.
+/// Waits for a process with little output; `None` if it had to be killed.
 fn wait(child: &mut Child, most: Duration) -> io::Result<Option<ExitStatus>> {
     let end = Instant::now() + most;
     while Instant::now() < end {
@@ -93,7 +93,7 @@ fn wait(child: &mut Child, most: Duration) -> io::Result<Option<ExitStatus>> {
 
 fn text(report: &Report) -> String {
     let mut text = String::new();
-    // Writing to a string cannot fail.
+    // Writing to a String cannot fail.
     for platform in &report.platforms {
         let _ = write_platform(&mut text, platform);
     }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_says_what_was_found_and_why_the_rest_was_not() {
+    fn list_names_devices_and_reasons_for_missing_ones() {
         let absent = "NVIDIA's driver is not installed";
         let report = Report {
             platforms: vec![
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_gpu_the_list_says_that_the_cpu_is_taken() {
+    fn list_without_a_gpu_names_the_cpu() {
         let report = Report { platforms: vec![PlatformReport::nothing(PlatformKind::Amd, "nothing there")] };
         insta::assert_snapshot!(text(&report), @"
         amd: nothing there

@@ -1,4 +1,4 @@
-//! `rfgraph embed`: texts to vectors.
+//! `rfgraph embed`: embedding vectors of texts.
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ pub(super) fn run(args: &EmbedArgs) -> Result<(), CliError> {
     print(embeddings.iter().map(line).collect::<String>())
 }
 
-/// The texts, of which there is one at least.
+/// The texts, at least one.
 fn texts(args: &EmbedArgs) -> Result<Vec<String>, CliError> {
     if !args.prompts.is_empty() {
         return Ok(args.prompts.clone());

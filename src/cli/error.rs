@@ -1,4 +1,4 @@
-//! Why a command ended early, and the exit code that says so.
+//! Errors of commands, and their exit codes.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use crate::model::ModelError;
 use crate::sampling::ParamError;
 use crate::text::TemplateError;
 
-/// Why a command ended early.
+/// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    /// Options that do not go together, which clap cannot know.
+    /// Incompatible options that clap cannot check.
     #[error("{0}")]
     Usage(String),
-    /// A file that is no model.
+    /// A file that is not a model.
     #[error(transparent)]
     File(#[from] GgufError),
     /// A model that cannot be loaded or run.
@@ -25,23 +25,23 @@ pub(super) enum CliError {
     /// A chat template that cannot be rendered.
     #[error("{}", with_options(.0, .0.remedies()))]
     Template(#[from] TemplateError),
-    /// Sampling options out of their range.
+    /// Sampling options out of range.
     #[error("{0}")]
     Sampling(#[from] ParamError),
     /// A file that cannot be read or written.
     #[error("cannot {verb} {}: {source}", path.display())]
     Path {
-        /// Read or write.
+        /// The verb: read or write.
         verb: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Text that has a form the command cannot use.
+    /// Invalid text input.
     #[error("{0}")]
     Input(String),
-    /// Kernels that do not compile, or compile to what they should not.
+    /// Kernels that do not compile, or that fail a check.
     #[error("{0}")]
     Check(String),
     /// Standard output cannot be written.
@@ -59,8 +59,8 @@ impl From<ModelError> for CliError {
 }
 
 impl CliError {
-    /// Tells standard error, and gives the exit code. A reader that closed the pipe has all it wanted:
-    /// that ends quietly and is no failure.
+    /// Prints to standard error, and returns the exit code. A reader that closed the pipe has read enough: exits
+    /// silently with success.
     pub(super) fn report(&self) -> ExitCode {
         let code = match self {
             CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
@@ -74,7 +74,7 @@ impl CliError {
     }
 }
 
-/// A line for standard error. Where that is closed there is nobody to tell.
+/// Prints a line to standard error, ignoring a closed one.
 pub(super) fn eprintln_quietly(line: &str) {
     use io::Write;
     let _ = writeln!(io::stderr(), "{line}");

@@ -1,4 +1,4 @@
-//! `rfgraph graph`: the plan that a model's graph is compiled to.
+//! `rfgraph graph`: the plan compiled from a model's graph.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -79,7 +79,7 @@ pub(super) fn run(args: &GraphArgs) -> Result<(), CliError> {
     }
 }
 
-/// Writes the plan to where it was asked for.
+/// Writes the plan to the requested output.
 fn write(args: &GraphArgs, shown: impl fmt::Display) -> Result<(), CliError> {
     match &args.output {
         None => print(shown),
@@ -87,7 +87,7 @@ fn write(args: &GraphArgs, shown: impl fmt::Display) -> Result<(), CliError> {
     }
 }
 
-/// The plan as JSON, with a line end.
+/// The plan as JSON, with a final newline.
 struct Pretty<'p>(&'p Plan);
 
 impl fmt::Display for Pretty<'_> {

@@ -1,4 +1,4 @@
-//! `rfgraph inspect`: what is in a model file, and the memory it will need.
+//! `rfgraph inspect`: the contents of a model file and the memory it needs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,7 +34,7 @@ pub(super) struct InspectArgs {
     session: SessionArgs,
 }
 
-/// Everything that is shown.
+/// The full report.
 #[derive(Serialize)]
 struct Report {
     file: FileReport,
@@ -42,7 +42,7 @@ struct Report {
     types: Vec<TypeReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<Vec<TensorReport>>,
-    /// `null` if rfgraph cannot run the model, and then `problem` says why.
+    /// `null` if rfgraph cannot run the model; `problem` then has the reason.
     hyper_parameters: Option<HyperParameters>,
     memory: Option<MemoryReport>,
     problem: Option<String>,
@@ -106,7 +106,7 @@ struct MemoryReport {
     kv_cache: u64,
     arena: u64,
     total: u64,
-    /// What may be taken now; `null` where the system does not say how much memory is free.
+    /// The memory that may be used now; `null` if the system does not report free memory.
     budget: Option<u64>,
 }
 
@@ -130,7 +130,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), CliError> {
     if args.json { print_json(&report) } else { print(&report) }
 }
 
-/// What only a model that rfgraph can run has.
+/// The part of the report that needs a supported model.
 fn model_report(args: &InspectArgs) -> Result<(HyperParameters, MemoryReport), CliError> {
     let model = args.model.open()?;
     let shape = model.architecture().shape();
@@ -167,9 +167,9 @@ impl FileReport {
 }
 
 impl Pair {
-    /// Texts are cut after so many characters.
+    /// The most characters shown of a text.
     const TEXT: usize = 1000;
-    /// Arrays are cut after so many elements.
+    /// The most elements shown of an array.
     const ELEMENTS: usize = 8;
 
     fn of(key: &str, value: &Value) -> Pair {
@@ -186,7 +186,7 @@ impl Pair {
             Value::I32(n) => json!(n),
             Value::U64(n) => json!(n),
             Value::I64(n) => json!(n),
-            // Through text: 0.1 as f32 is 0.1 in JSON too.
+            // Through text, so that 0.1 as f32 becomes 0.1 in JSON.
             Value::F32(x) => x.to_string().parse::<f64>().map_or(Json::Null, |x| json!(x)),
             Value::F64(x) => json!(x),
             Value::Bool(b) => json!(b),
@@ -222,7 +222,7 @@ impl HyperParameters {
     }
 }
 
-/// Tensors and bytes by element type, the largest share first.
+/// Tensors and bytes by element type, largest share first.
 fn types(gguf: &Gguf) -> Vec<TypeReport> {
     let mut types = BTreeMap::new();
     for info in gguf.tensors() {

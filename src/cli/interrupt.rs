@@ -1,20 +1,20 @@
-//! Ctrl-C: the first press asks for an end, which the work sees at its next token or chunk.
+//! Ctrl-C: the first press requests an end, which the work checks at its next token or chunk.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Set by the first press.
 static PRESSED: AtomicBool = AtomicBool::new(false);
 
-/// What a second press does before the first was seen.
+/// Effect of a second press before the first was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Second {
-    /// It ends the program.
+    /// Exits the program.
     Exits,
-    /// Nothing: in a chat only the answer ends.
+    /// No effect: in a chat only the answer ends.
     Waits,
 }
 
-/// Begins to listen for Ctrl-C. Where the system refuses, Ctrl-C ends the program as it always does.
+/// Starts listening for Ctrl-C. If the system refuses, Ctrl-C ends the program as usual.
 pub(super) fn listen(second: Second) -> &'static AtomicBool {
     let on_press = move || {
         if PRESSED.swap(true, Ordering::Relaxed) && second == Second::Exits {

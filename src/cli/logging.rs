@@ -1,11 +1,11 @@
-//! What `-v` and `RFGRAPH_LOG` show.
+//! Logging, as set by `-v` and `RFGRAPH_LOG`.
 
 use std::io;
 
 use tracing_subscriber::EnvFilter;
 
-/// Logs to standard error: warnings; with `-v` information, `-vv` details, `-vvv` everything.
-/// `RFGRAPH_LOG` takes precedence.
+/// Logs to standard error: warnings by default; `-v` adds information, `-vv` details, `-vvv` everything. `RFGRAPH_LOG`
+/// takes precedence.
 pub(super) fn start(verbose: u8) {
     let level = match verbose {
         0 => "warn",

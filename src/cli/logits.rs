@@ -1,4 +1,4 @@
-//! `rfgraph logits`: the numbers themselves, to be compared with another program's.
+//! `rfgraph logits`: raw logits, for comparison with another program.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -37,7 +37,7 @@ pub(super) fn run(args: &LogitsArgs) -> Result<(), CliError> {
         return Err(CliError::Input(format!("{} holds no token ids", args.tokens.display())));
     }
     let model = args.model.open()?;
-    // Before the file is made: a mistake leaves what was there.
+    // Checked before the file is created, so that a mistake does not replace an existing file.
     let n_vocab = model.architecture().shape().n_vocab;
     if let Some(&token) = tokens.iter().find(|&&token| token as usize >= n_vocab) {
         return Err(ModelError::Token { token, n_vocab }.into());

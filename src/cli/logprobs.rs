@@ -1,4 +1,4 @@
-//! Log-probabilities as `--json` prints them.
+//! Log-probabilities in the format of `--json`.
 
 use serde::Serialize;
 
@@ -10,21 +10,21 @@ use crate::text::Tokenizer;
 pub(super) struct Logprob {
     #[serde(flatten)]
     token: Token,
-    /// The most probable tokens in its place, the most probable first.
+    /// The most probable tokens at its position, most probable first.
     top: Vec<Token>,
 }
 
-/// A token and how probable the model found it.
+/// A token with its log-probability.
 #[derive(Serialize)]
 struct Token {
     id: u32,
-    /// Its text, if it is whole characters.
+    /// Its text, if it is valid UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// Its bytes, if they are not.
+    /// Its bytes, if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<Vec<u8>>,
-    /// `null` for a token that has no probability at all.
+    /// `null` for a token of probability 0.
     logprob: f64,
 }
 
@@ -41,7 +41,7 @@ impl Token {
 }
 
 impl Logprob {
-    /// The tokens of an answer in their order.
+    /// The tokens of an answer, in order.
     pub(super) fn list(tokens: &[TokenLogprobs], tokenizer: &Tokenizer) -> Vec<Logprob> {
         let top = |token: &TokenLogprobs| {
             token.top.iter().map(|&(id, logprob)| Token::new(id, logprob, tokenizer)).collect()

@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand.
 //!
-//! This folder turns arguments into calls of the library and results into text. Results go to standard
-//! output, everything else to standard error. It computes nothing that a user of the library could not.
+//! This folder turns arguments into library calls and results into text. Results go to standard output, everything else
+//! to standard error. It computes nothing that a user of the library could not compute.
 
 mod bench;
 mod chat;

@@ -1,4 +1,4 @@
-//! Options that several commands share.
+//! Options shared by several commands.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::model::{CacheLayout, CacheTypes, DeviceChoice, Model, ModelError, Ses
 use crate::tensor::DType;
 use crate::text::{Tokenizer, VocabData};
 
-/// Which model.
+/// The model.
 #[derive(Debug, Args)]
 pub(super) struct ModelArg {
     /// GGUF file (the first part of a split model) [default: the demo model built into rfgraph]
@@ -35,7 +35,7 @@ impl ModelArg {
         }
     }
 
-    /// Opens the model's file, whether or not rfgraph knows its architecture.
+    /// Opens the model's file, even if its architecture is not supported.
     pub(super) fn open_file(&self) -> Result<Arc<Gguf>, CliError> {
         match &self.model {
             Some(path) => Ok(Arc::new(Gguf::open(path)?)),
@@ -43,20 +43,20 @@ impl ModelArg {
         }
     }
 
-    /// The tokenizer of the model's file, as [`ModelArg::open_file`].
+    /// The tokenizer of the model's file, as for [`ModelArg::open_file`].
     pub(super) fn open_tokenizer(&self) -> Result<Tokenizer, CliError> {
         let vocabulary = VocabData::from_metadata(self.open_file()?.metadata()).map_err(ModelError::from)?;
         Ok(Tokenizer::new(vocabulary).map_err(ModelError::from)?)
     }
 
-    /// What to call the model in a table.
+    /// The model's name in tables.
     pub(super) fn label(&self) -> String {
         let name = self.model.as_ref().and_then(|path| path.file_name());
         name.map_or_else(|| "demo".into(), |name| name.to_string_lossy().into_owned())
     }
 }
 
-/// How many tokens the context holds.
+/// Context size.
 #[derive(Debug, Args)]
 pub(super) struct ContextArg {
     /// Context size in tokens; 0: the size the model was trained with [default: the trained size, at most 4096]
@@ -71,7 +71,7 @@ fn context(text: &str) -> Result<usize, String> {
 }
 
 impl ContextArg {
-    /// The size of the context for a model that was trained for `trained` tokens.
+    /// The context size for a model that was trained for `trained` tokens.
     pub(super) fn size(&self, trained: usize) -> usize {
         match self.ctx {
             None => SessionOptions::default().n_ctx.min(trained),
@@ -90,12 +90,12 @@ pub(super) struct ThreadsArg {
 }
 
 impl ThreadsArg {
-    /// The number of threads, if it was given.
+    /// The number of threads, if given.
     pub(super) fn given(&self) -> Option<NonZeroUsize> {
         self.threads
     }
 
-    /// The number of threads.
+    /// The number of threads, or the default.
     pub(super) fn count(&self) -> NonZeroUsize {
         self.threads.unwrap_or_else(crate::cpu::physical_cores)
     }
@@ -133,7 +133,7 @@ fn cache_type(text: &str) -> Result<DType, String> {
     })
 }
 
-/// How a session is set up, but for the size of its context.
+/// Options of a session, except for its context size.
 #[derive(Debug, Args)]
 pub(super) struct SessionArgs {
     #[command(flatten)]
@@ -154,7 +154,7 @@ pub(super) struct SessionArgs {
     device: DeviceArgs,
 }
 
-/// Where to compute.
+/// The device and its options.
 #[derive(Clone, Copy, Debug, Args)]
 struct DeviceArgs {
     /// Device: auto (a GPU if one is found and the model has 64 MiB or more, else the CPU), cpu, hip, or hip:N for GPU
@@ -179,7 +179,7 @@ fn fraction(text: &str) -> Result<f64, String> {
 }
 
 impl SessionArgs {
-    /// The options of a model's session for a context of `n_ctx` tokens, on the device that was asked for.
+    /// The options of a model's session with a context of `n_ctx` tokens, on the requested device.
     pub(super) fn options(&self, model: &Model, n_ctx: usize) -> Result<SessionOptions, CliError> {
         let DeviceArgs { device, gpu_layers, timeout } = self.device;
         if device == DeviceArg::Cpu && (gpu_layers.is_some() || timeout.is_some()) {
@@ -195,7 +195,7 @@ impl SessionArgs {
         Ok(SessionOptions { device, ..self.options_for_cpu(n_ctx) })
     }
 
-    /// The same on the CPU.
+    /// The options of a session on the CPU.
     pub(super) fn options_for_cpu(&self, n_ctx: usize) -> SessionOptions {
         SessionOptions {
             n_ctx,

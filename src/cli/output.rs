@@ -22,7 +22,7 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
     Ok(out.flush()?)
 }
 
-/// Writes one JSON value and a line end to standard output.
+/// Writes one JSON value and a newline to standard output.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
@@ -30,7 +30,7 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     Ok(out.flush()?)
 }
 
-/// Writes a file that has its name only once it is complete.
+/// Writes a file that appears under its name only when it is complete.
 pub(super) fn write_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,

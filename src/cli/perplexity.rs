@@ -24,7 +24,7 @@ use crate::quantize::perplexity::{
 };
 use crate::text::EncodeOptions;
 
-/// Tokens of a chunk, if nobody says: as other tools have it, so that numbers can be compared.
+/// Default chunk size in tokens: that of other tools, so that results are comparable.
 const DEFAULT_CTX: usize = 512;
 
 /// Measure perplexity and KL divergence on a text
@@ -64,16 +64,16 @@ struct Report {
     model: String,
     n_ctx: usize,
     chunks: usize,
-    /// Tokens that were scored.
+    /// Number of scored tokens.
     tokens: usize,
-    /// In nats.
+    /// Mean in nats.
     mean_negative_log_likelihood: Summary,
     perplexity: Summary,
     #[serde(skip_serializing_if = "Option::is_none")]
     base: Option<BaseReport>,
 }
 
-/// The comparison with a base; divergences in nats.
+/// Comparison with the base; divergences in nats.
 #[derive(Serialize)]
 struct BaseReport {
     perplexity: Summary,
@@ -87,8 +87,8 @@ struct BaseReport {
     rms_p_difference: Summary,
 }
 
-/// What is done with the logits beside counting them.
-enum Beside {
+/// Further use of the logits.
+enum LogitsUse {
     Nothing,
     Save(BaseWriter<BufWriter<File>>, Unfinished),
     Compare(Box<Compare>),
@@ -115,26 +115,26 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), CliError> {
     let mut beside = match (compare, &args.save_logits) {
         (Some(base), _) => {
             let (probs, found) = (LogProbs::default(), Divergences::default());
-            Beside::Compare(Box::new(Compare { base, probs, found }))
+            LogitsUse::Compare(Box::new(Compare { base, probs, found }))
         }
         (None, Some(path)) => {
             let (unfinished, file) =
                 Unfinished::create(path).map_err(|error| failed("write", path)(error.into()))?;
             let header = BaseHeader { chunks: chunks.clone(), n_vocab };
             let writer = BaseWriter::new(BufWriter::new(file), &header).map_err(failed("write", path))?;
-            Beside::Save(writer, unfinished)
+            LogitsUse::Save(writer, unfinished)
         }
-        (None, None) => Beside::Nothing,
+        (None, None) => LogitsUse::Nothing,
     };
     let likelihood = score(args, &chunks, &mut session, &mut beside)?;
     let base = match beside {
-        Beside::Nothing => None,
-        Beside::Save(writer, unfinished) => {
+        LogitsUse::Nothing => None,
+        LogitsUse::Save(writer, unfinished) => {
             let out = writer.finish().map_err(|error| at_base(args, error))?;
             unfinished.finish(out.get_ref()).map_err(|error| at_base(args, error.into()))?;
             None
         }
-        Beside::Compare(compare) => Some(BaseReport::of(&compare.found)),
+        LogitsUse::Compare(compare) => Some(BaseReport::of(&compare.found)),
     };
     let report = Report {
         model: args.model.label(),
@@ -148,19 +148,19 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), CliError> {
     if args.json { print_json(&report) } else { print(report.text()) }
 }
 
-/// Gives all chunks to the model.
+/// Computes and scores all chunks.
 fn score(
     args: &PerplexityArgs,
     chunks: &Chunks,
     session: &mut Session,
-    beside: &mut Beside,
+    beside: &mut LogitsUse,
 ) -> Result<Likelihood, CliError> {
     let sequence = session.open()?;
     let stop = listen(Second::Exits);
     let mut progress = Progress::new("perplexity", Unit::Tokens, chunks.tokens().len());
     let (mut likelihood, mut probs, mut result) = (Likelihood::default(), LogProbs::default(), Ok(()));
     for i in 0..chunks.count() {
-        // An end in order: an unfinished file is removed.
+        // Returns, so that an unfinished file is removed.
         if stop.load(Ordering::Relaxed) {
             return Err(CliError::Interrupted);
         }
@@ -178,12 +178,12 @@ fn score(
     Ok(likelihood)
 }
 
-impl Beside {
+impl LogitsUse {
     fn take(&mut self, logits: &[f32], probs: &LogProbs, token: u32) -> Result<(), BaseError> {
         match self {
-            Beside::Nothing => Ok(()),
-            Beside::Save(writer, _) => writer.row(logits, -probs.of(token)),
-            Beside::Compare(compare) => {
+            LogitsUse::Nothing => Ok(()),
+            LogitsUse::Save(writer, _) => writer.row(logits, -probs.of(token)),
+            LogitsUse::Compare(compare) => {
                 let base_nll = compare.base.row(&mut compare.probs)?;
                 compare.found.add(&compare.probs, base_nll, probs, token);
                 Ok(())
@@ -192,7 +192,7 @@ impl Beside {
     }
 }
 
-/// Names the file that is written or read beside the work.
+/// Adds the path of the logits file to its error.
 fn at_base(args: &PerplexityArgs, error: BaseError) -> CliError {
     match (&args.kl_base, &args.save_logits) {
         (Some(path), _) => failed("read", path)(error),
@@ -218,7 +218,7 @@ fn open_base(path: &Path) -> Result<BaseReader<BufReader<File>>, CliError> {
     BaseReader::new(BufReader::new(file), len).map_err(failed("read", path))
 }
 
-/// The text's chunks, which are the base's if there is one.
+/// The text's chunks, which must match those of the base if there is one.
 fn chunks(args: &PerplexityArgs, model: &Model, base: Option<&BaseHeader>) -> Result<Chunks, CliError> {
     let n_vocab = model.architecture().shape().n_vocab;
     let n_ctx = args.ctx.or(base.map(|base| base.chunks.n_ctx())).unwrap_or(DEFAULT_CTX);
@@ -232,7 +232,7 @@ fn chunks(args: &PerplexityArgs, model: &Model, base: Option<&BaseHeader>) -> Re
         None => None,
     };
     let Some(base) = base else {
-        // There is a file where there is no base: the command line asks for one.
+        // Without a base the command line requires a file.
         return chunks.ok_or_else(|| CliError::Usage("give a text with -f FILE".into()));
     };
     let agrees = base.n_vocab == n_vocab
@@ -287,7 +287,7 @@ impl Report {
         }
         let mut text = String::new();
         for (name, value) in lines {
-            // Writing to a string does not fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "{name:<18}  {value}");
         }
         let _ = writeln!(text, "{} tokens of {} chunks of {}", self.tokens, self.chunks, self.n_ctx);
@@ -295,7 +295,7 @@ impl Report {
     }
 }
 
-/// A number with its standard error.
+/// A number and its standard error.
 fn measured(summary: Summary, scale: f64, digits: usize, unit: &str) -> String {
     let Summary { value, error } = summary;
     format!("{:.digits$} ± {:.digits$}{unit}", value * scale, error * scale)

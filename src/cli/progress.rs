@@ -1,4 +1,4 @@
-//! Progress bars on standard error, for what takes over a second, and only on a terminal.
+//! Progress bars on standard error, only on a terminal and for work of more than a second.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::exec::Budget;
 use crate::gguf::Gguf;
 use crate::model::DeviceChoice;
 
-/// A bar that shows up if the work is not done after a second.
+/// A bar that appears if the work takes more than a second.
 pub(super) struct Progress {
     what: &'static str,
     unit: Unit,
@@ -18,7 +18,7 @@ pub(super) struct Progress {
     bar: Option<ProgressBar>,
 }
 
-/// What is counted.
+/// The unit of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     /// Bytes of a file.
@@ -29,20 +29,20 @@ pub(super) enum Unit {
     Runs,
     /// Programs for a GPU.
     Programs,
-    /// Numbers of a model.
+    /// Weights of a model.
     Weights,
 }
 
 impl Progress {
-    /// How long work must last before it gets a bar.
+    /// Delay before the bar appears.
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    /// Work of `total` units begins.
+    /// Starts work of `total` units.
     pub(super) fn new(what: &'static str, unit: Unit, total: usize) -> Progress {
         Progress { what, unit, total: total as u64, start: Instant::now(), bar: None }
     }
 
-    /// So many units are done.
+    /// Sets the number of finished units.
     pub(super) fn set(&mut self, done: usize) {
         if self.bar.is_none() && self.start.elapsed() > Progress::PATIENCE && io::stderr().is_terminal() {
             let counts = match self.unit {
@@ -67,7 +67,7 @@ impl Progress {
 }
 
 impl Progress {
-    /// So many units are done of so many. The bar goes when all are.
+    /// Sets the finished and total number of units. The bar disappears when all are finished.
     pub(super) fn set_of(&mut self, done: usize, total: usize) {
         self.total = total as u64;
         if done < total {
@@ -86,13 +86,13 @@ impl Drop for Progress {
     }
 }
 
-/// Reads a model's pages in the file's order, so that a file that is not in memory yet comes in one
-/// sweep and under a progress bar, and not page by page in the first answer. A file larger than the
-/// free memory is left alone: its first pages would be gone before its last are there.
+/// Reads a model's pages in file order, so that a file that is not in memory is loaded in one sweep and under a
+/// progress bar, instead of page by page during the first answer. A file larger than the free memory is skipped: its
+/// first pages would be evicted before its last are read.
 pub(super) fn read_ahead(gguf: &Gguf, device: DeviceChoice) {
     const PAGE: usize = 4096;
     const STRETCH: usize = 16 << 20;
-    // A GPU is sent its weights while they are read.
+    // For a GPU, weights are copied to it while they are read.
     if device != DeviceChoice::Cpu || gguf.total_bytes() > Budget::host(1.0).limit() {
         return;
     }

@@ -1,4 +1,4 @@
-//! `rfgraph quantize`: a model file with its matrices in other types.
+//! `rfgraph quantize`: a model file with its matrices converted to other types.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -76,7 +76,7 @@ struct Report {
     file: PathBuf,
     mix: &'static str,
     parameters: u64,
-    /// Of the tensors' data.
+    /// Size of the tensors' data in the input.
     bytes_before: u64,
     bytes: u64,
     bits_per_weight: f64,
@@ -168,7 +168,7 @@ impl Report {
     fn text(&self) -> String {
         let mut text = String::new();
         for (name, TypeReport { tensors, bytes }) in &self.types {
-            // Writing to a string does not fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "{name:<8} {tensors:>5} tensors  {:>10}", Bytes(*bytes).to_string());
         }
         let (before, after) = (Bytes(self.bytes_before), Bytes(self.bytes));

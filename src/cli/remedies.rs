@@ -1,10 +1,10 @@
-//! Which option of the command line is which remedy of the library.
+//! The options of the command line for the library's remedies.
 
 use std::fmt::Display;
 
 use crate::Remedy;
 
-/// The option that a user gives for a remedy; or a variable of the environment, where there is no option.
+/// The option for a remedy, or the environment variable where there is no option.
 const fn option(remedy: Remedy) -> &'static str {
     match remedy {
         Remedy::SmallerContext | Remedy::LargerContext => "-c",
@@ -26,7 +26,7 @@ pub(super) fn with_options(error: &impl Display, remedies: &[Remedy]) -> String 
     let mut message = error.to_string();
     for &remedy in remedies {
         let words = remedy.to_string();
-        // An error says the words of its remedies: `remedies_stand_in_their_errors_words`.
+        // The message has the words: `messages_have_the_words_of_their_remedies`.
         if let Some(at) = message.find(&words) {
             message.insert_str(at + words.len(), &format!(" ({})", option(remedy)));
         }
@@ -71,14 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn messages_name_options_behind_the_words_of_remedies() {
+    fn options_follow_the_words_of_remedies() {
         let error = Budget::gpu(100 << 20, 200 << 20, 0.5).hold("weights", 60 << 20).unwrap_err();
         insta::assert_snapshot!(with_options(&error, error.remedies()), @"weights needs 60.0 MiB, and 50.0 MiB are left of the budget (50 % of the 100.0 MiB that were free; 200.0 MiB in all); a smaller context (-c), fewer layers on the GPU (--gpu-layers), a smaller ubatch (--ubatch), a larger memory fraction (--memory-fraction) or a smaller file would fit");
     }
 
-    /// Every error with remedies, and that all remedies come of some error.
+    /// The errors that have remedies. Every remedy belongs to at least one of them.
     #[test]
-    fn remedies_stand_in_their_errors_words() {
+    fn messages_have_the_words_of_their_remedies() {
         let model = |error: ModelError| (error.to_string(), error.remedies());
         let budget = |budget: Budget| {
             let mut budget = budget;

@@ -74,12 +74,12 @@ fn stop_string(text: &str) -> Result<String, String> {
 }
 
 impl RunArgs {
-    /// When an answer ends, and what is told of it.
+    /// Limits, stop strings and records of an answer.
     pub(super) fn limits(&self) -> GenerateOptions {
         GenerateOptions { max_tokens: self.max_tokens, stop: self.stop.clone(), logprobs: self.logprobs }
     }
 
-    /// How its tokens are chosen.
+    /// Settings for choosing the answer's tokens.
     pub(super) fn choice(&self, tokenizer: &Tokenizer) -> Result<ChatOptions, CliError> {
         Ok(ChatOptions {
             sampling: self.sampling.params_for(tokenizer)?,
@@ -90,7 +90,7 @@ impl RunArgs {
     }
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
     text: &'a str,
@@ -119,7 +119,7 @@ struct Timings {
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
-    // Before anything is read.
+    // Fail before anything is read.
     args.sampling.params()?;
     let Some(text) = args.text.read_without_last_line_end()? else {
         let needs_prompt = [("--raw", args.raw), ("--json", args.json), ("--trace", args.trace.is_given())];
@@ -179,13 +179,13 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
 }
 
 impl RunArgs {
-    /// The system message, if one was given.
+    /// The system message, if given.
     pub(super) fn system_message(&self) -> Option<Message> {
         self.system.as_deref().map(|text| Message::new("system", text))
     }
 }
 
-/// Ends the line of an answer that does not end it itself.
+/// Prints a newline if the answer does not end with one.
 pub(super) fn end_line(text: &str) -> Result<(), CliError> {
     if !text.ends_with('\n') {
         io::stdout().lock().write_all(b"\n")?;
@@ -193,7 +193,7 @@ pub(super) fn end_line(text: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says on standard error what the reader should know of an answer.
+/// Prints notes on an answer to standard error.
 pub(super) fn tell(answer: &Answer, n_ctx: usize) {
     if answer.stop == Stop::ContextFull {
         tracing::warn!(
@@ -233,7 +233,7 @@ fn report(answer: &Answer, logprobs: Option<Vec<Logprob>>, load_time: Duration) 
     }
 }
 
-/// Units per second; 0 for no time.
+/// Units per second; 0 for a time of zero.
 pub(super) fn rate(units: usize, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { units as f64 / time.as_secs_f64() }
 }

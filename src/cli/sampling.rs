@@ -1,7 +1,7 @@
-//! The options that say how the next token is chosen. Their names are llama.cpp's.
+//! The sampling options, named as in llama.cpp.
 //!
-//! The options of the samplers come from the table of `sampling`: names, defaults, help and ranges. What concerns the
-//! whole chain is here.
+//! The options of the samplers are generated from the table of `sampling`: names, defaults, help and ranges. The
+//! options of the whole chain are defined here.
 
 use std::sync::LazyLock;
 
@@ -11,10 +11,10 @@ use super::error::CliError;
 use crate::sampling::{Mirostat, Parameter, SamplerParams, Stage, Value};
 use crate::text::Tokenizer;
 
-/// How the next token is chosen.
+/// Sampling options.
 #[derive(Debug)]
 pub(super) struct SamplingArgs {
-    /// The settings of the samplers; all else in it is as by default.
+    /// The samplers' settings; the other fields are defaults.
     samplers: SamplerParams,
     chain: ChainArgs,
 }
@@ -39,7 +39,7 @@ impl FromArgMatches for SamplingArgs {
         for parameter in samplers.parameters() {
             set(parameter, matches);
         }
-        // NaN stays, to be refused.
+        // NaN is kept, and refused later.
         if samplers.temperature.value < 0.0 {
             samplers.temperature.value = 0.0;
         }
@@ -52,7 +52,7 @@ impl FromArgMatches for SamplingArgs {
     }
 }
 
-/// The samplers' parameters as text, as long as clap keeps it.
+/// The defaults of the samplers' parameters as text, with the `'static` lifetime that clap needs.
 static DEFAULTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let text = |parameter: &Parameter<'_>| match &parameter.value {
         Value::Number(value, _) => value.to_string(),
@@ -75,12 +75,12 @@ fn option(parameter: &Parameter<'_>, default: &'static str) -> Arg {
             option.value_parser(value_parser!(f32)).allow_negative_numbers(true).default_value(default)
         }
         Value::Count(..) => option.value_parser(value_parser!(usize)).default_value(default),
-        // Its help states its default.
+        // The option's help states its default.
         Value::Texts(_) => option.action(ArgAction::Append).allow_hyphen_values(true),
     }
 }
 
-/// Sets a sampler's parameter to what its option says.
+/// Sets a sampler's parameter from its option.
 fn set(parameter: Parameter<'_>, matches: &ArgMatches) {
     match parameter.value {
         Value::Number(value, _) => *value = matches.get_one(parameter.name).copied().unwrap_or(*value),
@@ -88,7 +88,7 @@ fn set(parameter: Parameter<'_>, matches: &ArgMatches) {
         Value::Texts(texts) => {
             let Some(given) = matches.get_many::<String>(parameter.name) else { return };
             let given: Vec<String> = given.cloned().collect();
-            // As in llama.cpp, `none` forgets the ones before it.
+            // As in llama.cpp, `none` clears the earlier ones.
             *texts = given.rsplit(|text| text == "none").next().unwrap_or_default().to_vec();
         }
     }
@@ -144,7 +144,7 @@ fn default_order() -> String {
     Stage::ORDER.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(";")
 }
 
-/// A token and what to add to its logit.
+/// A token and the bias of its logit.
 fn logit_bias(text: &str) -> Result<(u32, f32), String> {
     let wrong = || "expected a token id and a signed number, such as 15+1.5 or 15-inf".to_string();
     let sign = text.find(['+', '-']).ok_or_else(wrong)?;
@@ -154,7 +154,7 @@ fn logit_bias(text: &str) -> Result<(u32, f32), String> {
 }
 
 impl SamplingArgs {
-    /// The sampler's settings, which are in their ranges.
+    /// The sampler's settings, checked against their ranges.
     pub(super) fn params(&self) -> Result<SamplerParams, CliError> {
         let chain = &self.chain;
         let names = chain.samplers.split(';').filter(|name| !name.trim().is_empty());
@@ -171,7 +171,7 @@ impl SamplingArgs {
         Ok(params)
     }
 
-    /// The same for a vocabulary, whose end tokens --ignore-eos rules out.
+    /// The settings for a vocabulary; --ignore-eos bans its end tokens.
     pub(super) fn params_for(&self, tokenizer: &Tokenizer) -> Result<SamplerParams, CliError> {
         let mut params = self.params()?;
         if self.chain.ignore_eos {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_chain_reach_the_settings_they_name() {
+    fn options_of_the_chain_set_their_settings() {
         let given = params(
             "--min-keep 3 --dry-sequence-breaker ab --dry-sequence-breaker cd --mirostat 2 --mirostat-lr 0.3 \
              --mirostat-ent 4 -l 15+1.5 -l 16-inf --samplers top_k;temp --seed 9",
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn breakers_and_biases_are_as_they_are_written() {
+    fn breakers_and_biases_are_parsed() {
         assert!(params("--dry-sequence-breaker none").unwrap().dry.sequence_breakers.is_empty());
         assert_eq!(logit_bias("7-0.5"), Ok((7, -0.5)));
         for bad in ["7", "+1", "7+", "7+x", "x+1", "7*2"] {
@@ -239,9 +239,9 @@ mod tests {
         }
     }
 
-    /// Each of the table's parameters is an option that sets it and no other.
+    /// Each parameter of the table has an option that sets it and no other.
     #[test]
-    fn options_of_all_parameters_reach_them() {
+    fn options_of_all_parameters_set_them() {
         let texts = |params: &mut SamplerParams| -> Vec<String> {
             params
                 .parameters()
@@ -264,7 +264,7 @@ mod tests {
         }
     }
 
-    /// Each of the table's parameters is an option, and a number out of its range is refused with what it can be.
+    /// Each parameter of the table has an option, and an error for a number out of range names the range.
     #[test]
     fn options_of_all_parameters_are_checked_by_their_ranges() {
         let mut defaults = SamplerParams::default();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sampler_that_there_is_not_is_named() {
+    fn unknown_sampler_is_named() {
         let error = params("--samplers top_k;warmth").unwrap_err().to_string();
         assert!(
             error.starts_with("there is no sampler `warmth`; the samplers are penalties, dry,"),

@@ -1,4 +1,4 @@
-//! `--context-shift`: what stays when the context is full.
+//! `--context-shift`: the tokens to keep when the context is full.
 
 use clap::Args;
 
@@ -7,7 +7,7 @@ use super::run::RunArgs;
 use crate::model::{ContextShift, Model};
 use crate::text::{Message, Tokenizer};
 
-/// What happens when the context is full.
+/// Behaviour when the context is full.
 #[derive(Debug, Args)]
 pub(super) struct ShiftArg {
     /// When the context is full, keep its first KEEP tokens, drop the older half of the others and continue [default
@@ -17,7 +17,7 @@ pub(super) struct ShiftArg {
 }
 
 impl ShiftArg {
-    /// The shift, if one was asked for, for a context of `n_ctx` tokens.
+    /// The requested shift for a context of `n_ctx` tokens, if any.
     pub(super) fn of(
         &self,
         args: &RunArgs,
@@ -38,7 +38,7 @@ impl ShiftArg {
     }
 }
 
-/// How many tokens come before anything that a user says: what two conversations have in common.
+/// Number of tokens before the first user message: the common prefix of two conversations.
 fn opening(args: &RunArgs, model: &Model, tokenizer: &Tokenizer) -> Result<usize, CliError> {
     let start = |said: &str| -> Result<Vec<u32>, CliError> {
         if args.raw {

@@ -1,4 +1,4 @@
-//! Where a command's text comes from: an option, a file, or standard input.
+//! Source of a command's text: an option, a file, or standard input.
 
 use std::fs;
 use std::io::{self, IsTerminal, Read};
@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::error::CliError;
 
-/// Where the text comes from.
+/// The text's source.
 #[derive(Debug, Args)]
 pub(super) struct TextArgs {
     /// Input text
@@ -20,7 +20,7 @@ pub(super) struct TextArgs {
 }
 
 impl TextArgs {
-    /// The text that was given; `None` if there is none and standard input is a terminal.
+    /// The given text; `None` if there is none and standard input is a terminal.
     pub(super) fn read(&self) -> Result<Option<String>, CliError> {
         if let Some(text) = &self.prompt {
             return Ok(Some(text.clone()));
@@ -32,7 +32,7 @@ impl TextArgs {
         }
     }
 
-    /// As [`TextArgs::read`], without the line end that files and pipes end with.
+    /// As [`TextArgs::read`], with a single trailing newline stripped.
     pub(super) fn read_without_last_line_end(&self) -> Result<Option<String>, CliError> {
         let text = self.read()?;
         if self.prompt.is_some() {
@@ -44,7 +44,7 @@ impl TextArgs {
         }))
     }
 
-    /// The text that was given, or an error that says how to give one.
+    /// The given text, or an error that explains how to give one.
     pub(super) fn need(&self) -> Result<String, CliError> {
         let missing = || CliError::Usage("no text: give it with -p TEXT, -f FILE or standard input".into());
         self.read()?.ok_or_else(missing)
@@ -70,7 +70,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, CliError> {
     })
 }
 
-/// Token ids separated by white space. `source` is for messages.
+/// Token ids separated by white space. `source` is for error messages.
 pub(super) fn parse_ids(text: &str, source: &str) -> Result<Vec<u32>, CliError> {
     let parse = |(i, word): (usize, &str)| {
         let word_is = |_| format!("{source}: word {} is `{}`, not a token id", i + 1, word.escape_debug());
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_text_is_refused_where_it_goes_wrong() {
+    fn invalid_utf8_is_refused_with_its_offset() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), b"ab\xffcd").unwrap();
         let error = read_file(file.path()).unwrap_err().to_string();

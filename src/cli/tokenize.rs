@@ -37,7 +37,7 @@ pub(super) struct TokenizeArgs {
 #[derive(Serialize)]
 struct Encoded<'t> {
     tokens: &'t [u32],
-    /// The tokens in the vocabulary's own spelling.
+    /// The tokens in the vocabulary's spelling.
     pieces: Vec<&'t str>,
 }
 
@@ -73,6 +73,6 @@ fn decode(args: &TokenizeArgs, tokenizer: &Tokenizer, ids: &str) -> Result<(), C
     if args.json {
         return print_json(&Decoded { tokens: &tokens, text: &text });
     }
-    // A file or a program gets the text to the byte; a terminal gets a line.
+    // Exact bytes for a file or a program; a final newline for a terminal.
     print(format_args!("{text}{}", if io::stdout().is_terminal() { "\n" } else { "" }))
 }

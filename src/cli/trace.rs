@@ -1,4 +1,4 @@
-//! `--trace FILE`: what ran when, for Perfetto.
+//! `--trace FILE`: a timeline for Perfetto.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,10 +12,10 @@ use super::unfinished::refuse_target;
 use crate::exec::Trace;
 use crate::model::{Model, Session};
 
-/// The most spans of a device's timeline: about 40 MB of JSON, which Perfetto opens in seconds.
+/// Most spans in a device's timeline: about 40 MB of JSON, which Perfetto opens in seconds.
 const MOST_SPANS: usize = 200_000;
 
-/// Where a timeline is written.
+/// Output file of the timeline.
 #[derive(Debug, Args)]
 pub(super) struct TraceArg {
     #[allow(rustdoc::bare_urls, reason = "this is the text of --help")]
@@ -30,7 +30,7 @@ impl TraceArg {
         self.trace.is_some()
     }
 
-    /// The file, which replaces none of the model's.
+    /// The file, which must not replace a file of the model.
     pub(super) fn file(&self, model: &Model) -> Result<Option<TraceFile<'_>>, CliError> {
         let Some(path) = &self.trace else { return Ok(None) };
         refuse_target("--trace", path, model.gguf().paths())?;
@@ -38,17 +38,17 @@ impl TraceArg {
     }
 }
 
-/// A file to be written.
+/// The timeline's file, not written yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TraceFile<'p>(&'p Path);
 
 impl TraceFile<'_> {
-    /// Begins the timelines of a session's devices.
+    /// Starts the timelines of a session's devices.
     pub(super) fn start(self, session: &mut Session) {
         session.start_timelines(Instant::now(), MOST_SPANS);
     }
 
-    /// Writes what they hold.
+    /// Writes the timelines.
     pub(super) fn finish(self, session: &Session, model: &ModelArg) -> Result<(), CliError> {
         let trace = Trace::new(session.executors()).about("model", model.label());
         write_file(self.0, |out| trace.write(out))?;

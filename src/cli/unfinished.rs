@@ -1,4 +1,4 @@
-//! Files that a command writes: none appears before it is complete, and none replaces what is read.
+//! Output files: each appears only when complete, and never replaces an input.
 
 use std::fs::{self, File};
 use std::io;
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::CliError;
 
-/// Refuses, before any work, a target that is one of the files that are read, or that no file can replace. `what` is how
-/// the command line calls the target.
+/// Before any work, refuses a target that is one of the inputs or cannot be replaced by a file. `what` is the target's
+/// name on the command line.
 pub(super) fn refuse_target<'p>(
     what: &str,
     target: &Path,
@@ -26,7 +26,7 @@ pub(super) fn refuse_target<'p>(
     Ok(())
 }
 
-/// A file that has its name only once it is complete; until then it is removed if the work ends.
+/// A file that gets its name only when complete; it is removed if the work fails.
 pub(super) struct Unfinished {
     path: PathBuf,
     output: PathBuf,
@@ -49,7 +49,7 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After the renaming there is nothing of this name.
+        // After the renaming the temporary name no longer exists.
         let _ = fs::remove_file(&self.path);
     }
 }

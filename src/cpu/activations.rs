@@ -1,36 +1,34 @@
-//! Activations quantized to eight bits, the one partner of every block format's integer products.
+//! Activations quantized to eight bits, the other operand of every block format's integer products.
 //!
-//! A row is cut into groups of 32 values. A group is stored as `x ≈ d·q` with `d = max|x| / 127`
-//! and `q` the nearest integer to `x·(127 / max|x|)`, ties to even. Formats that store their values
-//! with a minimum or an offset also need sums of `q`, which are computed here once.
+//! A row is split into groups of 32 values. A group is stored as `x ≈ d·q` with `d = max|x| / 127` and `q` the nearest
+//! integer to `x·(127 / max|x|)`, ties to even. Formats with a minimum or an offset also need sums of `q`, which are
+//! computed here once.
 //!
-//! A row lies in a caller's buffer as six arrays, see `Layout`, padded with zeros to whole chunks
-//! of [`CHUNK`] values so that kernels have no tails.
+//! A row is stored in the caller's buffer as six arrays, see `Layout`, zero-padded to whole chunks of [`CHUNK`] values
+//! so that kernels have no tails.
 //!
-//! A group that contains an infinity or a NaN gets `q = 0` and a `d` that is not finite, so that
-//! everything computed from it is NaN. A group of zeros, and one whose largest value is below
-//! `2^-100`, gets `d = 0`.
+//! A group that contains an infinity or NaN gets `q = 0` and a non-finite `d`, so that all results computed from it are
+//! NaN. A group of zeros, or with a largest magnitude below `2^-100`, gets `d = 0`.
 
 use super::Isa;
 
 /// Values in one group, which share a scale.
 pub const GROUP: usize = 32;
-/// Values that a kernel takes at a time: the size of the largest blocks.
+/// Values that a kernel processes at a time: the size of the largest blocks.
 pub const CHUNK: usize = 256;
-/// Rows start at multiples of this, a cache line.
+/// The alignment of rows, a cache line.
 pub(crate) const ALIGN: usize = 64;
 
 const GROUPS: usize = CHUNK / GROUP;
 
-/// Bytes of `rows` quantized rows of `k` values in a buffer that starts at any address; `None` on
-/// overflow.
+/// Bytes of `rows` quantized rows of `k` values in an unaligned buffer; `None` on overflow.
 pub fn activation_bytes(k: usize, rows: usize) -> Option<usize> {
     let padded = k.checked_next_multiple_of(CHUNK)?;
     padded.checked_mul(2)?.checked_add(2 * ALIGN)?;
     Layout::new(k).row_stride().checked_mul(rows)?.checked_add(ALIGN)
 }
 
-/// Where a row's arrays lie, in bytes from the start of the row.
+/// The layout of a row's arrays, in bytes from the start of the row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     padded: usize,
@@ -76,14 +74,14 @@ impl Layout {
         self.padded / 8 * 13
     }
 
-    /// Distance between rows: an odd number of cache lines, since rows a power of two apart would
-    /// compete for the same few lines of the cache.
+    /// The distance between rows: an odd number of cache lines, since rows a power of two apart would compete for the
+    /// same cache sets.
     pub(crate) fn row_stride(self) -> usize {
         (self.padded / 8 * 15).div_ceil(ALIGN) / 2 * 2 * ALIGN + ALIGN
     }
 }
 
-/// One quantized chunk, as the arrays hold it.
+/// One quantized chunk, in the layout of the arrays.
 pub(crate) struct QuantizedChunk {
     q: [i8; CHUNK],
     d: [f32; GROUPS],
@@ -93,10 +91,10 @@ pub(crate) struct QuantizedChunk {
     sum16: [i32; 2 * GROUPS],
 }
 
-/// Quantizes a chunk of a row: `x` is its values, fewer than [`CHUNK`] only at the end of the row.
+/// Quantizes a chunk of a row. `x` may have fewer than [`CHUNK`] values only at the end of the row.
 ///
 /// # Safety
-/// This machine has `isa`.
+/// This machine supports `isa`.
 pub(crate) unsafe fn quantize_chunk(isa: Isa, x: &[f32]) -> QuantizedChunk {
     debug_assert!(x.len() <= CHUNK);
     let mut padded = [0f32; CHUNK];
@@ -108,10 +106,10 @@ pub(crate) unsafe fn quantize_chunk(isa: Isa, x: &[f32]) -> QuantizedChunk {
         }
     };
     match isa {
-        // SAFETY: the caller vouches for the instruction set.
+        // SAFETY: the caller guarantees the instruction set.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { quantize_avx512(x) },
-        // SAFETY: as above.
+        // SAFETY: the caller guarantees the instruction set.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { quantize_avx2(x) },
         _ => quantize(x),
@@ -119,11 +117,11 @@ pub(crate) unsafe fn quantize_chunk(isa: Isa, x: &[f32]) -> QuantizedChunk {
 }
 
 impl QuantizedChunk {
-    /// Writes it into a row as chunk number `chunk`.
+    /// Writes the chunk into a row as chunk number `chunk`.
     ///
     /// # Safety
-    /// `row` points to a row laid out as `layout` of which nothing else accesses this chunk now, and `chunk` is less
-    /// than `layout.chunks()`.
+    /// `row` points to a row laid out as `layout`, nothing else accesses this chunk meanwhile, and `chunk` is less than
+    /// `layout.chunks()`.
     pub(crate) unsafe fn store(&self, row: *mut u8, layout: Layout, chunk: usize) {
         debug_assert!(chunk < layout.chunks());
         // SAFETY: the arrays of a row hold `layout.chunks()` chunks each.
@@ -141,12 +139,12 @@ impl QuantizedChunk {
 /// # Safety
 /// `array` points to more than `chunk` values of `T` and may be written.
 unsafe fn put<T: Copy>(array: *mut u8, chunk: usize, value: &T) {
-    // SAFETY: the caller vouches for it.
+    // SAFETY: guaranteed by the caller.
     unsafe { array.cast::<T>().add(chunk).write_unaligned(*value) }
 }
 
-// The compiler vectorizes the one definition for each instruction set: the bits are the same, since
-// it may not reorder floating-point operations and the sums are of integers.
+// The compiler vectorizes this one definition for each instruction set. The bits are the same, since it may not reorder
+// floating-point operations and the sums are of integers.
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
@@ -171,7 +169,7 @@ fn quantize(x: &[f32; CHUNK]) -> QuantizedChunk {
         sum16: [0; 2 * GROUPS],
     };
     for (group, x) in x.as_chunks::<GROUP>().0.iter().enumerate() {
-        // Without the sign, the order of floats is the order of their bits, NaN above infinity.
+        // Without their sign, floats are ordered like their bits, with NaN above infinity.
         let largest = x.iter().fold(0, |largest, x| largest.max(x.to_bits() & 0x7fff_ffff));
         let largest = f32::from_bits(largest);
         let (d, inverse) = if !largest.is_finite() {
@@ -203,7 +201,7 @@ fn quantize(x: &[f32; CHUNK]) -> QuantizedChunk {
     out
 }
 
-/// `2^-100`: below it 127 / x may overflow, and no model computes with such values.
+/// `2^-100`: below it 127 / x may overflow, and models do not compute with such small values.
 const TINY: f32 = f32::from_bits((127 - 100) << 23);
 
 #[cfg(test)]
@@ -211,7 +209,7 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Quantizes rows of `k` values one after another; gives the bytes.
+    /// Quantizes consecutive rows of `k` values and returns the bytes.
     fn quantize_rows(isa: Isa, x: &[f32], k: usize) -> Vec<u8> {
         let layout = Layout::new(k);
         let stride = layout.row_stride();
@@ -256,7 +254,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn values_that_are_not_finite_show() {
+    fn nonfinite_groups_get_a_nonfinite_scale() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut x = [1.0; 64];
             x[3] = bad;
@@ -287,8 +285,8 @@ pub(crate) mod tests {
             }
         }
 
-        /// The nearest of 255 steps is at most half a step away. `d`, the inverse and the product are
-        /// each rounded once: 3·2^-24 relative to values of at most 127 steps adds below 2^-14 steps.
+        /// The nearest of 255 steps is at most half a step away. `d`, the inverse and the product are each rounded
+        /// once: 3·2^-24 relative to values of at most 127 steps adds less than 2^-14 steps.
         #[test]
         fn values_are_off_by_half_a_step(x in prop::collection::vec(-100f32..100.0, 96)) {
             let layout = Layout::new(96);

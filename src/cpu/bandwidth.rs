@@ -1,27 +1,27 @@
-//! The rate at which all workers together read memory: the ceiling of decoding.
+//! The memory bandwidth of all workers together: the upper bound of decoding.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use super::Pool;
 
-/// Bytes that are read in one round: more than the caches of any machine that is likely to run this.
+/// Bytes read in one round: more than the caches of any machine that is likely to run this.
 pub const READ_BYTES: usize = 512 << 20;
 
-/// How long rounds are repeated.
+/// The total time of the rounds.
 const TIME: Duration = Duration::from_millis(400);
 /// Bytes that a worker takes at a time.
 const DEAL_BYTES: usize = 1 << 20;
 
-/// Measures how many bytes a second the workers read, each streaming other parts of one buffer of
-/// `READ_BYTES`. The best of several rounds, since other programs only ever slow one down; it
-/// takes about half a second, and longer where memory is slow to allocate.
+/// Measures the workers' read bandwidth in bytes per second, each streaming its own parts of a buffer of
+/// `READ_BYTES`. Returns the best of several rounds, since other programs can only slow one down. Takes about half a
+/// second, and longer where memory is slow to allocate.
 pub fn read_bandwidth(pool: &Pool) -> f64 {
     measure(pool, READ_BYTES, TIME)
 }
 
 fn measure(pool: &Pool, bytes: usize, time: Duration) -> f64 {
-    // Not zero: the system backs untouched zeros with one shared page, which would be read from cache.
+    // Not zero: the system maps untouched zeros to one shared page, which would be read from the cache.
     let buffer = vec![1u64; bytes / size_of::<u64>()];
     let start = Instant::now();
     let mut best = Duration::MAX;
@@ -39,7 +39,7 @@ fn measure(pool: &Pool, bytes: usize, time: Duration) -> f64 {
     }
 }
 
-/// A sum in many parts: the compiler makes wide loads of it, and no addition waits for the last one.
+/// A sum in many partial sums, so that the compiler uses wide loads and additions do not wait for each other.
 fn sum(values: &[u64]) -> u64 {
     let mut parts = [0u64; 32];
     for values in values.as_chunks::<32>().0 {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_measured() {
+    fn read_bandwidth_is_plausible() {
         let pool = Pool::new(std::num::NonZeroUsize::MIN).unwrap();
         let rate = measure(&pool, 8 << 20, Duration::ZERO);
         // From the slowest memory that runs this to beyond the fastest cache.

@@ -1,16 +1,16 @@
-//! The instruction sets that kernels are written for, and which of them this machine has.
+//! The instruction sets that kernels are written for, and their detection.
 
 use std::fmt;
 
-/// An instruction set. Kernels give the same bits on every one of them.
+/// An instruction set. Kernels give the same bits on all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {
-    /// Portable code. It defines the results.
+    /// Portable code, which defines the results.
     Plain,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
-    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI, besides all that [`Isa::Avx2`] has.
+    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI, and all of [`Isa::Avx2`].
     Avx512,
     /// AArch64 with Advanced SIMD.
     Neon,
@@ -30,7 +30,7 @@ impl Isa {
         ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
-    /// Whether this machine has the instruction set. The standard library remembers the answer.
+    /// True if this machine has the instruction set. The standard library caches the result.
     pub fn is_available(self) -> bool {
         match self {
             Isa::Plain => true,
@@ -40,7 +40,7 @@ impl Isa {
         }
     }
 
-    /// The name, as users write it.
+    /// The name in user input and output.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Plain => "plain",
@@ -50,7 +50,7 @@ impl Isa {
         }
     }
 
-    /// The instruction set of a name, in any case of letters; `None` for an unknown name.
+    /// The instruction set of a name, ignoring case; `None` for an unknown name.
     pub fn from_name(name: &str) -> Option<Isa> {
         ALL.into_iter().find(|isa| isa.name().eq_ignore_ascii_case(name))
     }

@@ -1,20 +1,20 @@
 //! Elementary functions of F32, written so that the compiler can vectorise loops over them.
 //!
-//! They are the same additions, multiplications and fused multiply-adds on every instruction set, so
-//! their bits are the same too; the functions of the system's library are not.
+//! They use the same additions, multiplications and fused multiply-adds on every instruction set, so their bits are the
+//! same too, unlike those of the system's library.
 
 /// e to the power of `x`, within 2 units in the last place; gradual underflow, overflow to infinity.
 ///
-/// x = n·ln 2 + r with |r| ≤ ln 2 / 2 = 0.347; the Taylor polynomial of degree 7 leaves out less than
-/// 0.347⁸ / 8! = 5.2e-9 of the result, a tenth of a unit in the last place.
+/// x = n·ln 2 + r with |r| ≤ ln 2 / 2 = 0.347; the Taylor polynomial of degree 7 has a relative error below 0.347⁸ / 8!
+/// = 5.2e-9, a tenth of a unit in the last place.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Added and taken off again, it rounds to the nearest integer, which stays in the low bits.
+    // Adding and subtracting this constant rounds to the nearest integer, which remains in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts; the first has 9 low zero bits, so that its product with n is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Below, the result is 0; above, infinity.
+    // Below this range the result is 0, above it infinity.
     let x = x.clamp(-105.0, 90.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
@@ -27,7 +27,7 @@ pub fn exp(x: f32) -> f32 {
     p = r.mul_add(p, 0.5);
     p = r.mul_add(p, 1.0);
     p = r.mul_add(p, 1.0);
-    // 2ⁿ in two factors, since n reaches from -152 to 130.
+    // 2ⁿ as two factors, since n ranges from -152 to 130.
     let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let half = n >> 1;
     p * power_of_two(half) * power_of_two(n.wrapping_sub(half))
@@ -46,8 +46,7 @@ pub fn sigmoid(x: f32) -> f32 {
 
 /// The hyperbolic tangent, within 4 units in the last place.
 ///
-/// Near 0 its Taylor polynomial, which leaves out less than 6e-4·0.5¹⁶ = 1e-8 of the result; else
-/// 1 - 2/(e²ˣ + 1).
+/// Near 0 it is the Taylor polynomial, with a relative error below 6e-4·0.5¹⁶ = 1e-8; elsewhere 1 - 2/(e²ˣ + 1).
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     let a = x.abs();
@@ -70,8 +69,8 @@ pub fn silu(x: f32) -> f32 {
     x * sigmoid(x)
 }
 
-/// The Gaussian error linear unit in the tanh form of Hendrycks and Gimpel (2016):
-/// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), by way of 1 + tanh u = 2σ(2u).
+/// The Gaussian error linear unit in the tanh form of Hendrycks and Gimpel (2016): x/2·(1 + tanh(√(2/π)·(x +
+/// 0.044715·x³))), computed with 1 + tanh u = 2σ(2u).
 #[inline(always)]
 pub fn gelu(x: f32) -> f32 {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
@@ -86,12 +85,12 @@ pub fn gelu_quick(x: f32) -> f32 {
 
 /// Sine and cosine of an angle in radians, each within 1e-12 for angles up to 10⁹.
 ///
-/// The angle less a multiple of π/2 leaves |r| ≤ π/4, where the Taylor polynomials of degree 13 and 12
-/// leave out less than 0.786¹⁴ / 14! = 4e-13.
+/// Subtracting a multiple of π/2 gives |r| ≤ π/4, where the Taylor polynomials of degree 13 and 12 have an error below
+/// 0.786¹⁴ / 14! = 4e-13.
 #[inline(always)]
 pub fn sin_cos(angle: f64) -> (f64, f64) {
     const ROUND: f64 = 6_755_399_441_055_744.0;
-    // π/2 is this and its successor, to 106 bits.
+    // π/2 as the sum of two constants, to 106 bits.
     const HIGH: f64 = std::f64::consts::FRAC_PI_2;
     const LOW: f64 = 6.123_233_995_736_766e-17;
     let shifted = angle.mul_add(std::f64::consts::FRAC_2_PI, ROUND);
@@ -112,7 +111,7 @@ pub fn sin_cos(angle: f64) -> (f64, f64) {
     cos = square.mul_add(cos, 1.0 / 24.0);
     cos = square.mul_add(cos, -0.5);
     cos = square.mul_add(cos, 1.0);
-    // The quarter of the circle is in the low two bits.
+    // The quadrant is in the low two bits.
     let quarter = shifted.to_bits();
     let (sin, cos) = if quarter & 1 == 0 { (sin, cos) } else { (cos, -sin) };
     if quarter & 2 == 0 { (sin, cos) } else { (-sin, -cos) }

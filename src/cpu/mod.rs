@@ -1,7 +1,6 @@
-//! The CPU's muscles: the thread pool and the SIMD products, one set per instruction set.
+//! The CPU's computations: the thread pool, and the SIMD products for each instruction set.
 //!
-//! This folder knows element types and their blocks (`tensor`). It knows no operator, no graph and
-//! no plan.
+//! This folder knows element types and their blocks (`tensor`). It knows no operators, graphs or plans.
 
 mod activations;
 mod bandwidth;

@@ -1,4 +1,4 @@
-//! Parts of several outputs, dealt out together: the part of each that belongs to the same heads, or channels.
+//! Parts of several outputs that are assigned together: each output's part of the same heads or channels.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use super::step::{ELEMENT, holds};
 use super::view::note;
 use super::{CpuStep, RawTensor, StepError, View};
 
-/// A part of an output, dealt to one worker: all elements whose index in one dimension lies in a range.
+/// A part of an output, assigned to one worker: all elements whose index in one dimension is in a range.
 pub struct Part<'t> {
     output: RawTensor,
     dim: usize,
@@ -21,11 +21,11 @@ pub struct Part<'t> {
 }
 
 impl Part<'_> {
-    /// The elements of a row that belong to the part: all of them, or where rows themselves are cut (the part's
-    /// dimension is 0) those in its range. Of a state they hold what was there before the step, until they are written.
+    /// The elements of a row that belong to the part: all of them, or those in its range if the part's dimension is 0.
+    /// A state's elements hold its content from before the step until they are written.
     ///
     /// # Errors
-    /// [`StepError::Misuse`] if the row is not of this part, or `T` not the element's size.
+    /// [`StepError::Misuse`] if the row is not in this part, or `T` does not have the element's size.
     pub fn row<T: Pod>(&mut self, i1: usize, i2: usize, i3: usize) -> Result<&mut [T], StepError> {
         let desc = &self.output.desc;
         let index = [0, i1, i2, i3];
@@ -38,13 +38,12 @@ impl Part<'_> {
         }
         let elements = if self.dim == 0 { self.indices.clone() } else { 0..desc.shape.dim(0) };
         let offset = desc.row_offset(i1, i2, i3) + elements.start * size_of::<T>();
-        // SAFETY: the elements lie inside the output and belong to this part alone, which is borrowed mutably;
-        // plain elements lie side by side in a row, and outputs are aligned to their elements.
+        // SAFETY: the elements are inside the output and belong to this part alone, which is borrowed mutably; plain
+        // elements are contiguous in a row, and outputs are aligned to their elements.
         Ok(unsafe { slice::from_raw_parts_mut(self.output.data.add(offset).cast::<T>(), elements.len()) })
     }
 
-    /// As [`Part::row`], filled with the same elements of `input` as F32. Works where output and input are the same
-    /// memory.
+    /// Like [`Part::row`], filled with the same elements of `input` as F32. Output and input may be the same memory.
     ///
     /// # Errors
     /// Those of [`Part::row`] and [`View::load`].
@@ -66,30 +65,33 @@ impl Part<'_> {
 }
 
 impl CpuStep<'_> {
-    /// Deals out parts of the first `N` outputs together: `f(indices, parts)`, where `parts[k]` is what output `k` has
-    /// at these indices of its dimension `dims[k]`, at most `most` of them. So a worker computes some heads, or some
-    /// channels, of every output, and no other worker touches them.
+    /// Assigns parts of the first `N` outputs together: `f(indices, parts)`, where `parts[k]` is output `k` restricted
+    /// to `indices` of its dimension `dims[k]`, at most `most` of them. A worker thus computes some heads, or channels,
+    /// of every output, and no other worker accesses them.
     ///
     /// # Errors
-    /// An error of `f` on any worker; [`StepError::Misuse`] inside of another deal, and if the step has fewer than `N`
-    /// outputs, or the outputs are not of one size in those dimensions.
+    /// An error of `f` on any worker; [`StepError::Misuse`] inside another deal, if the step has fewer than `N`
+    /// outputs, or if the outputs differ in size in those dimensions.
     pub fn for_parts<const N: usize>(
         &self,
         dims: [usize; N],
         most: usize,
         mut f: impl FnMut(Range<usize>, [Part<'_>; N]) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
-        let size = |(output, &dim): (&RawTensor, &usize)| (dim < 4).then(|| output.desc.shape.dim(dim));
+        if dims.iter().any(|&dim| dim > 3) {
+            return Err(self.misused("it deals parts along a dimension above 3"));
+        }
+        let size = |(output, &dim): (&RawTensor, &usize)| output.desc.shape.dim(dim);
         let mut sizes = self.all_outputs().zip(&dims).map(size);
-        let n = sizes.next().flatten().unwrap_or(0);
-        if !sizes.all(|size| size == Some(n)) || 1 + self.further.len() < N {
+        let n = sizes.next().unwrap_or(0);
+        if !sizes.all(|size| size == n) || 1 + self.further.len() < N {
             return Err(self.misused("it deals parts of outputs that are too few, or of different sizes"));
         }
         let most = most.max(1);
         self.deal(n.div_ceil(most), |piece| {
             let indices = piece * most..n.min((piece * most).saturating_add(most));
             let part = |k: usize| {
-                // There are `N` outputs at least.
+                // The step has at least `N` outputs.
                 let output = self.all_outputs().nth(k).copied().unwrap_or(self.output);
                 let (dim, indices) = (dims[k], indices.clone());
                 Part { output, dim, indices, misuse: &self.misuse, lifetime: PhantomData }

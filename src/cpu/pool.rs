@@ -1,8 +1,8 @@
 //! A pool of threads that all run the same function (single program, multiple data).
 //!
-//! [`Pool::run`] calls one closure on every thread; the caller is worker 0. Starting a run costs
-//! two atomic stores per thread: no lock and no allocation. Idle workers spin for some tens of
-//! microseconds, so that a run that follows closely starts at once, and then sleep.
+//! [`Pool::run`] calls one closure on every thread; the caller is worker 0. Starting a run costs two atomic stores per
+//! thread, without locks or allocations. Idle workers spin for some tens of microseconds, so that a closely following
+//! run starts at once, and then sleep.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -15,21 +15,21 @@ use std::thread::{self, JoinHandle};
 
 /// Rounds of spinning (about 20 ns each) before an idle worker sleeps.
 const IDLE_SPINS: usize = 3_000;
-/// Rounds of spinning before a waiting thread of a run offers its core to others.
+/// Rounds of spinning before a thread that waits during a run yields its core.
 const WAIT_SPINS: usize = 3_000;
 
-/// Why there is no pool.
+/// The reason why a pool cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolError {
     /// The system refused a thread.
     #[error("could not start thread {index} of {threads}; ask for fewer threads")]
     Spawn {
-        /// The thread that was refused.
+        /// The refused thread.
         index: usize,
-        /// The threads asked for.
+        /// The number of requested threads.
         threads: usize,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -41,10 +41,10 @@ pub struct Pool {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The closure of a run, its lifetime erased: [`Pool::run`] outlives every use of it.
+/// The closure of a run, with its lifetime erased; [`Pool::run`] outlives every use of it.
 type Job = *const (dyn Fn(&Worker<'_>) + Sync);
 
-/// A value on a cache line of its own, so that threads that write neighbours do not disturb it.
+/// A value on its own cache line, so that writes to neighbouring values do not slow it down.
 #[repr(align(128))]
 struct Line<T>(T);
 
@@ -58,16 +58,16 @@ struct Shared {
     arrived: Line<AtomicUsize>,
     /// Number of barriers passed.
     passed: Line<AtomicUsize>,
-    /// Next chunk that [`Worker::for_chunks`] deals.
+    /// The next chunk for [`Worker::for_chunks`].
     next_chunk: Line<AtomicUsize>,
-    /// Whether a thread is inside [`Pool::run`].
+    /// True while a thread is inside [`Pool::run`].
     busy: AtomicBool,
     stop: AtomicBool,
-    /// Whether a worker panicked in this run; waiting at a barrier would then never end.
+    /// True if a worker panicked in this run, in which case waiting at a barrier would never end.
     poisoned: AtomicBool,
-    /// What the first worker to panic panicked with. Only locked then, and after it.
+    /// The payload of the first panic. Only locked after a panic.
     payload: Mutex<Option<Box<dyn Any + Send>>>,
-    /// Written by the caller before `epoch` grows, read by workers after it has.
+    /// Written by the caller before `epoch` grows, read by workers afterwards.
     job: UnsafeCell<Option<Job>>,
 }
 
@@ -75,19 +75,19 @@ struct Shared {
 // between the growth of `epoch` (release, acquire) and its decrement of `running` (release,
 // acquire), and workers read it only there. The closure behind the pointer is `Sync`.
 unsafe impl Sync for Shared {}
-// SAFETY: as above; the pointer is not tied to a thread.
+// SAFETY: access to `job` is synchronised as for `Sync`, and the pointer is not tied to a thread.
 unsafe impl Send for Shared {}
 
-/// The payload that unwinds a worker that waits for one that panicked.
+/// The panic payload of a worker that was waiting for one that panicked.
 struct Abandoned;
 
 thread_local! {
-    /// Whether this thread is running the closure of a pool.
+    /// True while this thread runs the closure of a pool.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the caller of [`Pool::run`] counted.
+    /// A pool of `threads` threads, including the caller of [`Pool::run`].
     pub fn new(threads: NonZeroUsize) -> Result<Pool, PoolError> {
         let count = threads.get();
         let shared = Arc::new(Shared {
@@ -115,27 +115,26 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The number of threads, the caller counted.
+    /// The number of threads, including the caller.
     pub fn threads(&self) -> usize {
         self.shared.count
     }
 
     /// Calls `job` on every thread and returns when all calls have.
     ///
-    /// A second caller waits for the first. A panic of `job` on any thread ends the waiting of the
-    /// others at barriers and goes on in the caller; the pool stays usable.
+    /// A second caller waits for the first. If `job` panics on a thread, the others stop waiting at barriers and the
+    /// panic continues in the caller; the pool stays usable.
     ///
     /// # Panics
-    /// If `job` panics, and if it calls `run` of this or another pool: pools that wait for each other
-    /// wait forever.
+    /// If `job` panics, or if it calls `run` of this or another pool, as pools that wait for each other would deadlock.
     pub fn run(&self, job: impl Fn(&Worker<'_>) + Sync) {
         let shared = &*self.shared;
         assert!(!INSIDE.get(), "Pool::run was called from inside a run of a pool");
         wait_until(|| !shared.busy.swap(true, Ordering::Acquire));
 
         let job: &(dyn Fn(&Worker<'_>) + Sync) = &job;
-        // SAFETY: only the lifetime changes. The reference is not used after this function returns,
-        // since it returns (or unwinds) only after every worker has finished.
+        // SAFETY: only the lifetime changes. The reference is not used after this function returns, since it returns
+        // (or unwinds) only after every worker has finished.
         let erased: Job = unsafe { std::mem::transmute::<&(dyn Fn(&Worker<'_>) + Sync), Job>(job) };
         // SAFETY: no worker reads `job` now, see the impl of `Sync`; `busy` keeps other callers out.
         unsafe { *shared.job.get() = Some(erased) };
@@ -171,7 +170,7 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// The life of worker `index`.
+    /// The main loop of worker `index`.
     fn serve(&self, index: usize) {
         INSIDE.set(true);
         let mut seen = 0;
@@ -184,7 +183,7 @@ impl Shared {
             // SAFETY: `epoch` has grown and `running` still counts this worker, so the caller has
             // written `job` and keeps the closure alive.
             if let Some(job) = unsafe { *self.job.get() } {
-                // SAFETY: as above.
+                // SAFETY: `running` still counts this worker, so the caller keeps the closure alive.
                 self.call(index, unsafe { &*job });
             }
             self.running.0.fetch_sub(1, Ordering::Release);
@@ -198,13 +197,13 @@ impl Shared {
             }
             std::hint::spin_loop();
         }
-        // An `unpark` that comes between the test and `park` is remembered: `park` returns at once.
+        // An `unpark` between the test and `park` is not lost: `park` then returns at once.
         while self.epoch.0.load(Ordering::Acquire) == seen {
             thread::park();
         }
     }
 
-    /// Runs the job as worker `index` and remembers its panic.
+    /// Runs the job as worker `index` and stores the payload of its panic.
     fn call(&self, index: usize, job: &(dyn Fn(&Worker<'_>) + Sync)) {
         let worker = Worker { shared: self, index };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(&worker))) {
@@ -215,7 +214,7 @@ impl Shared {
         }
     }
 
-    /// Makes the pool usable after a panic, once every worker has finished; gives the payload.
+    /// Makes the pool usable again after a panic, once every worker has finished, and returns the payload.
     fn recover(&self) -> Option<Box<dyn Any + Send>> {
         self.arrived.0.store(0, Ordering::Relaxed);
         self.next_chunk.0.store(0, Ordering::Relaxed);
@@ -223,7 +222,7 @@ impl Shared {
         self.payload.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Waits for every worker; the last to arrive calls `last` before any goes on.
+    /// Waits for every worker; the last one to arrive calls `last` before any continues.
     fn barrier(&self, last: impl FnOnce()) {
         if self.count == 1 {
             return last();
@@ -264,16 +263,16 @@ impl Worker<'_> {
         self.shared.count
     }
 
-    /// Waits until every worker has called this. What any of them wrote before, all see after.
+    /// Waits until every worker has called this. All earlier writes are visible to all workers afterwards.
     pub fn barrier(&self) {
         self.shared.barrier(|| ());
     }
 
-    /// Deals `0..total` in pieces of `chunk` (the last may be shorter) to whichever worker is free,
-    /// and returns when all are done. Every worker calls this with the same numbers.
+    /// Assigns `0..total` in pieces of `chunk` (the last may be shorter) to free workers, and returns when all are
+    /// done. Every worker must call this with the same numbers.
     ///
-    /// Which worker gets a piece differs from run to run; the pieces do not. So a result that
-    /// depends on its piece alone does not depend on the number of threads.
+    /// The assignment of pieces to workers differs between runs; the pieces do not. So a result that depends only on
+    /// its piece does not depend on the number of threads.
     pub fn for_chunks(&self, total: usize, chunk: usize, mut f: impl FnMut(Range<usize>)) {
         let chunk = chunk.max(1);
         let chunks = total.div_ceil(chunk);
@@ -285,12 +284,12 @@ impl Worker<'_> {
             let start = start * chunk;
             f(start..total.min(start.saturating_add(chunk)));
         }
-        // The last to arrive resets the counter, when nobody deals any more.
+        // The last worker to arrive resets the counter, when no worker takes chunks any more.
         self.shared.barrier(|| self.shared.next_chunk.0.store(0, Ordering::Relaxed));
     }
 }
 
-/// Spins, then shares the core, until `done`.
+/// Spins, then yields the core, until `done`.
 fn wait_until(mut done: impl FnMut() -> bool) {
     let mut spins = 0;
     while !done() {
@@ -298,13 +297,13 @@ fn wait_until(mut done: impl FnMut() -> bool) {
             spins += 1;
             std::hint::spin_loop();
         } else {
-            // With more threads than free cores the one waited for may need this core.
+            // With more threads than free cores, the awaited thread may need this core.
             thread::yield_now();
         }
     }
 }
 
-/// The number of cores that this process may use, not counting two threads of one core twice.
+/// The number of cores that this process may use, with hyper-threads of one core counted once.
 pub fn physical_cores() -> NonZeroUsize {
     let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     match NonZeroUsize::new(listed_cores()) {
@@ -313,7 +312,7 @@ pub fn physical_cores() -> NonZeroUsize {
     }
 }
 
-/// Distinct cores that Linux lists in `/sys`; 0 where it lists none.
+/// The number of distinct cores that Linux lists in `/sys`; 0 if it lists none.
 fn listed_cores() -> usize {
     let Ok(entries) = std::fs::read_dir("/sys/devices/system/cpu") else { return 0 };
     let mut cores: Vec<String> = entries
@@ -375,7 +374,7 @@ mod tests {
                             seen[i].fetch_add(1, Ordering::Relaxed);
                         }
                     });
-                    // The deal ends with a barrier: nobody sees an unfinished round.
+                    // The deal ends with a barrier, so no worker sees an unfinished round.
                     assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == round));
                     worker.barrier();
                 }
@@ -384,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+    fn panic_reaches_the_caller_and_the_pool_stays_usable() {
         let pool = pool(3);
         for culprit in 0..3 {
             let result = catch_unwind(AssertUnwindSafe(|| {
@@ -408,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_take_turns() {
+    fn concurrent_runs_do_not_overlap() {
         let pool = pool(2);
         let inside = AtomicUsize::new(0);
         thread::scope(|scope| {

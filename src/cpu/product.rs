@@ -1,42 +1,42 @@
-//! The matrix product of a step: from the step's tensors to the kernels of [`linear`](super::linear).
+//! The matrix product of a step: passes the step's tensors to the kernels of [`linear`](super::linear).
 
 use super::linear::{Linear, LinearId, Rows, RowsMut, Scratch, linear, linear_id};
 use super::{CpuStep, RawTensor, StepError, View};
 use crate::tensor::{DType, Desc};
 
-/// Which inputs of a step are the operands of a product.
+/// The input numbers of a product's operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
-    /// The weights, `[k, n_out]` without gaps, of any element type but I32.
+    /// The weights, `[k, n_out]`, contiguous, of any element type but I32.
     pub weight: usize,
-    /// The activations, F32 `[k, tokens…]` without gaps.
+    /// The activations, F32 `[k, tokens…]`, contiguous.
     pub x: usize,
     /// F32 `[n_out]`, added to every row.
     pub bias: Option<usize>,
-    /// F32 `[n_out, tokens…]` without gaps, added; may be the output's memory.
+    /// F32 `[n_out, tokens…]`, contiguous, added; may share the output's memory.
     pub residual: Option<usize>,
 }
 
-/// Which inputs of a step are the operands of a product with a matrix for each row of the result.
+/// The input numbers of the operands of a product with one expert's matrix per row of the result.
 #[derive(Clone, Copy, Debug)]
 pub struct ProductId {
-    /// The weights, `[k, n_out, n_expert]` without gaps, of any element type but I32.
+    /// The weights, `[k, n_out, n_expert]`, contiguous, of any element type but I32.
     pub weight: usize,
     /// The activations, F32 `[k, n_used, n_tokens]`, or `[k, 1, n_tokens]` for all of a token's experts.
     pub x: usize,
     /// The expert of each row of the result, I32 `[n_used, n_tokens]`.
     pub ids: usize,
-    /// F32 `[n_out, n_expert]`: each row of the result gets its expert's added.
+    /// F32 `[n_out, n_expert]`: the row of the expert is added.
     pub bias: Option<usize>,
 }
 
 impl CpuStep<'_> {
-    /// Computes `x · weightᵀ` (+ bias) (+ residual) into the output, F32 `[n_out, tokens…]` without gaps.
+    /// Computes `x · weightᵀ` (+ bias) (+ residual) into the output, F32 `[n_out, tokens…]`, contiguous.
     ///
     /// # Errors
-    /// [`StepError::Product`] if the kernels refuse the sizes; [`StepError::Misuse`] if an operand is not
-    /// what [`Product`] says, inside of a deal, after [`CpuStep::take_scratch`], and if the plan names no kernel
-    /// for the step ([`Operator::cpu_kernel`](crate::graph::Operator::cpu_kernel)).
+    /// [`StepError::Product`] if the kernels refuse the sizes; [`StepError::Misuse`] if an operand does not match
+    /// [`Product`], inside a deal, after [`CpuStep::take_scratch`], or if the plan names no kernel for the step
+    /// ([`Operator::cpu_kernel`](crate::graph::Operator::cpu_kernel)).
     pub fn product(&self, product: Product) -> Result<(), StepError> {
         let (weight, x) = (self.input(product.weight), self.input(product.x));
         let bias = product.bias.map(|input| self.input(input));
@@ -70,8 +70,8 @@ impl CpuStep<'_> {
         let (scratch, scratch_len) = self.scratch_raw();
         let values = |raw: &RawTensor| raw.desc.shape.elements();
         let (x, residual) = (x.raw(), residual.map(|view| view.raw()));
-        // SAFETY: the step's maker vouches for the extents of its tensors and of the scratch during the
-        // step, and these tensors lie without gaps, so that their elements are their extents.
+        // SAFETY: the step's constructor guarantees the extents of its tensors and of the scratch during the step, and
+        // these tensors are contiguous, so that their elements are their extents.
         let (args, scratch) = unsafe {
             let args = Linear {
                 dtype: weight.desc().dtype,
@@ -87,19 +87,19 @@ impl CpuStep<'_> {
             };
             (args, Scratch::from_raw(scratch, scratch_len))
         };
-        // SAFETY: every worker is given the same step, nothing else writes its inputs or touches its
-        // output and scratch meanwhile (no worker has taken its share), and the output shares memory with
-        // the residual alone, in the same layout: of the others there are no slices if it did.
+        // SAFETY: every worker has the same step; nothing else writes its inputs or accesses its output and scratch
+        // meanwhile (no worker has taken its share); and the output shares memory only with the residual, in the same
+        // layout: an input in the output's memory gives no slice.
         unsafe { linear(self.worker(), self.isa(), &args, &scratch) }?;
         Ok(())
     }
 
-    /// Computes, for each of a token's experts, `x · weight[expert]ᵀ` (+ bias) into the output, F32
-    /// `[n_out, n_used, n_tokens]`. No operand has gaps.
+    /// Computes `x · weight[expert]ᵀ` (+ bias) for each of a token's experts into the output, F32 `[n_out, n_used,
+    /// n_tokens]`. All operands are contiguous.
     ///
     /// # Errors
-    /// [`StepError::Product`] if there is no such expert, and if the kernels refuse the sizes; [`StepError::Misuse`]
-    /// as from [`CpuStep::product`].
+    /// [`StepError::Product`] if an expert does not exist or the kernels refuse the sizes; [`StepError::Misuse`] as for
+    /// [`CpuStep::product`].
     pub fn product_id(&self, product: ProductId) -> Result<(), StepError> {
         let (weight, x, ids) = (self.input(product.weight), self.input(product.x), self.input(product.ids));
         let bias = product.bias.map(|input| self.input(input));
@@ -124,8 +124,8 @@ impl CpuStep<'_> {
         let kernel = self.product_kernel()?;
         self.begin()?;
         let (scratch, scratch_len) = self.scratch_raw();
-        // SAFETY: the step's maker vouches for the extents of the output and of the scratch during the step, and the
-        // output lies without gaps.
+        // SAFETY: the step's constructor guarantees the extents of the output and of the scratch during the step, and
+        // the output is contiguous.
         let (y, scratch) = unsafe {
             let y = RowsMut::from_raw(y.data.cast(), y.desc.shape.elements(), n_out);
             (y, Scratch::from_raw(scratch, scratch_len))
@@ -143,8 +143,8 @@ impl CpuStep<'_> {
             y,
             bias: bias.map(|bias| bias.all()),
         };
-        // SAFETY: every worker is given the same step, and nothing else writes its inputs or touches its output and
-        // scratch meanwhile (no worker has taken its share); of inputs in the output's memory there are no slices.
+        // SAFETY: every worker has the same step; nothing else writes its inputs or accesses its output and scratch
+        // meanwhile (no worker has taken its share); an input in the output's memory gives no slice.
         unsafe { linear_id(self.worker(), self.isa(), &args, &scratch) }?;
         Ok(())
     }

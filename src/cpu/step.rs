@@ -1,11 +1,11 @@
-//! One step of a plan as the CPU runs it: inputs, outputs, scratch, and how rows of the first output are dealt out.
-//! [`CpuStep::for_parts`] deals out parts of all outputs.
+//! One step of a plan on the CPU: inputs, outputs, scratch, and the assignment ("deal") of the first output's rows to
+//! workers. [`CpuStep::for_parts`] assigns parts of all outputs.
 //!
-//! Every worker calls the operator with the same step. The methods here deal each piece of the
-//! output to exactly one worker, which is what lets operators be written without `unsafe`.
+//! Every worker calls the operator with the same step. The methods here assign each piece of the output to exactly one
+//! worker, so operators need no `unsafe`.
 //!
-//! Workers meet at the end of every deal. So all of them make the same calls in the same order, and
-//! an error of one of them is an error of the deal for all.
+//! Workers meet at the end of every deal. So all of them must make the same calls in the same order, and an error of
+//! one worker is an error of the deal for all.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -21,26 +21,25 @@ use super::{Isa, RawTensor, View, Worker};
 use crate::tensor::Desc;
 use crate::tensor::blocks::BlockError;
 
-/// The longest piece of a row that elementwise operators are dealt at once: 16 KiB of output, so
-/// that one long row of a decode step still keeps several workers busy.
+/// The longest piece of a row for elementwise operators: 16 KiB of output, so that one long row of a decode step still
+/// keeps several workers busy.
 const SPAN: usize = 4096;
 
-/// Shares of scratch memory are multiples of this many bytes.
+/// The granularity of scratch shares in bytes.
 const SCRATCH_LINE: usize = 64;
 
-/// Why a step cannot be done. Shapes were checked long before; these are faults of the data, or of an
-/// operator.
+/// The reason why a step failed. Shapes were checked before, so these are faults of the data or of an operator.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
-    /// An index that is outside of what it counts.
+    /// An index out of range.
     #[error("{what} is {index}, outside of 0..{limit}")]
     Index {
-        /// What the index counts.
+        /// The indexed items.
         what: &'static str,
         /// The index.
         index: i64,
-        /// How many there are.
+        /// The number of entries.
         limit: usize,
     },
     /// Blocks that cannot be read as numbers.
@@ -49,10 +48,10 @@ pub enum StepError {
     /// A product that the kernels refuse.
     #[error(transparent)]
     Product(#[from] LinearError),
-    /// The operator asks for what its step cannot give: a fault of the operator, not of the data.
+    /// The operator requests something that its step does not have: a fault of the operator, not of the data.
     #[error("the operator misuses its step: {what}")]
     Misuse {
-        /// What it does.
+        /// The misuse.
         what: &'static str,
     },
     /// Another worker's share of the step failed. The executor reports that worker's error.
@@ -61,7 +60,7 @@ pub enum StepError {
 }
 
 impl StepError {
-    /// `index` as a place below `limit`, or an error that says what it counts.
+    /// Converts `index` if it is below `limit`; otherwise an error that names `what` it counts.
     pub fn check(what: &'static str, index: i32, limit: usize) -> Result<usize, StepError> {
         match usize::try_from(index) {
             Ok(index) if index < limit => Ok(index),
@@ -79,7 +78,7 @@ pub struct Span {
     pub elements: Range<usize>,
 }
 
-/// One step of a plan, as one worker sees it.
+/// One step of a plan, as seen by one worker.
 pub struct CpuStep<'a> {
     worker: &'a Worker<'a>,
     isa: Isa,
@@ -89,21 +88,21 @@ pub struct CpuStep<'a> {
     kernel: Option<ProductKernel>,
     scratch: (*mut u8, usize),
     scratch_taken: Cell<bool>,
-    /// The number of the deal that failed, which all workers share.
+    /// The number of the failed deal, shared by all workers.
     failed_at: &'a AtomicUsize,
-    /// Deals that this worker has begun.
+    /// The number of deals that this worker has begun.
     deals: Cell<usize>,
-    /// Whether this worker is inside a deal. A deal inside of a deal would give out its pieces twice.
+    /// True while this worker is inside a deal. A nested deal would assign its pieces twice.
     dealing: Cell<bool>,
-    /// Whether rows were scattered since the workers last met.
+    /// True if rows were scattered since the workers last met.
     scattered: Cell<bool>,
-    /// The error of the first deal that failed, should the operator not pass it on.
+    /// The error of the first failed deal, in case the operator drops it.
     failure: Cell<Option<StepError>>,
     /// The first misuse by this worker.
     pub(super) misuse: Cell<Option<&'static str>>,
 }
 
-/// Some neighbouring rows of an output, dealt to one worker.
+/// Adjacent rows of an output, assigned to one worker.
 pub struct Tile<'t> {
     output: RawTensor,
     i1: Range<usize>,
@@ -116,7 +115,7 @@ impl Tile<'_> {
     /// A row of the tile.
     ///
     /// # Errors
-    /// [`StepError::Misuse`] if the row is not of this tile, or `T` not the element's size.
+    /// [`StepError::Misuse`] if the row is not in this tile, or `T` does not have the element's size.
     pub fn row<T: Pod>(&mut self, i1: usize, i2: usize) -> Result<&mut [T], StepError> {
         let desc = &self.output.desc;
         if !self.i1.contains(&i1) || !self.i2.contains(&i2) {
@@ -125,8 +124,8 @@ impl Tile<'_> {
         if !holds::<T>(desc) {
             return Err(note(self.misuse, ELEMENT));
         }
-        // SAFETY: the row lies inside the output and belongs to this tile alone; plain elements lie
-        // side by side in a row, and outputs are aligned to their elements.
+        // SAFETY: the row is inside the output and belongs to this tile alone; plain elements are contiguous in a row,
+        // and outputs are aligned to their elements.
         Ok(unsafe {
             let row = self.output.data.add(desc.row_offset(i1, i2, 0)).cast::<T>();
             slice::from_raw_parts_mut(row, desc.shape.dim(0))
@@ -143,8 +142,7 @@ impl Tile<'_> {
         self.i2.clone()
     }
 
-    /// A row of the tile that holds the same row of `input`, as F32. Works where output and input are
-    /// the same memory.
+    /// A row of the tile, filled with the same row of `input` as F32. Output and input may be the same memory.
     ///
     /// # Errors
     /// Those of [`Tile::row`] and [`View::load`].
@@ -158,13 +156,13 @@ impl Tile<'_> {
     }
 }
 
-/// Whether rows of such an output are slices of `T`, one for each element.
+/// True if rows of such an output can be slices of `T`, one per element.
 pub(super) fn holds<T: Pod>(desc: &Desc) -> bool {
     desc.dtype.is_plain() && holds_blocks::<T>(desc)
 }
 
-/// Whether rows of such an output are slices of `T`, one for each block; a plain element is a block of one. Blocks lie
-/// anywhere, so their `T` needs no alignment.
+/// True if rows of such an output can be slices of `T`, one per block; a plain element is a block of one. Blocks may be
+/// unaligned, so their `T` needs no alignment.
 fn holds_blocks<T: Pod>(desc: &Desc) -> bool {
     let fits = desc.dtype.block_bytes() == size_of::<T>() && (desc.dtype.is_plain() || align_of::<T>() == 1);
     desc.rows_are_contiguous() && fits
@@ -174,16 +172,16 @@ pub(super) const ELEMENT: &str = "it writes elements of another size than the ou
 const NESTED: &str = "it deals inside of a deal";
 
 impl<'a> CpuStep<'a> {
-    /// A step over this memory, the first output and the further ones, with the kernel that the plan names for its
-    /// product. `failed_at` begins a run as `usize::MAX`; a step that fails, on any worker, is the last of its run.
+    /// A step over this memory: the first output and the further ones, with the kernel that the plan names for its
+    /// product. `failed_at` is `usize::MAX` at the start of a run; a step that fails on any worker is the last of its
+    /// run.
     ///
     /// # Safety
-    /// For 'a, every input's extent must be readable and the outputs' and scratch's writable, no one
-    /// outside of this step may write the inputs or touch the outputs and scratch, and all workers must
-    /// be given the same step and the same `failed_at`. Plain elements are aligned, and scratch memory to
-    /// a cache line. An output may share memory with an input only where the operator's
-    /// [`Memory`](crate::graph::Memory) says so; then both have the same shape and strides. It shares none with
-    /// another output.
+    /// For 'a, every input's extent must be readable and the outputs' and scratch's writable, nothing outside this step
+    /// may write the inputs or access the outputs and scratch, and all workers must have the same step and the same
+    /// `failed_at`. Plain elements are aligned, and scratch memory is aligned to a cache line. An output may share
+    /// memory with an input only where the operator's [`Memory`](crate::graph::Memory) says so; then both have the same
+    /// shape and strides. It does not overlap another output.
     pub(crate) unsafe fn new(
         worker: &'a Worker<'a>,
         isa: Isa,
@@ -211,8 +209,7 @@ impl<'a> CpuStep<'a> {
         }
     }
 
-    /// What the step came to on this worker, given what the operator returned: an error also if the
-    /// operator kept one to itself.
+    /// The outcome of the step on this worker, given the operator's result: also an error if the operator dropped one.
     pub fn outcome(&self, result: Result<(), StepError>) -> Result<(), StepError> {
         match (self.misuse.get(), self.failure.take()) {
             (Some(what), _) => Err(StepError::Misuse { what }),
@@ -221,8 +218,8 @@ impl<'a> CpuStep<'a> {
         }
     }
 
-    /// This worker. Operators do not get it: one that waited or dealt on its own would part from the
-    /// others.
+    /// This worker. Private, as an operator that waited or assigned work itself would get out of step with the other
+    /// workers.
     pub(super) fn worker(&self) -> &'a Worker<'a> {
         self.worker
     }
@@ -232,8 +229,8 @@ impl<'a> CpuStep<'a> {
         self.isa
     }
 
-    /// An input. An index past the inputs, which `infer` has ruled out, ends the step with
-    /// [`StepError::Misuse`]; the view then has the output's description and gives no elements.
+    /// An input. An index past the inputs, which `infer` has ruled out, fails the step with [`StepError::Misuse`]; the
+    /// view then has the output's description and no elements.
     pub fn input(&self, i: usize) -> View<'_> {
         let (raw, shared) = match self.inputs.get(i) {
             Some(raw) => {
@@ -245,8 +242,8 @@ impl<'a> CpuStep<'a> {
                 (self.output, true)
             }
         };
-        // SAFETY: the maker of the step vouches for its inputs, and that none but those in the memory of
-        // an output are written meanwhile.
+        // SAFETY: the step's constructor guarantees its inputs, and that they are not written meanwhile unless they are
+        // in the memory of an output.
         unsafe { View::new(raw, shared, &self.misuse) }
     }
 
@@ -255,13 +252,13 @@ impl<'a> CpuStep<'a> {
         self.inputs.len()
     }
 
-    /// The output's description; of several the first.
+    /// The description of the first output.
     pub fn output(&self) -> &Desc {
         &self.output.desc
     }
 
-    /// The description of output number `i`, the first one being 0. Past the outputs, which `further_outputs` has
-    /// ruled out, the step ends with [`StepError::Misuse`], and the description is the first one's.
+    /// The description of output number `i`, counted from 0. An index past the outputs, which `further_outputs` has
+    /// ruled out, fails the step with [`StepError::Misuse`] and returns the first output's description.
     pub fn output_at(&self, i: usize) -> &Desc {
         let Some(output) = self.all_outputs().nth(i) else {
             self.misused("it names an output that the step does not have");
@@ -270,7 +267,7 @@ impl<'a> CpuStep<'a> {
         &output.desc
     }
 
-    /// All outputs, in their order.
+    /// All outputs, in order.
     pub(super) fn all_outputs(&self) -> impl Iterator<Item = &RawTensor> {
         std::iter::once(&self.output).chain(self.further)
     }
@@ -280,21 +277,21 @@ impl<'a> CpuStep<'a> {
         self.output
     }
 
-    /// Address and size of the scratch memory that the operator asked for.
+    /// Address and size of the scratch memory that the operator requested.
     pub(super) fn scratch_raw(&self) -> (*mut u8, usize) {
         self.scratch
     }
 
-    /// This worker's equal share of the scratch memory. A second call gives nothing.
-    /// [`CpuStep::product`] needs the scratch memory for itself.
+    /// This worker's equal share of the scratch memory; empty on a second call. [`CpuStep::product`] needs the scratch
+    /// memory for itself.
     pub fn take_scratch(&self) -> &'a mut [f32] {
         let (data, bytes) = self.scratch;
         let share = CpuStep::scratch_share(bytes / self.worker.count());
         if self.scratch_taken.replace(true) || share == 0 {
             return &mut [];
         }
-        // SAFETY: the scratch is writable for 'a and aligned, shares of different workers do not
-        // overlap, and the flag keeps this worker from getting its share twice.
+        // SAFETY: the scratch is writable for 'a and aligned, shares of different workers do not overlap, and the flag
+        // keeps this worker from getting its share twice.
         unsafe {
             let start = data.add(self.worker.index() * share).cast::<f32>();
             slice::from_raw_parts_mut(start, share / size_of::<f32>())
@@ -307,12 +304,12 @@ impl<'a> CpuStep<'a> {
             .ok_or_else(|| self.misused("it computes a product, and `cpu_kernel` names no kernel for it"))
     }
 
-    /// Whether this worker has its share of the scratch memory.
+    /// True if this worker has taken its share of the scratch memory.
     pub(super) fn scratch_is_taken(&self) -> bool {
         self.scratch_taken.get()
     }
 
-    /// The bytes of a share of scratch memory, so that each begins on a cache line of its own; see
+    /// The bytes of a share of scratch memory, rounded up so that each share starts on its own cache line; see
     /// [`CpuStep::scratch_for`].
     fn scratch_share(bytes: usize) -> usize {
         bytes / SCRATCH_LINE * SCRATCH_LINE
@@ -323,24 +320,24 @@ impl<'a> CpuStep<'a> {
         (elements * size_of::<f32>()).next_multiple_of(SCRATCH_LINE) * threads
     }
 
-    /// Notes a misuse, so that the step fails even if the operator drops the error.
+    /// Records a misuse, so that the step fails even if the operator drops the error.
     pub(super) fn misused(&self, what: &'static str) -> StepError {
         note(&self.misuse, what)
     }
 
-    /// Begins what all workers do together.
+    /// Begins a joint operation of all workers.
     pub(super) fn begin(&self) -> Result<(), StepError> {
         if self.dealing.get() {
             return Err(self.misused(NESTED));
         }
         if self.scattered.replace(false) {
-            // The rows that others still write could be dealt to this worker.
+            // Rows that others are still writing could be assigned to this worker.
             self.worker.barrier();
         }
         Ok(())
     }
 
-    /// Deals `0..total`, one by one. An error of any worker is one for all: this worker's own, or
+    /// Assigns `0..total`, one at a time. If any worker fails, all get an error: their own, or
     /// [`StepError::Elsewhere`].
     pub(super) fn deal(
         &self,
@@ -357,14 +354,14 @@ impl<'a> CpuStep<'a> {
                 if let Err(error) = f(i)
                     && result.is_ok()
                 {
-                    // Others read it behind the barrier that ends the deal.
+                    // Others read it after the barrier at the end of the deal.
                     self.failed_at.fetch_min(number, Ordering::Relaxed);
                     result = Err(error);
                 }
             }
         });
         self.dealing.set(false);
-        // A worker that is ahead may already have failed in a later deal, which this one comes to yet.
+        // A worker that is ahead may already have failed in a later deal, which this worker has yet to reach.
         if result.is_ok() && self.failed_at.load(Ordering::Relaxed) <= number {
             result = Err(StepError::Elsewhere);
         }
@@ -375,11 +372,11 @@ impl<'a> CpuStep<'a> {
         result
     }
 
-    /// Deals out tiles of at most `n1` by `n2` rows of an output that has no dimension 3.
+    /// Assigns tiles of at most `n1` by `n2` rows of an output without a dimension 3.
     ///
     /// # Errors
-    /// An error of `f` on any worker; [`StepError::Misuse`] inside of another deal, and if the output has
-    /// a dimension 3 or rows with gaps.
+    /// An error of `f` on any worker; [`StepError::Misuse`] inside another deal, or if the output has a dimension 3 or
+    /// rows with gaps.
     pub fn for_tiles(
         &self,
         (n1, n2): (usize, usize),
@@ -399,11 +396,11 @@ impl<'a> CpuStep<'a> {
         })
     }
 
-    /// Deals out the rows of the output: `f(row, elements)`, each row to one worker.
+    /// Assigns the rows of the output: `f(row, elements)`, each row to one worker.
     ///
     /// # Errors
-    /// An error of `f` on any worker; [`StepError::Misuse`] inside of another deal, and if `T` is not the
-    /// size of the output's elements.
+    /// An error of `f` on any worker; [`StepError::Misuse`] inside another deal, or if `T` does not have the size of
+    /// the output's elements.
     pub fn for_rows<T: Pod>(
         &self,
         mut f: impl FnMut((usize, usize, usize), &mut [T]) -> Result<(), StepError>,
@@ -411,8 +408,8 @@ impl<'a> CpuStep<'a> {
         self.for_pieces(self.output.desc.shape.dim(0), |span, out| f(span.row, out))
     }
 
-    /// Deals out the rows of the output, already filled with the rows of an input as F32. Works where
-    /// output and input are the same memory.
+    /// Assigns the rows of the output, filled with the rows of an input as F32. Output and input may be the same
+    /// memory.
     ///
     /// # Errors
     /// Those of [`CpuStep::for_rows`] and [`View::load`].
@@ -424,9 +421,8 @@ impl<'a> CpuStep<'a> {
         self.for_filled(self.output.desc.shape.dim(0), input, |span, out| f(span.row, out))
     }
 
-    /// Deals out pieces of rows of the output, already filled with the same piece of an input as F32.
-    /// Works where output and input are the same memory. An input's sizes that are smaller are
-    /// repeated (only in dimensions 1 to 3).
+    /// Assigns pieces of rows of the output, filled with the same piece of an input as F32. Output and input may be the
+    /// same memory. An input's smaller sizes are broadcast (only in dimensions 1 to 3).
     ///
     /// # Errors
     /// Those of [`CpuStep::for_rows`] and [`View::load`].
@@ -470,8 +466,8 @@ impl<'a> CpuStep<'a> {
             let first = piece % pieces * span;
             let elements = first..n.min(first + span);
             let offset = desc.row_offset(row.0, row.1, row.2) + first * size_of::<T>();
-            // SAFETY: the piece lies inside the output, plain elements lie side by side in a row,
-            // outputs are aligned to their elements, and each piece is dealt to one worker once.
+            // SAFETY: the piece is inside the output, plain elements are contiguous in a row, outputs are aligned to
+            // their elements, and each piece is assigned to one worker once.
             let out = unsafe {
                 slice::from_raw_parts_mut(self.output.data.add(offset).cast::<T>(), elements.len())
             };
@@ -479,15 +475,14 @@ impl<'a> CpuStep<'a> {
         })
     }
 
-    /// Writes rows into the output, a state: for each `i` of `0..n`, `place(i)` says which row of it
-    /// (counted in order; `None`: none) and `f(i, elements)` fills it; of a block format `f` is given its blocks. Should two `i` name one row, the
-    /// later one wins, for any number of workers. Every worker asks for every place, so that all of them
-    /// find the same error; `f`, which one worker calls, cannot fail.
+    /// Writes rows into the output, a state: for each `i` of `0..n`, `place(i)` gives the row's number (in order;
+    /// `None` writes nothing) and `f(i, elements)` fills it, with blocks as elements for a block format. If two `i`
+    /// name the same row, the later one wins, for any number of workers. Every worker calls `place` for every `i`, so
+    /// that all find the same error; `f`, which one worker calls, cannot fail.
     ///
     /// # Errors
-    /// An error of `place`, and a row that the output does not have; some rows are written by then.
-    /// [`StepError::Misuse`] inside of another deal, and if `T` is not the size of the output's elements
-    /// or blocks.
+    /// An error of `place`, or a row outside the output; some rows are written by then. [`StepError::Misuse`] inside
+    /// another deal, or if `T` does not have the size of the output's elements or blocks.
     pub fn scatter_rows<T: Pod>(
         &self,
         n: usize,
@@ -523,8 +518,8 @@ impl<'a> CpuStep<'a> {
                 continue;
             }
             let (i1, i2, i3) = desc.row_index(row);
-            // SAFETY: the row lies inside the output, its elements or blocks side by side; plain elements are
-            // aligned and blocks need not be; and a row belongs to the one worker of its number.
+            // SAFETY: the row is inside the output, its elements or blocks are contiguous; plain elements are aligned,
+            // and blocks need not be; each row number belongs to exactly one worker.
             let out = unsafe {
                 let row = self.output.data.add(desc.row_offset(i1, i2, i3)).cast::<T>();
                 slice::from_raw_parts_mut(row, desc.shape.dim(0) / desc.dtype.block_elements())

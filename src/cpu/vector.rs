@@ -1,14 +1,14 @@
 //! Loops over rows of numbers, compiled once for each instruction set.
 //!
-//! The loops are plain code, which the compiler vectorises. They name the order of every sum, and
-//! round a fused multiply-add once everywhere, so each gives the same bits on every instruction set.
+//! The loops are plain code that the compiler vectorises. They fix the order of every sum, and a fused multiply-add
+//! always rounds once, so the bits are the same on every instruction set.
 
 use bytemuck::Pod;
 use half::{bf16, f16};
 
 use super::Isa;
 
-/// Partial sums of a reduction: element `i` of a row is added to sum `i % LANES`.
+/// The number of partial sums of a reduction: element `i` of a row is added to sum `i % LANES`.
 pub const LANES: usize = 16;
 
 /// Defines functions whose body is compiled for every instruction set; the first argument chooses.
@@ -35,7 +35,7 @@ macro_rules! per_isa {
                 // SAFETY: this machine has the instruction set.
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512 if isa.is_available() => unsafe { avx512($($arg),*) },
-                // SAFETY: as above.
+                // SAFETY: this machine has the instruction set.
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 if isa.is_available() => unsafe { avx2($($arg),*) },
                 // NEON is part of every AArch64, so plain code uses it.
@@ -53,7 +53,7 @@ per_isa! {
         }
     }
 
-    /// `x[i] = f(x[i], y[i])`, as far as both reach.
+    /// `x[i] = f(x[i], y[i])`, up to the shorter length.
     pub fn zip[F: Fn(f32, f32) -> f32](x: &mut [f32], y: &[f32], f: F) {
         for (x, &y) in x.iter_mut().zip(y) {
             *x = f(*x, y);
@@ -75,7 +75,7 @@ per_isa! {
         fold(sums, |a, b| a + b)
     }
 
-    /// The sum of `a[i]·b[i]`, in [`LANES`] partial sums with one rounding for each element.
+    /// The sum of `a[i]·b[i]`, in [`LANES`] partial sums with one rounding per element.
     pub fn dot(a: &[f32], b: &[f32]) -> f32 {
         let n = a.len().min(b.len());
         let ((a, a_rest), (b, b_rest)) = (a[..n].as_chunks::<LANES>(), b[..n].as_chunks::<LANES>());
@@ -91,7 +91,7 @@ per_isa! {
         fold(sums, |a, b| a + b)
     }
 
-    /// The largest element; -∞ of none. NaN is passed over.
+    /// The largest element; -∞ if empty. NaN is ignored.
     pub fn max(x: &[f32]) -> f32 {
         let (chunks, rest) = x.as_chunks::<LANES>();
         let mut largest = [f32::NEG_INFINITY; LANES];
@@ -103,9 +103,9 @@ per_isa! {
         fold(largest, |a, b| if b > a { b } else { a })
     }
 
-    /// `c += a·b` for row-major matrices of `k` columns (`a`), `k` rows and `n` columns (`b`) and
-    /// `n` columns (`c`). Each element adds its products in the order of `b`'s rows, with one
-    /// rounding for each. `n` must be a multiple of [`LANES`].
+    /// `c += a·b` for row-major matrices of `k` columns (`a`), `k` rows and `n` columns (`b`) and `n` columns (`c`).
+    /// Each element adds its products in the order of `b`'s rows, with one rounding each. `n` must be a multiple of
+    /// [`LANES`].
     pub fn multiply_add(a: &[f32], k: usize, b: &[f32], n: usize, c: &mut [f32]) {
         debug_assert!(n.is_multiple_of(LANES));
         for column in (0..n).step_by(LANES) {
@@ -144,7 +144,7 @@ fn multiply_rows<const ROWS: usize>(a: &[f32], k: usize, b: &[f32], n: usize, co
     }
 }
 
-/// The halves of the lanes together, and again, down to one.
+/// Reduces the lanes by combining the two halves repeatedly.
 #[inline(always)]
 fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut n = LANES;
@@ -157,7 +157,7 @@ fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// Transposes what fills blocks of 8 by 8; gives how many rows and columns that is.
+/// Transposes the part that consists of full 8 by 8 blocks, and returns its rows and columns.
 #[cfg(target_arch = "x86_64")]
 fn transpose_blocks(
     isa: Isa,
@@ -172,8 +172,8 @@ fn transpose_blocks(
     let done = (rows.len() / columns.max(1) / 8 * 8, columns / 8 * 8);
     for (i, rows) in rows.chunks_exact((8 * columns).max(1)).enumerate() {
         for j in (0..done.1).step_by(8) {
-            // SAFETY: the machine has AVX2, and the blocks of 8 by 8 lie inside `rows` and `out`,
-            // which is checked by the ranges.
+            // SAFETY: the machine has AVX2, and the blocks of 8 by 8 are inside `rows` and `out`, which the ranges
+            // ensure.
             unsafe {
                 transpose_8x8(
                     rows[j..j + 7 * columns + 8].as_ptr(),
@@ -187,7 +187,7 @@ fn transpose_blocks(
     done
 }
 
-/// There are no blocks without a kernel for them.
+/// Without a kernel, no blocks are transposed.
 #[cfg(not(target_arch = "x86_64"))]
 fn transpose_blocks(_: Isa, _: &[f32], _: usize, _: &mut [f32], _: usize) -> (usize, usize) {
     (0, 0)
@@ -212,9 +212,9 @@ pub fn transpose(isa: Isa, rows: &[f32], columns: usize, out: &mut [f32], stride
 #[target_feature(enable = "avx2")]
 unsafe fn transpose_8x8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
     use std::arch::x86_64::*;
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let row = |i: usize| unsafe { _mm256_loadu_ps(from.add(i * from_stride)) };
-    // Pairs of rows interleaved, then fours, then the halves of the registers exchanged.
+    // Interleave pairs of rows, then fours, then exchange the halves of the registers.
     let pairs: [__m256; 8] = std::array::from_fn(|i| {
         let (a, b) = (row(i & !1), row(i | 1));
         if i & 1 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
@@ -225,7 +225,7 @@ unsafe fn transpose_8x8(from: *const f32, from_stride: usize, to: *mut f32, to_s
     };
     for column in 0..4 {
         let (top, bottom) = (four(0, column), four(1, column));
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             _mm256_storeu_ps(to.add(column * to_stride), _mm256_permute2f128_ps::<0x20>(top, bottom));
             _mm256_storeu_ps(to.add((column + 4) * to_stride), _mm256_permute2f128_ps::<0x31>(top, bottom));
@@ -235,10 +235,10 @@ unsafe fn transpose_8x8(from: *const f32, from_stride: usize, to: *mut f32, to_s
 
 /// A plain element type.
 pub trait Element: Pod {
-    /// `to[i] = from[i]`, as far as both reach. Exact, but for integers of more than 24 bits.
+    /// `to[i] = from[i]`, up to the shorter length. Exact, except for integers of more than 24 bits.
     fn widen(from: &[Self], to: &mut [f32]);
-    /// `to[i] = from[i]`, as far as both reach, rounded to the nearest, ties to even. Integers are
-    /// rounded towards zero and held within their range; NaN becomes 0.
+    /// `to[i] = from[i]`, up to the shorter length, rounded to the nearest, ties to even. Integers are rounded towards
+    /// zero and clamped to their range; NaN becomes 0.
     fn round(from: &[f32], to: &mut [Self]);
 }
 
@@ -302,7 +302,7 @@ fn round_f16c(from: &[f32], to: &mut [f16]) {
     let (from, rest) = from[..n].as_chunks::<8>();
     let (to, to_rest) = to[..n].as_chunks_mut::<8>();
     for (from, to) in from.iter().zip(to) {
-        // SAFETY: as in `widen_f16c`.
+        // SAFETY: 8 floats are 32 bytes, 8 halves 16, and unaligned access is allowed.
         unsafe {
             let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(from.as_ptr()));
             _mm_storeu_si128(to.as_mut_ptr().cast(), halves);

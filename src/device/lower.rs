@@ -1,7 +1,7 @@
-//! Lowering: what a step says to a device, as plain data that a plan holds.
+//! Lowering: a step's work on a device, as plain data that a plan holds.
 //!
-//! An operator's `hip` method is given a [`Lower`] and adds commands to it: which kernels, with which
-//! compile-time constants, grids and arguments. Nothing here touches a device.
+//! An operator's `hip` method adds commands to a [`Lower`]: kernels with their compile-time constants, grids and
+//! arguments. Nothing here touches a device.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,17 +11,17 @@ use serde::{Deserialize, Serialize};
 use super::Target;
 use crate::tensor::Desc;
 
-/// Scratch memory, and every tensor, starts at a multiple of this many bytes: no kernel wants more.
+/// The alignment of scratch memory and of every tensor in bytes; no kernel needs more.
 pub const ALIGNMENT: usize = 256;
 
-/// Where a kernel's source comes from.
+/// The source of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Source {
     /// A file of `kernels/`, by its name without `.hip`.
     BuiltIn(Cow<'static, str>),
-    /// A user's own: a name for messages, and the text. It may include the headers of `kernels/`.
+    /// A custom source: a name for messages, and the text. It may include the headers of `kernels/`.
     Own {
         /// For messages.
         name: String,
@@ -30,14 +30,14 @@ pub enum Source {
     },
 }
 
-/// A kernel with its compile-time constants: what is compiled, and cached.
+/// A kernel with its compile-time constants: the unit of compilation and caching.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Variant {
     /// The source.
     pub source: Source,
-    /// The kernel's name in it.
+    /// The kernel's name in the source.
     pub entry: Cow<'static, str>,
-    /// Macros that are defined for the compiler. `WAVE` comes from the target.
+    /// Macros for the compiler. `WAVE` comes from the target.
     pub defines: BTreeMap<Cow<'static, str>, String>,
 }
 
@@ -47,30 +47,29 @@ impl Variant {
         Variant { source: Source::BuiltIn(source.into()), entry: entry.into(), defines: BTreeMap::new() }
     }
 
-    /// Kernel `entry` of a source of one's own, which may include the headers of `kernels/`. The name is for
-    /// messages.
+    /// Kernel `entry` of a custom source, which may include the headers of `kernels/`. The name is for messages.
     pub fn own(name: impl Into<String>, text: &'static str, entry: &'static str) -> Variant {
         let source = Source::Own { name: name.into(), text: text.into() };
         Variant { source, entry: entry.into(), defines: BTreeMap::new() }
     }
 
-    /// With a macro defined.
+    /// Adds a macro.
     pub fn define(mut self, name: &'static str, value: impl ToString) -> Variant {
         self.defines.insert(name.into(), value.to_string());
         self
     }
 }
 
-/// Which tensor of the step.
+/// A tensor of the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Which {
     /// Its input of this number.
     Input(u32),
-    /// Its output; of several the first.
+    /// Its first output.
     Output,
-    /// Its output of this number, for those after the first: from 1 on.
+    /// Its output of this number, from 1 on; the first output is [`Which::Output`].
     OutputAt(u32),
     /// Its scratch memory.
     Scratch,
@@ -81,7 +80,7 @@ pub enum Which {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Arg {
-    /// An address: so many bytes past the first element of a tensor.
+    /// The address this many bytes past the first element of a tensor.
     Address(Which, usize),
     /// `Layout`, by value: sizes and strides of a tensor in four dimensions.
     Layout(Which),
@@ -91,7 +90,7 @@ pub enum Arg {
     U32(u32),
     /// `long long`.
     I64(i64),
-    /// `float`. Must not be infinite or NaN: JSON has no such numbers.
+    /// `float`. Must be finite, as JSON has no infinities or NaN.
     F32(f32),
 }
 
@@ -110,8 +109,8 @@ pub struct Launch {
     pub args: Vec<Arg>,
 }
 
-/// `C = A · Bᵀ + beta · C` with `A` `[k, m]` (`m` rows of `k`), `B` `[k, n]`, `C` F32 `[n, m]`, all contiguous, by the
-/// BLAS library. `A` and `B` have one type: F16, BF16 or F32.
+/// `C = A · Bᵀ + beta · C` with the BLAS library; `A` is `[k, m]` (`m` rows of `k`), `B` `[k, n]`, `C` F32 `[n, m]`,
+/// all contiguous. `A` and `B` have the same type: F16, BF16 or F32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gemm {
     /// Rows of `A` and of `C` (tokens).
@@ -122,17 +121,17 @@ pub struct Gemm {
     pub k: usize,
     /// The type of `A` and `B`.
     pub dtype: crate::tensor::DType,
-    /// Where `A` is.
+    /// The tensor and byte offset of `A`.
     pub a: (Which, usize),
-    /// Where `B` is.
+    /// The tensor and byte offset of `B`.
     pub b: (Which, usize),
-    /// Where `C` is.
+    /// The tensor and byte offset of `C`.
     pub c: (Which, usize),
-    /// Whether `C` holds something to add to.
+    /// Add the product to `C` (beta = 1) instead of overwriting it (beta = 0).
     pub accumulate: bool,
 }
 
-/// One thing that a step asks of the device.
+/// One command of a step to the device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -141,18 +140,18 @@ pub enum Command {
     Launch(Launch),
     /// A product by the BLAS library.
     Gemm(Gemm),
-    /// A copy of so many bytes within device memory.
+    /// A copy within device memory.
     Copy {
-        /// From here.
+        /// The source.
         from: (Which, usize),
-        /// To here.
+        /// The destination.
         to: (Which, usize),
-        /// So many.
+        /// The number of bytes.
         bytes: usize,
     },
 }
 
-/// Why a step cannot run on a device.
+/// The reason why a step cannot run on a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LowerError {
@@ -164,17 +163,17 @@ pub enum LowerError {
         /// The operator.
         op: String,
     },
-    /// A case that its kernels do not take.
+    /// A case that the operator's kernels do not support.
     #[error("operator `{op}`: {reason}")]
     Unsupported {
         /// The operator.
         op: String,
-        /// What is not taken, and what would be.
+        /// The unsupported case, and a supported one.
         reason: String,
     },
 }
 
-/// A step under lowering.
+/// A step during lowering.
 #[derive(Debug)]
 pub struct Lower<'l> {
     op: &'static str,
@@ -188,7 +187,7 @@ pub struct Lower<'l> {
 }
 
 impl<'l> Lower<'l> {
-    /// A step of operator `op` without commands yet. `further` are its outputs after the first.
+    /// A step of operator `op` without commands. `further` are its outputs after the first.
     pub fn new(
         op: &'static str,
         target: &'l Target,
@@ -199,13 +198,13 @@ impl<'l> Lower<'l> {
         Lower { op, target, deterministic: false, inputs, output, further, scratch: 0, commands: Vec::new() }
     }
 
-    /// The same step, deterministic or not.
+    /// Makes the step deterministic or not.
     pub fn deterministic(self, deterministic: bool) -> Lower<'l> {
         Lower { deterministic, ..self }
     }
 
-    /// Whether a row's bits may depend on nothing but the row: every number of rows takes the same kernels and the same
-    /// orders of sums.
+    /// True if a row's bits must depend on that row only, so that any number of rows uses the same kernels and orders
+    /// of summation.
     pub fn is_deterministic(&self) -> bool {
         self.deterministic
     }
@@ -220,17 +219,17 @@ impl<'l> Lower<'l> {
         self.inputs
     }
 
-    /// Dtype, shape and strides of the output; of several the first.
+    /// Dtype, shape and strides of the first output.
     pub fn output(&self) -> &'l Desc {
         self.output
     }
 
-    /// Dtype, shape and strides of output number `i`, the first one being 0; `None` if there is no such output.
+    /// Dtype, shape and strides of output number `i`, counted from 0; `None` if there is no such output.
     pub fn output_at(&self, i: usize) -> Option<&'l Desc> {
         std::iter::once(self.output).chain(self.further).nth(i)
     }
 
-    /// Reserves scratch memory; where it starts, as an argument of kernels.
+    /// Reserves scratch memory and returns its start as a kernel argument.
     pub fn scratch(&mut self, bytes: usize) -> (Which, usize) {
         let start = self.scratch;
         self.scratch += bytes.next_multiple_of(ALIGNMENT);
@@ -248,11 +247,11 @@ impl<'l> Lower<'l> {
         self.launch_shared(variant, grid, block, 0, args)
     }
 
-    /// As [`Lower::launch`], with dynamic shared memory.
+    /// Like [`Lower::launch`], with dynamic shared memory.
     ///
     /// # Errors
-    /// A grid, a block or shared memory larger than devices take (2³¹ − 1 by 65 535 by 65 535 blocks, 1024 threads,
-    /// the target's shared memory).
+    /// A grid, a block or shared memory beyond the limits (2³¹ − 1 by 65 535 by 65 535 blocks, 1024 threads, the
+    /// target's shared memory).
     pub fn launch_shared(
         &mut self,
         variant: Variant,
@@ -283,7 +282,7 @@ impl<'l> Lower<'l> {
         Ok(())
     }
 
-    /// Adds any command.
+    /// Adds a command of any kind.
     pub fn command(&mut self, command: Command) {
         self.commands.push(command);
     }

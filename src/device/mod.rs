@@ -1,8 +1,8 @@
-//! What a plan says of a device, as plain data: the [`Target`] that kernels are chosen for, and the [`Command`]s that an
+//! A plan's view of a device, as plain data: the [`Target`] that kernels are chosen for, and the [`Command`]s that an
 //! operator adds to a [`Lower`] (kernels with their constants, grids and arguments, products, copies).
 //!
-//! It knows tensors. It knows no driver, no operator and no plan: `graph`, `ops` and `plan` speak of a GPU in these words
-//! alone, and `hip` and `exec` carry them out.
+//! It knows tensors, but no drivers, operators or plans. `graph`, `ops` and `plan` describe GPU work in these types
+//! only; `hip` and `exec` carry it out.
 
 mod lower;
 mod target;

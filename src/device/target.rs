@@ -1,10 +1,10 @@
-//! What a plan must know of a device.
+//! The properties of a device that a plan depends on.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Who fills the table of functions.
+/// The platform that fills the table of functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -18,7 +18,7 @@ pub enum PlatformKind {
 }
 
 impl PlatformKind {
-    /// The name, as `RFGRAPH_HIP_PLATFORM` takes it.
+    /// The name, as in `RFGRAPH_HIP_PLATFORM`.
     pub fn name(self) -> &'static str {
         match self {
             PlatformKind::Amd => "amd",
@@ -34,7 +34,7 @@ impl fmt::Display for PlatformKind {
     }
 }
 
-/// What kernels are chosen and compiled for. Plans for equal targets are equal.
+/// The target that kernels are chosen and compiled for. Equal targets get equal plans.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// The platform.
@@ -47,19 +47,19 @@ pub struct Target {
     pub compute_units: u32,
     /// Bytes of shared memory that a block may use.
     pub shared_bytes: u32,
-    /// Whether the BLAS library is there.
+    /// True if the BLAS library is present.
     pub blas: bool,
 }
 
 impl Target {
-    /// The arch without its features: `gfx90a`.
+    /// The architecture without its features: `gfx90a`.
     pub fn base_arch(&self) -> &str {
         self.arch.split(':').next().unwrap_or(&self.arch)
     }
 
-    /// Operations on F16 matrices with F32 sums that a compute unit does in one cycle, a multiplication with its addition
-    /// counting as two; `None` for a target that is not in the table. From the makers' data sheets: peak rate without
-    /// sparsity / (compute units · boost clock). On RDNA the runtime counts pairs of compute units.
+    /// Matrix throughput of a compute unit in flops per cycle, for F16 inputs with F32 sums; a multiply-add counts as
+    /// two. `None` for an unknown target. From the vendors' data sheets: peak rate without sparsity / (compute units ·
+    /// boost clock). On RDNA the runtime counts pairs of compute units.
     pub fn matrix_flops_per_cycle(&self) -> Option<u32> {
         let base = self.base_arch();
         let generations: &[(&str, u32)] = match self.platform {
@@ -91,14 +91,14 @@ impl Target {
         };
         let is_of = |name: &str| match self.platform {
             PlatformKind::Amd => base.starts_with(name),
-            // The suffix `a` or `f` names instructions, not another device.
+            // The suffix `a` or `f` selects instructions, not another device.
             _ => base.trim_end_matches(|c: char| c.is_ascii_alphabetic()) == name,
         };
         generations.iter().find(|(name, _)| is_of(name)).map(|(_, flops)| *flops)
     }
 
-    /// A usual device of an arch that is known by its name alone, to compile for without having one: `gfx1100`
-    /// (with or without features), `sm_90`, `sim32`. None for names of another form.
+    /// A typical device of this architecture, to compile for without having one: `gfx1100` (with or without features),
+    /// `sm_90`, `sim32`. `None` for other forms of names.
     pub fn named(arch: &str) -> Option<Target> {
         let base = arch.split(':').next().unwrap_or(arch);
         if !base.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
@@ -108,7 +108,7 @@ impl Target {
             "sim32" => (PlatformKind::Sim, 32, 16, 64 << 10),
             "sim64" => (PlatformKind::Sim, 64, 16, 64 << 10),
             _ if base.starts_with("sm_") => (PlatformKind::Nvidia, 32, 132, 227 << 10),
-            // Generation, minor version and stepping; from the tenth on (RDNA) waves have 32 lanes.
+            // Generation, minor version and stepping; waves have 32 lanes since generation 10 (RDNA).
             _ => {
                 let digits = base.strip_prefix("gfx")?;
                 let generation: u32 = digits.get(..digits.len().checked_sub(2)?)?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! One conversation in a session of its own: only what is new since the last turn is computed.
+//! One conversation in its own session: each turn computes only its new tokens.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -15,20 +15,20 @@ use crate::sampling::{Sampler, SamplerParams, TokenLogprobs};
 use crate::text::Constraint;
 use crate::text::{ChatTemplate, Message, Tokenizer};
 
-/// How the tokens of a chat's answers are chosen.
+/// Settings for choosing the tokens of a chat's answers.
 #[derive(Clone, Debug, Default)]
 pub struct ChatOptions {
     /// The samplers.
     pub sampling: SamplerParams,
-    /// What every answer satisfies.
+    /// A grammar or JSON schema that every answer must match.
     #[cfg(feature = "grammar")]
     pub constraint: Option<Constraint>,
-    /// Whether log-probabilities will be asked for.
+    /// Log-probabilities will be requested ([`GenerateOptions::logprobs`]).
     pub logprobs: bool,
 }
 
 impl ChatOptions {
-    /// Whether all logits are needed, whatever the sampler says.
+    /// True if all logits are needed, whatever the sampler needs.
     fn needs_logits(&self) -> bool {
         #[cfg(feature = "grammar")]
         if self.constraint.is_some() {
@@ -38,44 +38,45 @@ impl ChatOptions {
     }
 }
 
-/// How one answer ends, and who is told of its progress.
+/// End conditions and progress callback of one answer.
 #[derive(Default)]
 pub struct AnswerOptions<'a> {
-    /// When the answer ends.
+    /// Limits and stop strings.
     pub generate: GenerateOptions,
-    /// Ends the answer before its next token once it is true.
+    /// Set to true to end the answer before its next token.
     pub interrupt: Option<&'a AtomicBool>,
-    /// What is dropped when the context is full; `None`: that ends the answer.
+    /// Context shift to apply when the context is full; `None` ends the answer there.
     pub context_shift: Option<ContextShift>,
-    /// Told how many tokens of the prompt are computed, of how many that must be.
+    /// Called with the number of prompt tokens computed so far and the number to compute.
     pub on_prompt: Option<&'a mut dyn FnMut(usize, usize)>,
 }
 
-/// An answer and what it took.
+/// An answer with its token counts and times.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answer {
-    /// All of its text.
+    /// The whole text.
     pub text: String,
-    /// Its tokens.
+    /// The generated tokens.
     pub tokens: Vec<u32>,
-    /// Of each token, if they were asked for.
+    /// Log-probabilities of each token, if requested.
     pub logprobs: Vec<TokenLogprobs>,
-    /// Why it ended.
+    /// Reason for the end.
     pub stop: Stop,
-    /// Tokens of the prompt.
+    /// Number of tokens in the prompt.
     pub prompt_tokens: usize,
-    /// How many of them were computed: the cache may have held some, and an interrupt may have left some.
+    /// Number of prompt tokens that were computed: less than the prompt if the cache held a prefix, or after an
+    /// interrupt.
     pub computed_tokens: usize,
-    /// Steps of one token each.
+    /// Number of single-token steps.
     pub decode_runs: usize,
     /// Time until the prompt was computed.
     pub prompt_time: Duration,
-    /// Time after it.
+    /// Time after the prompt.
     pub decode_time: Duration,
 }
 
-/// A conversation in a session of its own.
+/// A conversation in its own session.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -91,13 +92,13 @@ pub struct Chat {
     sampler: Sampler,
     #[cfg(feature = "grammar")]
     constraint: Option<Constraint>,
-    /// Made when it is first asked.
+    /// Compiled by the first call of [`Chat::ask`].
     template: Option<ChatTemplate>,
     messages: Vec<Message>,
 }
 
 impl Chat {
-    /// A chat with the model in a file, with the default options, on the device of [`DeviceChoice::Auto`].
+    /// A chat with the model in a file, on the device of [`DeviceChoice::Auto`] with default options.
     ///
     /// # Errors
     /// [`ModelError`] if the file cannot be read or run.
@@ -108,7 +109,7 @@ impl Chat {
     /// A chat with the demo model that is built into the library.
     ///
     /// # Errors
-    /// [`ModelError`] if there is no memory for it.
+    /// [`ModelError`] if there is not enough memory for the model.
     #[cfg(feature = "demo")]
     pub fn demo() -> Result<Chat, ModelError> {
         Chat::with_model(&Model::demo()?)
@@ -121,7 +122,7 @@ impl Chat {
         Chat::new(model, &options, &Setup::default(), ChatOptions::default())
     }
 
-    /// An empty conversation in a session of its own.
+    /// An empty conversation in a new session.
     ///
     /// # Errors
     /// As [`Session::with`]; if the file's tokenizer or the samplers' settings cannot be used.
@@ -156,10 +157,10 @@ impl Chat {
         })
     }
 
-    /// Says something in the conversation, and gives the answer's text. Both are part of what is said next.
+    /// Sends a user message and returns the answer's text. Both become part of the conversation.
     ///
     /// # Errors
-    /// [`ModelError`] if the file has no template that can be used, or the answer fails.
+    /// [`ModelError`] if the file has no usable chat template, or the answer fails.
     pub fn ask(&mut self, text: &str) -> Result<String, ModelError> {
         self.messages.push(Message::new("user", text));
         let answer = self.answer_messages();
@@ -180,9 +181,9 @@ impl Chat {
         Ok(answer.text)
     }
 
-    /// Answers a prompt, giving the pieces of text to `each` as they come. The prompt is the whole
-    /// conversation; the tokens that it shares with earlier ones are not computed again. With a context shift, a prompt
-    /// that is too long loses what the shift drops.
+    /// Answers a prompt, passing each piece of text to `each` as it is decided. The prompt is the whole conversation; a
+    /// prefix shared with the previous prompt and answer is not computed again. With a context shift, a prompt that is
+    /// too long is shortened first.
     ///
     /// # Errors
     /// As [`Session::step`], and those of `each`.
@@ -219,13 +220,12 @@ impl Chat {
         answer.tokens = generation.tokens().to_vec();
         answer.logprobs = generation.logprobs().to_vec();
         answer.decode_time = start.elapsed() - answer.prompt_time;
-        // The random numbers go on in the next answer.
+        // The next answer continues the same stream of random numbers.
         self.sampler = generation.into_sampler();
         result.map(|()| answer)
     }
 
-    /// A generation whose text so far is the prompt, whatever the sampler saw of earlier turns: some of those may be
-    /// gone from it.
+    /// A generation whose penalties see exactly the prompt: earlier turns may be missing from it.
     fn generation(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<Generation, ModelError> {
         let mut sampler = self.sampler.clone();
         sampler.forget();
@@ -238,7 +238,7 @@ impl Chat {
         Ok(generation)
     }
 
-    /// Computes the rows that a generation asks for, until it is over.
+    /// Computes the rows that the generation requests until it stops.
     fn generate<E: From<ModelError>>(
         &mut self,
         generation: &mut Generation,
@@ -267,7 +267,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Sees to it that the context has room for a token, or says why the answer is over.
+    /// Makes room in the context for one token, or returns the reason why the answer ends.
     fn make_room(&mut self, options: &AnswerOptions<'_>) -> Result<Option<Stop>, ModelError> {
         let states = self.session.states();
         if states.len(self.sequence)? < states.n_ctx() {
@@ -282,8 +282,8 @@ impl Chat {
         Ok(shifted.is_break().then_some(Stop::Interrupted))
     }
 
-    /// Computes the prompt from token `reused` on, up to which the sequence holds it; less of it after an interrupt or
-    /// an error.
+    /// Computes the prompt from token `reused` on; the sequence already holds the tokens before it. An interrupt or an
+    /// error leaves only a part of the prompt computed.
     fn prefill(
         &mut self,
         prompt: &[u32],
@@ -304,7 +304,7 @@ impl Chat {
         })
     }
 
-    /// A prompt without what a shift drops of it.
+    /// The prompt, shortened as the context shift would.
     fn shorten<'p>(&self, prompt: &'p [u32], shift: ContextShift) -> Result<Cow<'p, [u32]>, ModelError> {
         let n_ctx = self.n_ctx();
         let left = shift.shorten(prompt, n_ctx)?;
@@ -315,7 +315,7 @@ impl Chat {
         Ok(left)
     }
 
-    /// Tokens that the context holds.
+    /// Context size in tokens.
     pub fn n_ctx(&self) -> usize {
         self.session.states().n_ctx()
     }
@@ -325,7 +325,7 @@ impl Chat {
         &self.tokenizer
     }
 
-    /// The session.
+    /// The chat's session.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
     }
@@ -347,7 +347,7 @@ mod tests {
     use super::*;
     use crate::sampling::{Penalties, Temperature};
 
-    /// Each answer is that of its prompt alone: what an earlier turn said, and is not in the prompt, is forgotten.
+    /// An answer depends on its prompt alone: tokens of earlier turns that are not in the prompt are forgotten.
     #[test]
     fn penalties_see_the_prompt_alone() {
         let model = Model::demo().unwrap();
@@ -371,7 +371,7 @@ mod tests {
         for question in questions {
             let rendered = template.render(&[Message::new("user", question)], true).unwrap();
             let mut prompt = tokenizer.encode_chat(&rendered);
-            // Once cleared, and once going on after an answer that the limit may have ended.
+            // First a cleared conversation, then one that continues after an answer that the limit may have cut.
             for _ in 0..2 {
                 let found = answer(&mut one, &prompt);
                 assert_eq!(found, answer(&mut chat(), &prompt), "{question}");
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_is_part_of_what_is_asked_next() {
+    fn ask_keeps_earlier_messages() {
         let mut chat = Chat::demo().unwrap();
         assert_eq!(chat.ask("What is 347 + 285?").unwrap(), "632");
         assert_eq!(chat.messages.len(), 2);

@@ -1,4 +1,4 @@
-//! One answer: choose a token of what came of the last row, give its text, say the next row or why the answer is over.
+//! One answer: chooses a token from the last row's output, gives its text and the next row or the reason for the end.
 
 use crate::model::{ModelError, Output, RowOutput};
 use crate::sampling::{Needs, Sampler, TokenLogprobs};
@@ -6,27 +6,27 @@ use crate::sampling::{Needs, Sampler, TokenLogprobs};
 use crate::text::Constraint;
 use crate::text::{StopStrings, StreamDecoder, Tokenizer};
 
-/// When an answer ends, besides where the model ends it, and what is kept of it.
+/// End conditions of an answer besides the model's end token, and the records kept of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GenerateOptions {
-    /// The most tokens to generate; `None`: no limit.
+    /// Most tokens to generate; `None` means no limit.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer. They are no part of it, wherever the borders of the tokens are: text that may yet
-    /// become one of them is held back.
+    /// Stop strings. They are not part of the answer, and may begin or end inside a token: text that may still become
+    /// one is held back.
     pub stop: Vec<String>,
-    /// Keeps each token's log-probability and those of so many of its best alternatives.
+    /// Keeps the log-probability of each token and of this many most probable tokens.
     pub logprobs: Option<usize>,
 }
 
-/// Why an answer ended.
+/// Reason why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stop {
-    /// The answer is over: the model said so, or a grammar allows nothing more.
+    /// The model chose an end token, or the grammar allows nothing more.
     EndOfGeneration,
-    /// One of [`GenerateOptions::stop`] came.
+    /// One of [`GenerateOptions::stop`] was found.
     StopString,
-    /// [`GenerateOptions::max_tokens`] were generated.
+    /// [`GenerateOptions::max_tokens`] tokens were generated.
     Limit,
     /// The context has no room for another token.
     ContextFull,
@@ -35,7 +35,7 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// The reason in one word, as programs read it.
+    /// The reason in one word, for machine-readable output.
     pub fn name(self) -> &'static str {
         match self {
             Stop::EndOfGeneration => "end",
@@ -47,11 +47,11 @@ impl Stop {
     }
 }
 
-/// What an answer wants after a token was chosen.
+/// Next action of an answer after a token was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Next {
-    /// Append this token to the sequence, and give what comes of it ([`Generation::wants`]) to the generation.
+    /// Append this token to the sequence, and pass its output ([`Generation::wants`]) to the generation.
     Token(u32),
     /// The answer is over.
     Stopped(Stop),
@@ -61,15 +61,15 @@ pub enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Advance<'g> {
-    /// The text that is certain now; empty while a character is not whole, or may begin a stop string.
+    /// Text that is now final; empty inside an incomplete character or a possible stop string.
     pub text: &'g str,
-    /// The next row, or why there is none.
+    /// The next row, or the reason for the end.
     pub next: Next,
 }
 
-/// An answer under way. It knows no session: whoever has one appends the rows that it asks for.
+/// An answer in progress. It knows no session: the caller computes the rows that it requests.
 ///
-/// It is a value: a clone goes on by itself from where the original was, with the same random numbers.
+/// It is a value: a clone continues independently from the same point, with the same random numbers.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -99,7 +99,7 @@ pub struct Generation {
     sampler: Sampler,
     #[cfg(feature = "grammar")]
     constraint: Option<Constraint>,
-    /// Working memory: the logits that the constraint leaves.
+    /// Working memory: the logits after the constraint's mask.
     #[cfg(feature = "grammar")]
     masked: Vec<f32>,
     options: GenerateOptions,
@@ -114,7 +114,7 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// An answer that begins. The sampler's penalties look at what it has accepted: the prompt, as a rule
+    /// Begins an answer. The sampler's penalties see the tokens that it has accepted: usually the prompt
     /// ([`Sampler::accept`]).
     ///
     /// # Errors
@@ -147,7 +147,7 @@ impl Generation {
         })
     }
 
-    /// Lets only such tokens be chosen as the constraint allows. It must not have seen another answer.
+    /// Restricts the answer to the constraint, which must not have accepted any token yet.
     #[cfg(feature = "grammar")]
     #[must_use]
     pub fn constrained(mut self, constraint: Constraint) -> Generation {
@@ -158,12 +158,12 @@ impl Generation {
         self
     }
 
-    /// What the generation must know of the next row at least.
+    /// The least output that the generation needs of its next row.
     pub fn wants(&self) -> Output {
         if self.needs_logits() { Output::Logits } else { wish(self.sampler.needs()) }
     }
 
-    /// Whether all logits are needed, whatever the sampler says.
+    /// True if all logits are needed, whatever the sampler needs.
     fn needs_logits(&self) -> bool {
         #[cfg(feature = "grammar")]
         if self.constraint.is_some() {
@@ -172,7 +172,7 @@ impl Generation {
         self.options.logprobs.is_some()
     }
 
-    /// Chooses a token of what came of the last row. After an error the answer is over.
+    /// Chooses a token from the last row's output. After an error the answer is over.
     ///
     /// # Errors
     /// [`ModelError::Session`] if the answer is over or the output is less than [`Generation::wants`]; if no token can
@@ -193,7 +193,7 @@ impl Generation {
         }
     }
 
-    /// Ends the answer from outside, and gives the text that was held back.
+    /// Ends the answer from outside, and returns the text that was held back.
     pub fn end(&mut self, stop: Stop) -> &str {
         self.text.clear();
         if self.stop.is_none() {
@@ -203,7 +203,7 @@ impl Generation {
         &self.text
     }
 
-    /// Chooses a token, and tells all who remember the text that it belongs to it, if it does not end the answer.
+    /// Chooses a token; unless it ends the answer, the constraint, the sampler and the records accept it.
     fn choose_and_accept(&mut self, output: RowOutput<'_>) -> Result<Next, ModelError> {
         let token = self.choose(output)?;
         if self.tokenizer.is_end_of_generation(token) {
@@ -248,7 +248,7 @@ impl Generation {
         Ok(self.sampler.sample(logits)?)
     }
 
-    /// Gives the chosen token's text, and sees whether it ends the answer.
+    /// Sets the text that the chosen token makes final, and checks whether the answer ends.
     fn set_text(&mut self, chosen: Next) -> Next {
         self.text.clear();
         self.stop = match chosen {
@@ -270,7 +270,7 @@ impl Generation {
         self.stop.map_or(chosen, Next::Stopped)
     }
 
-    /// Adds the beginning of a character that never came, and what might have become a stop string.
+    /// Adds the bytes of an incomplete character, and text held back as a possible stop string.
     fn flush(&mut self) {
         self.text.push_str(self.stops.push(self.decoder.finish()));
         if self.stops.found().is_none() {
@@ -278,7 +278,7 @@ impl Generation {
         }
     }
 
-    /// Whether the constraint allows nothing more.
+    /// True if the constraint allows no further token.
     fn is_complete(&self) -> bool {
         #[cfg(feature = "grammar")]
         return self.constraint.as_ref().is_some_and(Constraint::is_complete);
@@ -286,7 +286,7 @@ impl Generation {
         false
     }
 
-    /// The tokens so far, without the one that ended the answer. A stop string's are among them.
+    /// The tokens so far, without the one that ended the answer. Tokens of a stop string are included.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -296,18 +296,18 @@ impl Generation {
         &self.logprobs
     }
 
-    /// Why the answer is over; `None` while it is not, and after an error.
+    /// Reason for the end; `None` while the answer goes on, and after an error.
     pub fn stop(&self) -> Option<Stop> {
         self.stop
     }
 
-    /// The sampler, with the random numbers and the history that another answer can go on with.
+    /// The sampler, with its random state and history, for a further answer.
     pub fn into_sampler(self) -> Sampler {
         self.sampler
     }
 }
 
-/// The output that a sampler needs.
+/// The output that satisfies a sampler's needs.
 pub(super) fn wish(needs: Needs) -> Output {
     match needs {
         Needs::Logits => Output::Logits,

@@ -1,8 +1,8 @@
-//! Answers: a generation that knows no session, and a chat that has one of its own.
+//! Answers: [`Generation`], which knows no session, and [`Chat`], which owns one.
 //!
-//! A [`Generation`] is given what came of its last row and says the next one, so any number of them can share a
-//! [`Session`](crate::model::Session). [`Chat`] is the short way to one conversation. This folder knows sessions, samplers
-//! and text; it knows no operator and no device.
+//! A [`Generation`] takes the output of its last row and gives the next row, so any number of generations can share a
+//! [`Session`](crate::model::Session). [`Chat`] is the short way to a single conversation. This folder uses sessions,
+//! samplers and text; it knows no operator and no device.
 
 mod chat;
 mod generation;

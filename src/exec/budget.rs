@@ -1,13 +1,13 @@
-//! The budget (promise P2): how much memory may be taken, asked before any is.
+//! The budget (promise P2): memory is requested from it before it is allocated.
 
 use std::fmt;
 
 use crate::Remedy;
 
-/// How much memory may be taken, and who holds it.
+/// The memory that may be used, and its holders.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    /// Free memory when the budget was made.
+    /// Free bytes when the budget was made.
     free: u64,
     total: u64,
     fraction: f64,
@@ -15,23 +15,23 @@ pub struct Budget {
     holders: Vec<(String, u64)>,
 }
 
-/// A refusal: what was asked, what there is, and what would make it fit.
+/// A refusal: the bytes requested, the bytes available, and a remedy.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub struct BudgetError {
-    /// What the memory was for.
+    /// The purpose of the memory.
     pub what: String,
-    /// Bytes asked for.
+    /// Bytes requested.
     pub asked: u64,
-    /// Bytes left in the budget.
+    /// Bytes available in the budget.
     pub available: u64,
     /// Bytes that were free when the budget was made.
     pub free: u64,
-    /// Bytes in all.
+    /// Total bytes.
     pub total: u64,
-    /// The share of the free memory that may be taken.
+    /// The usable share of the free memory.
     pub fraction: f64,
-    /// Whether it is a GPU's memory.
+    /// True for a GPU's memory.
     pub on_gpu: bool,
     /// The largest holders, at most three.
     pub holders: Vec<(String, u64)>,
@@ -60,7 +60,7 @@ impl fmt::Display for BudgetError {
 }
 
 impl BudgetError {
-    /// What would make it fit.
+    /// The remedies: each of them may make it fit.
     pub fn remedies(&self) -> &'static [Remedy] {
         use Remedy::{FewerGpuLayers, LargerMemoryFraction, SmallerContext, SmallerUbatch};
         match self.on_gpu {
@@ -70,7 +70,7 @@ impl BudgetError {
     }
 }
 
-/// Bytes as people write them.
+/// A byte count, displayed with a unit.
 pub(crate) struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
@@ -84,21 +84,21 @@ impl fmt::Display for Bytes {
 }
 
 impl Budget {
-    /// The share of free memory that is taken unless told otherwise.
+    /// The default share of free memory that may be used.
     pub const FRACTION: f64 = 0.7;
 
-    /// A budget of this share of `free` bytes, of `total`.
+    /// A budget of a `fraction` of `free` bytes; `total` is for messages.
     pub fn new(free: u64, total: u64, fraction: f64) -> Budget {
         Budget { free, total, fraction: fraction.clamp(0.0, 1.0), on_gpu: false, holders: Vec::new() }
     }
 
-    /// As [`Budget::new`], of a GPU's memory: refusals then say what takes less of that.
+    /// Like [`Budget::new`] for a GPU's memory: refusals then suggest how to use less of it.
     pub fn gpu(free: u64, total: u64, fraction: f64) -> Budget {
         Budget { on_gpu: true, ..Budget::new(free, total, fraction) }
     }
 
-    /// A budget of this share of the host's free memory. Where the system does not say how much that is
-    /// (it is read from Linux's `/proc/meminfo`), the budget has no limit.
+    /// A budget of a `fraction` of the host's free memory, as read from Linux's `/proc/meminfo`. Without that file the
+    /// budget has no limit.
     pub fn host(fraction: f64) -> Budget {
         let read = |key: &str| -> Option<u64> {
             let text = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -111,28 +111,28 @@ impl Budget {
         }
     }
 
-    /// Bytes that may be taken in all.
+    /// The bytes that may be used.
     pub fn limit(&self) -> u64 {
         if self.free == u64::MAX { u64::MAX } else { (self.free as f64 * self.fraction) as u64 }
     }
 
-    /// Bytes that are held.
+    /// The bytes in use.
     pub fn held(&self) -> u64 {
         self.holders.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Bytes that may still be taken.
+    /// The bytes still available.
     pub fn available(&self) -> u64 {
         self.limit().saturating_sub(self.held())
     }
 
-    /// Who holds what.
+    /// The holders and their bytes.
     pub fn holders(&self) -> &[(String, u64)] {
         &self.holders
     }
 
-    /// Sets what `what` holds to `bytes`, or refuses. Must be called before the memory is taken. To hold
-    /// less than before is never refused, and who holds nothing is no holder.
+    /// Sets the bytes that `what` holds, or refuses. Call it before allocating. A decrease is never refused, and a
+    /// holder of 0 bytes is dropped.
     pub fn hold(&mut self, what: &str, bytes: u64) -> Result<(), BudgetError> {
         let at = self.holders.iter().position(|(name, _)| name == what);
         let before = at.map_or(0, |at| self.holders[at].1);
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_says_what_was_asked_what_is_left_and_who_holds_it() {
+    fn a_refusal_names_request_free_bytes_and_holders() {
         let mut budget = Budget::new(10 << 30, 16 << 30, 0.7);
         budget.hold("weights", 4 << 30).unwrap();
         budget.hold("arena", 1 << 20).unwrap();
@@ -182,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gpus_refusal_names_what_takes_less_of_it() {
+    fn a_gpus_refusal_names_options_that_need_less() {
         let error = Budget::gpu(100, 100, 1.0).hold("weights", 200).unwrap_err();
         assert!(error.to_string().contains("fewer layers on the GPU"), "{error}");
     }
 
     #[test]
-    fn the_hosts_budget_is_a_share_of_what_is_free() {
+    fn the_hosts_budget_is_a_share_of_free_memory() {
         let (half, whole) = (Budget::host(0.5), Budget::host(1.0));
         assert!(half.limit() <= whole.limit() && half.limit() > 0);
     }

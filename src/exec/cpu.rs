@@ -28,7 +28,7 @@ pub struct CpuExecutor {
     budget: Budget,
     arena: AlignedBuffer,
     books: Books,
-    /// By the numbers that the books give.
+    /// Indexed by [`PlanId`].
     plans: Vec<Loaded>,
     deterministic: bool,
 }
@@ -38,22 +38,22 @@ struct Loaded {
     plan: Arc<Plan>,
     ops: Vec<Arc<dyn AnyOperator>>,
     steps: Vec<Bound>,
-    /// Where its weights and constants lie.
+    /// The memory of its weights and constants.
     leaves: BTreeMap<Place, Leaf>,
 }
 
-/// Where a weight or a constant lies.
+/// The memory of a weight or constant.
 enum Leaf {
     /// A constant, or a weight that is not aligned in its source.
     Copied(AlignedBuffer),
-    /// In the source: the bytes that were checked when the plan was loaded. A source may answer
-    /// otherwise when it is asked again, so it is not.
+    /// In the source, at the address that was checked on loading. The source is not queried again, as a later answer
+    /// might differ.
     Source(*mut u8),
 }
 
 // SAFETY: an address in the weight source, which any thread may read and which the executor keeps alive.
 unsafe impl Send for Leaf {}
-// SAFETY: no step writes a weight, which the check of the plan sees to.
+// SAFETY: no step writes a weight; the check of the plan ensures that.
 unsafe impl Sync for Leaf {}
 
 impl Leaf {
@@ -65,7 +65,7 @@ impl Leaf {
     }
 }
 
-/// Who holds the copies in the budget.
+/// The copies' name as a holder in the budget.
 const COPIES: &str = "copies of weights and constants";
 
 /// The addresses of a step.
@@ -80,12 +80,11 @@ struct Bound {
 // SAFETY: the addresses point into memory that the executor owns or keeps alive (arena, states, owned
 // copies, the weight source), none of which is tied to a thread.
 unsafe impl Send for Bound {}
-// SAFETY: a shared reference to a step lets nobody write through it; only `run`, which holds the
-// executor mutably, does.
+// SAFETY: a step cannot be written through a shared reference; only `run`, which holds the executor mutably, writes.
 unsafe impl Sync for Bound {}
 
 impl CpuExecutor {
-    /// An executor with `threads` threads that binds weights from this source.
+    /// An executor with `threads` threads that takes its weights from `weights`.
     pub fn new(
         threads: NonZeroUsize,
         weights: Arc<dyn WeightSource>,
@@ -105,12 +104,12 @@ impl CpuExecutor {
         })
     }
 
-    /// Makes a user's own operator known, so that plans may name it.
+    /// Registers a custom operator, so that plans may name it.
     pub fn register(&mut self, row: OperatorRow) {
         self.operators.register(row);
     }
 
-    /// Uses another instruction set than the best one. Gives false if this machine does not have it.
+    /// Selects an instruction set other than the best one. False if this machine does not support it.
     pub fn set_isa(&mut self, isa: Isa) -> bool {
         let available = isa.is_available();
         if available {
@@ -119,8 +118,8 @@ impl CpuExecutor {
         available
     }
 
-    /// Whether plans for this executor are deterministic from now on; see [`DeviceDesc::deterministic`]. Plans that were
-    /// loaded before stay as they are.
+    /// Makes plans for this executor deterministic or not from now on; see [`DeviceDesc::deterministic`]. Loaded plans
+    /// do not change.
     pub fn set_deterministic(&mut self, deterministic: bool) {
         self.deterministic = deterministic;
     }
@@ -130,7 +129,7 @@ impl CpuExecutor {
         self.isa
     }
 
-    /// The threads.
+    /// The thread pool.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -168,7 +167,7 @@ impl CpuExecutor {
         Ok(operator)
     }
 
-    /// Finds a plan's weights and constants, and copies those that are not aligned where they lie.
+    /// Finds a plan's weights and constants, and copies those that are not aligned in their source.
     fn leaves(&mut self, plan: &Plan) -> Result<BTreeMap<Place, Leaf>, ExecError> {
         let mut copied = self.copied();
         let budget = &mut self.budget;
@@ -184,7 +183,7 @@ impl CpuExecutor {
         for (i, slot) in plan.weights.iter().enumerate() {
             let bytes = books::weight(&*self.weights, slot)?;
             let dtype = slot.desc.dtype;
-            // Blocks are read byte by byte; plain elements through their type.
+            // Blocks are read bytewise; plain elements through their type.
             let aligned = (bytes.as_ptr() as usize).is_multiple_of(dtype.block_bytes());
             let leaf = match dtype.is_plain() && !aligned {
                 true => copy(&slot.name, bytes)?,
@@ -195,7 +194,7 @@ impl CpuExecutor {
         Ok(leaves)
     }
 
-    /// Bytes of all copies of all plans.
+    /// Bytes of the copies of all plans.
     fn copied(&self) -> u64 {
         let bytes = |leaf: &Leaf| match leaf {
             Leaf::Copied(buffer) => buffer.len() as u64,
@@ -204,7 +203,7 @@ impl CpuExecutor {
         self.plans.iter().flat_map(|plan| plan.leaves.values()).map(bytes).sum()
     }
 
-    /// Makes the states that the plan needs and that are not there.
+    /// Creates the plan's missing states.
     fn make_states(&mut self, plan: &Plan) -> Result<(), ExecError> {
         let missing = self.states.missing(plan)?;
         self.budget.hold(STATES, self.states.bytes_with(&missing))?;
@@ -214,19 +213,19 @@ impl CpuExecutor {
         Ok(())
     }
 
-    /// Grows the arena, and tells every plan where it is now.
+    /// Grows the arena and rebinds every plan to it.
     fn grow_arena(&mut self, bytes: usize) -> Result<(), ExecError> {
         if bytes <= self.arena.len() {
             return Ok(());
         }
-        // Steps point into the arena before, so it lives until all of them have their new addresses.
+        // Steps point into the old arena, so it lives until all of them are rebound.
         ask_for_arena(&mut self.budget, self.arena.len(), bytes)?;
         let grown = self.move_into(bytes);
         settle_arena(&mut self.budget, self.arena.len())?;
         grown
     }
 
-    /// Moves all plans into an arena of this size. After an error all is as it was before.
+    /// Moves all plans into an arena of `bytes` bytes. An error leaves everything unchanged.
     fn move_into(&mut self, bytes: usize) -> Result<(), ExecError> {
         let arena = buffer("arena", bytes)?;
         let steps = self.plans.iter().map(|plan| self.bind(plan, &arena)).collect::<Result<Vec<_>, _>>()?;
@@ -238,7 +237,7 @@ impl CpuExecutor {
         Ok(())
     }
 
-    /// The addresses of every step of a plan, which the check of the plan has found to be in bounds.
+    /// The addresses of every step of a plan, which the check of the plan found to be in bounds.
     fn bind(&self, loaded: &Loaded, arena: &AlignedBuffer) -> Result<Vec<Bound>, ExecError> {
         let tensor = |operand: &Operand| -> Result<RawTensor, ExecError> {
             let base = self.base(loaded, operand.place, arena)?;
@@ -281,29 +280,29 @@ impl CpuExecutor {
         let clocks = self.books.timeline();
         let clocks = clocks.map(|_| WorkerClocks::new(self.pool.threads(), loaded.steps.len()));
         let times = Mutex::new(self.books.times_mut(id));
-        // The number of the step that failed: workers stop after that step and no other, or one would
-        // wait at a barrier that the others never reach.
+        // The number of the failed step. All workers stop after that same step, as otherwise one would wait at a
+        // barrier that the others never reach.
         let failed_at = AtomicUsize::new(usize::MAX);
         let failure: Mutex<Option<(usize, StepError)>> = Mutex::new(None);
-        // The same within a step: the number of the deal that failed.
+        // The number of the failed deal within a step, for the same reason.
         let failed_deal = AtomicUsize::new(usize::MAX);
         let (ops, steps) = (&loaded.ops, &loaded.steps);
         self.pool.run(|worker| {
             let timing = timing && (worker.index() == 0 || clocks.is_some());
-            // One clock reading ends a step and starts the next one: nothing is lost between them.
+            // One clock reading ends a step and starts the next, so the times have no gaps.
             let mut start = timing.then(Instant::now);
             for (number, (op, bound)) in ops.iter().zip(steps).enumerate() {
-                // SAFETY: `load` has checked that the plan's tensors lie inside their memory, that a
-                // step's outputs share none with each other, nor with its inputs but where the operator allows
-                // it, and that the scratch is its own; `run` holds the executor mutably, so nobody else touches any
-                // of it, and every worker gets the same step.
+                // SAFETY: `load` has checked that the plan's tensors are inside their memory, that a step's outputs do
+                // not overlap each other, nor its inputs except where the operator allows it, and that its scratch is
+                // exclusive. `run` holds the executor mutably, so nothing else accesses this memory, and every worker
+                // gets the same step.
                 let step = unsafe {
                     let Bound { inputs, output, further, product, scratch } = bound;
                     CpuStep::new(worker, isa, inputs, (*output, further), *product, *scratch, &failed_deal)
                 };
                 if let Err(error) = step.outcome(op.cpu(&step)) {
                     let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                    // Any other error says more than that there is one elsewhere.
+                    // `Elsewhere` only says that another worker failed; any other error replaces it.
                     if failure.as_ref().is_none_or(|(_, known)| *known == StepError::Elsewhere) {
                         *failure = Some((number, error));
                     }
@@ -339,7 +338,7 @@ impl CpuExecutor {
         }
     }
 
-    /// Gives a plan its memory and its addresses.
+    /// Binds a plan to its memory.
     fn place(&mut self, plan: Arc<Plan>, ops: Vec<Arc<dyn AnyOperator>>) -> Result<Loaded, ExecError> {
         let leaves = self.leaves(&plan)?;
         self.make_states(&plan)?;
@@ -381,7 +380,7 @@ impl Executor for CpuExecutor {
         let plan = Arc::new(plan);
         let placed = self.place(Arc::clone(&plan), ops);
         if placed.is_err() {
-            // What was copied for it is gone again.
+            // The copies for the refused plan were dropped.
             let copied = self.copied();
             self.budget.hold(COPIES, copied)?;
         }
@@ -396,10 +395,12 @@ impl Executor for CpuExecutor {
     fn write(&mut self, id: PlanId, input: usize, bytes: &[u8]) -> Result<(), ExecError> {
         let range = self.books.input(id, input, bytes.len())?.operand.range();
         self.books.make_current(id);
-        let start = Instant::now();
+        let start = self.books.timeline().map(|_| Instant::now());
         self.arena.bytes_mut()[range].copy_from_slice(bytes);
         self.books.mark_given(id, input);
-        self.books.add_spans(id, &[(Work::Write(input as u32), start, Instant::now())]);
+        if let Some(start) = start {
+            self.books.add_spans(id, &[(Work::Write(input as u32), start, Instant::now())]);
+        }
         Ok(())
     }
 
@@ -410,7 +411,7 @@ impl Executor for CpuExecutor {
         Ok(Run::new(self, id))
     }
 
-    /// Nothing to wait for: the caller's thread is one of those that ran the steps.
+    /// Does nothing: the run ended before `run` returned, as the caller's thread is one of the workers.
     fn fence(&mut self) -> Result<(), ExecError> {
         Ok(())
     }
@@ -418,8 +419,8 @@ impl Executor for CpuExecutor {
     fn output(&self, id: PlanId, output: usize) -> Result<&[u8], ExecError> {
         let operand = self.books.output(id, output)?.operand;
         let base = self.base(&self.plans[id.0], operand.place, &self.arena)?;
-        // SAFETY: the check of the plan has found the operand inside its memory, which lives as long as
-        // the executor, and no run is in flight while it is borrowed.
+        // SAFETY: the check of the plan found the operand inside its memory, which lives as long as the executor, and
+        // no run is in flight while the executor is borrowed.
         let bytes = unsafe { std::slice::from_raw_parts(base.add(operand.offset), operand.desc.extent()) };
         Ok(bytes)
     }

@@ -1,4 +1,4 @@
-//! Why a plan cannot be run.
+//! Errors of loading and running plans.
 
 use super::BudgetError;
 use crate::Remedy;
@@ -7,22 +7,22 @@ use crate::hip::{HipError, JitError};
 use crate::plan::{DeviceDesc, PlanFault};
 use crate::tensor::Desc;
 
-/// Why a plan cannot be loaded or run.
+/// The reason why a plan cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecError {
-    /// The plan breaks its own rules.
+    /// The plan is not valid.
     #[error("the plan is not legal: {0}")]
     Plan(#[source] Box<PlanFault>),
     /// The plan was made for another device.
     #[error("the plan was made for {made_for}; this executor is {own}")]
     Device {
-        /// What the plan was made for.
+        /// The plan's device.
         made_for: Box<DeviceDesc>,
-        /// What this executor is.
+        /// This executor's device.
         own: Box<DeviceDesc>,
     },
-    /// An operator that is in no table.
+    /// An unregistered operator.
     #[error("step `{step}` wants operator `{op}`, which is not registered (see the executor's `register`)")]
     UnknownOperator {
         /// The step.
@@ -30,23 +30,23 @@ pub enum ExecError {
         /// The operator's name.
         op: String,
     },
-    /// Attributes that the operator cannot read, or a step whose output is not what it infers.
+    /// Attributes that the operator cannot read, or a step whose outputs differ from the inferred ones.
     #[error("step `{step}` ({op}): {reason}")]
     BadStep {
         /// The step.
         step: String,
         /// The operator's name.
         op: String,
-        /// What is wrong.
+        /// The reason.
         #[source]
         reason: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A weight that the source does not have.
+    /// A weight that is missing from the source.
     #[error("the plan needs weight `{name}` ({desc}), which is not there")]
     MissingWeight {
         /// Its name.
         name: String,
-        /// What the plan needs.
+        /// The plan's description of it.
         desc: Desc,
     },
     /// A weight, state or input of another shape or type.
@@ -56,18 +56,18 @@ pub enum ExecError {
         what: &'static str,
         /// Its name.
         name: String,
-        /// What it is.
+        /// The found description.
         found: String,
-        /// What the plan needs.
+        /// The plan's description.
         wanted: String,
     },
-    /// An input that was not given since another plan used the arena.
+    /// An input that was not set since another plan used the arena.
     #[error("input `{name}` was not given")]
     MissingInput {
         /// Its name.
         name: String,
     },
-    /// A name or number that the plan, or the executor, does not have.
+    /// A name or number that is not in the plan or the executor.
     #[error("there is no {what} `{name}`")]
     Unknown {
         /// Input, output, state or plan.
@@ -78,12 +78,12 @@ pub enum ExecError {
     /// More memory than the budget allows.
     #[error(transparent)]
     Budget(#[from] BudgetError),
-    /// The system has no such memory.
+    /// An allocation that the system refused.
     #[error("the system refused {bytes} bytes for the {what}")]
     OutOfMemory {
-        /// What for.
+        /// The purpose.
         what: String,
-        /// Bytes asked for.
+        /// Bytes requested.
         bytes: usize,
     },
     /// The threads could not be started.
@@ -92,12 +92,12 @@ pub enum ExecError {
     /// A kernel that does not compile.
     #[error(transparent)]
     Jit(#[from] JitError),
-    /// A call of the GPU's library that failed.
+    /// A failed call of the GPU's library.
     #[error("{what}: {error}")]
     Gpu {
-        /// What was done: the step with its kernel and sizes, or the copy.
+        /// The failed action: the step with its kernel and sizes, or the copy.
         what: String,
-        /// The call, and what the library says.
+        /// The call, and the library's message.
         #[source]
         error: HipError,
     },
@@ -107,22 +107,22 @@ pub enum ExecError {
          timeout it may end; with replays turned off the last step is known more closely"
     )]
     Timeout {
-        /// The plan, by its last output and size.
+        /// The plan, named by its last output and size.
         plan: String,
-        /// The time that it had.
+        /// The deadline in seconds.
         seconds: u64,
-        /// What is known to have finished.
+        /// The last steps known to have finished.
         progress: String,
-        /// Runtime, driver and device.
+        /// Versions of the runtime and the driver, and the device.
         versions: String,
     },
-    /// A use of an executor that failed before.
+    /// Use of an executor after an earlier failure.
     #[error("executor disabled after an earlier GPU error: {first}")]
     Failed {
         /// The first error.
         first: String,
     },
-    /// Outputs of a run that has not ended.
+    /// Outputs read before the run has ended.
     #[error("the run is still in flight; wait for it before its outputs are read")]
     InFlight,
     /// A step failed on its data.
@@ -132,7 +132,7 @@ pub enum ExecError {
         step: String,
         /// The operator's name.
         op: String,
-        /// What was wrong.
+        /// The operator's error.
         #[source]
         error: StepError,
     },
@@ -145,7 +145,7 @@ impl From<PlanFault> for ExecError {
 }
 
 impl ExecError {
-    /// What would help; nothing, where that is not known.
+    /// The remedies of the error; none if they are not known.
     pub fn remedies(&self) -> &'static [Remedy] {
         match self {
             ExecError::Budget(error) => error.remedies(),
@@ -155,13 +155,13 @@ impl ExecError {
         }
     }
 
-    /// A call that failed while this was done.
+    /// The error of a failed call; `what` is the failed action.
     pub(super) fn gpu(what: impl Into<String>, error: HipError) -> ExecError {
         ExecError::Gpu { what: what.into(), error }
     }
 }
 
-/// Bytes that are not as many as they should be.
+/// The error of data with a wrong number of bytes.
 pub(super) fn size_mismatch(what: &'static str, name: &str, found: usize, wanted: usize) -> ExecError {
     let bytes = |n: usize| format!("{n} bytes");
     ExecError::Mismatch { what, name: name.into(), found: bytes(found), wanted: bytes(wanted) }

@@ -3,23 +3,23 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-/// Zeroed memory that starts on a cache line. Its address does not change while it lives.
+/// Zeroed memory that starts on a cache line. Its address is constant.
 #[derive(Debug)]
 pub struct AlignedBuffer {
     data: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: the buffer owns its memory; nothing about it is tied to a thread.
+// SAFETY: the buffer owns its memory, which is not tied to a thread.
 unsafe impl Send for AlignedBuffer {}
-// SAFETY: a shared reference only reads.
+// SAFETY: shared references can only read.
 unsafe impl Sync for AlignedBuffer {}
 
 impl AlignedBuffer {
-    /// Bytes between possible starts of a buffer: a cache line, and an AVX-512 register.
+    /// The alignment in bytes: a cache line, and an AVX-512 register.
     pub const ALIGNMENT: usize = 64;
 
-    /// `len` zero bytes; `None` if the system has no such memory.
+    /// `len` zero bytes; `None` if the system refuses the memory.
     pub fn zeroed(len: usize) -> Option<AlignedBuffer> {
         if len == 0 {
             return Some(AlignedBuffer { data: NonNull::<Line>::dangling().cast(), len });
@@ -42,18 +42,18 @@ impl AlignedBuffer {
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the buffer owns `len` initialised bytes, and nobody holds them mutably.
+        // SAFETY: the buffer owns `len` initialised bytes, and no mutable reference to them exists.
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
 
-    /// The bytes, to write.
+    /// The bytes, mutable.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the buffer owns `len` initialised bytes, and the borrow is the only one.
         unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
     }
 }
 
-/// For the alignment of a dangling pointer.
+/// Gives the dangling pointer of an empty buffer its alignment.
 #[repr(align(64))]
 struct Line;
 
@@ -62,7 +62,7 @@ impl Drop for AlignedBuffer {
         if let Ok(layout) = Layout::from_size_align(self.len, Self::ALIGNMENT)
             && self.len > 0
         {
-            // SAFETY: allocated with this very layout.
+            // SAFETY: allocated with this same layout.
             unsafe { dealloc(self.data.as_ptr(), layout) };
         }
     }

@@ -1,7 +1,7 @@
 //! Running a plan: the [`Executor`] trait, the fence, memory and its budget.
 //!
-//! An executor owns the arena and the states, binds weights by name and runs plans. It decides nothing:
-//! order, places and waits are in the plan. This folder knows plans and operators; it knows no model.
+//! An executor owns the arena and the states, binds weights by name and runs plans. It makes no decisions: order,
+//! offsets and waits are in the plan. This folder knows plans and operators but no models.
 
 mod books;
 mod budget;

@@ -1,4 +1,4 @@
-//! The operators that an executor knows, and what a step of a plan must be to name one.
+//! The operators of an executor, and the checks of a plan's steps against them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::tensor::Desc;
 /// The descriptions of a step's inputs.
 pub(super) type Inputs = SmallVec<[Desc; 8]>;
 
-/// The built-in operators, and a user's own.
+/// The built-in operators and custom ones.
 #[derive(Debug)]
 pub(super) struct Operators(Vec<OperatorRow>);
 
@@ -23,14 +23,14 @@ impl Operators {
         Operators(crate::ops::TABLE.to_vec())
     }
 
-    /// Adds an operator, in the place of one of the same name.
+    /// Adds an operator; replaces one of the same name.
     pub fn register(&mut self, row: OperatorRow) {
         self.0.retain(|other| other.name != row.name);
         self.0.push(row);
     }
 
-    /// The operator of a step, and what it reads. The step's outputs are those that the operator infers, and each lies
-    /// over no input but one that the operator makes it in place of.
+    /// The operator of a step, and the step's inputs. Checks that the outputs are the inferred ones, and that none of
+    /// them overlaps an input other than one that the operator may overwrite in place.
     pub fn of_step(&self, step: &Step) -> Result<(Arc<dyn AnyOperator>, Inputs), ExecError> {
         let (name, op) = (&step.name, &step.op);
         let row = self.0.iter().find(|row| row.name == op);
@@ -67,15 +67,15 @@ impl Operators {
     }
 }
 
-/// The broken rule, or the error of an operator.
+/// A broken rule, or an operator's error.
 type Reason = Box<dyn std::error::Error + Send + Sync>;
 
-/// A step that is not what its operator makes of it.
+/// The error of a step that does not match its operator.
 pub(super) fn bad_step(step: &Step, reason: impl Into<Reason>) -> ExecError {
     ExecError::BadStep { step: step.name.clone(), op: step.op.clone(), reason: reason.into() }
 }
 
-/// The step must have at least so much scratch memory.
+/// Checks that the step has at least `needed` bytes of scratch.
 pub(super) fn check_scratch(step: &Step, needed: usize) -> Result<(), ExecError> {
     let given = step.scratch.map_or(0, |(_, bytes)| bytes);
     if given >= needed {

@@ -1,5 +1,5 @@
-//! The executor's contract, and the fence by type: a [`Run`] in flight borrows its executor mutably, so
-//! outputs can be read only after [`Run::wait`], or after the run was dropped, which waits too.
+//! The executor's contract, and the fence by type: a [`Run`] in flight borrows its executor mutably, so outputs can
+//! only be read after [`Run::wait`], or after the run was dropped, which also waits.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ pub struct PlanId(pub(super) usize);
 
 /// Loads plans and runs them, in one arena, one at a time.
 pub trait Executor: Send {
-    /// What plans for this executor are made for.
+    /// The device description that plans for this executor are made for.
     fn device(&self) -> DeviceDesc;
 
-    /// The budget, and who holds what of it.
+    /// The budget and its holders.
     fn budget(&self) -> &Budget;
 
-    /// Makes a plan ready: binds its weights and states, grows the arena if it must. Everything that can
-    /// be refused is refused here.
+    /// Makes a plan ready to run: binds its weights and states, and grows the arena if needed. All errors that can be
+    /// detected before running are reported here.
     fn load(&mut self, plan: Plan) -> Result<PlanId, ExecError>;
 
     /// A loaded plan.
     fn plan(&self, id: PlanId) -> Result<&Plan, ExecError>;
 
-    /// Gives input number `input` (of [`Plan::inputs`]) its bytes. They stay until they are given again
-    /// or another plan is run.
+    /// Sets input number `input` (of [`Plan::inputs`]). The bytes stay until the input is set again or another plan is
+    /// run.
     fn write(&mut self, id: PlanId, input: usize, bytes: &[u8]) -> Result<(), ExecError>;
 
-    /// Gives the input of this name its elements.
+    /// Sets the elements of the input of this name.
     fn set<T: Pod>(&mut self, id: PlanId, name: &str, data: &[T]) -> Result<(), ExecError>
     where
         Self: Sized,
@@ -41,31 +41,29 @@ pub trait Executor: Send {
         self.write(id, number, bytemuck::cast_slice(data))
     }
 
-    /// Queues every step. The run borrows the executor, so nothing can be written, loaded or freed
-    /// until it has ended.
+    /// Queues every step. The run borrows the executor, so nothing can be written, loaded or freed until it has ended.
     fn run(&mut self, id: PlanId) -> Result<Run<'_>, ExecError>;
 
-    /// Waits for the run in flight; what [`Run::wait`] calls.
+    /// Waits for the run in flight; called by [`Run::wait`].
     fn fence(&mut self) -> Result<(), ExecError>;
 
-    /// The bytes of output number `output` (of [`Plan::outputs`]): what [`Outputs`] reads, and for those who
-    /// need them after the outputs were given up. It takes `&self`, and a [`Run`] holds the executor as
-    /// `&mut`: the borrow checker refuses a call while a run is in flight. The bytes are those of the plan's
-    /// last run until another plan is run, an input is written or a plan is loaded; from then on, or before
-    /// the first run, they are whatever lies there.
+    /// The bytes of output number `output` (of [`Plan::outputs`]), for [`Outputs`] and for callers that need them after
+    /// the outputs were dropped. It takes `&self`, and a [`Run`] holds the executor as `&mut`, so the borrow checker
+    /// refuses a call while a run is in flight. The bytes are those of the plan's last run until another plan is run,
+    /// an input is written or a plan is loaded; after that, and before the first run, they are unspecified.
     fn output(&self, id: PlanId, output: usize) -> Result<&[u8], ExecError>;
 
-    /// Turns on the timing of steps, and forgets the times so far.
+    /// Turns on the timing of steps and clears earlier times.
     fn start_timing(&mut self);
 
     /// Time spent in each step of a plan since [`Executor::start_timing`].
     fn times(&self, id: PlanId) -> &[Duration];
 
-    /// Turns on the timing of steps as [`Executor::start_timing`] does, and notes from here on what ran when. A GPU then
-    /// runs its steps one by one, and not as a recorded graph.
+    /// Turns on the timing of steps like [`Executor::start_timing`], and records a timeline. A GPU then runs steps one
+    /// by one instead of as a recorded graph.
     fn start_timeline(&mut self, timeline: Timeline);
 
-    /// What ran when, since [`Executor::start_timeline`].
+    /// The timeline since [`Executor::start_timeline`].
     fn timeline(&self) -> Option<&Timeline>;
 }
 
@@ -81,7 +79,7 @@ impl<'e> Run<'e> {
         Run { executor: Some(executor), id }
     }
 
-    /// The fence: waits for the outputs.
+    /// The fence: waits for the end of the run and returns its outputs.
     pub fn wait(mut self) -> Result<Outputs<'e>, ExecError> {
         let id = self.id;
         let gone = || ExecError::Unknown { what: "run", name: "ended".into() };
@@ -121,7 +119,7 @@ impl<'e> Outputs<'e> {
         self.at(number)
     }
 
-    /// The elements of output number `number`, as [`Outputs::get`].
+    /// The elements of output number `number`; see [`Outputs::get`].
     pub fn at<T: Pod>(&self, number: usize) -> Result<&'e [T], ExecError> {
         let bytes = self.executor.output(self.id, number)?;
         bytemuck::try_cast_slice(bytes).map_err(|error| ExecError::Mismatch {

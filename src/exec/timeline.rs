@@ -1,11 +1,11 @@
-//! What ran when: spans that an executor measures while it is asked to.
+//! Timelines: spans of time that an executor measures on request.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::PlanId;
 
-/// What a span is of.
+/// The work that a span measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Work {
@@ -19,7 +19,7 @@ pub enum Work {
     Fence,
     /// A step.
     Step(u32),
-    /// What one thread of the CPU does of a step, without its wait for the others.
+    /// One thread's work on a step on the CPU, without its wait for the other threads.
     Share {
         /// The step.
         step: u32,
@@ -32,10 +32,10 @@ pub enum Work {
     Downloads,
 }
 
-/// A stretch of time. Spans of one kind follow each other; those of a run's parts lie inside of the run.
+/// A span of time. Spans of one kind do not overlap; spans of a run's parts are inside the run's span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// What it is of.
+    /// The work.
     pub work: Work,
     /// The plan.
     pub plan: PlanId,
@@ -55,7 +55,8 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// A timeline that starts at `origin` and takes at most `limit` spans. Timelines of one origin can be shown together.
+    /// A timeline that starts at `origin` and holds at most `limit` spans. Timelines of one origin can be shown
+    /// together.
     pub fn new(origin: Instant, limit: usize) -> Timeline {
         Timeline { origin, limit, spans: Vec::new(), left_out: 0 }
     }
@@ -65,17 +66,17 @@ impl Timeline {
         &self.spans
     }
 
-    /// The most spans that it takes.
+    /// The largest number of spans that it holds.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// How many spans were left out because of the limit.
+    /// The number of spans that were left out because of the limit.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }
 
-    /// Adds spans, all or none: half of a run would look like a short one.
+    /// Adds all spans or none, as half of a run would look like a short run.
     pub(super) fn add(&mut self, plan: PlanId, spans: &[(Work, Instant, Instant)]) {
         if self.limit - self.spans.len().min(self.limit) < spans.len() {
             self.left_out += spans.len() as u64;
@@ -92,31 +93,31 @@ impl Timeline {
 #[derive(Debug)]
 pub(super) struct WorkerClocks(Vec<Mutex<Vec<Ticks>>>);
 
-/// A step as one thread saw it.
+/// A step as timed by one thread.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
-    /// It began.
+    /// The step's start.
     pub start: Instant,
-    /// The thread's own share was done.
+    /// The end of the thread's own share.
     pub done: Instant,
-    /// All threads' shares were: the next step begins.
+    /// The end of all threads' shares, which is the start of the next step.
     pub end: Instant,
 }
 
 impl WorkerClocks {
-    /// Clocks for so many threads and steps.
+    /// Clocks for `threads` threads and `steps` steps.
     pub fn new(threads: usize, steps: usize) -> WorkerClocks {
         WorkerClocks((0..threads).map(|_| Mutex::new(Vec::with_capacity(steps))).collect())
     }
 
-    /// Notes the next step of a thread. Each thread has a lock of its own, for which nobody waits.
+    /// Records the next step of a thread. Each thread has its own lock, so there is no contention.
     pub fn note(&self, worker: usize, ticks: Ticks) {
         if let Some(clock) = self.0.get(worker) {
             clock.lock().unwrap_or_else(PoisonError::into_inner).push(ticks);
         }
     }
 
-    /// The run's spans: the run, its steps as the first thread saw them, every thread's share of each.
+    /// The run's spans: the run, its steps as timed by the first thread, and every thread's share of each step.
     pub fn spans(self, start: Instant, end: Instant) -> Vec<(Work, Instant, Instant)> {
         let mut spans = vec![(Work::Run, start, end)];
         for (worker, clock) in (0u32..).zip(self.0) {
@@ -132,8 +133,7 @@ impl WorkerClocks {
     }
 }
 
-/// The clocks of a run on a GPU, whose events tell times between each other: lengths of its steps and copies, in
-/// milliseconds from the first of them.
+/// The clocks of a run on a GPU. Events give the times of its steps and copies in milliseconds since the first event.
 #[derive(Debug, Default)]
 pub(super) struct DeviceClocks {
     /// Before each step, and after the last.
@@ -144,8 +144,8 @@ pub(super) struct DeviceClocks {
 }
 
 impl DeviceClocks {
-    /// The run's spans. The device's first event is taken to have happened when the host began to queue, and
-    /// nothing of the run after its fence: the two clocks are tied together no better than that.
+    /// The run's spans. The two clocks are aligned only approximately: the device's first event is placed at the time
+    /// when the host began to queue, and everything is clipped at the fence.
     pub fn spans(
         &self,
         queue: (Instant, Instant),

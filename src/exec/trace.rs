@@ -1,8 +1,8 @@
-//! Timelines in the Trace Event Format, which Perfetto and Chrome's tracing page open.
+//! Timelines in the Trace Event Format, which Perfetto and Chrome's tracing page can open.
 //!
-//! A device is a process of the trace and a track of it a thread. On one track slices follow each other or lie one
-//! inside the other, which is what Perfetto asks for; a slice is written after the one that it lies in. Times are
-//! microseconds with three decimals: whole nanoseconds.
+//! A device is a process of the trace, and each of its tracks is a thread. Perfetto requires that slices on one track
+//! are either disjoint or nested; an outer slice is written before its inner ones. Times are microseconds with three
+//! decimals, that is whole nanoseconds.
 
 use std::io::{self, Write};
 
@@ -14,13 +14,13 @@ use super::{Executor, Timeline};
 use crate::graph::Cost;
 use crate::plan::{Plan, Port};
 
-/// Of the host's thread: writing inputs, runs, and of those queueing and the fence.
+/// The track of the host's thread: writing inputs, and runs with their queueing and fence.
 const HOST: u32 = 1;
-/// Steps, inside of their layers.
+/// The track of steps, nested in their layers.
 const STEPS: u32 = 2;
-/// Uploads and downloads.
+/// The track of uploads and downloads.
 const COPIES: u32 = 3;
-/// The first of the CPU's threads.
+/// The first of the CPU threads' tracks.
 const WORKERS: u32 = 10;
 
 const ONE_BY_ONE: &str =
@@ -29,7 +29,7 @@ const BY_THREADS: &str = "each thread reads the clock around each step";
 const GPU_CLOCK: &str = "step and copy times are measured by the GPU's events; a run's first event is drawn at the time \
     when the host began to queue the run";
 
-/// What executors did, to be written as a trace.
+/// The timelines of executors, to be written as a trace.
 pub struct Trace<'e> {
     executors: Vec<&'e dyn Executor>,
     about: serde_json::Map<String, Value>,
@@ -54,14 +54,14 @@ struct Event<'n> {
 }
 
 impl<'e> Trace<'e> {
-    /// The timelines of these executors; those without one are left out.
+    /// A trace of these executors' timelines. Executors without a timeline are left out.
     pub fn new(executors: impl IntoIterator<Item = &'e dyn Executor>) -> Trace<'e> {
         let about = json!({ "program": concat!("rfgraph ", env!("CARGO_PKG_VERSION")) });
         let about = about.as_object().cloned().unwrap_or_default();
         Trace { executors: executors.into_iter().collect(), about }
     }
 
-    /// Says more of the trace in its metadata, such as the model's name.
+    /// Adds an entry to the trace's metadata, such as the model's name.
     pub fn about(mut self, key: &str, value: impl Into<String>) -> Trace<'e> {
         self.about.insert(key.into(), Value::String(value.into()));
         self
@@ -70,7 +70,7 @@ impl<'e> Trace<'e> {
     /// Writes the trace as JSON.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Errors of `out`.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut file = Events { out, first: true };
         let mut about = self.about.clone();
@@ -103,7 +103,7 @@ impl std::fmt::Debug for Trace<'_> {
     }
 }
 
-/// The list of events, one a line.
+/// The list of events, one per line.
 struct Events<'o> {
     out: &'o mut dyn Write,
     first: bool,
@@ -141,13 +141,13 @@ impl<'n> Event<'n> {
     }
 }
 
-/// What it cost, and the rates that it reached.
+/// The cost of a span and the rates that it reached.
 fn cost_args(cost: Cost, (start, end): (u64, u64)) -> Value {
     let rate = |n: u64| (end > start).then(|| (n as f64 / (end - start) as f64 * 1e3).round() / 1e3);
     json!({ "bytes": cost.bytes, "flops": cost.flops, "GB/s": rate(cost.bytes), "GFLOP/s": rate(cost.flops) })
 }
 
-/// One executor's part of a trace.
+/// One executor's events.
 struct Device<'e> {
     pid: u32,
     executor: &'e dyn Executor,
@@ -193,7 +193,7 @@ impl Device<'_> {
     fn write_spans(&self, file: &mut Events<'_>) -> io::Result<()> {
         let mut rest = self.timeline.spans();
         while let [span, others @ ..] = rest {
-            // A run's spans follow it.
+            // A run's spans come after it.
             let length = others.iter().position(|span| matches!(span.work, Work::Run | Work::Write(_)));
             let (of_it, later) = others.split_at(length.unwrap_or(others.len()));
             if let Ok(plan) = self.executor.plan(span.plan) {
@@ -206,7 +206,7 @@ impl Device<'_> {
         Ok(())
     }
 
-    /// A run, or an input that is written before it.
+    /// Writes a run, or an input that is set before it.
     fn write_host(&self, file: &mut Events<'_>, plan: &Plan, span: &Span) -> io::Result<()> {
         let time = (span.start, span.end);
         let (name, cat, args) = match span.work {
@@ -216,7 +216,7 @@ impl Device<'_> {
                 (format!("write {}", port_name(port)), "copy", json!({ "bytes": bytes }))
             }
             _ => {
-                // Perfetto shows no metadata: what must be known of the times stands here too.
+                // Perfetto does not show metadata, so the kind of timing is repeated here.
                 let what = json!({ "steps": plan.steps.len(), "timed": self.how_timed() });
                 (run_name(plan), "run", joined(what, cost_args(plan.cost(), time)))
             }
@@ -224,7 +224,7 @@ impl Device<'_> {
         file.write(&Event::slice(&name, cat, self.pid, HOST, time, args))
     }
 
-    /// The steps of a run, each inside of its layer.
+    /// Writes the steps of a run, nested in their layers.
     fn write_steps(&self, file: &mut Events<'_>, plan: &Plan, spans: &[Span]) -> io::Result<()> {
         let layers = plan.layers();
         let layer = |step: u32| layers.get(step as usize).copied().flatten();
@@ -253,13 +253,13 @@ impl Device<'_> {
         Ok(())
     }
 
-    /// What else belongs to a run.
+    /// Writes the other spans of a run.
     fn write_part(&self, file: &mut Events<'_>, plan: &Plan, span: &Span) -> io::Result<()> {
         let bytes = |ports: &[Port]| ports.iter().map(|port| port.operand.desc.extent()).sum::<usize>();
         let (name, cat, tid, args) = match span.work {
             Work::Queue => ("queue", "run", HOST, Value::Null),
             Work::Fence => ("fence", "fence", HOST, Value::Null),
-            // Inputs that did not change since the run before are not sent again.
+            // Unchanged inputs are not uploaded again.
             Work::Uploads => ("uploads", "copy", COPIES, json!({ "bytes at most": bytes(&plan.inputs) })),
             Work::Downloads => ("downloads", "copy", COPIES, json!({ "bytes": bytes(&plan.outputs) })),
             Work::Share { step, worker } => {
@@ -279,7 +279,7 @@ fn step_of(span: &Span) -> Option<u32> {
     }
 }
 
-/// The fields of two objects in one.
+/// Merges the fields of two objects.
 fn joined(mut first: Value, second: Value) -> Value {
     if let (Some(fields), Value::Object(others)) = (first.as_object_mut(), second) {
         fields.extend(others);
@@ -291,7 +291,7 @@ fn port_name(port: Option<&Port>) -> &str {
     port.map_or("?", |port| &port.name)
 }
 
-/// A run by its plan's first input and first output: `tokens [512] to logits [1792, 1]`.
+/// A run's name, from its plan's first input and first output: `tokens [512] to logits [1792, 1]`.
 fn run_name(plan: &Plan) -> String {
     let shown = |port: &Port| format!("{} {}", port.name, port.operand.desc.shape);
     let ports = [plan.inputs.first(), plan.outputs.first()];

@@ -1,15 +1,15 @@
-//! Where weights come from.
+//! Sources of weights.
 
 use std::collections::BTreeMap;
 
 use super::AlignedBuffer;
 use crate::tensor::Desc;
 
-/// Weights by name. The bytes must stay where they are while the source lives; a memory-mapped file is
-/// one, [`WeightMap`] another.
+/// Weights by name. Their addresses must not change while the source lives. A memory-mapped file is a source,
+/// [`WeightMap`] another.
 pub trait WeightSource: Send + Sync {
-    /// A weight's description and bytes, or `None` if there is none of this name. An executor asks once for
-    /// each plan that it loads, and keeps to that answer.
+    /// A weight's description and bytes, or `None` if the name is unknown. An executor calls this once for each plan
+    /// that it loads and keeps the result.
     fn weight(&self, name: &str) -> Option<(Desc, &[u8])>;
 }
 
@@ -20,13 +20,13 @@ pub struct WeightMap {
 }
 
 impl WeightMap {
-    /// No weights.
+    /// An empty map.
     pub fn new() -> WeightMap {
         WeightMap::default()
     }
 
-    /// Adds a weight, in its dtype's format, without gaps. Gives false, and adds nothing, if the bytes
-    /// are not as many as the description says, or there is no memory.
+    /// Adds a weight, contiguous and in its dtype's format. Returns false and adds nothing if `bytes` does not have the
+    /// size of the description, or memory is short.
     pub fn insert(&mut self, name: impl Into<String>, desc: Desc, bytes: &[u8]) -> bool {
         if !desc.is_contiguous() || desc.extent() != bytes.len() {
             return false;

@@ -1,4 +1,4 @@
-//! Where a file's bytes lie: in a memory map, or in memory.
+//! Storage of a file's bytes: a memory map, or memory.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -9,14 +9,13 @@ use memmap2::Mmap;
 use super::GgufError;
 use super::format::BASE_ALIGNMENT;
 
-/// A file's bytes, for [`Gguf::from_bytes`](super::Gguf::from_bytes): static ones, which are not
-/// copied, or shared ones.
+/// A file's bytes, for [`Gguf::from_bytes`](super::Gguf::from_bytes): static, which are not copied, or shared.
 pub struct Bytes(Storage);
 
 enum Storage {
     Static(&'static [u8]),
     Shared(Arc<[u8]>),
-    /// The open file is kept to ask for its length later.
+    /// The open file is kept to check its length later.
     Map(Mmap, File),
 }
 
@@ -24,7 +23,7 @@ impl Bytes {
     /// Maps a file for reading.
     pub(super) fn map(path: &Path) -> Result<Bytes, GgufError> {
         let failed = |source| GgufError::Open { path: path.to_owned(), source };
-        // Asked before opening, which waits forever on a pipe that nobody writes to.
+        // Checked before opening, which blocks on a pipe without a writer.
         if !fs::metadata(path).map_err(failed)?.is_file() {
             return Err(GgufError::NotAFile { path: path.to_owned() });
         }
@@ -42,7 +41,7 @@ impl Bytes {
         Ok(Bytes(Storage::Map(map, file)))
     }
 
-    /// Whether tensors in these bytes can be read as the numbers they are.
+    /// True if tensors in these bytes can be read in place.
     pub(super) fn is_aligned(&self) -> bool {
         self.as_slice().as_ptr().addr().is_multiple_of(BASE_ALIGNMENT)
     }
@@ -56,7 +55,7 @@ impl Bytes {
         }
     }
 
-    /// An error if `path`, which was mapped, is shorter than its map.
+    /// An error if the mapped file at `path` is now shorter than its map.
     pub(super) fn check_length(&self, path: &Path) -> Result<(), GgufError> {
         let Storage::Map(map, file) = &self.0 else { return Ok(()) };
         let metadata = file.metadata();
@@ -88,14 +87,14 @@ impl From<Arc<[u8]>> for Bytes {
 }
 
 impl From<Vec<u8>> for Bytes {
-    /// Copies once, into shared memory.
+    /// Copies once into shared memory.
     fn from(bytes: Vec<u8>) -> Bytes {
         Bytes(Storage::Shared(bytes.into()))
     }
 }
 
-/// A value that starts at a multiple of 64 bytes. `include_bytes!` alone promises no alignment;
-/// a model built into a program needs it:
+/// A value aligned to 64 bytes. `include_bytes!` alone guarantees no alignment, which a model embedded in a program
+/// needs:
 ///
 /// ```
 /// use rfgraph::gguf::{Aligned, Gguf};

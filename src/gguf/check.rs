@@ -1,15 +1,15 @@
-//! What must hold for any bytes at all: the common body of the mutation tests and the fuzz target.
+//! Properties that hold for any bytes: shared by the mutation tests and the fuzz target.
 
 use super::error::Fault;
 use super::format::is_alignment;
 use super::parse::{self, Header};
 use super::writer::{GgufWriter, WriteError};
 
-/// Reads `bytes` as a file and, if they are accepted, uses everything in it.
+/// Parses `bytes` as a file and, if they are accepted, uses everything in it.
 ///
 /// # Panics
-/// If the reader broke its word: data outside the file, out of alignment or shared; a name that is
-/// not found; or a file that is not the same after it was written and read again.
+/// If the reader broke a guarantee: data outside the file, misaligned or overlapping; a name that is not found; or a
+/// file that changes when it is written and read again.
 #[doc(hidden)]
 pub fn check_bytes(bytes: &[u8]) -> Result<(), Fault> {
     let header = parse::parse(bytes)?;
@@ -44,7 +44,7 @@ fn check_tensors(header: &Header, bytes: &[u8]) {
 fn rewrite(header: &Header, bytes: &[u8]) -> Result<Vec<u8>, WriteError> {
     let mut writer = GgufWriter::new();
     for (key, value) in header.metadata.iter() {
-        // The reader takes any integer as an alignment; the writer, as the format says, a u32.
+        // The reader accepts any integer type as an alignment; the writer, following the format, only u32.
         match key {
             "general.alignment" => writer.set(key, header.alignment as u32)?,
             _ => writer.set(key, value.clone())?,

@@ -1,10 +1,10 @@
-//! A position in a file's bytes. All reading of untrusted lengths passes through here.
+//! A position in a file's bytes. All untrusted lengths are read here.
 
 use super::error::{Fault, Field, Reason};
 use super::format::MAX_HEADER_BYTES;
 use super::value::Scalar;
 
-/// Reads fields one after another, none of them past the end.
+/// Reads fields one after another, never past the end.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -44,7 +44,7 @@ impl<'a> Cursor<'a> {
         Ok(T::from_le(self.take(field, 1, T::BYTES)?))
     }
 
-    /// How many elements follow, which take at least `element` bytes each.
+    /// The number of following elements, each of at least `element` bytes.
     pub(super) fn count(&mut self, field: Field<'_>, element: usize) -> Result<u64, Fault> {
         let at = self.at;
         let (count, element) = (self.scalar::<u64>(field)?, element as u64);
@@ -55,7 +55,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Text after its length.
+    /// A length and a string.
     pub(super) fn string(&mut self, field: Field<'_>) -> Result<&'a str, Fault> {
         let length = self.scalar::<u64>(field)?;
         let start = self.at;
@@ -63,7 +63,7 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(bytes).map_err(|error| field.fault(start + error.valid_up_to(), Reason::NotUtf8))
     }
 
-    /// Text that names something: not empty, and at most `limit` bytes.
+    /// A string used as a name: not empty, and at most `limit` bytes.
     pub(super) fn name(&mut self, field: Field<'_>, limit: usize) -> Result<&'a str, Fault> {
         let at = self.at;
         let name = self.string(field)?;

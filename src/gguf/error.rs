@@ -1,4 +1,4 @@
-//! Why a file is refused: where, which field, and what is wrong with it.
+//! Errors of a file: offset, field, and reason.
 
 use std::fmt;
 use std::io;
@@ -7,56 +7,56 @@ use std::path::PathBuf;
 use super::{MetadataError, SplitError, format};
 use crate::tensor::LayoutError;
 
-/// Why a GGUF file cannot be opened.
+/// Reason why a GGUF file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GgufError {
-    /// The operating system refuses to open or to map the file.
+    /// The operating system fails to open or map the file.
     #[error("cannot open {}: {source}", path.display())]
     Open {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A directory, a pipe or a device, none of which can be mapped.
+    /// A directory, a pipe or a device, which cannot be mapped.
     #[error("{} is not a regular file, and only those can be mapped", path.display())]
     NotAFile {
         /// The file.
         path: PathBuf,
     },
-    /// The file breaks a rule of the format.
+    /// The file violates the format.
     #[error("{}: {fault}", path.as_ref().map_or("GGUF in memory".into(), |path| path.display().to_string()))]
     Malformed {
         /// The file; `None` for bytes in memory.
         path: Option<PathBuf>,
-        /// What is wrong, and where.
+        /// The violation and its offset.
         #[source]
         fault: Box<Fault>,
     },
-    /// The parts of a split model do not fit together.
+    /// The parts of a split model are inconsistent.
     #[error("{}: {problem}", path.display())]
     Split {
-        /// The part where it shows.
+        /// The part in which the problem was found.
         path: PathBuf,
-        /// What is wrong.
+        /// The inconsistency.
         #[source]
         problem: Box<SplitError>,
     },
-    /// A part of a split model was given as bytes, which have no siblings.
+    /// A part of a split model was given as bytes, so its siblings cannot be found.
     #[error("GGUF in memory: this is a part of a model split into {count} files; open it from its file")]
     SplitInMemory {
-        /// How many parts the model has.
+        /// The number of parts of the model.
         count: u64,
     },
-    /// The bytes in memory start at an odd address, which F32 tensors could not be read from.
+    /// The bytes in memory are misaligned for reading tensors in place.
     #[error(
         "GGUF in memory: the bytes start at an address that is not a multiple of {}; \
          keep them in `gguf::Aligned`",
         format::BASE_ALIGNMENT
     )]
     Unaligned,
-    /// The file became shorter after it was opened.
+    /// The file was shortened after it was opened.
     #[error(
         "{}: the file had {opened} bytes when it was opened and has {now} now; \
          do not change a model while it is in use",
@@ -65,21 +65,21 @@ pub enum GgufError {
     Shrunk {
         /// The file.
         path: PathBuf,
-        /// Its length when it was mapped.
+        /// Length when mapped.
         opened: u64,
-        /// Its length now.
+        /// Current length.
         now: u64,
     },
 }
 
-/// A broken rule of the format, with its place in the file.
+/// A violation of the format, with its offset in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where in the file, in bytes from its start.
+    /// Offset in the file, in bytes.
     pub offset: u64,
-    /// Which field, in words. Names out of the file are quoted, escaped and shortened.
+    /// The field, in words. Names from the file are quoted, escaped and shortened.
     pub field: String,
-    /// What is wrong with it.
+    /// The fault of the field.
     pub reason: Reason,
 }
 
@@ -91,82 +91,82 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// What is wrong with a field.
+/// The fault of a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The field reaches past the end of the file.
+    /// The field extends past the end of the file.
     #[error("needs {needed} bytes, but the file ends after {remaining} more")]
     Ends {
-        /// Bytes that the field takes.
+        /// Size of the field in bytes.
         needed: u64,
-        /// Bytes that are left in the file.
+        /// Bytes remaining in the file.
         remaining: u64,
     },
-    /// Header, metadata and tensor table are larger than any real ones.
+    /// Header, metadata and tensor table exceed the limit, which is larger than any real ones.
     #[error(
         "needs {needed} bytes, which makes the metadata larger than the {} accepted",
         format::MAX_HEADER_BYTES
     )]
     HeaderTooLarge {
-        /// Bytes that the field takes.
+        /// Size of the field in bytes.
         needed: u64,
     },
-    /// The file is of another format.
+    /// The file has another format.
     #[error("\"{}\" is not \"GGUF\"; this is no GGUF file", found.escape_ascii())]
     Magic {
         /// The first four bytes.
         found: [u8; 4],
     },
-    /// The numbers are in the other byte order.
+    /// The numbers are big endian.
     #[error("the file is big endian; only little endian files are read")]
     BigEndian,
-    /// A version that is not read.
+    /// An unsupported version.
     #[error("version {0} is not read, only 2 and 3; convert the model to one of them")]
     Version(u32),
-    /// More elements than the rest of the file could hold.
+    /// The count exceeds what the rest of the file can hold.
     #[error("{count} elements of at least {element} bytes do not fit in the {remaining} that are left")]
     Count {
-        /// How many the file claims.
+        /// The count in the file.
         count: u64,
-        /// The fewest bytes that one takes.
+        /// The minimum size of an element in bytes.
         element: u64,
-        /// Bytes that are left in the file.
+        /// Bytes remaining in the file.
         remaining: u64,
     },
-    /// A name that is longer than the format allows.
+    /// A name longer than the format allows.
     #[error("{length} bytes are more than the {limit} allowed")]
     TooLong {
         /// Its length in bytes.
         length: u64,
-        /// The most bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A name without a letter.
+    /// An empty name.
     #[error("is empty")]
     Empty,
-    /// Text that is not UTF-8; the offset is that of the first wrong byte.
+    /// A string that is not UTF-8; the offset is that of the first invalid byte.
     #[error("is not valid UTF-8")]
     NotUtf8,
-    /// A type number that the format does not have.
+    /// An unknown value type.
     #[error("{0} is not a value type (0 to 12)")]
     ValueType(u32),
-    /// An array whose elements are arrays.
+    /// An array of arrays.
     #[error("arrays of arrays are not supported")]
     NestedArray,
     /// A boolean byte other than 0 and 1.
     #[error("{0} is not a boolean (0 or 1)")]
     Bool(u8),
-    /// A key or name that was there before.
+    /// A key or name that occurred before.
     #[error("occurs twice, first at byte {first}")]
     Duplicate {
-        /// Where it was first.
+        /// Offset of the first occurrence.
         first: u64,
     },
-    /// A metadata value that the reader itself needs is of the wrong type or size.
+    /// A metadata value that the reader itself uses has the wrong type or size.
     #[error("{0}")]
     Metadata(Box<MetadataError>),
-    /// An alignment outside the rule.
+    /// An invalid alignment.
     #[error(
         "{found} is not a power of two from {} to {}",
         format::ALIGNMENTS.start(),
@@ -182,21 +182,21 @@ pub enum Reason {
     /// A dimension of size zero.
     #[error("must not be zero")]
     ZeroDimension,
-    /// More elements than an address can count.
+    /// The number of elements overflows an address.
     #[error("the tensor is too large to address")]
     ShapeTooLarge,
-    /// Rows that do not fill whole blocks, or more bytes than an address can count.
+    /// Rows that are not whole blocks, or a size that overflows an address.
     #[error("{0}")]
     Layout(LayoutError),
-    /// An element type that is not read.
+    /// An unsupported element type.
     #[error("type {id} ({}) is not supported", name.unwrap_or("unknown"))]
     ElementType {
         /// The number in the file.
         id: u32,
-        /// What ggml calls or called it.
+        /// Its present or former name in ggml.
         name: Option<&'static str>,
     },
-    /// Data that does not start at a multiple of the alignment.
+    /// The data does not start at a multiple of the alignment.
     #[error("{offset} is not a multiple of the alignment, {alignment}")]
     Misaligned {
         /// The offset in the data section.
@@ -204,22 +204,22 @@ pub enum Reason {
         /// The file's alignment.
         alignment: u64,
     },
-    /// Data that reaches past the end of the file.
+    /// The data extends past the end of the file.
     #[error(
         "{bytes} bytes at offset {offset} of the data section, which starts at byte {data_start}, \
          reach past the file's end at byte {file}"
     )]
     OutsideFile {
-        /// The offset in the data section.
+        /// Offset in the data section.
         offset: u64,
-        /// Bytes of the tensor.
+        /// Size of the tensor in bytes.
         bytes: u64,
-        /// Where the data section starts.
+        /// Start of the data section in the file.
         data_start: u64,
-        /// The file's length.
+        /// Length of the file.
         file: u64,
     },
-    /// Data that shares bytes with another tensor.
+    /// The data overlaps that of another tensor.
     #[error("the data shares bytes with that of tensor {other}")]
     Overlap {
         /// The other tensor's name, quoted.
@@ -227,7 +227,7 @@ pub enum Reason {
     },
 }
 
-/// A field of the file. Kept as data, so that a name is only composed for an error.
+/// A field of the file. Stored as data, so that its text is only formatted for an error.
 #[derive(Clone, Copy)]
 pub(super) enum Field<'a> {
     Magic,
@@ -282,7 +282,7 @@ impl fmt::Display for Field<'_> {
     }
 }
 
-/// Text out of a file as an error shows it: escaped, since it goes to a terminal, and shortened.
+/// Text from a file for an error message: escaped, since it is printed to a terminal, and shortened.
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl Quoted<'_> {

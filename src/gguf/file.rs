@@ -11,7 +11,7 @@ use super::parse::{self, Header};
 use super::split::{self, Place};
 use super::tensors::TensorInfo;
 
-/// An open GGUF model: its metadata, its tensors, and their data where they lie.
+/// An open GGUF model: its metadata, its tensors, and their data in place.
 ///
 /// It is read-only; threads share it through an [`Arc`](std::sync::Arc).
 pub struct Gguf {
@@ -31,20 +31,18 @@ pub(super) struct Shard {
 }
 
 impl Gguf {
-    /// Opens a model file through a memory map. If it is the first part of a split model
-    /// (`NAME-00001-of-00005.gguf` with `split.count` 5), the other parts are opened with it; their
-    /// metadata but the `split.` keys is not used.
+    /// Opens a model file through a memory map. The first part of a split model (`NAME-00001-of-00005.gguf` with
+    /// `split.count` 5) also opens the other parts; their metadata, apart from the `split.` keys, are ignored.
     ///
-    /// The file is expected to stay as it is. Its length is taken once, here. Metadata are copied,
-    /// but tensor data are read from the map when they are used: if another program overwrites the
-    /// file meanwhile, the data change, and if it shortens the file, reading what is gone ends the
-    /// program (SIGBUS on Unix). [`Gguf::check_length`] finds the latter before long work starts;
-    /// between the check and the reading the risk remains. Replacing a model by renaming a new
-    /// file over it is safe.
+    /// The file must not change. Its length is taken once, here. Metadata are copied, but tensor data are read from the
+    /// map when used: if another program overwrites the file, the data change, and if it shortens the file, reading the
+    /// lost pages terminates the program (SIGBUS on Unix). [`Gguf::check_length`] detects a shorter file before long
+    /// work starts; between the check and the reading the risk remains. Replacing a model by renaming a new file over
+    /// it is safe.
     ///
     /// # Errors
-    /// The file cannot be opened, breaks a rule of the format (see the module's page), or is a part
-    /// of a split model that is not the first or lacks a sibling.
+    /// The file cannot be opened, violates the format (see the module's page), or is a part of a split model other than
+    /// the first or with a missing sibling.
     pub fn open(path: &Path) -> Result<Gguf, GgufError> {
         let (shard, header) = open_shard(path)?;
         match split::place(&header.metadata).map_err(|error| error.at(path))? {
@@ -54,7 +52,7 @@ impl Gguf {
     }
 
     /// A model from bytes in memory: `&'static [u8]` (not copied), `Arc<[u8]>` or `Vec<u8>`.
-    /// They must start at a multiple of 8 bytes; [`Aligned`](super::Aligned) sees to that.
+    /// They must start at a multiple of 8 bytes; [`Aligned`](super::Aligned) ensures that.
     ///
     /// # Errors
     /// As [`Gguf::open`]; a part of a split model is refused.
@@ -99,27 +97,27 @@ impl Gguf {
         self.version
     }
 
-    /// What offsets of tensor data are multiples of, in bytes (of a split model: in its first part).
+    /// The alignment of tensor data in bytes (for a split model, of its first part).
     pub fn alignment(&self) -> usize {
         self.alignment
     }
 
-    /// The key-value pairs; of a split model, those of the first part.
+    /// The key-value pairs; for a split model, those of the first part.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// All tensors, in the order of the file and of the parts.
+    /// All tensors, in the order of the parts and of each file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
 
-    /// The tensor of a name.
+    /// The tensor with this name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.by_name.find(&self.tensors, TensorInfo::name, name)
     }
 
-    /// A tensor's data, where it lies in the file. It starts at a multiple of 8 bytes.
+    /// A tensor's data in place. It starts at a multiple of 8 bytes.
     ///
     /// # Panics
     /// If `info` comes from another model and reaches past the end of this one's files.
@@ -127,25 +125,25 @@ impl Gguf {
         &self.shards[info.shard].bytes.as_slice()[info.offset..][..info.bytes]
     }
 
-    /// The number of files that the model is split into; 1 for most.
+    /// The number of files of the model; 1 unless it is split.
     pub fn shard_count(&self) -> usize {
         self.shards.len()
     }
 
-    /// The files that the model was opened from; none for one in memory.
+    /// The files of the model; empty for a model in memory.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.shards.iter().filter_map(|shard| shard.path.as_deref())
     }
 
-    /// The length of all files together, in bytes.
+    /// The total length of all files in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.bytes.as_slice().len() as u64).sum()
     }
 
-    /// Asks the operating system whether the files are still as long as when they were opened.
+    /// Checks that the files are still as long as when they were opened.
     ///
     /// # Errors
-    /// [`GgufError::Shrunk`] names the file that is not. Nothing of it may be read any more.
+    /// [`GgufError::Shrunk`] names a shorter file, which must not be read any more.
     pub fn check_length(&self) -> Result<(), GgufError> {
         self.shards
             .iter()

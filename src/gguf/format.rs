@@ -1,48 +1,46 @@
-//! The numbers of the format, and the rules that reader and writer share.
+//! Constants of the format, and rules that reader and writer share.
 
 use std::ops::RangeInclusive;
 
 /// The first four bytes of a file.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";
 
-/// The versions that are read. Version 2 has version 3's layout; version 3 only added the
-/// possibility of big endian files.
+/// Supported versions. Version 2 has version 3's layout; version 3 only added big endian files.
 pub(super) const READ_VERSIONS: RangeInclusive<u32> = 2..=3;
 
-/// The version that is written.
+/// The version of written files.
 pub(super) const WRITTEN_VERSION: u32 = 3;
 
-/// The key that holds the alignment of tensor data.
+/// The key of the alignment of tensor data.
 pub(super) const ALIGNMENT_KEY: &str = "general.alignment";
 
-/// The alignment of a file that does not name one.
+/// The alignment of a file without that key.
 pub(super) const DEFAULT_ALIGNMENT: usize = 32;
 
-/// Alignments that are accepted, of which the powers of two. The specification asks for a multiple
-/// of 8; the upper bound keeps padding small beside any real tensor.
+/// Range of accepted alignments, which must be powers of two. The specification requires a multiple of 8; the upper
+/// bound keeps padding small compared with any real tensor.
 pub(super) const ALIGNMENTS: RangeInclusive<usize> = 8..=65536;
 
-/// The address of a file's first byte must be a multiple of this.
+/// Required alignment of a file's first byte in memory.
 pub(super) const BASE_ALIGNMENT: usize = 8;
 
-/// The most bytes of header, metadata and tensor table together. The largest vocabularies take
-/// some ten megabytes; the bound keeps a sparse file from asking for the machine's memory.
+/// Limit of header, metadata and tensor table together, in bytes. The largest vocabularies take some ten megabytes; the
+/// limit keeps a sparse file from exhausting memory.
 pub(super) const MAX_HEADER_BYTES: usize = 1 << 30;
 
-/// The most bytes of a key, from the specification.
+/// The longest key in bytes, from the specification.
 pub(super) const MAX_KEY_BYTES: usize = 65535;
 
-/// The most bytes of a tensor's name, from the specification.
+/// The longest tensor name in bytes, from the specification.
 pub(super) const MAX_NAME_BYTES: usize = 64;
 
-/// The fewest bytes of a key-value pair: a length, one byte of key, a type, one byte of value.
+/// The minimum size of a key-value pair: a length, one byte of key, a type, one byte of value.
 pub(super) const MIN_PAIR_BYTES: usize = 8 + 1 + 4 + 1;
 
-/// The fewest bytes of a row of the tensor table: a length, one byte of name, a rank of zero, a
-/// type, an offset.
+/// The minimum size of a row of the tensor table: a length, one byte of name, a rank of zero, a type, an offset.
 pub(super) const MIN_TENSOR_BYTES: usize = 8 + 1 + 4 + 4 + 8;
 
-/// Whether tensor data may be aligned to `alignment` bytes.
+/// True if `alignment` is valid for tensor data.
 pub(super) fn is_alignment(alignment: usize) -> bool {
     alignment.is_power_of_two() && ALIGNMENTS.contains(&alignment)
 }
@@ -52,7 +50,7 @@ pub(super) fn align_up(offset: usize, alignment: usize) -> Option<usize> {
     offset.checked_next_multiple_of(alignment)
 }
 
-/// The name of an element type that ggml has or had and rfgraph does not read.
+/// The name of an element type that ggml has or had and rfgraph does not support.
 pub(super) fn unread_type_name(id: u32) -> Option<&'static str> {
     Some(match id {
         4 => "Q4_2, removed from the format",
@@ -79,7 +77,7 @@ mod tests {
     use crate::tensor::DType;
 
     #[test]
-    fn a_type_is_read_or_named_as_unread_but_not_both() {
+    fn each_type_is_either_read_or_named_as_unread() {
         for id in 0..64 {
             assert!(DType::from_ggml_id(id).is_none() || unread_type_name(id).is_none(), "{id}");
         }

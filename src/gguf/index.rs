@@ -1,18 +1,18 @@
-//! Finding a thing by its name.
+//! Look-up by name.
 
-/// The order of a list's items by name. Names are not stored a second time.
+/// The indices of a list's items sorted by name. Names are not stored again.
 pub(super) struct NameIndex {
     order: Vec<usize>,
 }
 
-/// Two items of one name, in the list's order.
+/// The indices of two items with the same name, in list order.
 pub(super) struct Duplicate {
     pub(super) first: usize,
     pub(super) second: usize,
 }
 
 impl NameIndex {
-    /// Sorts the items by name; an error if two have the same.
+    /// Sorts the items by name; an error if two names are equal.
     pub(super) fn new<T>(items: &[T], name: impl Fn(&T) -> &str) -> Result<NameIndex, Duplicate> {
         let mut order: Vec<usize> = (0..items.len()).collect();
         order.sort_unstable_by(|&a, &b| name(&items[a]).cmp(name(&items[b])).then(a.cmp(&b)));
@@ -23,7 +23,7 @@ impl NameIndex {
         }
     }
 
-    /// The item called `wanted` in the list that the index was made from.
+    /// The item named `wanted` in the list that the index was made from.
     pub(super) fn find<'a, T>(
         &self,
         items: &'a [T],

@@ -12,7 +12,7 @@ pub struct Metadata {
     by_key: NameIndex,
 }
 
-/// One pair, and where in the file it starts.
+/// One pair with its offset in the file.
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) value: Value,
@@ -25,31 +25,31 @@ impl Entry {
     }
 }
 
-/// Why a metadata value cannot be used.
+/// Reason why a metadata value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
-    /// There is no such key.
+    /// The key is missing.
     #[error("metadata key {} is missing (wanted: {wanted})", Quoted(key))]
     Missing {
         /// The key.
         key: String,
-        /// The type that was asked for.
+        /// The requested type.
         wanted: &'static str,
     },
-    /// The value is of another type.
+    /// The value has another type.
     #[error("metadata key {} at byte {offset} is of type {found}, wanted {wanted}", Quoted(key))]
     WrongType {
         /// The key.
         key: String,
-        /// Where the pair starts in the file.
+        /// Offset of the pair in the file.
         offset: u64,
-        /// The type that was asked for.
+        /// The requested type.
         wanted: &'static str,
         /// The type in the file.
         found: String,
     },
-    /// The number does not fit the type that was asked for.
+    /// The number does not fit the requested type.
     #[error(
         "metadata key {}{} at byte {offset} is {found}, which does not fit {wanted}",
         Quoted(key),
@@ -58,24 +58,24 @@ pub enum MetadataError {
     OutOfRange {
         /// The key.
         key: String,
-        /// Where the pair starts in the file.
+        /// Offset of the pair in the file.
         offset: u64,
-        /// Which element of an array.
+        /// Index of the element, for an array.
         index: Option<usize>,
-        /// The type that was asked for.
+        /// The requested type.
         wanted: &'static str,
         /// The number in the file.
         found: String,
     },
 }
 
-/// Why a value is not what was asked for.
+/// Reason why a value does not convert to the requested type.
 enum Mismatch {
     Type,
     Range { index: Option<usize>, found: String },
 }
 
-/// Pairs of getters: `name` is an error for a missing key, `opt_name` gives `None`.
+/// Pairs of getters: for a missing key, `name` returns an error and `opt_name` returns `None`.
 macro_rules! getters {
     ($($name:ident, $opt:ident -> $type:ty, $wanted:literal, $convert:expr, $doc:literal;)*) => {$(
         #[doc = $doc]
@@ -107,7 +107,7 @@ impl Metadata {
         self.entries.len()
     }
 
-    /// Whether there are no pairs.
+    /// True if there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -158,7 +158,7 @@ impl Metadata {
         }
     }
 
-    /// Where the pair of a key starts in the file.
+    /// Offset in the file of the pair with this key.
     pub(super) fn offset(&self, key: &str) -> Option<u64> {
         self.entry(key).map(|entry| entry.offset)
     }
@@ -177,7 +177,7 @@ fn float(value: &Value) -> Result<f32, Mismatch> {
     }
 }
 
-/// The nearest f32; infinities only from infinities.
+/// The nearest f32; infinite only for an infinite number.
 fn narrow(number: f64, index: Option<usize>) -> Result<f32, Mismatch> {
     let narrowed = number as f32;
     if narrowed.is_infinite() && number.is_finite() {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_of_the_asked_type_are_borrowed() {
+    fn arrays_of_the_requested_type_are_borrowed() {
         let metadata = metadata([("u", Value::from(vec![1u32])), ("f", Value::from(vec![1f32]))]);
         assert!(matches!(metadata.u32s("u"), Ok(Cow::Borrowed([1]))));
         assert!(matches!(metadata.f32s("f"), Ok(Cow::Borrowed(_))));

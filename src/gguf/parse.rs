@@ -1,4 +1,4 @@
-//! From bytes to a header: a pure function that accepts any bytes.
+//! Parses bytes into a header: a pure function of arbitrary bytes.
 
 use super::cursor::Cursor;
 use super::error::{Fault, Field, Reason};
@@ -11,7 +11,7 @@ use super::metadata::{Entry, Metadata};
 use super::tensors::{self, Row, TensorInfo};
 use super::value::{Array, Scalar, Strings, Value, ValueType};
 
-/// All of a file but its data.
+/// Everything in a file but the tensors' data.
 pub(super) struct Header {
     pub(super) version: u32,
     pub(super) metadata: Metadata,
@@ -20,10 +20,10 @@ pub(super) struct Header {
     pub(super) by_name: NameIndex,
 }
 
-/// Reads a file's header. The data of every tensor in the result lies within `bytes`.
+/// Parses a file's header. The data of every returned tensor is within `bytes`.
 ///
-/// The memory it takes is in proportion to the metadata that was really there: lists grow as their
-/// elements are read, whatever count the file claims.
+/// Memory grows in proportion to the metadata actually present: lists grow as their elements are read, whatever count
+/// the file claims.
 pub(super) fn parse(bytes: &[u8]) -> Result<Header, Fault> {
     let mut cursor = Cursor::new(bytes);
     let version = read_version(&mut cursor)?;
@@ -39,7 +39,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, Fault> {
         let reason = Reason::Duplicate { first: rows[first].row_at() as u64 };
         Field::DuplicateTensor(rows[second].name()).fault(rows[second].row_at(), reason)
     })?;
-    // The cursor stands within 1 GiB, so rounding up cannot overflow.
+    // The cursor is within 1 GiB, so rounding up cannot overflow.
     let data_start = align_up(cursor.at(), alignment).unwrap_or(usize::MAX);
     let tensors = tensors::place(rows, data_start, alignment, bytes.len())?;
     Ok(Header { version, metadata, alignment, tensors, by_name })
@@ -59,7 +59,7 @@ fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, Fault> {
     if READ_VERSIONS.contains(&version) {
         return Ok(version);
     }
-    // Big endian files keep the magic and swap the numbers.
+    // Big endian files keep the magic and swap the bytes of numbers.
     let big_endian = READ_VERSIONS.contains(&version.swap_bytes());
     let reason = if big_endian { Reason::BigEndian } else { Reason::Version(version) };
     Err(Field::Version.fault(at, reason))
@@ -165,7 +165,7 @@ fn read_strings(cursor: &mut Cursor<'_>, key: &str) -> Result<Strings, Fault> {
         text.extend_from_slice(cursor.take(field, length, 1)?);
         ends.push(text.len());
     }
-    // Checking all of the text at once takes a fraction of the time of checking every string.
+    // Checking all of the text at once is several times faster than checking each string.
     Strings::from_utf8(text, ends).map_err(|wrong| {
         let skipped = start + wrong.end_before + u64::BYTES * (wrong.string + 1);
         Field::Element(key, wrong.string as u64).fault(skipped + wrong.byte, Reason::NotUtf8)

@@ -1,7 +1,7 @@
-//! Models split over several files: how the files are called, and that they belong together.
+//! Models split over several files: the naming of the parts, and their consistency.
 //!
-//! Part `no` (from 0) of `count` carries the keys `split.no`, `split.count` and
-//! `split.tensors.count` and is called `NAME-{no + 1:05}-of-{count:05}.gguf`.
+//! Part `no` (from 0) of `count` has the keys `split.no`, `split.count` and `split.tensors.count`, and is named
+//! `NAME-{no + 1:05}-of-{count:05}.gguf`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,61 +13,61 @@ use super::index::Duplicate;
 use super::metadata::Metadata;
 use super::tensors::TensorInfo;
 
-/// Why the parts of a split model do not fit together.
+/// Reason why the parts of a split model are inconsistent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SplitError {
-    /// The part that was opened is not the first.
+    /// The opened part is not the first.
     #[error("this is part {no} of {count} of a split model; open part 1{}", first.as_ref().map_or(
         String::new(), |first| format!(", {}", first.display())
     ))]
     NotFirst {
-        /// Which part it is, from 1.
+        /// The part's number, from 1.
         no: u64,
-        /// How many parts there are.
+        /// The number of parts.
         count: u64,
-        /// The first part by its name, if this part's name follows the rule.
+        /// The path of the first part, if this part's name follows the rule.
         first: Option<PathBuf>,
     },
-    /// The name does not lead to the siblings.
+    /// The name does not follow the rule, so the siblings cannot be found.
     #[error(
         "this is part 1 of {count} of a split model, but its name does not end in \
          -00001-of-{count:05}.gguf, so that the other parts cannot be found; \
          give all parts the names that they were made with"
     )]
     Name {
-        /// How many parts there are.
+        /// The number of parts.
         count: u64,
     },
     /// A sibling cannot be opened.
     #[error("part {no} of {count} of this split model, {}, is missing: {source}", part.display())]
     Missing {
-        /// Which part, from 1.
+        /// The part's number, from 1.
         no: u64,
-        /// How many parts there are.
+        /// The number of parts.
         count: u64,
-        /// Where it should be.
+        /// Expected path of the part.
         part: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A sibling belongs to another model, or to another place.
+    /// A sibling belongs to another model, or has another number.
     #[error("{key} is {}, but {wanted} is expected here; this part belongs to another model or place",
         found.map_or("missing".to_owned(), |found| found.to_string()))]
     Disagrees {
         /// The key.
         key: &'static str,
-        /// What the first part says.
+        /// The value in the first part.
         wanted: u64,
-        /// What this part says.
+        /// The value in this part.
         found: Option<u64>,
     },
-    /// The parts hold more or fewer tensors than the model.
+    /// The parts hold more or fewer tensors than declared.
     #[error("split.tensors.count is {declared}, but the parts hold {found} tensors")]
     TensorCount {
-        /// What the first part says.
+        /// The count in the first part.
         declared: u64,
-        /// How many there are.
+        /// The number of tensors found.
         found: u64,
     },
     /// Two parts hold a tensor of the same name.
@@ -93,15 +93,15 @@ const NO: &str = "split.no";
 const COUNT: &str = "split.count";
 const TENSORS: &str = "split.tensors.count";
 
-/// Which part of a split model a file is.
+/// A file's number and the part count of its split model.
 pub(super) struct Place {
-    /// From 0.
+    /// Counted from 0.
     no: u64,
     pub(super) count: u64,
     tensors: Option<u64>,
 }
 
-/// Which part of a split model the metadata say; `None` if the model is in one file.
+/// The metadata's part number and count; `None` if the model is a single file.
 pub(super) fn place(metadata: &Metadata) -> Result<Option<Place>, SplitError> {
     let count = metadata.opt_u64(COUNT)?.unwrap_or(1);
     if count <= 1 {
@@ -110,7 +110,7 @@ pub(super) fn place(metadata: &Metadata) -> Result<Option<Place>, SplitError> {
     Ok(Some(Place { no: metadata.u64(NO)?, count, tensors: metadata.opt_u64(TENSORS)? }))
 }
 
-/// The paths of the second and all later parts, by the name of the first.
+/// The paths of the second and all later parts, from the path of the first.
 pub(super) fn siblings(
     path: &Path,
     place: &Place,
@@ -127,17 +127,17 @@ pub(super) fn siblings(
     Ok((1..count).map(move |no| part(&stem, no)))
 }
 
-/// How the name of part `no` (from 0) ends.
+/// The ending of the name of part `no` (from 0).
 fn ending(no: u64, count: u64) -> String {
     format!("-{:05}-of-{count:05}.gguf", no.saturating_add(1))
 }
 
-/// The name of a part without its ending, if the ending is the one of this part.
+/// The name of a part without its ending, if the ending matches the part's number.
 fn stem<'a>(path: &'a Path, place: &Place) -> Option<&'a str> {
     path.file_name()?.to_str()?.strip_suffix(&ending(place.no, place.count))
 }
 
-/// Turns the failure to open a sibling into one that says whose sibling it is.
+/// Converts the failure to open a sibling into an error that names the first part.
 pub(super) fn missing(error: GgufError, no: u64, count: u64, path: &Path, part: &Path) -> GgufError {
     match error {
         GgufError::Open { source, .. } => {
@@ -147,7 +147,7 @@ pub(super) fn missing(error: GgufError, no: u64, count: u64, path: &Path, part: 
     }
 }
 
-/// Whether a sibling's metadata say that it is part `no` (from 0) of the first part's model.
+/// Checks that a sibling's metadata match part `no` (from 0) of the first part's model.
 pub(super) fn check_sibling(first: &Place, no: u64, metadata: &Metadata) -> Result<(), SplitError> {
     let agrees = |key, wanted, optional| match metadata.opt_u64(key)? {
         Some(found) if found == wanted => Ok(()),
@@ -159,7 +159,7 @@ pub(super) fn check_sibling(first: &Place, no: u64, metadata: &Metadata) -> Resu
     first.tensors.map_or(Ok(()), |tensors| agrees(TENSORS, tensors, true))
 }
 
-/// Whether the parts together hold as many tensors as the first part says.
+/// Checks that the parts together hold as many tensors as the first part declares.
 pub(super) fn check_total(first: &Place, found: usize) -> Result<(), SplitError> {
     match first.tensors {
         Some(declared) if declared != found as u64 => {
@@ -169,7 +169,7 @@ pub(super) fn check_total(first: &Place, found: usize) -> Result<(), SplitError>
     }
 }
 
-/// The error for two tensors of one name.
+/// The error for two tensors of the same name.
 pub(super) fn duplicate_tensor(tensors: &[TensorInfo], shards: &[Shard], twins: &Duplicate) -> GgufError {
     let (first, second) = (&tensors[twins.first], &tensors[twins.second]);
     let path = |info: &TensorInfo| shards[info.shard].path.clone().unwrap_or_default();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_outside_the_rule_leads_nowhere() {
+    fn name_outside_the_rule_has_no_siblings() {
         let place = Place { no: 0, count: 3, tensors: None };
         for name in ["a.gguf", "a-00001-of-00004.gguf", "a-00002-of-00003.gguf", "a-1-of-3.gguf", "/"] {
             assert!(

@@ -1,4 +1,4 @@
-//! The table of tensors: its rows, and where their data may lie.
+//! The table of tensors: its rows, and the checks of their data's location.
 
 use super::cursor::Cursor;
 use super::error::{Fault, Field, Quoted, Reason};
@@ -15,11 +15,11 @@ pub struct TensorInfo {
     pub dtype: DType,
     /// Its sizes, a row's length first.
     pub shape: Shape,
-    /// Where its data starts, in bytes from the start of its file.
+    /// Offset of its data in its file, in bytes.
     pub offset: usize,
-    /// Bytes of its data.
+    /// Size of its data in bytes.
     pub bytes: usize,
-    /// Which part of a split model holds the data; 0 for a model in one file.
+    /// Index of the split model's part with the data; 0 for a model in one file.
     pub shard: usize,
 }
 
@@ -29,14 +29,14 @@ impl TensorInfo {
     }
 }
 
-/// A row of the table as it stands in the file: its data is not yet placed.
+/// A row of the table as stored in the file, before its data is located.
 pub(super) struct Row {
     info: TensorInfo,
-    /// Where the data starts in the data section.
+    /// Offset of the data in the data section.
     relative: u64,
-    /// Where the row starts in the file.
+    /// Offset of the row in the file.
     row_at: usize,
-    /// Where the row's data offset stands in the file.
+    /// Offset in the file of the row's data offset field.
     offset_at: usize,
 }
 
@@ -86,12 +86,12 @@ fn read_shape(cursor: &mut Cursor<'_>, name: &str) -> Result<Shape, Fault> {
         }
         *size = usize::try_from(n).map_err(|_| field.fault(at, Reason::ShapeTooLarge))?;
     }
-    // A rank of zero is a single element, which `Shape` counts as one dimension.
+    // A rank of zero is a single element, which `Shape` represents with one dimension.
     Shape::new(&sizes[..rank as usize])
         .ok_or_else(|| Field::Shape(name).fault(shape_at, Reason::ShapeTooLarge))
 }
 
-/// Places the rows' data in a file of `file` bytes whose data section starts at `data_start`.
+/// Locates the rows' data in a file of `file` bytes whose data section starts at `data_start`.
 pub(super) fn place(
     rows: Vec<Row>,
     data_start: usize,
@@ -111,14 +111,14 @@ pub(super) fn place(
         }
     }
     drop(order);
-    // Every offset was found to fit above.
+    // All offsets were checked above.
     Ok(rows
         .into_iter()
         .map(|row| TensorInfo { offset: data_start + row.relative as usize, ..row.info })
         .collect())
 }
 
-/// Where a row's data starts in the file.
+/// The offset of a row's data in the file.
 fn placed(row: &Row, data_start: usize, alignment: usize, file: usize) -> Result<usize, Fault> {
     let (offset, bytes) = (row.relative, row.info.bytes as u64);
     let fault = |reason| Field::TensorOffset(row.name()).fault(row.offset_at, reason);

@@ -1,4 +1,4 @@
-//! Metadata values: thirteen types, arrays among them, kept compactly.
+//! Metadata values: thirteen types including arrays, stored compactly.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub enum ValueType {
 }
 
 impl ValueType {
-    /// Every type, in the order of the numbers that files use. Source: the GGUF specification's
+    /// All types, in the order of their numbers in files. Source: the GGUF specification's
     /// `gguf_metadata_value_type`.
     const ALL: [ValueType; 13] = [
         ValueType::U8,
@@ -43,17 +43,17 @@ impl ValueType {
         ValueType::F64,
     ];
 
-    /// The type of a number in a file.
+    /// The type for a number in a file.
     pub fn from_id(id: u32) -> Option<ValueType> {
         ValueType::ALL.get(usize::try_from(id).ok()?).copied()
     }
 
-    /// The number that stands for the type in files.
+    /// The type's number in files.
     pub fn id(self) -> u32 {
         self as u32
     }
 
-    /// The name, in Rust's words: `u32`, `string`.
+    /// The name as in Rust: `u32`, `string`.
     pub fn name(self) -> &'static str {
         match self {
             ValueType::U8 => "u8",
@@ -81,17 +81,17 @@ impl fmt::Display for ValueType {
 
 /// A number of fixed width, little endian in files.
 pub(super) trait Scalar: Copy {
-    /// Bytes in a file.
+    /// Size in a file in bytes.
     const BYTES: usize;
 
-    /// The number from exactly [`Self::BYTES`] bytes.
+    /// Decodes exactly [`Self::BYTES`] bytes.
     fn from_le(bytes: &[u8]) -> Self;
 
     /// Appends the number's bytes.
     fn put_le(self, out: &mut Vec<u8>);
 }
 
-/// Numbers: their bytes, and how they become a [`Value`].
+/// Implements [`Scalar`] and the conversions to [`Value`].
 macro_rules! scalars {
     ($($type:ty, $variant:ident;)*) => {$(
         impl Scalar for $type {
@@ -175,7 +175,7 @@ impl Value {
         }
     }
 
-    /// The type in words, with an array's elements: `array of u32`.
+    /// The type in words, including an array's element type: `array of u32`.
     pub(super) fn describe(&self) -> String {
         match self {
             Value::Array(array) => format!("array of {}", array.element_type()),
@@ -183,7 +183,7 @@ impl Value {
         }
     }
 
-    /// The value of an integer of any width.
+    /// The value, if it is an integer of any width.
     pub(super) fn integer(&self) -> Option<i128> {
         Some(match *self {
             Value::U8(n) => n.into(),
@@ -200,7 +200,7 @@ impl Value {
 }
 
 impl fmt::Display for Value {
-    /// One line: text quoted, escaped and shortened, of arrays the first elements.
+    /// One line: strings quoted, escaped and shortened; for arrays the first elements.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::U8(n) => n.fmt(f),
@@ -256,7 +256,7 @@ impl From<Strings> for Value {
     }
 }
 
-/// An array of metadata; all elements have one type, and none is an array.
+/// An array in the metadata; all elements have the same type, which is not an array.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "a variant is its elements' type")]
 #[non_exhaustive]
@@ -275,7 +275,7 @@ pub enum Array {
     String(Strings),
 }
 
-/// Does the same with the elements of whichever type.
+/// Evaluates the expression for the elements of any type.
 macro_rules! each_array {
     ($array:expr, $elements:ident => $result:expr) => {
         match $array {
@@ -301,7 +301,7 @@ impl Array {
         each_array!(self, elements => elements.len())
     }
 
-    /// Whether there are no elements.
+    /// True if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -324,7 +324,7 @@ impl Array {
         }
     }
 
-    /// Element `index` as a value of its own; `None` past the end.
+    /// Element `index` as a value; `None` past the end.
     pub fn get(&self, index: usize) -> Option<Value> {
         match self {
             Array::U8(v) => v.get(index).copied().map(Value::U8),
@@ -361,7 +361,7 @@ impl fmt::Display for Array {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Strings {
     text: String,
-    /// Where each string ends in the buffer.
+    /// The end of each string in the buffer.
     ends: Vec<usize>,
 }
 
@@ -377,13 +377,13 @@ impl Strings {
         self.ends.push(self.text.len());
     }
 
-    /// Strings that lie one after another in `text`; an error tells the first that is not UTF-8.
-    /// `ends` rises and ends with the length of `text`.
+    /// Strings concatenated in `text`; an error names the first that is not UTF-8. `ends` is ascending, and its last
+    /// value is the length of `text`.
     pub(super) fn from_utf8(mut text: Vec<u8>, mut ends: Vec<usize>) -> Result<Strings, WrongString> {
         text.shrink_to_fit();
         ends.shrink_to_fit();
         match String::from_utf8(text) {
-            // The whole and every cut is sound, so every piece is.
+            // The whole text is valid and every cut is at a character boundary, so every string is valid.
             Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => Ok(Strings { text, ends }),
             Ok(text) => Err(WrongString::find(text.as_bytes(), &ends)),
             Err(error) => Err(WrongString::find(error.as_bytes(), &ends)),
@@ -395,7 +395,7 @@ impl Strings {
         self.ends.len()
     }
 
-    /// Whether there are no strings.
+    /// True if there are no strings.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -413,13 +413,13 @@ impl Strings {
     }
 }
 
-/// The place of a string that is not UTF-8.
+/// Location of a string that is not UTF-8.
 pub(super) struct WrongString {
     /// Its index.
     pub(super) string: usize,
-    /// The first wrong byte in it.
+    /// Offset of the first invalid byte in the string.
     pub(super) byte: usize,
-    /// Bytes of all strings before it.
+    /// Total length of all strings before it in bytes.
     pub(super) end_before: usize,
 }
 
@@ -466,8 +466,8 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_checked_one_by_one_though_their_text_is_whole() {
-        // "ü" cut in two: the text is sound, the second of three strings is not.
+    fn each_string_must_be_utf8_even_if_the_whole_text_is() {
+        // "ü" cut in two: the whole text is valid, but the second of three strings is not.
         let wrong = Strings::from_utf8("aüb".as_bytes().to_vec(), vec![1, 2, 4]).err().unwrap();
         assert_eq!((wrong.string, wrong.byte, wrong.end_before), (1, 0, 1));
         let wrong = Strings::from_utf8(b"ab\xff".to_vec(), vec![1, 3]).err().unwrap();

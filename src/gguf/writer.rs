@@ -40,11 +40,11 @@ pub struct GgufWriter<'a> {
 struct Tensor<'a> {
     name: String,
     desc: Desc,
-    /// `None` if they come while the file is written.
+    /// `None` for data supplied by [`GgufWriter::write_with`].
     data: Option<Cow<'a, [u8]>>,
 }
 
-/// Why something cannot be written.
+/// Reason why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -57,10 +57,10 @@ pub enum WriteError {
         name: String,
         /// Its length in bytes.
         length: usize,
-        /// The most bytes.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// A key or name that was given before.
+    /// A key or name that was added before.
     #[error("{what} {} is there already", Quoted(name))]
     Duplicate {
         /// `metadata key` or `tensor name`.
@@ -75,7 +75,7 @@ pub enum WriteError {
         ALIGNMENTS.end()
     )]
     Alignment {
-        /// The value that was given.
+        /// The given value.
         found: String,
     },
     /// A tensor without elements.
@@ -86,15 +86,15 @@ pub enum WriteError {
         /// Its shape.
         shape: Shape,
     },
-    /// A dtype and a shape that make no tensor.
+    /// A dtype and a shape that do not form a tensor.
     #[error("tensor {}: {source}", Quoted(name))]
     Layout {
         /// Its name.
         name: String,
-        /// Why not.
+        /// The reason.
         source: LayoutError,
     },
-    /// Data of another length than dtype and shape ask for.
+    /// The length of the data does not match dtype and shape.
     #[error("tensor {}: {dtype}{shape} takes {wanted} bytes, not {found}", Quoted(name))]
     DataLength {
         /// Its name.
@@ -103,15 +103,15 @@ pub enum WriteError {
         dtype: DType,
         /// Its shape.
         shape: Shape,
-        /// Bytes that dtype and shape ask for.
+        /// Size of dtype and shape in bytes.
         wanted: usize,
-        /// Bytes that were given.
+        /// Given bytes.
         found: usize,
     },
     /// More metadata than the reader accepts.
     #[error("metadata and tensor table take {0} bytes, more than the {MAX_HEADER_BYTES} accepted")]
     HeaderTooLarge(usize),
-    /// The operating system refuses.
+    /// The operating system's error.
     #[error("cannot write the GGUF file: {0}")]
     Io(#[from] io::Error),
 }
@@ -131,7 +131,7 @@ impl<'a> GgufWriter<'a> {
     /// Adds a key-value pair. `general.alignment` also sets the alignment of the tensors' data.
     ///
     /// # Errors
-    /// The key is empty, longer than 65535 bytes or there already; an alignment breaks the rule.
+    /// The key is empty, longer than 65535 bytes or a duplicate; an alignment is invalid.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) -> Result<&mut Self, WriteError> {
         let value = value.into();
         check_name("metadata key", key, MAX_KEY_BYTES, &self.keys)?;
@@ -149,11 +149,11 @@ impl<'a> GgufWriter<'a> {
         Ok(self)
     }
 
-    /// Adds a tensor, whose data are its blocks, row after row without gaps.
+    /// Adds a tensor with its data, the blocks of all rows without gaps.
     ///
     /// # Errors
-    /// The name is empty, longer than 64 bytes or there already; dtype and shape make no tensor, or
-    /// one without elements; the data are not as long as they say.
+    /// The name is empty, longer than 64 bytes or a duplicate; dtype and shape do not form a tensor, or an empty one;
+    /// the data have the wrong length.
     pub fn tensor(
         &mut self,
         name: &str,
@@ -169,10 +169,10 @@ impl<'a> GgufWriter<'a> {
         Ok(self)
     }
 
-    /// Adds a tensor whose data come while the file is written, by [`GgufWriter::write_with`].
+    /// Adds a tensor whose data [`GgufWriter::write_with`] supplies.
     ///
     /// # Errors
-    /// As [`GgufWriter::tensor`], but for the data.
+    /// As [`GgufWriter::tensor`], apart from the data.
     pub fn later(
         &mut self,
         name: &str,
@@ -185,7 +185,7 @@ impl<'a> GgufWriter<'a> {
         Ok(self)
     }
 
-    /// What a tensor is, if it can be added.
+    /// The description of a tensor, if it can be added.
     fn declare(&self, name: &str, dtype: DType, shape: Shape) -> Result<Desc, WriteError> {
         let own = || name.to_owned();
         check_name("tensor name", name, MAX_NAME_BYTES, &self.names)?;
@@ -195,19 +195,19 @@ impl<'a> GgufWriter<'a> {
         Desc::contiguous(dtype, shape).map_err(|source| WriteError::Layout { name: own(), source })
     }
 
-    /// Writes the file. Every tensor's data, the last one's too, is padded to the alignment.
+    /// Writes the file. Every tensor's data is padded to the alignment, including the last one's.
     ///
     /// # Errors
-    /// Writing fails, there are more metadata than the reader accepts, or data come only later.
+    /// Writing fails, the metadata exceed the reader's limit, or a tensor was added by [`GgufWriter::later`].
     pub fn write(&self, out: &mut impl Write) -> Result<(), WriteError> {
         self.write_with(out, |_, _| Ok(()))
     }
 
-    /// As [`GgufWriter::write`]; `data` writes the data of each tensor of [`GgufWriter::later`], told by its name, so
-    /// that they need not be in memory together.
+    /// As [`GgufWriter::write`]; `data` writes the data of each tensor of [`GgufWriter::later`] by its name, so that
+    /// they need not all be in memory.
     ///
     /// # Errors
-    /// As [`GgufWriter::write`], those of `data`, and data of another length than dtype and shape ask for.
+    /// As [`GgufWriter::write`], errors of `data`, and data of the wrong length.
     pub fn write_with<W: Write, E: From<WriteError>>(
         &self,
         out: &mut W,
@@ -235,7 +235,7 @@ impl<'a> GgufWriter<'a> {
         out.flush().map_err(failed)
     }
 
-    /// Zeros after so many bytes, up to the alignment.
+    /// Pads `bytes` written bytes with zeros to the alignment.
     fn pad(&self, out: &mut impl Write, bytes: usize) -> io::Result<()> {
         let padding = bytes.wrapping_neg() % self.alignment;
         out.write_all(&vec![0; padding])
@@ -259,7 +259,7 @@ impl<'a> GgufWriter<'a> {
             shape.sizes().iter().for_each(|&n| (n as u64).put_le(&mut out));
             tensor.desc.dtype.ggml_id().put_le(&mut out);
             (offset as u64).put_le(&mut out);
-            // No disk holds so much that the sum overflows.
+            // Real sizes cannot overflow the sum.
             let end = offset.saturating_add(tensor.desc.data_bytes());
             offset = align_up(end, self.alignment).unwrap_or(usize::MAX);
         }
@@ -297,7 +297,7 @@ fn check_length(name: &str, desc: &Desc, found: usize) -> Result<(), WriteError>
     Err(WriteError::DataLength { name, dtype, shape, wanted, found })
 }
 
-/// A writer that counts.
+/// A writer that counts its bytes.
 struct Counted<'w, W> {
     out: &'w mut W,
     bytes: usize,

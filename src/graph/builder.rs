@@ -28,10 +28,10 @@ struct State {
     error: Option<GraphError>,
 }
 
-/// A handle to a value of a graph: copy it freely.
+/// A handle to a value of a graph; freely copyable.
 ///
-/// A handle whose making failed stands for no value; what is built on it is quietly dropped, since
-/// [`Graph::finish`] returns the error.
+/// A handle whose construction failed has no value; nodes built on it are silently dropped, since [`Graph::finish`]
+/// returns the error.
 #[derive(Clone, Copy)]
 pub struct Tensor<'g> {
     graph: &'g Graph,
@@ -44,26 +44,26 @@ impl Graph {
         Graph::default()
     }
 
-    /// A value that is given for a run.
+    /// A value that is set for each run.
     #[track_caller]
     pub fn input(&self, name: impl Into<String>, dtype: DType, shape: impl Into<Shape>) -> Tensor<'_> {
         self.leaf(Leaf::Input, name.into(), dtype, shape.into())
     }
 
-    /// A value that is bound by name when the graph is made ready to run, and only read.
+    /// A read-only value that is bound by name when the graph is loaded.
     #[track_caller]
     pub fn weight(&self, name: impl Into<String>, dtype: DType, shape: impl Into<Shape>) -> Tensor<'_> {
         self.leaf(Leaf::Weight, name.into(), dtype, shape.into())
     }
 
-    /// Memory that outlives a run: zero at first, written by operators that say so. Its last dimension counts the slots
-    /// of a paged cache, one for each position; see [`StateKind`].
+    /// Memory that persists between runs: zero at first, written by operators that declare it. Its last dimension
+    /// counts the slots of a paged cache, one per position; see [`StateKind`].
     #[track_caller]
     pub fn state(&self, name: impl Into<String>, dtype: DType, shape: impl Into<Shape>) -> Tensor<'_> {
         self.leaf(Leaf::State(StateKind::Paged), name.into(), dtype, shape.into())
     }
 
-    /// As [`Graph::state`], for a recurrent state: its last dimension counts sequences and snapshots of them.
+    /// As [`Graph::state`], for a recurrent state: the last dimension counts sequences and their snapshots.
     #[track_caller]
     pub fn recurrent_state(
         &self,
@@ -106,15 +106,15 @@ impl Graph {
         Tensor { graph: self, id: Some(id) }
     }
 
-    /// Adds an operator of any kind: what the methods of [`Tensor`] call, and how a user's own
-    /// operator enters a graph. The result is its first output.
+    /// Adds an operator of any type: the methods of [`Tensor`] and users' own operators go through here. Returns the
+    /// first output.
     #[track_caller]
     pub fn apply<'g>(&'g self, op: impl Operator, inputs: &[Tensor<'g>]) -> Tensor<'g> {
         self.apply_any(Arc::new(op), inputs)
     }
 
-    /// As [`Graph::apply`], for an operator with several outputs: all of them. It is an error of the graph if there
-    /// are not `N`.
+    /// As [`Graph::apply`], for an operator with several outputs; returns all of them. A count other than `N` is an
+    /// error of the graph.
     #[track_caller]
     pub fn apply_several<'g, const N: usize>(
         &'g self,
@@ -130,7 +130,7 @@ impl Graph {
         std::array::from_fn(|i| all.get(i).copied().unwrap_or(Tensor { graph: self, id: None }))
     }
 
-    /// [`Graph::apply`] for an operator whose type is not known.
+    /// [`Graph::apply`] for an operator behind a pointer.
     #[track_caller]
     pub fn apply_any<'g>(&'g self, op: Arc<dyn AnyOperator>, inputs: &[Tensor<'g>]) -> Tensor<'g> {
         let at = Location::caller();
@@ -179,7 +179,7 @@ impl Graph {
         }
     }
 
-    /// The finished graph, or the first thing that was wrong with it.
+    /// The finished graph, or the first error in it.
     pub fn finish(self) -> Result<GraphDef, GraphError> {
         let State { def, error, .. } = self.state.into_inner();
         match error {
@@ -189,8 +189,7 @@ impl Graph {
         }
     }
 
-    /// Keeps an error about something that the graph was to be made of: a weight that a file does not
-    /// have, say. The result stands for no value.
+    /// Records an error about a leaf, such as a weight missing from the file. The returned handle has no value.
     #[track_caller]
     pub fn refuse(&self, leaf: &'static str, name: &str, reason: String) -> Tensor<'_> {
         self.fail(GraphError::Leaf { leaf, name: name.into(), at: Location::caller(), reason })
@@ -214,26 +213,26 @@ impl<'g> Tensor<'g> {
         self.graph
     }
 
-    /// Dtype, shape and strides; `None` if making the value failed.
+    /// Dtype, shape and strides; `None` if construction failed.
     pub fn desc(self) -> Option<Desc> {
         let state = self.graph.state.borrow();
         self.id.map(|id| state.def.node(id).desc)
     }
 
-    /// The size of dimension `i`; 0 if making the value failed.
+    /// The size of dimension `i`; 0 if construction failed.
     pub fn dim(self, i: usize) -> usize {
         self.desc().map_or(0, |desc| desc.shape.dim(i))
     }
 
-    /// All outputs of the operator that makes this value, the first one first; the value alone if it is a leaf, or if
-    /// making it failed.
+    /// All outputs of the operator that makes this value, in order; the value alone if it is a leaf or its construction
+    /// failed.
     pub fn outputs(self) -> SmallVec<[Tensor<'g>; 2]> {
         let state = self.graph.state.borrow();
         let Some(id) = self.id else { return SmallVec::from_slice(&[self]) };
         state.def.step_outputs(state.def.step_of(id)).map(|id| Tensor { id: Some(id), ..self }).collect()
     }
 
-    /// Gives the value a name, which plans and messages show.
+    /// Names the value in plans and messages.
     pub fn named(self, name: impl Into<String>) -> Tensor<'g> {
         if let Some(id) = self.id {
             self.graph.state.borrow_mut().def.node_mut(id).name = name.into();

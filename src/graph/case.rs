@@ -1,7 +1,7 @@
-//! Parity cases: what an operator is checked on, drawn from the choices of a property test.
+//! Parity cases: operators with inputs and expected outputs, drawn from the choices of a property test.
 //!
-//! A case is drawn from a list of numbers, so the library needs no property-testing crate and a
-//! failing case shrinks by shrinking the numbers: every method gives its simplest value for 0.
+//! A case is drawn from a list of numbers, so the library needs no property-testing crate, and a failing case shrinks
+//! by shrinking the numbers: every method gives its simplest value for 0.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ pub struct CaseInput {
     pub desc: Desc,
     /// The bytes, in the dtype's block format.
     pub data: Vec<u8>,
-    /// Whether the operator writes into it.
+    /// True for a state that the operator writes or reads.
     pub is_state: bool,
-    /// Whether all rows of a batch read all of it: a weight, a table, a state.
+    /// True if every row of a batch reads the whole input: a weight, a table, a state.
     pub is_shared: bool,
 }
 
@@ -29,28 +29,28 @@ pub struct Case {
     pub op: Arc<dyn AnyOperator>,
     /// Its inputs.
     pub inputs: Vec<CaseInput>,
-    /// The output in f64 arithmetic, in element order. For an I32 output: exact integers. For an
-    /// operator that writes a state: the whole state afterwards.
+    /// The output in f64 arithmetic, in element order. For an I32 output: exact integers. For an operator that writes a
+    /// state: the whole state afterwards.
     pub expected: Vec<f64>,
-    /// How far each element may be off; one for all, or one for each element.
+    /// Largest allowed error: one for all elements, or one per element.
     pub tolerance: Vec<f64>,
-    /// The same on a GPU, where its kernels multiply numbers of fewer bits.
+    /// Tolerance on a GPU, if its kernels multiply at lower precision.
     pub device_tolerance: Option<Vec<f64>>,
-    /// The dimension that counts the rows of a batch, of the output and of each input that is not shared; their last one
-    /// each if it is not said.
+    /// The dimension that counts the rows of a batch, in the output and in each input that is not shared; by default
+    /// the last dimension of each.
     pub row_dim: Option<usize>,
-    /// The same of each output after the first.
+    /// The expected values of each output after the first.
     pub further: Vec<Answer>,
 }
 
-/// The right values of an output, and how far each element may be off; see [`Case`].
+/// The expected values of an output with their tolerances; see [`Case`].
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The output in f64 arithmetic.
     pub expected: Vec<f64>,
-    /// How far each element may be off; one for all, or one for each element.
+    /// Largest allowed error: one for all elements, or one per element.
     pub tolerance: Vec<f64>,
-    /// The same on a GPU, where it is another.
+    /// Tolerance on a GPU, if it differs.
     pub device_tolerance: Option<Vec<f64>>,
 }
 
@@ -71,25 +71,25 @@ impl Case {
         Case { op, inputs, expected, tolerance, device_tolerance: None, row_dim: None, further }
     }
 
-    /// The same case with another dimension that counts the rows of a batch.
+    /// Sets the dimension that counts the rows of a batch.
     pub fn with_rows_in(mut self, dim: usize) -> Case {
         self.row_dim = Some(dim);
         self
     }
 
-    /// The same case with another tolerance on a GPU, for kernels that multiply numbers of fewer bits.
+    /// Sets the tolerance on a GPU, for kernels that multiply at lower precision.
     pub fn with_device_tolerance(mut self, tolerance: Vec<f64>) -> Case {
         self.device_tolerance = Some(tolerance);
         self
     }
 
-    /// The same case with the answer of the next output, for an operator with several.
+    /// Adds the expected values of the next output, for an operator with several.
     pub fn and(mut self, expected: Vec<f64>, tolerance: Vec<f64>) -> Case {
         self.further.push(Answer { expected, tolerance, device_tolerance: None });
         self
     }
 
-    /// The answers of all outputs, in their order.
+    /// The expected values of all outputs, in order.
     pub fn answers(&self) -> Vec<Answer> {
         let Case { expected, tolerance, device_tolerance, .. } = self.clone();
         let first = Answer { expected, tolerance, device_tolerance };
@@ -97,16 +97,16 @@ impl Case {
     }
 }
 
-/// Draws values from a list of choices. When the list is used up, every choice is 0.
+/// Draws values from a list of choices. After the end of the list every choice is 0.
 #[derive(Debug)]
 pub struct Draw<'a> {
     choices: std::slice::Iter<'a, u32>,
-    /// Fills tensors; seeded by the first choice, so that large tensors need few choices.
+    /// State of the random fill of tensors; seeded by the first choice, so that large tensors need few choices.
     noise: u64,
 }
 
 impl<'a> Draw<'a> {
-    /// Draws from these choices.
+    /// Draws from the given choices.
     pub fn new(choices: &'a [u32]) -> Draw<'a> {
         let mut choices = choices.iter();
         let noise = u64::from(choices.next().copied().unwrap_or(0));
@@ -118,23 +118,23 @@ impl<'a> Draw<'a> {
         self.choices.next().copied().unwrap_or(0)
     }
 
-    /// A number of this range; the simplest is its start.
+    /// A number in the range; the simplest is its start.
     pub fn number(&mut self, range: RangeInclusive<usize>) -> usize {
         let span = range.end() - range.start() + 1;
         range.start() + self.choice() as usize % span
     }
 
-    /// One of these; the simplest is the first.
+    /// One of the given values; the simplest is the first.
     pub fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
         all[self.choice() as usize % all.len()].clone()
     }
 
-    /// Yes or no; the simplest is no.
+    /// A boolean; the simplest is false.
     pub fn flag(&mut self) -> bool {
         self.choice() % 2 == 1
     }
 
-    /// A number of the interval from 0 to 1, from the noise and not from a choice.
+    /// A number in [0, 1), from the noise generator instead of a choice.
     pub fn unit(&mut self) -> f64 {
         // SplitMix64 (Steele, Lea, Flood 2014).
         self.noise = self.noise.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -157,14 +157,14 @@ impl<'a> Draw<'a> {
 }
 
 impl Draw<'_> {
-    /// Bytes of `n` elements of any real dtype, none of them above 64: random bytes, drawn again block by
-    /// block until the scales that they spell are reasonable.
+    /// `n` elements of any real dtype, none above 64 in magnitude: random bytes, redrawn block by block until the
+    /// scales they encode are in range.
     pub fn blocks(&mut self, dtype: DType, n: usize) -> Vec<u8> {
         let mut data = Vec::new();
         let mut values = vec![0.0; dtype.block_elements()];
         for _ in 0..n / dtype.block_elements() {
             let mut block = vec![0; dtype.block_bytes()];
-            // About a third of all blocks pass; a zero block stands in for bad luck without end.
+            // About a third of all blocks pass; after 1000 failures a zero block is used.
             let found = (0..1000).any(|_| {
                 block.iter_mut().for_each(|byte| *byte = (self.unit() * 256.0) as u8);
                 let read = blocks::dequantize(dtype, &block, &mut values);
@@ -177,7 +177,7 @@ impl Draw<'_> {
 }
 
 impl CaseInput {
-    /// The elements as F32; empty if they are no real numbers.
+    /// The elements as F32; empty if the dtype is not real.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.desc.shape.elements()];
         match blocks::dequantize(self.desc.dtype, &self.data, &mut values) {
@@ -196,9 +196,9 @@ impl CaseInput {
         CaseInput::bytes(DType::I32, shape, bytemuck::cast_slice(values).to_vec())
     }
 
-    /// An input of any dtype, from its bytes.
+    /// An input of any dtype from its bytes.
     ///
-    /// A shape that is no tensor of the dtype becomes an empty tensor, which the operator refuses.
+    /// A shape that the dtype cannot have becomes an empty tensor, which the operator refuses.
     pub fn bytes(dtype: DType, shape: impl Into<Shape>, data: Vec<u8>) -> CaseInput {
         let strides = [0; crate::tensor::MAX_RANK];
         let shape = shape.into();
@@ -206,13 +206,13 @@ impl CaseInput {
         CaseInput { desc, data, is_state: false, is_shared: false }
     }
 
-    /// The same input, as a state that the operator writes or reads.
+    /// Marks the input as a state that the operator writes or reads.
     pub fn state(mut self) -> CaseInput {
         self.is_state = true;
         self.shared()
     }
 
-    /// The same input, as one that all rows of a batch read: it stays whole where a batch is cut.
+    /// Marks the input as shared by all rows of a batch: splitting the batch keeps it whole.
     pub fn shared(mut self) -> CaseInput {
         self.is_shared = true;
         self

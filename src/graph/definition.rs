@@ -1,4 +1,4 @@
-//! A finished graph: what the passes of `plan` read and rewrite.
+//! A finished graph: the data that the passes of `plan` read and rewrite.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::tensor::Desc;
 
 /// A finished graph: nodes, each after its inputs, and the named outputs.
 ///
-/// It is a petgraph directed graph inside; edges point from an input to its user. Passes build a
-/// new graph from an old one, so every node always stands after its inputs.
+/// A petgraph directed graph inside; edges point from an input to its user. Passes build a new graph from an old one,
+/// so every node always follows its inputs.
 #[derive(Clone, Debug, Default)]
 pub struct GraphDef {
     graph: DiGraph<Node, (), u32>,
@@ -29,8 +29,8 @@ impl GraphDef {
         NodeId(index.index() as u32)
     }
 
-    /// Adds an operator with its outputs: the first one is the operator's node, whose number comes back, and the
-    /// others follow it. `None` if there are no outputs.
+    /// Adds an operator with its outputs and returns the operator's node, which is the first output; the others follow
+    /// it. `None` if `outputs` is empty.
     pub(crate) fn add_operator(
         &mut self,
         name: String,
@@ -60,7 +60,7 @@ impl GraphDef {
         self.graph.node_count()
     }
 
-    /// Whether there is no node.
+    /// True if the graph has no nodes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -70,12 +70,12 @@ impl GraphDef {
         &self.graph[NodeIndex::new(id.index())]
     }
 
-    /// Every node's name for it, inputs before users.
+    /// The ids of all nodes, inputs before users.
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = NodeId> + ExactSizeIterator + use<> {
         (0..self.len() as u32).map(NodeId)
     }
 
-    /// The nodes that read this one, once for each operand that they read.
+    /// The nodes that read this one, once per operand.
     pub fn users(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         self.graph.neighbors(NodeIndex::new(id.index())).map(|index| NodeId(index.index() as u32))
     }
@@ -90,7 +90,7 @@ impl GraphDef {
         self.node(id).inputs().iter().map(|&input| self.node(input).desc).collect()
     }
 
-    /// The node whose step makes this value: a further output's operator, and otherwise the node itself.
+    /// The node whose step computes this value: the operator of a further output, otherwise the node itself.
     pub fn step_of(&self, id: NodeId) -> NodeId {
         match self.node(id).kind {
             NodeKind::Output { of, .. } => of,
@@ -98,7 +98,7 @@ impl GraphDef {
         }
     }
 
-    /// An operator's node and its further outputs, in their order.
+    /// An operator's node and its further outputs, in order.
     pub fn step_outputs(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let follows =
             move |next: &NodeId| matches!(self.node(*next).kind, NodeKind::Output { of, .. } if of == id);
@@ -110,12 +110,12 @@ impl GraphDef {
         self.node(self.step_of(id)).op()
     }
 
-    /// The inputs of the operator that makes this value: [`Memory`] names one of them. None for a leaf.
+    /// The inputs of the operator that makes this value, which [`Memory`] indexes; empty for a leaf.
     pub fn operands(&self, id: NodeId) -> &[NodeId] {
         self.node(self.step_of(id)).inputs()
     }
 
-    /// Where the node's value lies in memory; `None` for a leaf.
+    /// Memory of the node's value; `None` for a leaf.
     pub fn memory(&self, id: NodeId) -> Option<Memory> {
         match &self.node(id).kind {
             NodeKind::Leaf(_) => None,
@@ -127,7 +127,7 @@ impl GraphDef {
         }
     }
 
-    /// The input of its operator that this output writes into, a state; `None` if it writes none.
+    /// The state that this output writes, one of its operator's inputs; `None` if it does not write a state.
     pub fn written_state(&self, id: NodeId) -> Option<NodeId> {
         match self.memory(id)? {
             Memory::WritesState(input) => self.operands(id).get(input).copied(),
@@ -135,8 +135,7 @@ impl GraphDef {
         }
     }
 
-    /// The node whose memory this value lies in, and the offset in it: views and writers of a state
-    /// have none of their own.
+    /// The node that owns the memory of this value, and the offset in it: views and state writers own none.
     pub fn root(&self, mut id: NodeId) -> (NodeId, usize) {
         let mut total = 0;
         loop {
@@ -151,8 +150,8 @@ impl GraphDef {
         }
     }
 
-    /// The node that made this value's bytes what they are: a view has the content of what it looks at, a
-    /// writer of a state makes a new one.
+    /// The node that produced this value's bytes: a view has the content of its input, a state writer makes new
+    /// content.
     pub fn content(&self, mut id: NodeId) -> NodeId {
         while let Some(Memory::View { input, .. }) = self.memory(id) {
             id = self.operands(id)[input];
@@ -160,9 +159,9 @@ impl GraphDef {
         id
     }
 
-    /// Checks the legal form: inputs stand before their users, further outputs behind their operator, every
-    /// description is what the operator infers, views stay inside their roots, and only states are written, each by
-    /// one output of an operator.
+    /// Checks the graph's invariants: inputs come before their users, further outputs directly after their operator,
+    /// every description is the one that the operator infers, views stay inside their roots, and only states are
+    /// written, each by one output of an operator.
     pub fn check(&self, pass: &'static str) -> Result<(), GraphError> {
         let illegal = |reason: String| GraphError::Illegal { pass, reason };
         for id in self.ids() {
@@ -188,7 +187,7 @@ impl GraphDef {
         }
     }
 
-    /// The outputs of an operator are those that it infers, and no two of them write one state.
+    /// The operator's outputs are the inferred ones, and no two of them write the same state.
     fn check_outputs(&self, id: NodeId) -> Result<(), String> {
         let node = self.node(id);
         let Some(op) = node.op() else { return Ok(()) };
@@ -232,7 +231,7 @@ impl GraphDef {
         }
     }
 
-    /// A value lies inside of its root; a further output lies over no input but a state, and only states are written.
+    /// A value stays inside its root; a further output shares memory only with a state, and only states are written.
     fn check_place(&self, id: NodeId) -> Result<(), String> {
         let (node, memory) = (self.node(id), self.memory(id));
         let is_further = matches!(node.kind, NodeKind::Output { .. });

@@ -1,36 +1,36 @@
-//! What can be wrong with a graph.
+//! Errors of a graph.
 
 use std::panic::Location;
 
 use crate::tensor::{Desc, LayoutError};
 
-/// Why an operator refuses its inputs.
+/// Reason why an operator refuses its inputs.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShapeError {
     /// A wrong number of inputs.
     #[error("takes {wanted} inputs, was given {found}")]
     Arity {
-        /// How many, in words: "2" or "2 or 3".
+        /// Expected count, in words: "2" or "2 or 3".
         wanted: &'static str,
-        /// How many there were.
+        /// Number of inputs given.
         found: usize,
     },
     /// A rule of the operator that the inputs break.
     #[error("{rule}; the inputs are {}", list(.inputs))]
     Rule {
-        /// What the operator wants, with the numbers that matter.
+        /// The rule, with the numbers that matter.
         rule: String,
-        /// The inputs as they are.
+        /// The given inputs.
         inputs: Vec<Desc>,
     },
-    /// The output is no tensor.
+    /// The output's dtype and shape do not form a tensor.
     #[error(transparent)]
     Layout(#[from] LayoutError),
 }
 
 impl ShapeError {
-    /// A broken rule, with the inputs that break it.
+    /// A broken rule with the inputs that break it.
     pub fn rule(rule: impl Into<String>, inputs: &[Desc]) -> ShapeError {
         ShapeError::Rule { rule: rule.into(), inputs: inputs.to_vec() }
     }
@@ -40,7 +40,7 @@ fn list(descs: &[Desc]) -> String {
     descs.iter().map(Desc::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Why a graph is not a graph.
+/// Reason why a graph is invalid.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GraphError {
@@ -53,35 +53,35 @@ pub enum GraphError {
         name: Option<String>,
         /// The line that called the operator.
         at: &'static Location<'static>,
-        /// What was wrong.
+        /// The operator's error.
         #[source]
         error: ShapeError,
     },
-    /// A leaf that is no tensor, or is declared twice.
+    /// A leaf with an invalid description, or declared twice.
     #[error("{leaf} `{name}`: {reason} (at {at})")]
     Leaf {
-        /// What kind of leaf.
+        /// Kind of leaf.
         leaf: &'static str,
         /// The leaf's name.
         name: String,
         /// The line that declared it.
         at: &'static Location<'static>,
-        /// What was wrong.
+        /// Description of the fault.
         reason: String,
     },
-    /// An operator that was asked for more or fewer outputs than it has.
+    /// An operator has more or fewer outputs than requested.
     #[error("`{operator}` has {found} outputs, {wanted} are asked for (at {at})")]
     OutputCount {
         /// The operator's name.
         operator: &'static str,
-        /// How many were asked for.
+        /// Number of outputs requested.
         wanted: usize,
-        /// How many it has.
+        /// Number of outputs that the operator has.
         found: usize,
         /// The line that called the operator.
         at: &'static Location<'static>,
     },
-    /// Two outputs of one name.
+    /// Two outputs of the same name.
     #[error("there is an output named `{name}` already (at {at})")]
     DuplicateOutput {
         /// The output's name.
@@ -89,25 +89,25 @@ pub enum GraphError {
         /// The line that declared it.
         at: &'static Location<'static>,
     },
-    /// An output whose elements do not lie one after another.
+    /// An output that is not contiguous.
     #[error("output `{name}` is a view with gaps, {desc}: make it contiguous with `copy` (at {at})")]
     OutputLayout {
         /// The output's name.
         name: String,
         /// The line that declared it.
         at: &'static Location<'static>,
-        /// What it is.
+        /// The output's description.
         desc: Desc,
     },
     /// A graph that computes nothing.
     #[error("the graph has no output: call `graph.output(name, tensor)` before `finish`")]
     NoOutput,
-    /// A graph that breaks its own rules; a defect of the pass that made it.
+    /// A graph that breaks its own invariants; a bug in the pass that made it.
     #[error("the graph is not legal after `{pass}`: {reason}")]
     Illegal {
         /// The pass that ran last.
         pass: &'static str,
-        /// The broken rule.
+        /// The broken invariant.
         reason: String,
     },
 }

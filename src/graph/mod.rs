@@ -1,8 +1,8 @@
 //! Writing a graph: [`Graph`], copyable [`Tensor`] handles, and the [`Operator`] contract.
 //!
-//! Nothing runs here. A handle borrows its graph; calling a method on it adds a node. A wrong shape
-//! is kept with the caller's line and returned by [`Graph::finish`], so model code needs no `?`.
-//! This folder knows what an operator promises, and no operator by name.
+//! Nothing runs here. A handle borrows its graph; calling a method on it adds a node. A wrong shape is kept with the
+//! caller's line and returned by [`Graph::finish`], so model code needs no `?`. This folder knows the operator
+//! contract, but no specific operator.
 
 mod builder;
 pub mod case;

@@ -9,26 +9,25 @@ use smallvec::SmallVec;
 use super::AnyOperator;
 use crate::tensor::Desc;
 
-/// Names a node within its graph.
+/// Identifies a node within its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId(pub(crate) u32);
 
 impl NodeId {
-    /// The node's place in the graph's table of nodes.
+    /// The node's index in the graph's node table.
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// How the slots of a state, which its last dimension counts, belong to sequences.
+/// Assignment of a state's slots, which its last dimension counts, to sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StateKind {
-    /// A slot holds one position, and block tables say of which sequences: keys and values.
+    /// One position per slot, assigned to sequences by block tables: keys and values.
     Paged,
-    /// A slot holds all that is kept of one sequence, or of a snapshot of it: a convolution's last inputs, the matrix of
-    /// a scan.
+    /// One sequence or snapshot per slot: a convolution's last inputs, the matrix of a scan.
     Recurrent,
 }
 
@@ -41,17 +40,17 @@ impl fmt::Display for StateKind {
     }
 }
 
-/// A node without inputs: what its memory is.
+/// A node without inputs, by the origin of its memory.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Leaf {
-    /// Given anew for a run, and kept until it is given again.
+    /// Set for a run, and kept until it is set again.
     Input,
-    /// Bound by name when an executor is made; read only.
+    /// Bound by name when an executor is made; read-only.
     Weight,
     /// Bytes that are part of the graph.
     Constant(Arc<[u8]>),
-    /// Memory that outlives a run and is written by operators that say so.
+    /// Memory that persists between runs and is written by operators that declare it.
     State(StateKind),
 }
 
@@ -67,7 +66,7 @@ impl Leaf {
     }
 }
 
-/// What a node is.
+/// Kind of a node.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum NodeKind {
@@ -80,12 +79,12 @@ pub enum NodeKind {
         /// Its inputs.
         inputs: SmallVec<[NodeId; 4]>,
     },
-    /// A further output of an operator with several. The operator's own node is its first output; the others follow
-    /// it directly, in their order. Nothing runs for them.
+    /// A further output of an operator with several outputs. The operator's own node is its first output; the others
+    /// follow it directly, in order, and run nothing themselves.
     Output {
         /// The operator's node.
         of: NodeId,
-        /// The output's number, from 1 on.
+        /// The output's number, counted from 1.
         index: u32,
     },
 }
@@ -93,7 +92,7 @@ pub enum NodeKind {
 /// A node of a graph.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// A name for people: given by the model code, or made of the operator's name and a number.
+    /// A human-readable name: given by the model code, or the operator's name and a number.
     pub name: String,
     /// Leaf, operator or further output.
     pub kind: NodeKind,
@@ -102,7 +101,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The nodes that this one depends on: an operator's inputs, a further output's operator, none for a leaf.
+    /// The nodes that this one depends on: an operator's inputs, a further output's operator; empty for a leaf.
     pub fn inputs(&self) -> &[NodeId] {
         match &self.kind {
             NodeKind::Leaf(_) => &[],
@@ -111,7 +110,8 @@ impl Node {
         }
     }
 
-    /// The operator, if the node is one. A further output is not: see [`GraphDef::operator`](super::GraphDef::operator).
+    /// The operator, if the node is one; `None` for a further output: see
+    /// [`GraphDef::operator`](super::GraphDef::operator).
     pub fn op(&self) -> Option<&Arc<dyn AnyOperator>> {
         match &self.kind {
             NodeKind::Op { op, .. } => Some(op),
@@ -119,12 +119,12 @@ impl Node {
         }
     }
 
-    /// Whether the node is a state.
+    /// True if the node is a state.
     pub fn is_state(&self) -> bool {
         matches!(self.kind, NodeKind::Leaf(Leaf::State(_)))
     }
 
-    /// Whether the node is a leaf.
+    /// True if the node is a leaf.
     pub fn is_leaf(&self) -> bool {
         matches!(self.kind, NodeKind::Leaf(_))
     }

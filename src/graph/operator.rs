@@ -1,4 +1,4 @@
-//! What an operator promises. Built-in operators and a user's own implement the same trait.
+//! The operator contract. Built-in operators and users' own operators implement the same trait.
 
 use std::any::Any;
 use std::fmt;
@@ -14,40 +14,40 @@ use crate::cpu::{CpuKernel, CpuStep, CpuTarget, StepError};
 use crate::device::{Lower, LowerError};
 use crate::tensor::Desc;
 
-/// Where an output of an operator lies in memory.
+/// Memory of an operator's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Memory {
-    /// Memory of its own.
+    /// New memory.
     Fresh,
-    /// Memory of its own, or the memory of this input where nothing else reads that input later.
-    /// The operator must work when both are the same bytes; see [`CpuStep::for_spans`].
+    /// New memory, or this input's memory if nothing reads that input later. The operator must work when both are the
+    /// same bytes; see [`CpuStep::for_spans`].
     InPlace(usize),
-    /// The same bytes as this input, `offset` bytes further on. Nothing runs.
+    /// The same bytes as this input, starting `offset` bytes in. Nothing runs.
     View {
-        /// Which input.
+        /// Index of the input.
         input: usize,
         /// Bytes from the input's first element to the output's.
         offset: usize,
     },
-    /// The same bytes as this input, a state, which the operator writes into.
+    /// The same bytes as this input, a state that the operator writes.
     WritesState(usize),
 }
 
-/// An output after the first of an operator that has several.
+/// An output after the first, of an operator with several outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FurtherOutput {
     /// Dtype, shape and strides.
     pub desc: Desc,
-    /// [`Memory::Fresh`] or [`Memory::WritesState`]. The first output alone may lie over an input of the arena: with
-    /// two, an operator would have to say which of them it writes before it reads which input.
+    /// [`Memory::Fresh`] or [`Memory::WritesState`]. Only the first output may share memory with an arena input: with
+    /// two, an operator would have to declare which output it writes before it reads which input.
     pub memory: Memory,
 }
 
-/// The outputs of an operator after the first. Most have none.
+/// The outputs of an operator after the first; empty for most operators.
 pub type FurtherOutputs = SmallVec<[FurtherOutput; 2]>;
 
-/// What a step costs at least: the yardstick of `rfgraph graph` and of every benchmark.
+/// Lower bound of a step's cost: the yardstick of `rfgraph graph` and of every benchmark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Bytes read and written.
@@ -57,7 +57,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Every input read once, the output written once, and this many operations.
+    /// Cost of reading every input once, writing the output once, and `flops` operations.
     pub fn streaming(inputs: &[Desc], output: &Desc, flops: u64) -> Cost {
         let bytes = inputs.iter().chain([output]).map(|desc| desc.data_bytes() as u64).sum();
         Cost { bytes, flops }
@@ -66,75 +66,74 @@ impl Cost {
 
 /// An operator: a small struct of its attributes.
 ///
-/// The attributes are plain serde data, so that a plan can be written down and read back. Attributes
-/// must not be infinite or NaN: JSON has no such numbers.
+/// The attributes are plain serde data, so that a plan can be serialized. They must not be infinite or NaN: JSON cannot
+/// represent these.
 pub trait Operator: fmt::Debug + Clone + Send + Sync + Serialize + DeserializeOwned + 'static {
     /// The name in plans, messages and tables: lower case, the field's word.
     const NAME: &'static str;
 
-    /// Dtype and shape rule: the first output's description, or what is wrong with the inputs.
+    /// Dtype and shape rule: the first output's description, or an error for wrong inputs.
     fn infer(&self, inputs: &[Desc]) -> Result<Desc, ShapeError>;
 
-    /// Where the first output lies in memory. Called only with inputs that [`Operator::infer`] accepts.
+    /// Memory of the first output. Called only with inputs that [`Operator::infer`] accepts.
     fn memory(&self, inputs: &[Desc]) -> Memory {
         let _ = inputs;
         Memory::Fresh
     }
 
-    /// The outputs after the first, for an operator with several: `y` and the new content of a state, say. All of them
-    /// have memory in every plan, whether anything reads them or not.
+    /// The outputs after the first, for an operator with several: `y` and the new content of a state, say. Every plan
+    /// allocates all of them, read or not.
     ///
     /// # Errors
-    /// As [`Operator::infer`], which is asked first.
+    /// As [`Operator::infer`], which is called first.
     fn further_outputs(&self, inputs: &[Desc]) -> Result<FurtherOutputs, ShapeError> {
         let _ = inputs;
         Ok(FurtherOutputs::new())
     }
 
-    /// Bytes of scratch memory that the CPU step needs, on this many threads. `output` is the first one.
+    /// Bytes of scratch memory that the CPU step needs with `threads` threads. `output` is the first one.
     fn cpu_scratch(&self, inputs: &[Desc], output: &Desc, threads: usize) -> usize {
         let _ = (inputs, output, threads);
         0
     }
 
-    /// For an operator that calls [`CpuStep::product`] or [`CpuStep::product_id`]: the kernel of the product, and the
-    /// scratch memory of the step, which is then not asked of [`Operator::cpu_scratch`]. It is decided when a plan is
-    /// made, stands in the step, and comes back to [`Operator::cpu`] in its [`CpuStep`].
+    /// For an operator that calls [`CpuStep::product`] or [`CpuStep::product_id`]: the kernel of the product and the
+    /// step's scratch size, which replaces [`Operator::cpu_scratch`]. Chosen when a plan is made, recorded in the step,
+    /// and passed to [`Operator::cpu`] in its [`CpuStep`].
     fn cpu_kernel(&self, inputs: &[Desc], target: CpuTarget) -> Option<CpuKernel> {
         let _ = (inputs, target);
         None
     }
 
-    /// The meaning, and the CPU path. Every worker calls it with the same step.
+    /// Reference semantics and the CPU implementation. Every worker calls it with the same step.
     ///
     /// The result must have the same bits for any number of workers (promise P9).
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError>;
 
-    /// Which kernels run on a GPU, with which constants. Called only with inputs that [`Operator::infer`]
-    /// accepts; the same step must always give the same commands. Left out, the operator runs on the CPU alone.
+    /// Lowers the operator to GPU commands. Called only with inputs that [`Operator::infer`] accepts; the same step
+    /// must always give the same commands. By default the operator runs on the CPU only.
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         let _ = lower;
         Err(LowerError::NoKernel { op: Self::NAME.into() })
     }
 
-    /// Whether on a GPU an input of a block format is read as a state holds it, block after block as in a file. Weights
-    /// and inputs lie in planes (`tensor/blocks/planes.rs`), which is what other operators read.
+    /// True if on a GPU this input of a block format is read in a state's layout, block after block as in a file.
+    /// Weights and inputs are stored in planes (`tensor/blocks/planes.rs`), which all other operators read.
     fn reads_state_blocks(&self, input: usize) -> bool {
         let _ = input;
         false
     }
 
-    /// The operator as it mostly is: a plan shown as text leaves out the attributes that are as here. By default all are
-    /// shown.
+    /// The operator with its usual attributes, which a plan shown as text omits. By default all attributes are shown.
     fn defaults() -> Option<Self> {
         None
     }
 
-    /// Bytes moved and operations done, at least. `output` is the first one.
+    /// Lower bound of bytes moved and operations done. `output` is the first one.
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost;
 
-    /// One parity case: inputs, what f64 arithmetic makes of them, and how far a result may be off.
-    /// Called with the choices of a property test; see [`Draw`].
+    /// One parity case: inputs, the results in f64 arithmetic, and tolerances. Called with the choices of a property
+    /// test; see [`Draw`].
     fn case(draw: &mut Draw<'_>) -> Case;
 }
 
@@ -159,7 +158,7 @@ pub trait AnyOperator: fmt::Debug + Send + Sync {
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost;
     /// The attributes as JSON.
     fn attributes(&self) -> Result<serde_json::Value, serde_json::Error>;
-    /// For passes that look for an operator of one type.
+    /// For passes that look for an operator type.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -196,7 +195,7 @@ impl<T: Operator> AnyOperator for T {
     }
     fn attributes(&self) -> Result<serde_json::Value, serde_json::Error> {
         let mut attributes = serde_json::to_value(self)?;
-        // Some dependencies make serde_json keep the order of insertion: a plan is the same with them and without.
+        // Some dependencies make serde_json keep insertion order: sorting keeps plans the same with and without them.
         attributes.sort_all_objects();
         Ok(attributes)
     }
@@ -205,14 +204,14 @@ impl<T: Operator> AnyOperator for T {
     }
 }
 
-/// One row of an operator table: how to read an operator back from a plan, and how to test it.
+/// One row of an operator table: reads an operator back from a plan, and draws its parity cases.
 #[derive(Clone, Copy)]
 pub struct OperatorRow {
     /// The operator's name.
     pub name: &'static str,
     /// Reads the attributes that [`AnyOperator::attributes`] wrote.
     pub decode: fn(&serde_json::Value) -> Result<Arc<dyn AnyOperator>, serde_json::Error>,
-    /// The attributes of [`Operator::defaults`]; null where there are none.
+    /// The attributes of [`Operator::defaults`]; null if it returns `None`.
     pub defaults: fn() -> serde_json::Value,
     /// Draws a parity case.
     pub case: fn(&mut Draw<'_>) -> Case,

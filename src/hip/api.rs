@@ -1,8 +1,8 @@
 //! The table: every HIP, hipRTC and hipBLAS function that rfgraph calls, under HIP's names and C types.
 //!
-//! A platform fills it. Nothing in it waits for a whole device, and nobody passes the NULL stream: there is
-//! no function here that would need either. Numbers are those of HIP's headers; the nvidia platform
-//! translates its own. Source: `hip_runtime_api.h`, `hiprtc.h` and `hipblas.h` of ROCm 5 to 7.
+//! A platform fills the table. No call waits for a whole device or takes the NULL stream, so the functions that would
+//! are absent. The constants are those of HIP's headers; the nvidia platform translates its own. Source:
+//! `hip_runtime_api.h`, `hiprtc.h` and `hipblas.h` of ROCm 5 to 7.
 #![allow(non_snake_case, non_camel_case_types, non_upper_case_globals, reason = "HIP's own names")]
 #![allow(missing_docs, reason = "each field is the HIP function of that name, described in HIP's reference")]
 
@@ -14,7 +14,7 @@ pub type hipError_t = c_int;
 pub type hiprtcResult = c_int;
 /// `hipblasStatus_t`; 0 is success.
 pub type hipblasStatus_t = c_int;
-/// A stream. Never null here.
+/// A stream. Never null in rfgraph.
 pub type hipStream_t = *mut c_void;
 /// An event.
 pub type hipEvent_t = *mut c_void;
@@ -48,7 +48,7 @@ pub const hipErrorStreamCaptureUnsupported: hipError_t = 900;
 pub const hipErrorStreamCaptureInvalidated: hipError_t = 901;
 pub const hipErrorUnknown: hipError_t = 999;
 
-/// `hipStreamNonBlocking`: the stream does not wait for the NULL stream, nor that for it.
+/// `hipStreamNonBlocking`: the stream and the NULL stream do not wait for each other.
 pub const hipStreamNonBlocking: c_uint = 1;
 /// `hipEventDisableTiming`.
 pub const hipEventDisableTiming: c_uint = 2;
@@ -57,7 +57,7 @@ pub const hipHostMallocDefault: c_uint = 0;
 pub const hipMemcpyHostToDevice: c_int = 1;
 pub const hipMemcpyDeviceToHost: c_int = 2;
 pub const hipMemcpyDeviceToDevice: c_int = 3;
-/// `hipStreamCaptureModeThreadLocal`: only calls of this thread can spoil the capture.
+/// `hipStreamCaptureModeThreadLocal`: only calls of this thread can invalidate the capture.
 pub const hipStreamCaptureModeThreadLocal: c_int = 1;
 
 /// Device attributes, in HIP's numbering (the same in ROCm 5 to 7).
@@ -72,7 +72,7 @@ pub const hipDeviceAttributeWarpSize: c_int = 87;
 pub const HIPBLAS_OP_N: c_int = 111;
 /// `HIPBLAS_OP_T`.
 pub const HIPBLAS_OP_T: c_int = 112;
-/// `hipDataType`, as hipBLAS from 2.0 on takes it.
+/// `hipDataType`, which hipBLAS takes since 2.0.
 pub const HIP_R_32F: c_int = 0;
 pub const HIP_R_16F: c_int = 2;
 pub const HIP_R_16BF: c_int = 14;
@@ -81,8 +81,8 @@ pub const HIPBLAS_COMPUTE_32F: c_int = 2;
 /// `HIPBLAS_GEMM_DEFAULT`.
 pub const HIPBLAS_GEMM_DEFAULT: c_int = 160;
 
-/// Declares a table: a struct of function pointers, its function that fills it from a library, and the list of
-/// its names.
+/// Declares a table: a struct of function pointers, the function that fills it from a library, and the list of function
+/// names.
 macro_rules! table {
     ($(#[$doc:meta])* $table:ident { $(fn $name:ident($($arg:ident: $ty:ty),* $(,)?) -> $ret:ty;)* }) => {
         $(#[$doc])*
@@ -93,19 +93,19 @@ macro_rules! table {
             /// The names of the functions.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
 
-            /// Fills the table with the addresses that `resolve` gives for the names; the name of the first
-            /// that has none otherwise.
+            /// Fills the table with the addresses that `resolve` gives for the names. Fails with the first name that
+            /// has no address.
             ///
             /// # Safety
-            /// `resolve` must give the address of a function of that name's C signature, which stays loaded as
-            /// long as the table is used.
+            /// `resolve` must give the address of a function with that name's C signature, and the function must stay
+            /// loaded as long as the table is used.
             pub unsafe fn fill(
                 mut resolve: impl FnMut(&'static str) -> Option<*const c_void>,
             ) -> Result<$table, &'static str> {
                 Ok($table { $($name: {
                     let address = resolve(stringify!($name)).filter(|address| !address.is_null());
                     let address = address.ok_or(stringify!($name))?;
-                    // SAFETY: the caller's promise.
+                    // SAFETY: guaranteed by the caller.
                     unsafe {
                         std::mem::transmute::<*const c_void, unsafe extern "C" fn($($ty),*) -> $ret>(address)
                     }
@@ -230,12 +230,11 @@ table! {
 pub struct Api {
     pub runtime: Runtime,
     pub rtc: Rtc,
-    /// Absent where the library is.
+    /// `None` if the platform has no BLAS library.
     pub blas: Option<Blas>,
-    /// What no function of the table says in the same way everywhere: the target that the device's code is
-    /// compiled for (`gfx1100`, `sm_90`), written with a terminating zero into `name`.
+    /// Writes the target that the device's code is compiled for (`gfx1100`, `sm_90`), zero-terminated, into `name`. Not
+    /// a function of the table, as the platforms report it in different ways.
     pub arch: unsafe extern "C" fn(name: *mut c_char, len: c_int, device: c_int) -> hipError_t,
-    /// Raises the dynamic shared memory that a kernel may ask for; a platform without such a limit does
-    /// nothing.
+    /// Raises the limit of a kernel's dynamic shared memory; a no-op on platforms without such a limit.
     pub allow_shared: unsafe extern "C" fn(function: hipFunction_t, bytes: c_uint) -> hipError_t,
 }

@@ -1,4 +1,4 @@
-//! Dense products by the BLAS library.
+//! Dense products with the BLAS library.
 
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, PoisonError};
@@ -15,21 +15,21 @@ use crate::tensor::DType;
 pub struct BlasHandle {
     blas: Blas,
     stream: Stream,
-    /// The library's state, which one call at a time may use.
+    /// The library's handle; one call at a time may use it.
     raw: Mutex<Handle>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Handle(hipblasHandle_t);
 
-// SAFETY: the library takes a handle from any thread, one at a time; the mutex sees to that.
+// SAFETY: the library accepts a handle from any thread, one at a time; the mutex ensures that.
 unsafe impl Send for Handle {}
 
 impl Context {
-    /// The BLAS library, queueing on `stream`; none where the platform has no such library.
+    /// Opens the BLAS library on `stream`; `None` if the platform has no such library.
     ///
     /// # Errors
-    /// The library is there and does not start.
+    /// The library exists but does not start.
     pub fn blas(&self, stream: &Stream) -> Result<Option<BlasHandle>, HipError> {
         let Some(blas) = self.api().blas else { return Ok(None) };
         self.runtime()?;
@@ -44,14 +44,14 @@ impl Context {
 }
 
 impl BlasHandle {
-    /// Queues `C = A · Bᵀ + beta · C`; `a`, `b` and `c` are where the matrices start on the device.
+    /// Queues `C = A · Bᵀ + beta · C`; `a`, `b` and `c` are the device addresses of the matrices.
     ///
     /// # Errors
-    /// A type that the library is not asked for, a size past 2³¹ − 1, or the library refuses.
+    /// An unsupported type, a size past 2³¹ − 1, or a refusal of the library.
     ///
     /// # Safety
-    /// The matrices have the type and the sizes that `gemm` says, and stay valid until an event recorded after
-    /// this on the handle's stream is done.
+    /// The matrices have the type and the sizes in `gemm`, and stay valid until an event recorded later on the handle's
+    /// stream is done.
     pub unsafe fn gemm(&self, gemm: &Gemm, a: u64, b: u64, c: u64) -> Result<(), HipError> {
         let refuse = |text: String| HipError { text, ..HipError::blas("hipblasGemmEx", 3) };
         let size = |n: usize| c_int::try_from(n).map_err(|_| refuse(format!("a side of {n} elements")));
@@ -63,12 +63,12 @@ impl BlasHandle {
             other => return Err(refuse(format!("a product of {other} matrices"))),
         };
         let (alpha, beta) = (1.0_f32, if gemm.accumulate { 1.0_f32 } else { 0.0 });
-        // The library counts down columns, so it sees each of our matrices transposed, and is asked for
-        // Cᵀ [n × m] = B [n × k] · Aᵀ [k × m]. What it sees of B is Bᵀ.
+        // The library is column-major, so it sees each of our matrices transposed and computes Cᵀ [n × m] = B [n × k] ·
+        // Aᵀ [k × m]. It sees B as Bᵀ.
         let (trans_b, trans_a) = (api::HIPBLAS_OP_T, api::HIPBLAS_OP_N);
         self.stream.context().runtime()?;
         let raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the caller's promise; alpha and beta are read before the call returns.
+        // SAFETY: guaranteed by the caller; alpha and beta are read before the call returns.
         let status = unsafe {
             (self.blas.hipblasGemmEx)(
                 raw.0,
@@ -99,7 +99,7 @@ impl BlasHandle {
 impl Drop for BlasHandle {
     fn drop(&mut self) {
         let raw = self.raw.get_mut().unwrap_or_else(PoisonError::into_inner).0;
-        // The library frees its own memory on the device, which must be the current one.
+        // The library frees its own memory on the current device, which must be this one.
         let result = self.stream.context().runtime().and_then(|_| {
             // SAFETY: made by `hipblasCreate`, destroyed once.
             check("hipblasDestroy", unsafe { (self.blas.hipblasDestroy)(raw) })

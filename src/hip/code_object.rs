@@ -1,8 +1,8 @@
-//! What a code object says of its kernels: registers, memory, spills.
+//! Reads a code object's metadata about its kernels: registers, memory, spills.
 //!
 //! AMD's code objects are ELF files whose note `NT_AMDGPU_METADATA` (owner `AMDGPU`, type 32) holds a MessagePack map.
 //! Source: LLVM's "User Guide for AMDGPU Backend", sections "Code Object V4 Metadata" and "Clang Offload Bundler".
-//! Everything read here is checked against its bounds: a damaged file is an error.
+//! Every read is checked against its bounds: a damaged file is an error.
 
 use object::elf::{FileHeader64, NoteType, SHT_NOTE};
 use object::endian::LittleEndian;
@@ -15,55 +15,55 @@ const OWNER: &[u8] = b"AMDGPU";
 const BUNDLE: &[u8] = b"__CLANG_OFFLOAD_BUNDLE__";
 const COMPRESSED: &[u8] = b"CCOB";
 
-/// Why a code object tells nothing.
+/// The reason why a code object cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeObjectError {
     /// It is neither an ELF file nor a bundle of them.
     #[error("not an ELF file: {0}")]
     NotElf(String),
-    /// A bundle whose table is damaged, that is compressed, or that has no device code.
+    /// A bundle with a damaged table, with compression, or without device code.
     #[error("offload bundle: {0}")]
     Bundle(&'static str),
     /// An ELF file without the note.
     #[error("the code object has no metadata note")]
     NoMetadata,
-    /// A note that is not what it should be.
+    /// A malformed note.
     #[error("the code object's metadata cannot be read: {0}")]
     Metadata(String),
 }
 
-/// What a kernel takes of a compute unit.
+/// A kernel's use of a compute unit's resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// The kernel's name.
     #[serde(rename(deserialize = ".name"), alias = "name")]
     pub name: String,
-    /// Vector registers of a lane, accumulation registers included where the file is one.
+    /// Vector registers per lane, including accumulation registers where both share one register file.
     #[serde(rename(deserialize = ".vgpr_count"), alias = "vgprs", default)]
     pub vgprs: u32,
-    /// Accumulation registers of a lane.
+    /// Accumulation registers per lane.
     #[serde(rename(deserialize = ".agpr_count"), alias = "agprs", default)]
     pub agprs: u32,
-    /// Scalar registers of a wave.
+    /// Scalar registers per wave.
     #[serde(rename(deserialize = ".sgpr_count"), alias = "sgprs", default)]
     pub sgprs: u32,
-    /// Bytes of shared memory of a block, without the launch's dynamic part.
+    /// Bytes of static shared memory per block.
     #[serde(rename(deserialize = ".group_segment_fixed_size"), alias = "lds", default)]
     pub lds: u32,
-    /// Bytes of private memory of a lane, which is device memory.
+    /// Bytes of private memory per lane, stored in device memory.
     #[serde(rename(deserialize = ".private_segment_fixed_size"), alias = "scratch", default)]
     pub scratch: u32,
-    /// Vector registers that were moved to memory for want of room.
+    /// Vector registers that were spilled to memory.
     #[serde(rename(deserialize = ".vgpr_spill_count"), alias = "vgpr_spills", default)]
     pub vgpr_spills: u32,
-    /// Scalar registers that were moved elsewhere for want of room.
+    /// Scalar registers that were spilled.
     #[serde(rename(deserialize = ".sgpr_spill_count"), alias = "sgpr_spills", default)]
     pub sgpr_spills: u32,
     /// Lanes of a wave.
     #[serde(rename(deserialize = ".wavefront_size"), alias = "wave", default)]
     pub wave: u32,
-    /// The most threads of a block that it may be launched with.
+    /// The largest number of threads per block.
     #[serde(rename(deserialize = ".max_flat_workgroup_size"), alias = "max_threads", default)]
     pub max_threads: u32,
 }
@@ -74,10 +74,10 @@ struct Metadata {
     kernels: Vec<Resources>,
 }
 
-/// The kernels of an AMD code object, in its order.
+/// The kernels of an AMD code object, in file order.
 ///
 /// # Errors
-/// It is no AMD code object, or a damaged one.
+/// Not an AMD code object, or a damaged one.
 pub fn resources(code: &[u8]) -> Result<Vec<Resources>, CodeObjectError> {
     let elf = device_part(code)?;
     let metadata = metadata(elf)?.ok_or(CodeObjectError::NoMetadata)?;
@@ -86,7 +86,7 @@ pub fn resources(code: &[u8]) -> Result<Vec<Resources>, CodeObjectError> {
     Ok(metadata.kernels)
 }
 
-/// The ELF file: all, or the first part of a bundle that is device code.
+/// The ELF file: the whole input, or a bundle's first part with device code.
 fn device_part(code: &[u8]) -> Result<&[u8], CodeObjectError> {
     if code.starts_with(COMPRESSED) {
         return Err(CodeObjectError::Bundle("it is compressed"));
@@ -97,7 +97,7 @@ fn device_part(code: &[u8]) -> Result<&[u8], CodeObjectError> {
     for _ in 0..count {
         let entry = entry(table).ok_or_else(|| cut.clone())?;
         table = entry.rest;
-        // Host parts are empty, and named `host-…`.
+        // Host parts are empty; their names start with `host-`.
         if entry.size > 0 && !entry.triple.starts_with(b"host") {
             let end = entry.offset.checked_add(entry.size);
             let part = end.and_then(|end| code.get(entry.offset..end));
@@ -123,7 +123,7 @@ fn entry(table: &[u8]) -> Option<Entry<'_>> {
     Some(Entry { offset, size, triple, rest })
 }
 
-/// A 64-bit number, little end first, and what follows it.
+/// A 64-bit little-endian number, and the bytes after it.
 fn word(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (word, rest) = bytes.split_first_chunk::<8>()?;
     Some((usize::try_from(u64::from_le_bytes(*word)).ok()?, rest))

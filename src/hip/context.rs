@@ -1,4 +1,4 @@
-//! One opened device: the table, its number, and what kernels must know of it.
+//! One opened device: its function table, its number, and its properties that kernels depend on.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
@@ -11,16 +11,16 @@ use super::platform;
 use crate::device::{PlatformKind, Target};
 
 thread_local! {
-    /// The device that the table's calls go to on this thread, as this module last set it.
+    /// The current device of this thread for the table's calls, as this module last set it.
     static CURRENT: Cell<Option<(PlatformKind, u32)>> = const { Cell::new(None) };
 }
 
-/// How fast a device is, and for whom it must not be busy for long: nothing that a plan depends on.
+/// A device's clock, and whether it drives a display. Plans do not depend on either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
-    /// Cycles a second at the highest clock, in thousands; 0 where the platform does not say.
+    /// The highest clock in kHz; 0 if the platform does not report it.
     pub clock_khz: u32,
-    /// Whether the platform limits the time of a kernel, as it does on a device that drives a display.
+    /// True if the platform limits a kernel's run time, as it does on a device that drives a display.
     pub drives_display: bool,
 }
 
@@ -40,17 +40,17 @@ struct Inner {
 }
 
 impl Context {
-    /// Opens a device: loads the platform's libraries, starts its runtime and asks what the device is.
+    /// Opens a device: loads the platform's libraries, starts its runtime and queries the device.
     ///
     /// # Errors
-    /// A platform whose libraries cannot be loaded, a runtime that does not start, a device that is not there.
+    /// The platform's libraries cannot be loaded, its runtime does not start, or the device does not exist.
     pub fn open(platform: PlatformKind, ordinal: u32) -> Result<Context, HipError> {
         Context::over(platform::api(platform)?, platform, ordinal)
     }
 
-    /// Opens a device of a table that is filled already.
+    /// Opens a device of a table that is already filled.
     pub(crate) fn over(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<Context, HipError> {
-        // SAFETY: takes no pointer; it may be called any number of times.
+        // SAFETY: takes no pointer; repeated calls are allowed.
         check("hipInit", unsafe { (api.runtime.hipInit)(0) })?;
         set_device(api, platform, ordinal)?;
         let target = target(api, platform, ordinal)?;
@@ -60,22 +60,22 @@ impl Context {
         Ok(Context { inner: Arc::new(Inner { api: *api, ordinal, target, name, pace, versions }) })
     }
 
-    /// The table.
+    /// The function table.
     pub(super) fn api(&self) -> &Api {
         &self.inner.api
     }
 
-    /// What kernels are chosen and compiled for.
+    /// The target that kernels are chosen and compiled for.
     pub fn target(&self) -> &Target {
         &self.inner.target
     }
 
-    /// The device's name, for people.
+    /// The device's display name.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// How fast it is, and for whom.
+    /// The device's clock, and whether it drives a display.
     pub fn pace(&self) -> Pace {
         self.inner.pace
     }
@@ -90,7 +90,7 @@ impl Context {
         self.inner.versions
     }
 
-    /// Bytes of device memory that are free, and in all. What is free counts other programs, and changes.
+    /// Free and total bytes of device memory. Other programs change the free bytes at any time.
     pub fn memory_info(&self) -> Result<(u64, u64), HipError> {
         let (mut free, mut total) = (0_usize, 0_usize);
         // SAFETY: both are valid for a write.
@@ -99,7 +99,7 @@ impl Context {
         Ok((free as u64, total as u64))
     }
 
-    /// An error if `code`, which `call` returned, is not success.
+    /// Returns an error if `code`, the result of `call`, is not success.
     pub(super) fn check(&self, call: &'static str, code: hipError_t) -> Result<(), HipError> {
         check(call, code)
     }
@@ -110,7 +110,7 @@ impl Context {
         Ok(&self.inner.api.runtime)
     }
 
-    /// Runs a call that releases something; a failure is logged, since nobody waits for the answer.
+    /// Runs a call that releases something. A failure is only logged, as no caller can handle it.
     pub(super) fn release(&self, call: &'static str, release: impl FnOnce(&Runtime) -> hipError_t) {
         let result = self.runtime().and_then(|runtime| check(call, release(runtime)));
         if let Err(error) = result {
@@ -132,7 +132,7 @@ pub(super) fn check(call: &'static str, code: hipError_t) -> Result<(), HipError
     if code == api::hipSuccess { Ok(()) } else { Err(HipError::new(call, code)) }
 }
 
-/// Makes a device current for the calling thread: HIP's state is per thread, and setting it costs a call.
+/// Makes a device current for the calling thread. HIP's state is per thread, and each call that sets it costs time.
 fn set_device(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<(), HipError> {
     if CURRENT.get() == Some((platform, ordinal)) {
         return Ok(());
@@ -149,10 +149,10 @@ fn number(ordinal: u32) -> Result<c_int, HipError> {
     c_int::try_from(ordinal).map_err(|_| HipError::new("hipSetDevice", api::hipErrorInvalidDevice))
 }
 
-/// What kernels must know of a device.
+/// The properties of a device that kernels depend on.
 ///
 /// # Errors
-/// A call that fails, or an answer that no device can give.
+/// A call fails, or a reported value is impossible.
 pub(super) fn target(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<Target, HipError> {
     let device = number(ordinal)?;
     let attribute = |attribute: c_int, what: &str| -> Result<u32, HipError> {
@@ -170,7 +170,7 @@ pub(super) fn target(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<
         let text = format!("waves of {wave} lanes; the kernels are written for 32 and 64");
         return Err(HipError::with_text("hipDeviceGetAttribute", api::hipErrorNotSupported, text));
     }
-    // SAFETY: `text` calls it with a buffer of the length it is told.
+    // SAFETY: `text` passes a buffer and its length.
     let arch = text("hipGetDeviceProperties", |buffer, len| unsafe { (api.arch)(buffer, len, device) });
     let arch = arch.map_err(|error| match error.code {
         api::hipErrorNotSupported => {
@@ -189,7 +189,7 @@ pub(super) fn target(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<
     })
 }
 
-/// How fast a device is. A platform that does not know an attribute leaves it out.
+/// A device's [`Pace`]. Attributes that the platform does not know are left out.
 fn pace(api: &Api, ordinal: u32) -> Result<Pace, HipError> {
     let device = number(ordinal)?;
     let attribute = |attribute: c_int| -> u32 {
@@ -204,35 +204,35 @@ fn pace(api: &Api, ordinal: u32) -> Result<Pace, HipError> {
     })
 }
 
-/// A device's name, for people.
+/// A device's display name.
 pub(super) fn name(api: &Api, ordinal: u32) -> Result<String, HipError> {
     let device = number(ordinal)?;
     text("hipDeviceGetName", |buffer, len| {
-        // SAFETY: the buffer has the length that it is told.
+        // SAFETY: the buffer has the length that is passed.
         unsafe { (api.runtime.hipDeviceGetName)(buffer, len, device) }
     })
 }
 
-/// Text that a call writes into a buffer, with a terminating zero.
+/// Zero-terminated text that a call writes into a buffer.
 fn text(
     call: &'static str,
     write: impl FnOnce(*mut c_char, c_int) -> hipError_t,
 ) -> Result<String, HipError> {
-    // The last byte is kept from the call, so that there is a zero whatever it writes.
+    // The last byte is withheld from the call, so the text always ends with a zero.
     let mut buffer = [0_u8; 257];
     check(call, write(buffer.as_mut_ptr().cast(), 256))?;
     let text = CStr::from_bytes_until_nul(&buffer).unwrap_or_default();
     Ok(text.to_string_lossy().trim().to_string())
 }
 
-/// Versions of what runs a device.
+/// Versions of the software that runs a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Versions {
-    /// Whose: each platform has its own way to write a version as one number.
+    /// The platform. Each has its own way to encode a version as one number.
     pub platform: PlatformKind,
     /// The runtime.
     pub runtime: i32,
-    /// The driver, or the newest runtime that it serves.
+    /// The driver, or the newest runtime that the driver supports.
     pub driver: i32,
     /// The run-time compiler: major, minor.
     pub compiler: (i32, i32),
@@ -243,9 +243,9 @@ impl Versions {
         let (mut runtime, mut driver, mut major, mut minor) = (0, 0, 0, 0);
         // SAFETY: valid for a write.
         check("hipRuntimeGetVersion", unsafe { (api.runtime.hipRuntimeGetVersion)(&mut runtime) })?;
-        // SAFETY: as above.
+        // SAFETY: `driver` is valid for a write.
         check("hipDriverGetVersion", unsafe { (api.runtime.hipDriverGetVersion)(&mut driver) })?;
-        // SAFETY: as above.
+        // SAFETY: both are valid for a write.
         let code = unsafe { (api.rtc.hiprtcVersion)(&mut major, &mut minor) };
         if code != 0 {
             return Err(HipError {
@@ -258,10 +258,10 @@ impl Versions {
         Ok(Versions { platform, runtime, driver, compiler: (major, minor) })
     }
 
-    /// One of the numbers as the platform's makers write it: `6.4.43484`, `13.0`.
+    /// One of the version numbers in the vendor's notation: `6.4.43484`, `13.0`.
     pub fn dotted(&self, version: i32) -> String {
         match self.platform {
-            // HIP_VERSION of hip_version.h: major · 10⁷ + minor · 10⁵ + patch; before 4.2 it was smaller.
+            // HIP_VERSION of hip_version.h: major · 10⁷ + minor · 10⁵ + patch; before 4.2 it was smaller than 10⁷.
             PlatformKind::Amd | PlatformKind::Sim if version >= 10_000_000 => {
                 format!("{}.{}.{}", version / 10_000_000, version / 100_000 % 100, version % 100_000)
             }
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_read_as_their_makers_write_them() {
+    fn versions_use_the_vendors_notation() {
         let amd = Versions {
             platform: PlatformKind::Amd,
             runtime: 60_443_484,

@@ -1,4 +1,4 @@
-//! What a call of the table answers when it fails, in words.
+//! Error codes of the table's functions, in words.
 
 use super::api::{self, hipError_t, hipblasStatus_t};
 use super::platform::LoadError;
@@ -10,33 +10,33 @@ use crate::Remedy;
 pub struct HipError {
     /// The function, under HIP's name.
     pub call: &'static str,
-    /// What it returned.
+    /// The code that it returned.
     pub code: i32,
-    /// HIP's name of the code.
+    /// HIP's name for the code.
     pub name: &'static str,
-    /// What it means, and what can be done about it.
+    /// The meaning of the code, and a remedy.
     pub text: String,
 }
 
 impl HipError {
-    /// The error of a code that a function of the runtime returned.
+    /// The error for a code that a runtime function returned.
     pub fn new(call: &'static str, code: hipError_t) -> HipError {
         let (name, text) = describe(code);
         HipError { call, code, name, text: text.into() }
     }
 
-    /// As [`HipError::new`], with a text that knows more than the code.
+    /// Like [`HipError::new`], with a more specific text.
     pub fn with_text(call: &'static str, code: hipError_t, text: impl Into<String>) -> HipError {
         HipError { text: text.into(), ..HipError::new(call, code) }
     }
 
-    /// The error of a code that a function of the BLAS library returned.
+    /// The error for a code that a BLAS function returned.
     pub fn blas(call: &'static str, code: hipblasStatus_t) -> HipError {
         let (name, text) = describe_blas(code);
         HipError { call, code, name, text: text.into() }
     }
 
-    /// What would help; nothing, where that is not known.
+    /// The remedies of the error; none if they are not known.
     pub fn remedies(&self) -> &'static [Remedy] {
         match self.name {
             "hipErrorOutOfMemory" => &[Remedy::SmallerContext, Remedy::FewerGpuLayers],
@@ -45,7 +45,7 @@ impl HipError {
         }
     }
 
-    /// Whether device memory ran out.
+    /// True if device memory ran out.
     pub fn is_out_of_memory(&self) -> bool {
         self.code == api::hipErrorOutOfMemory && self.name == "hipErrorOutOfMemory"
     }
@@ -57,7 +57,7 @@ impl From<LoadError> for HipError {
     }
 }
 
-/// HIP's name of a code, what it means, and what can be done about it.
+/// HIP's name for a code, its meaning, and a remedy.
 fn describe(code: hipError_t) -> (&'static str, &'static str) {
     const FAULT: &str = "every later call of this process fails too. A kernel or the driver is at fault: \
          start the program again, and report the last step that finished";
@@ -145,7 +145,7 @@ fn describe(code: hipError_t) -> (&'static str, &'static str) {
     }
 }
 
-/// hipBLAS's name of a status, and what it means.
+/// hipBLAS's name for a status, and its meaning.
 fn describe_blas(code: hipblasStatus_t) -> (&'static str, &'static str) {
     match code {
         1 => ("HIPBLAS_STATUS_NOT_INITIALIZED", "the BLAS library could not start on this device"),
@@ -173,7 +173,7 @@ mod tests {
         let text = error.to_string();
         assert!(text.starts_with("hipMalloc failed with hipErrorOutOfMemory (2): "), "{text}");
         assert!(text.contains("smaller context"), "{text}");
-        // A status of the BLAS library with the same number means something else.
+        // The BLAS status with the same number means something else.
         assert!(!HipError::blas("hipblasCreate", 3).is_out_of_memory());
         assert_eq!(HipError::new("hipInit", 12345).code, 12345);
         assert_eq!(HipError::new("hipInit", 12345).name, "hipErrorUnknown");

@@ -1,4 +1,4 @@
-//! Events: points in a stream's work that can be asked about, waited for and timed.
+//! Events: points in a stream's work that can be queried, waited for and timed.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use super::api::{self, hipEvent_t};
 use super::context::Context;
 use super::error::HipError;
 
-/// How long a wait spins before it yields the processor: most steps of a decode end sooner.
+/// The time that a wait spins before it yields the processor. Most steps of a decode end sooner.
 const SPIN: Duration = Duration::from_micros(200);
-/// The first and the longest sleep between two questions.
+/// The first and the longest sleep between two queries.
 const SLEEP: (Duration, Duration) = (Duration::from_micros(20), Duration::from_micros(100));
 
 /// A point in a stream's work.
@@ -19,16 +19,16 @@ pub struct Event {
     raw: hipEvent_t,
 }
 
-// SAFETY: the runtime takes an event from any thread.
+// SAFETY: the runtime accepts an event from any thread.
 unsafe impl Send for Event {}
-// SAFETY: as above; the runtime locks its own state.
+// SAFETY: the runtime accepts an event from any thread and locks its own state.
 unsafe impl Sync for Event {}
 
 impl Context {
-    /// Makes an event. Only one made with `timing` can be given to `Event::elapsed_ms`, and it costs more to record.
+    /// Makes an event. `Event::elapsed_ms` needs events made with `timing`, which cost more to record.
     ///
     /// # Errors
-    /// The runtime refuses.
+    /// The runtime refuses the event.
     pub fn event(&self, timing: bool) -> Result<Event, HipError> {
         let flags = if timing { api::hipEventDefault } else { api::hipEventDisableTiming };
         let mut raw: hipEvent_t = std::ptr::null_mut();
@@ -44,7 +44,7 @@ impl Event {
         self.raw
     }
 
-    /// Whether the work before the point has finished. True for an event that was never recorded.
+    /// True if the work before the event has finished, or if the event was never recorded.
     ///
     /// # Errors
     /// The work failed.
@@ -56,7 +56,7 @@ impl Event {
         }
     }
 
-    /// Waits until the work before the point has finished, at most for `deadline`; false if that passed first.
+    /// Waits until the work before the event has finished; false if `deadline` passed first.
     ///
     /// # Errors
     /// The work failed.
@@ -80,10 +80,10 @@ impl Event {
         }
     }
 
-    /// Milliseconds between this point and `end`; both are done and were made with timing.
+    /// Milliseconds from this event to `end`; both must be done and made with timing.
     ///
     /// # Errors
-    /// One of them is not done, was not recorded, or does not take times.
+    /// One of the events is not done, was not recorded, or was made without timing.
     pub fn elapsed_ms(&self, end: &Event) -> Result<f32, HipError> {
         let mut milliseconds = 0.0;
         let runtime = self.context.runtime()?;

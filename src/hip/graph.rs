@@ -4,20 +4,20 @@ use super::api::{self, hipGraph_t, hipGraphExec_t};
 use super::context::Context;
 use super::error::HipError;
 
-/// Recorded work. It names kernels and addresses and owns none: whoever launches it keeps them.
+/// Recorded work. It refers to kernels and addresses but owns none; the caller that launches it keeps them alive.
 #[derive(Debug)]
 pub struct GraphExec {
     context: Context,
     raw: hipGraphExec_t,
 }
 
-// SAFETY: the runtime takes a graph from any thread.
+// SAFETY: the runtime accepts a graph from any thread.
 unsafe impl Send for GraphExec {}
-// SAFETY: nothing changes it; launches of one graph are ordered by the runtime.
+// SAFETY: a graph is immutable; the runtime orders launches of one graph.
 unsafe impl Sync for GraphExec {}
 
 impl GraphExec {
-    /// Makes recorded work launchable, and destroys the record. `ended` is how recording ended.
+    /// Makes recorded work launchable and destroys the record. `ended` is the result of ending the recording.
     pub(super) fn instantiate(
         context: &Context,
         graph: hipGraph_t,
@@ -32,7 +32,7 @@ impl GraphExec {
         let none = std::ptr::null_mut;
         let mut raw: hipGraphExec_t = none();
         let made = ended.and_then(|()| {
-            // SAFETY: the graph is alive, `raw` is valid for a write, and no message is asked for.
+            // SAFETY: the graph is alive, `raw` is valid for a write, and no message buffer is passed.
             let code = unsafe {
                 (context.runtime()?.hipGraphInstantiate)(&mut raw, graph, none().cast(), none().cast(), 0)
             };
@@ -50,7 +50,7 @@ impl GraphExec {
 
 impl Drop for GraphExec {
     fn drop(&mut self) {
-        // SAFETY: made by `hipGraphInstantiate`, destroyed once; whoever launched it waited for its end.
+        // SAFETY: made by `hipGraphInstantiate`, destroyed once; the caller that launched it has waited for its end.
         self.context
             .release("hipGraphExecDestroy", |runtime| unsafe { (runtime.hipGraphExecDestroy)(self.raw) });
     }

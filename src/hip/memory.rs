@@ -7,8 +7,8 @@ use super::api;
 use super::context::Context;
 use super::error::HipError;
 
-/// Memory on the device, released with the value. Releasing waits for every stream of the process, so nobody
-/// releases while work is queued; whoever holds it sees to it that no queued work still uses it.
+/// Memory on the device, released with the value. Releasing it waits for every stream of the process, so avoid it while
+/// work is queued. The owner ensures that no queued work still uses the memory.
 #[derive(Debug)]
 pub struct DeviceMemory {
     context: Context,
@@ -17,10 +17,10 @@ pub struct DeviceMemory {
 }
 
 impl Context {
-    /// Allocates device memory. Its content is not defined. Zero bytes need no call, and have address 0.
+    /// Allocates device memory with undefined content. Zero bytes need no call and have address 0.
     ///
     /// # Errors
-    /// No room.
+    /// Out of memory.
     pub fn alloc(&self, bytes: usize) -> Result<DeviceMemory, HipError> {
         let mut address = std::ptr::null_mut::<c_void>();
         if bytes > 0 {
@@ -31,11 +31,10 @@ impl Context {
         Ok(DeviceMemory { context: self.clone(), address: address as u64, len: bytes })
     }
 
-    /// Allocates host memory that stays where it is, which copies to and from the device can run beside. It is
-    /// zero at first.
+    /// Allocates zeroed page-locked host memory. Copies between it and the device can overlap other work.
     ///
     /// # Errors
-    /// No room.
+    /// Out of memory.
     pub fn alloc_pinned(&self, bytes: usize) -> Result<PinnedMemory, HipError> {
         let mut start = std::ptr::null_mut::<c_void>();
         if bytes > 0 {
@@ -51,7 +50,7 @@ impl Context {
             }
             return Ok(PinnedMemory { context: self.clone(), start: NonNull::dangling(), len: 0 });
         };
-        // SAFETY: `bytes` bytes were just allocated there, and nobody else knows of them.
+        // SAFETY: `bytes` bytes were just allocated at `start`, and this is their only reference.
         unsafe { start.write_bytes(0, bytes) };
         Ok(PinnedMemory { context: self.clone(), start, len: bytes })
     }
@@ -72,17 +71,17 @@ impl Context {
 }
 
 impl DeviceMemory {
-    /// Where it starts.
+    /// The device address.
     pub fn address(&self) -> u64 {
         self.address
     }
 
-    /// Its bytes.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no bytes.
+    /// True if the length is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -92,14 +91,14 @@ impl Drop for DeviceMemory {
     fn drop(&mut self) {
         if self.len > 0 {
             let address = self.address as *mut c_void;
-            // SAFETY: it came from `hipMalloc`, and is freed once.
+            // SAFETY: allocated by `hipMalloc`, freed once.
             self.context.release("hipFree", |runtime| unsafe { (runtime.hipFree)(address) });
         }
     }
 }
 
-/// Host memory that the device can reach. While a queued copy reads or writes it, its holder keeps it alive
-/// and does not touch it: see [`Stream::copy_to_device`](super::Stream::copy_to_device).
+/// Page-locked host memory that the device can reach. While a queued copy uses it, its owner keeps it alive and does
+/// not access it: see [`Stream::copy_to_device`](super::Stream::copy_to_device).
 #[derive(Debug)]
 pub struct PinnedMemory {
     context: Context,
@@ -107,37 +106,37 @@ pub struct PinnedMemory {
     len: usize,
 }
 
-// SAFETY: it owns its bytes, as a box does.
+// SAFETY: it owns its bytes, like a box.
 unsafe impl Send for PinnedMemory {}
-// SAFETY: shared references only read.
+// SAFETY: shared references can only read.
 unsafe impl Sync for PinnedMemory {}
 
 impl PinnedMemory {
-    /// Where it starts.
+    /// The address of the first byte.
     pub fn as_ptr(&self) -> *mut u8 {
         self.start.as_ptr()
     }
 
-    /// Its bytes.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no bytes.
+    /// True if the length is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// What it holds.
+    /// The content.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `len` initialised bytes start there; whoever queues a copy into them promises that nobody reads
-        // them before its fence.
+        // SAFETY: `len` initialised bytes start at `start`; a caller that queues a copy into them promises that they
+        // are not read before its fence.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
-    /// What it holds, to be changed.
+    /// The content, mutable.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and the borrow is exclusive.
+        // SAFETY: `len` initialised bytes start at `start`, not accessed by queued copies; the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
@@ -146,7 +145,7 @@ impl Drop for PinnedMemory {
     fn drop(&mut self) {
         if self.len > 0 {
             let start = self.start.as_ptr().cast();
-            // SAFETY: it came from `hipHostMalloc`, and is freed once.
+            // SAFETY: allocated by `hipHostMalloc`, freed once.
             self.context.release("hipHostFree", |runtime| unsafe { (runtime.hipHostFree)(start) });
         }
     }

@@ -1,7 +1,7 @@
-//! All that knows HIP, in three thin levels: the table of functions ([`api`]) that a platform fills, calls
-//! that give a `Result`, and types that own what they made.
+//! The HIP layer, in three thin levels: the table of functions ([`api`]) that a platform fills, calls that return a
+//! `Result`, and types that own the resources they create.
 //!
-//! It knows tensors and what `device` says as plain data; it knows no operator, no plan and no model, and serves `exec`.
+//! It knows tensors and the plain data of `device`. It knows no operators, plans or models, and serves `exec`.
 
 // The workshops are reachable because `tests/hip` drives them one by one, and its crate is another one.
 #[doc(hidden)]

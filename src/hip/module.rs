@@ -8,7 +8,7 @@ use super::api::{self, hipFunction_t, hipModule_t};
 use super::context::{Context, check};
 use super::error::HipError;
 
-/// A code object on the device. Clones are the same.
+/// A code object on the device. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Module {
     inner: Arc<Inner>,
@@ -18,20 +18,20 @@ pub struct Module {
 struct Inner {
     context: Context,
     raw: hipModule_t,
-    /// ROCm's runtime reads the code object for as long as the module is loaded.
+    /// Kept because ROCm's runtime reads the code object as long as the module is loaded.
     _code: Box<[u8]>,
 }
 
-// SAFETY: the runtime takes a module from any thread.
+// SAFETY: the runtime accepts a module from any thread.
 unsafe impl Send for Inner {}
-// SAFETY: as above; nothing changes it.
+// SAFETY: the runtime accepts a module from any thread, and a module is immutable.
 unsafe impl Sync for Inner {}
 
 impl Context {
-    /// Loads a code object, as the run-time compiler gives it.
+    /// Loads a code object that the run-time compiler made.
     ///
     /// # Errors
-    /// It is empty, damaged, or for another device.
+    /// The code object is empty, damaged, or made for another device.
     pub fn load_module(&self, code: &[u8]) -> Result<Module, HipError> {
         if code.is_empty() {
             return Err(HipError::new("hipModuleLoadData", api::hipErrorInvalidImage));
@@ -46,10 +46,10 @@ impl Context {
 }
 
 impl Module {
-    /// A kernel by its name.
+    /// Finds a kernel by name.
     ///
     /// # Errors
-    /// The module has none of that name.
+    /// The module has no kernel of that name.
     pub fn function(&self, name: &str) -> Result<Function, HipError> {
         let no_such = || {
             let text = format!("the code object has no kernel `{name}`; is it declared extern \"C\"?");
@@ -77,7 +77,7 @@ impl Drop for Inner {
     }
 }
 
-/// A kernel. It keeps its module loaded. Clones are the same.
+/// A kernel. It keeps its module loaded. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Function {
     inner: Arc<Kernel>,
@@ -87,13 +87,13 @@ pub struct Function {
 struct Kernel {
     module: Module,
     raw: hipFunction_t,
-    /// The dynamic shared memory that it may ask for by now.
+    /// The current limit of its dynamic shared memory in bytes.
     allowed: AtomicU32,
 }
 
-// SAFETY: the runtime takes a function from any thread.
+// SAFETY: the runtime accepts a function from any thread.
 unsafe impl Send for Kernel {}
-// SAFETY: as above.
+// SAFETY: the runtime accepts a function from any thread, and the limit is atomic.
 unsafe impl Sync for Kernel {}
 
 impl Function {
@@ -101,7 +101,7 @@ impl Function {
         self.inner.raw
     }
 
-    /// Sees to it that the kernel may ask for so many bytes of dynamic shared memory.
+    /// Raises the kernel's limit of dynamic shared memory to at least `bytes`.
     pub(super) fn allow_shared(&self, bytes: u32) -> Result<(), HipError> {
         if bytes <= self.inner.allowed.load(Ordering::Relaxed) {
             return Ok(());

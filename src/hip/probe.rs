@@ -1,7 +1,7 @@
-//! Which devices there are, or why there are none, in words that a user can act on.
+//! Finds devices, or reports why there are none in words that a user can act on.
 //!
-//! Nothing here panics. A GPU's libraries are other people's code on hardware in any state: they are asked on a
-//! thread of their own, and one that does not answer in time is an error.
+//! This module never panics. A GPU's libraries are other people's code on hardware in any state, so they are called on
+//! a separate thread, and a library that does not answer in time is an error.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -19,69 +19,69 @@ use super::error::HipError;
 use super::platform::{self, LoadError, Search, visible, visible_devices};
 use crate::device::{PlatformKind, Target};
 
-/// Names the one platform to look at.
+/// Restricts the search to one platform.
 const PLATFORM_VARIABLE: &str = "RFGRAPH_HIP_PLATFORM";
 
-/// How long a platform's libraries may take to answer. Opening them reads up to a gigabyte, from a slow disk too.
+/// The deadline of a platform's libraries. Opening them reads up to a gigabyte, possibly from a slow disk.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Why a platform has no device, or not the one that was asked for.
+/// The reason why a platform has no device, or not the requested one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
     /// The libraries cannot be opened.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The driver's device node is not there or may not be opened.
+    /// The driver's device node is missing or may not be opened.
     #[error("{0}")]
     Node(String),
-    /// The runtime works and sees nothing.
+    /// The runtime works but finds no device.
     #[error("the runtime works and sees no GPU{hint}")]
     NoDevice {
-        /// What may be the reason, with its own punctuation.
+        /// A possible reason, with its own punctuation.
         hint: String,
     },
     /// A call that failed.
     #[error("{error}{hint}")]
     Call {
-        /// The call.
+        /// The failed call.
         #[source]
         error: HipError,
-        /// What may be the reason, with its own punctuation.
+        /// A possible reason, with its own punctuation.
         hint: String,
     },
-    /// The libraries do not answer.
+    /// The libraries do not answer in time.
     #[error(
         "the libraries of `{platform}` did not answer within {seconds} s; is the GPU or its driver hung?"
     )]
     Stuck {
         /// The platform.
         platform: PlatformKind,
-        /// How long they had.
+        /// The deadline in seconds.
         seconds: u64,
     },
-    /// The thread that asks could not be started, or ended early.
+    /// The probing thread could not be started, or ended early.
     #[error("the libraries of `{platform}` could not be asked: {reason}")]
     NotAsked {
         /// The platform.
         platform: PlatformKind,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A platform that nobody knows.
+    /// An unknown platform.
     #[error("{PLATFORM_VARIABLE} is `{name}`; it can be amd, nvidia or sim")]
     UnknownPlatform {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
-    /// Fewer devices than asked for.
+    /// Fewer devices than requested.
     #[error("there is no device hip:{index}; the `{platform}` platform has {count}, counted from 0")]
     NoSuchDevice {
-        /// The number that was asked for.
+        /// The requested number.
         index: u32,
-        /// The platform that was taken.
+        /// The platform that was chosen.
         platform: PlatformKind,
-        /// Its devices.
+        /// The number of its devices.
         count: usize,
     },
     /// No platform has a device.
@@ -89,28 +89,28 @@ pub enum ProbeError {
     Nothing(String),
 }
 
-/// A device, as `rfgraph devices` shows it.
+/// A device, as printed by `rfgraph devices`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Its number, counted from 0.
     pub index: u32,
-    /// Its number for [`Context::open`]. Differs from the other only on the simulated platform.
+    /// Its number for [`Context::open`]. Differs from `index` only on the simulated platform.
     pub ordinal: u32,
-    /// Its name, for people.
+    /// Its display name.
     pub name: String,
-    /// What kernels are compiled for.
+    /// The target that kernels are compiled for.
     pub target: Target,
-    /// Bytes of memory that were free.
+    /// Bytes of free memory.
     pub free: u64,
-    /// Bytes of memory in all.
+    /// Bytes of total memory.
     pub total: u64,
 }
 
 impl Device {
-    /// Looks at every platform that may be tried, once per process.
+    /// Probes every candidate platform, once per process.
     ///
     /// # Errors
-    /// `RFGRAPH_HIP_PLATFORM` names none.
+    /// `RFGRAPH_HIP_PLATFORM` is not a platform's name.
     pub fn probe() -> Result<&'static Report, ProbeError> {
         static REPORT: OnceLock<Result<Report, ProbeError>> = OnceLock::new();
         let report = REPORT.get_or_init(|| Probe::from_env().map(|probe| probe.report()));
@@ -118,96 +118,96 @@ impl Device {
     }
 }
 
-/// What was found, platform by platform, in the order in which they are tried.
+/// The results for each platform, in the order in which platforms are tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The platforms.
     pub platforms: Vec<PlatformReport>,
 }
 
-/// What one platform has.
+/// The devices of one platform.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlatformReport {
     /// The platform.
     pub platform: PlatformKind,
-    /// Versions of the runtime, the driver and the compiler, where the libraries could be opened.
+    /// Versions of the runtime, the driver and the compiler, if the libraries could be opened.
     pub versions: Option<String>,
     /// Its devices.
     pub devices: Vec<Device>,
-    /// Why there is none, or what went wrong with one.
+    /// The reason why there is no device, or a failure of one device.
     pub problem: Option<String>,
 }
 
 impl PlatformReport {
-    /// A platform that has nothing, and why.
+    /// A platform without devices, and the reason.
     pub(crate) fn nothing(platform: PlatformKind, problem: impl ToString) -> PlatformReport {
         PlatformReport { platform, versions: None, devices: Vec::new(), problem: Some(problem.to_string()) }
     }
 }
 
-/// Where to compute, as a user asks.
+/// The user's choice of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
-    /// On a GPU if there is one, else on the CPU.
+    /// A GPU if there is one, else the CPU.
     Auto,
-    /// On the CPU.
+    /// The CPU.
     Cpu,
-    /// On a GPU: the first, or the one of this number.
+    /// A GPU: the first, or the one of this number.
     Hip(Option<u32>),
 }
 
-/// Where to compute.
+/// The selected device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selected {
-    /// On the CPU.
+    /// The CPU.
     Cpu {
-        /// Why not on a GPU.
+        /// The reason why no GPU was selected.
         why: String,
     },
-    /// On a GPU: what [`Context::open`] takes.
+    /// A GPU: the arguments of [`Context::open`].
     Hip {
-        /// Whose libraries.
+        /// The platform.
         platform: PlatformKind,
-        /// Its number there.
+        /// The device's number on the platform.
         ordinal: u32,
     },
 }
 
-/// Finds where to compute, on the first platform that has a device. Opens no device.
+/// Selects a device of the first platform that has one. Opens no device.
 ///
 /// # Errors
-/// A GPU was asked for and there is none, or none of that number; `RFGRAPH_HIP_PLATFORM` names no platform.
+/// A GPU was requested and there is none, or none of that number; `RFGRAPH_HIP_PLATFORM` is not a platform's name.
 pub fn select(request: Request) -> Result<Selected, ProbeError> {
     Probe::from_env()?.select(request)
 }
 
-/// How to look for devices.
+/// Options of the search for devices.
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// The platforms, in the order in which they are tried.
     pub platforms: Vec<PlatformKind>,
-    /// Where libraries are looked for, if not in the usual places. What a process opened first stays.
+    /// Library search paths in place of the default ones. Libraries that the process opened earlier stay open.
     pub search: Option<Search>,
-    /// Nodes of AMD's driver; one must be there and may be opened, or the runtime is not asked.
+    /// Device nodes of AMD's driver. The runtime is only called if one of them can be opened.
     pub nodes: Vec<PathBuf>,
-    /// How long a platform's libraries may take to answer.
+    /// The deadline of a platform's libraries.
     pub deadline: Duration,
 }
 
-/// What a platform has, before any device is opened.
+/// A platform's devices, before any is opened.
 struct Found {
     api: &'static Api,
-    /// What [`Context::open`] takes, by a device's number for the user.
+    /// The argument of [`Context::open`] for each user-visible device number.
     ordinals: Vec<u32>,
 }
 
 impl Probe {
-    /// The platforms that `RFGRAPH_HIP_PLATFORM` names, or those of real devices.
+    /// The platform in `RFGRAPH_HIP_PLATFORM`, or by default the platforms of real devices.
     ///
     /// # Errors
-    /// It names none that is known.
+    /// The variable is not a known platform's name.
     pub fn from_env() -> Result<Probe, ProbeError> {
         let named = std::env::var_os(PLATFORM_VARIABLE).filter(|name| !name.is_empty());
         let platforms = match named {
@@ -219,17 +219,17 @@ impl Probe {
                 vec![kind.ok_or_else(|| ProbeError::UnknownPlatform { name: name() })?]
             }
         };
-        // The second is the GPU under Windows' Linux.
+        // `/dev/dxg` is the GPU in Windows Subsystem for Linux.
         let nodes = ["/dev/kfd", "/dev/dxg"].map(PathBuf::from).into();
         Ok(Probe { platforms, search: None, nodes, deadline: DEADLINE })
     }
 
-    /// Looks at every platform, and at every device of each.
+    /// Probes every platform and every device of each.
     pub fn report(&self) -> Report {
         Report { platforms: self.platforms.iter().map(|&platform| self.report_of(platform)).collect() }
     }
 
-    /// Looks at one platform, and at every device of it.
+    /// Probes one platform and every device of it.
     pub fn report_of(&self, platform: PlatformKind) -> PlatformReport {
         let probe = self.clone();
         self.guarded(platform, move || Ok(probe.look(platform)))
@@ -257,10 +257,10 @@ impl Probe {
         report
     }
 
-    /// Finds where to compute, on the first platform that has a device. Opens no device.
+    /// Selects a device of the first platform that has one. Opens no device.
     ///
     /// # Errors
-    /// A GPU was asked for and there is none, or none of that number.
+    /// A GPU was requested and there is none, or none of that number.
     pub fn select(&self, request: Request) -> Result<Selected, ProbeError> {
         let index = match request {
             Request::Cpu => return Ok(Selected::Cpu { why: "it was asked for".into() }),
@@ -287,19 +287,19 @@ impl Probe {
         }
     }
 
-    /// Opens a platform's libraries and counts its devices. Call it guarded.
+    /// Opens a platform's libraries and counts its devices. Call it through `guarded`.
     fn find(&self, platform: PlatformKind) -> Result<Found, ProbeError> {
         let api = match &self.search {
             Some(search) => platform::api_from(platform, search)?,
             None => platform::api(platform)?,
         };
         if platform == PlatformKind::Amd {
-            // Without its driver the runtime has nothing to find, and may wait for it.
+            // Without its driver the runtime finds nothing, and may hang.
             self.check_nodes()?;
         }
         let failed = |error| ProbeError::Call { error, hint: hint(platform) };
         let no_device = || ProbeError::NoDevice { hint: hint(platform) };
-        // SAFETY: takes no pointer; it may be called any number of times.
+        // SAFETY: takes no pointer; repeated calls are allowed.
         match unsafe { (api.runtime.hipInit)(0) } {
             api::hipErrorNoDevice => return Err(no_device()),
             code => context::check("hipInit", code).map_err(failed)?,
@@ -313,7 +313,7 @@ impl Probe {
         let count = u32::try_from(count).unwrap_or(0);
         let ordinals = match platform {
             PlatformKind::Sim => visible(count, visible_devices().as_deref()),
-            // The runtime, or its twin here, has seen to it.
+            // The runtime has already left out the hidden devices.
             PlatformKind::Amd | PlatformKind::Nvidia => (0..count).collect(),
         };
         if ordinals.is_empty() { Err(no_device()) } else { Ok(Found { api, ordinals }) }
@@ -338,20 +338,20 @@ impl Probe {
         })))
     }
 
-    /// Runs `ask` on a thread of its own, and waits no longer than the deadline.
+    /// Runs `ask` on a separate thread and waits for it until the deadline.
     fn guarded<T: Send + 'static>(
         &self,
         platform: PlatformKind,
         ask: impl FnOnce() -> Result<T, ProbeError> + Send + 'static,
     ) -> Result<T, ProbeError> {
         if platform == PlatformKind::Sim {
-            // It is a part of this process, and hides devices from single threads.
+            // The simulated platform is part of this process and hides devices per thread.
             return ask();
         }
         let not_asked = |reason: String| ProbeError::NotAsked { platform, reason };
         let (sender, receiver) = mpsc::channel();
         let work = move || {
-            // Nobody waits for an answer that comes too late.
+            // The receiver is gone if the deadline has passed.
             let _ = sender.send(ask());
         };
         thread::Builder::new()
@@ -384,7 +384,7 @@ fn refusal(node: &std::path::Path, error: &std::io::Error) -> String {
     }
 }
 
-/// What may keep a runtime from seeing a GPU: hidden devices, or a driver that cannot be reached.
+/// A possible reason why a runtime sees no GPU: hidden devices, or an unreachable driver.
 fn hint(platform: PlatformKind) -> String {
     let (variables, nodes): (&[&str], &[&str]) = match platform {
         PlatformKind::Amd => (&["HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"], &[]),

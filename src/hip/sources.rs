@@ -1,4 +1,4 @@
-//! The kernel sources, built into the library: the run-time compilers are given all they read.
+//! The kernel sources, embedded in the library: all input of the run-time compilers.
 
 /// A file of `kernels/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ macro_rules! embed {
     };
 }
 
-/// Every file of `kernels/`, one line each; a test compares the list with the folder.
+/// Every file of `kernels/`, one per line; a test compares the list with the folder.
 const FILES: &[SourceFile] = embed! {
     "attention.h",
     "attention.hip",
@@ -76,8 +76,8 @@ pub fn headers() -> impl Iterator<Item = &'static SourceFile> {
     FILES.iter().filter(|file| file.name.ends_with(".h"))
 }
 
-/// The headers that a text includes, directly or through others, each once, in the order of the list.
-/// An `#include` that a condition leaves out counts: the list may be too long, never too short.
+/// The headers that a text includes, directly or indirectly, each once, in the order of the list. Conditions are
+/// ignored, so the list may be too long but never too short.
 pub fn included(text: &str) -> Vec<&'static SourceFile> {
     let mut found = vec![false; FILES.len()];
     let mut open = vec![text];
@@ -94,7 +94,7 @@ pub fn included(text: &str) -> Vec<&'static SourceFile> {
     FILES.iter().zip(found).filter_map(|(file, found)| found.then_some(file)).collect()
 }
 
-/// What a line includes by `#include "…"`.
+/// The file name in a line `#include "…"`.
 pub(super) fn include(line: &str) -> Option<&str> {
     let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("include")?;
     rest.trim_start().strip_prefix('"')?.split('"').next()

@@ -10,19 +10,19 @@ use super::event::Event;
 use super::graph::GraphExec;
 use super::module::Function;
 
-/// Whose work goes first where the device is short.
+/// The priority of a stream's work when the device is busy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Priority {
-    /// After others': the courtesy to a desktop that the same GPU draws.
+    /// After other work: a courtesy to a desktop drawn by the same GPU.
     #[default]
     Low,
-    /// As others'.
+    /// Like other work.
     Normal,
-    /// Before others'.
+    /// Before other work.
     High,
 }
 
-/// A queue of work, done in order. It never waits for the NULL stream, nor that for it. Clones are the same queue.
+/// A queue of work, done in order. It and the NULL stream do not wait for each other. Clones are the same queue.
 #[derive(Clone, Debug)]
 pub struct Stream {
     inner: Arc<Inner>,
@@ -34,16 +34,16 @@ struct Inner {
     raw: hipStream_t,
 }
 
-// SAFETY: the runtime takes a stream from any thread.
+// SAFETY: the runtime accepts a stream from any thread.
 unsafe impl Send for Inner {}
-// SAFETY: as above; the runtime locks its own state.
+// SAFETY: the runtime accepts a stream from any thread and locks its own state.
 unsafe impl Sync for Inner {}
 
 impl Context {
-    /// Makes a stream, of the priority if the platform has one.
+    /// Makes a stream, with the priority if the platform supports priorities.
     ///
     /// # Errors
-    /// The runtime refuses.
+    /// The runtime refuses the stream.
     pub fn stream(&self, priority: Priority) -> Result<Stream, HipError> {
         let runtime = self.runtime()?;
         let (mut least, mut greatest): (c_int, c_int) = (0, 0);
@@ -93,27 +93,27 @@ impl Stream {
     /// Queues a copy of host memory to the device. Zero bytes need no call.
     ///
     /// # Safety
-    /// Both ranges stay valid, and nobody writes the host's, until an event recorded after this is done.
+    /// Both ranges stay valid, and the host's is not written, until an event recorded after the copy is done.
     pub unsafe fn copy_to_device(&self, to: u64, from: *const u8, bytes: usize) -> Result<(), HipError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.copy(to as *mut c_void, from.cast(), bytes, api::hipMemcpyHostToDevice) }
     }
 
     /// Queues a copy of device memory to the host. Zero bytes need no call.
     ///
     /// # Safety
-    /// Both ranges stay valid, and nobody reads or writes the host's, until an event recorded after this is done.
+    /// Both ranges stay valid, and the host's is not read or written, until an event recorded after the copy is done.
     pub unsafe fn copy_to_host(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), HipError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.copy(to.cast(), from as *const c_void, bytes, api::hipMemcpyDeviceToHost) }
     }
 
     /// Queues a copy within device memory. Zero bytes need no call.
     ///
     /// # Safety
-    /// Both ranges stay valid until an event recorded after this is done, and do not overlap.
+    /// Both ranges stay valid until an event recorded after the copy is done, and do not overlap.
     pub unsafe fn copy_within(&self, to: u64, from: u64, bytes: usize) -> Result<(), HipError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.copy(to as *mut c_void, from as *const c_void, bytes, api::hipMemcpyDeviceToDevice) }
     }
 
@@ -127,27 +127,27 @@ impl Stream {
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         self.call("hipMemcpyAsync", |runtime, stream| unsafe {
             (runtime.hipMemcpyAsync)(to, from, bytes, kind, stream)
         })
     }
 
-    /// Queues writing one byte over a range of device memory. Zero bytes need no call.
+    /// Queues filling a range of device memory with one byte value. Zero bytes need no call.
     ///
     /// # Safety
-    /// The range stays valid until an event recorded after this is done.
+    /// The range stays valid until an event recorded after the fill is done.
     pub unsafe fn fill(&self, at: u64, byte: u8, bytes: usize) -> Result<(), HipError> {
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         self.call("hipMemsetAsync", |runtime, stream| unsafe {
             (runtime.hipMemsetAsync)(at as *mut c_void, c_int::from(byte), bytes, stream)
         })
     }
 
-    /// Makes the event stand for the end of all that is queued so far.
+    /// Makes the event mark the end of all work queued so far.
     pub fn record(&self, event: &Event) -> Result<(), HipError> {
         // SAFETY: stream and event are alive.
         self.call("hipEventRecord", |runtime, stream| unsafe {
@@ -155,7 +155,7 @@ impl Stream {
         })
     }
 
-    /// Makes work that is queued from now on start after the event. The device waits, the host does not.
+    /// Makes work queued from now on start after the event. The device waits; the host does not.
     pub fn wait(&self, event: &Event) -> Result<(), HipError> {
         // SAFETY: stream and event are alive.
         self.call("hipStreamWaitEvent", |runtime, stream| unsafe {
@@ -163,12 +163,12 @@ impl Stream {
         })
     }
 
-    /// Queues a kernel: `grid` blocks of `block` threads, with so many bytes of dynamic shared memory.
+    /// Queues a kernel: `grid` blocks of `block` threads, with `shared` bytes of dynamic shared memory.
     ///
     /// # Safety
-    /// `args` points at the kernel's arguments, in its order and of its types; they are read before this returns.
-    /// What the arguments point to stays valid until an event recorded after this is done, and the function
-    /// stays loaded as long.
+    /// `args` points at the kernel's arguments, in its order and of its types; they are read before this returns. The
+    /// memory that the arguments point to stays valid, and the function stays loaded, until an event recorded after the
+    /// launch is done.
     pub unsafe fn launch(
         &self,
         function: &Function,
@@ -181,13 +181,13 @@ impl Stream {
         let ([gx, gy, gz], [bx, by, bz]) = (grid, block);
         let (raw, args) = (function.raw(), args.as_mut_ptr());
         let none = std::ptr::null_mut();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         self.call("hipModuleLaunchKernel", |runtime, stream| unsafe {
             (runtime.hipModuleLaunchKernel)(raw, gx, gy, gz, bx, by, bz, shared, stream, args, none)
         })
     }
 
-    /// Begins to record what is queued instead of doing it. The thread that begins also ends it.
+    /// Begins to record queued work instead of running it. The same thread must end the recording.
     pub fn begin_capture(&self) -> Result<(), HipError> {
         let mode = api::hipStreamCaptureModeThreadLocal;
         // SAFETY: the stream is alive.
@@ -196,11 +196,10 @@ impl Stream {
         })
     }
 
-    /// Ends recording; the graph of what was queued since it began. The stream can be used again, whatever the
-    /// result.
+    /// Ends recording and returns the graph of the recorded work. The stream is usable afterwards, whatever the result.
     ///
     /// # Errors
-    /// Something that was queued cannot be recorded, or the graph cannot be made.
+    /// Some queued work cannot be recorded, or the graph cannot be made.
     pub fn end_capture(&self) -> Result<GraphExec, HipError> {
         let mut graph: api::hipGraph_t = std::ptr::null_mut();
         // SAFETY: the stream is alive, and `graph` is valid for a write.
@@ -213,10 +212,10 @@ impl Stream {
     /// Queues a graph's work.
     ///
     /// # Safety
-    /// All that its kernels and copies name is still valid, and stays so until an event recorded after this is
-    /// done; so does the graph.
+    /// The graph, and all memory and kernels that it refers to, stay valid until an event recorded after the launch is
+    /// done.
     pub unsafe fn launch_graph(&self, graph: &GraphExec) -> Result<(), HipError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         self.call("hipGraphLaunch", |runtime, stream| unsafe {
             (runtime.hipGraphLaunch)(graph.raw(), stream)
         })
@@ -225,7 +224,7 @@ impl Stream {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: made by `hipStreamCreateWithPriority`, destroyed once; queued work is still done.
+        // SAFETY: made by `hipStreamCreateWithPriority`, destroyed once; queued work still completes.
         self.context.release("hipStreamDestroy", |runtime| unsafe { (runtime.hipStreamDestroy)(self.raw) });
     }
 }

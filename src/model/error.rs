@@ -1,4 +1,4 @@
-//! Why a model cannot be loaded or run.
+//! Errors of loading and running a model.
 
 use crate::Remedy;
 use crate::device::PlatformKind;
@@ -10,32 +10,32 @@ use crate::plan::CompileError;
 use crate::sampling::{ParamError, SampleError};
 use crate::text::{TemplateError, TokenizerError};
 
-/// Why a model cannot be loaded or run.
+/// An error of loading or running a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// The file is no GGUF file that can be read.
+    /// The file cannot be read as GGUF.
     #[error(transparent)]
     File(#[from] GgufError),
     /// A metadata key that is missing or has another type.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    /// A value that makes no model.
+    /// A metadata value that is out of range or contradicts others.
     #[error("{key} is {value}: {reason}")]
     Value {
         /// The metadata key.
         key: String,
         /// Its value.
         value: String,
-        /// What is wrong with it.
+        /// The reason why it is refused.
         reason: String,
     },
-    /// An architecture that rfgraph does not have.
+    /// An architecture that rfgraph does not support.
     #[error("the file's architecture is `{name}`; rfgraph runs {}", known.join(", "))]
     Architecture {
         /// `general.architecture`.
         name: String,
-        /// What there is.
+        /// The supported architectures.
         known: Vec<&'static str>,
     },
     /// Tensors that the architecture's graph does not use. Ignoring them would give wrong answers.
@@ -43,7 +43,7 @@ pub enum ModelError {
     UnknownTensors {
         /// The architecture.
         architecture: String,
-        /// The first few of them.
+        /// The first few of the tensors.
         names: Vec<String>,
     },
     /// Metadata keys that the architecture does not read. Ignoring them might give wrong answers.
@@ -51,13 +51,13 @@ pub enum ModelError {
     UnknownKeys {
         /// The architecture.
         architecture: String,
-        /// The first few of them.
+        /// The first few of the keys.
         names: Vec<String>,
     },
-    /// The file's tensors do not make the architecture's graph.
+    /// The file's tensors do not fit the architecture's graph.
     #[error("{0}")]
     Graph(#[from] GraphError),
-    /// The graph has no plan.
+    /// The graph cannot be compiled.
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// The plan cannot be run.
@@ -69,13 +69,13 @@ pub enum ModelError {
     /// The chat template cannot be used.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// Logits that no token can be chosen from.
+    /// Logits without a token that could be chosen.
     #[error("the model gave logits that no token can be chosen from: {0}")]
     Sample(#[from] SampleError),
-    /// Settings of a sampler that are out of their range.
+    /// Parameters of a sampler that are out of range.
     #[error(transparent)]
     Sampling(#[from] ParamError),
-    /// A grammar or schema that the answer cannot follow.
+    /// A grammar or schema that cannot constrain the answer.
     #[cfg(feature = "grammar")]
     #[error(transparent)]
     Constraint(#[from] crate::text::ConstraintError),
@@ -114,38 +114,38 @@ pub enum ModelError {
     /// A GPU that cannot be opened.
     #[error("device {ordinal} of platform `{platform}` cannot be used: {error}")]
     Device {
-        /// Whose libraries.
+        /// The platform of the device.
         platform: PlatformKind,
         /// The device's number.
         ordinal: u32,
-        /// What its library says.
+        /// The error of the platform's library.
         #[source]
         error: HipError,
     },
-    /// More tokens than the context holds.
+    /// More tokens than fit the context.
     #[error(
         "the context is full: {wanted} tokens do not fit a context of {n_ctx}, and the model was trained for \
          {n_ctx_train}; give a larger context"
     )]
     ContextFull {
-        /// Tokens that would be in the context.
+        /// Tokens that the context would hold.
         wanted: usize,
-        /// Tokens that it holds.
+        /// The size of the context in tokens.
         n_ctx: usize,
         /// Tokens that the model was trained for.
         n_ctx_train: usize,
     },
-    /// Other sequences hold the memory that this one needs.
+    /// Other sequences hold the blocks that this one needs.
     #[error(
         "the cache is full: {needed} more tokens are needed, and {free} of {total} are free (close a sequence or put one \
          aside, or make the session for more tokens in all)"
     )]
     CacheFull {
-        /// Tokens that there must be room for, in whole blocks.
+        /// Tokens that need room, in whole blocks.
         needed: usize,
-        /// Tokens that there is room for.
+        /// Tokens that fit the free blocks.
         free: usize,
-        /// Tokens that fit in all.
+        /// Tokens that fit the pool.
         total: usize,
     },
     /// A token that the vocabulary does not have.
@@ -156,13 +156,13 @@ pub enum ModelError {
         /// The size of the vocabulary.
         n_vocab: usize,
     },
-    /// A session that cannot be made, or a use of it that it does not allow.
+    /// A session that cannot be created, or an invalid use of one.
     #[error("{0}")]
     Session(String),
 }
 
 impl ModelError {
-    /// What would help; nothing, where that is not known.
+    /// The remedies of the error; none if they are not known.
     pub fn remedies(&self) -> &'static [Remedy] {
         match self {
             ModelError::Exec(error) => error.remedies(),

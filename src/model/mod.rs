@@ -1,9 +1,9 @@
-//! From a GGUF file to a running model: hyper-parameters and weights (`file`), the graph of a batch (`build`), what
-//! sequences leave behind (`state`), and the session that computes rows (`session`).
+//! From a GGUF file to a running model: hyper-parameters and weights (`file`), the graph of a batch (`build`), the
+//! states of sequences (`state`), and the session that computes rows (`session`).
 //!
-//! This folder knows files (`gguf`), tokenizers and templates (`text`) and executors (`exec`). What an architecture
-//! computes is in the top-level folder `graphs`, one file each, behind [`Architecture`]. It knows no server and no
-//! command line.
+//! This folder knows files (`gguf`), tokenizers and templates (`text`) and executors (`exec`). The computation of each
+//! architecture is one file in the top-level folder `graphs`, behind [`Architecture`]. This folder does not know the
+//! engine or the command line.
 
 mod build;
 mod error;

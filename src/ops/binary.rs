@@ -1,4 +1,4 @@
-//! `add`, `sub`, `mul`, `div`: elementwise, the second operand repeated where it is smaller.
+//! `add`, `sub`, `mul`, `div`: elementwise arithmetic, with the second operand broadcast.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// Which arithmetic.
+/// The kind of arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the four operations of arithmetic")]
@@ -24,7 +24,7 @@ pub enum BinaryKind {
 /// `a ∘ b`, both F32. `b` is repeated along each dimension where its size divides `a`'s.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Binary {
-    /// Which arithmetic.
+    /// The kind of arithmetic.
     pub kind: BinaryKind,
 }
 
@@ -36,21 +36,21 @@ impl<'g> Tensor<'g> {
         self.graph().apply(Binary { kind: BinaryKind::Add }, &[self, other])
     }
 
-    /// `self - other`, as [`Tensor::add`].
+    /// `self - other`; see [`Tensor::add`].
     #[track_caller]
     #[allow(clippy::should_implement_trait, reason = "the trait's method cannot report the caller's line")]
     pub fn sub(self, other: Tensor<'g>) -> Tensor<'g> {
         self.graph().apply(Binary { kind: BinaryKind::Sub }, &[self, other])
     }
 
-    /// `self · other`, element by element, as [`Tensor::add`].
+    /// The elementwise `self · other`; see [`Tensor::add`].
     #[track_caller]
     #[allow(clippy::should_implement_trait, reason = "the trait's method cannot report the caller's line")]
     pub fn mul(self, other: Tensor<'g>) -> Tensor<'g> {
         self.graph().apply(Binary { kind: BinaryKind::Mul }, &[self, other])
     }
 
-    /// `self / other`, as [`Tensor::add`].
+    /// `self / other`; see [`Tensor::add`].
     #[track_caller]
     #[allow(clippy::should_implement_trait, reason = "the trait's method cannot report the caller's line")]
     pub fn div(self, other: Tensor<'g>) -> Tensor<'g> {
@@ -94,7 +94,7 @@ impl Operator for Binary {
         let [a, b] = lower.inputs() else { return Ok(()) };
         let single = a.is_contiguous() && b.shape.elements() == 1;
         let flat = single || are_flat(lower.inputs());
-        // In one row of everything, `b` is repeated only where it is a single element.
+        // If everything is one row, `b` is only repeated if it is a single element.
         let b_row = if flat && !single { b.shape.elements() } else { b.shape.dim(0) };
         let pieces = Pieces::of(lower, a.shape, flat, 4);
         let [n, per_row, flat] = pieces.args();
@@ -150,7 +150,7 @@ impl Operator for Binary {
     }
 }
 
-/// Applies `f` to every element of the first operand and its partner, whose rows are `n` long.
+/// Applies `f` to each element of the first operand and its counterpart, for rows of `n` elements.
 fn zip(step: &CpuStep<'_>, n: usize, f: impl Fn(f32, f32) -> f32) -> Result<(), StepError> {
     let b = step.input(1);
     let contiguous = b.desc().rows_are_contiguous();

@@ -11,17 +11,18 @@ use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
 /// `g · σ(alpha · g) · (u + 1)` with `g = min(gate, limit)` and `u` = `up` clamped to `-limit..=limit`; gate and up are
-/// F32 of one shape. OpenAI, "gpt-oss-120b & gpt-oss-20b Model Card", 2025, whose models have `alpha` 1.702 and `limit` 7.
+/// F32 of the same shape. OpenAI, "gpt-oss-120b & gpt-oss-20b Model Card", 2025: these models use `alpha` 1.702 and
+/// `limit` 7.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClampedSwiglu {
-    /// Factor of the gate inside of the sigmoid.
+    /// The factor of the gate inside the sigmoid.
     pub alpha: f32,
     /// The largest gate, and the largest magnitude of `up`; greater than 0.
     pub limit: f32,
 }
 
 impl<'g> Tensor<'g> {
-    /// `g · σ(alpha · g) · (u + 1)` of the clamped gate `self` and the clamped `up`; see [`ClampedSwiglu`].
+    /// `g · σ(alpha · g) · (u + 1)` for the clamped gate `self` and the clamped `up`; see [`ClampedSwiglu`].
     #[track_caller]
     pub fn clamped_swiglu(self, up: Tensor<'g>, alpha: f32, limit: f32) -> Tensor<'g> {
         self.graph().apply(ClampedSwiglu { alpha, limit }, &[self, up])
@@ -52,7 +53,7 @@ impl Operator for ClampedSwiglu {
 
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
         let (up, alpha, limit) = (step.input(1), self.alpha, self.limit);
-        // Comparisons in this direction keep what is not a number.
+        // A comparison in this direction keeps NaN.
         let at_most = |x: f32, limit: f32| if x > limit { limit } else { x };
         step.for_spans(0, |span, gate| {
             let up = &up.row(span.row)[span.elements.clone()];
@@ -85,8 +86,8 @@ impl Operator for ClampedSwiglu {
             let u = f64::from(up).clamp(-limit, limit);
             let y = g / (1.0 + (-alpha * g).exp()) * (u + 1.0);
             expected.push(y);
-            // Roundings: of the argument of exp, which exp magnifies by the argument; six of the sigmoid and its
-            // product, as for silu; of `u + 1` and of the product with it.
+            // Roundings: the argument of exp, multiplied by the argument; six in the sigmoid and its product, as for
+            // silu; `u + 1` and the product with it.
             let roundings = 2.0 * alpha * g.abs() + 8.0;
             tolerance.push(y.abs() * roundings * 2f64.powi(-24) + f64::from(f32::MIN_POSITIVE));
         }

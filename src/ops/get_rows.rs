@@ -1,4 +1,4 @@
-//! `get_rows`: rows of a table by their numbers; the embedding of tokens.
+//! `get_rows`: rows of a table by index, such as the embeddings of tokens.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,13 +9,13 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc, blocks};
 
-/// Rows of a table `[n_embd, n_rows]` of any dtype, by the numbers `I32[n]`: `F32[n_embd, n]`.
+/// Rows of a table `[n_embd, n_rows]` of any dtype, by the indices `I32[n]`: `F32[n_embd, n]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GetRows {}
 
 impl<'g> Tensor<'g> {
-    /// The rows of `self`, `[n_embd, n_rows]` of any dtype, that `ids`, `I32[n]`, numbers:
-    /// `F32[n_embd, n]`. A number that is no row ends the run with an error.
+    /// The rows `ids`, `I32[n]`, of `self`, `[n_embd, n_rows]` of any dtype: `F32[n_embd, n]`. An index out of range
+    /// fails the run.
     #[track_caller]
     pub fn get_rows(self, ids: Tensor<'g>) -> Tensor<'g> {
         self.graph().apply(GetRows {}, &[self, ids])
@@ -44,7 +44,7 @@ impl Operator for GetRows {
         })
     }
 
-    /// A device cannot end a run: there a number that is no row gives a row of NaN.
+    /// A GPU kernel cannot fail: an index out of range gives a row of NaN.
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         const THREADS: usize = 256;
         let [table, ..] = lower.inputs() else { return Ok(()) };
@@ -87,7 +87,7 @@ impl Operator for GetRows {
         let expected = rows.map(|&x| f64::from(x)).collect();
         let inputs =
             vec![CaseInput::bytes(dtype, [n_embd, n_rows], data).shared(), CaseInput::i32([n], &ids)];
-        // Rows are moved, not computed; what the bits of blocks mean is for the formats' own tests.
+        // Rows are only copied; the decoding of blocks is covered by the formats' own tests.
         Case::new(GetRows {}, inputs, expected, 0.0)
     }
 }

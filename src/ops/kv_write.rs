@@ -1,4 +1,4 @@
-//! `kv_write`: the keys or values of new tokens go into the cache.
+//! `kv_write`: writes the keys or values of new tokens into the cache.
 
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
@@ -12,21 +12,21 @@ use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::blocks::{BlockQ4_0, BlockQ8_0, Store};
 use crate::tensor::{DType, Desc};
 
-/// Writes the heads of each token of `F32[head_dim, n_head_kv, n_tokens]` into a state
-/// `[head_dim, n_head_kv, n_slots]` of one of [`KvWrite::TYPES`], at the slots `I32[n_tokens]`. A negative slot
-/// leaves the token out. Values are rounded to the nearest, ties to even; to blocks as `tensor::blocks::Store` does.
+/// Writes the heads of each token of `F32[head_dim, n_head_kv, n_tokens]` into a state `[head_dim, n_head_kv, n_slots]`
+/// of one of [`KvWrite::TYPES`], at the slots `I32[n_tokens]`. A token with a negative slot is skipped. Values are
+/// rounded to the nearest, ties to even; to blocks as `tensor::blocks::Store` does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KvWrite {}
 
 impl KvWrite {
-    /// The types that keys and values are kept in. Rows of Q8_0 and Q4_0 are whole blocks of 32 elements.
+    /// The supported types of keys and values. Rows of Q8_0 and Q4_0 are whole blocks of 32 elements.
     pub const TYPES: [DType; 5] = [DType::F16, DType::BF16, DType::F32, DType::Q8_0, DType::Q4_0];
 }
 
 impl<'g> Tensor<'g> {
-    /// Writes `rows`, `F32[head_dim, n_head_kv, n_tokens]`, into `self`, a state
-    /// `[head_dim, n_head_kv, n_slots]`, at `slots`, `I32[n_tokens]`; a negative slot leaves the token
-    /// out. What comes back is the state afterwards: read that.
+    /// Writes `rows`, `F32[head_dim, n_head_kv, n_tokens]`, into `self`, a state `[head_dim, n_head_kv, n_slots]`, at
+    /// `slots`, `I32[n_tokens]`; a token with a negative slot is skipped. Returns the state after the write, which
+    /// later operators must read.
     #[track_caller]
     pub fn kv_write(self, rows: Tensor<'g>, slots: Tensor<'g>) -> Tensor<'g> {
         self.graph().apply(KvWrite {}, &[self, rows, slots])
@@ -108,7 +108,7 @@ impl Operator for KvWrite {
             CaseInput::bytes(dtype, [head_dim, n_head, n_slots], draw.blocks(dtype, token * n_slots));
         let mut rows = draw.values(token * n, 100.0);
         if !dtype.is_plain() && draw.flag() {
-            // A value without a block takes its neighbours along.
+            // A value that cannot be stored in a block makes the whole block NaN.
             rows[draw.number(0..=token * n - 1)] = draw.one_of(&[f32::NAN, f32::INFINITY]);
         }
         let (expected, bounds): (Vec<f64>, Vec<f64>) = rounded(dtype, &rows).into_iter().unzip();
@@ -127,7 +127,7 @@ impl Operator for KvWrite {
     }
 }
 
-/// What is read of values that were written, and how far each may be off.
+/// The values that are read back after writing, with their allowed errors.
 fn rounded(dtype: DType, values: &[f32]) -> Vec<(f64, f64)> {
     // Half a unit in the last place, of 11 and 8 bits; below 2⁻¹⁴ F16 has a fixed step of 2⁻²⁴.
     let half_unit = |x: f64| (x.abs() * 2f64.powi(-11)).max(2f64.powi(-25));
@@ -135,9 +135,9 @@ fn rounded(dtype: DType, values: &[f32]) -> Vec<(f64, f64)> {
         let with_bound = |&x: &f32| (f64::from(x), bound(f64::from(x)));
         values.iter().map(with_bound).collect()
     };
-    // Q8_0 and Q4_0: half a step and the scale's own rounding, which the largest code multiplies; on the side away from
-    // the extreme Q4_0 has no code for the last step (see `tensor::blocks::quantize`). The arithmetic in between
-    // rounds a code's place by a few units.
+    // Q8_0 and Q4_0: half a step, and the scale's own rounding times the largest code. On the side opposite to the
+    // extreme, Q4_0 has no code for the last step (see `tensor::blocks::quantize`). The arithmetic in between may move
+    // a value by a few roundings.
     let (largest, sign) = match dtype {
         DType::F16 => return plain(|x| x.abs() * 2f64.powi(-11) + 2f64.powi(-25)),
         DType::BF16 => return plain(|x| x.abs() * 2f64.powi(-8) + 1e-40),
@@ -161,7 +161,7 @@ fn rounded(dtype: DType, values: &[f32]) -> Vec<(f64, f64)> {
     values.chunks(dtype.block_elements()).flat_map(block).collect()
 }
 
-/// Which row of the state the head `i` of the new tokens, counted in order, goes to.
+/// The row of the state for head `i` of the new tokens, counted in order.
 fn place(step: &CpuStep<'_>, i: usize) -> Result<Option<usize>, StepError> {
     let (rows, slots) = (step.input(1), step.input(2).all::<i32>());
     let (n_head, n_slots) = (rows.dim(1), step.output().shape.dim(2));

@@ -1,4 +1,4 @@
-//! `matmul`: the product of two activations. Weights are for `linear`.
+//! `matmul`: the product of two activations. For weights see `linear`.
 
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,9 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// `out[i, j] = Σ a[·, i] · b[·, j]` for `a`, `[k, n, ...]` of F32, F16 or BF16, and `b`, `F32[k, m, ...]`:
-/// `F32[n, m, ...]`. Along the dimensions 2 and 3 each `a` serves as many neighbouring `b` as its size
-/// goes into `b`'s: the heads of grouped-query attention.
+/// `out[i, j] = Σ a[·, i] · b[·, j]` for `a`, `[k, n, ...]` of F32, F16 or BF16, and `b`, `F32[k, m, ...]`: `F32[n, m,
+/// ...]`. In dimensions 2 and 3 each `a` is shared by adjacent `b`, as many as the ratio of their sizes: the heads of
+/// grouped-query attention.
 ///
 /// Products are added in 16 partial sums, element `i` to sum `i % 16`, with one rounding each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,16 +28,15 @@ impl<'g> Tensor<'g> {
 
 /// Threads of a block of `kernels/matmul.hip`.
 const THREADS: usize = 256;
-/// Rows and columns of the output that a block makes.
+/// Rows and columns of the output per block.
 const TILE: usize = 64;
-/// Fewer rows than this on either side would leave most of a tile empty: a wave then makes one element.
+/// With fewer rows than this on either side a tile would be mostly empty, so one wave computes one element.
 const FEW: usize = 16;
-/// Multiplications of one product of matrices from which on the BLAS library, which must be called for every matrix,
-/// is asked.
+/// The least number of multiplications per matrix for the BLAS library, which is called once for every matrix.
 const BLAS_WORK: usize = 1 << 26;
 
 impl Matmul {
-    /// The products of contiguous F32 matrices by the BLAS library.
+    /// Products of contiguous F32 matrices with the BLAS library.
     fn blas(lower: &mut Lower<'_>) {
         let [a, b] = lower.inputs() else { return };
         let [k, n, a2, a3] = a.shape.ne();
@@ -59,7 +58,7 @@ impl Matmul {
     }
 }
 
-/// Whether the matrices of a tensor, of any place, are what the BLAS library takes.
+/// True if the BLAS library accepts each matrix of a tensor.
 fn blas_takes(tensor: &Desc) -> bool {
     tensor.dtype == DType::F32
         && tensor.rows_are_contiguous()
@@ -117,7 +116,7 @@ impl Operator for Matmul {
         if elements == 0 {
             return Ok(());
         }
-        // Tiles add one row's products in the order of k, wherever in a tile the row is.
+        // A tile adds a row's products in the order of k, wherever in the tile the row is.
         let any = lower.is_deterministic();
         let few = !any && (n < FEW || m < FEW);
         let work = k.saturating_mul(n).saturating_mul(m);
@@ -139,7 +138,7 @@ impl Operator for Matmul {
             return lower.launch(Variant::new("matmul", "matmul_dots"), [blocks, 1, 1], THREADS, &args);
         }
         let (tiles_n, tiles_m) = (n.div_ceil(TILE), m.div_ceil(TILE));
-        // More than I32 counts are refused with the grid.
+        // Numbers beyond I32 are refused with the grid.
         let int = |n: usize| Arg::I32(i32::try_from(n).unwrap_or(i32::MAX));
         args.extend([int(tiles_n), int(tiles_m)]);
         let blocks = tiles_n.saturating_mul(tiles_m).saturating_mul(b2 * b3);
@@ -152,7 +151,7 @@ impl Operator for Matmul {
     }
 
     fn case(draw: &mut Draw<'_>) -> Case {
-        // Few and many rows on either side, which have kernels of their own.
+        // Few and many rows on either side, which use different kernels.
         let many = draw.one_of(&[1, 1, 1, 17]);
         let (k, n, m) = (draw.number(1..=70), draw.number(1..=5) * many, draw.number(1..=5) * many);
         let a_sizes = [k, n, draw.number(1..=2), if many == 1 { draw.number(1..=2) } else { 1 }];
@@ -178,11 +177,11 @@ impl Operator for Matmul {
             for a in matrix.chunks(k) {
                 let products = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b));
                 expected.push(products.clone().sum());
-                // One rounding for each product of a partial sum and 4 to join them, relative to the
-                // sum of magnitudes.
+                // One rounding for each product of a partial sum and 4 to join the sums, relative to the sum of
+                // magnitudes.
                 let size: f64 = products.map(f64::abs).sum();
                 tolerance.push(size * (k as f64 / 16.0 + 5.0) * 2f64.powi(-24) + 1e-37);
-                // Kernels add all products one after another.
+                // Kernels add all products in one sequence.
                 device_tolerance.push(size * k as f64 * 2f64.powi(-24) + 1e-37);
             }
         }

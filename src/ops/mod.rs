@@ -1,8 +1,8 @@
 //! The operators: one file each, and the table that lists them.
 //!
-//! A file holds an operator's attributes, its method on [`Tensor`](crate::graph::Tensor), its shape
-//! rule, its CPU meaning and its parity cases. Operators know `graph` and `cpu`; they know no plan, no
-//! model and no file. Nothing here is privileged: a user's operator implements the same trait.
+//! A file holds an operator's attributes, its method on [`Tensor`](crate::graph::Tensor), its shape rule, its CPU
+//! definition, its GPU lowering and its parity cases. Operators know `graph`, `cpu` and `device`; they know no plans,
+//! models or files. Built-in operators have no privileges: a user's operator implements the same trait.
 
 mod attention;
 mod binary;
@@ -56,7 +56,7 @@ pub use weighted_sum::WeightedSum;
 
 use crate::graph::operator::OperatorRow;
 
-/// The built-in operators, one line each.
+/// The built-in operators, one per line.
 pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Argmax>(),
     OperatorRow::of::<Argsort>(),

@@ -1,4 +1,4 @@
-//! `norm_quantize`: an RMS norm whose result only quantized products read.
+//! `norm_quantize`: an RMS norm whose result is only read by quantized products.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +11,11 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc, Shape};
 
-/// `quantize(rms_norm(x) · w)`: inputs `x`, F32 `[k, …]` and, if given, `w`, F32 `[k]`; output as
-/// [`Quantize`](super::Quantize). Compiling for a GPU makes it, so that the norm is never written as F32.
+/// `quantize(rms_norm(x) · w)`: inputs `x`, F32 `[k, …]` and optionally `w`, F32 `[k]`; output as
+/// [`Quantize`](super::Quantize). Compiling for a GPU creates it, so that the norm is never written as F32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NormQuantize {
-    /// Keeps a row of zeros from dividing by zero.
+    /// Prevents division by zero for a row of zeros.
     pub eps: f32,
 }
 
@@ -88,7 +88,7 @@ impl Operator for NormQuantize {
             Arg::I32(k as i32),
             Arg::F32(self.eps),
         ];
-        // Four elements a thread: a row is a single block's work, and the step waits for it.
+        // Four elements a thread: one block computes a row, and the whole step waits for it.
         let threads = k.div_ceil(4).next_power_of_two().clamp(lower.target().wave as usize, 1024);
         lower.launch(Variant::new("norm_quantize", "norm_quantize"), [rows, 1, 1], threads, &args)
     }
@@ -101,8 +101,8 @@ impl Operator for NormQuantize {
         let (k, rows) = (BLOCK * draw.number(1..=9), draw.number(1..=3));
         let weighted = draw.flag();
         let eps = draw.one_of(&[1e-6f32, 1e-5]);
-        // Rows whose mean square is 1 and whose elements are powers of two: the norm divides by √(1 + eps) and
-        // nothing else rounds before quantizing, so the bytes are those of the pattern itself.
+        // Rows with mean square 1 whose elements are powers of two: the norm divides by √(1 + eps) and nothing else
+        // rounds before quantizing, so the bytes are those of the pattern itself.
         let signs: Vec<f32> = (0..k * rows).map(|_| if draw.unit() < 0.5 { -1.0 } else { 1.0 }).collect();
         let weight: Vec<f32> =
             (0..k).map(|i| if weighted { [0.5, 1.0, 2.0, 4.0][i % 4] } else { 1.0 }).collect();
@@ -114,8 +114,8 @@ impl Operator for NormQuantize {
         }
         let expected: Vec<f64> = words_of.iter().map(|&word| f64::from(word)).collect();
         let mut tolerance = vec![0.0; expected.len()];
-        // The scales are F32 seen as integers; square root and reciprocal may be off by a few units in the last
-        // place (of the kernel, of the device), and d_sum is a product of one of them.
+        // The scales are F32 seen as integers. The kernel's and the device's square root and reciprocal may be off by a
+        // few units in the last place, and d_sum is a product with one of them.
         for (row, bound) in tolerance.chunks_mut(words(k)).enumerate() {
             for (i, bound) in bound.iter_mut().enumerate().skip(k / 4) {
                 let is_zero = words_of[row * words(k) + i] == 0;

@@ -1,30 +1,30 @@
-//! How kernels over single elements divide a tensor: rows into pieces, one for a block of threads.
-//! The other half is `share_of_thread` in `kernels/elements.h`.
+//! The division of a tensor for elementwise kernels: rows into pieces, one per block of threads. Its counterpart is
+//! `share_of_thread` in `kernels/elements.h`.
 
 use crate::device::{Arg, Lower, LowerError, Variant};
 use crate::tensor::{Desc, Shape};
 
-/// A tensor divided.
+/// A divided tensor.
 #[derive(Clone, Copy, Debug)]
 pub struct Pieces {
-    /// Elements of a row.
+    /// Elements per row.
     n: usize,
-    /// Pieces of a row.
+    /// Pieces per row.
     pieces: usize,
     /// Rows.
     rows: usize,
-    /// Threads of a block.
+    /// Threads per block.
     threads: usize,
-    /// Whether the whole tensor is taken for one row.
+    /// True if the whole tensor is treated as one row.
     flat: bool,
 }
 
-/// Threads of a block at most: enough blocks for every compute unit, enough threads to hide memory's latency.
+/// The most threads per block: enough blocks for every compute unit, enough threads to hide memory latency.
 const THREADS: usize = 256;
 
 impl Pieces {
-    /// Divides the elements of a shape, `each` to a thread. `flat` says that no tensor has gaps, so that rows do
-    /// not matter.
+    /// Divides the elements of a shape, `each` per thread. `flat` means that all tensors are contiguous, so that rows
+    /// do not matter.
     pub fn of(lower: &Lower<'_>, shape: Shape, flat: bool, each: usize) -> Pieces {
         let (n, rows) = if flat { (shape.elements(), 1) } else { (shape.dim(0), shape.rows()) };
         let wave = lower.target().wave as usize;
@@ -32,14 +32,14 @@ impl Pieces {
         Pieces { n, pieces: n.div_ceil(each * threads), rows, threads, flat }
     }
 
-    /// The arguments that say so: `i64 n, i32 pieces, i32 flat`.
+    /// The kernel arguments of the division: `i64 n, i32 pieces, i32 flat`.
     pub fn args(self) -> [Arg; 3] {
-        // More pieces than I32 counts are refused with the grid.
+        // More pieces than I32 can hold are refused with the grid.
         let pieces = i32::try_from(self.pieces).unwrap_or(i32::MAX);
         [Arg::I64(self.n as i64), Arg::I32(pieces), Arg::I32(self.flat.into())]
     }
 
-    /// Adds a kernel that runs over the pieces. There is nothing to launch for a tensor without elements.
+    /// Adds a kernel that runs over the pieces; nothing for a tensor without elements.
     pub fn launch(self, lower: &mut Lower<'_>, variant: Variant, args: &[Arg]) -> Result<(), LowerError> {
         if self.n == 0 || self.rows == 0 {
             return Ok(());
@@ -49,7 +49,7 @@ impl Pieces {
     }
 }
 
-/// Whether all of these have one shape and no gaps.
+/// True if all of these have the same shape and are contiguous.
 pub fn are_flat(tensors: &[Desc]) -> bool {
     tensors.iter().all(|tensor| tensor.is_contiguous() && tensor.shape.ne() == tensors[0].shape.ne())
 }

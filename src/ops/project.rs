@@ -11,19 +11,19 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc, Shape};
 
-/// `[x·W₁ᵀ; x·W₂ᵀ; …]`, the results of one row one after another, or with a gate `gate(x·W₁ᵀ) · (x·W₂ᵀ)`.
+/// `[x·W₁ᵀ; x·W₂ᵀ; …]`, with the results of one row concatenated, or with a gate `gate(x·W₁ᵀ) · (x·W₂ᵀ)`.
 ///
-/// Inputs: `x`, F32 `[k, …]` or quantized rows of it ([`Quantize`](super::Quantize)), then one to three weights
-/// `[k, n]` of one dtype; with a gate two of one shape. Output F32 `[sum of all n, …]` or `[n, …]`.
+/// Inputs: `x`, F32 `[k, …]` or quantized rows of it ([`Quantize`](super::Quantize)), then one to three weights `[k,
+/// n]` of the same dtype; with a gate, two weights of the same shape. Output F32 `[sum of all n, …]` or `[n, …]`.
 ///
-/// With a residual, one weight and as last input F32 `[n, …]`, which is added.
+/// With a residual: one weight, and as last input F32 `[n, …]`, which is added.
 ///
-/// Compiling for a GPU makes it of products that read the same activations: one launch reads all their weights.
+/// Compiling for a GPU creates it from products that read the same activations: one launch reads all their weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Project {
-    /// The activation of the first product, which is then multiplied with the second.
+    /// The activation function of the first product, which is then multiplied with the second.
     pub gate: Option<UnaryKind>,
-    /// Whether the last input is a residual.
+    /// True if the last input is a residual.
     pub residual: bool,
 }
 
@@ -31,15 +31,15 @@ impl Project {
     /// The most weights of one step.
     pub const MOST_WEIGHTS: usize = 3;
 
-    /// The most rows of `x` that a GPU takes with more than one weight: more are bound by multiplying.
+    /// The most rows of `x` for more than one weight on a GPU: more rows are bound by multiplying, not by reading.
     pub const MOST_ROWS: usize = FEW_TOKENS;
 
-    /// Whether products of this dtype's weights read quantized activations: those of blocks.
+    /// True if products with weights of this dtype read quantized activations, as for block formats.
     pub fn takes_quantized(dtype: DType) -> bool {
         takes_quantized(dtype)
     }
 
-    /// Of the inputs: `x`, the weights, and the residual.
+    /// Splits the inputs: `x`, the weights, and the residual.
     pub(super) fn parts<'i, T>(&self, inputs: &'i [T]) -> Option<(&'i T, &'i [T], Option<&'i T>)> {
         let (x, rest) = inputs.split_first()?;
         if !self.residual {
@@ -51,7 +51,7 @@ impl Project {
 }
 
 impl<'g> Tensor<'g> {
-    /// The products of `self` with each of these weights, one after another in each row; see [`Project`].
+    /// The products of `self` with each of these weights, concatenated in each row; see [`Project`].
     #[track_caller]
     pub fn project(self, weights: &[Tensor<'g>]) -> Tensor<'g> {
         let inputs: Vec<Tensor<'g>> = [self].iter().chain(weights).copied().collect();
@@ -59,7 +59,7 @@ impl<'g> Tensor<'g> {
     }
 }
 
-/// Elements of a row of `x`, before it was quantized.
+/// Elements of a row of `x` before it was quantized.
 fn row_elements(x: &Desc) -> Option<usize> {
     match x.dtype {
         DType::F32 => Some(x.shape.dim(0)),
@@ -130,7 +130,7 @@ impl Operator for Project {
         CpuStep::scratch_for(2 * k, threads)
     }
 
-    /// Plain code: this step is made for GPUs, and what it gives here is what they are compared with.
+    /// Plain code: this step is made for GPUs, and its result here is their reference.
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
         let x = step.input(0);
         let k = row_elements(x.desc()).unwrap_or(0);
@@ -224,7 +224,7 @@ impl Operator for Project {
             .iter()
             .map(|&n| CaseInput::bytes(dtype, [k, n], draw.blocks(dtype, k * n)).shared())
             .collect();
-        // Plain weights take plain activations, as compiling makes them.
+        // Plain weights take plain activations, as in compiled graphs.
         let quantized = takes_quantized(dtype);
         let mut x = draw.values(k * tokens, 2.0);
         let mut packed = vec![0; words(k) * tokens];
@@ -248,7 +248,7 @@ impl Operator for Project {
     }
 }
 
-/// The output in f64, and how far a result may be off.
+/// The output in f64, and the allowed error of each element.
 fn answer(gate: Option<UnaryKind>, weights: &[CaseInput], x: &[f32], k: usize) -> (Vec<f64>, Vec<f64>) {
     let weights: Vec<Vec<f32>> = weights.iter().map(CaseInput::to_f32).collect();
     let (mut expected, mut tolerance) = (Vec::new(), Vec::new());

@@ -13,21 +13,21 @@ use crate::tensor::{DType, Desc, Shape};
 /// Elements that share a scale.
 pub(super) const BLOCK: usize = 32;
 
-/// Below this largest element a block becomes zeros: its reciprocal would overflow.
+/// A block whose largest magnitude is below this becomes zeros, as its reciprocal would overflow.
 const SMALLEST: f32 = 1e-36;
 
-/// Rows of F32 `[k, …]`, `k` a multiple of 32, as words I32: `k` signed bytes, then for each 32 elements two F32, the
-/// scale `d` and `d` times the sum of the bytes, then zeros up to a multiple of 4 words. With `a` the largest magnitude of 32
-/// elements, `d = a / 127` and each byte is `x · (127 / a)`, rounded to the nearest, ties to even. Where an element is
-/// infinite or not a number, `d` is infinite and the bytes are 0, so that every product with them is not a number.
+/// Quantizes rows of F32 `[k, …]`, `k` a multiple of 32, to I32 words: `k` signed bytes, then for each 32 elements two
+/// F32, the scale `d` and `d` times the sum of the bytes, then zeros up to a multiple of 4 words. With `a` the largest
+/// magnitude of 32 elements, `d = a / 127` and each byte is `x · (127 / a)`, rounded to the nearest, ties to even. If
+/// an element is infinite or NaN, `d` is infinite and the bytes are 0, so that every product with them is NaN.
 ///
-/// It stands in no graph that a model writes: compiling for a GPU puts it before products of quantized weights.
+/// Models' graphs do not contain it: compiling for a GPU inserts it before products of quantized weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quantize {}
 
 impl<'g> Tensor<'g> {
-    /// `self`, F32 `[k, …]`, as rows of words that [`Project`](super::Project) and products of quantized weights
-    /// take; see [`Quantize`].
+    /// `self`, F32 `[k, …]`, as rows of words for [`Project`](super::Project) and products of quantized weights; see
+    /// [`Quantize`].
     #[track_caller]
     pub fn quantize(self) -> Tensor<'g> {
         self.graph().apply(Quantize {}, &[self])
@@ -39,7 +39,7 @@ pub(super) fn words(k: usize) -> usize {
     gpu::quantized_bytes(k) / 4
 }
 
-/// Elements of a row of so many words, if it is a quantized one.
+/// Elements of a quantized row of `words` words; `None` if no quantized row has that length.
 pub(super) fn elements(words: usize) -> Option<usize> {
     // Ten words for each block, and two more after an odd number of blocks.
     let k = words / 10 * BLOCK;
@@ -123,8 +123,8 @@ impl Operator for Quantize {
         let mut out = vec![0; words(k) * rows];
         for (x, out) in x.chunks(k).zip(out.chunks_mut(words(k))) {
             quantize_row(x, out);
-            // What the words spell, against the definition in f64: half a step, and the roundings of the
-            // reciprocal and of the product, which may push a tie over.
+            // The decoded values, against the definition in f64: half a step, and the roundings of the reciprocal and
+            // of the product, which may break a tie.
             let mut values = vec![0.0; k];
             dequantize_row(out, &mut values);
             debug_assert!(x.chunks(BLOCK).zip(values.chunks(BLOCK)).all(|(x, values)| {
@@ -132,7 +132,7 @@ impl Operator for Quantize {
                 x.iter().zip(values).all(|(x, value)| (x - value).abs() <= largest / 127.0 * 0.5001 + 1e-36)
             }));
         }
-        // Products, quotients and roundings of F32 have one result everywhere, so the words are equal.
+        // Products, quotients and roundings of F32 are the same everywhere, so the words are equal.
         let expected = out.iter().map(|&word| f64::from(word)).collect();
         Case::new(Quantize {}, vec![CaseInput::f32([k, rows], &x)], expected, 0.0)
     }

@@ -1,4 +1,4 @@
-//! `copy`, `concat`, `cast`: the same numbers in other places and other types.
+//! `copy`, `concat`, `cast`: the same numbers in another layout or type.
 
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
@@ -12,19 +12,19 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc, Shape, blocks};
 
-/// The elements of a plain tensor of any strides, without gaps.
+/// The elements of a plain tensor with any strides, made contiguous.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Copy {}
 
-/// Plain tensors of one dtype one after another along a dimension.
+/// Concatenates plain tensors of the same dtype along a dimension.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Concat {
-    /// Along which dimension.
+    /// The dimension.
     pub dim: usize,
 }
 
-/// The elements as another dtype: rounded to the nearest, ties to even; to I32 towards zero. Block
-/// formats are read, not written.
+/// The elements as another dtype: rounded to the nearest, ties to even; to I32 towards zero. Block formats can only be
+/// the input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cast {
     /// F32, F16, BF16 or I32.
@@ -32,13 +32,13 @@ pub struct Cast {
 }
 
 impl<'g> Tensor<'g> {
-    /// The same elements without gaps, as `reshape` wants them.
+    /// The same elements, contiguous, as `reshape` requires.
     #[track_caller]
     pub fn copy(self) -> Tensor<'g> {
         self.graph().apply(Copy {}, &[self])
     }
 
-    /// `self`, then `others`, along dimension `dim`; all other sizes are the same.
+    /// `self`, then `others`, along dimension `dim`; all other sizes must be equal.
     #[track_caller]
     pub fn concat(self, others: &[Tensor<'g>], dim: usize) -> Tensor<'g> {
         let inputs: Vec<Tensor<'g>> = std::iter::once(self).chain(others.iter().copied()).collect();
@@ -87,8 +87,8 @@ impl Operator for Copy {
     }
 }
 
-/// Adds the kernel that copies input `i` to the output, `offset` bytes on. `flat` says that neither its elements nor
-/// their places have gaps.
+/// Adds the kernel that copies input `i` to the output at byte `offset`. `flat` means that the input and its range of
+/// the output are contiguous.
 fn launch_copy(lower: &mut Lower<'_>, i: usize, offset: usize, flat: bool) -> Result<(), LowerError> {
     let Some(input) = lower.inputs().get(i) else { return Ok(()) };
     let bytes = input.dtype.block_bytes();
@@ -153,7 +153,7 @@ impl Operator for Concat {
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         let (inputs, output) = (lower.inputs(), lower.output());
-        // Each input is one run of the output if no dimension is outside of the one they follow each other in.
+        // Each input is one run of the output if the dimensions above the concatenated one have size 1.
         let one_run = (self.dim + 1..4).all(|i| output.shape.dim(i) == 1);
         let mut start = 0;
         for (i, input) in inputs.iter().enumerate() {
@@ -177,7 +177,7 @@ impl Operator for Concat {
                 drawn(draw, dtype, sizes)
             })
             .collect();
-        // Seen from outside, each part is some runs of elements, and the runs take turns.
+        // Above the concatenated dimension, each part is a number of runs of elements, and the parts' runs alternate.
         let inner: usize = sizes[..dim].iter().product();
         let outer: usize = sizes[dim + 1..].iter().product();
         let mut expected = Vec::new();
@@ -187,7 +187,7 @@ impl Operator for Concat {
                 expected.extend(&values[i * run..(i + 1) * run]);
             }
         }
-        // Along the rows of a batch nothing is joined.
+        // The batch's rows are never along the concatenated dimension.
         let rows_in = if dim == 3 { 2 } else { 3 };
         let inputs = parts.into_iter().map(|(input, _)| input).collect();
         Case::new(Concat { dim }, inputs, expected, 0.0).with_rows_in(rows_in)
@@ -297,7 +297,7 @@ impl Operator for Cast {
 }
 
 impl Cast {
-    /// Adds the kernel that reads a block format, of which it is compiled.
+    /// Adds the kernel that reads a block format, which is one of its constants.
     fn launch_blocks(&self, lower: &mut Lower<'_>, input: &Desc) -> Result<(), LowerError> {
         if !input.is_contiguous() {
             return Err(lower.unsupported("blocks must lie without gaps; `cast` first, then take a view"));
@@ -344,7 +344,7 @@ fn drawn_shape(draw: &mut Draw<'_>) -> (DType, [usize; 4]) {
     (draw.one_of(&PLAIN), [(); 4].map(|()| draw.number(1..=4)))
 }
 
-/// A tensor of a block format and its values, as F32 holds them.
+/// A tensor of a block format and its values in F32.
 fn drawn_blocks(draw: &mut Draw<'_>, dtype: DType, sizes: [usize; 4]) -> (CaseInput, Vec<f64>) {
     let n = sizes.iter().product();
     let data = draw.blocks(dtype, n);

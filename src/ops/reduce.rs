@@ -1,4 +1,4 @@
-//! `reduce_rows` and `layer_norm`: what a row's sum says of it.
+//! `reduce_rows` and `layer_norm`: operators based on sums of rows.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,19 +9,18 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// The sum or mean of each row of an F32 tensor `[n, ...]`, as `[1, ...]`. In 16 partial sums, element
-/// `i` in sum `i % 16`.
+/// The sum or mean of each row of an F32 tensor `[n, ...]`, as `[1, ...]`. Computed in 16 partial sums, element `i` in
+/// sum `i % 16`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReduceRows {
-    /// Whether sums are divided by the row's length.
+    /// Divide sums by the row's length.
     pub mean: bool,
 }
 
-/// `(x - mean(x)) / √(var(x) + eps) · w + b` for each row (Ba et al. 2016); `w`, or `w` and `b`, may be
-/// left out; all F32.
+/// `(x - mean(x)) / √(var(x) + eps) · w + b` for each row (Ba et al. 2016); `b`, or `w` and `b`, are optional; all F32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerNorm {
-    /// Keeps a row of equal elements from dividing by zero.
+    /// Prevents division by zero for a row of equal elements.
     pub eps: f32,
 }
 
@@ -47,8 +46,8 @@ impl<'g> Tensor<'g> {
     }
 }
 
-/// Launches a kernel of `kernels/rows.h`: a block for each row of the first input, with these arguments after
-/// the input and its layout.
+/// Launches a kernel of `kernels/rows.h`: a block for each row of the first input, with `args` after the input and its
+/// layout.
 pub fn launch_rows(lower: &mut Lower<'_>, variant: Variant, args: &[Arg]) -> Result<(), LowerError> {
     let Some(x) = lower.inputs().first() else { return Ok(()) };
     let (n, rows) = (x.shape.dim(0), x.shape.rows());
@@ -58,14 +57,14 @@ pub fn launch_rows(lower: &mut Lower<'_>, variant: Variant, args: &[Arg]) -> Res
     if i32::try_from(n).is_err() {
         return Err(lower.unsupported(format!("rows of {n} elements; at most {} can be counted", i32::MAX)));
     }
-    // Eight elements a thread: enough waves to hide latency, few enough to add up quickly.
+    // Eight elements a thread: enough waves to hide latency, few enough to add their sums quickly.
     let threads = n.div_ceil(8).next_power_of_two().clamp(lower.target().wave as usize, 512);
     let mut all = vec![Arg::Address(Which::Input(0), 0), Arg::Layout(Which::Input(0))];
     all.extend(args);
     lower.launch(variant, [rows, 1, 1], threads, &all)
 }
 
-/// The address of an input that may be left out.
+/// The address of an optional input; null if it is absent.
 pub fn optional_input(lower: &Lower<'_>, i: usize) -> Arg {
     if i < lower.inputs().len() { Arg::Address(Which::Input(i as u32), 0) } else { Arg::I64(0) }
 }
@@ -110,8 +109,8 @@ impl Operator for ReduceRows {
             let divisor = if op.mean { n as f64 } else { 1.0 };
             let exact = |f: fn(f64) -> f64| row.iter().map(|&x| f(x.into())).sum::<f64>() / divisor;
             expected.push(exact(|x| x));
-            // One rounding for each addition of a partial sum, 4 to join them, one for the division,
-            // relative to the sum of magnitudes.
+            // One rounding for each addition of a partial sum, 4 to join the sums, one for the division, relative to
+            // the sum of magnitudes.
             let bound = exact(f64::abs) * (n as f64 / 16.0 + 6.0) * 2f64.powi(-24);
             tolerance.push(bound + f64::from(f32::MIN_POSITIVE));
         }
@@ -181,8 +180,8 @@ impl Operator for LayerNorm {
             let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n as f64;
             let root = (variance + f64::from(op.eps)).sqrt();
             let largest = row.iter().fold(0.0, |m: f64, &x| m.max(f64::from(x).abs()));
-            // The mean is off by d, one rounding for each addition, of the largest magnitude: so is
-            // each difference, and the root by no more. The rest rounds as in `rms_norm`.
+            // The mean is off by d, one rounding of the largest magnitude for each addition; so is each difference, and
+            // the root by no more. The rest rounds as in `rms_norm`.
             let roundings = n as f64 / 16.0 + 6.0;
             let shift = roundings * 2f64.powi(-24) * largest / root;
             for (j, &x) in row.iter().enumerate() {

@@ -10,13 +10,12 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// `x / √(mean(x²) + eps) · w` for each row of `x`; `w`, one factor for each element of a row, may be
-/// left out. All F32.
+/// `x / √(mean(x²) + eps) · w` for each row of `x`; `w`, one factor for each element of a row, is optional. All F32.
 ///
 /// The squares are added in 16 partial sums, element `i` to sum `i % 16`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RmsNorm {
-    /// Keeps a row of zeros from dividing by zero.
+    /// Prevents division by zero for a row of zeros.
     pub eps: f32,
 }
 
@@ -88,8 +87,8 @@ impl Operator for RmsNorm {
             let root = (squares / n as f64 + f64::from(op.eps)).sqrt();
             expected.extend(row.iter().zip(&w).map(|(&x, &w)| f64::from(x) / root * f64::from(w)));
         }
-        // A sum of positive terms is off by one rounding for each addition, relative to itself; the
-        // root halves that; then the mean, eps, root, reciprocal and two products round once each.
+        // A sum of positive terms is off by one rounding for each addition, relative to itself; the root halves that;
+        // then the mean, eps, root, reciprocal and two products round once each.
         let roundings = (n as f64 / 16.0 + 5.0) / 2.0 + 6.0;
         let unit = roundings * 2f64.powi(-24);
         let tolerance = expected.iter().map(|y| y.abs() * unit + f64::from(f32::MIN_POSITIVE)).collect();

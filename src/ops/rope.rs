@@ -12,44 +12,43 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// Heads that a block of the kernel turns: enough to share a token's angles, few enough to fill a device.
+/// Heads that a block of the kernel rotates: enough to share a token's angles, few enough to fill a device.
 const HEADS: usize = 8;
 
-/// Which elements of a head turn together.
+/// The pairs of elements of a head that are rotated together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RopeKind {
-    /// Neighbours: `2j` and `2j + 1`.
+    /// Adjacent elements: `2j` and `2j + 1`.
     Norm,
-    /// Halves: `j` and `j + n_rot / 2`.
+    /// Elements of the two halves: `j` and `j + n_rot / 2`.
     Neox,
 }
 
-/// Turns the first `n_rot` elements of each head, pair by pair, by an angle that grows with the
-/// token's position: pair `j` by `position · freq_base^(-2j / n_rot) / freq_factors[j]`.
+/// Rotates the first `n_rot` elements of each head, pair by pair, by an angle that grows with the token's position:
+/// pair `j` by `position · freq_base^(-2j / n_rot) / freq_factors[j]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rope {
-    /// Which elements are a pair.
+    /// The pairs of elements.
     pub kind: RopeKind,
-    /// Elements of a head that turn, an even number; the others stay.
+    /// The number of rotated elements of a head, even; the others are unchanged.
     pub n_rot: usize,
     /// The base of the frequencies.
     pub freq_base: f32,
-    /// Factor of every angle: 1 over the factor by which the context was stretched.
+    /// Factor of every angle: the inverse of the factor by which the context was extended.
     pub freq_scale: f32,
     /// Share of YaRN's extrapolation in high frequencies; 0 is plain (linear) scaling.
     pub ext_factor: f32,
-    /// Factor of the results.
+    /// Factor of the rotated elements.
     pub attn_factor: f32,
-    /// YaRN: turns over the original context from which on frequencies are extrapolated.
+    /// YaRN: rotations over the original context above which frequencies are extrapolated.
     pub beta_fast: f32,
-    /// YaRN: turns over the original context below which frequencies are interpolated.
+    /// YaRN: rotations over the original context below which frequencies are interpolated.
     pub beta_slow: f32,
     /// YaRN: tokens of the original context.
     pub orig_ctx: usize,
-    /// YaRN: whether the pairs between which it goes over are rounded outwards to whole pairs, as mostly; gpt-oss's are
-    /// not.
+    /// YaRN: round the bounds of the ramp outwards to whole pairs. Most models do; gpt-oss does not.
     pub whole_pairs: bool,
 }
 
@@ -70,14 +69,14 @@ impl Rope {
         }
     }
 
-    /// The pair that turns `turns` times over the original context, as a real number.
+    /// The pair that makes `turns` rotations over the original context, as a real number.
     fn pair_of(&self, turns: f32) -> f64 {
         let n_rot = self.n_rot as f64;
         n_rot * (self.orig_ctx as f64 / (f64::from(turns) * 2.0 * PI)).ln()
             / (2.0 * f64::from(self.freq_base).ln())
     }
 
-    /// The pairs between which YaRN goes over from extrapolation to interpolation.
+    /// The pairs at which YaRN's ramp from extrapolation to interpolation starts and ends.
     fn ramp(&self) -> (f64, f64) {
         let (low, high) = (self.pair_of(self.beta_fast), self.pair_of(self.beta_slow));
         let (low, high) = if self.whole_pairs { (low.floor(), high.ceil()) } else { (low, high) };
@@ -85,12 +84,12 @@ impl Rope {
         (low, (high - low).max(0.001))
     }
 
-    /// Each pair's frequency over the one's before.
+    /// The ratio of each pair's frequency to that of the pair before.
     fn ratio(&self) -> f64 {
         f64::from(self.freq_base).powf(-2.0 / self.n_rot as f64)
     }
 
-    /// Factor of the results; YaRN raises it with the stretch.
+    /// Factor of the rotated elements; with YaRN it grows with the extension of the context.
     fn magnitude(&self) -> f64 {
         let attn_factor = f64::from(self.attn_factor);
         if self.ext_factor == 0.0 {
@@ -99,7 +98,7 @@ impl Rope {
         attn_factor * (1.0 - 0.1 * f64::from(self.freq_scale).ln())
     }
 
-    /// The angle of pair `j` whose unscaled angle is `angle`.
+    /// The scaled angle of pair `j`; `angle` is the unscaled one.
     fn scaled(&self, angle: f64, j: usize, (low, span): (f64, f64)) -> f64 {
         let interpolated = f64::from(self.freq_scale) * angle;
         if self.ext_factor == 0.0 {
@@ -110,10 +109,10 @@ impl Rope {
         interpolated * (1.0 - share) + angle * share
     }
 
-    /// Cosines and sines of a token. In f64: at position 100 000 an F32 angle would be off by 0.004.
+    /// Cosines and sines of a token, computed in f64: at position 100 000 an F32 angle would be off by 0.004.
     fn fill(&self, position: i32, factors: Option<&[f32]>, cos: &mut [f32], sin: &mut [f32]) {
         let (ramp, magnitude) = (self.ramp(), self.magnitude());
-        // Each frequency from the one before: a rounding of 2⁻⁵³ a pair, far below F32.
+        // Each frequency is computed from the one before, with a rounding of 2⁻⁵³ per pair, far below F32.
         let ratio = self.ratio();
         let mut angle = f64::from(position);
         for (j, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
@@ -145,14 +144,14 @@ impl Rope {
 }
 
 impl<'g> Tensor<'g> {
-    /// Turns the heads of `self`, `F32[head_dim, n_head, n_tokens]`, by the angles of the tokens'
-    /// `positions`, `I32[n_tokens]`.
+    /// Rotates the heads of `self`, `F32[head_dim, n_head, n_tokens]`, by the angles of the tokens' `positions`,
+    /// `I32[n_tokens]`.
     #[track_caller]
     pub fn rope(self, positions: Tensor<'g>, rope: &Rope) -> Tensor<'g> {
         self.graph().apply(rope.clone(), &[self, positions])
     }
 
-    /// As [`Tensor::rope`], with pair `j`'s frequency divided by `factors[j]`, `F32[n_rot / 2]`.
+    /// Like [`Tensor::rope`], with pair `j`'s frequency divided by `factors[j]`, `F32[n_rot / 2]`.
     #[track_caller]
     pub fn rope_with_factors(self, positions: Tensor<'g>, factors: Tensor<'g>, rope: &Rope) -> Tensor<'g> {
         self.graph().apply(rope.clone(), &[self, positions, factors])
@@ -279,18 +278,17 @@ impl Operator for Rope {
                     RopeKind::Norm => (2 * j, 2 * j + 1),
                     RopeKind::Neox => (j, j + n_rot / 2),
                 };
-                // Cosine and sine round to F32, then two products and a sum: 3 roundings of terms no
-                // larger than the magnitude of both elements. The angle's own error, about 1e-9 for a
-                // million tokens, hides in the fourth.
+                // Cosine and sine round to F32, then two products and a sum: 3 roundings of terms no larger than the
+                // magnitude of both elements. The fourth covers the angle's own error, about 1e-9 for a million tokens.
                 let bound = 4.0 * 2f64.powi(-24) * op.magnitude() * (out[a].abs() + out[b].abs());
                 (tolerance[a], tolerance[b]) = (bound + 1e-37, bound + 1e-37);
                 let m = op.magnitude();
                 (out[a], out[b]) = ((out[a] * cos - out[b] * sin) * m, (out[a] * sin + out[b] * cos) * m);
             }
         }
-        // On a GPU the reduced angle, below 1, rounds to F32 (0.8), and so do the last sum of its series and,
-        // scaled down, the inner ones (1): sine and cosine are off by at most 1.8 roundings. With the
-        // magnitude's, two products' and a sum's that makes 4.8, and the two neglected above.
+        // On a GPU the reduced angle, below 1, rounds to F32 (0.8), and so do the last sum of its series and, scaled
+        // down, the inner ones (1): sine and cosine are off by at most 1.8 roundings. With those of the magnitude, two
+        // products and a sum that makes 4.8, and the two neglected above.
         let device_tolerance = tolerance.iter().map(|bound| bound * 6.0 / 4.0).collect();
         let mut inputs = vec![CaseInput::f32([head_dim, n_head, n], &x), CaseInput::i32([n], &positions)];
         inputs.extend(factors.map(|factors| CaseInput::f32([n_rot / 2], &factors).shared()));

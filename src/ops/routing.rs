@@ -1,4 +1,4 @@
-//! `select_experts` and `expert_weights`: which experts of a mixture a token goes to, and how much each counts.
+//! `select_experts` and `expert_weights`: selects a token's experts of a mixture, and computes their weights.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,66 +10,66 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// What a group of experts counts.
+/// The score of a group of experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GroupScore {
-    /// As much as its best expert (DeepSeek-V2).
+    /// The score of its best expert (DeepSeek-V2).
     Best,
-    /// As much as its two best experts together (DeepSeek-V3, GLM-4.5).
+    /// The sum of the scores of its two best experts (DeepSeek-V3, GLM-4.5).
     BestTwo,
 }
 
-/// Groups of neighbouring experts, of which a token's experts come from the best ones only.
+/// Groups of adjacent experts; a token's experts are selected only from its best groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpertGroups {
-    /// Groups, all of one size.
+    /// The number of groups, all of the same size.
     pub n_group: usize,
-    /// Groups that a token's experts may come from.
+    /// The number of groups that a token's experts are selected from.
     pub n_group_used: usize,
-    /// What a group counts.
+    /// The score of a group.
     pub score: GroupScore,
 }
 
-/// The `n_used` experts of the largest scores F32 `[n_expert, n_tokens]` among those of the best groups, the largest
-/// first: I32 `[n_used, n_tokens]`. Of equal experts or groups the first comes first; NaN counts as -∞.
+/// The `n_used` experts with the largest scores F32 `[n_expert, n_tokens]` within the best groups, the largest first:
+/// I32 `[n_used, n_tokens]`. Equal experts or groups are ordered by index; NaN counts as -∞.
 ///
 /// DeepSeek-AI, "DeepSeek-V2", 2024, 2.1.2 (device-limited routing), and "DeepSeek-V3", 2024, 2.1.2.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SelectExperts {
-    /// How many.
+    /// The number of selected experts.
     pub n_used: usize,
     /// The groups.
     pub groups: ExpertGroups,
 }
 
-/// What the chosen experts' numbers become.
+/// The normalisation of the selected experts' scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ChosenWeights {
-    /// They stay as they are.
+    /// The scores themselves.
     Given,
-    /// Their share of their sum; a sum below the smallest normal number counts as that.
+    /// Each score divided by their sum; the sum is at least the smallest normal number.
     Shares,
-    /// Their softmax.
+    /// The softmax of the scores.
     Softmax,
 }
 
-/// Of each token's numbers F32 `[n_expert, n_tokens]` those of its chosen experts I32 `[n_used, n_tokens]`, as weights:
+/// The weights of each token's selected experts I32 `[n_used, n_tokens]`, from their scores F32 `[n_expert, n_tokens]`:
 /// F32 `[n_used, n_tokens]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExpertWeights {
-    /// What the numbers become.
+    /// The normalisation.
     pub chosen: ChosenWeights,
     /// Factor of the weights.
     pub scale: f32,
 }
 
 impl<'g> Tensor<'g> {
-    /// The `n_used` experts of the largest scores F32 `[n_expert, n_tokens]`, the largest first: I32
-    /// `[n_used, n_tokens]`. With groups, from the best ones only; see [`SelectExperts`].
+    /// The `n_used` experts with the largest scores F32 `[n_expert, n_tokens]`, the largest first: I32 `[n_used,
+    /// n_tokens]`. With groups, only from the best ones; see [`SelectExperts`].
     #[track_caller]
     pub fn select_experts(self, n_used: usize, groups: Option<ExpertGroups>) -> Tensor<'g> {
         match groups.filter(|groups| groups.n_group > 1) {
@@ -79,21 +79,21 @@ impl<'g> Tensor<'g> {
     }
 
     /// The weights of the experts `ids`, I32 `[n_used, n_tokens]`, from `self`, F32 `[n_expert, n_tokens]`: F32
-    /// `[n_used, n_tokens]`. A number that is no expert ends the run with an error. See [`ExpertWeights`].
+    /// `[n_used, n_tokens]`. An expert out of range fails the run. See [`ExpertWeights`].
     #[track_caller]
     pub fn expert_weights(self, ids: Tensor<'g>, chosen: ChosenWeights, scale: f32) -> Tensor<'g> {
         self.graph().apply(ExpertWeights { chosen, scale }, &[self, ids])
     }
 }
 
-/// Threads of a block that selects for a token.
+/// Threads of a block, which selects for one token.
 const THREADS: usize = 128;
 
-/// Bytes of an expert's or a group's score in shared memory.
+/// Bytes of the score of an expert or group in shared memory.
 const SCORE: usize = size_of::<f32>();
 
 impl SelectExperts {
-    /// What a group counts.
+    /// The score of a group.
     fn score(&self, group: &[f32]) -> f32 {
         let (mut best, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
         for &x in group {
@@ -201,7 +201,7 @@ impl Operator for SelectExperts {
         let score = draw.one_of(&[GroupScore::Best, GroupScore::BestTwo]);
         let n_used = draw.number(1..=(n_group_used * size).min(12));
         let (n_expert, tokens) = (n_group * size, draw.number(1..=4));
-        // Whole numbers, whose sums are exact; few of them, so that many are equal. Adding 0 makes -0 into 0.
+        // Whole numbers, whose sums are exact; few of them, so that many are equal. Adding 0 turns -0 into 0.
         let levels = draw.one_of(&[1000.0, 3.0]);
         let x: Vec<f32> =
             draw.values(n_expert * tokens, 1.0).iter().map(|x| (x * levels).round() + 0.0).collect();
@@ -269,7 +269,7 @@ impl Operator for ExpertWeights {
         })
     }
 
-    /// A device cannot end a run: there a number that is no expert gives a weight that is not a number.
+    /// A GPU kernel cannot fail: an expert out of range gets the weight NaN.
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         let [n_used, tokens, ..] = lower.output().shape.ne();
         if n_used * tokens == 0 {
@@ -289,7 +289,7 @@ impl Operator for ExpertWeights {
     }
 
     fn cost(&self, _: &[Desc], output: &Desc) -> Cost {
-        // Of the numbers only those that are chosen.
+        // Only the selected scores are read.
         let n = output.shape.elements() as u64;
         Cost { bytes: 12 * n, flops: 3 * n }
     }
@@ -298,7 +298,7 @@ impl Operator for ExpertWeights {
         let (n_expert, n_used, tokens) = (draw.number(1..=64), draw.number(1..=9), draw.one_of(&[1, 3, 70]));
         let chosen = draw.one_of(&[ChosenWeights::Given, ChosenWeights::Shares, ChosenWeights::Softmax]);
         let scale = draw.one_of(&[1.0, 2.5]);
-        // Logits have either sign; probabilities, of which shares are taken, do not.
+        // Logits have either sign; probabilities, which `Shares` normalises, do not.
         let x = draw.values(n_expert * tokens, 3.0);
         let x: Vec<f32> = match chosen {
             ChosenWeights::Shares => x.iter().map(|x| x.abs()).collect(),
@@ -318,8 +318,8 @@ impl Operator for ExpertWeights {
             for y in y {
                 let y = y * f64::from(scale);
                 expected.push(y);
-                // Roundings: n of the sum, the quotient's and the scale's; and of each exp 4 and those of its
-                // argument, up to 6, which exp magnifies by it, twice: above and in the sum.
+                // Roundings: n of the sum, the quotient's and the scale's; for each exp 4, and those of its argument,
+                // up to 6, multiplied by it, twice: in the numerator and in the sum.
                 let of_exp = if chosen == ChosenWeights::Softmax { 2.0 * (4.0 + 6.0) } else { 0.0 };
                 let roundings = n_used as f64 + 2.0 + of_exp;
                 tolerance.push(y.abs() * roundings * 2f64.powi(-24) + f64::from(f32::MIN_POSITIVE));

@@ -11,7 +11,7 @@ pub fn one(inputs: &[Desc]) -> Result<Desc, ShapeError> {
     }
 }
 
-/// A contiguous F32 output of the shape of the first input, which must be F32.
+/// A contiguous F32 output with the shape of the first input, which must be F32.
 pub fn like_first(inputs: &[Desc]) -> Result<Desc, ShapeError> {
     match inputs.first() {
         Some(x) if x.dtype == DType::F32 => Ok(Desc::contiguous(DType::F32, x.shape)?),
@@ -19,7 +19,7 @@ pub fn like_first(inputs: &[Desc]) -> Result<Desc, ShapeError> {
     }
 }
 
-/// Requires that an input is one row of `n` elements of the dtype.
+/// Checks that an input is one row of `n` elements of the dtype.
 pub fn vector(
     inputs: &[Desc],
     i: usize,
@@ -35,7 +35,7 @@ pub fn vector(
     }
 }
 
-/// Requires contiguous rows of the inputs that are there.
+/// Checks that the rows of all inputs are contiguous.
 pub fn whole_rows(inputs: &[Desc]) -> Result<(), ShapeError> {
     if inputs.iter().all(Desc::rows_are_contiguous) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! `scale` and `softcap`: all elements by the same numbers.
+//! `scale` and `softcap`: the same function of each element.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct Scale {
     pub bias: f32,
 }
 
-/// `cap · tanh(x / cap)` for each element, F32: about `x` while small, never beyond `cap`.
+/// `cap · tanh(x / cap)` for each element, F32: close to `x` while small, never beyond `cap`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Softcap {
     /// The bound, above 0.
@@ -126,8 +126,8 @@ impl Operator for Softcap {
         let x = draw.values(sizes.iter().product(), 80.0);
         let cap = f64::from(op.cap);
         let expected: Vec<f64> = x.iter().map(|&x| cap * (f64::from(x) / cap).tanh()).collect();
-        // The quotient rounds once, which tanh does not magnify; tanh is within 8 half units in the
-        // last place; the product rounds once.
+        // The quotient rounds once, which tanh does not magnify; tanh is within 8 half units in the last place; the
+        // product rounds once.
         let bound = |y: &f64| y.abs() * 10.0 * 2f64.powi(-24) + f64::from(f32::MIN_POSITIVE);
         let tolerance = expected.iter().map(bound).collect();
         Case::with_tolerances(op, vec![CaseInput::f32(sizes, &x)], expected, tolerance)

@@ -1,4 +1,4 @@
-//! `softmax`: rows as shares of one, with a mask, ALiBi and sinks.
+//! `softmax`: the softmax of rows, with a mask, ALiBi and sinks.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,30 +12,29 @@ use crate::tensor::{DType, Desc};
 
 /// `eˢ / Σ eˢ` for each row, with the scores `s = scale · x + slope · mask`.
 ///
-/// Inputs: `x`, `F32[n, n_rows, n_head, ...]`; a mask, F32 or F16, repeated along the dimensions 1 to 3
-/// where its sizes divide `x`'s, if given; and sinks, `F32[n_head]`, if `sinks` is set: a score for each
-/// head that takes part in the sum and has no place in the output. A row of which every score is -∞ is
-/// zeros.
+/// Inputs: `x`, `F32[n, n_rows, n_head, ...]`; optionally a mask, F32 or F16, repeated along dimensions 1 to 3 where
+/// its sizes divide `x`'s; and if `sinks` is set, sinks, `F32[n_head]`: an additional score per head that takes part in
+/// the sum but not in the output. A row with all scores -∞ becomes zeros.
 ///
 /// The slope of a head is 1, or with a `max_bias` that of ALiBi (Press et al. 2022).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Softmax {
     /// Factor of the scores.
     pub scale: f32,
-    /// ALiBi's largest exponent, 8 in the paper; 0 for no slopes.
+    /// ALiBi's largest exponent, 8 in the paper; 0 turns slopes off.
     pub max_bias: f32,
-    /// Whether the last input is sinks.
+    /// The last input is sinks.
     pub sinks: bool,
 }
 
 impl Softmax {
-    /// Whether there is a mask among so many inputs.
+    /// True if one of this number of inputs is a mask.
     fn masked(&self, inputs: usize) -> bool {
         inputs == 2 + usize::from(self.sinks)
     }
 
-    /// The factor of a head's mask: powers of 2^(-max_bias / n) for the first n heads, the largest
-    /// power of two that are; the odd powers of the root of that for the others.
+    /// The factor of a head's mask: powers of 2^(-max_bias / n) for the first n heads, where n is the largest power of
+    /// two up to their number; odd powers of the root of that base for the others.
     fn slope(&self, head: usize, n_head: usize) -> f32 {
         if self.max_bias == 0.0 {
             return 1.0;
@@ -59,7 +58,7 @@ impl<'g> Tensor<'g> {
         self.graph().apply(Softmax { scale, max_bias, sinks: false }, &[self, mask])
     }
 
-    /// As [`Tensor::softmax_masked`], with a score for each head that has no place in the output.
+    /// Like [`Tensor::softmax_masked`], with an additional score per head that is not in the output.
     #[track_caller]
     pub fn softmax_sinks(self, mask: Tensor<'g>, sinks: Tensor<'g>, scale: f32) -> Tensor<'g> {
         self.graph().apply(Softmax { scale, max_bias: 0.0, sinks: true }, &[self, mask, sinks])
@@ -140,7 +139,7 @@ impl Operator for Softmax {
         let none = Arg::I64(0);
         let input = |i: usize| Which::Input(i as u32);
         let mask_type = lower.inputs().get(1).map_or(DType::F32, |mask| mask.dtype);
-        // Without a mask its layout is not looked at: x's stands in.
+        // Without a mask its layout is not used; `x`'s is passed instead.
         let mask = match self.masked(n_inputs) {
             true => [Arg::Address(input(1), 0), Arg::Layout(input(1)), Arg::I32(mask_type as i32)],
             false => [none, Arg::Layout(input(0)), Arg::I32(DType::F32 as i32)],
@@ -163,7 +162,7 @@ impl Operator for Softmax {
         let op = Softmax { scale: draw.one_of(&[1.0, 0.125, 3.0]), max_bias, sinks };
         let x = draw.values(n * rows * heads, 10.0);
         let half_mask = draw.flag();
-        // A mask of one head for all; in some rows every score is -∞.
+        // One mask for all heads; in some rows every score is -∞.
         let mask: Vec<f32> = (0..n * rows)
             .map(|i| match draw.unit() {
                 _ if i / n == 2 => f32::NEG_INFINITY,
@@ -183,9 +182,9 @@ impl Operator for Softmax {
             let largest = scores.iter().copied().fold(sink, f64::max);
             let weights = scores.iter().map(|score| (score - largest).exp());
             let sum: f64 = weights.clone().sum::<f64>() + (sink - largest).exp();
-            // A score rounds twice and its difference to the largest once, and exp makes of an error
-            // of the scores one of the shares, twice: above and below the bar. A sum of positive terms
-            // rounds once for each addition; exp, reciprocal and product take 8 half units more.
+            // A score rounds twice and its difference to the largest once; exp turns an error of the scores into one of
+            // the shares, twice: in the numerator and the denominator. A sum of positive terms rounds once for each
+            // addition; exp, reciprocal and product add 8 half units.
             let size =
                 scores.iter().filter(|score| score.is_finite()).fold(sink.max(0.0), |m, s| m.max(s.abs()));
             let unit =

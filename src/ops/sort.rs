@@ -1,4 +1,4 @@
-//! `argmax`, `top_k`, `argsort`: where in a row the large and the small elements are.
+//! `argmax`, `top_k`, `argsort`: indices of a row's elements by size.
 
 use std::cmp::Ordering;
 
@@ -11,29 +11,29 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// The index of the largest element of each row of `F32[n, ...]`: `I32[1, ...]`. Of equal elements the
-/// first; NaN counts as -∞.
+/// The index of the largest element of each row of `F32[n, ...]`: `I32[1, ...]`. The first of equal elements; NaN
+/// counts as -∞.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Argmax {}
 
-/// The indices of the `k` largest elements of each row of `F32[n, ...]`, the largest first:
-/// `I32[k, ...]`. Of equal elements the first comes first; NaN counts as -∞.
+/// The indices of the `k` largest elements of each row of `F32[n, ...]`, the largest first: `I32[k, ...]`. Equal
+/// elements are ordered by index; NaN counts as -∞.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TopK {
-    /// How many, `1..=n`.
+    /// The number of indices, `1..=n`.
     pub k: usize,
 }
 
-/// The indices of each row of `F32[n, ...]` in the order of its elements: `I32[n, ...]`. Of equal
-/// elements the first comes first; NaN counts as -∞.
+/// The indices that sort each row of `F32[n, ...]`: `I32[n, ...]`. Equal elements are ordered by index; NaN counts as
+/// -∞.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Argsort {
-    /// Whether the largest comes first.
+    /// Sort from largest to smallest.
     pub descending: bool,
 }
 
 impl<'g> Tensor<'g> {
-    /// The index of the largest element of each row, `I32[1, ...]`; of equal ones the first.
+    /// The index of the largest element of each row, `I32[1, ...]`; the first of equal elements.
     #[track_caller]
     pub fn argmax(self) -> Tensor<'g> {
         self.graph().apply(Argmax {}, &[self])
@@ -45,7 +45,7 @@ impl<'g> Tensor<'g> {
         self.graph().apply(TopK { k }, &[self])
     }
 
-    /// The indices of each row in the order of its elements, `I32[n, ...]`.
+    /// The indices that sort each row, `I32[n, ...]`.
     #[track_caller]
     pub fn argsort(self, descending: bool) -> Tensor<'g> {
         self.graph().apply(Argsort { descending }, &[self])
@@ -64,7 +64,7 @@ fn indices(inputs: &[Desc], k: usize) -> Result<Desc, ShapeError> {
     Ok(Desc::contiguous(DType::I32, [k, n1, n2, n3])?)
 }
 
-/// The order of two elements of a row, the larger first or last; of equal ones the first is first.
+/// The order of two elements of a row; `descending` puts the larger one first. Equal elements are ordered by index.
 pub(super) fn order(row: &[f32], descending: bool, a: i32, b: i32) -> Ordering {
     let key = |i: i32| {
         let x = row[i as usize];
@@ -77,34 +77,34 @@ pub(super) fn order(row: &[f32], descending: bool, a: i32, b: i32) -> Ordering {
 
 /// Threads of a block of `kernels/sort.hip`.
 const THREADS: usize = 256;
-/// Elements that one block searches: eight for each thread, so that their loads run together.
+/// Elements that one block searches: eight for each thread, so that their loads overlap.
 const ARGMAX_PART: usize = 8 * THREADS;
 /// Elements that one block sorts in shared memory, 16 KiB of keys. A power of two.
 const SORT_PART: usize = 2048;
 /// Bytes of a key: element and index.
 const KEY: usize = 8;
-/// The most elements of a row that are found part by part; each round keeps at most half of what it is given.
+/// The largest `k` that is found part by part; each round keeps at most half of its input.
 const KEPT: usize = SORT_PART / 2;
 
-/// Rows of the only input, and elements of one; `None` if there is nothing to do.
+/// The number of rows of the only input, and their elements; `None` if it is empty.
 fn rows(lower: &Lower<'_>) -> Option<(usize, usize)> {
     let shape = lower.inputs().first()?.shape;
     (shape.elements() > 0).then(|| (shape.rows(), shape.dim(0)))
 }
 
-/// A number that a kernel takes as `int`.
+/// A number as an `int` argument of a kernel.
 fn int(lower: &Lower<'_>, n: usize) -> Result<Arg, LowerError> {
     let n = i32::try_from(n).map_err(|_| lower.unsupported(format!("{n} is more than a kernel counts")))?;
     Ok(Arg::I32(n))
 }
 
-/// `a · b` blocks, or a number that no grid has.
+/// `a · b` blocks, or a number that every grid refuses.
 fn blocks(a: usize, b: usize) -> [usize; 3] {
     [a.saturating_mul(b), 1, 1]
 }
 
-/// Adds the kernels that find the first `k` elements of each row: every block sorts a part and keeps `k`, until one
-/// part is left.
+/// Adds the kernels that find the first `k` elements of each row: every block sorts a part and keeps `k` of it, until
+/// one part is left.
 fn launch_first(lower: &mut Lower<'_>, k: usize) -> Result<(), LowerError> {
     let Some((rows, mut n)) = rows(lower) else { return Ok(()) };
     let mut source = None;
@@ -133,7 +133,7 @@ fn launch_first(lower: &mut Lower<'_>, k: usize) -> Result<(), LowerError> {
     }
 }
 
-/// Scratch memory for so many keys of each row.
+/// Scratch memory for `keys` keys of each row.
 fn scratch(lower: &mut Lower<'_>, rows: usize, keys: usize) -> Result<Arg, LowerError> {
     let bytes = rows.checked_mul(keys).and_then(|n| n.checked_mul(KEY));
     let bytes = bytes.ok_or_else(|| lower.unsupported("its keys are more than memory has addresses"))?;
@@ -141,8 +141,8 @@ fn scratch(lower: &mut Lower<'_>, rows: usize, keys: usize) -> Result<Arg, Lower
     Ok(Arg::Address(which, offset))
 }
 
-/// Adds the kernels that sort each row and give its first `k` indices: parts in shared memory, then runs of twice the
-/// length by steps over device memory as long as partners are further apart than a part.
+/// Adds the kernels that sort each row and return its first `k` indices: first parts in shared memory, then runs of
+/// doubling length, whose steps use device memory as long as partners are further apart than a part.
 fn launch_sort(lower: &mut Lower<'_>, descending: bool, k: usize) -> Result<(), LowerError> {
     let Some((rows, n)) = rows(lower) else { return Ok(()) };
     let padded = n.next_power_of_two();
@@ -326,11 +326,11 @@ impl Operator for Argsort {
 
 /// Rows of few different values, so that many are equal.
 fn drawn(draw: &mut Draw<'_>) -> (CaseInput, usize) {
-    // Some rows longer than one block of a kernel takes.
+    // Some rows are longer than a part of one block.
     let more = draw.one_of(&[0, 0, 0, SORT_PART]);
     let (n, rows) = (draw.number(1..=60) + more, draw.number(1..=if more == 0 { 4 } else { 2 }));
     let levels = draw.one_of(&[1000.0, 4.0]);
-    // Adding 0 makes -0, which `total_cmp` tells from 0, into 0.
+    // Adding 0 turns -0, which `total_cmp` distinguishes from 0, into 0.
     let x: Vec<f32> = draw.values(n * rows, 1.0).iter().map(|x| (x * levels).round() + 0.0).collect();
     (CaseInput::f32([n, rows], &x), n)
 }

@@ -1,4 +1,4 @@
-//! `temperature`: queries that grow with their tokens' positions, so that attention over a long context stays sharp.
+//! `temperature`: scales queries with their tokens' positions, so that attention over a long context stays sharp.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,22 +10,22 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// `x · (1 + scale · ln(1 + ⌊position / length⌋))`: F32 `[head_dim, n_head, n_tokens]` by the positions `I32[n_tokens]`.
-/// A negative position changes nothing.
+/// `x · (1 + scale · ln(1 + ⌊position / length⌋))`: F32 `[head_dim, n_head, n_tokens]` with the positions
+/// `I32[n_tokens]`. Negative positions count as 0.
 ///
-/// Llama 4's "inference time temperature scaling" (Meta, "The Llama 4 herd", 2025), after Nakanishi, "Scalable-Softmax Is
-/// Superior for Attention", 2025; Ministral 3 has it too.
+/// Llama 4's "inference time temperature scaling" (Meta, "The Llama 4 herd", 2025), after Nakanishi, "Scalable-Softmax
+/// Is Superior for Attention", 2025; also used by Ministral 3.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Temperature {
-    /// How fast it grows.
+    /// The factor of the logarithm.
     pub scale: f32,
-    /// Positions of one step.
+    /// The number of positions with the same factor.
     pub length: usize,
 }
 
 impl<'g> Tensor<'g> {
-    /// `self · (1 + scale · ln(1 + ⌊position / length⌋))`: queries F32 `[head_dim, n_head, n_tokens]` by the positions of
-    /// their tokens, `I32[n_tokens]`.
+    /// `self · (1 + scale · ln(1 + ⌊position / length⌋))`: queries F32 `[head_dim, n_head, n_tokens]` with the
+    /// positions of their tokens, `I32[n_tokens]`.
     #[track_caller]
     pub fn temperature(self, positions: Tensor<'g>, scale: f32, length: usize) -> Tensor<'g> {
         self.graph().apply(Temperature { scale, length }, &[self, positions])
@@ -35,7 +35,7 @@ impl<'g> Tensor<'g> {
 impl Temperature {
     /// The factor at a position.
     fn factor(&self, position: i32) -> f64 {
-        // A position is below 2³¹; a longer step is never left.
+        // A position is below 2³¹, so with a greater length the factor is constant.
         let steps = position.max(0) as usize / self.length.max(1);
         1.0 + f64::from(self.scale) * (1.0 + steps as f64).ln()
     }
@@ -103,7 +103,7 @@ impl Operator for Temperature {
         // The factor rounds to F32, and the product once more.
         let bound = |y: &f64| 2.1 * y.abs() * 2f64.powi(-24) + f64::from(f32::MIN_POSITIVE);
         let tolerance = expected.iter().map(bound).collect();
-        // On a GPU the logarithm is of F32 (2 units in the last place in the vendors' tables) and rounds in the factor:
+        // On a GPU the logarithm is in F32 (2 units in the last place in the vendors' tables) and rounds in the factor:
         // 4 + 2 half units of the factor, and the product's.
         let device = expected.iter().map(|y| 7.1 / 2.1 * bound(y)).collect();
         let inputs = vec![CaseInput::f32(sizes, &x), CaseInput::i32([sizes[2]], &positions)];

@@ -1,4 +1,4 @@
-//! `unary`: a function of each element, the activations among them.
+//! `unary`: a function of each element, including the activation functions.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// Which function.
+/// The function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -63,18 +63,18 @@ const KINDS: [UnaryKind; 13] = [
 /// A function of each element of an F32 tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unary {
-    /// Which function.
+    /// The function.
     pub kind: UnaryKind,
 }
 
-/// `act(gate) · up`, both F32 of one shape: the gated linear units of Shazeer 2020.
+/// `act(gate) · up`, both F32 of the same shape: the gated linear units of Shazeer 2020.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gated {
     /// The function of the gate.
     pub activation: UnaryKind,
 }
 
-/// Evaluates an expression with a function of the kind, so that loops are compiled for each of them.
+/// Evaluates an expression with a function of the kind, so that its loops are compiled for each function.
 macro_rules! with_function {
     ($kind:expr, $f:ident => $use:expr) => {
         match $kind {
@@ -134,12 +134,12 @@ macro_rules! with_function {
     };
 }
 
-/// Kinds that `kernels/functions.h` has besides: `factor · x + bias` and `factor · tanh(x / factor)`.
+/// The numbers of two more functions of `kernels/functions.h`: `factor · x + bias` and `factor · tanh(x / factor)`.
 pub(super) const SCALE: i32 = UnaryKind::Sqrt as i32 + 1;
-/// As above.
+/// `factor · tanh(x / factor)`.
 pub(super) const SOFTCAP: i32 = SCALE + 1;
 
-/// Adds the kernel that applies a function of this number to each element of the first input.
+/// Adds the kernel that applies the function of this number to each element of the first input.
 pub(super) fn launch_unary(
     lower: &mut Lower<'_>,
     kind: i32,
@@ -162,8 +162,8 @@ pub(super) fn launch_unary(
     pieces.launch(lower, Variant::new("elementwise", "unary"), &args)
 }
 
-/// Launches a kernel of `kernels/elementwise.hip` that makes one element of a gate and one of `up`, with these arguments
-/// after those of where they lie.
+/// Launches a kernel of `kernels/elementwise.hip` that computes each element from one of a gate and one of `up`, with
+/// `args` after the layouts.
 pub(super) fn launch_gated(
     lower: &mut Lower<'_>,
     entry: &'static str,
@@ -214,9 +214,9 @@ impl UnaryKind {
         }
     }
 
-    /// How far the function may be off at `x`, whose value there is `y`.
+    /// The allowed error of the function at `x`, where its value is `y`.
     pub(super) fn tolerance(self, x: f64, y: f64) -> f64 {
-        // Roundings: of the argument of exp, which exp magnifies by the argument, and after it.
+        // Roundings: of the argument of exp, multiplied by the argument, and after exp.
         let (argument, after) = match self {
             UnaryKind::Silu | UnaryKind::Sigmoid => (0.0, 6.0),
             UnaryKind::Gelu => (4.0 * 1.6 * x.abs() * (1.0 + 0.045 * x * x), 6.0),
@@ -232,7 +232,7 @@ impl UnaryKind {
     }
 }
 
-/// The error function by its Taylor series; for |x| up to 3 its terms lose at most 4 digits of 16.
+/// The error function by its Taylor series; for |x| up to 3 its terms cancel at most 4 digits of 16.
 fn erf(x: f64) -> f64 {
     let (mut term, mut sum) = (x, x);
     for n in 1..100 {
@@ -376,7 +376,7 @@ impl Operator for Gated {
     }
 
     fn case(draw: &mut Draw<'_>) -> Case {
-        // Square roots only of what is never negative, so not here.
+        // Square roots need non-negative inputs, so they are left out here.
         let activation = draw.one_of(&KINDS[..KINDS.len() - 1]);
         let sizes = [draw.one_of(&[1, 7, 16, 33, 5000]), draw.number(1..=3)];
         let gate = draw.values(sizes.iter().product(), 4.0);

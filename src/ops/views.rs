@@ -1,4 +1,4 @@
-//! `reshape`, `permute`, `slice`: other ways to look at the same bytes. They cost nothing.
+//! `reshape`, `permute`, `slice`: views of the same bytes, without any work.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,21 +15,21 @@ pub struct Reshape {
     pub shape: Shape,
 }
 
-/// Dimensions in another order: dimension `i` of the output is dimension `order[i]` of the input.
+/// Permuted dimensions: dimension `i` of the output is dimension `order[i]` of the input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Permute {
-    /// For each dimension of the output, the input's.
+    /// The input's dimension for each dimension of the output.
     pub order: [usize; MAX_RANK],
 }
 
 /// A range of one dimension.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Slice {
-    /// Which dimension.
+    /// The dimension.
     pub dim: usize,
     /// The first element of the range.
     pub start: usize,
-    /// How many elements.
+    /// The number of elements.
     pub len: usize,
 }
 
@@ -40,7 +40,7 @@ impl<'g> Tensor<'g> {
         self.graph().apply(Reshape { shape: shape.into() }, &[self])
     }
 
-    /// Dimensions in another order: dimension `i` of the result is dimension `order[i]` of `self`.
+    /// Permutes dimensions: dimension `i` of the result is dimension `order[i]` of `self`.
     #[track_caller]
     pub fn permute(self, order: [usize; MAX_RANK]) -> Tensor<'g> {
         self.graph().apply(Permute { order }, &[self])
@@ -202,7 +202,7 @@ impl Operator for Slice {
     }
 }
 
-/// A view moves no value, so every element must be exact.
+/// A view changes no value, so every element must be exact.
 fn view_case(op: impl Operator, input: CaseInput, expected: Vec<f32>) -> Case {
     debug_assert_eq!(input.desc.dtype, DType::F32);
     Case::new(op, vec![input], expected.into_iter().map(f64::from).collect(), 0.0)

@@ -1,4 +1,4 @@
-//! `weighted_sum`: what several experts gave, put together.
+//! `weighted_sum`: the weighted sum of a token's experts' outputs.
 
 use serde::{Deserialize, Serialize};
 

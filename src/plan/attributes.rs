@@ -1,4 +1,4 @@
-//! An operator's attributes for people.
+//! An operator's attributes as text.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::data::Step;
 use crate::ops;
 
-/// Those attributes of a step that differ from its operator's defaults: `[eps=1e-5]`; nothing where there are none.
+/// The attributes of a step that differ from its operator's defaults: `[eps=1e-5]`; empty if there are none.
 pub(super) struct Attributes<'p> {
     attributes: &'p Value,
     defaults: Value,
@@ -33,7 +33,7 @@ impl fmt::Display for Attributes<'_> {
                     match value {
                         Value::String(text) => f.write_str(text)?,
                         other => match other.as_f64().filter(|_| other.is_f64()) {
-                            // Attributes are f32: as one, 1e-5 is short.
+                            // Attributes are f32: formatted as such, 1e-5 is short.
                             Some(number) => write!(f, "{:?}", number as f32)?,
                             None => write!(f, "{other}")?,
                         },

@@ -1,4 +1,4 @@
-//! The legal form of a plan, stated without looking at how the passes came to it.
+//! Validity of a plan, defined independently of the passes.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -7,69 +7,69 @@ use super::connect::overlap;
 use super::data::{Edge, Operand, Place, Plan, Point};
 use crate::tensor::{Desc, MAX_RANK};
 
-/// What is illegal about a plan.
+/// An invalid part of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanFault {
-    /// A description that is no tensor, or a place where no such tensor can lie.
+    /// An invalid description, or an invalid place for the tensor.
     #[error("{what}: {desc} {reason}")]
     Layout {
-        /// Which step, port or leaf.
+        /// The step, port or leaf.
         what: String,
         /// The description.
         desc: Desc,
-        /// What is wrong with it.
+        /// The fault.
         reason: &'static str,
     },
-    /// A tensor that reaches past the end of its memory, or into memory that there is not.
+    /// A tensor that extends past the end of its memory, or is in memory that does not exist.
     #[error("{what} reaches past the end of its memory: {place:?}, bytes {range:?} of {size}")]
     Bounds {
-        /// Which step or port.
+        /// The step or port.
         what: String,
-        /// Which memory.
+        /// The memory.
         place: Place,
-        /// The bytes it would touch.
+        /// The bytes it would access.
         range: Range<usize>,
-        /// The bytes there are.
+        /// Size of the memory.
         size: usize,
     },
-    /// A step or port that would read other bytes than those meant for it.
+    /// A step or port would read other bytes than its value's.
     #[error("{what} reads value {wanted} at {range:?}, where {found} lies by then")]
     Content {
-        /// Which step or port.
+        /// The step or port.
         what: String,
-        /// The value that it means.
+        /// The value to read.
         wanted: u32,
-        /// What lies there instead.
+        /// The actual content.
         found: String,
         /// The bytes it would read.
         range: Range<usize>,
     },
-    /// Two tensors of one step that share bytes where one is written.
+    /// Two tensors of one step share bytes and one of them is written.
     #[error("step `{step}` writes bytes {range:?}, which it also {how}")]
     Alias {
         /// The step.
         step: String,
-        /// The bytes shared.
+        /// The shared bytes.
         range: Range<usize>,
-        /// Reads, writes as another output, or uses as scratch.
+        /// Verb phrase: reads, writes as another output, or uses as scratch.
         how: &'static str,
     },
-    /// Two accesses of which one writes, on different lanes, that no edge orders.
+    /// Two accesses on different lanes, at least one of them a write, that no edge orders.
     #[error("nothing orders {first:?} before {second:?}{}, and both touch bytes {range:?} of {place:?}", across(.across_runs))]
     Race {
-        /// The earlier one.
+        /// The earlier access.
         first: Point,
-        /// The later one.
+        /// The later access.
         second: Point,
-        /// Whether the later one is of the next run.
+        /// True if the later access belongs to the next run.
         across_runs: bool,
         /// The memory.
         place: Place,
-        /// The bytes both touch.
+        /// The bytes that both access.
         range: Range<usize>,
     },
-    /// Two leaves or ports of one kind and name: what is bound by name would be one memory for both.
+    /// Two leaves or ports of the same kind and name: binding by name would give both the same memory.
     #[error("two {what}s of the plan are named `{name}`, and names are what they are bound by")]
     Duplicate {
         /// Weight, state, input or output.
@@ -77,16 +77,16 @@ pub enum PlanFault {
         /// The name.
         name: String,
     },
-    /// A step that writes nothing.
+    /// A step without outputs.
     #[error("step `{step}` has no output; a step writes one at least")]
     NoOutput {
         /// The step.
         step: String,
     },
-    /// A step that writes a weight or a constant, or an input outside of the arena.
+    /// A write to a weight or a constant, or an input outside the arena.
     #[error("{what} writes into {place:?}, which it may not")]
     ReadOnly {
-        /// Which step or port.
+        /// The step or port.
         what: String,
         /// The memory.
         place: Place,
@@ -107,7 +107,7 @@ pub fn check(plan: &Plan) -> Result<(), PlanFault> {
     races(plan)
 }
 
-/// What is bound by name must be the only one of that name: the bounds of one say nothing about another.
+/// Names used for binding must be unique, since tensors of the same name may differ in size.
 fn names(plan: &Plan) -> Result<(), PlanFault> {
     unique("weight", plan.weights.iter().map(|slot| &slot.name))?;
     unique("state", plan.states.iter().map(|slot| &slot.name))?;
@@ -123,7 +123,7 @@ fn unique<'p>(what: &'static str, mut names: impl Iterator<Item = &'p String>) -
     }
 }
 
-/// A plan may come from a file. Everything after this relies on sizes that can be added up.
+/// A plan may come from a file. All later checks rely on sizes whose sums do not overflow.
 fn layouts(plan: &Plan) -> Result<(), PlanFault> {
     let fault = |what: String, desc: Desc, reason| Err(PlanFault::Layout { what, desc, reason });
     for (name, desc) in plan.leaves() {
@@ -132,14 +132,14 @@ fn layouts(plan: &Plan) -> Result<(), PlanFault> {
         }
     }
     for port in plan.inputs.iter().chain(&plan.outputs) {
-        if let Err(reason) = lies_well(&port.operand) {
+        if let Err(reason) = check_operand(&port.operand) {
             return fault(format!("port `{}`", port.name), port.operand.desc, reason);
         }
     }
     for step in &plan.steps {
         let what = || format!("step `{}`", step.name);
         for operand in step.inputs.iter().chain(&step.outputs) {
-            if let Err(reason) = lies_well(operand) {
+            if let Err(reason) = check_operand(operand) {
                 return fault(what(), operand.desc, reason);
             }
         }
@@ -155,7 +155,7 @@ fn layouts(plan: &Plan) -> Result<(), PlanFault> {
     Ok(())
 }
 
-/// Bytes from the first element to the end of the last, or why there are none.
+/// Bytes from the first element to the end of the last, or the reason why the description is invalid.
 fn extent(desc: &Desc) -> Result<usize, &'static str> {
     let (elements, bytes) = (desc.dtype.block_elements(), desc.dtype.block_bytes());
     if desc.shape.ne().contains(&0) {
@@ -178,19 +178,19 @@ fn extent(desc: &Desc) -> Result<usize, &'static str> {
     end.filter(|&end| isize::try_from(end).is_ok()).ok_or("is too large to address")
 }
 
-fn lies_well(operand: &Operand) -> Result<(), &'static str> {
+fn check_operand(operand: &Operand) -> Result<(), &'static str> {
     let (extent, dtype) = (extent(&operand.desc)?, operand.desc.dtype);
     if dtype.is_plain() && !operand.offset.is_multiple_of(dtype.block_bytes()) {
         return Err("lies where its elements are not aligned");
     }
-    // No operator makes such a view, and then no tensor has more elements than its memory has bytes.
+    // No operator makes such a view; without it, a tensor has at most as many elements as its memory has bytes.
     if overlaps_itself(&operand.desc) {
         return Err("has elements that share a byte");
     }
     operand.offset.checked_add(extent).map(|_| ()).ok_or("ends past every address")
 }
 
-/// Whether two elements may share a byte: a stride is shorter than what lies within it.
+/// True if two elements may share a byte: a stride is shorter than the extent of the dimensions within it.
 fn overlaps_itself(desc: &Desc) -> bool {
     let blocks = desc.shape.dim(0) / desc.dtype.block_elements();
     let mut dims = [0, 1, 2, 3].map(|i| (desc.strides[i], if i == 0 { blocks } else { desc.shape.dim(i) }));
@@ -237,8 +237,8 @@ fn bounds(plan: &Plan) -> Result<(), PlanFault> {
     Ok(())
 }
 
-/// An output may lie over one input, and only if the whole of both is the same bytes in the same layout; outputs after
-/// the first only in a state. Outputs lie apart from each other, and scratch memory from everything.
+/// The first output may share memory with one input, and only if both cover exactly the same bytes in the same layout;
+/// later outputs only with a state. Outputs must not overlap each other, and scratch memory must not overlap anything.
 fn aliases(plan: &Plan) -> Result<(), PlanFault> {
     for step in &plan.steps {
         let fault = |range: Range<usize>, how| Err(PlanFault::Alias { step: step.name.clone(), range, how });
@@ -265,8 +265,7 @@ fn aliases(plan: &Plan) -> Result<(), PlanFault> {
     Ok(())
 }
 
-/// Walks the steps and keeps, for every byte of the arena, which value was written there last, and for
-/// every state, which content it has.
+/// Walks the steps, and tracks the last value written to each byte of the arena and the content of each state.
 fn contents(plan: &Plan) -> Result<(), PlanFault> {
     let mut arena = Contents::default();
     let mut states = StateContents(BTreeMap::new());
@@ -275,8 +274,8 @@ fn contents(plan: &Plan) -> Result<(), PlanFault> {
     }
     for step in &plan.steps {
         for input in &step.inputs {
-            arena.demand(|| format!("step `{}`", step.name), input)?;
-            states.demand(|| format!("step `{}`", step.name), input)?;
+            arena.expect_value(|| format!("step `{}`", step.name), input)?;
+            states.expect_value(|| format!("step `{}`", step.name), input)?;
         }
         if let Some((offset, bytes)) = step.scratch {
             arena.clear(offset..offset + bytes);
@@ -288,19 +287,19 @@ fn contents(plan: &Plan) -> Result<(), PlanFault> {
             }
         }
     }
-    // An input stays until it is given again, perhaps for many runs.
+    // An input keeps its value until it is set again, perhaps for many runs.
     for port in plan.inputs.iter().chain(&plan.outputs) {
-        arena.demand(|| format!("port `{}` after the run", port.name), &port.operand)?;
-        states.demand(|| format!("port `{}` after the run", port.name), &port.operand)?;
+        arena.expect_value(|| format!("port `{}` after the run", port.name), &port.operand)?;
+        states.expect_value(|| format!("port `{}` after the run", port.name), &port.operand)?;
     }
     Ok(())
 }
 
-/// The content of each state. What is read first is what was there before the run.
+/// The content of each state. The first value read is the content from before the run.
 struct StateContents(BTreeMap<Place, u32>);
 
 impl StateContents {
-    fn demand(&mut self, what: impl Fn() -> String, operand: &Operand) -> Result<(), PlanFault> {
+    fn expect_value(&mut self, what: impl Fn() -> String, operand: &Operand) -> Result<(), PlanFault> {
         if !matches!(operand.place, Place::State(_)) {
             return Ok(());
         }
@@ -316,7 +315,7 @@ impl StateContents {
     }
 }
 
-/// Which value lies where: disjoint ranges by their start.
+/// The values in memory: disjoint ranges by their start.
 #[derive(Default)]
 struct Contents(BTreeMap<usize, (usize, u32)>);
 
@@ -341,7 +340,7 @@ impl Contents {
         self.0.insert(range.start, (range.end, value));
     }
 
-    fn demand(&self, what: impl Fn() -> String, operand: &Operand) -> Result<(), PlanFault> {
+    fn expect_value(&self, what: impl Fn() -> String, operand: &Operand) -> Result<(), PlanFault> {
         if operand.place != Place::Arena {
             return Ok(());
         }
@@ -361,7 +360,7 @@ impl Contents {
     }
 }
 
-/// Every two accesses of the same memory on different lanes, one of them a write, must be ordered.
+/// Accesses of the same memory on different lanes must be ordered if one of them writes.
 fn races(plan: &Plan) -> Result<(), PlanFault> {
     let edges: HashSet<Edge> = plan.edges.iter().copied().collect();
     let accesses = accesses(plan);
@@ -373,7 +372,7 @@ fn races(plan: &Plan) -> Result<(), PlanFault> {
                 continue;
             }
             let is_upload = matches!(copy.point, Point::Upload(_));
-            // Within a run an upload comes before, a download after; across runs the other way round.
+            // Within a run, uploads come first and downloads last; across runs the opposite.
             for (first, second, across_runs) in
                 [(copy.point, step.point, !is_upload), (step.point, copy.point, is_upload)]
             {
@@ -419,7 +418,7 @@ fn accesses(plan: &Plan) -> Vec<Access> {
     all
 }
 
-/// Whether an edge, with the order of each lane, puts `first` before `second`.
+/// True if an edge, together with the order of each lane, orders `first` before `second`.
 fn ordered(edges: &HashSet<Edge>, first: Point, second: Point, across_runs: bool) -> bool {
     let after = |lane: Point, from: Point| rank(from).0 == rank(lane).0 && rank(from) >= rank(lane);
     let before = |lane: Point, to: Point| rank(to).0 == rank(lane).0 && rank(to) <= rank(lane);
@@ -428,7 +427,7 @@ fn ordered(edges: &HashSet<Edge>, first: Point, second: Point, across_runs: bool
         .any(|edge| edge.across_runs == across_runs && after(first, edge.from) && before(second, edge.to))
 }
 
-/// Lane, and place on the lane.
+/// The lane, and the position in it.
 fn rank(point: Point) -> (u8, u8, u32) {
     match point {
         Point::Upload(i) => (0, 0, i),

@@ -1,4 +1,4 @@
-//! The passes, one after another, each checked.
+//! Runs the passes, and checks the result of each.
 
 use super::check::{PlanFault, check};
 use super::data::{DeviceDesc, Plan};
@@ -12,20 +12,20 @@ use super::stages::{check_order, check_placement};
 use crate::device::LowerError;
 use crate::graph::{GraphDef, GraphError, Node};
 
-/// Why a graph has no plan.
+/// Reason why a graph has no plan.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompileError {
-    /// A graph that is not legal.
+    /// An invalid graph.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// Nodes that wait for each other: a state is read after it is written and written after that read.
+    /// Cyclic dependencies: a state is read after it is written, and written after that read.
     #[error("`{node}` waits for itself: something it needs reads a state that it must write first")]
     Order {
-        /// A node of the circle.
+        /// A node of the cycle.
         node: String,
     },
-    /// An output that is a state's content from before it is written.
+    /// An output is a state's content from before a step writes it.
     #[error(
         "output `{output}` is gone by the end of the run, where outputs are read: `{writer}` writes over it"
     )]
@@ -35,25 +35,25 @@ pub enum CompileError {
         /// The node that writes the state.
         writer: String,
     },
-    /// Attributes that serde cannot write.
+    /// Attributes that serde cannot serialize.
     #[error("the attributes of `{node}` cannot be written down: {reason}")]
     Attributes {
         /// The node.
         node: String,
-        /// What serde says.
+        /// serde's error.
         #[source]
         reason: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A node that the GPU has no kernel for.
+    /// A node without a GPU kernel.
     #[error("`{node}` cannot run on a GPU: {error}")]
     Lower {
         /// The node.
         node: String,
-        /// Why not.
+        /// The reason.
         #[source]
         error: LowerError,
     },
-    /// A plan that is not legal; a defect of a pass.
+    /// An invalid plan; a bug in a pass.
     #[error("the plan is not legal: {0}")]
     Plan(#[source] Box<PlanFault>),
 }
@@ -72,13 +72,12 @@ impl CompileError {
 
 /// Compiles a graph to a plan for this device.
 ///
-/// The graph is checked on entry; after each pass, and at the end, it is checked again in debug
-/// builds and tests.
+/// The graph is checked on entry; after each pass, and at the end, it is checked again in debug builds and tests.
 pub fn compile(graph: &GraphDef, device: &DeviceDesc) -> Result<Plan, CompileError> {
     graph.check("build")?;
     let simple = simplify(graph)?;
     verify(&simple, "simplify")?;
-    // Fusing leaves nodes that nothing reads.
+    // Fusing leaves unused nodes behind.
     let fused = fuse_gpu(simplify(&fuse(&simple))?, device)?;
     verify(&fused, "fuse")?;
     let order = order(&fused)?;
@@ -106,9 +105,8 @@ fn verify(graph: &GraphDef, pass: &'static str) -> Result<(), GraphError> {
 }
 
 impl Plan {
-    /// Checks the legal form of a plan, for plans that come from elsewhere than [`compile`]: every
-    /// tensor lies inside its memory, every step reads what was meant for it, and every pair of
-    /// accesses that must not change places is ordered by a lane or an edge.
+    /// Checks a plan from elsewhere than [`compile`]: every tensor is inside its memory, every step reads the values
+    /// meant for it, and every pair of conflicting accesses is ordered by a lane or an edge.
     pub fn check(&self) -> Result<(), PlanFault> {
         check(self)
     }

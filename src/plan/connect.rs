@@ -1,11 +1,11 @@
-//! Connect: the event edges between the copy lane and the compute lane, within a run and from one run
-//! to the next over the memory they share.
+//! Connect: the event edges between the copy lane and the compute lane, within a run and across consecutive runs that
+//! share memory.
 
 use std::ops::Range;
 
 use super::data::{Edge, Operand, Place, Plan, Point, Port};
 
-/// The edges of a plan whose steps, inputs and outputs are known.
+/// The edges of a plan with final steps, inputs and outputs.
 pub fn connect(plan: &Plan) -> Vec<Edge> {
     let mut edges = Vec::new();
     for (i, input) in plan.inputs.iter().enumerate() {
@@ -35,7 +35,7 @@ pub fn connect(plan: &Plan) -> Vec<Edge> {
     edges
 }
 
-/// The steps that touch a port's memory: those that write it (or scratch over it), or all.
+/// The steps that access a port's memory: only those that write it (as output or scratch), or all.
 fn touching(plan: &Plan, port: &Port, only_writers: bool) -> Vec<usize> {
     let hits = |other: &Operand| other.shares_memory(&port.operand);
     (0..plan.steps.len())

@@ -10,26 +10,26 @@ use crate::device::{ALIGNMENT, Command, Target};
 use crate::graph::{Cost, StateKind};
 use crate::tensor::Desc;
 
-/// What a plan is made for. Plans for equal descriptions are equal.
+/// The target of a plan. Equal descriptions give equal plans.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceDesc {
     /// The executor: `cpu` or `hip`.
     pub executor: String,
-    /// The threads that scratch memory is sized for.
+    /// The number of threads that scratch memory is sized for.
     pub threads: usize,
-    /// Offsets in the arena are multiples of this many bytes.
+    /// Alignment of offsets in the arena, in bytes.
     pub alignment: usize,
     /// The GPU, for executor `hip`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Whether a row's bits depend neither on the other rows of its batch nor on their number (promise P11): every
-    /// operator then takes one kernel and one order of sums for every number of rows.
+    /// True if the bits of a row must not depend on the batch's other rows or their number (promise P11): every
+    /// operator then uses one kernel and one order of sums for any number of rows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deterministic: bool,
 }
 
 impl DeviceDesc {
-    /// A CPU with this many threads. Offsets are whole cache lines, so that no two tensors share one.
+    /// A CPU with this many threads. Offsets are multiples of a cache line, so that no two tensors share one.
     pub fn cpu(threads: usize) -> DeviceDesc {
         DeviceDesc { executor: "cpu".into(), threads, alignment: 64, target: None, deterministic: false }
     }
@@ -40,12 +40,12 @@ impl DeviceDesc {
         DeviceDesc { executor: "hip".into(), threads, alignment, target: Some(target), deterministic: false }
     }
 
-    /// The same device, deterministic or not.
+    /// Sets whether results must be deterministic.
     pub fn with_deterministic(self, deterministic: bool) -> DeviceDesc {
         DeviceDesc { deterministic, ..self }
     }
 
-    /// What CPU kernels are chosen for.
+    /// The target for the choice of CPU kernels.
     pub(crate) fn cpu_target(&self) -> CpuTarget {
         CpuTarget { threads: self.threads, deterministic: self.deterministic }
     }
@@ -68,93 +68,93 @@ impl fmt::Display for DeviceDesc {
 /// A compiled graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// What it was made for.
+    /// The target device.
     pub device: DeviceDesc,
-    /// Bytes of the arena.
+    /// Size of the arena in bytes.
     pub arena: usize,
-    /// The most bytes alive at one step: no placement needs less.
+    /// The most bytes alive at one step: a lower bound of the arena's size.
     pub lower_bound: usize,
-    /// Weights, by the name they are bound by.
+    /// Weights, bound by name.
     pub weights: Vec<LeafSlot>,
-    /// States, by the name they are kept by.
+    /// States, kept by name.
     pub states: Vec<StateSlot>,
     /// Constants and their bytes.
     pub constants: Vec<(LeafSlot, Vec<u8>)>,
-    /// Inputs and where they lie in the arena.
+    /// Inputs, with their places in the arena.
     pub inputs: Vec<Port>,
-    /// Outputs and where they lie.
+    /// Outputs, with their places.
     pub outputs: Vec<Port>,
-    /// The steps, in the order they run.
+    /// The steps in run order.
     pub steps: Vec<Step>,
-    /// What waits for what, besides the order of each lane.
+    /// Dependencies in addition to the order of each lane.
     pub edges: Vec<Edge>,
 }
 
-/// A leaf that lies outside of the arena.
+/// A leaf outside the arena.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeafSlot {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Dtype, shape and strides.
     pub desc: Desc,
 }
 
-/// A state: memory that outlives a run.
+/// A state: memory that persists between runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateSlot {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Dtype, shape and strides.
     pub desc: Desc,
-    /// How its slots belong to sequences.
+    /// Assignment of its slots to sequences.
     pub kind: StateKind,
 }
 
-/// A named value that goes in or out.
+/// A named input or output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Its name.
     pub name: String,
-    /// Where it lies.
+    /// The tensor in memory.
     pub operand: Operand,
 }
 
-/// Which memory.
+/// A memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Place {
     /// The arena.
     Arena,
-    /// The weight of this number.
+    /// The weight with this index.
     Weight(u32),
-    /// The state of this number.
+    /// The state with this index.
     State(u32),
-    /// The constant of this number.
+    /// The constant with this index.
     Constant(u32),
 }
 
 /// A tensor in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operand {
-    /// The value: the node that made these bytes what they are. Views of one value share its number; a
-    /// state has another after each step that writes it.
+    /// The value: the node that produced these bytes. Views of a value share its number; a state gets a new one from
+    /// each step that writes it.
     pub value: u32,
-    /// Which memory.
+    /// The memory.
     pub place: Place,
-    /// Bytes from the start of that memory to the first element.
+    /// Offset of the first element in that memory, in bytes.
     pub offset: usize,
     /// Dtype, shape and strides.
     pub desc: Desc,
 }
 
 impl Operand {
-    /// The bytes that the tensor may touch.
+    /// The bytes that the tensor may occupy.
     pub fn range(&self) -> std::ops::Range<usize> {
         self.offset..self.offset + self.desc.extent()
     }
 
-    /// Whether the two tensors share a byte.
+    /// True if the two tensors share a byte.
     pub fn shares_memory(&self, other: &Operand) -> bool {
         let (a, b) = (self.range(), other.range());
         self.place == other.place && a.start < b.end && b.start < a.end
@@ -168,28 +168,28 @@ pub struct Step {
     pub name: String,
     /// The operator's name.
     pub op: String,
-    /// The kernels that it runs, in words.
+    /// The names of the kernels that it runs.
     pub kernel: String,
-    /// The kernel of its product on a CPU, if it is one.
+    /// The kernel of its product on a CPU, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product: Option<ProductKernel>,
     /// The operator's attributes.
     pub attributes: serde_json::Value,
-    /// What it reads.
+    /// The tensors it reads.
     pub inputs: Vec<Operand>,
-    /// What it writes: one output or several, those that nothing reads included.
+    /// The tensors it writes: one or more outputs, including unused ones.
     pub outputs: Vec<Operand>,
     /// Scratch memory in the arena: offset and bytes.
     pub scratch: Option<(usize, usize)>,
-    /// What it asks of the GPU, in order; nothing on the CPU.
+    /// GPU commands in order; empty on the CPU.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<Command>,
-    /// What it costs at least.
+    /// Lower bound of its cost.
     pub cost: Cost,
 }
 
 impl Step {
-    /// The name of an output by its number: the first has the step's, the others end in their number, as `h.1`.
+    /// The name of an output by number: the first has the step's name, the others append their number, as `h.1`.
     pub(super) fn output_name(&self, number: usize) -> Cow<'_, str> {
         match number {
             0 => Cow::from(self.name.as_str()),
@@ -215,16 +215,16 @@ pub enum Point {
 /// `to` starts after `from` has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Edge {
-    /// What is waited for.
+    /// The point to wait for.
     pub from: Point,
-    /// What waits.
+    /// The point that waits.
     pub to: Point,
-    /// Whether `from` is of the run before.
+    /// True if `from` belongs to the previous run.
     pub across_runs: bool,
 }
 
 impl Plan {
-    /// What lies outside of the arena: the names and descriptions of weights, states and constants.
+    /// The leaves outside the arena: names and descriptions of weights, states and constants.
     pub fn leaves(&self) -> impl Iterator<Item = (&str, &Desc)> {
         let weights = self.weights.iter().map(|slot| (slot.name.as_str(), &slot.desc));
         let states = self.states.iter().map(|slot| (slot.name.as_str(), &slot.desc));
@@ -232,7 +232,7 @@ impl Plan {
         weights.chain(states).chain(constants)
     }
 
-    /// The sum of all steps' costs.
+    /// The sum of the costs of all steps.
     pub fn cost(&self) -> Cost {
         self.steps.iter().fold(Cost::default(), |sum, step| Cost {
             bytes: sum.bytes + step.cost.bytes,
@@ -240,12 +240,12 @@ impl Plan {
         })
     }
 
-    /// The input of this name and its number.
+    /// The input with this name and its index.
     pub fn input(&self, name: &str) -> Option<(usize, &Port)> {
         self.inputs.iter().enumerate().find(|(_, port)| port.name == name)
     }
 
-    /// The output of this name and its number.
+    /// The output with this name and its index.
     pub fn output(&self, name: &str) -> Option<(usize, &Port)> {
         self.outputs.iter().enumerate().find(|(_, port)| port.name == name)
     }

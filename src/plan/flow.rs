@@ -1,4 +1,4 @@
-//! Who reads whose value.
+//! Data flow: the writer of each value that is read.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::data::{Operand, Plan, Point, Step};
 
-/// For each operand that is read, the input or the step that wrote its value last. Values that no step of the plan
-/// writes (weights, constants, what a state held before the run) have no source.
+/// For each operand that is read, the input or step that last wrote its value. Values that no step writes (weights,
+/// constants, a state's content from before the run) have no source.
 #[derive(Debug, Serialize)]
 pub(super) struct Flow {
     /// For each step, the sources of its inputs.
@@ -30,7 +30,7 @@ impl Flow {
         Flow { reads, results }
     }
 
-    /// From where to where each value goes, and as what it is read.
+    /// Source, reader and operand of each read.
     pub fn edges<'p>(&self, plan: &'p Plan) -> Vec<(Point, Point, &'p Operand)> {
         let step = |(i, (step, sources)): (usize, (&'p Step, &Vec<Option<Point>>))| -> Vec<_> {
             let reads = step.inputs.iter().zip(sources);

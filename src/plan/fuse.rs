@@ -1,7 +1,7 @@
-//! Fuse: neighbouring operators that one kernel does better.
+//! Fuse: replaces neighbouring operators by one with a faster kernel.
 //!
-//! A rule looks at one node and gives the larger operator that may stand in its place; what the larger one
-//! took over must have no other reader. Rules:
+//! A rule looks at one node and returns the larger operator that can replace it; an operator that is absorbed must have
+//! no other reader. Rules:
 //!
 //! - `rms_norm · weight` → `rms_norm` with the weight
 //! - `silu(gate) · up`, and every other activation → `gated`
@@ -15,7 +15,7 @@ use super::simplify::remapped;
 use crate::graph::{AnyOperator, GraphDef, NodeId, NodeKind};
 use crate::ops::{Binary, BinaryKind, Gated, Linear, RmsNorm, Unary};
 
-/// The same outputs from fewer, larger operators. Leaves nodes behind that nothing reads.
+/// The same outputs from fewer, larger operators. Leaves unused nodes behind.
 pub fn fuse(graph: &GraphDef) -> GraphDef {
     let mut out = GraphDef::default();
     let mut moved: Vec<Option<NodeId>> = vec![None; graph.len()];
@@ -35,7 +35,7 @@ pub fn fuse(graph: &GraphDef) -> GraphDef {
     out
 }
 
-/// An operator and its inputs, in the new graph.
+/// An operator and its inputs in the new graph.
 type Replacement = (Arc<dyn AnyOperator>, SmallVec<[NodeId; 4]>);
 
 struct Matcher<'g> {
@@ -44,14 +44,14 @@ struct Matcher<'g> {
 }
 
 impl Matcher<'_> {
-    /// What may stand in place of node `id` of the old graph, whose inputs in the new one are in `kind`.
+    /// The replacement of node `id` of the old graph, whose inputs in the new one are in `kind`.
     fn larger(&self, id: NodeId, kind: &NodeKind) -> Option<Replacement> {
         let binary = self.old.node(id).op_as::<Binary>()?;
         let NodeKind::Op { inputs, .. } = kind else { return None };
         let [a, b] = *inputs.as_slice() else { return None };
         let [old_a, old_b] = *self.old.node(id).inputs() else { return None };
         match binary.kind {
-            // Multiplication and addition take their operands in any order.
+            // Multiplication and addition are commutative.
             BinaryKind::Mul => {
                 let one = |old, factor, other| {
                     self.norm(id, old, factor, other).or_else(|| self.gate(id, old, factor, other))
@@ -84,9 +84,9 @@ impl Matcher<'_> {
         let op = self.new.node(linear).op_as::<Linear>()?;
         let mut inputs: SmallVec<[NodeId; 4]> = self.new.node(linear).inputs().into();
         inputs.push(term);
-        // The bias is added before the residual, so a linear that has its residual takes no bias any more.
-        // For one token both have the output's sizes; what is computed is then a residual, since the product
-        // may run in its place.
+        // The bias is added before the residual, so a linear that has its residual cannot take a bias any more. For one
+        // token both have the output's sizes; then a computed term is the residual, since the product may run in its
+        // place.
         let (bias, residual) = (Linear { bias: true, ..op.clone() }, Linear { residual: true, ..op.clone() });
         let computed = !self.new.node(term).is_leaf();
         let candidates = if computed { [residual, bias] } else { [bias, residual] };
@@ -95,9 +95,9 @@ impl Matcher<'_> {
         Some((Arc::new(new), inputs))
     }
 
-    /// Whether the maker of a value may be taken over by its reader: there is no other, the value is no
-    /// output and no other name of a state, and its maker may as well run later. (It may not if it reads a
-    /// state: what the reader waits for may write that.)
+    /// True if the operator of a value may be absorbed by the value's only reader: the value is not an output and not a
+    /// state, and its operator can run later. (It cannot if it reads a state: a dependency of the reader may write that
+    /// state.)
     fn read_once(&self, old: NodeId) -> bool {
         let output = self.old.outputs().iter().any(|(_, id)| *id == old);
         let writes = self.old.written_state(old).is_some();
@@ -106,7 +106,7 @@ impl Matcher<'_> {
         self.old.users(old).count() == 1 && !output && !writes && !reads_state
     }
 
-    /// Whether the operator gives exactly the tensor that node `id` is.
+    /// True if the operator infers exactly the description of node `id`.
     fn replaces(&self, id: NodeId, op: &impl AnyOperator, inputs: &[NodeId]) -> bool {
         let descs: SmallVec<[_; 4]> = inputs.iter().map(|&id| self.new.node(id).desc).collect();
         op.infer(&descs).is_ok_and(|desc| desc == self.old.node(id).desc)

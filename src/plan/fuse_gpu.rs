@@ -1,8 +1,8 @@
-//! Fuse for a GPU: at one token every launch costs about as much as reading some megabytes, so products that read
-//! the same activations become one step, and activations are quantized once for all of them.
+//! Fuse for a GPU: for one token each launch costs about as much as reading a few megabytes, so products that read the
+//! same activations become one step, and activations are quantized once for all of them.
 //!
-//! Rules, each a pass of its own, for at most [`Project::MOST_ROWS`] tokens, and for any number in a deterministic plan,
-//! since a fused norm adds in another order:
+//! The rules, each a separate pass, apply to at most [`Project::MOST_ROWS`] tokens, or to any number in a deterministic
+//! plan, since a fused norm adds in another order:
 //!
 //! - `gated(linear, linear)` of one `x` → `project` with the gate
 //! - `linear`s of one `x`, for one token → `project` and slices of its result
@@ -20,7 +20,7 @@ use crate::graph::{AnyOperator, GraphDef, Node, NodeId, NodeKind};
 use crate::ops::{Gated, Linear, NormQuantize, Project, Quantize, RmsNorm, Slice};
 use crate::tensor::Desc;
 
-/// The same outputs from fewer launches, on a GPU; the same graph for a CPU.
+/// The same outputs from fewer launches on a GPU; the unchanged graph for a CPU.
 pub fn fuse_gpu(graph: GraphDef, device: &DeviceDesc) -> Result<GraphDef, CompileError> {
     if device.target.is_none() {
         return Ok(graph);
@@ -28,12 +28,12 @@ pub fn fuse_gpu(graph: GraphDef, device: &DeviceDesc) -> Result<GraphDef, Compil
     let most_rows = if device.deterministic { usize::MAX } else { Project::MOST_ROWS };
     let graph = simplify(&gates(&graph, most_rows))?;
     let graph = simplify(&shared(&graph))?;
-    // Quantizing the same activations twice is one node after simplifying.
+    // Simplifying merges the quantizations of the same activations.
     let graph = simplify(&quantized(&graph, most_rows))?;
     simplify(&norms(&graph))
 }
 
-/// Walks a graph and builds another. Leaves come first, so that a step may take weights that its graph named later.
+/// Rewrites a graph into a new one. Leaves come first, so that a step can take weights declared later in the old graph.
 struct Rewrite<'g> {
     old: &'g GraphDef,
     new: GraphDef,
@@ -49,8 +49,8 @@ impl<'g> Rewrite<'g> {
         rewrite
     }
 
-    /// Every operator, as `replace` says or as it was, and the further outputs of those that have some. `replace` may
-    /// not replace an operator with several outputs.
+    /// Copies every operator with its further outputs, or replaces it as `replace` says. `replace` must not replace an
+    /// operator with several outputs.
     fn run(mut self, mut replace: impl FnMut(&mut Rewrite<'g>, NodeId) -> Option<NodeId>) -> GraphDef {
         for id in self.old.ids().filter(|&id| !self.old.node(id).is_leaf()) {
             let replaced = replace(&mut self, id);
@@ -65,10 +65,10 @@ impl<'g> Rewrite<'g> {
         self.new
     }
 
-    /// An operator as it was. A view of a product that became a slice has that slice's strides now.
+    /// Copies an operator. A view of a product that became a slice gets the slice's strides.
     fn keep(&mut self, id: NodeId) -> NodeId {
         let mut node = remapped(self.old.node(id), &self.moved);
-        // The graph's check refuses what the operator does not take.
+        // An operator that does not accept these strides fails the graph's check.
         if let Some(desc) = self.inferred(&node) {
             node.desc = desc;
         }
@@ -90,7 +90,7 @@ impl<'g> Rewrite<'g> {
         }
     }
 
-    /// Adds an operator; `None` if it does not take these inputs, given by their new numbers.
+    /// Adds an operator; `None` if it refuses these inputs, given by their ids in the new graph.
     fn add(&mut self, name: String, op: impl AnyOperator + 'static, inputs: &[NodeId]) -> Option<NodeId> {
         let descs: SmallVec<[Desc; 4]> = inputs.iter().map(|&id| self.new.node(id).desc).collect();
         let desc = op.infer(&descs).ok()?;
@@ -98,7 +98,7 @@ impl<'g> Rewrite<'g> {
         Some(self.new.add(Node { name, kind, desc }))
     }
 
-    /// The new numbers of old nodes.
+    /// The new ids of old nodes.
     fn moved(&self, ids: &[NodeId]) -> Option<SmallVec<[NodeId; 4]>> {
         ids.iter().map(|id| self.moved[id.index()]).collect()
     }
@@ -115,7 +115,7 @@ impl<'g> Rewrite<'g> {
         linear.map(|_| (x, weight))
     }
 
-    /// Whether only one node reads this one, which is no output.
+    /// True if exactly one node reads this one and it is not an output.
     fn read_once(&self, id: NodeId) -> bool {
         self.old.users(id).count() == 1 && !self.old.outputs().iter().any(|(_, output)| *output == id)
     }
@@ -138,7 +138,7 @@ fn gates(graph: &GraphDef, most_rows: usize) -> GraphDef {
     })
 }
 
-/// Products of one `x` for one token: its results lie one after another, and each is a slice of them.
+/// Products of one `x` for one token become one step; each product is a slice of its result.
 fn shared(graph: &GraphDef) -> GraphDef {
     let rewrite = Rewrite::new(graph);
     let mut groups: BTreeMap<(NodeId, crate::tensor::DType), Vec<NodeId>> = BTreeMap::new();
@@ -147,7 +147,7 @@ fn shared(graph: &GraphDef) -> GraphDef {
             groups.entry((x, graph.node(weight).desc.dtype)).or_default().push(id);
         }
     }
-    // Of each product, its step's first product, and the rows before its own.
+    // For each product, the first product of its step and the number of rows before its own.
     let mut made: BTreeMap<NodeId, NodeId> = BTreeMap::new();
     let mut place: BTreeMap<NodeId, (NodeId, usize)> = BTreeMap::new();
     let mut members: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
@@ -184,7 +184,7 @@ fn shared(graph: &GraphDef) -> GraphDef {
     })
 }
 
-/// Products of quantized weights read activations that are quantized once.
+/// Products of quantized weights share activations that are quantized once.
 fn quantized(graph: &GraphDef, most_rows: usize) -> GraphDef {
     Rewrite::new(graph).run(|rewrite, id| {
         let node = graph.node(id);
@@ -210,7 +210,7 @@ fn quantized(graph: &GraphDef, most_rows: usize) -> GraphDef {
     })
 }
 
-/// `quantize(rms_norm(x))`, where nothing else reads the norm.
+/// `quantize(rms_norm(x))`, if the norm has no other reader.
 fn norms(graph: &GraphDef) -> GraphDef {
     Rewrite::new(graph).run(|rewrite, id| {
         graph.node(id).op_as::<Quantize>()?;

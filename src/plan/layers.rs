@@ -1,10 +1,10 @@
-//! Which layer a step belongs to, told from names.
+//! Layers of steps, derived from names.
 
 use super::data::Plan;
 
 impl Plan {
-    /// The layer of each step, as its name begins: `blk.3` for `blk.3.attn_q`. A step whose own name tells none has the
-    /// layer of the steps around it, if that is one and the same.
+    /// The layer of each step, from the beginning of its name: `blk.3` for `blk.3.attn_q`. A step without a layer in
+    /// its name gets the layer of the steps around it, if those agree.
     pub fn layers(&self) -> Vec<Option<&str>> {
         let named: Vec<Option<&str>> = self.steps.iter().map(|step| layer_of(&step.name)).collect();
         let mut after: Vec<Option<&str>> = named.clone();
@@ -20,7 +20,7 @@ impl Plan {
     }
 }
 
-/// A name up to and with its first part that is a number and not the last part.
+/// A name up to and including its first numeric part that is not the last part.
 fn layer_of(name: &str) -> Option<&str> {
     let mut end = 0;
     for part in name.split('.') {

@@ -1,4 +1,4 @@
-//! When each tensor of the arena is alive, told from a finished plan alone.
+//! Lifetimes of the tensors in the arena, derived from a finished plan.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::data::{Place, Plan};
 
-/// What memory of the arena is for.
+/// Purpose of a range of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -21,24 +21,24 @@ pub enum LifeKind {
     Scratch,
 }
 
-/// A range of the arena, and the steps during which it is taken.
+/// A range of the arena, and the steps during which it is occupied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Life {
-    /// What it is for.
+    /// Purpose of the range.
     pub kind: LifeKind,
-    /// The name of the input, or of the step that writes it; a further output of a step ends in its number, as `h.1`.
+    /// The name of the input, or of the step that writes it; a further output appends its number, as `h.1`.
     pub name: String,
-    /// The number of the input, for one.
+    /// The index of the input, for an input.
     pub input: Option<u32>,
     /// Bytes from the start of the arena.
     pub offset: usize,
-    /// Bytes taken, not rounded up to the alignment.
+    /// Size in bytes, not rounded up to the alignment.
     pub bytes: usize,
-    /// The first step, which writes it.
+    /// The first step, which writes the range.
     pub first: usize,
-    /// The last step, which reads it.
+    /// The last step, which reads the range.
     pub last: usize,
-    /// The life (its number) whose memory goes on as this one: the step works in place of it.
+    /// Index of the life that this one takes its memory from: the step works in place.
     pub in_place_of: Option<usize>,
 }
 
@@ -47,7 +47,7 @@ impl Plan {
     pub fn lives(&self) -> Vec<Life> {
         let end = self.steps.len().saturating_sub(1);
         let mut lives: Vec<Life> = Vec::new();
-        // The number of each value's life.
+        // The index of each value's life.
         let mut life_of: BTreeMap<u32, usize> = BTreeMap::new();
         for (i, port) in (0u32..).zip(&self.inputs) {
             life_of.insert(port.operand.value, lives.len());
@@ -66,7 +66,7 @@ impl Plan {
             }));
             let written = (0..).zip(&step.outputs);
             for (i, output) in written.filter(|(_, output)| output.place == Place::Arena) {
-                // A plan that was checked shares memory here only where the operator works in place.
+                // In a checked plan, sharing memory here means that the operator works in place.
                 let source = read.clone().find(|input| input.shares_memory(output));
                 let in_place_of = source.and_then(|source| life_of.get(&source.value)).copied();
                 life_of.insert(output.value, lives.len());
@@ -83,13 +83,13 @@ impl Plan {
         lives
     }
 
-    /// The bytes of the arena that are taken at each step, each life rounded up to the alignment: no placement is smaller
-    /// than the most of them, which is [`Plan::lower_bound`]. One number for a plan without steps.
+    /// The bytes of the arena occupied at each step, each life rounded up to the alignment: the arena is at least as
+    /// large as their maximum, which is [`Plan::lower_bound`]. A single number for a plan without steps.
     pub fn alive(&self, lives: &[Life]) -> Vec<usize> {
         let rounded = |life: &Life| life.bytes.next_multiple_of(self.device.alignment.max(1));
         let mut alive = vec![0; self.steps.len().max(1)];
         for life in lives {
-            // The step that works in place of another value has both at once, in the same bytes.
+            // A step that works in place has both values at once in the same bytes.
             let shared = usize::from(life.in_place_of.is_some());
             alive
                 .iter_mut()

@@ -1,4 +1,4 @@
-//! Lower: every node that runs becomes a step, and the plan is put together.
+//! Lower: turns every node that runs into a step, and assembles the plan.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::graph::{GraphDef, Leaf, NodeId, NodeKind};
 use crate::tensor::blocks::planes;
 use crate::tensor::{DType, Desc};
 
-/// The plan of a graph whose nodes run in this order and lie at these places.
+/// The plan of a graph with this order of nodes and this placement.
 pub fn lower(
     graph: &GraphDef,
     order: &[NodeId],
@@ -70,18 +70,18 @@ pub fn lower(
     Ok(plan)
 }
 
-/// What a node asks of the device.
+/// Device requirements of a node.
 #[derive(Default)]
 pub(super) struct Demands {
-    /// The kernel of its product on a CPU.
+    /// The CPU kernel of its product.
     product: Option<ProductKernel>,
-    /// Its commands on a GPU.
+    /// Its GPU commands.
     commands: Vec<Command>,
     /// Bytes of scratch memory.
     pub scratch: usize,
 }
 
-/// What a node asks of the device.
+/// The device requirements of a node.
 pub(super) fn demands(graph: &GraphDef, id: NodeId, device: &DeviceDesc) -> Result<Demands, CompileError> {
     let node = graph.node(id);
     let Some(op) = node.op() else { return Ok(Demands::default()) };
@@ -113,8 +113,8 @@ pub(super) fn demands(graph: &GraphDef, id: NodeId, device: &DeviceDesc) -> Resu
     Ok(Demands { product: None, commands, scratch })
 }
 
-/// Why a kernel cannot read the blocks of an input. On a GPU the fields of all blocks of a weight or input lie apart, so
-/// a part of them is no tensor; those of a state lie block after block.
+/// The reason why a kernel cannot read the blocks of an input. On a GPU the fields of a weight's or input's blocks are
+/// stored in separate planes, so a part of them is not a tensor; a state's blocks are stored one after another.
 fn misplaced_blocks(graph: &GraphDef, input: NodeId, dtype: DType, reads_state: bool) -> Option<String> {
     if planes(dtype).len() <= 1 {
         return None;
@@ -129,7 +129,7 @@ fn misplaced_blocks(graph: &GraphDef, input: NodeId, dtype: DType, reads_state: 
     }
 }
 
-/// The kernels of a step in a few words: `quantize_q8, linear_rows<q4_0>`.
+/// The names of a step's kernels: `quantize_q8, linear_rows<q4_0>`.
 fn kernels(commands: &[Command]) -> String {
     let word = |command: &Command| match command {
         Command::Launch(launch) => variant(&launch.variant),
@@ -153,7 +153,7 @@ fn variant(variant: &Variant) -> String {
     }
 }
 
-/// Where each root lies; fills the plan's tables of leaves.
+/// The place of each root; also fills the plan's tables of leaves.
 fn leaves(graph: &GraphDef, placement: &Placement, plan: &mut Plan) -> BTreeMap<NodeId, (Place, usize)> {
     let mut roots: BTreeMap<NodeId, (Place, usize)> =
         placement.values.iter().map(|(&id, &offset)| (id, (Place::Arena, offset))).collect();

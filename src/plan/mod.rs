@@ -1,8 +1,8 @@
 //! Compiling a graph to a plan: simplify → fuse → order → place → connect → lower.
 //!
-//! Every pass is a pure function in a file of its own, and every stage has a check of its legal form.
-//! A [`Plan`] is plain data: the same graph and device description give the same bytes, and nothing is
-//! decided while it runs. This folder knows operators; it knows no device and no memory but offsets.
+//! Every pass is a pure function in its own file, and the result of every stage is checked. A [`Plan`] is plain data:
+//! the same graph and device description give the same bytes, and nothing is decided at run time. This folder knows
+//! operators, but no device, and memory only as offsets.
 
 mod attributes;
 mod check;

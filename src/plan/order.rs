@@ -1,15 +1,15 @@
-//! Order: one order for the one stream, chosen for low peak memory.
+//! Order: the run order of the compute lane, chosen for low peak memory.
 
 use std::collections::BTreeSet;
 
 use super::CompileError;
 use crate::graph::{GraphDef, Memory, NodeId};
 
-/// The graph with its nodes in the order they are to run.
+/// The nodes of the graph in the order in which they run.
 ///
-/// Two orders are tried, the one the graph was written in and a greedy one that always takes the step
-/// after which the fewest bytes are alive. The one with the lower peak wins, the written one on a tie:
-/// people read plans.
+/// Two orders are tried: the one in which the graph was written, and a greedy one that always takes the step after
+/// which the fewest bytes are alive. The one with the lower peak wins; on a tie the written one, which is easier to
+/// read in a plan.
 pub fn order(graph: &GraphDef) -> Result<Vec<NodeId>, CompileError> {
     let waits = dependencies(graph);
     outputs_last(graph)?;
@@ -21,14 +21,14 @@ pub fn order(graph: &GraphDef) -> Result<Vec<NodeId>, CompileError> {
     Ok(if better { greedy } else { written })
 }
 
-/// For each node, the nodes it must come after: its inputs and, if one of its outputs writes a state, all readers of
-/// the state's content before.
+/// For each node, the nodes that must run before it: its inputs and, if one of its outputs writes a state, all readers
+/// of the state's previous content.
 fn dependencies(graph: &GraphDef) -> Vec<Vec<NodeId>> {
     let mut waits: Vec<Vec<NodeId>> = graph.ids().map(|id| graph.node(id).inputs().to_vec()).collect();
     for output in graph.ids() {
         let Some(state) = graph.written_state(output) else { continue };
         let writer = graph.step_of(output);
-        // A writer may be given a view; whoever reads any part of the same content comes first.
+        // A writer may take a view; readers of any part of the same content come first.
         let mut versions = vec![graph.content(state)];
         while let Some(version) = versions.pop() {
             for user in graph.users(version).filter(|&user| user != writer) {
@@ -46,7 +46,7 @@ fn dependencies(graph: &GraphDef) -> Vec<Vec<NodeId>> {
     waits
 }
 
-/// Outputs are read after the run, so none may be what a state held before a step wrote it.
+/// Outputs are read after the run, so none may be a state's content from before a step writes it.
 fn outputs_last(graph: &GraphDef) -> Result<(), CompileError> {
     for writer in graph.ids() {
         let Some(state) = graph.written_state(writer) else { continue };
@@ -59,7 +59,7 @@ fn outputs_last(graph: &GraphDef) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// List scheduling: repeatedly takes what `choose` picks of the nodes that wait for nothing.
+/// List scheduling: repeatedly takes the node that `choose` selects among the ready ones.
 fn schedule(
     graph: &GraphDef,
     waits: &[Vec<NodeId>],
@@ -103,12 +103,12 @@ fn peak(graph: &GraphDef, order: &[NodeId]) -> i64 {
     })
 }
 
-/// Counts the bytes alive while an order is walked.
+/// Counts the bytes alive while walking an order.
 struct Lives<'g> {
     graph: &'g GraphDef,
-    /// For each root, the readers that have not run.
+    /// For each root, the number of readers that have not run.
     readers: Vec<usize>,
-    /// For each node, the roots that it reads, each once.
+    /// For each node, the distinct roots that it reads.
     reads: Vec<Vec<NodeId>>,
     alive: i64,
 }
@@ -117,7 +117,7 @@ impl<'g> Lives<'g> {
     fn new(graph: &'g GraphDef) -> Lives<'g> {
         let mut readers = vec![0; graph.len()];
         let mut reads = vec![Vec::new(); graph.len()];
-        // A further output runs nothing, and so reads nothing.
+        // A further output runs nothing, so it reads nothing.
         for id in graph.ids().filter(|&id| graph.step_of(id) == id) {
             let mut roots: Vec<NodeId> =
                 graph.node(id).inputs().iter().map(|&input| graph.root(input).0).collect();
@@ -132,7 +132,7 @@ impl<'g> Lives<'g> {
         Lives { graph, readers, reads, alive: 0 }
     }
 
-    /// Bytes of the arena that a value takes.
+    /// Bytes of the arena that a value occupies.
     fn bytes(&self, id: NodeId) -> i64 {
         match self.graph.memory(id) {
             Some(Memory::Fresh | Memory::InPlace(_)) => self.graph.node(id).desc.extent() as i64,
@@ -140,8 +140,8 @@ impl<'g> Lives<'g> {
         }
     }
 
-    /// Bytes that running this node brings to life: those of all outputs of an operator. A further output is there
-    /// by then.
+    /// Bytes that running this node allocates: those of all outputs of an operator. A further output is allocated by
+    /// its operator.
     fn made(&self, id: NodeId) -> i64 {
         if self.graph.step_of(id) != id {
             return 0;
@@ -149,8 +149,7 @@ impl<'g> Lives<'g> {
         self.graph.step_outputs(id).map(|output| self.bytes(output)).sum()
     }
 
-    /// Bytes of values that nothing needs once this node has run: those that it reads last, and outputs that are not
-    /// read at all.
+    /// Bytes that are dead once this node has run: values that it reads last, and outputs that are never read.
     fn freed(&self, id: NodeId) -> i64 {
         let last = |root: &&NodeId| self.readers[root.index()] == 1;
         let read: i64 = self.reads[id.index()].iter().filter(last).map(|&root| self.bytes(root)).sum();

@@ -1,7 +1,7 @@
-//! A plan as one self-contained page for a browser.
+//! A plan as a self-contained HTML page.
 //!
-//! The page's looks and its code are the files in `page/`; this file fills in data alone, so that nothing in a plan is
-//! ever read as markup or code.
+//! Markup, style and scripts of the page are the files in `page/`; this file only inserts data, so that nothing in a
+//! plan is parsed as markup or code.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::data::Plan;
 use super::flow::Flow;
 use super::lives::Life;
 
-/// The frame, with `@STYLE@`, `@SCRIPT@` and `@DATA@` where the parts go.
+/// The frame, with `@STYLE@`, `@SCRIPT@` and `@DATA@` as placeholders.
 const FRAME: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 /// The scripts, in the order in which they run.
@@ -25,26 +25,26 @@ const SCRIPTS: [&str; 6] = [
 ];
 
 impl Plan {
-    /// The plan as an HTML page: graph, steps, arena, states and waits, to look at in a browser without any network.
+    /// The plan as an HTML page: graph, steps, arena, states and waits. It loads nothing from a network.
     pub fn page<'p>(&'p self, title: &'p str) -> PlanPage<'p> {
         PlanPage { plan: self, title }
     }
 }
 
-/// A page made by [`Plan::page`]; it is written by `Display`.
+/// A page made by [`Plan::page`]; written by `Display`.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanPage<'p> {
     plan: &'p Plan,
     title: &'p str,
 }
 
-/// What the page's scripts are given.
+/// Data for the page's scripts.
 #[derive(Serialize)]
 struct Data<'p> {
     title: &'p str,
     plan: &'p Plan,
     lives: Vec<Life>,
-    /// Bytes of the arena taken at each step.
+    /// Bytes of the arena occupied at each step.
     alive: Vec<usize>,
     layers: Vec<Option<&'p str>>,
     bytes: Bytes,
@@ -82,8 +82,8 @@ impl<'p> Data<'p> {
 impl fmt::Display for PlanPage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let data = serde_json::to_string(&Data::of(self.plan, self.title)).map_err(|_| fmt::Error)?;
-        // JSON has this character inside of strings alone. Written as its number it can neither end the element nor open a
-        // comment in it, whatever a name holds.
+        // In JSON this character occurs only inside strings. Escaped, it can neither close the element nor open a
+        // comment, whatever names contain.
         let data = data.replace('<', "\\u003c");
         for part in FRAME.split('@') {
             match part {

@@ -1,4 +1,4 @@
-//! Place: an offset in the arena for every value and every scratch, found from their lives alone.
+//! Place: an offset in the arena for every value and scratch range, from their lifetimes.
 
 use std::collections::BTreeMap;
 
@@ -6,27 +6,27 @@ use super::lower::demands;
 use super::{CompileError, DeviceDesc};
 use crate::graph::{GraphDef, Leaf, Memory, NodeId, NodeKind};
 
-/// Rounds of repair after the first orders have been tried. Each costs one placement, about 0.2 ms
-/// for the decode graph of a 32-layer model.
+/// Rounds of repair after the first orders. Each costs one placement, about 0.2 ms for the decode graph of a 32-layer
+/// model.
 const REPAIRS: usize = 24;
 
-/// Where everything lies.
+/// Offsets of all values and scratch ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// For every value that lies in the arena, by its root node: the offset.
+    /// The offset of every value in the arena, by its root node.
     pub values: BTreeMap<NodeId, usize>,
-    /// For every step that needs scratch memory, by its node: offset and bytes.
+    /// Offset and size of every step's scratch memory, by its node.
     pub scratch: BTreeMap<NodeId, (usize, usize)>,
-    /// Bytes of the arena.
+    /// Size of the arena in bytes.
     pub arena: usize,
     /// The most bytes alive at one step.
     pub lower_bound: usize,
 }
 
-/// A range of bytes and the steps during which it is taken, both ends included.
+/// A range of bytes and the steps during which it is occupied, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Bytes, a multiple of the alignment.
+    /// Size in bytes, a multiple of the alignment.
     pub bytes: usize,
     /// The first step.
     pub first: usize,
@@ -40,7 +40,7 @@ impl Block {
     }
 }
 
-/// Places the values of a graph whose nodes run in this order.
+/// Places the values of a graph with this order of nodes.
 pub fn place(graph: &GraphDef, order: &[NodeId], device: &DeviceDesc) -> Result<Placement, CompileError> {
     let align = |bytes: usize| bytes.next_multiple_of(device.alignment);
     let lives = Lives::of(graph, order);
@@ -48,7 +48,7 @@ pub fn place(graph: &GraphDef, order: &[NodeId], device: &DeviceDesc) -> Result<
     let mut block_of: BTreeMap<NodeId, usize> = BTreeMap::new();
     for &root in &lives.made {
         let (first, last) = lives.of_root[&root];
-        // Where a value takes over a source that dies here, one block serves both lives.
+        // A value that takes over the memory of a dying source shares one block with it.
         let source = lives.takes_over(graph, root).and_then(|source| block_of.get(&source).copied());
         let block = source.unwrap_or(blocks.len());
         match blocks.get_mut(block) {
@@ -74,22 +74,22 @@ pub fn place(graph: &GraphDef, order: &[NodeId], device: &DeviceDesc) -> Result<
     })
 }
 
-/// The nodes that run, in order: all operators but views.
+/// The nodes that run, in order: all operators except views.
 pub fn steps(graph: &GraphDef, order: &[NodeId]) -> Vec<NodeId> {
     let is_view = |id: NodeId| matches!(graph.memory(id), Some(Memory::View { .. }));
     let runs = |id: &NodeId| graph.node(*id).op().is_some() && !is_view(*id);
     order.iter().copied().filter(runs).collect()
 }
 
-/// When each value of the arena is alive.
+/// The lifetime of each value in the arena.
 struct Lives {
     /// The nodes that run, in order.
     steps: Vec<NodeId>,
-    /// The values, in the order they are made.
+    /// The values, in creation order.
     made: Vec<NodeId>,
     /// First and last step of each value.
     of_root: BTreeMap<NodeId, (usize, usize)>,
-    /// Values that are results, or part of them.
+    /// Roots of the graph's outputs.
     kept: Vec<NodeId>,
 }
 
@@ -98,7 +98,7 @@ impl Lives {
         let steps = steps(graph, order);
         let end = steps.len().saturating_sub(1);
         let is_input = |id: &NodeId| matches!(graph.node(*id).kind, NodeKind::Leaf(Leaf::Input));
-        // Inputs stay for the whole run, so that one that did not change need not be sent again.
+        // Inputs live for the whole run, so that unchanged ones need not be uploaded again.
         let mut made: Vec<NodeId> = graph.ids().filter(is_input).collect();
         let mut of_root: BTreeMap<NodeId, (usize, usize)> = made.iter().map(|&id| (id, (0, end))).collect();
         for (step, &id) in steps.iter().enumerate() {
@@ -107,7 +107,7 @@ impl Lives {
                     life.1 = life.1.max(step);
                 }
             }
-            // A step writes all of its outputs, those too that nothing reads.
+            // A step writes all of its outputs, including unused ones.
             for output in graph.step_outputs(id).filter(|&output| graph.root(output).0 == output) {
                 of_root.insert(output, (step, step));
                 made.push(output);
@@ -122,8 +122,8 @@ impl Lives {
         Lives { steps, made, of_root, kept }
     }
 
-    /// The value whose memory this one may take: the input that its operator can work in place of,
-    /// if it is whole, made by a step, read by nothing later and only once by this step.
+    /// The value whose memory this one may reuse: the input that its operator can overwrite, if it covers its whole
+    /// memory, was made by a step, and is read only once by this step and never later.
     fn takes_over(&self, graph: &GraphDef, id: NodeId) -> Option<NodeId> {
         let Some(Memory::InPlace(input)) = graph.memory(id) else { return None };
         let node = graph.node(id);
@@ -140,12 +140,12 @@ impl Lives {
     }
 }
 
-/// An offset for every block, such that no two that overlap in time share a byte.
+/// An offset for every block, such that blocks that overlap in time never share a byte.
 ///
-/// Blocks are placed one after another, each at the lowest offset where it fits. Several orders are
-/// tried; then, while the peak is above the lower bound, the block that makes the peak is moved to the
-/// front of the best order. (Placing the largest first is the strategy of Pisarchyk and Lee,
-/// "Efficient Memory Management for Deep Neural Net Inference", 2020.)
+/// Blocks are placed one after another, each at the lowest offset where it fits. Several orders are tried; then, while
+/// the peak is above the lower bound, the block at the peak is moved to the front of the best order. (Placing the
+/// largest first is the strategy of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference",
+/// 2020.)
 pub fn pack(blocks: &[Block]) -> Vec<usize> {
     let bound = lower_bound(blocks);
     let mut best = Packing::of(blocks, (0..blocks.len()).collect());
@@ -171,7 +171,7 @@ pub fn pack(blocks: &[Block]) -> Vec<usize> {
     best.offsets
 }
 
-/// An order of placing, and what comes of it.
+/// A placement order and its result.
 #[derive(Clone)]
 struct Packing {
     order: Vec<usize>,
@@ -190,7 +190,7 @@ impl Packing {
         if other.peak < self.peak { other } else { self }
     }
 
-    /// Places the block that reaches highest first. Gives false if it was the first already.
+    /// Moves the block with the highest end to the front of the order; false if it was already first.
     fn move_peak_forward(&mut self, blocks: &[Block]) -> bool {
         let reaches = |&i: &usize| self.offsets[i] + blocks[i].bytes == self.peak;
         let Some(at) = self.order.iter().position(reaches).filter(|&at| at > 0) else { return false };
@@ -204,7 +204,7 @@ impl Packing {
 /// Places blocks in this order, each at the lowest offset that is free during its life.
 fn first_fit(blocks: &[Block], order: &[usize]) -> Vec<usize> {
     let mut offsets = vec![0; blocks.len()];
-    // Placed blocks by offset, so that one pass finds the first gap.
+    // Placed blocks sorted by offset, so that one pass finds the first gap.
     let mut placed: Vec<usize> = Vec::with_capacity(blocks.len());
     for &i in order {
         let mut offset = 0;
@@ -257,7 +257,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_two_that_live_together_share_a_byte(blocks in blocks()) {
+        fn blocks_that_overlap_in_time_share_no_byte(blocks in blocks()) {
             let offsets = pack(&blocks);
             for i in 0..blocks.len() {
                 for j in 0..i {
@@ -269,7 +269,7 @@ mod tests {
         }
 
         #[test]
-        fn the_peak_is_near_the_lower_bound(blocks in blocks()) {
+        fn peak_is_near_the_lower_bound(blocks in blocks()) {
             let peak = end_of(&blocks, &pack(&blocks));
             let bound = lower_bound(&blocks);
             prop_assert!(peak >= bound);

@@ -1,4 +1,4 @@
-//! A plan as a drawing for Graphviz, and the names that all forms for people share.
+//! A plan as a drawing for Graphviz, and the names used by all readable forms.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,19 +10,19 @@ use super::flow::Flow;
 use crate::graph::StateKind;
 
 impl Plan {
-    /// The plan as a directed graph in Graphviz's language: steps and ports, and who reads whose value.
-    /// Weights stand in the steps that read them.
+    /// The plan as a directed graph in Graphviz's language: steps and ports as nodes, values as edges. Weights are
+    /// shown in the steps that read them.
     pub fn dot(&self) -> PlanDot<'_> {
         PlanDot(self)
     }
 
-    /// The outputs of a step, each with its place: `F32[8, 4] @64 and F32[4, 2] recurrent state s`.
+    /// The outputs of a step with their places: `F32[8, 4] @64 and F32[4, 2] recurrent state s`.
     pub(crate) fn written(&self, step: &Step) -> String {
         let output = |operand: &Operand| format!("{} {}", operand.desc, self.memory(operand));
         step.outputs.iter().map(output).collect::<Vec<_>>().join(" and ")
     }
 
-    /// The name of the memory, with the offset: `@64` in the arena, `state cache_k.0`.
+    /// The operand's memory, with the offset: `@64` in the arena, `state cache_k.0`.
     pub(super) fn memory(&self, operand: &Operand) -> String {
         let (kind, name) = match operand.place {
             Place::Arena => return format!("@{}", operand.offset),
@@ -41,14 +41,14 @@ impl Plan {
     }
 }
 
-/// What [`Plan::dot`] gives; it is shown by `Display`.
+/// The drawing made by [`Plan::dot`]; written by `Display`.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanDot<'p>(&'p Plan);
 
-/// Names of what operands refer to.
+/// Names of operands.
 pub(super) struct Names<'p> {
     pub plan: &'p Plan,
-    /// Name and operand of the input or the step's output that a value of the arena comes from.
+    /// For each value in the arena, the name and operand of the input or step output that wrote it.
     values: BTreeMap<u32, (Cow<'p, str>, &'p Operand)>,
 }
 
@@ -61,7 +61,7 @@ impl<'p> Names<'p> {
         Names { plan, values: named.map(|(name, operand)| (operand.value, (name, operand))).collect() }
     }
 
-    /// The value that an operand is, or is a view of: its name, and the operand that the input or step wrote.
+    /// The value of an operand or of the tensor that it is a view of: its name, and the operand as written.
     pub fn value(&self, operand: &Operand) -> Option<(&str, &'p Operand)> {
         self.values.get(&operand.value).map(|(name, operand)| (name.as_ref(), *operand))
     }
@@ -127,7 +127,7 @@ fn node(point: Point) -> String {
     }
 }
 
-/// A quoted label; line ends become Graphviz's `\l`, which puts the line at the left.
+/// A quoted label; newlines become Graphviz's `\l`, which left-aligns the line.
 struct Label<'t>(&'t str);
 
 impl fmt::Display for Label<'_> {

@@ -1,4 +1,4 @@
-//! Simplify: drop what nothing reads, merge what is said twice, and look through views of views.
+//! Simplify: removes unused nodes, merges equal nodes, and collapses views of views.
 
 use std::collections::BTreeMap;
 
@@ -35,10 +35,10 @@ pub fn simplify(graph: &GraphDef) -> Result<GraphDef, CompileError> {
     Ok(out)
 }
 
-/// A node with its inputs' new numbers.
+/// A node with its inputs mapped to their new ids.
 pub(super) fn remapped(node: &Node, moved: &[Option<NodeId>]) -> Node {
     let mut node = node.clone();
-    // Inputs stand before their users, so each has its new number by now.
+    // Inputs come before their users, so each already has its new id.
     let new = |input: &mut NodeId| *input = moved[input.index()].unwrap_or(*input);
     match &mut node.kind {
         NodeKind::Leaf(_) => {}
@@ -48,8 +48,8 @@ pub(super) fn remapped(node: &Node, moved: &[Option<NodeId>]) -> Node {
     node
 }
 
-/// Which nodes are needed: what an output reads, what writes a state (an effect that outlives the run),
-/// and all inputs, so that a caller may give what it declared. An operator keeps all of its outputs.
+/// The nodes that are needed: those that an output reads, those that write a state (an effect that persists after the
+/// run), and all inputs, so that a caller can set every declared one. An operator keeps all of its outputs.
 pub(super) fn reachable(graph: &GraphDef) -> Vec<bool> {
     let mut needed = vec![false; graph.len()];
     let writes = |id: NodeId| graph.written_state(id).is_some();
@@ -65,7 +65,7 @@ pub(super) fn reachable(graph: &GraphDef) -> Vec<bool> {
     needed
 }
 
-/// The input that a node is the same as: a view that changes nothing.
+/// The input that a node is identical to: the node is a view that changes nothing.
 fn identity(graph: &GraphDef, id: NodeId, node: &Node) -> Option<NodeId> {
     match graph.memory(id)? {
         Memory::View { input, offset: 0 } => {
@@ -76,8 +76,8 @@ fn identity(graph: &GraphDef, id: NodeId, node: &Node) -> Option<NodeId> {
     }
 }
 
-/// What makes two nodes the same value: operator, attributes and inputs, a further output's operator and number, or a
-/// constant's bytes.
+/// Identifies equal values: operator, attributes and inputs; a further output's operator and number; or a constant's
+/// bytes.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     kind: &'static str,
@@ -95,7 +95,7 @@ fn key(graph: &GraphDef, id: NodeId, node: &Node) -> Result<Option<Key>, Compile
             inputs: SmallVec::new(),
         }),
         NodeKind::Leaf(_) => None,
-        // Writing twice is not the same as writing once.
+        // Writing twice differs from writing once.
         NodeKind::Op { .. } if graph.step_outputs(id).any(|output| graph.written_state(output).is_some()) => {
             None
         }

@@ -1,11 +1,11 @@
-//! The legal forms between graph and plan: of an order and of a placement. Checked in debug builds; the
-//! finished plan has a check of its own.
+//! Validity of the stages between graph and plan: an order and a placement. Checked in debug builds; `check` checks the
+//! finished plan.
 
 use super::connect::overlap;
 use super::place::{Placement, steps};
 use crate::graph::{GraphDef, GraphError, Memory, NodeId};
 
-/// An order is legal if every node stands in it once, after all of its inputs.
+/// An order is valid if it contains every node once, after all of its inputs.
 pub fn check_order(graph: &GraphDef, order: &[NodeId]) -> Result<(), GraphError> {
     let illegal = |reason: String| Err(GraphError::Illegal { pass: "order", reason });
     let mut done = vec![false; graph.len()];
@@ -24,12 +24,12 @@ pub fn check_order(graph: &GraphDef, order: &[NodeId]) -> Result<(), GraphError>
     }
 }
 
-/// A placement is legal if everything lies inside the arena, and no step writes over bytes that a later
-/// step, or an output, reads as another value.
+/// A placement is valid if everything is inside the arena, and no step overwrites bytes that a later step, or an
+/// output, reads as another value.
 pub fn check_placement(graph: &GraphDef, order: &[NodeId], placement: &Placement) -> Result<(), GraphError> {
     let illegal = |reason: String| Err(GraphError::Illegal { pass: "place", reason });
     let steps = steps(graph, order);
-    // The step that reads a value last: past all steps for outputs, and for inputs, which are kept.
+    // The last step that reads each value: past all steps for outputs, and for inputs, which are kept.
     let mut last: Vec<usize> = vec![0; graph.len()];
     for (step, id) in steps.iter().enumerate() {
         graph.node(*id).inputs().iter().for_each(|&input| last[graph.root(input).0.index()] = step);

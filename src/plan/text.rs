@@ -1,7 +1,7 @@
-//! A plan as text: ports, steps, the waits from run to run, totals.
+//! A plan as text: ports, steps, waits across runs, totals.
 //!
-//! It is a function of the plan alone, so equal plans look equal to the byte. A shape stands where it is new: at what a
-//! step writes, at weights and constants, and at an input that is a view of another shape.
+//! The text depends on the plan only, so equal plans give equal text. A shape is shown where it is new: at the outputs
+//! of a step, at weights and constants, and at an input that is a view of another shape.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use super::data::{Operand, Place, Plan, Point, Step};
 use super::show::Names;
 use crate::graph::StateKind;
 
-/// The widest line, where its parts allow it.
+/// Line width, unless a single part is wider.
 const COLUMNS: usize = 120;
-/// Where the further lines of a step begin.
+/// Indentation of a step's continuation lines.
 const INDENT: &str = "           ";
 
 impl fmt::Display for Plan {
@@ -63,9 +63,9 @@ fn totals(f: &mut fmt::Formatter<'_>, plan: &Plan) -> fmt::Result {
     writeln!(f, "cost {} bytes, {} flops", cost.bytes, cost.flops)
 }
 
-/// A step in parts that a line may end between.
+/// The parts of a step, between which a line may be broken.
 fn parts(names: &Names<'_>, number: usize, step: &Step) -> Vec<String> {
-    // Most kernels are called by their operator's name and what is special to them.
+    // Most kernel names begin with the operator's name.
     let (operator, kernel) = match step.kernel.starts_with(&step.op) {
         true => (&step.kernel, None),
         false => (&step.op, Some(&step.kernel)),
@@ -90,7 +90,7 @@ fn parts(names: &Names<'_>, number: usize, step: &Step) -> Vec<String> {
     parts
 }
 
-/// An input of a step: of a value its name, and shape and offset where it is a view that has others.
+/// An input of a step: the name of its value, with shape and offset if it is a view that differs.
 fn read(names: &Names<'_>, input: &Operand) -> String {
     match (input.place, names.value(input)) {
         (Place::Arena, Some((name, whole))) => {
@@ -104,7 +104,7 @@ fn read(names: &Names<'_>, input: &Operand) -> String {
     }
 }
 
-/// Writes parts with commas between them, and on further lines what would not fit.
+/// Writes parts separated by commas, and breaks lines that would be too wide.
 fn write_wrapped(f: &mut fmt::Formatter<'_>, parts: &[String]) -> fmt::Result {
     let mut column = 0;
     for (i, part) in parts.iter().enumerate() {

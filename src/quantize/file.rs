@@ -1,7 +1,7 @@
-//! A model file with its matrices in other types.
+//! Quantizing: a model file with its matrices in other dtypes.
 //!
-//! [`mix`](super::mix) says which tensor gets which type; here they are converted, a stretch at a time and on all threads, and
-//! written while they are converted: memory stays small for a file of any size.
+//! `mix` decides the dtype of each tensor; this file converts tensors, a stretch at a time and on all threads, and
+//! writes each stretch at once, so that memory stays small for a file of any size.
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -15,11 +15,11 @@ use crate::gguf::{Gguf, GgufError, GgufWriter, TensorInfo, WriteError};
 use crate::tensor::DType;
 use crate::tensor::blocks::{BlockError, WRITABLE, dequantize, quantize};
 
-/// Why a file cannot be quantized.
+/// An error of quantizing a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantizeError {
-    /// A tensor that was rounded before.
+    /// A tensor that is already quantized.
     #[error(
         "tensor {name} is {from} already: rounding it to {to} adds to the error of the first rounding; take a file of \
          F16, BF16 or F32; with requantizing allowed it is rounded again"
@@ -27,35 +27,35 @@ pub enum QuantizeError {
     Requantize {
         /// The tensor.
         name: String,
-        /// Its type.
+        /// Its dtype.
         from: DType,
-        /// The type that was asked for.
+        /// The requested dtype.
         to: DType,
     },
-    /// A type that values cannot be written in.
+    /// A dtype that can be read but not written.
     #[error("{dtype} can be read but not written; write {}", names(&WRITABLE))]
     NotWritable {
-        /// The type.
+        /// The dtype.
         dtype: DType,
     },
-    /// Values that a type cannot hold.
+    /// Values that a dtype cannot hold.
     #[error("tensor {name}, row {row}: {source}")]
     Values {
         /// The tensor.
         name: String,
-        /// The first row of the stretch in which they are.
+        /// The first row of the stretch with these values.
         row: usize,
-        /// What is wrong with them.
+        /// The reason.
         source: BlockError,
     },
-    /// A number of layers that no model has: the rules count in it.
+    /// An absurd number of layers, which the rules depend on.
     #[error("{key} is {n_layer}; at most {most} layers are supported")]
     LayerCount {
         /// The metadata key.
         key: String,
         /// Its value.
         n_layer: usize,
-        /// The most that is taken.
+        /// The limit.
         most: usize,
     },
     /// A tensor of a layer that the model does not have.
@@ -76,16 +76,16 @@ pub enum QuantizeError {
     /// The new file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// No threads.
+    /// Threads cannot be started.
     #[error(transparent)]
     Threads(#[from] PoolError),
-    /// The progress function ended it.
+    /// The progress function stopped the work.
     #[error("stopped before the file was complete")]
     Stopped,
 }
 
 impl QuantizeError {
-    /// What would help; nothing, where that is not known.
+    /// The remedies of the error; none if they are not known.
     pub fn remedies(&self) -> &'static [Remedy] {
         match self {
             QuantizeError::Requantize { .. } => &[Remedy::Requantizing],
@@ -98,29 +98,29 @@ fn names(types: &[DType]) -> String {
     types.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// What becomes of a tensor.
+/// The conversion of one tensor.
 #[derive(Clone, Copy, Debug)]
 pub struct Conversion<'g> {
-    /// The tensor as it is.
+    /// The tensor in the original file.
     pub info: &'g TensorInfo,
-    /// Its type in the new file.
+    /// Its dtype in the new file.
     pub dtype: DType,
 }
 
 impl Conversion<'_> {
-    /// Bytes in the new file.
+    /// Bytes of its data in the new file.
     pub fn bytes(&self) -> usize {
         let row = self.info.shape.sizes().first().copied().unwrap_or(1);
         self.dtype.row_bytes(row).unwrap_or(0) * self.info.shape.rows()
     }
 
-    /// Whether the data are copied.
+    /// The data are copied unchanged.
     pub fn is_copy(&self) -> bool {
         self.dtype == self.info.dtype
     }
 }
 
-/// A file to be quantized: what becomes of each tensor.
+/// A file to be quantized, with the conversion of each tensor.
 #[derive(Debug)]
 pub struct Quantization<'g> {
     gguf: &'g Gguf,
@@ -128,7 +128,7 @@ pub struct Quantization<'g> {
     conversions: Vec<Conversion<'g>>,
 }
 
-/// Metadata that say in which part of a split model a file is: the new one is whole.
+/// Metadata of a file's place in a split model: the new file is whole.
 const SPLIT_KEYS: [&str; 3] = ["split.no", "split.count", "split.tensors.count"];
 
 const FILE_TYPE: &str = "general.file_type";
@@ -138,18 +138,18 @@ const QUANTIZATION_VERSION: &str = "general.quantization_version";
 /// The version of the block formats' layouts, the same since 2023.
 const VERSION: u32 = 2;
 
-/// Values of a row group that one thread converts at a time, about.
+/// The approximate number of values that one thread converts at a time.
 const PIECE: usize = 1 << 14;
 
-/// Pieces that are converted before they are written, for each thread.
+/// The number of pieces per thread that are converted before they are written.
 const PIECES_PER_THREAD: usize = 16;
 
 impl<'g> Quantization<'g> {
-    /// Decides what becomes of each tensor of a file. No data is read.
+    /// Decides the conversion of each tensor of a file. Data are not read.
     ///
     /// # Errors
-    /// A type of the recipe cannot be written; a tensor is rounded already, and that is not allowed; the number of layers
-    /// is absurd, or a tensor is of none of them.
+    /// A dtype of the recipe cannot be written; a tensor is already quantized, and that is not allowed; the number of
+    /// layers is absurd, or a tensor is of a layer beyond it.
     pub fn new(
         gguf: &'g Gguf,
         recipe: &Recipe,
@@ -173,7 +173,7 @@ impl<'g> Quantization<'g> {
         Ok(Quantization { gguf, file_type: recipe.mix.file_type(), conversions })
     }
 
-    /// What becomes of each tensor, in the file's order.
+    /// The conversion of each tensor, in the file's order.
     pub fn conversions(&self) -> &[Conversion<'g>] {
         &self.conversions
     }
@@ -188,13 +188,13 @@ impl<'g> Quantization<'g> {
         self.conversions.iter().map(|conversion| conversion.info.shape.elements() as u64).sum()
     }
 
-    /// Writes the new file. Its metadata are those of the file, in their order, but for `general.file_type` and
-    /// `general.quantization_version`, which are set, and the keys of a split, which are dropped; its bytes are the
-    /// same for any number of threads. `progress` is told how many elements are done, and may end the work.
+    /// Writes the new file. Its metadata are those of the file, in order, except that `general.file_type` and
+    /// `general.quantization_version` are set, and the keys of a split are dropped. Its bytes are the same for any
+    /// number of threads. `progress` is called with the number of converted elements, and may stop the work.
     ///
     /// # Errors
-    /// Reading or writing fails, values do not fit their type, there are no threads, or `progress` ends the work. What
-    /// was written until then is no model.
+    /// Reading or writing fails, values do not fit their dtype, threads cannot be started, or `progress` stops the
+    /// work. A partly written file is not a valid model.
     pub fn write(
         &self,
         out: &mut impl Write,
@@ -238,13 +238,13 @@ impl<'g> Quantization<'g> {
     }
 }
 
-/// Threads and their memory.
+/// Threads and their buffers.
 struct Converter {
     pool: Pool,
     pieces: Vec<Mutex<Piece>>,
 }
 
-/// Some rows on their way.
+/// Rows in conversion.
 #[derive(Default)]
 struct Piece {
     values: Vec<f32>,
@@ -258,7 +258,7 @@ impl Converter {
         Ok(Converter { pool: Pool::new(threads)?, pieces: (0..pieces).map(|_| Mutex::default()).collect() })
     }
 
-    /// Writes a tensor's data in its new type, telling `progress` how many elements came with each stretch.
+    /// Writes a tensor's data in its new dtype, and calls `progress` with the number of elements of each stretch.
     fn convert(
         &mut self,
         conversion: &Conversion<'_>,
@@ -295,7 +295,7 @@ impl Converter {
         Ok(())
     }
 
-    /// Converts as many pieces as there are, on all threads. An error names the first piece that failed.
+    /// Converts the pieces of a stretch on all threads. An error names the first piece that failed.
     fn stretch(
         &self,
         data: &[u8],
@@ -308,7 +308,7 @@ impl Converter {
             worker.for_chunks(count, 1, |pieces| {
                 for i in pieces {
                     let bytes = &data[i * piece_bytes..data.len().min((i + 1) * piece_bytes)];
-                    // Each piece is dealt to one worker: nobody waits here.
+                    // Each piece belongs to one worker, so the lock is free.
                     let mut piece = self.pieces[i].lock().unwrap_or_else(PoisonError::into_inner);
                     piece.result = piece.convert(bytes, from, to).err();
                 }

@@ -1,15 +1,16 @@
-//! Which tensor gets which type.
+//! The dtype of each tensor in a mix.
 //!
-//! A *mix* is a type for most tensors and better types for those that suffer most from rounding: the output
-//! matrix, values of the attention, and the down projections of the first and last layers. The mixes are those
-//! that llama.cpp's users know by the same names, so that a file of a name is of the size and quality that they
+//! A *mix* is a dtype for most tensors and better dtypes for those that suffer most from rounding: the output matrix,
+//! the values of the attention, and the down projections of the first and last layers. The mixes are those that
+//! llama.cpp's users know by the same names, so that a file has the size and quality that they expect. Source of the
+//! rules: llama.cpp's `llama-quant.cpp`, read for its decisions without an importance matrix.
 //! expect. Source of the rules: llama.cpp's `llama-quant.cpp`, read for its decisions without an importance matrix.
 
 use super::QuantizeError;
 use crate::gguf::{Gguf, Metadata, TensorInfo};
 use crate::tensor::DType;
 
-/// A named mix of types.
+/// A named mix of dtypes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mix(&'static Row);
 
@@ -24,21 +25,21 @@ struct Row {
     attn_output: Rule,
 }
 
-/// Which type some tensors of a mix get instead of its base type. Layers are counted from 0.
+/// The rule for the dtype of some tensors of a mix, in place of its base dtype. Layers are counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
     Base,
-    /// All of them.
+    /// All tensors.
     All(DType),
-    /// All of them if four or more heads share keys and values, and otherwise this.
+    /// The first dtype for all tensors if four or more heads share keys and values, and otherwise the second.
     Shared(DType, DType),
-    /// The first so many layers, and otherwise this.
+    /// The first dtype for the first layers, this many, and otherwise the second.
     First(usize, DType, DType),
-    /// The first `1 / n` of the layers, and otherwise this.
+    /// The first dtype for the first `1 / n` of the layers, and otherwise the second.
     FirstPart(usize, DType, DType),
     /// The first and last eighth of the layers and every third between.
     Spread(DType),
-    /// The first `1 / n` of the layers; the second type where `Spread` has it.
+    /// The first dtype for the first `1 / n` of the layers; the second for the other layers of `Spread`.
     FirstSpread(usize, DType, DType),
 }
 
@@ -58,11 +59,11 @@ const fn row(
     Row { name, file_type, base, attn_v, ffn_down, attn_output }
 }
 
-/// The number of the mix whose experts are MXFP4 and the rest Q8_0.
+/// The number of the mix with MXFP4 for experts and Q8_0 for the rest.
 const MXFP4_MOE: u32 = 38;
 
-/// Name, `general.file_type`, base type; the types of the attention's values, of the feed-forward network's
-/// down projection, of the attention's output.
+/// Name, `general.file_type`, base dtype; the dtypes of the attention's values, of the feed-forward layer's down
+/// projection, of the attention's output.
 const TABLE: [Row; 20] = [
     row("F32", 0, F32, Base, Base, Base),
     row("F16", 1, F16, Base, Base, Base),
@@ -95,14 +96,14 @@ impl Mix {
         TABLE.iter().map(Mix)
     }
 
-    /// The mix of a name, in any case of letters; `Q4_K` means `Q4_K_M`, and so on.
+    /// The mix of a name, in upper or lower case; `Q4_K` means `Q4_K_M`, and so on.
     pub fn from_name(name: &str) -> Option<Mix> {
         let alias = ALIASES.iter().find(|(short, _)| short.eq_ignore_ascii_case(name));
         let name = alias.map_or(name, |(_, long)| long);
         Mix::all().find(|mix| mix.0.name.eq_ignore_ascii_case(name))
     }
 
-    /// Its name.
+    /// The name of the mix.
     pub fn name(self) -> &'static str {
         self.0.name
     }
@@ -112,26 +113,26 @@ impl Mix {
         self.0.base
     }
 
-    /// The number that stands for the mix as `general.file_type`.
+    /// The mix's number in `general.file_type`.
     pub fn file_type(self) -> u32 {
         self.0.file_type
     }
 }
 
-/// What may be asked of a mix.
+/// A mix with the user's exceptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe {
     /// The mix.
     pub mix: Mix,
-    /// The type of the output matrix instead of the mix's, also where it is the token embeddings.
+    /// The dtype of the output matrix in place of the mix's, also if it is the token embeddings.
     pub output_type: Option<DType>,
-    /// The type of the token embeddings instead of the mix's.
+    /// The dtype of the token embeddings in place of the mix's.
     pub embedding_type: Option<DType>,
-    /// The base type for every tensor.
+    /// The base dtype for every tensor.
     pub pure: bool,
 }
 
-/// What a tensor is in a model, as far as the rules differ.
+/// The role of a tensor in a model, as far as the rules distinguish them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Output,
@@ -143,7 +144,7 @@ enum Role {
     Other,
 }
 
-/// Parts of names that tell a tensor's role. The first that matches counts.
+/// Parts of names that determine a tensor's role. The first match counts.
 const ROLES: [(&str, Role); 6] = [
     ("attn_qkv.weight", Role::AttnV),
     ("attn_kv_b.weight", Role::AttnV),
@@ -153,13 +154,13 @@ const ROLES: [(&str, Role); 6] = [
     ("ffn_down", Role::FfnDown),
 ];
 
-/// Parts of the names of matrices that keep their type: small ones, and ones that decide much.
+/// Parts of the names of matrices that keep their dtype: small matrices, and those with a large influence.
 const KEPT: [&str; 23] = [
     "_norm.weight",
-    // Which experts a token goes to.
+    // Routers of experts.
     "ffn_gate_inp.weight",
     "ffn_gate_tid2eid.weight",
-    // Positions, and kinds of tokens.
+    // Positions and token types.
     "position_embd",
     "token_types.weight",
     "attn_rel_b.weight",
@@ -185,7 +186,7 @@ const KEPT: [&str; 23] = [
     "mm.a.code_embd",
 ];
 
-/// What follows `time_mix_` in the names of small matrices of RWKV.
+/// The suffixes after `time_mix_` in the names of small matrices of RWKV.
 const TIME_MIX: [&str; 13] =
     ["w0", "w1", "w2", "v0", "v1", "v2", "a0", "a1", "a2", "g1", "g2", "decay_w1", "decay_w2"];
 
@@ -202,25 +203,25 @@ fn role(name: &str) -> Role {
     }
 }
 
-/// Whether a mix says anything about a tensor.
+/// A mix has a rule for the tensor.
 fn is_matrix(info: &TensorInfo) -> bool {
-    // Sizes of 1 at the end make no matrix.
+    // Trailing dimensions of size 1 do not make a matrix.
     let rank = info.shape.sizes().iter().rposition(|&n| n > 1).map_or(0, |last| last + 1);
     rank >= 2 && info.dtype.is_float() && info.name.ends_with("weight") && !keeps_its_type(&info.name)
 }
 
-/// What the rules ask about a model.
+/// The properties of a model that the rules use.
 struct Facts {
     falcon: bool,
     n_layer: usize,
-    /// Matrices that make the attention's values.
+    /// Matrices that compute the attention's values.
     n_attn_v: usize,
     n_expert: usize,
     /// Heads that share keys and values.
     n_gqa: usize,
-    /// Whether the token embeddings are the output matrix.
+    /// The token embeddings are also the output matrix.
     tied: bool,
-    /// Eighty layers whose heads share keys and values, as the largest Llamas and Qwens have.
+    /// Eighty layers whose heads share keys and values, as in the largest Llamas and Qwens.
     large: bool,
 }
 
@@ -250,10 +251,10 @@ impl Facts {
     }
 }
 
-/// The most layers; models of the field have less than a fifth of it.
+/// The limit for the number of layers; real models have less than a fifth of it.
 const MAX_LAYERS: usize = 1000;
 
-/// Refuses a number of layers that no model has, and tensors of layers beyond it.
+/// Refuses an absurd number of layers, and tensors of layers beyond that number.
 fn check_layers(gguf: &Gguf, key: String, n_layer: usize) -> Result<(), QuantizeError> {
     if n_layer > MAX_LAYERS {
         return Err(QuantizeError::LayerCount { key, n_layer, most: MAX_LAYERS });
@@ -266,19 +267,19 @@ fn check_layers(gguf: &Gguf, key: String, n_layer: usize) -> Result<(), Quantize
     Ok(())
 }
 
-/// A number of the metadata, or the first of an array.
+/// A number of the metadata, or the first number of an array.
 fn first_number(metadata: &Metadata, key: &str) -> Option<usize> {
     let number = metadata.opt_u64(key).ok().flatten();
     let array = || metadata.opt_u32s(key).ok().flatten().and_then(|all| all.first().map(|&n| n.into()));
     usize::try_from(number.or_else(array)?).ok()
 }
 
-/// The layer of a tensor's name: `blk.7.attn_v.weight` is of layer 7.
+/// The layer in a tensor's name: `blk.7.attn_v.weight` is in layer 7.
 fn layer(name: &str) -> Option<usize> {
     name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
 
-/// The type of each tensor of a file, in the file's order.
+/// The dtype of each tensor of a file, in the file's order.
 pub(super) fn types(gguf: &Gguf, recipe: &Recipe) -> Result<Vec<DType>, QuantizeError> {
     let facts = Facts::of(gguf)?;
     let ranks = ranks(gguf);
@@ -288,8 +289,8 @@ pub(super) fn types(gguf: &Gguf, recipe: &Recipe) -> Result<Vec<DType>, Quantize
     Ok(gguf.tensors().iter().zip(ranks).map(typed).collect())
 }
 
-/// How many tensors of the same role stand in earlier layers, for each tensor: the rules count those, since not
-/// every layer of every model has all.
+/// For each tensor, the number of tensors of the same role in earlier layers. The rules use it as the layer's number,
+/// since not every layer of every model has all tensors.
 fn ranks(gguf: &Gguf) -> Vec<usize> {
     let tensors = gguf.tensors();
     let mut order: Vec<usize> = (0..tensors.len()).filter(|&i| is_matrix(&tensors[i])).collect();
@@ -318,7 +319,7 @@ impl Recipe {
         fitting(given.unwrap_or_else(mixed), info.shape.sizes()[0])
     }
 
-    /// What the mix says.
+    /// The dtype by the mix alone.
     fn mixed(&self, info: &TensorInfo, role: Role, is_output: bool, rank: usize, facts: &Facts) -> DType {
         let Row { base, file_type, attn_v, ffn_down, attn_output, .. } = *self.mix.0;
         let row = info.shape.sizes()[0];
@@ -330,7 +331,7 @@ impl Recipe {
             let coarse = base == Q8_0 || facts.falcon || !row.is_multiple_of(base.block_elements());
             return if coarse { Q8_0 } else { Q6_K };
         }
-        // Experts of one layer are several tensors, so that their rank does not tell the layer.
+        // Experts of one layer are several tensors, so that their rank is not the layer.
         let position = if facts.n_expert > 1 { layer(&info.name).unwrap_or(rank) } else { rank };
         match role {
             Role::AttnV | Role::AttnK if facts.n_expert == 8 => Q8_0,
@@ -355,7 +356,7 @@ impl Recipe {
     }
 }
 
-/// The down projections of Falcon, where they differ.
+/// Rules for the down projections of Falcon that differ.
 const FALCON_DOWN: [(&str, Rule); 4] = [
     ("Q4_K_M", FirstSpread(16, Q6_K, Q5_K)),
     ("Q4_K_S", Base),
@@ -364,7 +365,7 @@ const FALCON_DOWN: [(&str, Rule); 4] = [
 ];
 
 impl Rule {
-    /// The type in layer `i` of `n`.
+    /// The dtype in layer `i` of `n`.
     fn apply(self, base: DType, i: usize, n: usize, facts: &Facts) -> DType {
         let spread = i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
         match self {
@@ -410,8 +411,8 @@ impl Rule {
     }
 }
 
-/// The type for rows of `row` values: if they do not fill whole blocks, one of smaller blocks and at least as many
-/// bits, and F16 if they fill no block at all.
+/// The dtype for rows of `row` values: if they do not fill whole blocks, one with smaller blocks and at least as many
+/// bits, or F16 if they do not fill any block.
 fn fitting(dtype: DType, row: usize) -> DType {
     let fits = |dtype: DType| row.is_multiple_of(dtype.block_elements());
     let smaller = match dtype {
@@ -430,7 +431,7 @@ mod tests {
     use super::*;
     use crate::gguf::GgufWriter;
 
-    /// A file of matrices of 256 columns: `layers` layers, some metadata, and these names beside.
+    /// A file of matrices of 256 columns: `layers` layers, some metadata, and tensors with the names `more`.
     fn file(architecture: &str, layers: usize, numbers: &[(&str, u32)], more: &[&str]) -> Gguf {
         let mut writer = GgufWriter::new();
         writer.set("general.architecture", architecture).unwrap();
@@ -461,7 +462,7 @@ mod tests {
         types(gguf, recipe).unwrap()[at]
     }
 
-    /// The layers whose part is of a type.
+    /// The layers in which `part` has this dtype.
     fn layers_of(gguf: &Gguf, mix: &str, part: &str, dtype: DType) -> Vec<usize> {
         let is = |i: &usize| type_of(gguf, &recipe(mix), &format!("blk.{i}.{part}.weight")) == dtype;
         (0..32).filter(is).collect()
@@ -483,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_that_no_model_has_are_refused_by_name() {
+    fn absurd_layers_are_refused_by_name() {
         let beyond = file("llama", 2, &[], &["blk.2.ffn_down.weight"]);
         let error = types(&beyond, &recipe("Q4_K_M")).unwrap_err().to_string();
         assert_eq!(error, "tensor blk.2.ffn_down.weight is of layer 2, but llama.block_count is 2");
@@ -501,9 +502,9 @@ mod tests {
         }
     }
 
-    /// The layers of more bits of a model of 32 layers, as its files in the wild have them.
+    /// The layers with more bits in a model of 32 layers, as in published files.
     #[test]
-    fn layers_of_more_bits() {
+    fn layers_with_more_bits_match_published_files() {
         let gguf = file(
             "llama",
             32,
@@ -528,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_heads_experts_and_falcon_differ() {
+    fn shared_heads_experts_and_falcon_have_their_own_rules() {
         let shared = [("attention.head_count", 32), ("attention.head_count_kv", 8)];
         let gguf = file("llama", 32, &shared, &[]);
         assert_eq!(layers_of(&gguf, "Q2_K", "attn_v", Q4_K).len(), 32);
@@ -551,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn the_output_and_the_embeddings() {
+    fn output_and_embeddings_have_their_own_dtypes() {
         let tied = file("llama", 4, &[], &["token_embd.weight"]);
         let both = file("llama", 4, &[], &["token_embd.weight", "output.weight"]);
         assert_eq!(type_of(&tied, &recipe("Q4_0"), "token_embd.weight"), Q6_K);
@@ -567,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_fill_no_blocks_get_smaller_ones() {
+    fn rows_that_do_not_fill_blocks_get_smaller_ones() {
         for (dtype, row, fits) in [(Q4_K, 64, Q5_0), (Q5_K, 96, Q5_1), (Q6_K, 32, Q8_0), (Q2_K, 32, Q4_0)] {
             assert_eq!(fitting(dtype, row), fits);
             assert_eq!(fitting(dtype, 256), dtype);

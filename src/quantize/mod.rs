@@ -1,8 +1,7 @@
-//! Model files with their matrices in other types: writing them (`file`, with a type for each tensor from `mix`) and
-//! measuring the loss (`perplexity`).
+//! Quantizing: writing model files with other dtypes (`file`, with a dtype for each tensor from `mix`) and measuring the
+//! loss (`perplexity`).
 //!
-//! This folder knows files (`gguf`), the thread pool (`cpu`), and sessions for what it measures. No folder but the
-//! command line knows it.
+//! This folder knows files (`gguf`), the thread pool (`cpu`) and sessions (`model`). Only the command line knows it.
 
 mod file;
 mod mix;

@@ -1,29 +1,29 @@
-//! The tokens that may come next, and what several stages do with them.
+//! The candidates for the next token, and operations that several stages share.
 //!
-//! Nothing here sorts a whole vocabulary: top-k sorts only what it keeps, and the filters by probability take candidates
-//! from a heap until they have enough.
+//! The whole vocabulary is never sorted: top-k sorts only the tokens it keeps, and filters by probability pop
+//! candidates from a heap until they have enough.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::{Deref, DerefMut};
 
-/// A token that may come next.
+/// A token that may be chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// The token.
     pub id: u32,
     /// Its logit after the bias and the penalties.
     pub logit: f32,
-    /// Its probability among the candidates that are left.
+    /// Its probability among the remaining candidates.
     pub p: f64,
 }
 
-/// The most probable first, the lowest id among equals. A total order: logits here are never NaN.
+/// Most probable first; the lowest id first among equals. A total order: logits are never NaN here.
 pub(super) fn by_logit(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
 
-/// Working memory. A clone has as much room, and nothing in it.
+/// Working memory. A clone has the same capacity and is empty.
 pub(super) struct Scratch<T>(Vec<T>);
 
 impl<T> Scratch<T> {
@@ -52,19 +52,19 @@ impl<T> DerefMut for Scratch<T> {
     }
 }
 
-/// The candidates that are left.
+/// The remaining candidates.
 #[derive(Clone)]
 pub(super) struct Candidates {
     pub(super) list: Scratch<Candidate>,
-    /// The factor of the logits: 1 over the temperature, once that acted.
+    /// Factor of the logits: 1 over the temperature, once the temperature stage has run.
     pub(super) scale: f64,
-    /// The fewest that filters by probability leave, if there are so many.
+    /// Filters by probability keep at least this many candidates, if there are so many.
     pub(super) min_keep: usize,
     heap: Scratch<Keyed>,
 }
 
 impl Candidates {
-    /// Room for so many candidates, and for so many that are taken in an order.
+    /// Reserves room for `candidates` candidates, and a heap for `in_order` of them.
     pub(super) fn with_room(candidates: usize, in_order: usize, min_keep: usize) -> Candidates {
         Candidates {
             list: Scratch::with_capacity(candidates),
@@ -74,7 +74,7 @@ impl Candidates {
         }
     }
 
-    /// Makes candidates of all scores, by id.
+    /// Makes every score a candidate, in id order.
     pub(super) fn take_all(&mut self, scores: &[f32]) {
         self.list.clear();
         self.list.extend(scores.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit, p: 0.0 }));
@@ -85,8 +85,7 @@ impl Candidates {
         self.list.iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max)
     }
 
-    /// Writes each candidate's probability: the softmax over the candidates of their logits times the scale. Sums are in
-    /// f64, in the candidates' order.
+    /// Sets each candidate's probability: the softmax of the scaled logits. Sums are in f64, in the candidates' order.
     pub(super) fn softmax(&mut self) {
         let largest = self.largest();
         let mut sum = 0.0;
@@ -110,7 +109,7 @@ impl Candidates {
         }
     }
 
-    /// Keeps the first of the largest alone.
+    /// Keeps only the largest logit, of equal ones the lowest id.
     pub(super) fn keep_largest(&mut self) {
         if let Some(best) = self.list.iter().copied().min_by(by_logit) {
             self.list.clear();
@@ -118,8 +117,8 @@ impl Candidates {
         }
     }
 
-    /// Keeps candidates in the order of `key` until the sum of their probabilities is `enough`; at least one, and
-    /// `min_keep`.
+    /// Keeps candidates in the order of `key` until the sum of their probabilities is `enough`: at least one, and at
+    /// least `min_keep`.
     pub(super) fn keep_until(&mut self, enough: impl Fn(f64) -> bool, key: impl Fn(&Candidate) -> f64) {
         self.heap.extend(self.list.drain(..).map(|candidate| Keyed { key: key(&candidate), candidate }));
         let mut rest = BinaryHeap::from(std::mem::take(&mut self.heap.0));
@@ -136,7 +135,7 @@ impl Candidates {
     }
 }
 
-/// A candidate with the key it is taken by: the smallest key first, then the lowest id.
+/// A candidate with its sort key: smallest key first, then lowest id.
 struct Keyed {
     key: f64,
     candidate: Candidate,
@@ -162,10 +161,10 @@ impl PartialEq for Keyed {
 
 impl Eq for Keyed {}
 
-/// Takes from a logit, if its token is possible.
+/// Subtracts from a logit, unless it is −∞.
 pub(super) fn subtract(logit: &mut f32, penalty: f64) {
     if *logit > f32::NEG_INFINITY {
-        // Extreme settings overflow; within f32 they still order tokens.
+        // Extreme settings overflow; clamping to f32 keeps the order.
         *logit = (f64::from(*logit) - penalty).clamp(f32::MIN.into(), f32::MAX.into()) as f32 + 0.0;
     }
 }

@@ -1,7 +1,7 @@
 //! DRY ("don't repeat yourself"): tokens that would continue a verbatim repetition become less likely.
 //!
-//! By p-e-w's description of 2024. A sequence breaker is found in the tokens' bytes as they come, so it may lie across
-//! tokens; the repetition that counts begins after the token in which the last one ends.
+//! Follows p-e-w's description of 2024. Sequence breakers are searched in the bytes of the tokens, so a breaker may
+//! span tokens; repetitions count from the token after the one in which the last breaker ends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use super::stage::{ActiveStage, Settings};
 use super::{ParamError, Parameter, Range, Rng, Value};
 use crate::text::Tokenizer;
 
-/// The settings of DRY: a token that would continue a repetition of length n, at least `allowed_length`, loses
-/// `multiplier · base^(n − allowed_length)`.
+/// The settings of DRY: a token that would continue a repetition of length n ≥ `allowed_length` loses `multiplier ·
+/// base^(n − allowed_length)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dry {
-    /// The penalty of the shortest repetition; 0 turns DRY off.
+    /// Penalty of the shortest penalized repetition; 0 turns DRY off.
     pub multiplier: f32,
-    /// The factor of the penalty for one more token of repetition. Below 1 DRY is off.
+    /// Factor of the penalty for each further token of repetition. A value below 1 turns DRY off.
     pub base: f32,
-    /// Tokens that may repeat without a penalty, before the next one.
+    /// Length of a repetition that is not penalized yet.
     pub allowed_length: usize,
-    /// How many of the last tokens are searched, at most 16777216; 0 turns DRY off.
+    /// Number of last tokens to search, at most 16777216; 0 turns DRY off.
     pub last_n: usize,
-    /// Texts over which no repetition is seen: what comes before the last of them does not count.
+    /// Texts that repetitions do not cross: tokens up to the last breaker do not count.
     pub sequence_breakers: Vec<String>,
 }
 
 impl Default for Dry {
-    /// Off; base 1.75, two tokens allowed, 64 searched; a line end, `:`, `"` and `*` break.
+    /// Off; base 1.75, two tokens allowed, 64 searched; the breakers are a newline, `:`, `"` and `*`.
     fn default() -> Dry {
         Dry {
             multiplier: 0.0,
@@ -42,7 +42,7 @@ impl Default for Dry {
 }
 
 impl Dry {
-    /// Whether it acts and looks for texts.
+    /// True if DRY acts and needs the tokens' texts.
     pub(super) fn needs_text(&self) -> bool {
         self.acts() && !self.sequence_breakers.is_empty()
     }
@@ -135,28 +135,28 @@ impl Settings for Dry {
     }
 }
 
-/// DRY, the tokens that it looks at, and its working memory.
+/// DRY at work: its window and working memory.
 #[derive(Clone)]
 struct ActiveDry {
     settings: Dry,
     window: Ring,
     breakers: Breakers,
-    /// Tokens since the one in which the last breaker ended.
+    /// Tokens after the one in which the last breaker ended.
     since_break: usize,
-    /// How many bytes of each breaker match now.
+    /// Number of bytes matched so far of each breaker.
     matched: Vec<usize>,
-    /// Both before each of the last tokens.
+    /// Both values before each of the last tokens.
     past_since_break: Past<usize>,
     past_matched: Past<Vec<usize>>,
-    /// The window, and how long the repetition is that ends at each of its tokens.
+    /// The window, and the length of the repetition that ends at each of its tokens.
     newest_first: Scratch<u32>,
     repeated: Scratch<usize>,
-    /// The longest repetition that each token would continue.
+    /// The length of the longest repetition that each token would continue.
     continued: HashMap<u32, usize>,
 }
 
 impl ActiveDry {
-    /// The tokens that would continue a repetition, with what they lose.
+    /// The tokens that would continue a repetition, with their penalties.
     fn penalties(&mut self) -> impl Iterator<Item = (u32, f64)> {
         let allowed = self.settings.allowed_length;
         self.continued.clear();
@@ -164,7 +164,7 @@ impl ActiveDry {
         self.newest_first.extend(self.window.newest_first());
         if self.newest_first.len() > allowed && self.since_break >= allowed {
             common_prefixes(&self.newest_first, &mut self.repeated);
-            // Where a repetition ends, the token after it, one newer, would continue it.
+            // A repetition that ends at a token would be continued by the next newer token.
             for (&token, &length) in self.newest_first.iter().zip(self.repeated.iter().skip(1)) {
                 let length = length.min(self.since_break);
                 if length >= allowed && !self.breakers.within(token) {
@@ -230,12 +230,12 @@ impl ActiveStage for ActiveDry {
     }
 }
 
-/// For each position the length of the longest common prefix of the whole and of what begins there (the Z function,
+/// For each position, the length of the longest common prefix of the slice and its suffix from there (the Z function,
 /// Gusfield 1997), in linear time.
 fn common_prefixes(tokens: &[u32], lengths: &mut Vec<usize>) {
     lengths.clear();
     let n = tokens.len();
-    // The part of the window that is known to equal its beginning: the match that reaches furthest.
+    // The match that reaches furthest: this part of the window is known to equal the window's beginning.
     let (mut start, mut end) = (0, 0);
     for at in 0..n {
         let mut length = match at {
@@ -253,12 +253,12 @@ fn common_prefixes(tokens: &[u32], lengths: &mut Vec<usize>) {
     }
 }
 
-/// Finds texts in the bytes of tokens that come one by one.
+/// Finds sequence breakers in the bytes of tokens that arrive one by one.
 #[derive(Clone)]
 struct Breakers {
     /// Each breaker's bytes, and the longest border of each of its prefixes.
     texts: Arc<[(Vec<u8>, Vec<usize>)]>,
-    /// Knows the tokens' bytes.
+    /// Source of the tokens' bytes.
     tokenizer: Option<Tokenizer>,
 }
 
@@ -273,14 +273,14 @@ impl Breakers {
         self.tokenizer.as_ref().map_or(&[], |tokenizer| tokenizer.token_bytes(token))
     }
 
-    /// Whether a token has a whole breaker in its own bytes.
+    /// True if the token's own bytes contain a whole breaker.
     fn within(&self, token: u32) -> bool {
         let bytes = self.bytes_of(token);
         self.texts.iter().any(|(text, _)| bytes.windows(text.len()).any(|window| window == text))
     }
 
-    /// Takes the next token of the text, and says whether a breaker ends in it (Knuth, Morris, Pratt 1977). `matched` is
-    /// how many bytes of each breaker match.
+    /// Advances by the next token; true if a breaker ends in it (Knuth, Morris, Pratt 1977). `matched` is the number of
+    /// matched bytes of each breaker.
     fn end_in(&self, token: u32, matched: &mut [usize]) -> bool {
         let mut found = false;
         for ((text, borders), matched) in self.texts.iter().zip(matched) {
@@ -296,7 +296,8 @@ impl Breakers {
     }
 }
 
-/// For each prefix, by its last byte, the length of its longest proper border: what it begins and ends with.
+/// For each prefix, indexed by its last byte, the length of its longest proper border: a prefix that is also its
+/// suffix.
 fn borders(text: &[u8]) -> Vec<usize> {
     let mut borders = vec![0; text.len()];
     for end in 1..text.len() {
@@ -320,7 +321,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn common_prefixes_are_as_long_as_compared(tokens in prop::collection::vec(0u32..3, 0..40)) {
+        fn common_prefixes_match_direct_comparison(tokens in prop::collection::vec(0u32..3, 0..40)) {
             let mut lengths = Vec::new();
             common_prefixes(&tokens, &mut lengths);
             let plain = |at: usize| tokens.iter().zip(&tokens[at..]).take_while(|(a, b)| a == b).count();
@@ -351,9 +352,9 @@ mod tests {
         }
     }
 
-    /// Breakers lie in one token or across several; a text before one is not repeated after it.
+    /// A breaker may be in one token or span several; text before it does not count as repeated after it.
     #[test]
-    fn dry_sees_no_repetition_over_a_breaker() {
+    fn dry_repetitions_do_not_cross_a_breaker() {
         let tokenizer = demo_tokenizer();
         let breakers = ["\n", "ab", ":"];
         let sequence_breakers = breakers.map(String::from).to_vec();
@@ -362,7 +363,7 @@ mod tests {
         let params = SamplerParams { dry, ..neutral() };
         let mut sampler = Sampler::for_tokenizer(params.clone(), n_vocab, &tokenizer).unwrap();
         assert!(Sampler::new(params, n_vocab).is_err(), "breakers need texts");
-        // Single characters, so that `ab` is always two tokens.
+        // Single characters: `ab` is always two tokens.
         let id = |c: &str| match tokenizer.encode(c, EncodeOptions::default())[..] {
             [id] => id,
             ref ids => panic!("{c} is {ids:?}"),

@@ -1,9 +1,9 @@
-//! Settings that are refused, and logits that no token can be chosen from.
+//! Errors of sampling: invalid settings, and logits that no token can be chosen from.
 
 use super::Stage;
 use super::history::MAX_REWIND;
 
-/// A setting that makes no sense.
+/// Reason why settings are invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParamError {
@@ -14,32 +14,32 @@ pub enum ParamError {
         name: &'static str,
         /// Its value.
         value: f32,
-        /// The values that it can have.
+        /// Description of the valid values.
         expected: &'static str,
     },
-    /// There is nothing to choose from.
+    /// The vocabulary is empty.
     #[error("the vocabulary has no tokens to sample from")]
     EmptyVocabulary,
-    /// More tokens than 32-bit ids can name.
+    /// The vocabulary has more tokens than 32-bit ids.
     #[error("the vocabulary has {0} tokens; at most 4294967295 can be sampled from")]
     VocabularyTooLarge(usize),
-    /// A count that is too large, such as a window that no run could fill.
+    /// A count that is too large, such as a window longer than any text.
     #[error("{name} is {value}; at most {most} is supported")]
     TooMany {
         /// The setting.
         name: &'static str,
         /// Its value.
         value: usize,
-        /// The most that is supported.
+        /// The largest supported value.
         most: usize,
     },
-    /// A stage that does not exist.
+    /// An unknown stage name.
     #[error("there is no sampler `{0}`; the samplers are {list}", list = names())]
     UnknownStage(String),
-    /// A stage that would act twice.
+    /// A stage is listed twice.
     #[error("the sampler `{0}` is listed twice")]
     RepeatedStage(&'static str),
-    /// A bias for a token that does not exist.
+    /// A bias for a token outside the vocabulary.
     #[error("logit_bias names token {token}; the vocabulary has {n_vocab}")]
     BiasedToken {
         /// The token.
@@ -47,10 +47,10 @@ pub enum ParamError {
         /// The size of the vocabulary.
         n_vocab: usize,
     },
-    /// An empty text is everywhere.
+    /// An empty breaker would match everywhere.
     #[error("a DRY sequence breaker is empty: it would break everywhere; turn DRY off instead")]
     EmptyBreaker,
-    /// DRY's sequence breakers are text, and a sampler without a tokenizer knows no text.
+    /// DRY's sequence breakers need the tokens' texts, which a sampler without a tokenizer lacks.
     #[error("DRY's sequence breakers need the tokens' texts: make the sampler with Sampler::for_tokenizer")]
     BreakersWithoutText,
 }
@@ -59,41 +59,41 @@ fn names() -> String {
     Stage::ORDER.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// Why no token can be chosen. Logits like these mean that a computation went wrong.
+/// Reason why no token can be chosen. Such logits indicate a fault in the computation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SampleError {
-    /// As many logits are needed as there are tokens.
+    /// The number of logits differs from the vocabulary's size.
     #[error("got {found} logits for a vocabulary of {expected}")]
     Length {
-        /// How many there are.
+        /// Number of logits given.
         found: usize,
         /// The size of the vocabulary.
         expected: usize,
     },
-    /// The sampler needs more of the largest logits than it was given.
+    /// Fewer of the largest logits than the sampler needs.
     #[error("got the {found} largest logits, and this sampler needs {needed}; see Sampler::needs")]
     TooFew {
-        /// How many there are.
+        /// Number of logits given.
         found: usize,
-        /// How many are needed.
+        /// Number of logits needed.
         needed: usize,
     },
-    /// A logit that no computation should give. (−∞ is fine: that token is ruled out.)
+    /// A logit is NaN or +∞. (−∞ is valid: it rules the token out.)
     #[error("the logit of token {token} is NaN or +infinity")]
     NotFinite {
-        /// Its token.
+        /// The token of the logit.
         token: u32,
     },
     /// Every token is ruled out.
     #[error("every logit is -infinity: no token is possible")]
     NothingPossible,
-    /// More tokens were to be taken back than are remembered.
+    /// A rewind by more tokens than are remembered.
     #[error("cannot take back {asked} tokens: the sampler remembers the last {kept}, {MAX_REWIND} at most")]
     Rewind {
-        /// The tokens to take back.
+        /// Number of tokens to rewind.
         asked: usize,
-        /// The tokens that can be.
+        /// Number of tokens that can be rewound.
         kept: usize,
     },
 }

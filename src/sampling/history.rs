@@ -1,22 +1,21 @@
-//! The last tokens of a text, and values that follow it, so that the newest can be taken back.
+//! The last tokens of a text, and values recorded along with it, both of which can be rewound.
 
-/// The most accepted tokens that can be taken back: several times the guesses of a step.
+/// The most accepted tokens that can be rewound: several times the guesses of a step.
 pub(super) const MAX_REWIND: usize = 256;
 
-/// The longest window that a stage can look at: longer than any text.
+/// The longest window of a stage: longer than any text.
 pub(super) const MAX_WINDOW: usize = 1 << 24;
 
-/// A window of the last tokens in their order, and behind it those that come back into it when newer ones are taken
-/// back.
+/// A window of the last tokens in order, and behind it the older tokens that re-enter the window on a rewind.
 #[derive(Clone)]
 pub(super) struct Ring {
-    /// Room for the window and [`MAX_REWIND`] more; empty for a window of none.
+    /// Room for the window and [`MAX_REWIND`] more tokens; empty for a window of length 0.
     tokens: Vec<u32>,
-    /// Where the next token goes.
+    /// Index of the next token.
     next: usize,
-    /// How many tokens there are, of the window and behind it.
+    /// Number of stored tokens, in the window and behind it.
     held: usize,
-    /// The tokens of the window, at most.
+    /// Length of the window.
     length: usize,
 }
 
@@ -26,13 +25,13 @@ impl Ring {
         Ring { tokens: vec![0; room], next: 0, held: 0, length }
     }
 
-    /// The token that `n` others came after.
+    /// The token with `n` newer ones after it.
     fn before(&self, n: usize) -> Option<u32> {
         let room = self.tokens.len();
         (n < self.held).then(|| self.tokens[(self.next + room - 1 - n) % room])
     }
 
-    /// Adds a token and gives the one that leaves the window for it.
+    /// Appends a token, and returns the one that leaves the window.
     pub(super) fn push(&mut self, token: u32) -> Option<u32> {
         *self.tokens.get_mut(self.next)? = token;
         self.next = (self.next + 1) % self.tokens.len();
@@ -40,7 +39,7 @@ impl Ring {
         self.before(self.length)
     }
 
-    /// Takes back the newest token, and gives it and the one that comes back into the window for it.
+    /// Removes the newest token, and returns it with the one that re-enters the window.
     pub(super) fn pop(&mut self) -> Option<(u32, Option<u32>)> {
         let newest = self.before(0)?;
         self.next = (self.next + self.tokens.len() - 1) % self.tokens.len();
@@ -48,12 +47,12 @@ impl Ring {
         Some((newest, self.before(self.length - 1)))
     }
 
-    /// Takes back the last `n` tokens, at most [`MAX_REWIND`].
+    /// Removes the last `n` tokens, at most [`MAX_REWIND`].
     pub(super) fn rewind(&mut self, n: usize) {
         (0..n).for_each(|_| _ = self.pop());
     }
 
-    /// The tokens of the window, the newest first.
+    /// The tokens of the window, newest first.
     pub(super) fn newest_first(&self) -> impl Iterator<Item = u32> {
         let (newer, older) = self.tokens.split_at(self.next);
         newer.iter().rev().chain(older.iter().rev()).copied().take(self.held.min(self.length))
@@ -65,35 +64,35 @@ impl Ring {
     }
 }
 
-/// A value as it was before each of the last [`MAX_REWIND`] tokens.
+/// The value before each of the last [`MAX_REWIND`] tokens.
 #[derive(Clone)]
 pub(super) struct Past<T> {
     values: Vec<T>,
-    /// Where the next value goes.
+    /// Index of the next value.
     next: usize,
     held: usize,
 }
 
 impl<T: Clone> Past<T> {
-    /// No past yet. `like` has the size of the values to come, so that keeping them does not allocate.
+    /// An empty history. `like` has the size of the later values, so that recording them does not allocate.
     pub(super) fn new(like: &T) -> Past<T> {
         Past { values: vec![like.clone(); MAX_REWIND], next: 0, held: 0 }
     }
 
-    /// How many tokens can be taken back.
+    /// Number of tokens that can be rewound.
     pub(super) fn len(&self) -> usize {
         self.held
     }
 
-    /// Keeps the value as it is before another token.
+    /// Records the value before a token is accepted.
     pub(super) fn push(&mut self, value: &T) {
         self.values[self.next].clone_from(value);
         self.next = (self.next + 1) % MAX_REWIND;
         self.held = (self.held + 1).min(MAX_REWIND);
     }
 
-    /// Takes back `n` tokens, and gives the value as it was before the first of them; `None` if `n` is 0 or more than are
-    /// kept.
+    /// Rewinds `n` tokens, and returns the value before the first of them; `None` if `n` is 0 or more than are
+    /// recorded.
     pub(super) fn rewind(&mut self, n: usize) -> Option<&T> {
         if n == 0 || n > self.held {
             return None;

@@ -3,15 +3,15 @@
 use super::candidates::{Candidate, by_logit};
 use super::top_k::largest as top_k;
 
-/// How probable the model found a token and its best alternatives: of the softmax over the raw logits, before any
-/// bias, penalty, filter, temperature or grammar.
+/// Log-probabilities of a token and of the most probable tokens: the softmax of the raw logits, before any bias,
+/// penalty, filter, temperature or grammar.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenLogprobs {
     /// The token that was chosen.
     pub token: u32,
-    /// ln of its probability; −∞ if it had none.
+    /// ln of its probability; −∞ for probability 0.
     pub logprob: f64,
-    /// The most probable tokens with the ln of their probabilities, the most probable first.
+    /// The most probable tokens with the ln of their probabilities, most probable first.
     pub top: Vec<(u32, f64)>,
 }
 
@@ -24,7 +24,7 @@ impl TokenLogprobs {
         let mut top: Vec<Candidate> = Vec::new();
         if n > 0 {
             top_k(logits, n.min(logits.len()), &mut top);
-            // All of the vocabulary comes in its own order.
+            // `top_k` returns a whole vocabulary in id order.
             top.sort_by(by_logit);
         }
         TokenLogprobs {

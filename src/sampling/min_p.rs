@@ -1,5 +1,5 @@
-//! Min-p: keeps the tokens that are at least so probable, relative to the most probable one. Nguyen et al. 2024
-//! (arXiv 2407.01082).
+//! Min-p: keeps the tokens whose probability is at least a share of the largest one. Nguyen et al. 2024 (arXiv
+//! 2407.01082).
 
 use super::candidates::{Candidate, Candidates, by_logit};
 use super::stage::{ActiveStage, Settings};
@@ -9,7 +9,7 @@ use crate::text::Tokenizer;
 /// The settings of min-p.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MinP {
-    /// The share of the most probable token's probability. In [0, 1]; 0 keeps all.
+    /// Share of the most probable token's probability, in [0, 1]; 0 keeps all.
     pub p: f32,
 }
 

@@ -1,7 +1,7 @@
-//! Mirostat 2: keeps the mean surprise of the text where it is wanted, in place of all stages but temperature.
+//! Mirostat 2: controls the mean surprise of the text, in place of all stages but temperature.
 //!
-//! It drops the tokens whose surprise −log₂ p is above µ, draws, and moves µ by the learning rate towards a mean surprise
-//! of τ. Basu et al. 2021 (arXiv 2007.14966).
+//! It drops the tokens whose surprise −log₂ p is above µ, draws, and moves µ by the learning rate so that the mean
+//! surprise approaches τ. Basu et al. 2021 (arXiv 2007.14966).
 
 use super::candidates::Candidates;
 use super::{ParamError, Range, Stage};
@@ -9,9 +9,9 @@ use super::{ParamError, Range, Stage};
 /// The settings of Mirostat 2.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mirostat {
-    /// τ: the mean surprise of the text, in bits.
+    /// τ: the target mean surprise of the text, in bits.
     pub tau: f32,
-    /// η: how fast µ moves.
+    /// η: the learning rate of µ.
     pub eta: f32,
 }
 
@@ -22,10 +22,10 @@ impl Default for Mirostat {
 }
 
 impl Mirostat {
-    /// The one stage that acts beside it.
+    /// The one stage that acts together with Mirostat.
     pub(super) const STAGE: Stage = Stage::Temperature;
 
-    /// Refuses settings outside of their ranges.
+    /// Refuses settings outside their ranges.
     pub(super) fn check(self) -> Result<(), ParamError> {
         for (name, value) in [("mirostat_tau", self.tau), ("mirostat_eta", self.eta)] {
             if !Range::NotNegative.contains(value) {
@@ -36,18 +36,18 @@ impl Mirostat {
         Ok(())
     }
 
-    /// µ at the start: twice the mean that is wanted.
+    /// µ at the start: twice the target.
     pub(super) fn first_mu(self) -> f64 {
         2.0 * f64::from(self.tau)
     }
 
-    /// µ after a token of this probability was drawn.
+    /// µ after drawing a token of probability `p`.
     pub(super) fn next_mu(self, mu: f64, p: f64) -> f64 {
         mu - f64::from(self.eta) * (-p.log2() - f64::from(self.tau))
     }
 }
 
-/// Keeps the candidates whose surprise −log₂ p is at most `mu` bits; at least the most probable.
+/// Keeps the candidates whose surprise −log₂ p is at most `mu` bits, and always the most probable one.
 pub(super) fn keep_at_most_surprising(candidates: &mut Candidates, mu: f64) {
     candidates.softmax();
     if candidates.list.iter().any(|candidate| -candidate.p.log2() <= mu) {
@@ -67,7 +67,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn mirostat_keeps_what_is_not_too_surprising(logits in logits(), tau in 0.0f32..4.0) {
+        fn mirostat_drops_surprising_tokens(logits in logits(), tau in 0.0f32..4.0) {
             let p = probabilities(&logits);
             let mu = 2.0 * f64::from(tau);
             prop_assume!(p.iter().all(|p| (-p.log2() - mu).abs() > 1e-9));
@@ -81,8 +81,8 @@ mod tests {
         }
     }
 
-    /// µ moves by η times what each token's surprise is off by, so that the mean surprise over n tokens is off by what µ
-    /// moved over ηn. µ stays between 0 and the most surprise that a token has: of 1000 logits within 4 of each other,
+    /// µ moves by η times each token's deviation from τ, so the mean surprise over n tokens deviates by µ's total
+    /// movement over ηn. µ stays between 0 and the largest surprise of a token: for 1000 logits within 4 of each other,
     /// log₂ 1000 + 4 log₂ e = 15.7 bits.
     #[test]
     fn mirostat_keeps_the_mean_surprise() {
@@ -93,7 +93,7 @@ mod tests {
             let n = 4000;
             let mut surprise = 0.0;
             for _ in 0..n {
-                // About 9 bits of entropy: more than is wanted.
+                // About 9 bits of entropy: above τ.
                 let logits: Vec<f32> = (0..1000).map(|_| rng.next_unit() as f32 * 4.0).collect();
                 let before: Vec<_> = sampler.distribution(&logits).unwrap().to_vec();
                 let token = sampler.sample(&logits).unwrap();

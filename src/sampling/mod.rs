@@ -1,15 +1,15 @@
-//! Choosing the next token from logits: one sampler a file.
+//! Choosing the next token from logits: one sampler per file.
 //!
 //! A [`Sampler`] is a chain: the logit bias, the stages of [`SamplerParams::order`], the draw. A stage's file has its
-//! settings with their names, ranges and help, its work, and its test with a reference in plain f64. The table below has
-//! a line for each stage; [`Stage`], the fields of [`SamplerParams`], the command line's options and the tests follow from it.
-//! [`Mirostat`] takes the place of all stages but temperature.
+//! settings with their names, ranges and help, its implementation, and its test against a reference in plain f64. The
+//! table below has a line per stage; [`Stage`], the fields of [`SamplerParams`], the command line's options and the
+//! tests follow from it. [`Mirostat`] replaces all stages but temperature.
 //!
-//! Stages implement `stage` and work on `candidates`; `table` turns the lines of the table into types; `parameter`
-//! describes a setting; `history` keeps the text and takes it back; `sampler` is the chain. [`TokenLogprobs`] tells how
-//! probable tokens were.
+//! Stages implement `stage` and work on `candidates`; `table` expands the lines of the table into types; `parameter`
+//! describes a setting; `history` records the text and rewinds it; `sampler` is the chain. [`TokenLogprobs`] reports
+//! the log-probabilities of tokens.
 //!
-//! This folder knows logits and a `Tokenizer`'s bytes. It knows no session, no model and no device.
+//! This folder works on logits and a `Tokenizer`'s bytes. It knows no session, no model and no device.
 
 mod candidates;
 mod dry;

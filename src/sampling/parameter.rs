@@ -1,45 +1,45 @@
-//! A parameter of a stage: its names, its range and its help in one place, for programs and for the command line.
+//! A parameter of a stage: its names, range and help in one place, for programs and for the command line.
 
 use super::ParamError;
 
-/// A number or texts that a stage is told, with the value to read and to set.
+/// A parameter of a stage, with access to its value.
 #[derive(Debug)]
 pub struct Parameter<'v> {
-    /// As programs spell it, such as `top_k`. No two stages have a parameter of the same name.
+    /// Name for programs, such as `top_k`; unique among all stages.
     pub name: &'static str,
-    /// The command line's option, such as `top-k`.
+    /// Command-line option, such as `top-k`.
     pub flag: &'static str,
-    /// Another spelling of the option.
+    /// Alternative spelling of the option.
     pub alias: Option<&'static str>,
-    /// The value's name in the help, such as `K`.
+    /// Name of the value in the help, such as `K`.
     pub value_name: &'static str,
-    /// Its effect, and the value that has none.
+    /// Effect, and the value that turns it off.
     pub help: &'static str,
-    /// Whether the short help lists it.
+    /// True if the short help lists it.
     pub common: bool,
-    /// Its value.
+    /// The current value.
     pub value: Value<'v>,
 }
 
-/// A parameter's value, where it lies in the settings.
+/// A parameter's value, by reference into the settings.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Value<'v> {
     /// A number within a range.
     Number(&'v mut f32, Range),
-    /// How many, and the most that is supported.
+    /// A count, and its maximum.
     Count(&'v mut usize, usize),
     /// Texts.
     Texts(&'v mut Vec<String>),
 }
 
-/// The numbers that a parameter can be.
+/// Valid numbers of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Range {
     /// Any finite number.
     Finite,
-    /// From 0 on.
+    /// At least 0.
     NotNegative,
     /// Above 0.
     Positive,
@@ -50,7 +50,7 @@ pub enum Range {
 }
 
 impl Range {
-    /// Whether a number is in the range.
+    /// True if the value is in the range.
     pub fn contains(self, value: f32) -> bool {
         match self {
             Range::Finite => value.is_finite(),
@@ -61,7 +61,7 @@ impl Range {
         }
     }
 
-    /// The range in words, as errors say it.
+    /// The range in words, for error messages.
     pub fn describe(self) -> &'static str {
         match self {
             Range::Finite => "a finite number",
@@ -74,7 +74,7 @@ impl Range {
 }
 
 impl<'v> Parameter<'v> {
-    /// A parameter by its name, its option, the name of its value, and where that lies.
+    /// A parameter from its name, option, value name and value.
     pub(super) fn new(
         name: &'static str,
         flag: &'static str,
@@ -84,22 +84,22 @@ impl<'v> Parameter<'v> {
         Parameter { name, flag, alias: None, value_name, help: "", common: false, value }
     }
 
-    /// Its effect, in a line of help.
+    /// Sets the help line.
     pub(super) fn help(self, help: &'static str) -> Parameter<'v> {
         Parameter { help, ..self }
     }
 
-    /// Another spelling of the option.
+    /// Sets an alternative spelling of the option.
     pub(super) fn alias(self, alias: &'static str) -> Parameter<'v> {
         Parameter { alias: Some(alias), ..self }
     }
 
-    /// The short help lists it.
+    /// Shows the option in the short help.
     pub(super) fn common(self) -> Parameter<'v> {
         Parameter { common: true, ..self }
     }
 
-    /// Refuses a value outside of its range.
+    /// Refuses a value outside its range.
     pub(super) fn check(&self) -> Result<(), ParamError> {
         let name = self.name;
         match &self.value {

@@ -1,4 +1,4 @@
-//! The settings of the whole chain: which stages act, and what is refused.
+//! The settings of the whole chain: their checks, and the stages that act.
 
 use std::str::FromStr;
 
@@ -17,17 +17,17 @@ impl FromStr for Stage {
 }
 
 impl SamplerParams {
-    /// The most probable token, always: the temperature is 0, all else as by default.
+    /// Always the most probable token: temperature 0, all else default.
     pub fn greedy() -> SamplerParams {
         SamplerParams { temperature: Temperature::fixed(0.0), ..SamplerParams::default() }
     }
 
-    /// Says which setting is wrong, if one is.
+    /// Checks all settings that do not depend on the vocabulary.
     ///
     /// # Errors
-    /// [`ParamError`], but for what depends on the vocabulary.
+    /// [`ParamError`] names the first wrong setting.
     pub fn check(&self) -> Result<(), ParamError> {
-        // Parameters are read where they can be set.
+        // Parameters are accessible by mutable reference only.
         let mut copy = self.clone();
         copy.parameters().iter().try_for_each(|parameter| parameter.check())?;
         self.mirostat.unwrap_or_default().check()?;
@@ -48,7 +48,7 @@ impl SamplerParams {
         Ok(())
     }
 
-    /// The stages that can change what is chosen, in their order.
+    /// The stages that can change the choice, in order.
     pub(super) fn active(&self) -> Vec<Stage> {
         let acts = |stage: &Stage| self.stage(*stage).acts();
         if self.mirostat.is_some() {
@@ -56,9 +56,9 @@ impl SamplerParams {
         }
         let mut stages: Vec<Stage> = self.order.iter().copied().filter(acts).collect();
         if let Some(end) = stages.iter().position(|&stage| self.stage(stage).takes_largest()) {
-            // One candidate is left, which no stage drops.
+            // A single candidate is left, which no stage drops.
             stages.truncate(end + 1);
-            // Filters that always keep the most probable token choose nothing where only that is taken.
+            // Filters that always keep the most probable token do not matter if only that token is taken.
             let chooses = |&stage: &Stage| !self.stage(stage).keeps_largest();
             let needed = stages[..end].iter().rposition(chooses).map_or(0, |last| last + 1);
             stages.drain(needed..end);

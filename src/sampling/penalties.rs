@@ -1,4 +1,4 @@
-//! Penalties on tokens of the text's last part: repetition (Keskar et al. 2019, arXiv 1909.05858), frequency and presence.
+//! Penalties on recent tokens of the text: repetition (Keskar et al. 2019, arXiv 1909.05858), frequency and presence.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,14 @@ use crate::text::Tokenizer;
 /// The settings of the three penalties.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Penalties {
-    /// How many of the last tokens they look at, at most 16777216; 0 turns them off.
+    /// Window: the number of last tokens they look at, at most 16777216; 0 turns them off.
     pub last_n: usize,
-    /// Divides the positive logits of tokens in the window, and multiplies their negative ones. Above 0; 1 does nothing.
+    /// Divides the positive logits of tokens in the window and multiplies their negative ones. Above 0; 1 has no
+    /// effect.
     pub repeat: f32,
-    /// Subtracted from a token's logit once for each time it is in the window. 0 does nothing.
+    /// Subtracted from a token's logit once per occurrence in the window. 0 has no effect.
     pub frequency: f32,
-    /// Subtracted from the logit of every token in the window. 0 does nothing.
+    /// Subtracted from the logit of every token in the window. 0 has no effect.
     pub presence: f32,
 }
 
@@ -28,7 +29,7 @@ impl Default for Penalties {
 }
 
 impl Penalties {
-    /// The penalties on a token that is `count` times in the window, its logit being multiplied by `scale` later.
+    /// Penalizes a token with `count` occurrences in the window; its logit will be multiplied by `scale` later.
     fn penalize(&self, logit: &mut f32, count: u32, scale: f64) {
         if count > 0 && *logit > f32::NEG_INFINITY {
             let repeat = f64::from(self.repeat);
@@ -74,8 +75,8 @@ impl Settings for Penalties {
     }
 
     fn start(&self, _tokenizer: Option<&Tokenizer>) -> Box<dyn ActiveStage> {
-        // One more than the window: a token enters before the oldest leaves. Twice that, since a map
-        // that loses and gains keys may otherwise grow to clean up.
+        // One more than the window: a token enters before the oldest leaves. Doubled, since a map with removals and
+        // insertions may otherwise grow to clean up its tombstones.
         let counts = HashMap::with_capacity(2 * (self.last_n + 1));
         Box::new(ActivePenalties { settings: self.clone(), window: Ring::new(self.last_n), counts })
     }
@@ -107,7 +108,7 @@ impl Settings for Penalties {
     }
 }
 
-/// The penalties, and how often each token is in the window.
+/// The penalties at work, with each token's number of occurrences in the window.
 #[derive(Clone)]
 struct ActivePenalties {
     settings: Penalties,

@@ -1,14 +1,14 @@
-//! The random numbers of sampling: small, seeded, and the same on every machine.
+//! The random numbers of sampling: small, seeded, and identical on every machine.
 
-/// xoshiro256++ 1.0 (Blackman, Vigna: "Scrambled linear pseudorandom number generators", 2019), its state
-/// filled by SplitMix64 (Steele, Lea, Flood 2014) as its authors advise. Not for secrets.
+/// xoshiro256++ 1.0 (Blackman, Vigna: "Scrambled linear pseudorandom number generators", 2019), seeded by SplitMix64
+/// (Steele, Lea, Flood 2014) as its authors advise. Not cryptographically secure.
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: [u64; 4],
 }
 
 impl Rng {
-    /// The generator of this seed.
+    /// The generator for this seed.
     pub fn new(seed: u64) -> Rng {
         let mut counter = seed;
         let state = std::array::from_fn(|_| {
@@ -29,7 +29,7 @@ impl Rng {
         a.wrapping_add(d).rotate_left(23).wrapping_add(a)
     }
 
-    /// A number from 0 up to but not including 1, uniform over the multiples of 2⁻⁵³.
+    /// A number in [0, 1), uniform over the multiples of 2⁻⁵³.
     pub fn next_unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_sequence() {
+    fn sequence_matches_the_reference() {
         // The state 1, 2, 3, 4: the first value is rotl(1 + 4, 23) + 1.
         let mut rng = Rng { state: [1, 2, 3, 4] };
         let first: [u64; 4] = std::array::from_fn(|_| rng.next_u64());
@@ -56,11 +56,11 @@ mod tests {
     }
 
     #[test]
-    fn the_unit_interval_is_filled_evenly() {
+    fn mean_of_unit_numbers_is_one_half() {
         let mut rng = Rng::new(7);
         let n = 100_000;
         let mean = (0..n).map(|_| rng.next_unit()).sum::<f64>() / f64::from(n);
-        // The mean of n uniform numbers has a standard deviation of sqrt(1/12/n) = 0.0009; five of them.
+        // The mean of n uniform numbers has a standard deviation of sqrt(1/12/n) = 0.0009; the bound is five of them.
         assert!((mean - 0.5).abs() < 0.0046, "{mean}");
     }
 }

@@ -1,11 +1,10 @@
 //! The chain: from logits to a token.
 //!
-//! In order: the logit bias, the stages, the draw. Equal logits: the lowest id. The same seed, logits and history give
-//! the same token; after construction nothing allocates.
+//! Order: the logit bias, the stages, the draw. Of equal logits the lowest id comes first. The same seed, logits and
+//! history give the same token; nothing allocates after construction.
 //!
-//! The scores of a whole vocabulary stay an array of logits for as long as the stages only change them; the first
-//! stage that needs more makes candidates of them. A temperature is kept beside the logits, as what they are
-//! multiplied by.
+//! The scores of the whole vocabulary stay an array of logits as long as stages only change them; the first stage that
+//! needs more makes candidates of them. A temperature is kept beside the logits as their factor.
 
 use super::candidates::{Candidate, Candidates, Scratch, subtract};
 use super::history::Past;
@@ -14,16 +13,16 @@ use super::stage::ActiveStage;
 use super::{ParamError, Rng, SampleError, SamplerParams};
 use crate::text::Tokenizer;
 
-/// The part of the logits that a sampler must know: where they lie far away, the rest can stay there.
+/// The logits that a sampler needs; the others can stay on the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Needs {
-    /// All of them.
+    /// All logits.
     #[default]
     Logits,
-    /// The id of the largest, of equal ones the lowest.
+    /// The id of the largest; of equal ones the lowest.
     Largest,
-    /// The ids and values of so many largest, the largest first, of equal ones the lowest id first.
+    /// The ids and values of this many largest logits, largest first, of equal ones the lowest id first.
     Top(usize),
 }
 
@@ -31,46 +30,46 @@ pub enum Needs {
 #[derive(Clone)]
 struct Chance {
     rng: Rng,
-    /// Mirostat's µ: the most surprise that a token may have, in bits.
+    /// Mirostat's µ: the largest surprise that a token may have, in bits.
     mu: f64,
 }
 
-/// Chooses tokens, and remembers those that stages look at. A clone goes on from the same place by itself.
+/// Chooses tokens, and records accepted ones for the stages. A clone continues independently from the same point.
 #[derive(Clone)]
 pub struct Sampler {
     params: SamplerParams,
     n_vocab: usize,
     needs: Needs,
-    /// The stages that can change what is chosen, in their order.
+    /// The stages that can change the choice, in order.
     stages: Vec<Box<dyn ActiveStage>>,
-    /// How many of them come first and only change scores, and whether one of those rules tokens out.
+    /// Number of leading stages that only change scores, and whether one of them rules tokens out.
     n_changing: usize,
     rules_out: bool,
-    /// Whether the stage after those makes candidates of the scores by itself.
+    /// True if the next stage makes candidates of the scores itself.
     gathers: bool,
-    /// The logits after the bias and what the first stages did to them.
+    /// The logits after the bias and the leading stages.
     scores: Scratch<f32>,
     candidates: Candidates,
     chance: Chance,
-    /// As it was when the last token was accepted, and before each token that can be taken back.
+    /// The state when the last token was accepted, and before each token that can be rewound.
     chance_accepted: Chance,
     chances: Past<Chance>,
 }
 
 impl Sampler {
-    /// A sampler over `n_vocab` tokens, of which it knows no text: DRY has no sequence breakers here.
+    /// A sampler over `n_vocab` tokens without their texts; DRY cannot have sequence breakers.
     ///
     /// # Errors
-    /// [`ParamError`] if a setting is out of its range, `n_vocab` is 0 or more than ids can name, or DRY acts and has
-    /// sequence breakers.
+    /// [`ParamError`] if a setting is out of range, `n_vocab` is 0 or exceeds 32-bit ids, or DRY acts and has sequence
+    /// breakers.
     pub fn new(params: SamplerParams, n_vocab: usize) -> Result<Sampler, ParamError> {
         Sampler::with(params, n_vocab, None)
     }
 
-    /// A sampler over the `n_vocab` tokens of a model, whose texts are the tokenizer's.
+    /// A sampler over the `n_vocab` tokens of a model, with their texts from the tokenizer.
     ///
     /// # Errors
-    /// [`ParamError`] if a setting is out of its range or `n_vocab` is 0 or more than ids can name.
+    /// [`ParamError`] if a setting is out of range, or `n_vocab` is 0 or exceeds 32-bit ids.
     pub fn for_tokenizer(
         params: SamplerParams,
         n_vocab: usize,
@@ -99,7 +98,7 @@ impl Sampler {
         let active = params.active();
         let settings = || active.iter().map(|&stage| params.stage(stage));
         let n_changing = settings().take_while(|stage| stage.changes_scores()).count();
-        // The stage that makes candidates of the scores says how many there can be.
+        // The stage that makes candidates of the scores bounds their number.
         let gathered = settings().nth(n_changing).and_then(|stage| stage.gathers(n_vocab));
         let (most, left) = gathered.unwrap_or((n_vocab, n_vocab));
         let in_order = if settings().any(|stage| stage.sorts()) { left } else { 0 };
@@ -127,27 +126,26 @@ impl Sampler {
         &self.params
     }
 
-    /// The least of the next logits that [`Sampler::sample`] needs.
+    /// The least part of the logits that the sampler needs.
     pub fn needs(&self) -> Needs {
         self.needs
     }
 
-    /// Tells the penalties that this token is now part of the text: prompt and answer alike.
+    /// Records a token of the text, of the prompt and the answer alike.
     pub fn accept(&mut self, token: u32) {
         self.chances.push(&self.chance_accepted);
         self.chance_accepted.clone_from(&self.chance);
         self.stages.iter_mut().for_each(|stage| stage.accept(token));
     }
 
-    /// Takes back the last `n` accepted tokens: what the penalties look at, the random numbers that were drawn for them
-    /// and since, and Mirostat's µ are as they were right after the token before them was accepted. The same draws come
-    /// again. With `n` = 0 only the draws since the last accepted token are taken back.
+    /// Rewinds the last `n` accepted tokens: the penalties' history, the random state and Mirostat's µ return to their
+    /// values right after the token before them was accepted, so the same draws come again. `n` = 0 undoes only the
+    /// draws since the last accepted token.
     ///
-    /// The last 256 tokens can be taken back, as far as they were accepted since [`forget`](Self::forget) or
-    /// [`reset`](Self::reset).
+    /// At most the last 256 tokens can be rewound, back to the last [`forget`](Self::forget) or [`reset`](Self::reset).
     ///
     /// # Errors
-    /// [`SampleError::Rewind`] if `n` is more than that. Nothing changes then.
+    /// [`SampleError::Rewind`] if `n` is larger; nothing changes then.
     pub fn rewind(&mut self, n: usize) -> Result<(), SampleError> {
         let kept = self.chances.len();
         if n > kept {
@@ -161,45 +159,45 @@ impl Sampler {
         Ok(())
     }
 
-    /// Forgets the text: what the penalties look at, and Mirostat's µ. The random numbers go on.
+    /// Forgets the text: the penalties' history and Mirostat's µ. The random state is kept.
     pub fn forget(&mut self) {
         self.stages.iter_mut().for_each(|stage| stage.clear());
         self.chance.mu = first_mu(&self.params);
         self.start();
     }
 
-    /// Begins a text: there is nothing to take back.
+    /// Starts a text, with an empty history.
     fn start(&mut self) {
         self.chances.clear();
         self.chance_accepted.clone_from(&self.chance);
     }
 
-    /// Forgets the text, and starts the random numbers over.
+    /// Forgets the text, and reseeds the random numbers.
     pub fn reset(&mut self) {
         self.forget();
         self.chance.rng = Rng::new(self.params.seed);
         self.start();
     }
 
-    /// Chooses a token. It does not [`accept`](Self::accept) it.
+    /// Chooses a token without [`accept`](Self::accept)ing it.
     ///
     /// # Errors
-    /// [`SampleError`] if there are not `n_vocab` logits, if one is NaN or +∞, or if all are −∞, be it by the bias.
+    /// [`SampleError`] for a number of logits other than `n_vocab`, a NaN or +∞, or if all are −∞ after the bias.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
         self.distribution(logits)?;
         self.draw()
     }
 
-    /// Chooses a token as [`sample`](Self::sample) does, from the largest logits, in the order that [`Needs::Top`] gives:
-    /// the same token from the same logits. Those beyond what [`Sampler::needs`] asks for change nothing.
+    /// Chooses a token as [`sample`](Self::sample) does, from the largest logits in the order of [`Needs::Top`]: the
+    /// same token for the same logits. Logits beyond [`Sampler::needs`] change nothing.
     ///
     /// # Errors
-    /// As [`sample`](Self::sample), as far as the candidates show it; [`SampleError::TooFew`] for fewer than are needed.
+    /// As [`sample`](Self::sample), for the given candidates; [`SampleError::TooFew`] for fewer than are needed.
     pub fn sample_top(&mut self, ids: &[i32], logits: &[f32]) -> Result<u32, SampleError> {
         let (found, needed) = match self.needs {
             Needs::Top(k) => (ids.len().min(logits.len()), k),
             Needs::Largest => (ids.len().min(logits.len()), 1),
-            // A list of the largest is never all of them in the order of the vocabulary.
+            // A list of the largest logits cannot replace all of them in vocabulary order.
             Needs::Logits => (0, self.n_vocab),
         };
         if found < needed {
@@ -221,13 +219,13 @@ impl Sampler {
         self.draw()
     }
 
-    /// Draws one of the candidates.
+    /// Draws one of the remaining candidates.
     fn draw(&mut self) -> Result<u32, SampleError> {
         let list = &self.candidates.list;
         let mut chosen = list.first().copied();
         if list.len() > 1 {
             let mut rest = self.chance.rng.next_unit();
-            // Rounding may leave a sum just below 1: then the last token that is possible at all is taken.
+            // Rounding may leave the sum just below 1: then the last possible token is taken.
             for &candidate in list.iter().filter(|candidate| candidate.p > 0.0) {
                 chosen = Some(candidate);
                 if rest < candidate.p {
@@ -243,8 +241,8 @@ impl Sampler {
         Ok(chosen.id)
     }
 
-    /// The tokens that [`sample`](Self::sample) would choose from, with the probabilities it would use.
-    /// Their order is not specified, but always the same. XTC, where it acts, takes a random number for it.
+    /// The tokens that [`sample`](Self::sample) would choose from, with their probabilities. Their order is unspecified
+    /// but deterministic. XTC draws a random number here if it acts.
     ///
     /// # Errors
     /// As [`sample`](Self::sample).
@@ -264,7 +262,7 @@ impl Sampler {
         Ok(&self.candidates.list)
     }
 
-    /// Does the stages from number `first` on with the candidates, and gives them their probabilities.
+    /// Applies the stages from number `first` on to the candidates, and sets their probabilities.
     fn filter(&mut self, first: usize) {
         for stage in &mut self.stages[first..] {
             stage.apply(&mut self.candidates, &mut self.chance.rng);
@@ -281,13 +279,13 @@ impl Sampler {
             return Err(SampleError::Length { found: logits.len(), expected: self.n_vocab });
         }
         let possible = |logit: f32| logit < f32::INFINITY;
-        // Without an early end, so that the loop can be vectorized: the error is rare.
+        // No early exit, so that the loop is vectorized: the error is rare.
         let all_possible = logits.iter().fold(true, |all, &logit| all & possible(logit));
         if !all_possible && let Some(token) = logits.iter().position(|&logit| !possible(logit)) {
             return Err(SampleError::NotFinite { token: token as u32 });
         }
         self.scores.clear();
-        // Adding 0 turns -0 into 0, which it equals: ties go by id.
+        // Adding 0 turns -0 into 0, so that the two tie and the lower id wins.
         self.scores.extend(logits.iter().map(|logit| logit + 0.0));
         for &(token, bias) in &self.params.logit_bias {
             if let Some(score) = self.scores.get_mut(token as usize) {

@@ -1,17 +1,17 @@
-//! A sampler of the chain: the settings that describe it, and the stage at work in one text.
+//! A sampler of the chain: its settings, and the stage at work on a text.
 
 use super::candidates::Candidates;
 use super::{Needs, ParamError, Parameter, Rng};
 use crate::text::Tokenizer;
 
-/// The settings of a stage: what it is called, what it is told, and whether it acts.
+/// The settings of a stage, and the stage's properties under them.
 pub(super) trait Settings {
-    /// Its name, as the command line's `--samplers` spells it.
+    /// The stage's name, as in the command line's `--samplers`.
     fn name() -> &'static str
     where
         Self: Sized;
 
-    /// Other spellings of its name, with `_` for `-`.
+    /// Alternative spellings of the name, with `_` for `-`.
     fn aliases() -> &'static [&'static str]
     where
         Self: Sized,
@@ -19,92 +19,92 @@ pub(super) trait Settings {
         &[]
     }
 
-    /// Its parameters, with their ranges, their help and their values.
+    /// The parameters, with ranges, help and values.
     fn parameters(&mut self) -> Vec<Parameter<'_>>;
 
-    /// Checks what the ranges of the parameters do not say.
+    /// Checks beyond the ranges of the parameters.
     fn check(&self) -> Result<(), ParamError> {
         Ok(())
     }
 
-    /// Whether it can change anything.
+    /// True if the stage can change anything.
     fn acts(&self) -> bool;
 
-    /// Whether the most probable token is always among those that it keeps, and stays the most probable.
+    /// True if the stage always keeps the most probable token, as the most probable.
     fn keeps_largest(&self) -> bool {
         false
     }
 
-    /// Whether it leaves the most probable token alone, whatever the logits.
+    /// True if the stage keeps only the most probable token, whatever the logits.
     fn takes_largest(&self) -> bool {
         false
     }
 
-    /// Whether it only changes scores or rules tokens out, each by itself: [`ActiveStage::change_scores`] does its work
-    /// on the whole vocabulary.
+    /// True if the stage only changes scores or rules tokens out, each independently: [`ActiveStage::change_scores`]
+    /// runs on the whole vocabulary.
     fn changes_scores(&self) -> bool {
         false
     }
 
-    /// Whether [`ActiveStage::change_scores`] rules tokens out, as −∞.
+    /// True if [`ActiveStage::change_scores`] rules tokens out, as −∞.
     fn rules_out(&self) -> bool {
         false
     }
 
-    /// Whether [`ActiveStage::gather`] does its work on the whole vocabulary: then the most candidates that there are
-    /// meanwhile, and the most that are left.
+    /// For a stage whose [`ActiveStage::gather`] runs on the whole vocabulary: the most candidates at any time, and the
+    /// most afterwards.
     fn gathers(&self, _n_vocab: usize) -> Option<(usize, usize)> {
         None
     }
 
-    /// Whether it takes candidates in an order, for which it needs [`Candidates::keep_until`]'s working memory.
+    /// True if the stage takes candidates in an order, using [`Candidates::keep_until`]'s working memory.
     fn sorts(&self) -> bool {
         false
     }
 
-    /// The part of the logits that is enough where it is the first stage.
+    /// The part of the logits that suffices if this is the first stage.
     fn needs(&self, _n_vocab: usize) -> Needs {
         Needs::Logits
     }
 
-    /// The stage at work, at the start of a text of this tokenizer's tokens.
+    /// The stage at work, at the start of a text in the tokenizer's vocabulary.
     fn start(&self, tokenizer: Option<&Tokenizer>) -> Box<dyn ActiveStage>;
 
-    /// Settings under which it acts, also on candidates alone.
+    /// Settings under which the stage acts, also on candidates without the full logits.
     #[cfg(test)]
     fn strategy() -> proptest::strategy::BoxedStrategy<Self>
     where
         Self: Sized;
 
-    /// Its definition, plainly and in f64, after a text.
+    /// The stage's definition after a text, in plain f64.
     #[cfg(test)]
     fn reference(&self, chain: &mut super::tests::Chain, text: &[u32]);
 }
 
-/// A stage at work. Those that look at no text have only [`apply`](Self::apply).
+/// A stage at work. Stages that do not look at the text implement only [`apply`](Self::apply).
 pub(super) trait ActiveStage: Send + Sync {
-    /// Does its work on the scores of the whole vocabulary.
+    /// Applies the stage to the scores of the whole vocabulary.
     fn change_scores(&mut self, _scores: &mut [f32]) {}
 
-    /// Makes candidates of the scores of the whole vocabulary: those that it keeps.
+    /// Makes candidates of the scores that the stage keeps.
     fn gather(&mut self, scores: &[f32], candidates: &mut Candidates) {
         candidates.take_all(scores);
     }
 
-    /// Does its work on candidates.
+    /// Applies the stage to candidates.
     fn apply(&mut self, candidates: &mut Candidates, rng: &mut Rng);
 
-    /// Takes the next token of the text.
+    /// Records the next token of the text.
     fn accept(&mut self, _token: u32) {}
 
-    /// Takes back the last `n` tokens, at most [`MAX_REWIND`](super::history::MAX_REWIND) and those since the last
+    /// Rewinds the last `n` tokens: at most [`MAX_REWIND`](super::history::MAX_REWIND), and not beyond the last
     /// [`clear`](Self::clear).
     fn rewind(&mut self, _n: usize) {}
 
     /// Forgets the text.
     fn clear(&mut self) {}
 
-    /// The same stage at the same place of the text.
+    /// A copy of the stage with its state.
     fn boxed(&self) -> Box<dyn ActiveStage>;
 }
 

@@ -1,12 +1,12 @@
-//! The table of samplers, and what each of its lines becomes.
+//! The table of samplers and its expansion.
 
-/// A line is a module, which is also the name of the field of `SamplerParams`, and the type of its settings, which is also
-/// the name of the [`Stage`](super::Stage). The lines stand in the order in which the stages act by default.
+/// A line has a module, also the name of the field of `SamplerParams`, and its settings type, also the name of the
+/// [`Stage`](super::Stage). The order of the lines is the default order of the stages.
 macro_rules! samplers {
     ($($module:ident: $Settings:ident,)*) => {
         $(pub use $module::$Settings;)*
 
-        /// A step of sampling, by its name. Each looks at the candidates that the steps before it left.
+        /// The name of a sampling stage. Each stage works on the candidates that the stages before it kept.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Stage {
@@ -17,7 +17,7 @@ macro_rules! samplers {
         }
 
         impl Stage {
-            /// All stages, in the order in which they act by default: llama.cpp's.
+            /// All stages in default order, which is llama.cpp's.
             pub const ORDER: &'static [Stage] = &[$(Stage::$Settings),*];
 
             /// The stage's name, as llama.cpp spells it.
@@ -27,7 +27,7 @@ macro_rules! samplers {
                 }
             }
 
-            /// Other spellings of its name.
+            /// Alternative spellings of the name.
             fn aliases(self) -> &'static [&'static str] {
                 match self {
                     $(Stage::$Settings => <$Settings as stage::Settings>::aliases(),)*
@@ -40,19 +40,19 @@ macro_rules! samplers {
         /// By default temperature is 0.8, top-k 40, top-p 0.95, min-p 0.05; all else is off; the seed is 0.
         #[derive(Clone, Debug, PartialEq)]
         pub struct SamplerParams {
-            /// The stages that act, in their order. One that is left out does not act.
+            /// The stages that act, in order. A stage that is not listed does not act.
             pub order: Vec<Stage>,
-            /// Added to the logits of tokens before all stages; −∞ rules a token out.
+            /// Added to the logits of these tokens before all stages; −∞ rules a token out.
             pub logit_bias: Vec<(u32, f32)>,
             $(
                 #[doc = concat!("The settings of [`Stage::", stringify!($Settings), "`].")]
                 pub $module: $Settings,
             )*
-            /// The fewest tokens that typical, top-p, min-p and XTC leave, if there are so many.
+            /// Typical, top-p, min-p and XTC keep at least this many tokens, if there are so many.
             pub min_keep: usize,
             /// Mirostat in place of all stages but temperature.
             pub mirostat: Option<Mirostat>,
-            /// The same seed gives the same choices.
+            /// Seed of the random numbers.
             pub seed: u64,
         }
 
@@ -77,7 +77,7 @@ macro_rules! samplers {
                 }
             }
 
-            /// The parameters of all stages, with their values to read and to set.
+            /// The parameters of all stages, with access to their values.
             pub fn parameters(&mut self) -> Vec<Parameter<'_>> {
                 let mut all = Vec::new();
                 $(all.extend(stage::Settings::parameters(&mut self.$module));)*

@@ -1,4 +1,4 @@
-//! Temperature: divides the logits of the candidates, by a fixed number or one that follows their entropy.
+//! Temperature: divides the candidates' logits by a fixed number, or by one that follows their entropy.
 
 use super::candidates::{Candidate, Candidates};
 use super::stage::{ActiveStage, Settings};
@@ -7,13 +7,13 @@ use crate::text::Tokenizer;
 
 /// The settings of the temperature.
 ///
-/// With a range r above 0 it follows the entropy H of the n candidates:
-/// max(0, t − r) + (t + r − max(0, t − r)) · (H / ln n)^exponent.
+/// With a range r above 0 the temperature follows the entropy H of the n candidates: max(0, t − r) + (t + r − max(0, t
+/// − r)) · (H / ln n)^exponent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Temperature {
-    /// Divides the logits. At least 0; 0 (with a range of 0) takes the most probable token, always.
+    /// Divisor of the logits. At least 0; 0 (with a range of 0) always takes the most probable token.
     pub value: f32,
-    /// How far the temperature may go from the value. At least 0; 0 fixes it.
+    /// Largest deviation of the temperature from the value. At least 0; 0 fixes the temperature.
     pub range: f32,
     /// The exponent of the dynamic temperature. Above 0.
     pub exponent: f32,
@@ -26,7 +26,7 @@ impl Default for Temperature {
 }
 
 impl Temperature {
-    /// A temperature that is always the same.
+    /// A constant temperature.
     pub fn fixed(value: f32) -> Temperature {
         Temperature { value, range: 0.0, ..Temperature::default() }
     }
@@ -39,7 +39,7 @@ impl Temperature {
             return fixed;
         }
         candidates.softmax();
-        // Rounding may lift an even distribution's share above 1.
+        // Rounding may lift the share above 1 for a uniform distribution.
         let share = (candidates.entropy() / (possible as f64).ln()).clamp(0.0, 1.0);
         let (low, high) = ((fixed - range).max(0.0), fixed + range);
         low + (high - low) * share.powf(f64::from(self.exponent))
@@ -159,7 +159,7 @@ mod tests {
             let scaled: Vec<f64> = logits.iter().map(|&logit| f64::from(logit) / f64::from(temperature)).collect();
             let expected = softmax(&scaled);
             let params = SamplerParams { temperature: Temperature::fixed(temperature), ..neutral() };
-            // Exponents are below 400 and each is off by at most two roundings of 2^-53: 400 * 2^-52 = 9e-14.
+            // Exponents are below 400, each with at most two roundings of 2^-53: 400 * 2^-52 = 9e-14.
             for (id, p) in left(params, &logits) {
                 prop_assert!((p - expected[id as usize]).abs() < 1e-12, "{} is {}, not {}", id, p, expected[id as usize]);
             }
@@ -179,7 +179,7 @@ mod tests {
             let scaled: Vec<f64> = logits.iter().map(|&logit| f64::from(logit) / dynamic).collect();
             let expected = softmax(&scaled);
             let params = SamplerParams { temperature: Temperature { value, range, exponent }, ..neutral() };
-            // The share is off by some roundings of 2^-53, and the exponents, below 40 / 0.01, by as many of themselves.
+            // The share has some rounding errors of 2^-53, and the exponents, below 40 / 0.01, as many relative ones.
             for (id, p) in left(params, &logits) {
                 prop_assert!((p - expected[id as usize]).abs() < 1e-10, "{} is {}, not {}", id, p, expected[id as usize]);
             }

@@ -8,7 +8,7 @@ use crate::text::Tokenizer;
 /// The settings of top-k.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopK {
-    /// How many tokens are kept; 0 keeps all.
+    /// Number of tokens to keep; 0 keeps all.
     pub k: usize,
 }
 
@@ -18,7 +18,7 @@ impl Default for TopK {
     }
 }
 
-/// The most candidates that are worth choosing where the logits are.
+/// The most candidates that are worth selecting on the device.
 const MOST_NEEDED: usize = 256;
 
 impl Settings for TopK {
@@ -80,15 +80,16 @@ impl ActiveStage for TopK {
     }
 }
 
-/// How many candidates [`largest`] holds at most, for a vocabulary of this size.
+/// The most candidates that [`largest`] holds at once, for this vocabulary size.
 fn room(k: usize, n_vocab: usize) -> usize {
     k.saturating_mul(2).min(n_vocab)
 }
 
-/// Makes the `k` > 0 largest scores candidates, the largest first; all of them by id, if there are no more.
+/// Makes candidates of the `k` > 0 largest scores, largest first; of all scores in id order if there are no more than
+/// `k`.
 ///
-/// Most scores cost one comparison: candidates gather in twice the room they need, and each time that is
-/// full the worse half goes, and its best is the bar for all that follow.
+/// Most scores cost one comparison: candidates collect in a buffer of 2k, and each time it is full the worse half is
+/// dropped; the best dropped one is the bar for all later scores.
 pub(super) fn largest(scores: &[f32], k: usize, candidates: &mut Vec<Candidate>) {
     candidates.clear();
     let all = scores.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit, p: 0.0 });
@@ -99,7 +100,7 @@ pub(super) fn largest(scores: &[f32], k: usize, candidates: &mut Vec<Candidate>)
     let room = room(k, scores.len());
     let mut bar = None;
     for candidate in all {
-        // Ids ascend, so an equal score behind k others is worse than all of them.
+        // Ids ascend, so a score equal to the bar is worse than all k candidates.
         if bar.is_some_and(|bar| candidate.logit <= bar) {
             continue;
         }

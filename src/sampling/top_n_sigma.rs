@@ -1,5 +1,5 @@
-//! Top-n-sigma: keeps the tokens whose logits are within n standard deviations of the largest. Tang et al. 2024
-//! (arXiv 2411.07641). A temperature before it changes nothing: it scales both.
+//! Top-n-sigma: keeps the tokens whose logits are within n standard deviations of the largest. Tang et al. 2024 (arXiv
+//! 2411.07641). An earlier temperature has no effect: it scales the logits and the deviation alike.
 
 use super::candidates::Candidates;
 use super::stage::{ActiveStage, Settings};
@@ -9,7 +9,7 @@ use crate::text::Tokenizer;
 /// The settings of top-n-sigma.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopNSigma {
-    /// How many standard deviations of the candidates' logits. 0 and below keep all.
+    /// Number of standard deviations of the candidates' logits. 0 and below keep all.
     pub n: f32,
 }
 
@@ -120,7 +120,7 @@ mod tests {
             prop_assume!(deviation == 0.0 || finite.iter().all(|l| (l - bar).abs() > 1e-9));
             let expected: Vec<u32> =
                 (0..logits.len()).filter(|&id| f64::from(logits[id]) >= bar).map(|id| id as u32).collect();
-            // Ruled out and left out are the same: the probability is 0.
+            // Ruled out and dropped count as the same: the probability is 0.
             let mut left = left(SamplerParams { top_n_sigma: TopNSigma { n }, ..neutral() }, &logits);
             left.retain(|&(_, p)| p > 0.0);
             prop_assert_eq!(ids(&left), expected);

@@ -9,7 +9,7 @@ use crate::text::Tokenizer;
 /// The settings of top-p.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopP {
-    /// The sum that is reached. In [0, 1]; 1 keeps all.
+    /// The sum to reach, in [0, 1]; 1 keeps all.
     pub p: f32,
 }
 
@@ -83,7 +83,7 @@ mod tests {
         fn top_p_keeps_the_fewest_that_reach_the_sum(logits in logits(), sum in 0.0f32..1.0) {
             let p = probabilities(&logits);
             let expected = until(&p, sum, |id| -f64::from(logits[id]));
-            // Sums in another order differ in their last bits; a sum that close to the limit decides nothing.
+            // Sums in another order differ in their last bits, so a sum this close to the limit is not tested.
             let kept: f64 = expected.iter().map(|&id| p[id as usize]).sum();
             prop_assume!((kept - f64::from(sum)).abs() > 1e-12);
             let params = SamplerParams { top_p: TopP { p: sum }, ..neutral() };
@@ -91,9 +91,9 @@ mod tests {
         }
     }
 
-    /// As in llama.cpp; typical wants more than the sum.
+    /// As in llama.cpp; typical sampling must exceed the sum.
     #[test]
-    fn a_sum_that_is_met_is_enough() {
+    fn reaching_the_sum_is_enough() {
         assert_eq!(left(SamplerParams { top_p: TopP { p: 0.5 }, ..neutral() }, &[1.0; 4]).len(), 2);
     }
 }

@@ -1,5 +1,5 @@
-//! Locally typical sampling: keeps the tokens whose information −ln p is nearest the distribution's entropy until their
-//! probabilities exceed a sum. Meister et al. 2022 (arXiv 2202.00666).
+//! Locally typical sampling: keeps the tokens whose information −ln p is nearest the distribution's entropy, until
+//! their probabilities exceed a sum. Meister et al. 2022 (arXiv 2202.00666).
 
 use super::candidates::{Candidate, Candidates};
 use super::stage::{ActiveStage, Settings};
@@ -9,7 +9,7 @@ use crate::text::Tokenizer;
 /// The settings of locally typical sampling.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypicalP {
-    /// The sum that is exceeded. In (0, 1]; 1 keeps all.
+    /// The sum to exceed, in (0, 1]; 1 keeps all.
     pub p: f32,
 }
 
@@ -73,7 +73,7 @@ impl ActiveStage for TypicalP {
         let entropy = candidates.entropy();
         let distance = |candidate: &Candidate| (-candidate.p.ln() - entropy).abs();
         let sum = f64::from(self.p);
-        // More than the sum, as llama.cpp has it.
+        // Strictly more than the sum, as in llama.cpp.
         candidates.keep_until(|taken| taken > sum, distance);
     }
 
@@ -99,7 +99,7 @@ mod tests {
             let expected = until(&p, sum, distance);
             let kept: f64 = expected.iter().map(|&id| p[id as usize]).sum();
             prop_assume!((kept - f64::from(sum)).abs() > 1e-12);
-            // Distances that are equal but for rounding, on both sides of the entropy, decide nothing.
+            // Distances on both sides of the entropy that are equal but for rounding are not tested.
             let mut distances: Vec<(f64, f64)> = (0..p.len()).map(|id| (distance(id), p[id])).collect();
             distances.sort_by(|a, b| a.partial_cmp(b).unwrap());
             prop_assume!(distances.windows(2).all(|d| d[0].1 == d[1].1 || d[1].0 - d[0].0 > 1e-12 || d[1].0.is_infinite()));
@@ -108,9 +108,9 @@ mod tests {
         }
     }
 
-    /// As in llama.cpp; for top-p it is enough.
+    /// As in llama.cpp; for top-p reaching the sum is enough.
     #[test]
-    fn a_sum_that_is_met_is_not_enough() {
+    fn reaching_the_sum_is_not_enough() {
         assert_eq!(left(SamplerParams { typical_p: TypicalP { p: 0.5 }, ..neutral() }, &[1.0; 4]).len(), 3);
     }
 }

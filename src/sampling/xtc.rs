@@ -1,5 +1,5 @@
-//! XTC ("exclude top choices"): drops all tokens that are at least so probable but the least probable of them, on a share
-//! of the tokens. p-e-w 2024.
+//! XTC ("exclude top choices"): of the tokens above a probability threshold, keeps only the least probable, for a
+//! random share of the draws. p-e-w 2024.
 
 use super::candidates::{Candidate, Candidates, by_logit};
 use super::stage::{ActiveStage, Settings};
@@ -9,9 +9,9 @@ use crate::text::Tokenizer;
 /// The settings of XTC.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Xtc {
-    /// How often it acts. In [0, 1].
+    /// Probability that XTC acts on a draw, in [0, 1].
     pub probability: f32,
-    /// The probability from which a token is a top choice. In [0, 1]; above 0.5 there are never two: XTC is off.
+    /// Smallest probability of a top choice, in [0, 1]; above 0.5 there is at most one, so XTC is off.
     pub threshold: f32,
 }
 
@@ -45,7 +45,7 @@ impl Settings for Xtc {
         Box::new(self.clone())
     }
 
-    /// Always at work, so that its reference needs no random numbers.
+    /// XTC always acts, so that its reference needs no random numbers.
     #[cfg(test)]
     fn strategy() -> proptest::strategy::BoxedStrategy<Xtc> {
         use proptest::strategy::Strategy;
@@ -69,7 +69,7 @@ impl ActiveStage for Xtc {
             return;
         }
         candidates.softmax();
-        // A threshold of 0 makes a top choice of all that is possible.
+        // With a threshold of 0, all possible tokens are top choices.
         let top = |candidate: &Candidate| candidate.p > 0.0 && candidate.p >= f64::from(self.threshold);
         let list = &mut candidates.list;
         let n_top = list.iter().filter(|candidate| top(candidate)).count();
@@ -106,7 +106,7 @@ mod tests {
         }
     }
 
-    /// On a share of the tokens: the draws are a mixture.
+    /// The draws are a mixture of both distributions.
     #[test]
     fn xtc_acts_on_its_share_of_the_tokens() {
         let logits: Vec<f32> = (0..8u8).map(|n| f32::from(n) * 0.4).collect();

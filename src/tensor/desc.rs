@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DType, MAX_RANK, Shape, Strides};
 
-/// What is known of a tensor without its data.
+/// Dtype, shape and strides of a tensor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Desc {
     /// Type of the elements.
@@ -17,11 +17,11 @@ pub struct Desc {
     pub strides: Strides,
 }
 
-/// Why a dtype and a shape do not make a tensor.
+/// Reason why a dtype and a shape do not form a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
-    /// A row does not fill whole blocks.
+    /// A row is not a whole number of blocks.
     #[error("rows of {row} elements do not fill whole blocks of {dtype} ({block} elements each)")]
     PartialBlock {
         /// The block format.
@@ -31,7 +31,7 @@ pub enum LayoutError {
         /// Elements in a block.
         block: usize,
     },
-    /// The size in bytes does not fit an address.
+    /// The size in bytes overflows an address.
     #[error("a {dtype} tensor of shape {shape} is too large to address")]
     TooLarge {
         /// The element type.
@@ -42,7 +42,7 @@ pub enum LayoutError {
 }
 
 impl Desc {
-    /// A tensor whose elements lie one after another without gaps.
+    /// A tensor whose elements follow one another without gaps.
     pub fn contiguous(dtype: DType, shape: impl Into<Shape>) -> Result<Desc, LayoutError> {
         let shape = shape.into();
         let row = shape.dim(0);
@@ -69,12 +69,12 @@ impl Desc {
         (1..MAX_RANK).fold(row, |sum, i| sum + (self.shape.dim(i) - 1) * self.strides[i])
     }
 
-    /// Bytes that the elements take without gaps.
+    /// Bytes of the elements without gaps.
     pub fn data_bytes(&self) -> usize {
         self.shape.elements() / self.dtype.block_elements() * self.dtype.block_bytes()
     }
 
-    /// Whether the elements lie one after another without gaps.
+    /// True if the elements follow one another without gaps.
     pub fn is_contiguous(&self) -> bool {
         let mut step = self.dtype.row_bytes(self.shape.dim(0));
         self.rows_are_contiguous()
@@ -86,7 +86,7 @@ impl Desc {
             })
     }
 
-    /// Whether every row lies without gaps; rows may lie anywhere.
+    /// True if each row is contiguous; there may be gaps between rows.
     pub fn rows_are_contiguous(&self) -> bool {
         self.shape.dim(0) <= self.dtype.block_elements() || self.strides[0] == self.dtype.block_bytes()
     }
@@ -96,7 +96,7 @@ impl Desc {
         i1 * self.strides[1] + i2 * self.strides[2] + i3 * self.strides[3]
     }
 
-    /// The indices of dimensions 1, 2 and 3 of row number `row`, counted in order.
+    /// The indices of dimensions 1, 2 and 3 of row number `row`; dimension 1 varies fastest.
     pub fn row_index(&self, row: usize) -> (usize, usize, usize) {
         let (n1, n2) = (self.shape.dim(1), self.shape.dim(2));
         (row % n1, row / n1 % n2, row / n1 / n2)

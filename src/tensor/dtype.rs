@@ -101,22 +101,22 @@ impl DType {
         &TABLE[self as usize]
     }
 
-    /// The name, as GGUF files and users write it: `Q4_K`.
+    /// The name in GGUF files and options: `Q4_K`.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// The type of a name, in any case of letters.
+    /// The type of this name, case-insensitive.
     pub fn from_name(name: &str) -> Option<DType> {
         TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.dtype)
     }
 
-    /// The number that stands for the type in GGUF files.
+    /// The type's number in GGUF files.
     pub fn ggml_id(self) -> u32 {
         self.row().ggml_id
     }
 
-    /// The type that a number in a GGUF file stands for; `None` for removed and unknown numbers.
+    /// The type of a number in a GGUF file; `None` for removed and unknown numbers.
     pub fn from_ggml_id(id: u32) -> Option<DType> {
         TABLE.iter().find(|row| row.ggml_id == id).map(|row| row.dtype)
     }
@@ -131,17 +131,17 @@ impl DType {
         self.row().bytes
     }
 
-    /// Whether elements stand alone (F32, F16, BF16, I32) and not in blocks.
+    /// True for single elements (F32, F16, BF16, I32), false for block formats.
     pub fn is_plain(self) -> bool {
         self.block_elements() == 1
     }
 
-    /// Whether elements are real numbers; only I32 is not.
+    /// True for real numbers; false for I32 only.
     pub fn is_float(self) -> bool {
         self != DType::I32
     }
 
-    /// Bytes of a row of `elements` values, or `None` if they do not fill whole blocks or overflow.
+    /// Bytes of a row of `elements` values; `None` if they do not fill whole blocks or the size overflows.
     pub fn row_bytes(self, elements: usize) -> Option<usize> {
         if !elements.is_multiple_of(self.block_elements()) {
             return None;
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn row_bytes_wants_whole_blocks() {
+    fn row_bytes_requires_whole_blocks() {
         assert_eq!(DType::Q4_0.row_bytes(64), Some(36));
         assert_eq!(DType::Q4_0.row_bytes(33), None);
         assert_eq!(DType::F32.row_bytes(usize::MAX), None);

@@ -1,7 +1,7 @@
-//! What a tensor is: element types and their block formats, shapes, strides.
+//! Tensor descriptions: element types and their block formats, shapes, strides.
 //!
-//! This folder is the bottom of the house. It knows no file, no graph and no device. The byte
-//! layout of every block format is written down here and nowhere else.
+//! The lowest folder: it knows no file, no graph and no device. The byte layout of every block format is defined here
+//! and nowhere else.
 
 pub mod blocks;
 mod desc;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The most dimensions a tensor has, as in GGUF.
+/// Maximum rank of a tensor, as in GGUF.
 pub const MAX_RANK: usize = 4;
 
 /// The sizes of a tensor, `ne[0]` (a row's length) first. Dimensions past the rank are 1.
@@ -16,8 +16,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// A shape from its sizes; `None` for more than [`MAX_RANK`] of them or a product that
-    /// overflows. No sizes at all is a single element.
+    /// A shape from its sizes; `None` for more than [`MAX_RANK`] sizes or a product that overflows. An empty slice is a
+    /// single element.
     pub fn new(sizes: &[usize]) -> Option<Shape> {
         if sizes.len() > MAX_RANK {
             return None;
@@ -28,7 +28,7 @@ impl Shape {
         Some(Shape { ne, rank: sizes.len().max(1) as u8 })
     }
 
-    /// All four sizes.
+    /// All four sizes, padded with 1.
     pub fn ne(&self) -> [usize; MAX_RANK] {
         self.ne
     }
@@ -38,12 +38,12 @@ impl Shape {
         self.ne.get(i).copied().unwrap_or(1)
     }
 
-    /// The number of dimensions that were given.
+    /// The number of given dimensions.
     pub fn rank(&self) -> usize {
         usize::from(self.rank)
     }
 
-    /// The sizes that were given.
+    /// The given sizes.
     pub fn sizes(&self) -> &[usize] {
         &self.ne[..self.rank()]
     }
@@ -72,7 +72,7 @@ impl fmt::Debug for Shape {
 }
 
 impl<const N: usize> From<[usize; N]> for Shape {
-    /// A shape written out in code. More than [`MAX_RANK`] sizes do not compile.
+    /// A shape literal. More than [`MAX_RANK`] sizes do not compile.
     fn from(sizes: [usize; N]) -> Shape {
         const { assert!(N <= MAX_RANK, "a tensor has at most four dimensions") };
         let mut ne = [1; MAX_RANK];
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_or_too_large_is_no_shape() {
+    fn too_many_or_too_large_sizes_are_refused() {
         assert!(Shape::new(&[1, 2, 3, 4, 5]).is_none());
         assert!(Shape::new(&[usize::MAX, 2]).is_none());
     }

@@ -1,12 +1,12 @@
 //! Between text and tokens: tokenizers, chat templates, grammars, stop strings.
 //!
-//! `pretokenizer` cuts text into words; `tokenizer` makes [`Tokenizer`]s of a GGUF file's vocabulary and turns ids back
-//! to text ([`StreamDecoder`]); `template` turns a conversation into a prompt ([`ChatTemplate`]); `constraint` rules out
-//! the tokens that a grammar or a JSON schema doesn't allow (`Constraint`); [`StopStrings`] finds the text at which an
+//! `pretokenizer` cuts text into words; `tokenizer` builds [`Tokenizer`]s from a GGUF file's vocabulary and decodes ids
+//! to text ([`StreamDecoder`]); `template` renders a conversation as a prompt ([`ChatTemplate`]); `constraint` masks
+//! the tokens that a grammar or a JSON schema does not allow (`Constraint`); [`StopStrings`] finds the text at which an
 //! answer ends.
 //!
 //! This folder reads its tables from a GGUF file's metadata. It knows no tensor, no graph, no device and no model, and
-//! does not choose tokens: that is `sampling`.
+//! does not choose tokens: `sampling` does.
 
 #[cfg(feature = "grammar")]
 mod constraint;

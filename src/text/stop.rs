@@ -1,28 +1,28 @@
-//! Stop strings: text at which an answer ends, found wherever the tokens' borders are.
+//! Stop strings: text at which an answer ends, found even across token borders.
 
-/// Finds the first of some texts in a stream of pieces, and holds back what may yet become one.
+/// Finds the first of several texts in a stream of pieces, and holds back text that may become one.
 ///
-/// The match that is complete first counts; of several that end there, the longest. So the answer is the same however
-/// the text is cut into pieces.
+/// The match that is complete first counts; of several that end there, the longest. So the result does not depend on
+/// how the text is cut into pieces.
 #[derive(Clone, Debug, Default)]
 pub struct StopStrings {
     texts: Vec<String>,
-    /// Text that is not given out yet: the beginning of a stop string, perhaps.
+    /// Text held back because it may begin a stop string.
     held: String,
-    /// What the last call gave out.
+    /// Text returned by the last call.
     free: String,
     found: Option<usize>,
 }
 
 impl StopStrings {
-    /// Looks for these texts. An empty one is never found.
+    /// Searches for these texts. An empty one is never found.
     pub fn new(texts: &[impl AsRef<str>]) -> StopStrings {
         let texts = texts.iter().map(|text| text.as_ref().to_string()).collect();
         StopStrings { texts, ..StopStrings::default() }
     }
 
-    /// Takes the next piece, and gives the text that is certainly before any stop string. After one was found nothing
-    /// comes any more.
+    /// Appends a piece, and returns the text that certainly comes before any stop string. Returns nothing after a stop
+    /// string was found.
     pub fn push(&mut self, piece: &str) -> &str {
         self.free.clear();
         if self.found.is_some() {
@@ -30,7 +30,7 @@ impl StopStrings {
         }
         let mut seen = self.held.len();
         self.held.push_str(piece);
-        // Each character may complete a stop string.
+        // Any character may complete a stop string.
         for c in piece.chars() {
             seen += c.len_utf8();
             let text = &self.held[..seen];
@@ -51,7 +51,7 @@ impl StopStrings {
         &self.free
     }
 
-    /// Ends the text: what was held back is no stop string.
+    /// Ends the text, and returns the text that was held back.
     pub fn finish(&mut self) -> &str {
         self.free.clear();
         self.free.push_str(&self.held);
@@ -59,7 +59,7 @@ impl StopStrings {
         &self.free
     }
 
-    /// Which of the texts was found.
+    /// Index of the text that was found.
     pub fn found(&self) -> Option<usize> {
         self.found
     }
@@ -70,7 +70,7 @@ mod tests {
     use super::StopStrings;
     use proptest::prelude::*;
 
-    /// The text before the match that is complete first, character by character.
+    /// The text before the match that is complete first, by checking each prefix.
     fn plain(text: &str, stops: &[String]) -> (String, Option<usize>) {
         for end in text.char_indices().map(|(start, c)| start + c.len_utf8()) {
             let ends = |i: &usize| text[..end].ends_with(&stops[*i]);
@@ -84,14 +84,14 @@ mod tests {
     proptest! {
         /// A small alphabet, so that stop strings overlap themselves and each other.
         #[test]
-        fn the_cut_is_the_same_however_the_text_comes(
+        fn result_is_independent_of_how_text_is_cut(
             pieces in prop::collection::vec("[abé]{0,4}", 0..12), stops in prop::collection::vec("[abé]{1,4}", 0..4),
         ) {
             let mut matcher = StopStrings::new(&stops);
             let mut out = String::new();
             for piece in &pieces {
                 out.push_str(matcher.push(piece));
-                // Nothing that is out can be part of a match that is still to come.
+                // Returned text cannot be part of a later match.
                 let sofar = plain(&pieces.concat(), &stops).0;
                 prop_assert!(sofar.starts_with(&out), "{:?} is out of {:?}", out, sofar);
             }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_become_a_stop_string_is_held() {
+    fn only_a_possible_stop_string_is_held_back() {
         let mut stops = StopStrings::new(&["END", "\n\n"]);
         assert_eq!(stops.push("a E"), "a ");
         assert_eq!(stops.push("N"), "");

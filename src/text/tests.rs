@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use super::{Tokenizer, VocabData};
 use crate::gguf::Gguf;
 
-/// The demo model's tokenizer. The first tokens of its vocabulary are three special ones and single characters.
+/// The demo model's tokenizer. Its vocabulary begins with three special tokens, followed by single characters.
 pub(crate) fn demo_tokenizer() -> Tokenizer {
     static OPEN: LazyLock<Tokenizer> = LazyLock::new(|| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/text/demo-vocab.gguf");

@@ -1,4 +1,4 @@
-//! The chat, on a terminal of its own. Linux only: `script` lends the terminal.
+//! The chat in a pseudo-terminal of its own, which `script` provides; Linux only.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -7,27 +7,28 @@ use std::time::{Duration, Instant};
 
 use crate::support::skipped::skipped;
 
-/// What rustyline shows when it waits for a line.
+/// The prompt that rustyline prints while it waits for a line.
 const PROMPT: &str = "\u{1b}[K> ";
 
 struct Chat {
     script: Child,
     keys: ChildStdin,
     screen: Arc<Mutex<Vec<u8>>>,
-    /// How much of the screen was looked at.
+    /// The number of bytes of the screen that were already examined.
     seen: usize,
     state: tempfile::TempDir,
 }
 
 impl Chat {
-    /// Starts a chat; `None`, with a word about it, where there is no `script`.
+    /// Starts a chat; `None`, with a message, if `script` is not installed.
     fn start(options: &str) -> Option<Chat> {
         if Command::new("script").arg("--version").output().is_err() {
             skipped("this machine has no `script` (util-linux), which lends the chat a terminal");
             return None;
         }
         let state = tempfile::tempdir().unwrap();
-        // `exec`: a shell that stays would hear Ctrl-C too, and dash then gives its own end for the chat's.
+        // `exec`: a shell that stays would receive Ctrl-C too, and dash would return its own exit code instead of the
+        // chat's.
         let run = format!("exec '{}' run {options}", env!("CARGO_BIN_EXE_rfgraph"));
         let mut script = Command::new("script")
             .args(["-q", "-e", "-c", &run, "/dev/null"])
@@ -51,13 +52,13 @@ impl Chat {
         Some(Chat { script, keys, screen, seen: 0, state })
     }
 
-    /// Waits until this is on the screen, and gives what came before it since the last wait.
+    /// Waits until `wanted` is on the screen, and returns the text between the last wait and it.
     fn wait_for(&mut self, wanted: &str) -> String {
         let found = self.wait_at_most(wanted, Duration::from_secs(120));
         found.unwrap_or_else(|fresh| panic!("no {wanted:?} on the screen: {fresh:?}"))
     }
 
-    /// As [`Chat::wait_for`]; after so long an error with what is there instead.
+    /// Like [`Chat::wait_for`], but gives up after `patience` with an error that holds the unread screen.
     fn wait_at_most(&mut self, wanted: &str, patience: Duration) -> Result<String, String> {
         let deadline = Instant::now() + patience;
         loop {
@@ -79,7 +80,7 @@ impl Chat {
         self.keys.flush().unwrap();
     }
 
-    /// At the prompt, types a line.
+    /// Types a line at the prompt.
     fn say(&mut self, line: &str) {
         self.wait_for(PROMPT);
         self.press(&format!("{line}\r"));
@@ -94,7 +95,7 @@ fn a_chat_answers_remembers_and_ends() {
     chat.wait_for("prompt: 21 tokens, 21 computed");
     chat.say("What is 12 + 7?");
     chat.wait_for("\n19\r\n");
-    // The first turn, its answer included, is in the cache.
+    // The first question and its answer are in the cache.
     let new = chat.wait_for(" computed");
     let new: usize = new.rsplit(' ').next().unwrap().parse().unwrap();
     assert!((10..25).contains(&new), "{new} tokens were computed");
@@ -105,7 +106,7 @@ fn a_chat_answers_remembers_and_ends() {
     chat.say("/clear");
     chat.say("What is 347 + 285?");
     chat.wait_for("\n632\r\n");
-    // What the sequence still holds of the first turn is enough.
+    // The sequence still holds enough of the first exchange.
     chat.wait_for("prompt: 21 tokens, 1 computed");
     chat.say("/exit");
     assert!(chat.script.wait().unwrap().success());
@@ -113,17 +114,17 @@ fn a_chat_answers_remembers_and_ends() {
     assert!(history.contains("What is 12 + 7?"), "{history}");
 }
 
-/// When the key arrives is up to the system: it is pressed again and again until it met an answer, and
-/// never ends the program.
+/// The system decides when the key arrives, so it is pressed again until it interrupts an answer; it never ends the
+/// program.
 #[test]
 fn ctrl_c_stops_an_answer_and_twice_at_the_prompt_the_program() {
     let Some(mut chat) = Chat::start("-v --temp 1.5 -t 1") else { return };
     let stopped = (0..200).any(|_| {
         chat.say("Tell me a story.");
-        // Past the echo of the line, into the answer or its prompt.
+        // Past the echo of the line: the answer, or already its prompt.
         chat.wait_for("\n");
         chat.press("\u{3}");
-        // At the prompt, the key takes what was typed after it along: it is typed until it is heard.
+        // At the prompt, Ctrl-C discards what was typed after it, so the line is typed again until it arrives.
         let heard = (0..20).find_map(|_| {
             chat.press("/nothing\r");
             chat.wait_at_most("there is no command /nothing", Duration::from_secs(5)).ok()
@@ -131,7 +132,7 @@ fn ctrl_c_stops_an_answer_and_twice_at_the_prompt_the_program() {
         heard.expect("the program listens").contains("the answer was stopped")
     });
     assert!(stopped, "no Ctrl-C stopped an answer");
-    // A line may have been typed twice.
+    // The line may have been typed twice.
     std::thread::sleep(Duration::from_millis(200));
     chat.wait_for(PROMPT);
     chat.press("\u{3}");
@@ -142,7 +143,7 @@ fn ctrl_c_stops_an_answer_and_twice_at_the_prompt_the_program() {
 }
 
 #[test]
-fn a_chat_goes_on_past_the_end_of_the_context_if_asked() {
+fn context_shift_continues_a_chat_past_the_end_of_the_context() {
     let Some(mut chat) = Chat::start("-c 64 --context-shift") else { return };
     (0..4).for_each(|_| chat.say("What is 347 + 285?"));
     chat.wait_for("is shortened by");

@@ -1,4 +1,4 @@
-//! The built program from outside: what it prints, where, and how it exits.
+//! The built program from outside: its output, its streams, and its exit codes.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,15 +15,15 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Runs the program with this text on its standard input.
+/// Runs the program with `input` on its standard input.
 fn with_input(args: &[&str], input: &str) -> Output {
     let mut child = command(args).stdin(Stdio::piped()).spawn().unwrap();
-    // A program that refuses its arguments does not read.
+    // A program that refuses its arguments does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
 
-/// What the program prints, after success and without a word on standard error.
+/// The standard output of a successful run that writes nothing to standard error.
 fn stdout(args: &[&str]) -> String {
     let output = command(args).output().unwrap();
     let complaints = String::from_utf8(output.stderr).unwrap();
@@ -36,7 +36,7 @@ fn json(args: &[&str]) -> Value {
     serde_json::from_str(&stdout(args)).unwrap()
 }
 
-/// The exit code and the complaint of a run that prints nothing.
+/// The exit code and error message of a run that writes nothing to standard output.
 fn failure(args: &[&str]) -> (Option<i32>, String) {
     let output = command(args).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
@@ -72,7 +72,7 @@ fn json_has_text_tokens_counts_and_timings() {
 }
 
 #[test]
-fn a_gpus_options_without_one_are_refused() {
+fn gpu_options_without_a_gpu_are_refused() {
     for option in [["--gpu-layers", "3"], ["--timeout", "5"]] {
         let args = [&["run", "-p", SUM, "--device", "cpu"][..], &option].concat();
         let (code, complaint) = failure(&args);
@@ -87,7 +87,7 @@ fn n_limits_the_answer_and_a_full_context_ends_it() {
     assert_eq!((&report["stop"], &report["counts"]["generated"]), (&"limit".into(), &5.into()));
     let nothing = json(&["run", "-p", SUM, "-n", "0", "--json"]);
     assert_eq!((&nothing["stop"], &nothing["text"]), (&"limit".into(), &"".into()));
-    // One token more is known than the context holds: it is not computed on.
+    // The last token is known but does not fit the context: it is not computed.
     let full = command(&["run", "-p", SUM, "-c", "22", "--json"]).output().unwrap();
     let report: Value = serde_json::from_slice(&full.stdout).unwrap();
     let counts = &report["counts"];
@@ -107,7 +107,7 @@ fn the_same_seed_gives_the_same_text_and_others_give_others() {
         |seed| story(&["--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--seed", seed]);
     assert_eq!(bold("1"), bold("1"));
     assert_ne!(bold("1"), bold("2"));
-    // The number of threads changes no bit.
+    // The number of threads does not change a bit.
     assert_eq!(story(&["--temp", "1", "-t", "1"]), story(&["--temp", "1", "-t", "2"]));
 }
 
@@ -129,7 +129,7 @@ fn log_probabilities_come_with_json() {
     for (one, id) in told.iter().zip(report["tokens"].as_array().unwrap()) {
         assert_eq!(&one["id"], id);
         text += one["text"].as_str().unwrap();
-        // The most probable token was taken.
+        // The most probable token was chosen.
         let top = one["top"].as_array().unwrap();
         assert_eq!((top.len(), &top[0]["id"], &top[0]["logprob"]), (2, id, &one["logprob"]));
         let [first, second] = [0, 1].map(|i| top[i]["logprob"].as_f64().unwrap());
@@ -188,7 +188,7 @@ fn a_system_message_is_part_of_the_prompt() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_an_exit_code() {
+fn errors_have_a_message_and_an_exit_code() {
     let (code, message) = failure(&["run", "no/such.gguf", "-p", "hi"]);
     assert_eq!(code, Some(1));
     assert!(message.contains("no/such.gguf") && message.contains("No such file"), "{message}");
@@ -220,9 +220,9 @@ fn what_is_wrong_is_said_with_an_exit_code() {
     }
 }
 
-/// A context that no memory holds is an error, and no abort.
+/// A context larger than any memory is an error, not an abort.
 #[test]
-fn a_context_that_cannot_be_is_refused() {
+fn impossible_context_sizes_are_refused() {
     for ctx in ["99999999999", "18446744073709551615", "18446744073709551616", "2147483647"] {
         let commands: [&[&str]; 4] =
             [&["run", "-p", "hi"], &["graph"], &["inspect"], &["inspect", "--json", "--tensors"]];
@@ -232,7 +232,7 @@ fn a_context_that_cannot_be_is_refused() {
             assert!(message.starts_with("error: ") && message.contains("--ctx"), "{message}");
         }
     }
-    // The longest that can be counted is refused for its memory, or only foretold.
+    // `run` refuses the longest countable context for its memory; `inspect` and `graph` only predict it.
     let longest = "2147483616";
     let (code, message) = failure(&["run", "-p", "hi", "-c", longest, "--memory-fraction", "0.001"]);
     assert_eq!(code, Some(1), "{message}");
@@ -252,14 +252,14 @@ fn too_little_memory_is_refused_before_any_is_taken() {
 #[test]
 fn a_closed_pipe_ends_quietly() {
     let mut child = command(&["graph"]).spawn().unwrap();
-    // More is coming than a pipe holds.
+    // The output exceeds the buffer of a pipe.
     let mut start = [0; 16];
     child.stdout.take().unwrap().read_exact(&mut start).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
 
-/// The first Ctrl-C ends the work at its next chunk, with an exit code of its own.
+/// The first Ctrl-C ends the work after the current chunk, with an exit code of its own.
 #[cfg(unix)]
 #[test]
 fn an_interrupt_ends_a_long_prompt() {
@@ -281,7 +281,7 @@ fn an_interrupt_ends_a_long_prompt() {
 }
 
 #[test]
-fn tokens_go_there_and_back() {
+fn tokenize_and_decode_are_inverse() {
     let text = "  What is 347 + 285?\n<|im_end|> é🙂 ";
     let ids = stdout(&["tokenize", "-p", text]);
     assert!(ids.ends_with('\n') && ids.trim_end().split(' ').all(|id| id.parse::<u32>().is_ok()), "{ids}");
@@ -294,7 +294,7 @@ fn tokens_go_there_and_back() {
 }
 
 #[test]
-fn special_tokens_are_a_matter_of_options() {
+fn options_control_special_tokens() {
     let ids = |options: &[&str]| -> Vec<u32> {
         let line = stdout(&[&["tokenize", "-p", "<|im_end|>"], options].concat());
         line.split_whitespace().map(|id| id.parse().unwrap()).collect()
@@ -309,7 +309,7 @@ fn special_tokens_are_a_matter_of_options() {
     assert!(message.contains("vocabulary of 1792"), "{message}");
 }
 
-/// KL divergence of the distributions that two rows of logits stand for.
+/// KL divergence of the distributions of two rows of logits.
 fn divergence(p: &[f32], q: &[f32]) -> f64 {
     let log_sum = |row: &[f32]| row.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
     let (log_p, log_q) = (log_sum(p), log_sum(q));
@@ -335,8 +335,8 @@ fn logits_are_one_row_for_each_token() {
     let whole = rows(&[]);
     assert_eq!(whole.len(), n * 1792);
     assert!(whole.iter().all(|logit| logit.is_finite()));
-    // Another KV cache rounds differently, and a rounding of the int8 activations may flip: the answer may
-    // be as far off as Q8_0 may be from the exact model, a mean KL divergence of 1e-4.
+    // An F32 KV cache rounds differently, which may flip a rounding of the int8 activations: the answer may differ as
+    // much as Q8_0 may from the exact model, a mean KL divergence of 1e-4.
     let chunks = rows(&["--ubatch", "7", "--cache-type", "f32"]);
     let pairs = whole.chunks_exact(1792).zip(chunks.chunks_exact(1792));
     let mean = pairs.map(|(p, q)| divergence(p, q)).sum::<f64>() / n as f64;
@@ -347,7 +347,7 @@ fn logits_are_one_row_for_each_token() {
 }
 
 #[test]
-fn inspection_is_json_and_text() {
+fn inspect_prints_json_and_text() {
     let report = json(&["inspect", "--tensors", "--json"]);
     assert_eq!(report["hyper_parameters"]["architecture"], "llama");
     assert_eq!(report["file"]["tensors"], report["tensors"].as_array().unwrap().len());
@@ -366,9 +366,9 @@ fn inspection_is_json_and_text() {
     }
 }
 
-/// What `inspect` foretells is what a session takes.
+/// A session takes the memory that `inspect` predicts.
 #[test]
-fn the_foretold_memory_is_what_a_session_takes() {
+fn predicted_memory_equals_a_sessions_memory() {
     use rfgraph::model::{CacheTypes, MemoryNeed, Session, SessionOptions};
     use rfgraph::tensor::DType;
     let model = Model::demo().unwrap();
@@ -437,7 +437,7 @@ fn a_plan_is_written_as_a_page() {
     assert!(code == Some(2) && message.contains("no file"), "{message}");
 }
 
-/// The steps in a trace.
+/// The number of steps in a trace.
 fn traced_steps(path: &std::path::Path) -> usize {
     let trace: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["cat"] == "step").count()
@@ -481,9 +481,9 @@ fn a_benchmark_has_rates_and_their_limit() {
     assert!(table.contains("| tg2 |") && table.contains("GB/s"), "{table}");
 }
 
-/// The rates are of all sequences, which read the weights once a step, and each its own cache.
+/// Rates count the tokens of all sequences. They share one read of the weights per step; each reads its own cache.
 #[test]
-fn a_benchmark_of_several_sequences_counts_all_tokens() {
+fn benchmark_counts_the_tokens_of_all_sequences() {
     let bench = |sequences: &str| {
         json(&["bench", "-s", sequences, "-p", "40", "-n", "3", "-d", "8", "-r", "1", "--json"])
     };
@@ -515,7 +515,7 @@ fn texts_become_vectors_of_length_one() {
     for vector in &vectors {
         assert!((vector.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-6);
     }
-    // The same texts from a file, one of them alone, and what the object says of them.
+    // The same texts from a file, one text alone, and the JSON object.
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "A dog.\n\nThe girl had a little cat.\r\n").unwrap();
     assert_eq!(stdout(&["embed", "-f", file.path().to_str().unwrap()]), lines);
@@ -532,7 +532,7 @@ fn texts_become_vectors_of_length_one() {
 }
 
 #[test]
-fn an_answer_goes_on_past_the_end_of_the_context_if_asked() {
+fn context_shift_continues_an_answer_past_the_end_of_the_context() {
     let story = |options: &[&str]| {
         let args = [&[
             "run",

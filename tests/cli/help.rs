@@ -1,4 +1,4 @@
-//! What the program says about itself.
+//! The program's help, version, completions and manual pages.
 
 use std::process::{Command, Output};
 
@@ -63,6 +63,6 @@ fn each_command_has_a_manual_page() {
 }
 
 #[test]
-fn the_version_is_the_packages() {
+fn version_equals_the_package_version() {
     assert_eq!(stdout(&["--version"]), concat!("rfgraph ", env!("CARGO_PKG_VERSION"), "\n"));
 }

@@ -1,4 +1,4 @@
-//! The program, driven as its users drive it.
+//! The command line program, run as users run it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

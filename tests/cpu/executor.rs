@@ -1,9 +1,10 @@
-//! What the CPU executor promises whatever plans, weights and budgets it is given.
+//! Guarantees of the CPU executor for any plan, weights and budget.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rfgraph::cpu::ProductKernel;
 use rfgraph::exec::{Budget, CpuExecutor, ExecError, Executor, PlanId, WeightMap, WeightSource};
 use rfgraph::graph::Graph;
 use rfgraph::plan::{DeviceDesc, Place, Plan, PlanFault, compile};
@@ -22,14 +23,14 @@ fn plan(write: impl FnOnce(&Graph)) -> Plan {
     compile(&graph.finish().unwrap(), &DeviceDesc::cpu(1)).unwrap()
 }
 
-/// A plan whose arena is its input and its output.
+/// A plan whose arena holds its input and its output.
 fn relu_of(bytes: u64) -> Plan {
     let plan = plan(|g| g.output("y", g.input("x", DType::F32, [bytes as usize / 8]).relu()));
     assert_eq!(plan.arena as u64, bytes);
     plan
 }
 
-/// Whether `relu_of(bytes)` computes what it should.
+/// Checks the outputs of `relu_of(bytes)`.
 fn runs(executor: &mut CpuExecutor, id: PlanId, bytes: u64) {
     let x: Vec<f32> = (0..bytes / 8).map(|i| i as f32 - 5.0).collect();
     executor.set(id, "x", &x).unwrap();
@@ -37,7 +38,7 @@ fn runs(executor: &mut CpuExecutor, id: PlanId, bytes: u64) {
     assert!(outputs.get::<f32>("y").unwrap().iter().zip(&x).all(|(y, x)| *y == x.max(0.0)));
 }
 
-/// Who was refused.
+/// The owner whose memory was refused.
 fn refused(result: Result<PlanId, ExecError>) -> String {
     match result {
         Err(ExecError::Budget(error)) => error.what,
@@ -56,7 +57,7 @@ fn four(value: f32) -> WeightMap {
     weights
 }
 
-/// Answers otherwise when it is asked again.
+/// A weight source that returns another answer on the second call.
 struct Fickle {
     first: WeightMap,
     later: WeightMap,
@@ -84,7 +85,7 @@ fn the_weight_that_was_checked_is_the_one_that_is_read() {
     };
     let first = executor.load(times_w()).unwrap();
     assert_eq!(result(first, &mut executor), [2.0, 4.0, 6.0, 8.0]);
-    // Another plan may get another answer; the arena that it needs moves the first plan.
+    // A second plan may get the other answer; its arena moves the first plan.
     let second = executor.load(times_w()).unwrap();
     executor.load(relu_of(MIB / 2)).unwrap();
     assert_eq!(result(second, &mut executor), [3.0, 6.0, 9.0, 12.0]);
@@ -117,12 +118,12 @@ fn two_states_of_one_name_are_refused() {
 }
 
 #[test]
-fn an_arena_is_refused_and_the_one_there_is_goes_on() {
+fn the_old_arena_stays_usable_after_a_larger_one_is_refused() {
     let mut executor = executor(WeightMap::new(), 3 * MIB);
     assert_eq!(refused(executor.load(relu_of(4 * MIB))), "arena");
     assert_eq!(executor.budget().held(), 0);
     let small = executor.load(relu_of(MIB)).unwrap();
-    // Both arenas live while the plans move from one to the other.
+    // Both arenas are alive while the plans move to the larger one.
     let beside = 5 * MIB / 2;
     assert_eq!(refused(executor.load(relu_of(beside))), "a larger arena beside the one there is");
     assert_eq!(executor.budget().holders(), [("arena".to_string(), MIB)]);
@@ -133,7 +134,7 @@ fn an_arena_is_refused_and_the_one_there_is_goes_on() {
     runs(&mut executor, small, MIB);
 }
 
-/// The same weight, at an odd address.
+/// The weight at an odd address.
 struct Crooked(Vec<u64>);
 
 impl WeightSource for Crooked {
@@ -161,7 +162,7 @@ fn copies_are_held_in_the_budget() {
     let mut large = executor(WeightMap::new(), 6 * MIB);
     large.load(with_constant(64)).unwrap();
     assert_eq!(held(&large, copies), Some(MIB));
-    // What is copied for a plan that is refused later is given back.
+    // Copies made for a plan that is refused later are freed.
     assert_eq!(refused(large.load(with_constant(8 * MIB))), "a larger arena beside the one there is");
     assert_eq!(held(&large, copies), Some(MIB));
     large.load(with_constant(64)).unwrap();
@@ -181,4 +182,28 @@ fn a_cache_is_refused_before_it_is_made() {
     let mut executor = executor(WeightMap::new(), MIB);
     assert_eq!(refused(executor.load(cache)), "KV cache");
     assert_eq!((executor.budget().held(), executor.state("s")), (0, None));
+}
+
+/// The plan decides the kernel of a product (P5): one that names another kernel, or none, is not run.
+#[test]
+fn a_plan_with_another_product_kernel_is_refused() {
+    let good =
+        plan(|g| g.output("y", g.input("x", DType::F32, [4, 2]).linear(g.weight("w", DType::F32, [4, 1]))));
+    let step = good.steps.iter().position(|step| step.product.is_some()).unwrap();
+    let chosen = good.steps[step].product;
+    let others = [ProductKernel::Rows, ProductKernel::Panels, ProductKernel::ByExpert].map(Some);
+    for product in others.into_iter().chain([None]) {
+        let mut plan = good.clone();
+        plan.steps[step].product = product;
+        let mut weights = WeightMap::new();
+        let desc = Desc::contiguous(DType::F32, [4, 1]).unwrap();
+        assert!(weights.insert("w", desc, bytemuck::cast_slice(&[1.0f32; 4])));
+        match executor(weights, MIB).load(plan) {
+            Ok(_) => assert_eq!(product, chosen),
+            Err(ExecError::BadStep { reason, .. }) => {
+                assert!(product != chosen && reason.to_string().contains("kernel"), "{product:?}: {reason}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
 }

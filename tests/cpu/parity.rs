@@ -1,5 +1,5 @@
-//! Parity: every operator of the table gives what f64 arithmetic gives, through graph, plan and
-//! executor, for any number of threads, in place or not, on every instruction set, bit for bit the same.
+//! Parity: every operator of the table agrees with f64 arithmetic, through graph, plan and executor; and any number of
+//! threads, every instruction set, in place or not, give the same bits.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use rfgraph::tensor::{DType, Desc};
 use crate::support::numbers::numbers;
 use crate::support::several;
 
-/// How a case is run.
+/// The settings of one run of a case.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     threads: usize,
     isa: Isa,
-    /// Whether the first input is a value that dies in the step, so that the step may run in its place.
+    /// The first input dies in the step, so that the step may run in its place.
     in_place: bool,
 }
 
-/// Every output of a case, in its bytes.
+/// The outputs of a case as bytes.
 fn run(case: &Case, setting: Setting) -> Vec<(Desc, Vec<u8>)> {
     let graph = Graph::new();
     let one = graph.constant("one", &[1.0], [1]);
@@ -107,7 +107,8 @@ fn check(row: &OperatorRow, choices: &[u32]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Every row of the table and those of the tests' operators with several outputs, or the one that `RFGRAPH_PARITY_ONLY` names, drawn evenly: `RFGRAPH_PARITY_CASES` times.
+/// Draws `RFGRAPH_PARITY_CASES` cases evenly from the table and the tests' operators with several outputs, or from the
+/// one operator that `RFGRAPH_PARITY_ONLY` names.
 #[test]
 fn every_operator_gives_the_same_everywhere() {
     let only = std::env::var("RFGRAPH_PARITY_ONLY").ok();

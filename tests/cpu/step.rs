@@ -1,5 +1,5 @@
-//! What a step holds operators to: safe code that misuses its step gets an error, and never memory that
-//! is another's; an error of one worker ends the step for all.
+//! Checks that a step makes of operators: safe code that misuses its step gets an error and never another operator's
+//! memory; an error of one worker ends the step for all.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, mpsc};
@@ -14,18 +14,18 @@ use rfgraph::plan::compile;
 use rfgraph::tensor::{DType, Desc};
 use serde::{Deserialize, Serialize};
 
-/// Sizes of the value that the operator works on.
+/// Sizes of the operator's value.
 const ROW: usize = 4;
 const ROWS: usize = 8;
 
-/// What the operator does.
+/// The operator's behaviour.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Act {
-    /// Adds one to every row, twice; in the first deal this row fails.
+    /// Adds one to every row, twice; the first deal fails in this row.
     FailThenDeal(usize),
-    /// The same, and does not pass the error on.
+    /// Like `FailThenDeal`, but swallows the error.
     DropError(usize),
-    /// The same with tiles.
+    /// Like `FailThenDeal`, with tiles.
     FailTile(usize),
     DealWrongElement,
     DealBlocksAsBytes,
@@ -47,13 +47,14 @@ enum Act {
     RowPastPart,
     PartOfWrongElement,
     PartsOfMissingOutput,
+    PartsPastDimensions,
     MissingOutput,
     ScatterWrongElement,
     ScatterPastRows,
     ProductOfWrongSizes,
     ProductOfIntegers,
     ProductWithScratchTaken,
-    /// Fills rows slowly and then adds one to each.
+    /// Fills rows slowly, then adds one to each.
     ScatterThenDeal,
     /// Adds one to every row, in place or not.
     AddOne,
@@ -193,6 +194,7 @@ impl Operator for Probe {
                 step.for_parts([0], 1, |_, [mut part]| part.row::<f64>(0, 0, 0).map(|row| row.fill(0.0)))
             }
             Act::PartsOfMissingOutput => step.for_parts([1, 1], 1, |_, _| Ok(())),
+            Act::PartsPastDimensions => step.for_parts([4], 1, |_, _| Ok(())),
             Act::MissingOutput => {
                 assert_eq!(step.output_at(1), step.output());
                 Ok(())
@@ -254,12 +256,12 @@ fn run(act: Act, threads: usize) -> Result<Vec<f32>, ExecError> {
     let values: Vec<f32> = (0..sizes[0] * sizes[1]).map(|i| i as f32).collect();
     executor.write(id, 0, bytemuck::cast_slice(&values))?;
     let first = executor.run(id).and_then(|run| run.wait()).map(|_| ());
-    // A failed run leaves nothing behind that would change the next one.
+    // A failed run must not change the next one.
     let second = executor.run(id)?.wait().map(|outputs| outputs.at::<f32>(0).map(<[f32]>::to_vec))?;
     first.and(second)
 }
 
-/// As [`run`], but a run that never ends is an error of the test.
+/// Like [`run`], but a run that never ends fails the test.
 fn run_within_time(act: Act, threads: usize) -> Result<Vec<f32>, ExecError> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(run(act, threads)));
@@ -312,6 +314,7 @@ fn a_misused_step_is_an_error() {
         (Act::RowPastPart, "not of its part"),
         (Act::PartOfWrongElement, "elements of another size"),
         (Act::PartsOfMissingOutput, "outputs that are too few"),
+        (Act::PartsPastDimensions, "a dimension above 3"),
         (Act::MissingOutput, "output that the step does not have"),
         (Act::ScatterWrongElement, "elements of another size"),
         (Act::ProductOfWrongSizes, "do not fit"),

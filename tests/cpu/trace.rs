@@ -1,4 +1,4 @@
-//! Timelines of the CPU: what is measured of a run, and the trace that is written of it.
+//! Timelines of the CPU: the spans of a run, and the trace written from them.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -31,7 +31,7 @@ fn cpu_trace_has_every_step_and_thread() {
 }
 
 #[test]
-fn trace_says_all_outputs_of_a_step() {
+fn trace_lists_all_outputs_of_a_step() {
     let mut executor = cpu(2);
     ROWS.into_iter().for_each(|row| executor.register(row));
     let graph = Graph::new();
@@ -66,14 +66,14 @@ fn trace_with_hostile_names_is_json() {
 fn spans_over_the_limit_are_counted_and_runs_stay_whole() {
     let mut executor = cpu(1);
     let steps = plan(&executor.device(), "").steps.len();
-    // A write, the run, and of each step the step and its one share.
+    // A write, the run, and for each step of the plan the step and its only share.
     let spans = 2 + 2 * steps;
     let trace = trace(&mut executor, "", 5, 2 * spans + 3);
     let slices = slices(&trace);
     assert_eq!(of_kind(&slices, "step").len(), 2 * steps);
     let timeline = executor.timeline().unwrap();
     assert!(timeline.spans().len() <= timeline.limit());
-    // Three runs without their writes, which still fit.
+    // Three runs lack their spans; their writes still fit.
     assert_eq!(timeline.left_out() as usize, 3 * (spans - 1));
     assert_eq!(trace["otherData"]["spans_left_out"], 3 * (spans - 1));
     let last = trace["traceEvents"].as_array().unwrap().last().unwrap();

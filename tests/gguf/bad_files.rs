@@ -1,12 +1,12 @@
-//! One bad file for every rule of the reader, kept in `tests/fixtures/gguf`, and the message that
-//! each one gets. The same files are the first inputs of the fuzz target.
+//! One bad file for every rule of the reader, kept in `tests/fixtures/gguf`, and the message that each one gets. The
+//! same files seed the fuzz target.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rfgraph::gguf::{Gguf, check_bytes};
 
-/// A file written by hand, number by number, so that any of them can be wrong.
+/// A file written by hand, number by number, so that any number can be wrong.
 struct Raw(Vec<u8>);
 
 impl Raw {
@@ -150,7 +150,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf")
 }
 
-/// The stored files are the table's. `RFGRAPH_BLESS=1` writes them anew.
+/// Asserts that the stored files are those of the table. `RFGRAPH_BLESS=1` rewrites them.
 fn assert_stored_files_are_the_tables() {
     let mut stored: Vec<String> = Vec::new();
     for (name, bytes) in corpus() {
@@ -184,9 +184,9 @@ fn every_bad_file_is_refused_with_offset_field_and_reason() {
     insta::assert_snapshot!("messages", messages);
 }
 
-/// The rules' other side: what lies just within them is accepted.
+/// The opposite case: files just within the rules are accepted.
 #[test]
-fn what_lies_just_within_the_rules_is_accepted() {
+fn files_just_within_the_rules_are_accepted() {
     let long = ("k".repeat(65535), "n".repeat(64));
     let good = [
         ("nothing at all", Raw::new(0, 0)),

@@ -1,4 +1,4 @@
-//! Files there and back: what is written is read, in one file or in several.
+//! Round trips: a written file is read back equal, as one file or as several.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ fn stories_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stories260K/stories260K-Q4_0.gguf")
 }
 
-/// A value of any type. Floats are numbers: a NaN equals nothing, not even what was read back.
+/// A value of any type. Floats are numbers: a NaN does not equal itself after reading.
 fn value() -> impl Strategy<Value = Value> {
     let list = || 0..6usize;
     let f32s = || -1e30f32..1e30;
@@ -48,7 +48,7 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// A tensor of any type: its dtype, shape, and data that differ from byte to byte.
+/// A tensor of any type: its dtype, its shape, and bytes that differ from their neighbours.
 fn tensor() -> impl Strategy<Value = (DType, Shape, Vec<u8>)> {
     let dtype = prop::sample::select(DType::all().collect::<Vec<_>>());
     let sizes = prop::collection::vec(1..4usize, 1..=4);
@@ -64,13 +64,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn what_is_written_is_read(
+    fn written_files_are_read_back(
         pairs in prop::collection::btree_map("[a-z.]{1,12}", value(), 0..8),
         tensors in prop::collection::btree_map("[a-z0-9._]{1,64}", tensor(), 0..6),
         alignment in prop::option::of(3..=12u32),
     ) {
         let mut writer = GgufWriter::new();
-        // From back to front: the file keeps the order in which they were set, not the names'.
+        // From back to front: the file keeps the order of insertion, not the order of names.
         for (key, value) in pairs.iter().rev() {
             writer.set(key, value.clone()).unwrap();
         }
@@ -132,7 +132,7 @@ fn the_writer_refuses_what_the_reader_would() {
     tensor "a": rows of 33 elements do not fill whole blocks of Q4_0 (32 elements each)
     tensor "a": Q4_0[64, 2] takes 72 bytes, not 71
     "#);
-    // Nothing that was refused is in the file.
+    // The file contains nothing of the refused entries.
     let mut file = Vec::new();
     writer.write(&mut file).unwrap();
     let gguf = Gguf::from_bytes(file).unwrap();
@@ -153,7 +153,7 @@ fn a_real_model_opens_from_file_and_from_memory() {
             assert_eq!(gguf.data(info), mapped.data(info));
         }
     }
-    // The bytes that are built in are used where they are.
+    // The built-in bytes are used in place.
     let first = &built_in.tensors()[0];
     assert_eq!(built_in.data(first).as_ptr(), STORIES.0[first.offset..].as_ptr());
     mapped.check_length().unwrap();
@@ -185,7 +185,7 @@ fn a_model_is_shared_among_threads() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_by_name() {
+fn unreadable_paths_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let error = Gguf::open(folder.path()).unwrap_err();
     assert!(matches!(error, GgufError::NotAFile { .. }), "{error}");
@@ -195,7 +195,7 @@ fn what_is_no_file_is_refused_by_name() {
 }
 
 #[test]
-fn a_file_that_became_shorter_is_noticed() {
+fn a_file_that_shrinks_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     fs::write(&path, &STORIES.0).unwrap();
@@ -204,11 +204,12 @@ fn a_file_that_became_shorter_is_noticed() {
     fs::File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
     let error = gguf.check_length().unwrap_err();
     assert!(matches!(error, GgufError::Shrunk { opened: 258656, now: 4096, .. }), "{error}");
-    // The metadata were copied and are still there.
+    // The metadata were copied, so they are still readable.
     assert_eq!(gguf.metadata().str("general.architecture"), Ok("llama"));
 }
 
-/// A part of a split model with one tensor of a name of one letter, or none. `keys` are `split.no`, `.count` and `.tensors.count`.
+/// A part of a split model, with one tensor if the name is not empty. `keys` are `split.no`, `.count` and
+/// `.tensors.count`.
 fn part(keys: [Option<u16>; 3], tensor: &str) -> Vec<u8> {
     let mut writer = GgufWriter::new();
     writer.set("general.name", tensor).unwrap();
@@ -225,7 +226,7 @@ fn part(keys: [Option<u16>; 3], tensor: &str) -> Vec<u8> {
     file
 }
 
-/// Three parts in a folder, of which `change` may change one.
+/// Three parts in a folder, one of them replaced by `change`.
 fn split_model(change: Option<(usize, Vec<u8>)>) -> (TempDir, [PathBuf; 3]) {
     let folder = tempfile::tempdir().unwrap();
     let paths = [1, 2, 3].map(|no| folder.path().join(format!("m-{no:05}-of-00003.gguf")));

@@ -1,4 +1,4 @@
-//! The file format: reading, writing, and files that are damaged.
+//! The GGUF format: reading, writing, and damaged files.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! Real and made files, damaged in every way that came to mind. Whatever the bytes: no panic, and
-//! what is accepted lies within the file (`check_bytes` asserts it, as the fuzz target does).
+//! Real and generated files, damaged at random. Whatever the bytes: no panic, and every accepted tensor is inside the
+//! file (`check_bytes` asserts it, as the fuzz target does).
 
 use std::sync::LazyLock;
 
@@ -33,15 +33,15 @@ static SMALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
 enum Damage {
     Truncate(f64),
     Flip(f64, u8),
-    /// A number that means trouble in place of eight bytes.
+    /// Replaces eight bytes by a troublesome number.
     Number(f64, u64),
-    /// The same in place of four.
+    /// Replaces four bytes by a troublesome number.
     Word(f64, u32),
-    /// A piece of the file, copied over another place.
+    /// Copies a piece of the file over another place.
     Splice(f64, f64, usize),
-    /// A piece taken out.
+    /// Removes a piece.
     Cut(f64, usize),
-    /// Bytes put in.
+    /// Inserts bytes.
     Insert(f64, Vec<u8>),
 }
 
@@ -67,7 +67,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// Applies the damage to the first `reach` bytes, where all but data lies.
+/// Applies the damage to the first `reach` bytes, which hold everything but the tensors' data.
 fn apply(file: &mut Vec<u8>, damage: &Damage, reach: usize) {
     let reach = reach.min(file.len());
     let place = |at: f64| (at * reach as f64) as usize;
@@ -104,7 +104,7 @@ proptest! {
         let mut file = SMALL.clone();
         let header = file.len() - 192;
         damages.iter().for_each(|damage| apply(&mut file, damage, header));
-        // A refusal is as good as an acceptance that holds what `check_bytes` asserts.
+        // Refused, or accepted with everything that `check_bytes` asserts.
         let _ = check_bytes(&file);
     }
 
@@ -136,14 +136,14 @@ proptest! {
     }
 }
 
-/// The seeds are good, so the mutations start from something and both outcomes occur.
+/// The undamaged files are accepted, so the mutations start from valid files and both outcomes occur.
 #[test]
 fn the_undamaged_files_are_accepted() {
     check_bytes(STORIES).unwrap();
     check_bytes(&SMALL).unwrap();
 }
 
-/// Every prefix of a file is refused: all of it is needed but the padding at its end.
+/// Every prefix of a file is refused: only the padding at its end may be missing.
 #[test]
 fn every_truncation_is_refused() {
     let padding = 16;

@@ -1,4 +1,4 @@
-//! Every architecture on a GPU, against logits of another implementation for the same weights.
+//! Every architecture on a GPU, compared with another implementation's logits for the same weights.
 
 use rfgraph::model::{CacheTypes, SessionOptions};
 use rfgraph::tensor::DType;
@@ -6,16 +6,16 @@ use rfgraph::tensor::DType;
 use crate::support::architectures::fixtures;
 use crate::support::gpu::{Gpu, config};
 
-/// How many tests the fixtures are dealt out to.
+/// The number of tests that share the fixtures.
 const SHARES: usize = 4;
 
-/// Operands of a prompt's products are F16: with weights that are F16 as they come, 1e-5 is what files of F16 are allowed.
-/// With activations of eight bits, twice what they cost llama.cpp.
+/// Products of a prompt have F16 operands: with F16 weights the limit is 1e-5, as for F16 files. With activations of
+/// eight bits it is twice what they cost llama.cpp.
 fn check(share: usize) {
     let dealt = || fixtures().into_iter().enumerate().filter(|(i, _)| i % SHARES == share);
     let mut failures = Vec::new();
     for (i, fixture) in dealt() {
-        // Widths of a wave take turns.
+        // Both wave sizes, alternately.
         let wave = if (i / SHARES).is_multiple_of(2) { 32 } else { 64 };
         let gpus = [Some(Gpu::simulated(config(wave))), Gpu::real()];
         for gpu in gpus.iter().flatten() {
@@ -29,7 +29,7 @@ fn check(share: usize) {
             let found = fixture.distance(options);
             println!("{} (wave of {wave}): {found:?}", fixture.name);
             let limit = if fixture.is_quantized() { 5e-3 } else { 1e-5 };
-            // Not a number is as far as can be.
+            // NaN counts as infinitely far.
             if found.mean_kl > limit || found.mean_kl.is_nan() {
                 failures.push((fixture.name.clone(), found));
             }
@@ -58,8 +58,8 @@ fn the_fourth_share_agrees_with_the_references() {
     check(3);
 }
 
-/// Prompts of 32 tokens and more attend in tiles where the cache is F16. Such a cache moves logits by up to 1e-2
-/// (`tests/fixtures/arch/README.md`), and a distribution whose logits all move by at most d by a KL divergence of at most
+/// Prompts of 32 tokens and more use tiled attention if the cache is F16. Such a cache moves logits by up to 1e-2
+/// (`tests/fixtures/arch/README.md`); if all logits of a distribution move by at most d, its KL divergence is at most
 /// d²/2: 5e-5 more.
 #[test]
 fn tiled_attention_agrees_with_the_references() {

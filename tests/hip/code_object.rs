@@ -1,4 +1,4 @@
-//! What a code object says of its kernels, whole and damaged.
+//! The kernels' resources as read from a code object, intact and damaged.
 
 use proptest::prelude::*;
 use rfgraph::hip::code_object::{CodeObjectError, Resources, resources};
@@ -38,7 +38,7 @@ fn resources_are_read() {
         max_threads: 256,
     };
     assert_eq!(found, [expected]);
-    // Written and read back, as between two processes.
+    // Written as JSON and read back, as between two processes.
     let json = serde_json::to_string(&found).unwrap();
     assert_eq!(serde_json::from_str::<Vec<Resources>>(&json).unwrap(), found);
 }
@@ -87,7 +87,7 @@ proptest! {
         if let Some(cut) = cut {
             code.truncate(cut.index(code.len()));
         }
-        // It must come back, with whatever it makes of this.
+        // Any result will do, but the call must return.
         if let Ok(kernels) = resources(&code) {
             prop_assert!(kernels.len() <= code.len());
         }

@@ -1,8 +1,8 @@
-//! Promise P11 for operators: in a deterministic plan a row of a batch has the same bits alone and in any batch, on the
-//! CPU with every instruction set and on simulated GPUs with waves of 32 and of 64 lanes.
+//! Promise P11 for operators: in a deterministic plan a row has the same bits alone and in any batch, on the CPU with
+//! every instruction set and on simulated GPUs with waves of 32 and of 64 lanes.
 //!
-//! Cases come from the operator table. The rows of a batch are the last dimension of the output and of each input, but for
-//! inputs that a case marks as shared; `Case::with_rows_in` names another dimension.
+//! Cases come from the operator table. The rows of a batch are the last dimension of the output and of each input,
+//! except inputs that a case marks as shared; `Case::with_rows_in` names another dimension.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
@@ -22,7 +22,7 @@ use rfgraph::tensor::{DType, Desc, Shape};
 use crate::support::gpu::{self, Gpu, config};
 use crate::support::skipped::skipped;
 
-/// The graph of a case with these inputs, whose names begin with `name`.
+/// The graph of a case with `inputs`, whose names begin with `name`.
 fn graph_of(case: &Case, inputs: &[CaseInput], name: &str) -> GraphDef {
     let graph = Graph::new();
     let mut tensors = Vec::new();
@@ -37,7 +37,7 @@ fn graph_of(case: &Case, inputs: &[CaseInput], name: &str) -> GraphDef {
     graph.finish().unwrap()
 }
 
-/// Gives a loaded plan the inputs that are not states, runs it, and gives its output.
+/// Sets the inputs of a loaded plan that are not states, runs it, and returns its output.
 fn run_loaded(
     executor: &mut dyn Executor,
     id: rfgraph::exec::PlanId,
@@ -81,16 +81,16 @@ fn run_on_gpu(executor: &mut HipExecutor, case: &Case, inputs: &[CaseInput], num
     run_loaded(executor, id, inputs, &name)
 }
 
-/// The dimension of a tensor that counts the rows of a batch.
+/// The dimension of a tensor whose size is the number of rows of a batch.
 fn row_dim(case: &Case, desc: &Desc) -> usize {
     case.row_dim.unwrap_or_else(|| desc.shape.rank().max(1) - 1)
 }
 
-/// Some rows of a tensor without gaps, by their numbers; one with fewer rows repeats them.
+/// The rows of a contiguous tensor with these numbers; a tensor with fewer rows repeats them.
 fn rows_of(case: &Case, input: &CaseInput, rows: &[usize]) -> CaseInput {
     let (dim, desc) = (row_dim(case, &input.desc), &input.desc);
     let mut sizes = desc.shape.ne();
-    // Rows are whole blocks; elements of a vector are plain.
+    // Rows are whole blocks; a vector's elements have a plain dtype.
     let inner = if dim == 0 {
         desc.dtype.block_bytes()
     } else {
@@ -109,13 +109,13 @@ fn rows_of(case: &Case, input: &CaseInput, rows: &[usize]) -> CaseInput {
     }
 }
 
-/// The inputs of a case for some of its rows.
+/// The inputs of a case, reduced to some of its rows.
 fn inputs_of(case: &Case, rows: &[usize]) -> Vec<CaseInput> {
     let part = |input: &CaseInput| if input.is_shared { input.clone() } else { rows_of(case, input, rows) };
     case.inputs.iter().map(part).collect()
 }
 
-/// Neighbouring rows cut into pieces of these lengths, in turns.
+/// Rows `0..n` cut into pieces, whose lengths repeat `lengths`.
 fn pieces(n: usize, lengths: &[usize]) -> Vec<Vec<usize>> {
     let (mut first, mut pieces) = (0, Vec::new());
     for length in lengths.iter().cycle() {
@@ -129,7 +129,7 @@ fn pieces(n: usize, lengths: &[usize]) -> Vec<Vec<usize>> {
     pieces
 }
 
-/// Runs a case as a whole and in pieces, by a function of a case and its inputs.
+/// Runs a case as a whole and in pieces with `run`, and compares the rows' bits.
 fn check(
     case: &Case,
     lengths: &[usize],
@@ -138,7 +138,7 @@ fn check(
     let descs: Vec<Desc> = case.inputs.iter().map(|input| input.desc).collect();
     let (output, memory) = (case.op.infer(&descs).unwrap(), case.op.memory(&descs));
     if matches!(memory, Memory::View { .. }) {
-        // Nothing runs.
+        // A view runs nothing.
         return Ok(());
     }
     let own = case.inputs.iter().filter(|input| !input.is_shared);
@@ -163,7 +163,7 @@ fn check(
         case.op
     );
     let mut parts = pieces(n, lengths);
-    // Other neighbours than those of the whole.
+    // Rows with other neighbours than in the whole case.
     parts.push((0..n).step_by(2).collect());
     for rows in parts {
         let (found, wanted) = (run(case, &inputs_of(case, &rows)), rows_of(case, &whole, &rows));
@@ -179,7 +179,7 @@ fn check(
     Ok(())
 }
 
-/// Choices of a case, and lengths of pieces.
+/// Draws the choices of a case, and the lengths of pieces.
 fn draws() -> impl Strategy<Value = (Vec<u32>, Vec<usize>)> {
     (prop::collection::vec(any::<u32>(), 0..40), prop::collection::vec(1usize..=10, 1..4))
 }
@@ -193,7 +193,7 @@ fn table() -> impl Iterator<Item = &'static OperatorRow> {
     ops::TABLE.iter().filter(move |row| only.as_ref().is_none_or(|only| only == row.name))
 }
 
-/// The same cases every time: what is compiled for them is found in the cache.
+/// The same cases every time, so that the kernel cache has their kernels.
 fn runner(cases: u32) -> TestRunner {
     let config =
         ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::with_source_file(file!()) };
@@ -206,7 +206,7 @@ fn rows_have_their_own_bits_on_the_cpu() {
         let isas = Isa::available();
         let turn = Cell::new(0);
         let result = runner(cases_of(24)).run(&draws(), |(choices, lengths)| {
-            // Each run takes the next instruction set: all of them agree.
+            // The instruction sets take turns: all of them must agree.
             check(&(row.case)(&mut Draw::new(&choices)), &lengths, |case, inputs| {
                 turn.set(turn.get() + 1);
                 run_on_cpu(case, inputs, isas[turn.get() % isas.len()])
@@ -252,11 +252,11 @@ fn rows_have_their_own_bits_on_a_real_device() {
     }
 }
 
-/// Elements of a row, and of a row inside of the feed-forward part.
+/// Elements of a row, and of a row of the feed-forward layer.
 const WIDTH: usize = 256;
 const INNER: usize = 512;
 
-/// The products of a layer with what compiling for a GPU joins: norms, products of one input, a gate, a residual.
+/// A layer's products with everything that fusing for a GPU joins: norms, products of one input, a gate, a residual.
 fn layer(dtype: DType, n: usize) -> GraphDef {
     let graph = Graph::new();
     let x = graph.input("x", DType::F32, [WIDTH, n]);
@@ -287,7 +287,7 @@ fn weights(dtype: DType) -> WeightMap {
     weights
 }
 
-/// The outputs of a layer for some rows of 20.
+/// The outputs of a layer for a range of its 20 rows.
 fn run_layer(executor: &mut dyn Executor, dtype: DType, rows: std::ops::Range<usize>) -> Vec<u8> {
     let x = Draw::new(&[11]).values(WIDTH * 20, 1.0);
     let plan = compile(&layer(dtype, rows.len()), &executor.device()).unwrap();

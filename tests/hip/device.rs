@@ -1,7 +1,7 @@
-//! A real device, where `RFGRAPH_HIP_PLATFORM` names its platform (`amd` or `nvidia`); without it every test here is
-//! skipped. Right answers, logits near the reference, the same bits every time, nothing left behind.
+//! Tests on the real device of the platform that `RFGRAPH_HIP_PLATFORM` names (`amd` or `nvidia`); without the variable
+//! they are skipped. They check answers, logits near the reference, equal bits in every run, and memory leaks.
 //!
-//! `RFGRAPH_HIP_PLATFORM=sim` tries the tests themselves on the simulated device, with a fiftieth of the work.
+//! `RFGRAPH_HIP_PLATFORM=sim` runs these tests on the simulated device, with a fiftieth of the repetitions.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::support::reference::{LLAMA_F16_KL, LLAMA_Q4_K_M_KL, demo_distance, di
 use crate::support::sessions::largest;
 use crate::support::skipped::skipped;
 
-/// The device, which one test has at a time.
+/// The device, used by one test at a time.
 struct Device {
     gpu: Gpu,
     _alone: MutexGuard<'static, ()>,
@@ -29,7 +29,7 @@ struct Device {
 impl Device {
     fn named() -> Option<Device> {
         static ALONE: Mutex<()> = Mutex::new(());
-        // A test that failed leaves nothing that another one could find wrong.
+        // A failed test leaves no state that could fail another one.
         let alone = ALONE.lock().unwrap_or_else(|failed| failed.into_inner());
         let Some(gpu) = open() else {
             skipped("RFGRAPH_HIP_PLATFORM names no real device");
@@ -39,7 +39,7 @@ impl Device {
         Some(Device { gpu, _alone: alone })
     }
 
-    /// So often on a real device.
+    /// The number of repetitions: `n` on a real device.
     fn times(&self, n: usize) -> usize {
         if self.gpu.sim.is_some() { n / 50 } else { n }
     }
@@ -61,7 +61,7 @@ fn setup() -> Setup {
     Setup { hip: gpu::options(), ..Setup::default() }
 }
 
-/// The built-in model, and the files that it was quantized to where they are at hand.
+/// The built-in model, and its quantized files if they are available.
 fn demos() -> impl Iterator<Item = (&'static str, Model)> {
     let form = |form| {
         let path = outside(&format!("demo/demo-{form}.gguf"))?;
@@ -70,7 +70,7 @@ fn demos() -> impl Iterator<Item = (&'static str, Model)> {
     std::iter::once(("built in", Model::demo().unwrap())).chain(FORMS.into_iter().filter_map(form))
 }
 
-/// One at a time, chosen on the device, as `rfgraph run` does; and eight sequences in a batch.
+/// Questions one at a time, with the token chosen on the device as in `rfgraph run`; and eight sequences in a batch.
 #[test]
 fn every_demo_file_answers_every_question() {
     let Some(device) = Device::named() else { return };
@@ -86,7 +86,7 @@ fn every_demo_file_answers_every_question() {
     }
 }
 
-/// The logits after each token, of a prompt in chunks of so many; 1: each token is decoded by itself.
+/// The logits after each token of a prompt in chunks of `chunk` tokens; with 1 each token is decoded by itself.
 fn logits_of(gpu: &Gpu, model: &Model, chunk: usize, tokens: &[u32]) -> Vec<Vec<f32>> {
     let options = SessionOptions { ubatch: Some(chunk), ..options(gpu) };
     logits_in(&mut Session::with(model, &options, &setup()).unwrap(), chunk, tokens)
@@ -105,11 +105,11 @@ fn logits_in(session: &mut Session, chunk: usize, tokens: &[u32]) -> Vec<Vec<f32
     rows
 }
 
-/// Whole prompts, chunks that leave tiles unfilled, and single tokens take different kernels.
+/// Chunk sizes that use different kernels: whole prompts, partly filled tiles, single tokens.
 const CHUNKS: [usize; 3] = [512, 7, 1];
 
-/// With F16 weights the operands of a prompt's products may be rounded to F16: a relative 5e-4 each, which leaves a
-/// KL divergence of the square of such a number. Quantized weights as on the CPU: activations are rounded to eight
+/// With F16 weights the operands of a prompt's products may be rounded to F16, a relative error of 5e-4 each; the KL
+/// divergence is about the square of that. Quantized weights behave as on the CPU: activations are rounded to eight
 /// bits.
 #[test]
 fn demo_logits_agree_with_the_reference() {
@@ -144,7 +144,7 @@ fn random_llama_agrees_with_its_references() {
     }
 }
 
-/// Step by step, recorded and replayed, and in another session.
+/// Run step by step, recorded, replayed, and in another session.
 #[test]
 fn the_same_prompt_gives_the_same_bits() {
     let Some(device) = Device::named() else { return };
@@ -168,12 +168,12 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
-/// The memory that a device is given in one piece: a driver may keep one for small things, and count it or not. What
-/// a session holds is several of them, and what leaks in each cycle is as much once it has 2 KiB.
+/// The smallest unit in which a device hands out memory. A driver may keep one unit for small allocations, and may or
+/// may not count it. A session holds several units; a leak of 2 KiB per cycle adds up to one in 1,000 cycles.
 const GRANULE: u64 = 2 << 20;
 
-/// Opens, runs and closes over and over; `RFGRAPH_DEVICE_CYCLES` says how often. The first three cycles may leave what
-/// the driver keeps for the process. Nothing else may use the device meanwhile.
+/// Opens, runs and closes a session `RFGRAPH_DEVICE_CYCLES` times. The first three cycles may leave what the driver
+/// keeps for the process. No other process may use the device meanwhile.
 #[test]
 fn cycles_leave_nothing_behind() {
     let Some(device) = Device::named() else { return };
@@ -198,7 +198,7 @@ fn cycles_leave_nothing_behind() {
             settled = free;
         }
         if cycle > 3 {
-            // On the simulated device, to the byte.
+            // The simulated device must be exact to the byte.
             let slack = if gpu.sim.is_some() { 0 } else { GRANULE };
             assert!(free + slack >= settled, "cycle {cycle}: {} bytes are missing", settled - free);
         }
@@ -209,7 +209,7 @@ fn cycles_leave_nothing_behind() {
     }
 }
 
-/// A product of the BLAS library and a copy of its result, each large enough to be still running when the other
+/// A product of the BLAS library and a copy of its result, both so large that one would still be running when the other
 /// starts.
 #[test]
 fn a_product_and_a_copy_keep_their_order() {

@@ -1,5 +1,5 @@
-//! Products with chosen experts: what the parity tests do not draw. Numbers that are no expert, and many experts with
-//! many rows; shared memory is watched for races.
+//! Products with chosen experts, for cases that the parity tests do not draw: invalid expert numbers, and many experts
+//! with many rows. Shared memory is checked for races.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const K: usize = 40;
 const N_OUT: usize = 70;
 const N_USED: usize = 4;
 
-/// Products of whole numbers, whose sums are exact in any order and in F16 operands.
+/// Products of integers, whose sums are exact in any order and with F16 operands.
 struct Case {
     n_expert: usize,
     n_tokens: usize,
@@ -42,7 +42,7 @@ impl Case {
         Case { n_expert, n_tokens, weight, x, ids }
     }
 
-    /// What is right: of a number that is no expert, what is not a number.
+    /// The expected result: NaN for rows with an invalid expert number.
     fn answer(&self) -> Vec<f32> {
         let row = |(row, &id): (usize, &i32)| {
             let x = &self.x[row / N_USED * K..][..K];
@@ -83,7 +83,7 @@ fn assert_same(found: &[f32], wanted: &[f32]) {
     }
 }
 
-/// Few rows, read one by one, and many, grouped by their experts: in more tiles than one, by more threads than one.
+/// Few rows, read one by one; and many rows, grouped by expert: more than one tile, more threads than one.
 fn cases() -> Vec<Case> {
     let sizes = [(3, 2), (9, 60), (3, 90), (90, 100)];
     sizes
@@ -113,7 +113,7 @@ fn waves_of_64_group_rows_by_their_experts() {
 }
 
 #[test]
-fn on_the_cpu_a_number_that_is_no_expert_ends_the_run() {
+fn invalid_expert_number_fails_the_run_on_the_cpu() {
     for case in cases() {
         let budget = Budget::host(Budget::FRACTION);
         let mut executor =

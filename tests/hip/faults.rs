@@ -1,5 +1,5 @@
-//! Faults that come in the middle of something: an allocation that is refused after others were made, a thread that
-//! panics, a fence that fails, a run that is slow.
+//! Faults in the middle of work: an allocation that is refused after others succeeded, a thread that panics, a fence
+//! that fails, a slow run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use rfgraph::tensor::{DType, Desc};
 
 use crate::support::gpu::{Gpu, config, options};
 
-/// Slots of a state.
+/// The number of slots of a state.
 const SLOTS: usize = 256;
 
-/// `y = relu(x) + c`, with its row kept in two states.
+/// `y = relu(x) + c`, with its row stored in two states.
 fn two_states(executor: &HipExecutor) -> Plan {
     let graph = Graph::new();
     let h = graph.input("x", DType::F32, [64, 1]).relu().add(graph.constant("c", &[0.5; 64], [64]));
@@ -42,7 +42,7 @@ fn no_weights() -> Arc<WeightMap> {
     Arc::new(WeightMap::new())
 }
 
-/// Constants, states and the arena, each refused in its turn: nothing is freed under what was queued.
+/// Constants, states and the arena are refused in turn: nothing may be freed under queued work.
 #[test]
 fn an_allocation_refused_in_the_middle_of_a_load_leaves_nothing() {
     let mut refused = 0;
@@ -66,12 +66,12 @@ fn an_allocation_refused_in_the_middle_of_a_load_leaves_nothing() {
     assert_eq!(refused, 4 * 5, "a constant, two states and the arena");
 }
 
-/// Whoever is told of an upload's progress may panic, on one thread or on several.
+/// The progress callback of an upload may panic, on one thread or on several.
 #[test]
-fn an_upload_that_panics_is_no_success() {
+fn a_panic_during_an_upload_fails_the_load() {
     for rows in [1, 64 << 10] {
         let mut gpu = Gpu::simulated(config(32));
-        // The copies of the thread that panicked were not waited for.
+        // The copies of the panicked thread were not waited for.
         gpu.may_leak = true;
         let mut weights = WeightMap::new();
         let desc = Desc::contiguous(DType::F32, [64, rows]).unwrap();
@@ -91,14 +91,14 @@ fn an_upload_that_panics_is_no_success() {
     }
 }
 
-/// After a run that did not end the device may still write its outputs; and the error says how to learn more.
+/// After a run that did not end, the device may still write its outputs; the error says how to learn more.
 #[test]
 fn a_run_that_failed_has_no_outputs() {
     let mut late = 0;
-    // A simulated device is late for some seeds.
+    // A simulated device is late for some seeds only.
     for seed in 0..20 {
         let mut gpu = Gpu::simulated(Config { seed, ..config(32) });
-        // Work that did not end keeps its memory.
+        // Memory of unfinished work is not freed.
         gpu.may_leak = true;
         let mut executor = gpu.executor(no_weights());
         let id = executor.load(relu(&executor)).unwrap();
@@ -118,9 +118,9 @@ fn a_run_that_failed_has_no_outputs() {
     assert!(late > 0, "no run was late");
 }
 
-/// A host that came late to one fence is not late to those after it.
+/// A host that was late at one fence does not delay the fences after it.
 #[test]
-fn one_slow_run_makes_no_other_slow() {
+fn a_slow_run_does_not_slow_later_runs() {
     const SLOW: Duration = Duration::from_millis(400);
     for slow in [0, 3] {
         let gpu = Gpu::simulated(Config { schedule: Schedule::Eager, ..config(32) });
@@ -144,7 +144,7 @@ fn one_slow_run_makes_no_other_slow() {
     }
 }
 
-/// The residual of a product is added in place; the copy that would bring it there is none.
+/// A product adds its residual in place, without a copy of the residual.
 #[test]
 fn a_residual_in_place_is_not_copied() {
     const TOKENS: usize = 16;
@@ -170,7 +170,7 @@ fn a_residual_in_place_is_not_copied() {
     executor.set(id, "x", &[1.0f32; 64 * TOKENS]).unwrap();
     executor.set(id, "r", &[-3.0f32; 64 * TOKENS]).unwrap();
     executor.run(id).unwrap().wait().unwrap();
-    // Nothing is uploaded for a run on the same inputs.
+    // A run with unchanged inputs uploads nothing.
     gpu.sim().reset_counts();
     let outputs = executor.run(id).unwrap().wait().unwrap();
     assert_eq!(outputs.get::<f32>("y").unwrap(), [35.0; 64 * TOKENS]);
@@ -178,9 +178,9 @@ fn a_residual_in_place_is_not_copied() {
     gpu.sim().assert_no_fault();
 }
 
-/// The pinned memory through which states pass is the budget's too, and given back.
+/// The pinned memory through which states are copied counts in the budget, and is freed.
 #[test]
-fn a_states_staging_is_asked_of_the_budget() {
+fn state_staging_is_counted_in_the_budget() {
     const BYTES: usize = 4 * 64 * SLOTS;
     let gpu = Gpu::simulated(config(32));
     let executor = |bytes: u64| {
@@ -203,7 +203,7 @@ fn a_states_staging_is_asked_of_the_budget() {
     assert_eq!((gpu.sim().count("hipHostMalloc"), small.budget().held()), (0, held));
 }
 
-/// Pinned memory of a plan that is refused half way is given back, and so is the budget's.
+/// The pinned memory of a plan that is refused half way is freed, and its part of the budget too.
 #[test]
 fn pinned_memory_of_a_refused_plan_is_given_back() {
     let gpu = Gpu::simulated(config(32));

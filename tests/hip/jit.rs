@@ -1,4 +1,4 @@
-//! Run-time compilation without a compiler: what is compiled when, what is kept on disk, what errors show.
+//! Run-time compilation with a fake compiler: when a program is compiled, the disk cache, and error messages.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -21,7 +21,7 @@ fn target() -> Target {
     Target::named("sm_90").unwrap()
 }
 
-/// A compiler like that of a process of its own.
+/// A compiler as in a process of its own.
 fn compiler(folder: &Path, threads: usize) -> Compiler {
     let cache = Some(Arc::new(Cache::new(folder, LIMIT)));
     let options = JitOptions { threads: NonZeroUsize::new(threads).unwrap(), cache };
@@ -47,7 +47,7 @@ fn a_program_is_compiled_once_and_then_read() {
         assert_eq!(code, expected(&target(), &kernel));
     }
     assert_eq!(compiles("int once;"), 1);
-    // What is asked for anew is compiled, and filed.
+    // `code_anew` compiles again and stores the result.
     assert_eq!(&compiler(folder.path(), 1).code_anew(&kernel).unwrap()[..], expected(&target(), &kernel));
     assert_eq!((compiles("int once;"), files(folder.path()).len()), (2, 1));
 }
@@ -116,7 +116,7 @@ fn several_programs_are_compiled_at_once() {
     let all: Vec<Variant> = (0..8).map(|i| variant("int slow;").define("I", i)).collect();
     let start = std::time::Instant::now();
     compiler(folder.path(), 8).codes(&all, &|_, _| {}).unwrap();
-    // Each takes 30 ms; one after another they would take 240.
+    // Each compilation takes 30 ms; one after another they would take 240 ms.
     assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
 }
 
@@ -174,7 +174,7 @@ fn a_program_filed_under_another_key_is_not_taken() {
 
 proptest! {
     #[test]
-    fn damage_of_any_kind_is_seen_and_mended(place in 0_usize..200, flip in 1_u8.., cut in any::<bool>()) {
+    fn any_damage_is_detected_and_repaired(place in 0_usize..200, flip in 1_u8.., cut in any::<bool>()) {
         let folder = tempfile::tempdir().unwrap();
         let kernel = variant("int damaged;");
         one(&compiler(folder.path(), 1), &kernel).unwrap();
@@ -193,21 +193,21 @@ proptest! {
     }
 
     #[test]
-    fn keys_see_where_parts_begin(a in prop::collection::vec("[ab]{0,3}", 0..4), b in prop::collection::vec("[ab]{0,3}", 0..4)) {
+    fn keys_depend_on_where_parts_begin(a in prop::collection::vec("[ab]{0,3}", 0..4), b in prop::collection::vec("[ab]{0,3}", 0..4)) {
         let key = |parts: &[String]| Key::of(parts.iter().map(String::as_str));
         prop_assert_eq!(key(&a) == key(&b), a == b);
     }
 }
 
 #[test]
-fn what_was_not_used_for_longest_goes_first() {
+fn least_recently_used_programs_are_evicted_first() {
     let folder = tempfile::tempdir().unwrap();
     let keys: Vec<Key> = (0..6).map(|i| Key::of([i.to_string().as_str()])).collect();
     let age = |key: &Key, minutes: u64| {
         let file = fs::File::open(folder.path().join(format!("{key}.kernel"))).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(60 * minutes)).unwrap();
     };
-    // Room for five of 72 + 928 bytes.
+    // Room for five entries of 72 + 928 bytes.
     let cache = Cache::new(folder.path(), 5000);
     for (i, key) in keys.iter().take(5).enumerate() {
         cache.put(key, &[i as u8; 928]);
@@ -218,13 +218,13 @@ fn what_was_not_used_for_longest_goes_first() {
     let there: Vec<bool> =
         keys.iter().map(|key| Cache::new(folder.path(), 5000).get(key).is_some()).collect();
     assert_eq!(there, [true, false, true, true, true, true]);
-    // What is larger than the limit is not filed, and drives nothing out.
+    // An entry larger than the limit is not stored and evicts nothing.
     cache.put(&Key::of(["large"]), &[0; 6000]);
     assert_eq!(files(folder.path()).len(), 5);
 }
 
 #[test]
-fn clearing_leaves_what_is_not_ours() {
+fn clearing_keeps_foreign_files() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::new(folder.path(), LIMIT);
     assert_eq!(Cache::new(folder.path().join("absent"), LIMIT).clear().unwrap(), (0, 0));
@@ -240,7 +240,7 @@ fn clearing_leaves_what_is_not_ours() {
     assert_eq!(cache.get(&Key::of(["a"])).unwrap(), b"1234");
 }
 
-/// Names a role for this test binary when it is started by one of its tests.
+/// Environment variable with the role of this test binary when one of its tests starts it as a process.
 const ROLE: &str = "RFGRAPH_TEST_ROLE";
 
 fn start(role: &str, folder: &Path) -> Command {
@@ -250,7 +250,7 @@ fn start(role: &str, folder: &Path) -> Command {
     command
 }
 
-/// No test of its own: what the two tests below start as a process.
+/// Not a test of its own: the two tests below start it as a process.
 #[test]
 fn a_process_of_its_own() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -264,7 +264,7 @@ fn a_process_of_its_own() {
     println!("{role} done");
 }
 
-/// Reads and writes the same few programs as other processes, with a limit that keeps throwing some out.
+/// Reads and writes the same few programs as other processes, with a limit that keeps evicting some.
 fn fight(folder: &Path) {
     let keys: Vec<Key> = (0..8).map(|i| Key::of([i.to_string().as_str()])).collect();
     for round in 0..300 {
@@ -289,7 +289,7 @@ fn processes_share_a_folder() {
     for child in children {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());
-        // A name that no test has would end well too.
+        // An unknown test name would exit with success too.
         assert!(String::from_utf8(output.stdout).unwrap().contains("fight done"));
     }
     assert!(files(folder.path()).iter().all(|name| name.ends_with(".kernel")));
@@ -305,7 +305,7 @@ fn unwritable(folder: &Path) {
 }
 
 #[test]
-fn an_unusable_folder_costs_time_and_says_so_once() {
+fn an_unusable_folder_is_reported_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "no folder").unwrap();

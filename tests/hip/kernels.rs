@@ -1,4 +1,4 @@
-//! `rfgraph kernels` from outside: what it lists, how it checks, what it does when the compiler fails.
+//! `rfgraph kernels` from outside: its list, its check, and its errors if the compiler fails.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The program, with an empty cache folder and without a ROCm of the machine.
+/// The program, with an empty cache folder and without this machine's ROCm.
 fn rfgraph(home: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rfgraph"));
     for name in ["RFGRAPH_LOG", "RFGRAPH_CACHE_MIB", "XDG_CACHE_HOME", "LD_LIBRARY_PATH"] {
@@ -33,7 +33,7 @@ fn the_tables_kernels_are_listed() {
     let listed = text(&output.stdout);
     assert!(listed.contains("elementwise.hip: binary\n"), "{listed}");
     assert!(listed.ends_with("kernels for 2 targets\n"), "{listed}");
-    // The same list in every run, and as JSON.
+    // The list is the same in every run, and as JSON.
     let again = rfgraph(home.path(), &["--arch", "gfx906,gfx1100"]).output().unwrap();
     assert_eq!(text(&again.stdout), listed);
     let json = rfgraph(home.path(), &["--arch", "gfx906,gfx1100", "--json"]).output().unwrap();
@@ -101,7 +101,8 @@ fn a_compiler_that_ends_its_process_fails_its_target_alone() {
     let programs = |i: usize| said["targets"][i]["programs"].as_u64().unwrap() as usize;
     assert!(programs(0) > 2);
 
-    // Every program is refused, with the line and the options; many as one first, then halves, then each alone.
+    // Every program is refused, with the line and the options. Many programs are compiled as one first, then halves,
+    // then each alone.
     let compilations = |i: usize| said["targets"][i]["compilations"].as_u64().unwrap() as usize;
     assert!(compilations(0) > programs(0) && compilations(0) < 2 * programs(0), "{}", compilations(0));
     assert_eq!(failures(0).len(), programs(0));
@@ -109,12 +110,12 @@ fn a_compiler_that_ends_its_process_fails_its_target_alone() {
     assert!(refused.contains("does not compile for gfx906"), "{refused}");
     assert!(refused.contains("--offload-arch=gfx906") && refused.contains(">     1 | //"), "{refused}");
 
-    // The second program ended the process, and again when each was compiled alone.
+    // The second program ended the process, in the common compilation and again alone.
     let ended = failures(1).last().unwrap().as_str().unwrap().to_string();
     assert!(ended.contains("signal: 6 (SIGABRT)") && ended.contains("while it compiled"), "{ended}");
     assert!(ended.ends_with(&format!("{} programs are left", programs(1) - 1)), "{ended}");
 
-    // The code object is one of another program: none of the kernels is in it, so each was compiled alone.
+    // The code object is of another program and has none of the kernels, so each program was compiled alone.
     assert!(compilations(2) > programs(2) && compilations(2) < 2 * programs(2), "{}", compilations(2));
     assert!(
         failures(2)
@@ -127,7 +128,7 @@ fn a_compiler_that_ends_its_process_fails_its_target_alone() {
 #[test]
 fn without_a_compiler_the_check_fails_and_says_why() {
     let output = rfgraph(home().path(), &["--check", "--arch", "gfx1100"]).env("PATH", "").output().unwrap();
-    // A machine with ROCm on the loader's path may well pass.
+    // A machine with ROCm on the loader's path may pass.
     if !output.status.success() {
         assert_eq!(output.status.code(), Some(1));
         let said = text(&output.stdout);

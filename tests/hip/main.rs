@@ -1,4 +1,4 @@
-//! The GPU path: on simulated devices, on a real one where there is one, and with fake libraries.
+//! The GPU path: on simulated devices, on a real one if available, and with fake libraries.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ mod deterministic;
 mod device;
 mod experts;
 mod faults;
-// It looks at what is logged, and the logger comes with the command line.
+// These tests read the log, and the logger is part of the command line.
 #[cfg(feature = "cli")]
 mod jit;
 #[cfg(all(feature = "cli", feature = "demo"))]

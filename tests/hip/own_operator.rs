@@ -1,5 +1,5 @@
-//! A user's own operator with a kernel of its own runs on a GPU like a built-in one: on the simulated device, in
-//! plans that are written down, beside built-in kernels; and what can be wrong with it is an error in words.
+//! A user's own operator with its own kernel runs on a GPU like a built-in one: on the simulated device, in serialized
+//! plans, beside built-in kernels. Its possible mistakes are errors with a clear message.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::gpu::{Gpu, config};
 
-/// `Σ xᵖ` of each row of `F32[n, ...]`, any strides: `F32[1, ...]`. It takes what a kernel can be given: strides,
-/// a constant of the compiler, shared memory, a header of `kernels/`.
+/// `Σ xᵖ` of each row of `F32[n, ...]`, any strides: `F32[1, ...]`. It uses everything a kernel can be given: strides,
+/// a compile-time constant, shared memory, a header of `kernels/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct PowerSum {
     power: u32,
@@ -47,7 +47,7 @@ KERNEL(power_sum)(const float* x, Layout x_at, float* out) {
 }
 "#;
 
-/// A power of two, so that halves are whole.
+/// A power of two, so that the number of threads can be halved.
 const THREADS: usize = 64;
 
 impl Operator for PowerSum {
@@ -75,7 +75,7 @@ impl Operator for PowerSum {
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         let variant = match self.power {
-            // What a user may get wrong.
+            // Mistakes that a user may make.
             7 => Variant::own("power_sum", "int x;\nint y = z;\n", "power_sum"),
             8 => Variant::own("power_sum", KERNEL, "power_product").define("POWER", 8),
             9 => return Err(lower.unsupported("the ninth power is too large")),
@@ -99,7 +99,7 @@ impl Operator for PowerSum {
         for row in x.chunks(sizes[0]) {
             let powers = row.iter().map(|&x| f64::from(x).powi(op.power as i32));
             expected.push(powers.clone().sum());
-            // A rounding for every product and every addition, relative to the sum of magnitudes.
+            // One rounding for every product and every addition, relative to the sum of magnitudes.
             let size: f64 = powers.map(f64::abs).sum();
             tolerance.push(size * (sizes[0] + 3) as f64 * 2f64.powi(-24) + 1e-37);
         }
@@ -113,7 +113,7 @@ fn executor() -> (Gpu, HipExecutor) {
     (gpu, executor)
 }
 
-/// `y = Σ xᵖ`, of `x` with its dimensions turned round if `turned`.
+/// `y = Σ xᵖ`, of the transposed `x` if `turned`.
 fn graph(op: PowerSum, sizes: [usize; 4], turned: bool) -> GraphDef {
     let graph = Graph::new();
     let x = graph.input("x", DType::F32, sizes);
@@ -133,13 +133,13 @@ fn run(executor: &mut HipExecutor, graph: &GraphDef, x: &[f32]) -> Vec<f32> {
 }
 
 #[test]
-fn it_computes_what_it_means() {
+fn own_operator_agrees_with_its_exact_answer() {
     for wave in [32, 64] {
-        computes_what_it_means(wave);
+        check_parity(wave);
     }
 }
 
-fn computes_what_it_means(wave: u32) {
+fn check_parity(wave: u32) {
     let gpu = Gpu::simulated(config(wave));
     let executor = RefCell::new(gpu.executor(Arc::new(WeightMap::new())));
     executor.borrow_mut().register(OperatorRow::of::<PowerSum>());
@@ -157,17 +157,17 @@ fn computes_what_it_means(wave: u32) {
 }
 
 #[test]
-fn it_reads_strided_inputs() {
+fn own_operator_reads_strided_inputs() {
     let (_gpu, mut executor) = executor();
     executor.register(OperatorRow::of::<PowerSum>());
-    // Rows of the turned tensor are columns of this one: 0 + 3, 1 + 4, 2 + 5.
+    // Rows of the transposed tensor are columns of this one: 0 + 3, 1 + 4, 2 + 5.
     let found =
         run(&mut executor, &graph(PowerSum { power: 1 }, [3, 2, 1, 1], true), &[0., 1., 2., 3., 4., 5.]);
     assert_eq!(found, [3.0, 5.0, 7.0]);
 }
 
 #[test]
-fn an_executor_that_does_not_know_it_says_so() {
+fn an_unregistered_operator_is_an_error() {
     let (_gpu, mut executor) = executor();
     let plan = compile(&graph(PowerSum { power: 2 }, [4, 1, 1, 1], false), &executor.device()).unwrap();
     let error = executor.load(plan).unwrap_err().to_string();
@@ -175,7 +175,7 @@ fn an_executor_that_does_not_know_it_says_so() {
 }
 
 #[test]
-fn a_refusal_is_the_compilers_error() {
+fn a_lowering_error_is_a_compile_error() {
     let (_gpu, executor) = executor();
     let refused = graph(PowerSum { power: 9 }, [4, 1, 1, 1], false);
     let error = compile(&refused, &executor.device()).unwrap_err().to_string();
@@ -192,7 +192,7 @@ fn a_kernel_that_does_not_compile_shows_its_lines() {
 }
 
 #[test]
-fn a_kernel_that_is_not_there_is_named() {
+fn a_missing_kernel_is_named() {
     let (_gpu, mut executor) = executor();
     executor.register(OperatorRow::of::<PowerSum>());
     let plan = compile(&graph(PowerSum { power: 8 }, [4, 1, 1, 1], false), &executor.device()).unwrap();

@@ -1,7 +1,8 @@
-//! Parity: every operator of the table gives on a GPU what f64 arithmetic gives, in place or not, and the same bits
+//! Parity: every operator of the table agrees on a GPU with f64 arithmetic, in place or not, and gives the same bits
 //! every time: run step by step, while recorded, and replayed.
 //!
-//! Simulated devices with waves of 32 and of 64 lanes always; a real device where `RFGRAPH_HIP_PLATFORM` names it.
+//! Tests use simulated devices with waves of 32 and of 64 lanes, and the real device that `RFGRAPH_HIP_PLATFORM` names,
+//! if any.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -23,7 +24,7 @@ use crate::support::numbers::numbers;
 use crate::support::several;
 use crate::support::skipped::skipped;
 
-/// Operators that run on the CPU alone, each with its reason.
+/// Operators that run on the CPU alone, each with the reason.
 const WITHOUT_KERNEL: &[(&str, &str)] = &[];
 
 /// Cases of each operator.
@@ -31,13 +32,13 @@ fn cases() -> u32 {
     std::env::var("RFGRAPH_PARITY_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(16)
 }
 
-/// What became of a case.
+/// The result of a case.
 enum Found {
     Outputs(Vec<(Desc, Vec<u8>)>),
     NoKernel(String),
 }
 
-/// Runs a case three times and gives its outputs, which are always the same.
+/// Runs a case three times, checks that its outputs do not change, and returns them.
 fn run(executor: &mut HipExecutor, case: &Case, number: usize, in_place: bool) -> Found {
     let graph = Graph::new();
     let one = graph.constant("one", &[1.0], [1]);
@@ -104,7 +105,8 @@ fn compare(case: &Case, answer: &Answer, desc: Desc, bytes: &[u8]) -> Result<(),
     Ok(())
 }
 
-/// Every row of the table and those of the tests' operators with several outputs, drawn evenly; the names of those without a kernel.
+/// Draws every row of the table and the tests' operators with several outputs equally often, and checks the list of
+/// operators without a kernel.
 fn check_table(gpu: &Gpu) {
     let only = std::env::var("RFGRAPH_PARITY_ONLY").ok();
     let mut missing = BTreeSet::new();
@@ -130,7 +132,7 @@ fn check_row(gpu: &Gpu, row: &OperatorRow) -> BTreeSet<String> {
         failure_persistence: None,
         ..ProptestConfig::with_source_file(file!())
     };
-    // The same cases every time: what is compiled for them is found in the cache.
+    // The same cases every time, so that the kernel cache has their kernels.
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let result = runner.run(&prop::collection::vec(any::<u32>(), 0..40), |choices| {

@@ -1,7 +1,7 @@
-//! Looking for devices, with libraries that are absent, broken, partial, failing or hung.
+//! The search for devices, with libraries that are absent, broken, incomplete, failing or hung.
 //!
-//! A process opens a platform's libraries once, so each case asks in a process of its own: this program again,
-//! with the one test that the others run.
+//! A process opens a platform's libraries once, so each case searches in a child process: this test binary, limited to
+//! the one test that the others start.
 
 use std::ffi::c_void;
 use std::fmt::Write;
@@ -19,22 +19,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::skipped::skipped;
 
-/// What the child looks for.
+/// The child's task.
 #[derive(Debug, Serialize, Deserialize)]
 struct Task {
     platform: PlatformKind,
     folder: PathBuf,
     node: PathBuf,
     deadline_ms: u64,
-    /// Whether to use the device that is found.
+    /// The child also uses the device it finds.
     compute: bool,
 }
 
-/// What it found.
+/// The child's findings.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     report: Report,
-    /// What `--device auto`, `--device hip` and `--device hip:1` are.
+    /// The results of `--device auto`, `--device hip` and `--device hip:1`.
     auto: String,
     hip: String,
     second: String,
@@ -45,7 +45,7 @@ const MARK: &str = "ANSWER ";
 
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
-fn asked_by_the_others() {
+fn child_process_of_the_other_tests() {
     let task: Task = serde_json::from_str(&std::env::var(TASK).unwrap()).unwrap();
     let probe = Probe {
         platforms: vec![task.platform],
@@ -87,7 +87,7 @@ impl Fake {
         self.folder.path().join(name)
     }
 
-    /// Builds a library of C text with macros defined; false, and a word, where there is no C compiler.
+    /// Builds a library from C text with macros defined; false, with a message, if there is no C compiler.
     #[must_use]
     fn build(&self, library: &str, text: &str, macros: &[&str]) -> bool {
         build(&self.path(library), text, macros)
@@ -102,7 +102,7 @@ impl Fake {
             compute: self.compute,
         };
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "probe::asked_by_the_others", "--ignored", "--nocapture"]);
+        child.args(["--exact", "probe::child_process_of_the_other_tests", "--ignored", "--nocapture"]);
         child.env(TASK, serde_json::to_string(&task).unwrap());
         for hiding in ["HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"] {
             child.env_remove(hiding);
@@ -119,7 +119,7 @@ impl Fake {
         self.ask().report.platforms.remove(0)
     }
 
-    /// Why there is no device; the folder is written as FOLDER.
+    /// The reason why there is no device, with the folder's path replaced by FOLDER.
     fn problem(&self) -> String {
         let report = self.report();
         assert!(report.devices.is_empty(), "{report:?}");
@@ -140,7 +140,7 @@ fn build(library: &Path, text: &str, macros: &[&str]) -> bool {
     true
 }
 
-/// The C text of a library with all these functions: those of `text`, and others that do nothing.
+/// C text of a library with all these functions: those of `text`, and stubs for the others.
 fn with_all(names: &[&str], text: &str) -> String {
     let mut all = text.to_string();
     for name in names.iter().filter(|name| !text.contains(&format!("int {name}("))) {
@@ -156,13 +156,13 @@ fn rocm() -> String {
 
 const RUNTIME: &str = "libamdhip64.so.6";
 
-/// A ROCm whose runtime was compiled with these macros.
+/// A ROCm whose runtime was compiled with `macros`.
 fn amd(macros: &[&str]) -> Option<Fake> {
     let fake = Fake::new(PlatformKind::Amd);
     fake.build(RUNTIME, &rocm(), macros).then_some(fake)
 }
 
-/// A CUDA whose libraries were compiled with these macros.
+/// A CUDA whose libraries were compiled with `macros`.
 fn nvidia(macros: &[&str]) -> Option<Fake> {
     let fake = Fake::new(PlatformKind::Nvidia);
     let text = include_str!("../fixtures/hip/cuda.c");
@@ -185,7 +185,7 @@ fn absent_libraries_are_named_with_the_folders_that_were_tried() {
 }
 
 #[test]
-fn a_file_that_is_no_library_is_an_error() {
+fn a_file_that_is_not_a_library_is_an_error() {
     let fake = Fake::new(PlatformKind::Amd);
     fs::write(fake.path(RUNTIME), "not a library").unwrap();
     let problem = fake.problem();
@@ -194,7 +194,7 @@ fn a_file_that_is_no_library_is_an_error() {
 }
 
 #[test]
-fn an_older_library_that_works_is_taken_before_a_newer_one_that_does_not() {
+fn a_working_older_library_is_preferred_to_a_broken_newer_one() {
     let Some(fake) = amd(&[]) else { return };
     fs::write(fake.path("libamdhip64.so.7"), "not a library").unwrap();
     assert_eq!(fake.report().devices.len(), 1);
@@ -221,7 +221,7 @@ fn a_runtime_without_a_compiler_is_an_error() {
         problem.starts_with("ROCm's run-time compiler is not installed: there is no libhiprtc.so.7"),
         "{problem}"
     );
-    // A library of its own serves too.
+    // A library of its own works too.
     assert!(fake.build("libhiprtc.so.6", &rocm(), &[]));
     assert_eq!(fake.report().problem, None);
 }
@@ -270,7 +270,7 @@ fn the_older_layout_of_properties_is_read_and_another_is_not() {
         return;
     };
     assert_eq!(fake.report().devices[0].target.arch, "gfx906:sramecc+:xnack-");
-    // An arch where nobody looks for one is no arch; reading on would be guessing.
+    // An arch at an unknown offset is not read: that would be guessing.
     let fake = amd(&["ARCH_OFFSET=2000"]).unwrap();
     insta::assert_snapshot!(fake.problem(), @"hip:0: hipGetDeviceProperties failed with hipErrorNotSupported (801): the runtime does not say what to compile for where its versions 5 to 7 do");
 }
@@ -303,15 +303,15 @@ fn a_runtime_without_a_device_says_what_may_be_the_reason() {
 }
 
 #[test]
-fn without_the_drivers_node_the_runtime_is_not_asked() {
-    // It would hang.
+fn without_the_drivers_node_the_runtime_is_not_called() {
+    // The runtime would hang.
     let Some(mut fake) = amd(&["HANG"]) else { return };
     fake.node = fake.path("kfd");
     insta::assert_snapshot!(fake.problem(), @"ROCm is installed, but there is no FOLDER/kfd: no AMD GPU is built in, its driver `amdgpu` is not loaded, or this container is not given it (--device /dev/kfd --device /dev/dri)");
 }
 
 #[test]
-fn a_runtime_that_hangs_is_an_error_and_is_not_asked_again() {
+fn a_runtime_that_hangs_is_an_error_and_is_not_called_again() {
     let Some(mut fake) = amd(&["HANG"]) else { return };
     fake.deadline = Duration::from_secs(1);
     let start = Instant::now();
@@ -348,7 +348,7 @@ fn nvidias_devices_are_filtered_and_renumbered() {
 }
 
 #[test]
-fn a_driver_that_does_not_fit_is_said_to_be_too_old() {
+fn an_incompatible_driver_is_reported_as_too_old() {
     let Some(fake) = nvidia(&["INIT_CODE=803"]) else { return };
     let problem = fake.problem();
     assert!(problem.starts_with("hipInit failed with hipErrorInsufficientDriver (35): "), "{problem}");
@@ -356,7 +356,7 @@ fn a_driver_that_does_not_fit_is_said_to_be_too_old() {
 }
 
 #[test]
-fn what_hip_is_asked_for_reaches_cuda() {
+fn hip_calls_reach_cuda() {
     let Some(mut fake) = nvidia(&[]) else { return };
     fake.compute = true;
     fake.ask();
@@ -371,7 +371,7 @@ fn compute() {
     let (there, other) = (context.alloc(32).unwrap(), context.alloc(32).unwrap());
     let mut here = context.alloc_pinned(32).unwrap();
     here.bytes_mut().copy_from_slice(&std::array::from_fn::<u8, 32, _>(|i| i as u8));
-    // SAFETY: all of it is alive until the end, and the fake is done at once.
+    // SAFETY: all memory is alive until the end, and the fake has finished when it returns.
     unsafe {
         stream.copy_to_device(there.address(), here.as_ptr(), 32).unwrap();
         stream.fill(there.address(), 0xFF, 4).unwrap();
@@ -396,7 +396,7 @@ fn compute() {
     let mut args = [(&raw mut to).cast::<c_void>(), (&raw mut number).cast()];
     // SAFETY: the arguments are those of the fake's kernel, which stores 32 bytes.
     unsafe {
-        // More shared memory than a kernel may ask for unasked.
+        // More shared memory than a kernel may use without opting in.
         stream.launch(&function, [1, 2, 3], [4, 5, 6], 100_000, &mut args).unwrap();
         stream.copy_to_host(here.as_ptr(), there.address(), 32).unwrap();
     }
@@ -406,7 +406,7 @@ fn compute() {
 
     stream.begin_capture().unwrap();
     let graph = stream.end_capture().unwrap();
-    // SAFETY: the graph names nothing.
+    // SAFETY: the graph refers to no memory.
     unsafe { stream.launch_graph(&graph).unwrap() };
 
     product(&context, &stream);
@@ -421,7 +421,7 @@ fn compute() {
     );
 }
 
-/// `C = A · Bᵀ + C` for two rows of `A` and three of `B`, of four elements.
+/// `C = A · Bᵀ + C` for two rows of `A` and three rows of `B`, of four elements each.
 fn product(context: &Context, stream: &rfgraph::hip::Stream) {
     let a: [f32; 8] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
     let b: [f32; 12] = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0];
@@ -444,7 +444,7 @@ fn product(context: &Context, stream: &rfgraph::hip::Stream) {
         let error = blas.gemm(&gemm(DType::Q4_0), a, b, c.as_mut_ptr() as u64).unwrap_err();
         assert_eq!(error.name, "HIPBLAS_STATUS_INVALID_VALUE");
     }
-    // Rows of A take the first and the second element, and the sum.
+    // The rows of A are multiplied with a selector of the first element, one of the second, and the sum.
     assert_eq!(c, [101.0, 102.0, 110.0, 105.0, 106.0, 126.0]);
 }
 
@@ -474,7 +474,7 @@ mod cli {
     }
 
     #[test]
-    fn the_simulated_device_is_there_if_it_is_named() {
+    fn the_simulated_device_is_listed_if_named() {
         let sim = ("RFGRAPH_HIP_PLATFORM", "sim");
         let (out, err, code) = devices(&["--json"], &[sim]);
         assert_eq!(code, Some(0), "{out}{err}");
@@ -491,14 +491,14 @@ mod cli {
     }
 
     #[test]
-    fn a_platform_that_nobody_knows_is_a_wrong_command_line() {
+    fn an_unknown_platform_is_a_usage_error() {
         let (out, err, code) = devices(&[], &[("RFGRAPH_HIP_PLATFORM", "intel")]);
         assert_eq!((out.as_str(), code), ("", Some(2)));
         assert_eq!(err, "error: RFGRAPH_HIP_PLATFORM is `intel`; it can be amd, nvidia or sim\n");
     }
 
     #[test]
-    fn a_library_that_ends_its_process_does_not_end_ours() {
+    fn a_library_that_ends_its_process_does_not_end_the_program() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("lib");
         fs::create_dir(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! Whole models on a GPU: the right answer, the CPU's logits, the same bits every time, and the calls that it takes.
+//! Whole models on a GPU: right answers, the CPU's logits, the same bits every time, and the number of calls.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -20,7 +20,7 @@ use crate::support::sessions::{cut, drive, largest};
 
 const QUESTION: &str = "What is 347 + 285?";
 
-/// Simulated devices of both widths of a wave, and the real one where there is one.
+/// Simulated devices of both wave sizes, and the real one if available.
 fn gpus(checks: Checks) -> Vec<Gpu> {
     let sims = [32, 64].map(|wave| Gpu::simulated(Config { checks, ..config(wave) }));
     sims.into_iter().chain(Gpu::real()).collect()
@@ -42,7 +42,7 @@ fn calls(sim: &SimHandle) -> BTreeMap<&'static str, u64> {
     sim.counts().into_iter().collect()
 }
 
-/// What was called between two counts.
+/// The calls made between two counts.
 fn between(
     before: &BTreeMap<&'static str, u64>,
     after: &BTreeMap<&'static str, u64>,
@@ -51,7 +51,7 @@ fn between(
     after.iter().map(since).filter(|(_, n)| *n > 0).collect()
 }
 
-/// Calls that allocate or free, or that nobody makes while something runs.
+/// The calls include none that allocates, frees, or must not happen while work runs.
 fn is_quiet(calls: &BTreeMap<&'static str, u64>) -> bool {
     let loud = ["Malloc", "Free", "Create", "Destroy", "Module", "Instantiate", "Capture"];
     !calls.keys().any(|name| loud.iter().any(|part| name.contains(part)) && *name != "hipModuleLaunchKernel")
@@ -63,7 +63,7 @@ fn prompt(model: &Model) -> Vec<u32> {
     tokenizer.encode_chat(&template.render(&[Message::new("user", QUESTION)], true).unwrap())
 }
 
-/// Repeats work until none of its plans is to be recorded any more; each time gives the same.
+/// Repeats work until all its plans have been recorded; every repetition must give the same result.
 fn until_steady<T: PartialEq>(session: &mut Session, mut work: impl FnMut(&mut Session) -> T) -> T {
     let first = work(session);
     for _ in 0..12 {
@@ -83,7 +83,7 @@ fn the_readmes_question_takes_one_wait_a_token() {
     for gpu in gpus(Checks::Memory) {
         let mut session = on(&gpu, &model);
         let id = session.open().unwrap();
-        // Until both sizes of chunks that the prompt is cut into are replayed.
+        // Repeat until the recordings of both chunk sizes of the prompt are replayed.
         let mut next = until_steady(&mut session, |session| {
             cut(session, id, 0);
             greedy(session.prefill(id, &prompt).unwrap())
@@ -124,7 +124,7 @@ fn the_readmes_question_takes_one_wait_a_token() {
     }
 }
 
-/// Without recordings: every kernel is launched, and still nothing is allocated and one event is waited for.
+/// Without recordings: every kernel is launched by itself, but nothing is allocated and one event is waited for.
 #[test]
 fn a_step_by_step_token_takes_one_wait() {
     let model = Model::demo().unwrap();
@@ -140,18 +140,18 @@ fn a_step_by_step_token_takes_one_wait() {
     largest(&mut session, id, 300);
     let calls = between(&before, &calls(gpu.sim()));
     assert!(is_quiet(&calls), "{calls:?}");
-    // One joins the uploads to the steps, one the steps to the downloads; nothing waits on its own stream.
+    // One orders the uploads before the steps, one the steps before the downloads; no stream waits for itself.
     assert_eq!(calls["hipStreamWaitEvent"], 2, "{calls:?}");
-    // Inputs lie side by side and go as one; the token is the only thing that comes back.
+    // Inputs are adjacent and are uploaded with one copy; only the token is downloaded.
     assert!(calls["hipMemcpyAsync"] <= 3, "{calls:?}");
     assert!(!calls.contains_key("hipMemsetAsync"), "{calls:?}");
     gpu.sim().assert_no_fault();
 }
 
-/// One wrong kernel shows here: each question has only one right answer. Two devices, of both widths of a wave,
-/// have half of the questions each; ten sequences are decoded at a time.
+/// Detects any wrong kernel: each question has only one right answer. Two devices, one of each wave size, get half of
+/// the questions each; ten sequences are decoded at a time.
 #[test]
-fn a_tenth_of_the_questions_is_answered() {
+fn a_tenth_of_the_questions_is_answered_right() {
     let model = Model::demo().unwrap();
     let questions = some_questions(40);
     std::thread::scope(|scope| {
@@ -170,7 +170,7 @@ fn a_tenth_of_the_questions_is_answered() {
     });
 }
 
-/// As a user asks: on the simulated device only because it is named.
+/// The program as a user runs it: the simulated device is used only because it is named.
 #[test]
 fn the_program_answers_on_a_gpu() {
     let run = |device: &str, platform: &str| {
@@ -182,7 +182,7 @@ fn the_program_answers_on_a_gpu() {
     let output = run("hip", "sim");
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "632\n", "{error}");
-    // The demo model is small: a GPU would answer later.
+    // The demo model is small: a GPU would answer more slowly.
     let output = run("auto", "sim");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.stdout == b"632\n" && !error.contains("computing on"), "{error}");
@@ -209,11 +209,11 @@ fn fixture(name: &str) -> Model {
     Model::open(inside(name)).unwrap()
 }
 
-/// Both round activations to eight bits in quantized products, each in its own blocks, so that logits differ by those
-/// roundings: as much as the CPU differs from a reference in double precision. F16 weights differ by the rounding of
-/// their products' operands alone.
+/// Both devices round activations to eight bits in quantized products, each with its own blocks, so that logits differ
+/// by those roundings: as much as the CPU differs from a reference in double precision. With F16 weights only the
+/// rounding of the products' operands differs.
 #[test]
-fn logits_are_the_cpus() {
+fn logits_agree_with_the_cpu() {
     let tokens: Vec<u32> = (0..40).map(|i| (i * i * 17 + i * 29) % 250 + 3).collect();
     let models = [
         ("demo", Model::demo().unwrap(), 1e-3),
@@ -225,7 +225,7 @@ fn logits_are_the_cpus() {
         let cpu = logits_of(&mut Session::new(model, &options(DeviceChoice::Cpu)).unwrap(), &tokens);
         for gpu in &gpus {
             let mut session = on(gpu, model);
-            // A prompt at once, then the same tokens in batches of a few.
+            // The prompt as a whole, then the same tokens in small batches.
             let found = until_steady(&mut session, |session| logits_of(session, &tokens));
             let kl = mean_kl(&cpu, &found);
             println!("{name} on {}: {kl:.2e}", gpu.context.target().arch);
@@ -249,7 +249,7 @@ fn answer(session: &mut Session, model: &Model, params: &SamplerParams) -> Vec<u
     tokens
 }
 
-/// A choice that is made on the device is the one that the sampler makes of all logits.
+/// The device chooses the same token as the sampler does from all logits.
 #[test]
 fn the_same_seed_gives_the_same_text() {
     let model = Model::demo().unwrap();
@@ -263,7 +263,7 @@ fn the_same_seed_gives_the_same_text() {
                 seed: 7,
                 ..SamplerParams::default()
             };
-            // A penalty that changes nothing, but needs all logits.
+            // A penalty without effect, which still needs all logits.
             let penalties = Penalties { presence: f32::MIN_POSITIVE, ..Penalties::default() };
             let all = SamplerParams { penalties, ..params.clone() };
             let sampler = |params: &SamplerParams| Sampler::new(params.clone(), 1000).unwrap().needs();
@@ -279,9 +279,9 @@ fn the_same_seed_gives_the_same_text() {
     gpu.sim().assert_no_fault();
 }
 
-/// Any number of layers on the GPU, the others on the CPU: about the same logits, one fence on each side.
+/// Any number of layers on the GPU and the others on the CPU: nearly the same logits, one fence on each device.
 #[test]
-fn layers_may_lie_on_both() {
+fn layers_are_split_between_both_devices() {
     let model = fixture("llama/llama-F16.gguf");
     let n_layer = model.architecture().shape().n_layer;
     let tokens: Vec<u32> = (0..20).map(|i| (i * 37) % 250 + 3).collect();
@@ -299,9 +299,9 @@ fn layers_may_lie_on_both() {
     gpu.sim().assert_no_leak();
 }
 
-/// Without a number of layers as many as fit, down to none.
+/// Without a requested number of layers, as many as fit are on the GPU, down to none.
 #[test]
-fn as_many_layers_as_fit() {
+fn as_many_layers_as_fit_are_on_the_gpu() {
     let model = Model::demo().unwrap();
     let n_layer = model.architecture().shape().n_layer;
     let mut before = 0;

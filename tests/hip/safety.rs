@@ -1,5 +1,5 @@
-//! What must not happen on a device, whatever comes: memory freed under queued work, memory taken that the budget
-//! does not have, a plan that reaches where it should not, a failure that leaves something behind.
+//! Rules that hold on a device whatever happens: no memory is freed under queued work or taken beyond the budget, no
+//! plan accesses memory that is not its own, no failure leaks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use rfgraph::tensor::{DType, Desc};
 use crate::support::gpu::{self, Gpu, config, options};
 use crate::support::product;
 
-/// `y = relu(x · w) + c`, with rows kept in a state: a weight, a constant, a state, two outputs.
+/// `y = relu(x · w) + c`, with rows kept in a state: one weight, constant and state, two outputs.
 fn graph(executor: &HipExecutor) -> Plan {
     let graph = Graph::new();
     let x = graph.input("x", DType::F32, [64, 2]);
@@ -62,7 +62,7 @@ fn whole_life(gpu: &Gpu, options: HipOptions) -> Result<(), ExecError> {
 }
 
 #[test]
-fn nothing_is_left_behind() {
+fn no_memory_is_leaked() {
     for seed in 0..20 {
         let gpu = Gpu::simulated(Config { seed, checks: Checks::Full, ..config(32) });
         for graphs in [true, false] {
@@ -76,8 +76,8 @@ fn nothing_is_left_behind() {
     }
 }
 
-/// Every call of the table fails once, at every time that it is made: an error that names it, or none where there is
-/// a way around it; never a panic, and nothing is left behind.
+/// Fails every call of the table once, at each of its uses: the error names the call, or there is none if the executor
+/// can do without it; never a panic or a leak.
 #[test]
 fn every_call_may_fail() {
     let gpu = Gpu::simulated(config(32));
@@ -85,14 +85,14 @@ fn every_call_may_fail() {
     let counts = gpu.sim().counts();
     let (mut failed, mut survived) = (0, Vec::new());
     for (call, count) in counts.into_iter().filter(|(call, _)| Runtime::NAMES.contains(call)) {
-        // What releases is only logged, and what fails there stays.
+        // Failures of releasing calls are only logged, and leak.
         let releases = call.ends_with("Destroy") || call.ends_with("Free") || call == "hipModuleUnload";
         let opens = ["hipInit", "hipDeviceGetName", "hipDeviceGetAttribute"].contains(&call);
         if releases || opens {
             continue;
         }
         for nth in 0..count.min(8) {
-            // Another one each time: a failure that nothing meets must not wait for the next life.
+            // A new device each time: a planted failure that was not reached must not affect the next run.
             let gpu = Gpu::simulated(config(32));
             gpu.sim().fail(call, nth, hipErrorUnknown);
             match whole_life(&gpu, options()) {
@@ -108,7 +108,7 @@ fn every_call_may_fail() {
         }
     }
     assert!(failed > 20, "{failed} calls failed");
-    // A recording or a replay that is refused, a BLAS library that does not start.
+    // Recordings and replays may be refused, and the BLAS library may fail to start.
     survived.dedup();
     assert!(
         survived.contains(&"hipStreamBeginCapture") && survived.contains(&"hipGraphLaunch"),
@@ -134,9 +134,9 @@ fn the_first_error_is_remembered() {
     gpu.sim().assert_no_leak();
 }
 
-/// Runs that nobody waits for, executors that go while one is queued.
+/// Runs that are dropped without a wait, and executors that are dropped during a run.
 #[test]
-fn what_is_dropped_in_flight_waits() {
+fn dropping_in_flight_work_waits_for_it() {
     for seed in 0..30 {
         let gpu = Gpu::simulated(Config { seed, ..config(32) });
         let mut executor = gpu.executor(weights());
@@ -146,14 +146,14 @@ fn what_is_dropped_in_flight_waits() {
             let run = executor.run(id).unwrap();
             match round {
                 0 => drop(run),
-                // Its destructor never runs: what comes next waits in its place.
+                // The destructor never runs: the next call waits instead.
                 _ => std::mem::forget(run),
             }
             if round == 1 {
                 assert!(matches!(executor.output(id, 0), Err(ExecError::InFlight)));
             }
         }
-        // In flight.
+        // A run is still in flight.
         drop(executor);
         gpu.sim().assert_no_fault();
         gpu.sim().assert_no_leak();
@@ -163,7 +163,7 @@ fn what_is_dropped_in_flight_waits() {
 
 #[cfg(feature = "demo")]
 #[test]
-fn a_session_that_goes_in_flight_waits() {
+fn dropping_a_session_in_flight_waits_for_its_run() {
     use rfgraph::model::{Model, Session, SessionOptions, Setup};
     let gpu = Gpu::simulated(config(32));
     let options =
@@ -187,7 +187,8 @@ fn graph_alone(executor: &HipExecutor) -> Plan {
     compile(&graph.finish().unwrap(), &executor.device()).unwrap()
 }
 
-/// A device that does not answer in time: the error says what is known, nothing waits again, nothing is freed.
+/// A device that does not answer in time: the error says which step finished last, nothing waits again, nothing is
+/// freed.
 #[test]
 fn the_watchdog_names_the_last_step() {
     for (rounds, wanted) in [(0, "finished, up to step 5 of 5"), (2, "it was a replay")] {
@@ -207,7 +208,7 @@ fn the_watchdog_names_the_last_step() {
         assert!(matches!(executor.run(id), Err(ExecError::Failed { .. })));
         drop(executor);
         gpu.may_leak = true;
-        // Freeing would have pulled memory from under the queued work.
+        // Freeing would have released memory under the queued work.
         gpu.sim().assert_no_fault();
         assert!(gpu.sim().leaks().iter().any(|leak| leak.contains("device memory")));
     }
@@ -229,7 +230,7 @@ fn the_budget_refuses_before_the_device_is_asked() {
     );
     assert_eq!((gpu.sim().count("hipMalloc"), gpu.sim().count("hipHostMalloc")), (0, 0));
     assert_eq!(small.budget().held(), 0);
-    // Staging and all: what is refused half way is given back.
+    // A plan refused half way, staging included, frees everything.
     let most = {
         let mut large = executor(1 << 20);
         large.load(graph(&large)).unwrap();
@@ -245,7 +246,7 @@ fn the_budget_refuses_before_the_device_is_asked() {
 }
 
 #[test]
-fn the_device_may_have_less_than_it_said() {
+fn the_device_may_have_less_memory_than_it_reported() {
     let gpu = Gpu::simulated(config(32));
     let mut executor = gpu.executor(weights());
     for most in [0, 255, 600, 1000] {
@@ -263,7 +264,7 @@ fn the_device_may_have_less_than_it_said() {
     gpu.sim().assert_no_leak();
 }
 
-/// Commands are data that may come from a file; only those that the operator makes itself are run.
+/// Commands are data that may come from a file; only those that the operator itself emits are run.
 #[test]
 fn foreign_commands_are_refused() {
     let gpu = Gpu::simulated(config(32));
@@ -310,7 +311,7 @@ fn compile_for_cpu() -> Plan {
     compile(&graph.finish().unwrap(), &rfgraph::plan::DeviceDesc::cpu(1)).unwrap()
 }
 
-/// The library's first product is made while the plan is loaded, whatever fails of it; its memory is given back.
+/// The library's first product is made while the plan is loaded, and may fail; its memory is freed.
 #[test]
 fn the_blas_library_starts_with_the_first_plan_that_needs_it() {
     let gpu = Gpu::simulated(config(32));
@@ -319,7 +320,8 @@ fn the_blas_library_starts_with_the_first_plan_that_needs_it() {
     let without = Gpu::simulated(config(32));
     whole_life(&without, options()).unwrap();
     assert_eq!(without.sim().count("hipblasGemmEx"), 0, "no plan needs it");
-    // The first allocation of the load and the first fill are the start's; events are also the executor's own.
+    // The first allocation and the first fill of the load belong to the library's start; events are also the executor's
+    // own.
     for (call, calls) in
         [("hipMalloc", 1), ("hipMemsetAsync", 1), ("hipEventRecord", 1), ("hipEventQuery", 1)]
     {
@@ -334,7 +336,32 @@ fn the_blas_library_starts_with_the_first_plan_that_needs_it() {
     }
 }
 
-/// A plan with products by the library costs more to record: it is run step by step more often before.
+/// A first product that does not end, or whose end is not known, fails the load: memory under it is not freed.
+#[test]
+fn a_blas_library_that_does_not_start_fails_the_load() {
+    let load = |seed: u64, prepare: &dyn Fn(&Gpu, &mut HipExecutor)| {
+        let mut gpu = Gpu::simulated(Config { seed, ..config(32) });
+        gpu.may_leak = true;
+        let mut executor = gpu.executor(Arc::new(WeightMap::new()));
+        let plan = product::product_and_copy(&mut executor, [16, 8]);
+        prepare(&gpu, &mut executor);
+        let error = executor.load(plan.clone()).err()?.to_string();
+        assert!(error.contains("the BLAS library's first product"), "{error}");
+        assert!(matches!(executor.load(plan), Err(ExecError::Failed { .. })));
+        drop(executor);
+        gpu.sim().assert_no_fault();
+        Some(error)
+    };
+    // With some seeds the device is not ready when it is asked for the only time.
+    let late = (0..30).filter_map(|seed| load(seed, &|_, executor| executor.set_timeout(Duration::ZERO)));
+    assert!(late.inspect(|error| assert!(error.contains("did not finish"), "{error}")).count() > 0);
+    let unknown = load(0, &|gpu, _| {
+        (0..2).for_each(|nth| gpu.sim().fail("hipEventRecord", nth, hipErrorUnknown));
+    });
+    assert!(unknown.unwrap().contains("hipErrorUnknown"));
+}
+
+/// A plan with products by the BLAS library costs more to record, so it is run step by step more often first.
 #[test]
 fn recordings_wait_until_they_pay() {
     let recorded = |with_products: bool, runs: usize| {
@@ -348,7 +375,7 @@ fn recordings_wait_until_they_pay() {
                     executor.set(id, "x", &[1.0f32; 64]).unwrap();
                     executor.run(id).unwrap().wait().unwrap();
                 }
-                // The second run records, and none after it is slower than those that follow.
+                // The second run records; every run after it is steady.
                 assert_eq!(executor.unsteady_runs(), runs.min(2) as u64);
             }
         }

@@ -1,6 +1,6 @@
-//! Kernels over single elements on a GPU: what the parity test does not draw. Inputs that are views (turned round,
-//! or a part of a larger tensor, which starts anywhere), rows of many blocks, and numbers that are no numbers; shared
-//! memory is watched for races.
+//! Elementwise and row kernels on a GPU, for cases that the parity test does not draw: inputs that are views (permuted,
+//! or a part of a larger tensor at any offset), rows of many blocks, NaN and infinity. Shared memory is checked for
+//! races.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use rfgraph::tensor::{DType, Desc};
 use crate::support::gpu::{Gpu, config};
 use crate::support::numbers::numbers;
 
-/// Operators that take inputs with gaps, at least some of them.
+/// Operators that take at least some inputs with gaps.
 const OPERATORS: [&str; 14] = [
     "argmax",
     "binary",
@@ -41,19 +41,19 @@ fn watched(wave: u32) -> Gpu {
     Gpu::simulated(Config { checks: Checks::Full, ..config(wave) })
 }
 
-/// How an input is laid out in the tensor that it is a view of.
+/// The place of an input in the tensor that it is a view of.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     /// Dimension `i` of the tensor is dimension `order[i]` of the view.
     order: [usize; 4],
-    /// So many elements of each of the tensor's dimensions lie before the view.
+    /// The number of elements before the view in each dimension of the tensor.
     before: [usize; 4],
 }
 
 impl Way {
     fn drawn(draw: &mut Draw<'_>) -> Way {
         let mut order = [0, 1, 2, 3];
-        // Some operators take whole rows alone.
+        // Some operators take only whole rows.
         let first = draw.number(0..=1);
         for i in first..4 {
             order.swap(i, draw.number(i..=3));
@@ -66,7 +66,7 @@ impl Way {
         [0, 1, 2, 3].map(|i| view[self.order[i]] + self.before[i])
     }
 
-    /// The bytes of the tensor whose view has these; what is not in the view is not zero.
+    /// The bytes of a tensor whose view has the input's data; bytes outside the view are not zero.
     fn bytes(self, input: &CaseInput) -> Vec<u8> {
         let (view, size) = (input.desc.shape.ne(), input.desc.dtype.block_bytes());
         let sizes = self.sizes(view);
@@ -81,7 +81,7 @@ impl Way {
         bytes
     }
 
-    /// The view.
+    /// The view of a tensor.
     fn of(self, tensor: Tensor<'_>, view: [usize; 4]) -> Tensor<'_> {
         let cut = (0..4).fold(tensor, |t, d| t.slice(d, self.before[d], view[self.order[d]]));
         let mut back = [0; 4];
@@ -90,7 +90,7 @@ impl Way {
     }
 }
 
-/// Runs a case with its inputs laid out like this; `None` if the operator does not take them so.
+/// Runs a case with its inputs laid out in these ways; `None` if the operator does not accept the layout.
 fn run(
     executor: &mut HipExecutor,
     case: &Case,
@@ -149,7 +149,7 @@ fn operators_read_views() {
             (prop::collection::vec(any::<u32>(), 0..40), prop::collection::vec(any::<u32>(), 0..40));
         let result = TestRunner::new_with_rng(config, rng).run(&choices, |(choices, ways)| {
             let case = (row.case)(&mut Draw::new(&choices));
-            // Parts of blocks are no tensors.
+            // A view cannot cut blocks.
             prop_assume!(case.inputs.iter().all(|input| input.desc.dtype.is_plain()));
             let mut draw = Draw::new(&ways);
             let ways: Vec<Way> = case.inputs.iter().map(|_| Way::drawn(&mut draw)).collect();
@@ -179,7 +179,7 @@ fn sorted(row: &[f32], descending: bool) -> Vec<f64> {
 }
 
 #[test]
-fn long_rows_are_sorted_with_everything_in_them() {
+fn long_rows_with_nan_and_infinity_are_sorted() {
     let strange = [0.0, -0.0, f32::NAN, f32::NEG_INFINITY, f32::INFINITY, 1e-40, -1e-40, -2.5];
     for (wave, n) in [(32, 5000), (64, 4097)] {
         let gpu = watched(wave);
@@ -197,7 +197,7 @@ fn long_rows_are_sorted_with_everything_in_them() {
                 Case::new(Argsort { descending: true }, input(), down.clone(), 0.0),
                 Case::new(Argsort { descending: false }, input(), up, 0.0),
             ];
-            // In rounds, the largest number of rounds, and as the beginning of the whole order.
+            // Several rounds, the largest number of rounds, and the beginning of the whole order.
             let counts = [1, 40, 1024, 2000];
             cases.extend(counts.map(|k| Case::new(TopK { k }, input(), down[..k].to_vec(), 0.0)));
             for case in &cases {
@@ -210,12 +210,12 @@ fn long_rows_are_sorted_with_everything_in_them() {
 }
 
 #[test]
-fn a_vocabulary_has_a_largest_element() {
+fn argmax_of_a_vocabulary_is_the_first_largest() {
     let gpu = Gpu::simulated(config(32));
     let mut executor = gpu.executor(Arc::new(WeightMap::new()));
     let mut row = Draw::new(&[1]).values(128_256, 10.0);
     for (number, at) in [128_255, 70_000, 0].into_iter().enumerate() {
-        // The first of two.
+        // The first of two equal elements.
         (row[at], row[128_255]) = (11.0, 11.0);
         let case = Case::new(Argmax {}, vec![CaseInput::f32([row.len()], &row)], vec![at as f64], 0.0);
         assert_right(&case, &run(&mut executor, &case, None, number).unwrap(), &at);
@@ -223,7 +223,7 @@ fn a_vocabulary_has_a_largest_element() {
 }
 
 #[test]
-fn numbers_that_are_none_are_cast_as_on_the_cpu() {
+fn nan_casts_match_cpu() {
     let gpu = watched(32);
     let mut executor = gpu.executor(Arc::new(WeightMap::new()));
     let large =
@@ -243,7 +243,7 @@ fn numbers_that_are_none_are_cast_as_on_the_cpu() {
 }
 
 #[test]
-fn activations_have_the_limits_of_the_cpu() {
+fn activations_have_the_same_limits_as_on_the_cpu() {
     let gpu = watched(64);
     let mut executor = gpu.executor(Arc::new(WeightMap::new()));
     let x = [f32::NAN, 1e4, -1e4, 0.0];
@@ -265,7 +265,7 @@ fn activations_have_the_limits_of_the_cpu() {
 }
 
 #[test]
-fn a_part_of_blocks_is_refused() {
+fn a_view_that_cuts_blocks_is_refused() {
     let gpu = Gpu::simulated(config(32));
     let executor = gpu.executor(Arc::new(WeightMap::new()));
     let graph = Graph::new();

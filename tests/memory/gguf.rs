@@ -1,5 +1,5 @@
-//! What opening a file costs: memory in proportion to its metadata, whatever it claims, and time
-//! that does not depend on the size of its data.
+//! The cost of opening a file: memory in proportion to its metadata, whatever the file claims, and time that does not
+//! depend on the size of its data.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rfgraph::gguf::{Gguf, GgufWriter, Strings, check_bytes};
 use rfgraph::tensor::DType;
 
-/// Counts the bytes that this thread holds, and the most it ever held.
+/// Counts the bytes that this thread holds, and their maximum.
 struct Counting;
 
 thread_local! {
@@ -21,7 +21,7 @@ thread_local! {
 }
 
 fn count(bytes: isize) {
-    // Fails only while the thread ends, when nobody measures any more.
+    // Fails only while the thread ends, when no measurement is under way.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + bytes);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most memory that `work` held at once beyond what was held before, in bytes.
+/// The peak memory of `work` beyond the memory held before, in bytes.
 fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.get();
     PEAK.set(before);
@@ -54,7 +54,7 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (result, (PEAK.get() - before) as usize)
 }
 
-/// Overwrites each of the header's numbers of a 1 KB file with huge and with just possible counts.
+/// Overwrites each number in the header of a 1 KB file with huge and with just possible counts.
 #[test]
 fn a_small_file_with_huge_counts_allocates_little() {
     let words: Strings = (0..40).map(|i| format!("w{i}")).collect();
@@ -74,7 +74,7 @@ fn a_small_file_with_huge_counts_allocates_little() {
     }
 }
 
-/// The bound is the file: the smallest possible pairs and rows, as many as there is room for.
+/// The file's size is the bound: the smallest possible pairs and rows, as many as fit.
 #[test]
 fn the_smallest_entries_cost_a_small_multiple_of_the_file() {
     let mut file = b"GGUF\x03\0\0\0".to_vec();
@@ -88,14 +88,14 @@ fn the_smallest_entries_cost_a_small_multiple_of_the_file() {
         file.extend([0, 0, 0, 0, 1]);
     }
     let length = file.len();
-    // A pair takes 17 bytes of file and some 100 of memory, twice that while the list grows.
+    // A pair takes 17 bytes of file and about 100 of memory, twice that while the list grows.
     let (gguf, peak) = peak_of(|| Gguf::from_bytes(file).unwrap());
     assert_eq!(gguf.metadata().len(), 50_000);
     assert!(peak < 20 * length, "{peak} bytes for a file of {length}");
 }
 
 #[test]
-fn a_large_vocabulary_costs_what_it_takes_in_the_file() {
+fn a_large_vocabulary_costs_a_small_multiple_of_its_file_size() {
     let tokens: Strings = (0..128_256).map(|i| format!("token{i}")).collect();
     let mut file = Vec::new();
     GgufWriter::new().set("tokenizer.ggml.tokens", tokens).unwrap().write(&mut file).unwrap();
@@ -105,11 +105,11 @@ fn a_large_vocabulary_costs_what_it_takes_in_the_file() {
     let (gguf, peak) = peak_of(|| Gguf::open(&path).unwrap());
     let tokens = gguf.metadata().strings("tokenizer.ggml.tokens").unwrap();
     assert_eq!((tokens.len(), tokens.get(128_255)), (128_256, Some("token128255")));
-    // Lists double as they grow, so up to twice the final size, and both copies at the last step.
+    // Lists double as they grow: up to twice the final size, and both copies at the last step.
     assert!(peak < 3 * file.len(), "{peak} bytes for a file of {}", file.len());
 }
 
-/// A file of a gigabyte whose data are a hole: the head by the writer, the rest by `set_len`.
+/// A file of one gigabyte whose data are a hole: the writer makes the head, `set_len` the rest.
 fn sparse_model(path: &Path) {
     let mut head = b"GGUF\x03\0\0\0".to_vec();
     let (tensors, rows) = (256u64, 1024u64);
@@ -139,7 +139,7 @@ fn a_gigabyte_opens_in_milliseconds_and_kilobytes() {
         let (gguf, peak) = peak_of(|| Gguf::open(&path).unwrap());
         (start.elapsed(), peak, gguf)
     };
-    // The best of three: another process may have the core during one of them.
+    // The best of three: another process may use the core during one of them.
     let (time, peak, gguf) = (0..3).map(|_| open()).min_by_key(|(time, ..)| *time).unwrap();
     assert!(gguf.total_bytes() > 1 << 30);
     let last = gguf.tensor("blk.255.weight").unwrap();
@@ -149,7 +149,7 @@ fn a_gigabyte_opens_in_milliseconds_and_kilobytes() {
     assert!(peak < 256 << 10, "{peak} bytes");
 }
 
-/// A hole can claim to be metadata, and costs nothing on disk: the limit on metadata holds it.
+/// A hole can claim to be metadata, and costs nothing on disk: the limit on metadata refuses it.
 #[test]
 fn a_gigabyte_of_metadata_is_refused_before_it_is_copied() {
     let mut head = b"GGUF\x03\0\0\0".to_vec();

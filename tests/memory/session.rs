@@ -1,6 +1,6 @@
 //! Nothing is allocated while tokens are decoded, on any thread.
 //!
-//! One test only: the count is the process's, and tests of one file run at the same time.
+//! One test only: the counter is global to the process, and tests of one file run at the same time.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "demo")]
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rfgraph::model::{Model, Session, SessionOptions};
 
-/// Counts the calls of every thread.
+/// Counts the allocations of every thread.
 struct Counting;
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
@@ -61,13 +61,13 @@ fn decoding_allocates_nothing() {
         for (id, next) in ids.iter().zip(&mut next) {
             *next = greedy(session.prefill(*id, &prompt).unwrap());
         }
-        // The first token of either width may still start something up.
+        // The first token of each batch size may still initialise something.
         let mut alone = greedy(session.decode(&[(ids[0], next[0])]).unwrap().row(0));
         let mut batch = [(ids[0], alone), (ids[1], next[1]), (ids[2], next[2])];
         session.decode(&batch).unwrap();
 
         let before = CALLS.load(Ordering::SeqCst);
-        // 20 tokens of one sequence, over the end of a block of the cache, then of three at once.
+        // 20 tokens of one sequence, across the end of a cache block, then of three sequences at once.
         for _ in 0..20 {
             alone = greedy(session.decode(&[(ids[0], alone)]).unwrap().row(0));
         }
@@ -81,7 +81,7 @@ fn decoding_allocates_nothing() {
         assert_eq!(calls, 0, "with {threads} threads");
         assert_eq!(session.states().len(ids[0]).unwrap(), prompt.len() + 42);
     }
-    // The counter counts.
+    // Check that the counter works.
     let before = CALLS.load(Ordering::SeqCst);
     drop(std::hint::black_box(Box::new(1)));
     assert!(CALLS.load(Ordering::SeqCst) >= before + 2);

@@ -1,4 +1,4 @@
-//! What runs once per generated token allocates nothing once it is warm.
+//! Work that runs once per generated token allocates nothing once its buffers have grown.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -21,7 +21,7 @@ thread_local! {
 // SAFETY: every call is passed on to the system's allocator unchanged; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Fails only while the thread ends, when nobody counts any more.
+        // Fails only while the thread ends, when no measurement is under way.
         let _ = COUNT.try_with(|count| count.set(count.get() + 1));
         // SAFETY: the caller keeps `alloc`'s contract.
         unsafe { System.alloc(layout) }
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The allocations that `work` makes.
+/// The number of allocations that `work` makes.
 fn allocations(work: impl FnOnce()) -> u64 {
     let before = COUNT.get();
     work();
@@ -88,7 +88,7 @@ fn sampling_does_not_allocate() {
             }
         });
         assert_eq!(count, 0);
-        // A clone has room of its own, and a rewind none to ask for.
+        // A clone has its own buffers, and a rewind needs none.
         let mut clone = sampler.clone();
         let count = allocations(|| {
             for _ in 0..20 {
@@ -117,12 +117,12 @@ fn decoding_does_not_allocate() {
         }
         stream.finish();
     };
-    // The first pass lets the buffers grow.
+    // The buffers grow in the first pass.
     pass();
     assert_eq!(allocations(|| (0..100).for_each(|_| pass())), 0);
 }
 
 #[test]
-fn the_count_counts() {
+fn the_counter_counts() {
     assert_eq!(allocations(|| drop(std::hint::black_box(vec![1u8]))), 1);
 }

@@ -1,5 +1,5 @@
-//! Every architecture against logits of another implementation for the same weights (`tests/fixtures/arch/README.md` says
-//! which).
+//! Every architecture, compared with another implementation's logits for the same weights;
+//! `tests/fixtures/arch/README.md` lists the implementations.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -21,10 +21,10 @@ fn on_cpu(cache: DType) -> SessionOptions {
     }
 }
 
-/// The files hold exactly the weights that the reference computed with, as F16, and weights of F16 are multiplied with
-/// F32 activations: only the order of sums is left. Sums of a hundred F32 terms are off by some 1e-6 of their size, and a
-/// handful of layers adds up some of that; a wrong activation, scale or angle moves these logits by 1e-3 at least. Where
-/// activations of eight bits meet blocks of 32, the mean is allowed twice what they cost llama.cpp.
+/// The files hold exactly the weights of the reference, as F16, and F16 weights are multiplied with F32 activations:
+/// only the order of sums differs. A sum of a hundred F32 terms is off by about 1e-6 of its size, and a handful of
+/// layers adds up some of that; a wrong activation, scale or angle moves these logits by at least 1e-3. Where
+/// activations of eight bits meet blocks of 32, the mean may be twice what they cost llama.cpp.
 #[test]
 fn logits_agree_with_the_references() {
     let mut failures = Vec::new();
@@ -40,7 +40,7 @@ fn logits_agree_with_the_references() {
     assert!(failures.is_empty(), "{failures:?}");
 }
 
-/// What has no fixture does not count as supported.
+/// An architecture without a fixture is not supported.
 #[test]
 fn every_architecture_has_a_fixture() {
     let name_of = |fixture: Fixture| fixture.model().architecture_name().to_string();
@@ -49,7 +49,7 @@ fn every_architecture_has_a_fixture() {
     assert_eq!(tested, table);
 }
 
-/// A position that there is no vector for would be a row of something else.
+/// A position beyond the learned vectors would read a row of something else.
 #[test]
 fn learned_positions_bound_the_context() {
     let fixture = fixtures().into_iter().find(|fixture| fixture.name == "gpt2").unwrap();
@@ -82,8 +82,8 @@ fn larger_models_agree_with_their_references() {
         let folder = root.join(name);
         let tokens = ids(&folder.join("ids.txt"));
         for dtype in [plain, quantized] {
-            // Of quantized files: twice what activations of eight bits cost llama.cpp. One token of the mixture of experts
-            // is near a boundary of the router and goes to another expert, in both.
+            // For quantized files: twice what activations of eight bits cost llama.cpp. One token of the mixture of
+            // experts is near a boundary of the router and goes to another expert, in both.
             let limit = match (name, dtype) {
                 (_, "F16") => 1e-5,
                 ("qwen3moe", "Q8_0") => 2.0 * 0.0074,

@@ -1,4 +1,4 @@
-//! The demo model's 400 questions, each with its only right answer: one wrong kernel shows.
+//! The demo model's 400 questions, each with one right answer: any wrong kernel fails them.
 
 use std::num::NonZeroUsize;
 
@@ -19,7 +19,7 @@ fn the_built_in_model_answers_every_question() {
     check("built in", &Model::demo().unwrap());
 }
 
-/// The same from every file that it was quantized to; they are too large for the repository.
+/// The same for every quantized form of the demo model; these files are too large for the repository.
 #[test]
 fn every_quantized_form_answers_every_question() {
     let Some(folder) = outside("demo") else { return };

@@ -1,4 +1,4 @@
-//! Embeddings: the hidden states of another implementation, pooled as one would by hand.
+//! Embeddings: hidden states compared with another implementation's, and pooling compared with its definition.
 
 use std::num::NonZeroUsize;
 
@@ -34,8 +34,8 @@ fn few(seed: u32, n: u32) -> Vec<u32> {
     tokens(seed, n).iter().map(|token| token % 96).collect()
 }
 
-/// Transformers' states of the same F32 weights (`make_states.py`). Only the order of sums differs: 1e-3 at most, as for
-/// the logits that are made of them.
+/// The states of Transformers for the same F32 weights (`make_states.py`). Only the order of sums differs: 1e-3 at
+/// most, as for the logits computed from them.
 #[test]
 fn states_agree_with_transformers() {
     let model = Model::open(inside("stories260K/stories260K-F32.gguf")).unwrap();
@@ -50,7 +50,7 @@ fn states_agree_with_transformers() {
     };
     check("cpu", Session::new(&model, &exact()).unwrap());
     let gpu = Gpu::simulated(config(32));
-    // On the device alone, and its last two layers there.
+    // All layers on the device, and only the last two.
     for gpu_layers in [None, Some(2)] {
         let options = SessionOptions { device: gpu.choice(), gpu_layers, n_ctx: 64, ..exact() };
         let setup = Setup { hip: gpu::options(), ..Setup::default() };
@@ -59,7 +59,7 @@ fn states_agree_with_transformers() {
     gpu.sim().assert_no_fault();
 }
 
-/// Each architecture's graph has states, of the width that it says.
+/// Each architecture's graph has hidden states of the width that its shape declares.
 #[test]
 fn every_architecture_has_states() {
     for fixture in architectures::fixtures() {
@@ -78,7 +78,7 @@ fn every_architecture_has_states() {
 }
 
 #[test]
-fn pooling_takes_the_states_that_it_says() {
+fn pooling_uses_the_documented_states() {
     let mut session = Session::new(&tiny_llama(2), &exact()).unwrap();
     let text = few(1, 40);
     let states = states_of(&mut session, &text);
@@ -94,14 +94,14 @@ fn pooling_takes_the_states_that_it_says() {
 }
 
 #[test]
-fn vectors_are_made_of_length_one() {
+fn vectors_are_normalized_to_length_one() {
     let mut session = demo(&options());
     for pooling in Pooling::ALL {
         let mut vector = session.embed(&tokens(1, 30), pooling).unwrap();
         let raw = vector.clone();
         l2_normalize(&mut vector);
         let square: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-        // Each of the elements is rounded once: half a unit in the last place of itself.
+        // Each element is rounded once: half a unit in its last place.
         assert!((square - 1.0).abs() <= 2f64.powi(-23), "{square}");
         let ratio = raw[0] / vector[0];
         let same = |(a, b): (&f32, &f32)| (a - b * ratio).abs() <= a.abs() * 2f32.powi(-22);
@@ -112,9 +112,9 @@ fn vectors_are_made_of_length_one() {
     assert_eq!(nothing, [0.0; 4]);
 }
 
-/// Chunks change the order of sums alone.
+/// Chunks change only the order of sums.
 #[test]
-fn how_a_text_is_cut_up_does_not_matter() {
+fn chunks_do_not_change_an_embedding() {
     let n_layer = 4;
     let (model, text) = (tiny_llama(n_layer), few(1, 150));
     let embed = |ubatch, pooling| {
@@ -130,7 +130,8 @@ fn how_a_text_is_cut_up_does_not_matter() {
     }
 }
 
-/// Embedding between the tokens of another sequence leaves that as it was, and errors leave a session usable.
+/// Embedding a text between the tokens of another sequence does not change that sequence, and errors leave the session
+/// usable.
 #[test]
 fn a_text_is_embedded_beside_others() {
     let mut session = demo(&SessionOptions { n_sequences: 2, n_ctx: 64, ..options() });
@@ -153,7 +154,7 @@ fn a_text_is_embedded_beside_others() {
 }
 
 #[test]
-fn the_file_says_how_to_pool() {
+fn pooling_defaults_to_the_files_type() {
     let of = |value: Option<u32>| {
         let keys: Vec<_> = value.into_iter().map(|value| ("llama.pooling_type", value)).collect();
         Pooling::of(&tiny_llama_with(1, &keys))

@@ -1,4 +1,4 @@
-//! Answers as they are generated: pieces, limits, interrupts.
+//! Generation: pieces, limits, interrupts.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,11 @@ use rfgraph::text::EncodeOptions;
 
 use crate::support::sessions::drive;
 
-/// What an answer gave: its pieces, tokens, reason to stop, and the tokens in the cache after it.
+/// The result of an answer: its pieces, its tokens, the reason to stop, and the number of tokens in the cache
+/// afterwards.
 type Outcome = (Vec<String>, Vec<u32>, Stop, usize);
 
-/// Continues a text greedily; `each` sees every piece and may set the flag.
+/// Continues a text greedily; `each` is called with every piece and may set the flag.
 fn generate(n_ctx: usize, max_tokens: Option<usize>, each: impl Fn(usize, &AtomicBool)) -> Outcome {
     let model = Model::demo().unwrap();
     let tokenizer = model.tokenizer().unwrap();
@@ -45,16 +46,16 @@ fn generate(n_ctx: usize, max_tokens: Option<usize>, each: impl Fn(usize, &Atomi
 }
 
 #[test]
-fn a_limit_ends_it() {
+fn a_limit_ends_an_answer() {
     let (pieces, tokens, stop, cached) = generate(512, Some(7), |_, _| ());
     assert_eq!((pieces.len(), tokens.len(), stop), (7, 7, Stop::Limit));
-    // Nobody asked what follows the last token.
+    // The last token was not computed.
     assert_eq!(cached, 6);
     assert_eq!(generate(512, Some(0), |_, _| ()), (vec![], vec![], Stop::Limit, 0));
 }
 
 #[test]
-fn an_interrupt_ends_it_before_the_next_token() {
+fn an_interrupt_ends_an_answer_before_the_next_token() {
     let interrupt = |n, flag: &AtomicBool| flag.store(n == 3, Ordering::Relaxed);
     let (pieces, tokens, stop, cached) = generate(512, None, interrupt);
     assert_eq!((pieces.len(), stop, cached), (3, Stop::Interrupted, 2));
@@ -62,7 +63,7 @@ fn an_interrupt_ends_it_before_the_next_token() {
 }
 
 #[test]
-fn a_full_context_ends_it() {
+fn a_full_context_ends_an_answer() {
     let (_, tokens, stop, cached) = generate(16, None, |_, _| ());
     assert_eq!((stop, tokens.len()), (Stop::ContextFull, cached + 1));
     assert_eq!(
@@ -73,13 +74,13 @@ fn a_full_context_ends_it() {
 }
 
 #[test]
-fn the_model_ends_it() {
+fn the_models_end_token_ends_an_answer() {
     let (_, tokens, stop, _) = generate(512, None, |_, _| ());
     assert_eq!(stop, Stop::EndOfGeneration);
     assert!(tokens.len() > 10);
 }
 
-/// A session of the demo model after a prompt, what samples, and what is told of the answer.
+/// An answer of the demo model with everything that is reported about it.
 struct Told {
     text: String,
     tokens: Vec<u32>,
@@ -110,10 +111,10 @@ fn greedy() -> SamplerParams {
 }
 
 #[test]
-fn a_stop_string_ends_it_and_is_not_shown() {
+fn a_stop_string_ends_an_answer_and_is_not_shown() {
     let whole = tell(greedy(), GenerateOptions { max_tokens: Some(40), ..GenerateOptions::default() }).text;
     assert!(whole.len() > 60 && whole.is_ascii(), "{whole:?}");
-    // Wherever it lies: at the beginning, at the end, over the borders of tokens.
+    // The stop string may be at the beginning, at the end, or across token boundaries.
     for start in [0, 1, 20, 37, whole.len() - 9] {
         let stop = whole[start..start + 9].to_string();
         let at = whole.find(&stop).unwrap();
@@ -124,7 +125,7 @@ fn a_stop_string_ends_it_and_is_not_shown() {
         );
         assert_eq!((told.text.as_str(), told.stop), (&whole[..at], Some(Stop::StopString)));
     }
-    // Text that was held back comes out where something else ends the answer.
+    // Text that was held back is returned if something else ends the answer.
     let almost = vec![format!("{}~", &whole[whole.len() - 5..])];
     let told =
         tell(greedy(), GenerateOptions { max_tokens: Some(40), stop: almost, ..GenerateOptions::default() });
@@ -139,7 +140,7 @@ fn log_probabilities_are_the_models_own() {
     let bent = SamplerParams { logit_bias: vec![(told.tokens[0], -1.0)], penalties, ..greedy() };
     for told in [&told, &tell(bent, options)] {
         assert_eq!(told.logprobs.iter().map(|l| l.token).collect::<Vec<_>>(), told.tokens);
-        // The logits of the whole text at once.
+        // The logits of the whole text, computed in one batch.
         let model = Model::demo().unwrap();
         let tokenizer = model.tokenizer().unwrap();
         let mut session =
@@ -159,14 +160,14 @@ fn log_probabilities_are_the_models_own() {
             assert_eq!(ids, best[..3]);
             let all = logprobs.top.iter().copied().chain([(logprobs.token, logprobs.logprob)]);
             for (id, logprob) in all {
-                // Prompts and single tokens take other kernels: logits of about 20 agree to some 2^-10.
+                // Prompts and single tokens use different kernels: logits of about 20 agree to some 2^-10.
                 assert!((logprob - exact(id)).abs() < 0.05, "{id}: {logprob}, not {}", exact(id));
             }
         }
     }
 }
 
-/// What the demo model writes under a schema, greedily and at random, is valid.
+/// The demo model's text under a schema, greedy or random, is valid.
 #[cfg(feature = "grammar")]
 #[test]
 fn a_constraint_binds_the_model() {

@@ -16,7 +16,7 @@ fn stories() -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// Does what a program would do with a file. Every error is fine; a panic is not.
+/// Uses a file as a program would. Any error is fine; a panic is not.
 fn use_file(bytes: Vec<u8>) {
     let Ok(gguf) = Gguf::from_bytes(bytes) else { return };
     let Ok(model) = Model::from_gguf(gguf) else { return };
@@ -27,7 +27,7 @@ fn use_file(bytes: Vec<u8>) {
             let _ = template.render(&[Message::new("user", "hello")], true);
         }
     }
-    // A small share of the memory: a file may ask for any amount.
+    // A small share of the memory, since a file may demand any amount.
     let options = SessionOptions {
         n_ctx: 64,
         ubatch: Some(8),
@@ -41,12 +41,12 @@ fn use_file(bytes: Vec<u8>) {
     let _ = session.decode(&[(id, 4)]);
 }
 
-/// The same file with one metadata value changed.
+/// The file with one metadata value changed.
 fn with_value(key: &str, value: Value) -> Vec<u8> {
     rewritten(&Gguf::from_bytes(stories()).unwrap(), key, value, None)
 }
 
-/// A file with a metadata value set, which it may not have had, and with a tensor more.
+/// A file with a metadata value set or added, and with one tensor more.
 fn rewritten(gguf: &Gguf, key: &str, value: Value, tensor: Option<&str>) -> Vec<u8> {
     let mut writer = GgufWriter::new();
     for (name, old) in gguf.metadata().iter() {
@@ -94,7 +94,7 @@ fn absurd_hyper_parameters_are_refused_or_harmless() {
     }
 }
 
-/// Nothing of a file is silently ignored, whatever the architecture.
+/// Nothing in a file is silently ignored, for any architecture.
 #[test]
 fn unknown_keys_and_tensors_are_refused_by_name() {
     for fixture in fixtures() {
@@ -115,7 +115,7 @@ fn unknown_keys_and_tensors_are_refused_by_name() {
     }
 }
 
-/// Values that would change what is computed, or contradict the tensors.
+/// Values that would change the computation, or contradict the tensors.
 #[test]
 fn contradictions_are_refused_by_key() {
     for (name, key, value) in [
@@ -137,7 +137,7 @@ fn contradictions_are_refused_by_key() {
     }
 }
 
-/// Values that no hyper-parameter should have, or not together with the others.
+/// Values that a hyper-parameter should not have, at least not together with the others.
 fn absurd() -> impl Strategy<Value = Value> {
     prop_oneof![
         prop::sample::select(vec![0, 1, 2, 3, 7, 33, 64, 1 << 20, u32::MAX]).prop_map(Value::U32),
@@ -151,7 +151,7 @@ fn absurd() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Weights of any bits: scales that are infinite or not numbers, codes of every value.
+    /// Weights of any bits: infinite and NaN scales, codes of every value.
     #[test]
     fn any_weights_run(noise in any::<u64>(), places in 1usize..2000) {
         let mut bytes = stories();
@@ -176,7 +176,7 @@ proptest! {
         use_file(rewritten(model.gguf(), keys[key.index(keys.len())], value, None));
     }
 
-    /// Any few bytes of the header, which says what the model is.
+    /// Any few bytes of the header, which describes the model.
     #[test]
     fn any_header_is_refused_or_runs(changes in prop::collection::vec((0usize..20_000, any::<u8>()), 1..4)) {
         let mut bytes = stories();

@@ -1,4 +1,4 @@
-//! The KV cache in every type: answers, refusals, and values that are a part of the keys.
+//! The KV cache in every dtype: answers, refusals, and values that are a part of the keys.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ fn options(k: DType, v: DType) -> SessionOptions {
     SessionOptions { n_ctx: 512, threads, cache_types: CacheTypes { k, v }, ..SessionOptions::default() }
 }
 
-/// Blocks keep enough of the demo model's keys and values to give the right answers.
+/// Quantized caches keep the demo model's keys and values precise enough for the right answers.
 #[test]
 fn the_demo_model_answers_with_caches_in_blocks() {
     let model = Model::demo().unwrap();
@@ -47,8 +47,8 @@ fn the_demo_model_answers_with_caches_in_blocks_on_a_gpu() {
 }
 
 #[test]
-fn heads_that_are_no_whole_blocks_are_refused() {
-    // Its heads have 8 elements.
+fn heads_that_are_not_whole_blocks_are_refused() {
+    // The model's heads have 8 elements.
     let model = tiny_llama(1);
     for (k, v, name) in [(DType::Q8_0, DType::F16, "cache_k.0"), (DType::F16, DType::Q4_0, "cache_v.0")] {
         let error = Session::new(&model, &options(k, v)).unwrap_err();
@@ -66,7 +66,8 @@ const HEAD_DIM: usize = 96;
 const HEAD_DIM_V: usize = 64;
 const N_HEAD: usize = 16;
 
-/// Latent attention of a prompt of so many tokens and of one more, with values in the keys' cache or in their own.
+/// Latent attention of a prompt of `n_tokens` tokens and of one more, with values in the cache of the keys or in their
+/// own.
 fn latent(executor: &mut dyn Executor, dtype: DType, n_tokens: usize, in_keys: bool) -> Vec<u8> {
     let graph = Graph::new();
     let (q, k, attention) = inputs(&graph, n_tokens);
@@ -89,7 +90,7 @@ fn latent(executor: &mut dyn Executor, dtype: DType, n_tokens: usize, in_keys: b
     let wave = |n: usize, step: f32| (0..n).map(|i| (i as f32 * step).sin()).collect::<Vec<f32>>();
     let (q, k) = (wave(HEAD_DIM * N_HEAD * n_tokens, 0.37), wave(HEAD_DIM * n_tokens, 0.61));
     let positions: Vec<i32> = (0..n_tokens as i32).collect();
-    // The second block of the cache comes first.
+    // The sequence starts with the second block of the cache.
     let slots: Vec<i32> = positions.iter().map(|p| (p + N_SLOTS as i32 / 2) % N_SLOTS as i32).collect();
     let ids = [&positions, &vec![0; n_tokens], &vec![1, 0], &slots];
     for (number, floats) in numbers.iter().zip([&q, &k]) {
@@ -104,7 +105,7 @@ fn latent(executor: &mut dyn Executor, dtype: DType, n_tokens: usize, in_keys: b
 
 type Attend<'g> = Box<dyn Fn(Tensor<'g>, Tensor<'g>, Tensor<'g>) -> Tensor<'g> + 'g>;
 
-/// Queries, keys, and attention over caches of them.
+/// Queries, keys, and attention over their caches.
 fn inputs(graph: &Graph, n_tokens: usize) -> (Tensor<'_>, Tensor<'_>, Attend<'_>) {
     let q = graph.input("q", DType::F32, [HEAD_DIM, N_HEAD, n_tokens]);
     let k = graph.input("k", DType::F32, [HEAD_DIM, 1, n_tokens]);
@@ -118,7 +119,7 @@ fn inputs(graph: &Graph, n_tokens: usize) -> (Tensor<'_>, Tensor<'_>, Attend<'_>
     (q, k, Box::new(move |q, k, v| q.attention(k, v, paging, None, &op)))
 }
 
-/// The same numbers are read, so the bits are the same: on every device, for few tokens and for many.
+/// Both variants read the same numbers, so the bits are equal: on every device, for few tokens and for many.
 #[test]
 fn values_may_be_a_part_of_the_keys() {
     let cpu = || {

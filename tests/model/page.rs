@@ -1,4 +1,5 @@
-//! `docs/models.md` is made from the tables of the code. `RFGRAPH_WRITE_DOCS=1 cargo test --test model page` writes it.
+//! `docs/models.md` is generated from the tables of the code. `RFGRAPH_WRITE_DOCS=1 cargo test --test model page`
+//! writes it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,7 +12,7 @@ use rfgraph::text::{PRE_TOKENIZERS, TOKENIZER_FAMILIES};
 use crate::support::architectures::fixtures;
 use crate::support::inside::inside;
 
-/// Each fixture's reference and what it exercises: rows of the table in the fixtures' README.
+/// The reference of each fixture and what it covers: rows of the table in the fixtures' README.
 fn references() -> BTreeMap<String, (String, String)> {
     let readme = std::fs::read_to_string(inside("arch/README.md")).unwrap();
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_string()).collect::<Vec<_>>();
@@ -67,7 +68,7 @@ fn tokenizers_table(page: &mut String) {
 }
 
 #[test]
-fn the_page_of_models_is_what_the_tables_say() {
+fn models_page_matches_the_tables() {
     let mut page = String::from(
         "# Models\n\nMade from the tables of the code by `tests/model/page.rs`; do not edit.\n\n",
     );

@@ -1,5 +1,4 @@
-//! Prompts that begin like others, and contexts that are full: what is kept gives the same answers as what is computed
-//! afresh.
+//! Prompts that share a prefix, and full contexts: reused state gives the same answers as computing afresh.
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -28,15 +27,15 @@ fn three() -> SessionOptions {
     SessionOptions { n_sequences: 3, ..options() }
 }
 
-/// The logits after a text, and after each of some tokens that follow it.
+/// The logits after a text, and after each of the tokens `more` that follow it.
 fn go_on(session: &mut Session, id: SequenceId, tail: &[u32], more: &[u32]) -> Vec<Vec<f32>> {
     let mut rows = vec![session.prefill(id, tail).unwrap().to_vec()];
     rows.extend(more.iter().map(|&token| decode(session, id, token)));
     rows
 }
 
-/// A session where a prefix of whole blocks was computed alone, and then the rest; another one where somebody else did
-/// that. Chunks are the same, and so are the bits.
+/// Compares a session that computes a prefix of whole blocks and then the rest with one where another sequence has
+/// already computed the prefix. The chunks are the same, and so must be the bits.
 fn reused_is_computed(n: u32, mut session: impl FnMut() -> Session, tokens: impl Fn(u32, u32) -> Vec<u32>) {
     let (prefix, tail, more) = (tokens(1, n), tokens(2, 9), tokens(3, 5));
     let n_prefix = prefix.len();
@@ -50,7 +49,7 @@ fn reused_is_computed(n: u32, mut session: impl FnMut() -> Session, tokens: impl
     let first = session.open().unwrap();
     session.prefill(first, &prefix).unwrap();
     session.prefill(first, &tokens(7, 20)).unwrap();
-    // While the other goes on, and after its end.
+    // While the other sequence goes on, and after it is closed.
     for ended in [false, true] {
         if ended {
             session.close(first).unwrap();
@@ -66,12 +65,12 @@ fn reused_is_computed(n: u32, mut session: impl FnMut() -> Session, tokens: impl
 }
 
 #[test]
-fn a_prefix_that_another_computed_gives_the_same_bits() {
+fn a_prefix_from_another_sequence_gives_the_same_bits() {
     reused_is_computed(64, || demo(&three()), tokens);
 }
 
 #[test]
-fn a_gpu_finds_what_another_computed() {
+fn a_prefix_from_another_sequence_gives_the_same_bits_on_a_gpu() {
     let model = tiny_llama(2);
     let gpu = Gpu::simulated(config(32));
     let options = SessionOptions { n_ctx: 128, ubatch: Some(64), device: gpu.choice(), ..three() };
@@ -81,21 +80,21 @@ fn a_gpu_finds_what_another_computed() {
     gpu.sim().assert_no_fault();
 }
 
-/// Whatever an architecture keeps in the cache: windows, sinks, latent keys.
+/// Every kind of cached state: windows, sinks, latent keys.
 #[test]
-fn every_architecture_goes_on_from_what_another_computed() {
+fn every_architecture_reuses_a_prefix_from_another_sequence() {
     for fixture in architectures::fixtures() {
         let model = fixture.model();
         let n_vocab = model.architecture().shape().n_vocab as u32;
         let tokens = |seed, n| tokens(seed, n).iter().map(|token| token % n_vocab).collect();
-        // As many tokens as those with learned positions know.
+        // As many tokens as there are learned positions.
         let options = SessionOptions { n_ctx: 64, ..three() };
         println!("{}", fixture.name);
         reused_is_computed(32, || Session::new(&model, &options).unwrap(), tokens);
     }
 }
 
-/// In other chunks only the order of sums is another one.
+/// With other chunks only the order of sums differs.
 #[test]
 fn a_prefix_in_other_chunks_gives_the_same_answer() {
     let prompt = tokens(1, 150);
@@ -115,7 +114,7 @@ fn a_prefix_in_other_chunks_gives_the_same_answer() {
     assert!(kl <= EIGHT_BITS, "{kl}");
 }
 
-/// A sequence that goes back into a block which another one holds: the other does not feel it.
+/// A sequence that goes back into a block which another sequence holds must not change the other.
 #[test]
 fn a_cut_inside_a_shared_block_leaves_the_other_holder_alone() {
     let (prompt, more) = (tokens(1, 70), tokens(3, 6));
@@ -130,7 +129,7 @@ fn a_cut_inside_a_shared_block_leaves_the_other_holder_alone() {
             cut(&mut session, second, 40);
             others.push(session.prefill(second, &tokens(8, 30)).unwrap().to_vec());
             cut(&mut session, second, 35);
-            // And with a token alone, in a batch with the one that holds the block too.
+            // The same with a single token, in a batch with the other holder of the block.
             session.reuse(second, &prompt).unwrap();
             cut(&mut session, second, 50);
             let both = session.decode(&[(first, more[0]), (second, 300)]).unwrap();
@@ -152,10 +151,10 @@ fn a_cut_inside_a_shared_block_leaves_the_other_holder_alone() {
     assert!(kl <= EIGHT_BITS, "{kl}");
 }
 
-/// What a sequence of the session does.
+/// An action of a sequence of the session.
 #[derive(Clone, Debug)]
 enum Act {
-    /// Another prompt, of blocks of one token each and a shorter end.
+    /// Another prompt: blocks of one repeated token each, and a shorter end.
     Prompt(Vec<u32>, u32, usize),
     Decode(u32),
     Truncate(usize),
@@ -176,9 +175,9 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// Whatever came before in a session, a text's logits are those of a fresh sequence.
+    /// Whatever happened before in a session, a text's logits are those of a fresh sequence.
     #[test]
-    fn whatever_is_shared_the_logits_are_the_texts(acts in prop::collection::vec((0usize..3, act()), 1..24)) {
+    fn logits_do_not_depend_on_what_is_shared(acts in prop::collection::vec((0usize..3, act()), 1..24)) {
         let n_layer = 2;
         let model = tiny_llama(n_layer);
         let options = SessionOptions { n_ctx: 96, cache_types: CacheTypes::both(DType::F32), ..three() };
@@ -232,9 +231,9 @@ fn goes_on(_: usize) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// After a shift a sequence is as if it had begun with what stays: the same bits, in the same chunks.
+/// After a shift a sequence equals one that begins with the remaining tokens: the same bits, with the same chunks.
 #[test]
-fn a_shifted_sequence_is_one_of_what_stays() {
+fn a_shifted_sequence_equals_a_fresh_one_of_the_remaining_tokens() {
     let options = SessionOptions { n_ctx: 80, ..options() };
     let all = tokens(1, 80);
     for keep in [0, 1, 10, 32, 45] {
@@ -263,7 +262,7 @@ fn a_shifted_sequence_is_one_of_what_stays() {
 }
 
 #[test]
-fn a_shift_that_keeps_everything_is_refused_and_one_that_ends_early_leaves_a_sequence() {
+fn a_shift_without_effect_is_refused_and_an_interrupted_one_leaves_a_sequence() {
     let mut session = demo(&SessionOptions { n_ctx: 80, ubatch: Some(8), ..options() });
     let id = session.open().unwrap();
     let all = tokens(1, 80);
@@ -277,7 +276,7 @@ fn a_shift_that_keeps_everything_is_refused_and_one_that_ends_early_leaves_a_seq
     decode(&mut session, id, 300);
 }
 
-/// An answer that goes on past the end of the context, and what the context holds then.
+/// An answer that goes on past the end of the context, and the tokens in the context afterwards.
 #[test]
 fn an_answer_goes_on_past_the_end_of_the_context() {
     let model = Model::demo().unwrap();
@@ -305,7 +304,7 @@ fn an_answer_goes_on_past_the_end_of_the_context() {
     let tokens = &found.tokens;
     assert!(tokens.len() > stopped.tokens.len() + 8 && tokens.starts_with(&stopped.tokens), "{tokens:?}");
 
-    // The tokens that were computed, each after the shift that it needed.
+    // The computed tokens, each after the shift that made room for it.
     let mut wanted = prompt.clone();
     for &token in &tokens[..found.decode_runs] {
         if wanted.len() == n_ctx {

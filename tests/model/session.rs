@@ -1,5 +1,5 @@
-//! What sessions promise: sequences do not disturb each other, the past can be cut off, errors leave
-//! a session usable, results are the same every time, and how a prompt is cut up does not matter.
+//! Guarantees of sessions: sequences do not affect each other, a sequence can be rewound, errors leave a session
+//! usable, results are the same every time, and the chunks of a prompt do not matter.
 
 use std::num::NonZeroUsize;
 
@@ -13,13 +13,13 @@ use crate::support::sessions::{
 use crate::support::tiny_llama::tiny_llama;
 
 #[test]
-fn a_sequence_does_not_feel_the_others() {
+fn sequences_do_not_affect_each_other() {
     let options = SessionOptions { n_sequences: 3, ..options() };
     let mine = tokens(1, 45);
     let run = |others: [u32; 2]| {
         let mut session = demo(&options);
         let ids = [(); 3].map(|()| session.open().unwrap());
-        // Chunks of different lengths, so that the blocks of the cache are interleaved.
+        // Chunks of different lengths, so that the blocks of the sequences are interleaved.
         let parts = [tokens(others[0], 40), mine[..33].to_vec(), tokens(others[1], 64)];
         for (id, part) in ids.iter().zip(&parts) {
             session.prefill(*id, part).unwrap();
@@ -43,13 +43,13 @@ fn a_sequence_does_not_feel_the_others() {
 }
 
 #[test]
-fn what_was_cut_off_leaves_no_trace() {
+fn rewound_tokens_leave_no_trace() {
     let mut session = demo(&options());
     let (prompt, other) = (tokens(1, 50), tokens(2, 20));
     let id = session.open().unwrap();
     session.prefill(id, &prompt).unwrap();
     let first: Vec<_> = other.iter().map(|&token| decode(&mut session, id, token)).collect();
-    // Once within a block of the cache, and once over its ends.
+    // Once within a block of the cache, and once across block boundaries.
     for wrong in [3, 60] {
         cut(&mut session, id, prompt.len());
         session.prefill(id, &tokens(7, wrong)).unwrap();
@@ -58,7 +58,7 @@ fn what_was_cut_off_leaves_no_trace() {
         let again: Vec<_> = other.iter().map(|&token| decode(&mut session, id, token)).collect();
         assert_eq!(bits(&first.concat()), bits(&again.concat()), "after {wrong} tokens that were cut off");
     }
-    // A closed sequence gives its blocks to the next, which starts from nothing.
+    // A closed sequence frees its blocks for the next, which starts empty.
     session.close(id).unwrap();
     assert!(session.decode(&[(id, 300)]).is_err(), "a closed sequence takes no token");
     let fresh = logits_of(&mut demo(&options()), &prompt);
@@ -66,7 +66,7 @@ fn what_was_cut_off_leaves_no_trace() {
 }
 
 #[test]
-fn a_full_context_is_an_error_and_no_end() {
+fn a_full_context_is_an_error_and_session_stays_usable() {
     let options = SessionOptions { n_ctx: 40, ubatch: Some(16), ..options() };
     let mut session = demo(&options);
     let id = session.open().unwrap();
@@ -79,7 +79,7 @@ fn a_full_context_is_an_error_and_no_end() {
     let error = session.decode(&[(id, 300)]).unwrap_err();
     assert!(matches!(error, ModelError::ContextFull { wanted: 41, n_ctx: 40, .. }), "{error}");
     assert!(error.to_string().contains("-c"), "{error}");
-    // The logits of before are still there, and the session goes on.
+    // The earlier logits are still available, and the session goes on.
     assert_eq!(bits(session.logits().unwrap().row(0)), bits(&full));
     cut(&mut session, id, 39);
     let again = decode(&mut session, id, prompt[39]);
@@ -88,7 +88,7 @@ fn a_full_context_is_an_error_and_no_end() {
 
 #[test]
 fn invalid_token_is_an_error_and_session_stays_usable() {
-    // A bad token in a later chunk of a prompt is found before the first is computed.
+    // An invalid token in a later chunk of a prompt is found before the first chunk is computed.
     let mut session = demo(&SessionOptions { n_sequences: 2, ubatch: Some(4), ..options() });
     let (a, b) = (session.open().unwrap(), session.open().unwrap());
     let prompt = tokens(1, 10);
@@ -116,26 +116,26 @@ fn invalid_token_is_an_error_and_session_stays_usable() {
 }
 
 #[test]
-fn after_an_error_there_are_no_logits_of_before() {
+fn earlier_logits_are_unavailable_after_an_error() {
     let mut session = demo(&options());
     let id = session.open().unwrap();
     session.prefill(id, &tokens(1, 10)).unwrap();
     assert!(session.logits().is_ok());
-    // The plan for all logits of a batch is not made yet, and now it cannot be.
+    // The plan for all logits of a batch does not exist yet, and now it cannot be compiled.
     let refuse = |_: &serde_json::Value| Err(<serde_json::Error as serde::de::Error>::custom("refused"));
     let row = rfgraph::ops::TABLE.iter().find(|row| row.name == "rms_norm").unwrap();
     session.cpu().unwrap().register(rfgraph::graph::operator::OperatorRow { decode: refuse, ..*row });
     let error = session.all_logits(id, &tokens(2, 5), |_| ()).unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
     assert!(session.logits().is_err() && session.last_plans().is_err());
-    // Sizes that have their plan go on.
+    // Batch sizes that have their plan go on.
     assert_eq!(session.states().len(id).unwrap(), 10);
     decode(&mut session, id, 300);
     assert!(session.logits().is_ok());
 }
 
 #[test]
-fn contexts_too_long_are_refused_before_anything_is_made_for_them() {
+fn too_long_contexts_are_refused_before_any_allocation() {
     let model = tiny_llama(2);
     let set_up = |n_ctx, n_sequences| {
         let options = SessionOptions { n_ctx, n_sequences, memory_fraction: 1e-5, ..options() };
@@ -145,14 +145,14 @@ fn contexts_too_long_are_refused_before_anything_is_made_for_them() {
         let error = set_up(n_ctx, n_sequences);
         assert!(matches!(error, ModelError::Context { .. }) && error.to_string().contains("-c"), "{error}");
     }
-    // A context that can be counted asks the budget for its tables first.
+    // For a context that can be counted, the tables are first checked against the budget.
     for error in [set_up(2_000_000_000, 1), set_up(32, 60_000_000)] {
         assert!(error.to_string().starts_with("block tables and batch needs"), "{error}");
     }
 }
 
 #[test]
-fn how_a_prompt_is_cut_up_does_not_matter() {
+fn chunks_of_a_prompt_do_not_change_the_logits() {
     let prompt = tokens(1, 200);
     let whole = logits_of(&mut demo(&options()), &prompt);
     let short: Vec<u32> = prompt.iter().map(|token| token % 96).collect();
@@ -172,9 +172,9 @@ fn how_a_prompt_is_cut_up_does_not_matter() {
     }
 }
 
-/// The cache's rounding is all that differs: half a unit in the last place, 2⁻¹¹ or 2⁻⁸ of a key's or value's size, which
-/// the norms keep from growing. Four layers, and a factor of four for what queries and output matrices make of it;
-/// measured are a tenth of that.
+/// Only the rounding of the cache differs: half a unit in the last place, 2⁻¹¹ or 2⁻⁸ of the size of a key or value,
+/// which the norms keep from growing. Four layers, and a factor of four for queries and output matrices; the measured
+/// difference is a tenth of that.
 #[test]
 fn cache_types_differ_by_their_rounding() {
     let prompt: Vec<u32> = tokens(1, 120).iter().map(|token| token % 96).collect();

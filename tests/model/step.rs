@@ -1,4 +1,4 @@
-//! The step: rows of any sequences in one batch, each with its own wish, over both kinds of state.
+//! `Session::step`: rows of any sequences in one batch, each with its own output, over both kinds of state.
 
 use std::num::NonZeroUsize;
 
@@ -47,7 +47,7 @@ fn logits(output: RowOutput<'_>) -> Vec<f32> {
     }
 }
 
-/// The logits after a text, and the hidden state, in a session of its own.
+/// The logits and the hidden state after a text, in a session of its own.
 fn alone(mut session: Session, text: &[u32]) -> (Vec<f32>, Vec<f32>) {
     let id = session.open().unwrap();
     let (last, before) = text.split_last().unwrap();
@@ -63,8 +63,8 @@ fn alone(mut session: Session, text: &[u32]) -> (Vec<f32>, Vec<f32>) {
     (found, hidden)
 }
 
-/// Every kind of wish in one step: each row gets what it would get alone.
-fn wishes_are_kept_apart(mut session: Session, make: impl Fn() -> Session) {
+/// Every kind of output in one step: each row gets the output that it would get alone.
+fn each_row_gets_its_output(mut session: Session, make: impl Fn() -> Session) {
     let ids = [(); 5].map(|()| session.open().unwrap());
     let texts: Vec<Vec<u32>> = [20, 1, 3, 30, 7].iter().zip(1..).map(|(&n, seed)| text(seed, n)).collect();
     let wants = [Output::Logits, Output::Argmax, Output::TopK(5), Output::Hidden, Output::Nothing];
@@ -107,16 +107,16 @@ fn wishes_are_kept_apart(mut session: Session, make: impl Fn() -> Session) {
 }
 
 #[test]
-fn each_row_of_a_step_gets_its_own_wish() {
-    wishes_are_kept_apart(llama(5), || llama(1));
+fn each_row_of_a_step_gets_its_own_output() {
+    each_row_gets_its_output(llama(5), || llama(1));
 }
 
 #[test]
-fn each_row_of_a_step_gets_its_own_wish_on_a_gpu() {
+fn each_row_of_a_step_gets_its_own_output_on_a_gpu() {
     let gpu = Gpu::simulated(config(32));
     let options = SessionOptions { device: gpu.choice(), ..options(5) };
     let setup = Setup { hip: gpu::options(), ..Setup::default() };
-    wishes_are_kept_apart(Session::with(&tiny_llama(N_LAYER), &options, &setup).unwrap(), || llama(1));
+    each_row_gets_its_output(Session::with(&tiny_llama(N_LAYER), &options, &setup).unwrap(), || llama(1));
     gpu.sim().assert_no_fault();
 }
 
@@ -163,7 +163,7 @@ fn guesses_are_verified_in_one_step() {
         session.mark(id).unwrap();
         let outputs = session.step(&[Rows::of(id, &guesses).want_all(Output::Logits)]).unwrap();
         let rows: Vec<Vec<f32>> = (0..6).map(|row| logits(outputs.row(0, row))).collect();
-        // Three of them were right: the others are taken back.
+        // Three guesses were right: the others are taken back.
         let left = match session.rewind(id, 33).unwrap() {
             Rewind::Done => 33,
             Rewind::RecomputeFrom(left) => left,
@@ -186,7 +186,7 @@ fn guesses_are_verified_in_one_step() {
     }
 }
 
-/// The table's own rows as embeddings are the tokens.
+/// Embedding rows copied from the model's table equal tokens.
 #[test]
 fn embedding_rows_mix_with_tokens() {
     let model = tiny_llama(N_LAYER);
@@ -226,7 +226,7 @@ fn embedding_rows_mix_with_tokens() {
     assert_eq!(session.states().len(mixed).unwrap(), 40);
 }
 
-/// A row's positions turn its queries and keys; without any they are its place.
+/// Queries and keys are rotated by a row's positions; by default the position is the place in the sequence.
 #[test]
 fn rows_carry_positions_of_their_own() {
     let tokens = text(4, 12);
@@ -260,7 +260,7 @@ fn rows_carry_positions_of_their_own() {
     assert!(error.to_string().contains("one position"), "{error}");
 }
 
-/// Rows whose positions are not their places are not found by their tokens.
+/// Rows whose positions are not their places cannot be found by their tokens.
 #[test]
 fn a_prefix_with_other_positions_is_not_shared() {
     let prompt = text(5, 70);
@@ -275,7 +275,7 @@ fn a_prefix_with_other_positions_is_not_shared() {
 }
 
 #[test]
-fn what_makes_no_step_is_refused_and_changes_nothing() {
+fn an_invalid_step_is_refused_and_changes_nothing() {
     let mut session = llama(3);
     let (a, b) = (session.open().unwrap(), session.open().unwrap());
     session.prefill(a, &text(1, 100)).unwrap();
@@ -306,7 +306,7 @@ fn what_makes_no_step_is_refused_and_changes_nothing() {
     assert_eq!(session.states().tokens(b).unwrap().collect::<Vec<_>>(), [1, 3]);
 }
 
-/// A pool for fewer tokens than all contexts: what is put aside makes room, and goes on as if nothing had happened.
+/// A pool for fewer tokens than all contexts: sequences that are put aside free room, and go on with the same results.
 #[test]
 fn a_sequence_is_put_aside_and_goes_on() {
     for make in [llama_pool as fn() -> Session, hybrid_pool] {
@@ -330,7 +330,7 @@ fn a_sequence_is_put_aside_and_goes_on() {
     }
 }
 
-/// A prompt that is interrupted holds room for its computed tokens alone.
+/// An interrupted prompt keeps room for its computed tokens only.
 #[test]
 fn an_interrupted_prompt_gives_its_room_back() {
     use std::ops::ControlFlow;
@@ -365,14 +365,14 @@ fn a_context_shift_is_refused_where_state_cannot_be_cut() {
     assert_eq!(session.states().len(id).unwrap(), 40);
 }
 
-/// What happens to a sequence.
+/// An action on a sequence.
 #[derive(Clone, Debug)]
 enum Act {
-    /// More tokens, with others' in the same step.
+    /// Appends tokens, in a step with tokens of other sequences.
     Append(usize),
-    /// Tokens that are taken back.
+    /// Appends tokens that are taken back afterwards.
     Guess(usize),
-    /// Another text, which may begin like one that was computed before.
+    /// Another text, which may share a prefix with one that was computed before.
     Text(u32, usize),
     Fork,
     PutAside,
@@ -393,7 +393,7 @@ fn act() -> impl Strategy<Value = Act> {
 /// Random schedules of up to four sequences.
 struct Schedule {
     session: Session,
-    /// A session that computes every text alone, from its first token, in one go.
+    /// A session that computes every text alone, from its first token, in one step.
     oracle: Session,
     open: [Option<(SequenceId, Vec<u32>)>; 4],
     step: u32,
@@ -406,8 +406,8 @@ impl Schedule {
         Schedule { session: make(&pooled), oracle: make(&oracle), open: Default::default(), step: 0 }
     }
 
-    /// Brings a sequence to a text, whatever it or others hold of it.
-    fn bring(&mut self, which: usize, text: Vec<u32>) -> bool {
+    /// Makes a sequence hold a text, whatever it or others hold of the text already.
+    fn set_text(&mut self, which: usize, text: Vec<u32>) -> bool {
         let id = match self.open[which] {
             Some((id, _)) => id,
             None => self.session.open().unwrap(),
@@ -417,7 +417,7 @@ impl Schedule {
         self.settle(which, id, text, result)
     }
 
-    /// Notes a text that was computed, or closes a sequence that there was no room for.
+    /// Records a text that was computed, or closes a sequence for which there was no room.
     fn settle(
         &mut self,
         which: usize,
@@ -436,8 +436,8 @@ impl Schedule {
         self.open[which].is_some()
     }
 
-    /// One step with more tokens of one sequence, and one token of every other one; every row's logits are those that
-    /// its text has alone.
+    /// One step with more tokens of one sequence and one token of every other sequence; the logits of each row are
+    /// those of its text alone.
     fn append(&mut self, which: usize, n: usize) {
         self.step += 1;
         let mut rows: Vec<(usize, Vec<u32>)> = Vec::new();
@@ -474,7 +474,7 @@ impl Schedule {
         }
     }
 
-    /// The last rows' logits are those of the text alone, bit for bit.
+    /// Asserts that the last rows' logits are those of the text alone, bit for bit.
     fn check(&mut self, text: &[u32], found: &[Vec<f32>]) {
         let id = self.oracle.open().unwrap();
         let mut all = Vec::new();
@@ -502,7 +502,7 @@ impl Schedule {
 
     fn act(&mut self, which: usize, act: Act) {
         match (self.open[which].clone(), act) {
-            (_, Act::Text(seed, n)) => drop(self.bring(which, text(seed, n))),
+            (_, Act::Text(seed, n)) => drop(self.set_text(which, text(seed, n))),
             (Some(_), Act::Append(n)) => self.append(which, n),
             (Some(_), Act::Guess(n)) => self.guess(which, n),
             (Some((id, text)), Act::Fork) => {
@@ -536,7 +536,7 @@ impl Schedule {
         for (which, act) in acts {
             self.act(which, act);
         }
-        // At last every open sequence says something that is checked.
+        // Finally, every open sequence computes a row that is checked.
         (0..4).for_each(|which| self.append(which, 1));
     }
 }
@@ -544,8 +544,8 @@ impl Schedule {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// P11: whatever else is in a batch, however a text was cut into chunks, and whoever computed its start, a row has
-    /// the bits that its text has alone.
+    /// P11: whatever else is in a batch, however a text was cut into chunks, and whichever sequence computed its
+    /// prefix, a row has the bits that its text has alone.
     #[test]
     fn a_row_has_the_bits_of_its_text_alone(
         recurrent in any::<bool>(),
@@ -558,7 +558,7 @@ proptest! {
     }
 }
 
-/// The same on a simulated GPU, where tiles, splits and kernels of few rows are chosen by the batch.
+/// The same on a simulated GPU, where the batch determines tiles, splits and kernels for few rows.
 #[test]
 fn a_row_has_the_bits_of_its_text_alone_on_a_gpu() {
     let gpu = Gpu::simulated(config(32));
@@ -568,7 +568,7 @@ fn a_row_has_the_bits_of_its_text_alone_on_a_gpu() {
         ..options.clone()
     };
     let hip = || Setup { hip: gpu::options(), ..Setup::default() };
-    // A prompt of more rows than a tile, single tokens beside it, guesses, and a start that another one computed.
+    // A prompt of more rows than a tile, single tokens beside it, guesses, and a prefix from another sequence.
     let acts = [
         (0, Act::Text(0, 70)),
         (1, Act::Text(1, 33)),

@@ -1,4 +1,4 @@
-//! Plans: of models, of random graphs, damaged ones, and their printed form.
+//! Plans: of models and of random graphs, damaged plans, and their printed form.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Plans of models: what they look like, how much memory they take, and how long they take to make.
+//! Plans of models: their contents, their memory, and the time to compile them.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use rfgraph::plan::{DeviceDesc, Plan, Step, compile};
 use crate::support::outside::outside;
 use crate::support::tiny_llama::tiny_llama;
 
-/// Tokens and outputs: one sequence decoding, four of them, prompts.
+/// Numbers of tokens and outputs: one sequence decoding, four sequences, prompts.
 const SIZES: [(usize, usize); 5] = [(1, 1), (4, 4), (32, 1), (128, 1), (512, 1)];
 
 fn plan(model: &Model, n_tokens: usize, n_outputs: usize) -> Plan {
@@ -18,8 +18,7 @@ fn plan(model: &Model, n_tokens: usize, n_outputs: usize) -> Plan {
     compile(&graph, &DeviceDesc::cpu(2)).unwrap()
 }
 
-/// GGUF files of architectures that there are graphs for: those in the repository, and others if they are
-/// there.
+/// GGUF files of supported architectures: those in the repository, and others if they are available.
 fn models() -> Vec<(PathBuf, Model)> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut folders = vec![fixtures.join("stories260K"), fixtures.join("llama")];
@@ -55,7 +54,7 @@ fn arenas_of_models_are_tight() {
     }
 }
 
-/// The work is on the layers alone: a deeper model has as many steps for each, and no larger an arena.
+/// A deeper model has as many steps per layer, and an arena of the same size.
 #[test]
 fn depth_costs_steps_and_no_memory() {
     let plans = [2, 3, 32].map(|n_layer| plan(&tiny_llama(n_layer), 1, 1));
@@ -64,8 +63,8 @@ fn depth_costs_steps_and_no_memory() {
     assert_eq!(plans[2].arena, plans[1].arena);
 }
 
-/// What fusing is for: in each layer two norms with their weights, a gated activation, and two products
-/// that take up the residual, in whose place they run.
+/// In each layer fusing makes two norms with their weights, a gated activation, and two products that add the residual,
+/// in whose place they run.
 #[test]
 fn a_layer_is_fused() {
     let plans = [2, 3].map(|n_layer| plan(&tiny_llama(n_layer), 1, 1));
@@ -79,11 +78,11 @@ fn a_layer_is_fused() {
     assert_eq!(more(&|step| step.op == "binary" || step.op == "unary"), 0);
 }
 
-/// The promise is 20 ms in a release build on a quiet machine; `cargo bench --bench plan` measures that. The
-/// limit here is ten times that: tests run with debug assertions, which check every pass, and beside other
-/// tests on few cores. The best of twenty, since another process may have the core during some.
+/// The promise is 20 ms in a release build on a quiet machine; `cargo bench --bench plan` measures that. The limit here
+/// is ten times that: tests run with debug assertions, which check every pass, and beside other tests on few cores. The
+/// best of twenty, since another process may use the core during some.
 #[test]
-fn a_decode_plan_of_32_layers_is_made_in_no_time() {
+fn a_decode_plan_of_32_layers_compiles_within_200_ms() {
     let model = tiny_llama(32);
     let time = || {
         let start = Instant::now();
@@ -95,7 +94,7 @@ fn a_decode_plan_of_32_layers_is_made_in_no_time() {
     assert!(best < Duration::from_millis(200), "{best:?}");
 }
 
-/// Name, operator and place of each step: what changes here was meant to change.
+/// Name, operator and place of each step, pinned: every change must be intended.
 #[cfg(feature = "demo")]
 mod demo {
     use super::*;

@@ -1,5 +1,4 @@
-//! Damaged plans: a plan that was written down and changed is refused, or it runs without touching
-//! anything that is not its own.
+//! Damaged plans: a serialized plan that was changed is refused, or runs without touching memory that is not its own.
 
 use std::num::NonZeroUsize;
 
@@ -12,7 +11,7 @@ use serde_json::Value;
 use crate::support::random_graph::RandomGraph;
 use crate::support::several;
 
-/// What became of a damaged plan.
+/// The result of a damaged plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Unreadable,
@@ -21,7 +20,7 @@ enum Fate {
     Ran,
 }
 
-/// Every number below a value, and every text.
+/// Collects every number and every text below a value.
 fn leaves<'v>(value: &'v mut Value, numbers: &mut Vec<&'v mut Value>) {
     match value {
         Value::Array(all) => all.iter_mut().for_each(|value| leaves(value, numbers)),
@@ -31,7 +30,7 @@ fn leaves<'v>(value: &'v mut Value, numbers: &mut Vec<&'v mut Value>) {
     }
 }
 
-/// Replaces a number by a neighbour, by a limit, or by another of the plan; texts by others of the plan.
+/// Replaces a number by a neighbour, a limit, or another number of the plan; a text by another text of the plan.
 fn damage_leaf(draw: &mut Draw<'_>, plan: &mut Value) {
     let mut all = Vec::new();
     leaves(plan, &mut all);
@@ -87,7 +86,7 @@ fn fate(choices: &[u32]) -> Fate {
     let mut draw = Draw::new(choices);
     let random = RandomGraph::draw(&mut draw, 12);
     let data = random.data(&mut draw);
-    // Little memory, so that a plan for a huge arena is refused and not tried.
+    // Little memory, so that a plan with a huge arena is refused and not tried.
     let budget = Budget::new(64 << 20, 64 << 20, 1.0);
     let mut executor = CpuExecutor::new(NonZeroUsize::new(2).unwrap(), data.weights.clone(), budget).unwrap();
     several::ROWS.into_iter().for_each(|row| executor.register(row));
@@ -120,7 +119,7 @@ fn fate(choices: &[u32]) -> Fate {
     }
 }
 
-/// A name that two weights, states, inputs or outputs have. One memory would be bound for both.
+/// A name that two weights, states, inputs or outputs share: both would be bound to the same memory.
 fn names_twice(plan: &Plan) -> Option<String> {
     let slots = [
         plan.weights.iter().map(|slot| &slot.name).collect::<Vec<_>>(),
@@ -153,7 +152,7 @@ fn damaged_plans_are_refused_or_harmless() {
         Ok(())
     });
     result.unwrap_or_else(|error| panic!("{error}"));
-    // All of it happens: damage that matters, and damage that does not.
+    // Every fate occurs: damage that matters, and damage that does not.
     let count = |fate| fates.borrow().iter().filter(|other| **other == fate).count();
     let counts = [Fate::Unreadable, Fate::Refused, Fate::Failed, Fate::Ran].map(count);
     println!("unreadable, refused, failed, ran: {counts:?}");

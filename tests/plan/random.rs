@@ -1,4 +1,4 @@
-//! Plans of random graphs: the same from run to run, legal, small, and right to the bit.
+//! Plans of random graphs: deterministic, legal, small, and right to the bit.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,17 +25,17 @@ fn in_arena(operand: &&Operand) -> bool {
     operand.place == Place::Arena
 }
 
-/// The life of a value, told from the plan's steps alone.
+/// The life of a value, derived from the plan's steps alone.
 #[derive(Debug)]
 struct Life {
     value: u32,
     bytes: Range<usize>,
-    /// The step that makes it (-1 for an input), and the last one that needs it.
+    /// The step that makes the value (-1 for an input), and the last step that needs it.
     made: i64,
     last: i64,
 }
 
-/// The lives of all values of the arena. Scratch memory lives for its step.
+/// The lives of all values of the arena. Scratch memory lives during its step.
 fn lives(plan: &Plan) -> Vec<Life> {
     let end = plan.steps.len() as i64;
     let mut lives: BTreeMap<u32, Life> = BTreeMap::new();
@@ -67,8 +67,8 @@ fn lives(plan: &Plan) -> Vec<Life> {
     lives.into_values().chain(scratch).collect()
 }
 
-/// Whether the later value may have the earlier one's bytes: made in the step that reads the other last,
-/// by an operator that works in place of just that input, in the same layout.
+/// The later value may take the earlier one's bytes: it is made in the last step that reads the earlier value, by an
+/// operator that works in place of exactly that input, with the same layout.
 fn in_place(plan: &Plan, earlier: &Life, later: &Life) -> bool {
     let Some(step) = usize::try_from(later.made).ok().map(|i| &plan.steps[i]) else { return false };
     let taken: Vec<&Operand> = step.inputs.iter().filter(|input| input.value == earlier.value).collect();
@@ -85,8 +85,8 @@ fn in_place(plan: &Plan, earlier: &Life, later: &Life) -> bool {
         && later.value == step.outputs[0].value
 }
 
-/// The most bytes that values take at one step, each rounded up to the alignment; bytes that a value
-/// takes over count once.
+/// The largest number of bytes of values alive at one step, each rounded up to the alignment; bytes that one value
+/// takes over from another count once.
 fn most_alive(plan: &Plan, lives: &[Life]) -> usize {
     let align = |n: usize| n.next_multiple_of(plan.device.alignment);
     (0..plan.steps.len().max(1) as i64)
@@ -124,8 +124,8 @@ fn check_memory(plan: &Plan) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The lives that pages are drawn from take at most the lower bound at any step, and share bytes at a step only where
-/// one goes on as the other.
+/// Checks the lives that plan pages are drawn from: at any step they take at most the lower bound, and two values share
+/// bytes at a step only if one is computed in place of the other.
 fn check_shown_lives(plan: &Plan) -> Result<(), TestCaseError> {
     let lives = plan.lives();
     prop_assert_eq!(plan.alive(&lives).into_iter().max(), Some(plan.lower_bound));
@@ -159,7 +159,7 @@ proptest! {
     }
 
     #[test]
-    fn no_two_values_that_live_together_share_a_byte(choices in choices(), threads in 1usize..4) {
+    fn values_alive_at_the_same_step_share_no_byte(choices in choices(), threads in 1usize..4) {
         let random = RandomGraph::draw(&mut Draw::new(&choices), MOST);
         check_memory(&compile(&random.build(), &DeviceDesc::cpu(threads)).unwrap())?;
     }
@@ -168,10 +168,10 @@ proptest! {
 proptest! {
     #![proptest_config(config(300))]
 
-    /// Exactly equal: fusing keeps the order of the arithmetic (norm, then weight; activation, then up;
-    /// product, then bias, then residual), and no operator's result depends on where its inputs lie.
+    /// Exactly equal: fusing keeps the order of the arithmetic (norm, then weight; activation, then up; product, then
+    /// bias, then residual), and no operator's result depends on the addresses of its inputs.
     #[test]
-    fn plans_compute_what_the_operators_compute_alone(choices in choices(), threads in 1usize..3) {
+    fn plans_compute_the_same_bits_as_single_operators(choices in choices(), threads in 1usize..3) {
         let mut draw = Draw::new(&choices);
         let random = RandomGraph::draw(&mut draw, MOST);
         let data = random.data(&mut draw);
@@ -183,7 +183,7 @@ proptest! {
             let (number, _) = executor.plan(id).unwrap().input(&leaf_name(*node)).unwrap();
             executor.write(id, number, bytes).unwrap();
         }
-        // The second run finds what the first has left in the arena and in the state.
+        // The second run finds in the arena and the state what the first has left there.
         for run in 0..2 {
             let expected = reference.run(&data);
             let outputs = executor.run(id).unwrap().wait().unwrap();
@@ -201,9 +201,9 @@ fn is_read(plan: &Plan, value: u32) -> bool {
     plan.steps.iter().flat_map(|step| &step.inputs).chain(outputs).any(|operand| operand.value == value)
 }
 
-/// Random graphs are only worth as much as what they are made of.
+/// A test with random graphs needs all kinds of nodes in them.
 #[test]
-fn random_graphs_use_everything() {
+fn random_graphs_use_every_kind_of_node() {
     let mut ops: BTreeMap<String, usize> = BTreeMap::new();
     let (mut in_place, mut fused, mut writes, mut unread) = (0, 0, 0, 0);
     let mut runner = proptest::test_runner::TestRunner::deterministic();

@@ -1,4 +1,4 @@
-//! What a plan looks like, as text and as a drawing.
+//! Plans printed as text and as a drawing.
 
 use rfgraph::graph::Graph;
 use rfgraph::plan::{DeviceDesc, Plan, compile};

@@ -1,4 +1,4 @@
-//! `rfgraph quantize` and `rfgraph perplexity` from outside, and how good the files are.
+//! `rfgraph quantize` and `rfgraph perplexity` from outside, and the quality of the files.
 #![cfg(all(feature = "cli", feature = "demo"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -52,7 +52,7 @@ fn recipe(mix: &str) -> Recipe {
     Recipe { mix: Mix::from_name(mix).unwrap(), output_type: None, embedding_type: None, pure: false }
 }
 
-/// A file's bytes in a mix, by so many threads.
+/// The bytes of a file quantized to a mix, by this number of threads.
 fn quantized(gguf: &Gguf, mix: &str, threads: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let go_on = |_| std::ops::ControlFlow::Continue(());
@@ -74,9 +74,9 @@ fn error(original: &Gguf, other: &Gguf, name: &str) -> f64 {
     pairs.map(|(x, y)| f64::from(x - y).powi(2)).sum()
 }
 
-/// The fixture was quantized by another program: the same types, and no larger an error anywhere.
+/// The fixture was quantized by another program: our file has the same types, and an error no larger in any tensor.
 #[test]
-fn a_mix_has_the_types_and_at_most_the_error_of_another_programs_file() {
+fn a_mix_has_the_types_of_another_programs_file_and_no_larger_error() {
     let original = Gguf::open(&llama_f16()).unwrap();
     let theirs = Gguf::open(&inside("llama/llama-Q4_K_M.gguf")).unwrap();
     let ours = Gguf::from_bytes(quantized(&original, "Q4_K_M", 2)).unwrap();
@@ -103,8 +103,8 @@ fn the_number_of_threads_changes_no_byte() {
     }
 }
 
-/// Rows of 64 do not fill blocks of 256, so that every mix falls back to types of at least 4.5 bits: none may be further
-/// from the original than another program's Q4_0, but for a tenth by which single files of equal error differ.
+/// Rows of 64 do not fill blocks of 256, so every mix falls back to types of at least 4.5 bits: none may be further
+/// from the original than another program's Q4_0, plus a tenth, since single files of equal error differ by that much.
 #[test]
 fn every_mix_of_stories_answers_like_the_original() {
     let original = Gguf::open(&stories()).unwrap();
@@ -145,7 +145,7 @@ fn mean_kl(base: &[Vec<f32>], found: &[Vec<f32>]) -> f64 {
 }
 
 #[test]
-fn the_command_writes_a_file_and_says_what_is_in_it() {
+fn the_command_writes_a_file_and_reports_its_contents() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.gguf");
     let input = llama_f16();
@@ -157,9 +157,9 @@ fn the_command_writes_a_file_and_says_what_is_in_it() {
     let bytes: usize = file.tensors().iter().map(|info| info.bytes).sum();
     assert_eq!(report["bytes"].as_u64().unwrap(), bytes as u64);
     assert!((4.5..8.0).contains(&report["bits_per_weight"].as_f64().unwrap()), "{report}");
-    // Only the file itself is left.
+    // No other file is left in the folder.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    // Metadata are the file's, but for two numbers.
+    // The metadata are the original's, except for two numbers.
     let pairs = |gguf: &Gguf| -> Vec<String> {
         let shown = gguf.metadata().iter().map(|(key, value)| format!("{key}: {value:?}"));
         shown
@@ -174,7 +174,7 @@ fn the_command_writes_a_file_and_says_what_is_in_it() {
 }
 
 #[test]
-fn what_would_do_harm_is_refused() {
+fn harmful_arguments_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (input, out) = (folder.path().join("in.gguf"), folder.path().join("out.gguf"));
     fs::copy(stories(), &input).unwrap();
@@ -200,7 +200,7 @@ fn what_would_do_harm_is_refused() {
 }
 
 #[test]
-fn values_that_are_not_numbers_are_named_and_leave_no_file() {
+fn nan_weights_are_named_and_leave_no_file() {
     let mut writer = GgufWriter::new();
     writer.set("general.architecture", "any").unwrap();
     let mut data = vec![0u8; 4 * 64 * 40];
@@ -214,8 +214,8 @@ fn values_that_are_not_numbers_are_named_and_leave_no_file() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "an unfinished file is left");
 }
 
-/// The mean negative log-likelihood of a text by the definition: of each chunk alone, with BOS in front, the tokens of
-/// the second half but its first.
+/// The mean negative log-likelihood of a text by its definition: each chunk is computed alone, with BOS in front, and
+/// the tokens of its second half but the first of them count.
 fn nll_by_definition(questions: &str, n_ctx: usize) -> f64 {
     let model = Model::open(stories()).unwrap();
     let tokenizer = model.tokenizer().unwrap();
@@ -235,7 +235,7 @@ fn nll_by_definition(questions: &str, n_ctx: usize) -> f64 {
     all.iter().sum::<f64>() / all.len() as f64
 }
 
-/// The stories with a weight of the last norm that is not a number.
+/// The stories model with a NaN weight in the last norm.
 fn write_with_nan(path: &Path) {
     let gguf = Gguf::open(&stories()).unwrap();
     let mut writer = GgufWriter::new();
@@ -253,7 +253,7 @@ fn write_with_nan(path: &Path) {
 }
 
 #[test]
-fn perplexity_and_its_distance_from_a_base() {
+fn perplexity_agrees_with_its_definition_and_with_a_base() {
     let folder = tempfile::tempdir().unwrap();
     let (words, base, small) =
         (folder.path().join("text"), folder.path().join("base"), folder.path().join("q4.gguf"));
@@ -272,17 +272,17 @@ fn perplexity_and_its_distance_from_a_base() {
     assert_eq!(original["tokens"].as_u64().unwrap(), 31 * original["chunks"].as_u64().unwrap());
     let nll = original["mean_negative_log_likelihood"]["value"].as_f64().unwrap();
     let by_hand = nll_by_definition(&questions, 64);
-    // Logits of at most 32 in f32, each a sum of some hundred terms, in whatever order: below 1e-4.
+    // Logits of at most 32 in f32, each a sum of about a hundred terms, in any order: below 1e-4.
     assert!(
         (nll - by_hand).abs() < 1e-4 && (perplexity - nll.exp()).abs() < 1e-9 * perplexity,
         "{nll} {by_hand}"
     );
     let same = of(&stories(), &["--kl-base", text(&base)]);
     let number = |report: &Value, key: &str| report["base"][key]["value"].as_f64().unwrap();
-    // The base's log-probabilities are rounded by 2e-4: divergence is about the square of that.
+    // The base's log-probabilities are rounded by 2e-4: the divergence is about the square of that.
     assert!(number(&same, "mean_kl").abs() < 1e-6, "{same}");
     assert_eq!(same["perplexity"], original["perplexity"]);
-    // The likelihoods of the text's tokens are kept in f32.
+    // The likelihoods of the text's tokens are stored in f32.
     assert!((number(&same, "perplexity") - perplexity).abs() < 1e-6 * perplexity);
     json(&["quantize", text(&stories()), text(&small), "Q4_0", "--json"]);
     let rounded = of(&small, &[&chunked[..], &["--kl-base", text(&base)]].concat());
@@ -307,7 +307,7 @@ fn perplexity_and_its_distance_from_a_base() {
         (&["-f", text(&words), "-c", "100000"], "two chunks"),
         (&["--kl-base", "no/such"], "cannot read"),
     ];
-    // Nothing that is read is replaced, no folder, and nothing at all by work that fails.
+    // Neither an input file nor a folder is replaced, and no file by work that fails.
     let copy = folder.path().join("copy.gguf");
     fs::copy(stories(), &copy).unwrap();
     for target in [&copy, &words, &folder.path().to_owned()] {
@@ -347,7 +347,7 @@ fn demo_logits(model: &Model) -> Vec<Vec<f32>> {
     rows
 }
 
-/// Every mix answers every question, and is at most a tenth further from F16 than another program's file, where there is
+/// Every mix answers every question, and is at most a tenth further from F16 than another program's file, if there is
 /// one. It takes minutes.
 #[test]
 fn the_demo_model_in_every_mix_answers_every_question() {
@@ -401,7 +401,7 @@ fn a_split_model_becomes_whole() {
     assert_eq!(keys, [&kept[..], &["general.file_type", "general.quantization_version"]].concat());
     assert_eq!((file.alignment(), file.tensors().len()), (64, 2));
     assert!(file.tensors().iter().all(|info| info.dtype == DType::Q8_0));
-    // The second part is read while the file is written, too.
+    // The second part is an input, too.
     let (code, _, message) = rfgraph(&["quantize", text(&part(0)), text(&part(1)), "Q8_0"]);
     assert!(code == Some(2) && message.contains("is the file that is read"), "{message}");
 }

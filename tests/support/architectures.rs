@@ -1,4 +1,4 @@
-//! The fixtures of the architectures: a tiny model each, with logits of another implementation for the same weights.
+//! The fixtures of the architectures: one tiny model each, with another implementation's logits for the same weights.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,13 @@ use rfgraph::model::{Model, Session, SessionOptions};
 use super::inside::inside;
 use super::reference::{Distance, distance, ids, npy};
 
-/// A fixture's folder.
+/// The folder of one fixture.
 pub struct Fixture {
     pub name: String,
     folder: PathBuf,
 }
 
-/// All of them, by name.
+/// All fixtures, by name.
 pub fn fixtures() -> Vec<Fixture> {
     let entries = std::fs::read_dir(inside("arch")).unwrap().map(|entry| entry.unwrap().path());
     let mut folders: Vec<PathBuf> = entries.filter(|path| path.join("model.gguf").exists()).collect();
@@ -27,15 +27,15 @@ impl Fixture {
         Model::open(self.folder.join("model.gguf")).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
-    /// How far a session's logits are from the reference. With a `ubatch` below the 48 tokens later ones attend to a
-    /// cache that earlier ones filled.
+    /// The distance of a session's logits from the reference. With a `ubatch` below the 48 tokens, later tokens attend
+    /// to a cache that earlier ones filled.
     pub fn distance(&self, options: SessionOptions) -> Distance {
         let options = SessionOptions { n_ctx: 64, ..options };
         let found = logits_of(&self.model(), &ids(&self.folder.join("ids.txt")), &options);
         distance(&found, &npy(&self.folder.join("logits.npy")))
     }
 
-    /// Whether its weights are multiplied with activations of eight bits.
+    /// The model's weights are multiplied with activations of eight bits.
     pub fn is_quantized(&self) -> bool {
         // The experts are MXFP4.
         self.name == "gpt-oss"

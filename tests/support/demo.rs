@@ -1,4 +1,4 @@
-//! The demo model's 400 questions, each with its only right answer, and who answers them.
+//! The demo model's 400 questions, each with one right answer, and the code that answers them.
 
 use rfgraph::model::{Model, SequenceId, Session, SessionOptions, Setup};
 use rfgraph::text::{ChatTemplate, Message, Tokenizer};
@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::inside::inside;
 use super::sessions::largest;
 
-/// What the demo model was quantized to; the files are too large for the repository.
+/// The quantized forms of the demo model; the files are too large for the repository.
 pub const FORMS: [&str; 7] = ["f16", "Q8_0", "Q6_K", "Q4_K_M", "Q4_0", "Q2_K", "IQ4_XS"];
 
-/// Longest answer of the questions, in tokens, with room to be wrong.
+/// The longest answer in tokens, with room for a wrong one.
 const N_PREDICT: usize = 24;
 
 /// Questions with their answers.
@@ -26,7 +26,7 @@ pub fn questions() -> Vec<(String, String)> {
     questions
 }
 
-/// So many of the questions, spread evenly: the file mixes their kinds.
+/// `n` of the questions, spread evenly, since the file mixes their kinds.
 pub fn some_questions(n: usize) -> Vec<(String, String)> {
     let all = questions();
     (0..n).map(|i| all[i * all.len() / n].clone()).collect()
@@ -46,7 +46,7 @@ pub struct Answerer {
     template: ChatTemplate,
 }
 
-/// An answer that is being written.
+/// An answer in progress.
 struct Answer {
     id: SequenceId,
     next: u32,
@@ -73,7 +73,7 @@ impl Answerer {
         self.tokenizer.is_end_of_generation(answer.next) || answer.tokens.len() == N_PREDICT
     }
 
-    /// One token of the only answer that is not complete: as text is generated, chosen where it is computed.
+    /// Computes one token of the only incomplete answer, chosen on the device as in text generation.
     fn step(&mut self, answer: &mut Answer) {
         answer.tokens.push(answer.next);
         answer.next = largest(&mut self.session, answer.id, answer.next);
@@ -102,7 +102,7 @@ impl Answerer {
         all.iter().map(|answer| self.tokenizer.decode(&answer.tokens, false).trim().to_string()).collect()
     }
 
-    /// Every question must be answered right.
+    /// Asserts that every question is answered right.
     pub fn check(&mut self, name: &str, questions: &[(String, String)]) {
         assert!(!questions.is_empty());
         let mut wrong = Vec::new();

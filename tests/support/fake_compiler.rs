@@ -1,4 +1,4 @@
-//! A run-time compiler whose "code" is what it was asked to compile, and which counts.
+//! A fake run-time compiler whose "code" is its source text, and which counts compilations.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
@@ -15,22 +15,22 @@ struct Program {
     log: String,
 }
 
-/// How often each source text was compiled. Every test compiles texts of its own.
+/// The number of compilations of each source text. Every test compiles its own texts.
 static COUNTS: Mutex<Option<HashMap<String, usize>>> = Mutex::new(None);
 
-/// How often a text was compiled.
+/// The number of compilations of a text.
 pub fn compiles(text: &str) -> usize {
     let counts = COUNTS.lock().unwrap();
     counts.as_ref().and_then(|counts| counts.get(text).copied()).unwrap_or(0)
 }
 
-/// A kernel of a source of one's own.
+/// A kernel with a source text of its own.
 pub fn variant(text: impl Into<String>) -> Variant {
     let source = Source::Own { name: "mine".into(), text: text.into().into() };
     Variant { source, ..Variant::new("", "entry") }
 }
 
-/// What the fake makes of a variant.
+/// The fake's code of a variant.
 pub fn expected(target: &Target, variant: &Variant) -> Vec<u8> {
     let Source::Own { text, .. } = &variant.source else { panic!("the tests compile texts of their own") };
     let options = rfgraph::hip::jit::options(target, variant);

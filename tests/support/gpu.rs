@@ -11,11 +11,11 @@ use rfgraph::hip::platform::sim::{self, Checks, Config, SimHandle};
 use rfgraph::hip::{Context, JitOptions};
 use rfgraph::model::DeviceChoice;
 
-/// A device, which looks for leaks when the test is over. What was made on it goes before it does.
+/// A device, which checks for leaks when the test is over. Everything made on it must be dropped first.
 pub struct Gpu {
     pub context: Context,
     pub sim: Option<SimHandle>,
-    /// The test lets something stay on the simulated device.
+    /// The test may leak memory of the simulated device.
     pub may_leak: bool,
 }
 
@@ -27,7 +27,7 @@ impl Drop for Gpu {
     }
 }
 
-/// A simulated device with waves of so many lanes.
+/// The configuration of a simulated device with waves of `wave` lanes.
 pub fn config(wave: u32) -> Config {
     Config { wave, checks: Checks::Memory, ..Config::default() }
 }
@@ -39,7 +39,7 @@ impl Gpu {
         Gpu { context, sim: Some(sim), may_leak: false }
     }
 
-    /// The real device, where one was named.
+    /// The real device, if one is named.
     pub fn real() -> Option<Gpu> {
         let platform = match std::env::var("RFGRAPH_HIP_PLATFORM").ok()?.as_str() {
             "amd" => PlatformKind::Amd,
@@ -63,13 +63,13 @@ impl Gpu {
         HipExecutor::new(self.context.clone(), weights, Budget::gpu(free, total, 0.7), options).unwrap()
     }
 
-    /// The simulated device's own say.
+    /// The handle of the simulated device.
     pub fn sim(&self) -> &SimHandle {
         self.sim.as_ref().unwrap()
     }
 }
 
-/// Kernels are kept in `target`, for all tests and runs.
+/// The folder of compiled kernels, in `target`, shared by all tests and runs.
 pub fn kernel_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-kernels")
 }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// A file or folder of `tests/fixtures`: of the checkout that the test was built in, or, where that is not on this
-/// machine, of the folder that the test was started in.
+/// A file or folder of `tests/fixtures`, in the checkout in which the test was built or, if that does not exist on this
+/// machine, in the folder in which the test was started.
 pub fn inside(path: &str) -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = if built.exists() { built } else { Path::new(".") };

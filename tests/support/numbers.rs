@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use rfgraph::tensor::DType;
 use rfgraph::tensor::blocks::dequantize;
 
-/// Bytes as the numbers that they spell.
+/// The values of bytes of a dtype.
 pub fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
     let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
     let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);

@@ -1,20 +1,20 @@
-//! A product that the BLAS library makes, followed by a copy of its result.
+//! A product by the BLAS library, followed by a copy of its result.
 
 use std::sync::Arc;
 
 use rfgraph::cpu::{CpuStep, StepError};
 use rfgraph::device::{Command, Gemm, Lower, LowerError, Which};
-use rfgraph::exec::{Executor, WeightMap};
+use rfgraph::exec::{Executor, HipExecutor, WeightMap};
 use rfgraph::graph::case::{Case, Draw};
 use rfgraph::graph::operator::OperatorRow;
 use rfgraph::graph::{Cost, Graph, Operator, ShapeError};
-use rfgraph::plan::compile;
+use rfgraph::plan::{Plan, compile};
 use rfgraph::tensor::{DType, Desc};
 use serde::{Deserialize, Serialize};
 
 use super::gpu::Gpu;
 
-/// A product that the BLAS library always makes, however small: `matmul` asks it for large ones.
+/// A product that always uses the BLAS library, however small: `matmul` uses it for large ones only.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Product {}
 
@@ -47,19 +47,13 @@ impl Operator for Product {
     }
 }
 
-/// A product of `F32[k, n]` by itself, then a copy of its result, over and over, every result compared: a copy that
-/// did not wait for the product would give the product before. All numbers are whole and below 2^24, so that sums are
-/// exact in any order.
+/// Runs a product of `F32[k, n]` with itself and a copy of its result over and over, and compares every result: a copy
+/// that did not wait for the product would have the previous product. All numbers are integers below 2^24, so that sums
+/// are exact in any order.
 pub fn a_product_and_a_copy_keep_their_order(gpu: &Gpu, [k, n]: [usize; 2], runs: usize) {
     assert!(k * 100 < 1 << 24);
     let mut executor = gpu.executor(Arc::new(WeightMap::new()));
-    executor.register(OperatorRow::of::<Product>());
-    let graph = Graph::new();
-    let (a, b) = (graph.input("a", DType::F32, [k, n]), graph.input("b", DType::F32, [k, n]));
-    let product = graph.apply(Product {}, &[a, b]);
-    graph.output("copied", product.permute([1, 0, 2, 3]).copy());
-    graph.output("product", product);
-    let plan = compile(&graph.finish().unwrap(), &executor.device()).unwrap();
+    let plan = product_and_copy(&mut executor, [k, n]);
     let id = executor.load(plan).unwrap();
     executor.set(id, "b", &vec![1.0f32; k * n]).unwrap();
     for run in 0..runs {
@@ -74,4 +68,15 @@ pub fn a_product_and_a_copy_keep_their_order(gpu: &Gpu, [k, n]: [usize; 2], runs
             assert!(wrong.is_none(), "run {run}, {name}: element {wrong:?} of {n}x{n} is not {wanted}");
         }
     }
+}
+
+/// The plan of a product by the BLAS library of the inputs `a` and `b`, and of a copy of it.
+pub fn product_and_copy(executor: &mut HipExecutor, [k, n]: [usize; 2]) -> Plan {
+    executor.register(OperatorRow::of::<Product>());
+    let graph = Graph::new();
+    let (a, b) = (graph.input("a", DType::F32, [k, n]), graph.input("b", DType::F32, [k, n]));
+    let product = graph.apply(Product {}, &[a, b]);
+    graph.output("copied", product.permute([1, 0, 2, 3]).copy());
+    graph.output("product", product);
+    compile(&graph.finish().unwrap(), &executor.device()).unwrap()
 }

@@ -1,5 +1,5 @@
-//! Random graphs of real operators, and what they compute when nothing is planned: every operator runs
-//! alone, over values that nobody shares.
+//! Random graphs of real operators, and their results without a plan: every operator runs alone, over values that are
+//! not shared.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -31,7 +31,7 @@ pub enum Recipe {
     Scale(usize, f32, f32),
     NormPlain(usize),
     Copy(usize),
-    /// Two values, one after another along a dimension.
+    /// Two values, joined along a dimension.
     Concat(usize, usize, usize),
     /// Weight and activations.
     Linear(usize, usize),
@@ -45,26 +45,27 @@ pub enum Recipe {
     Magnitude(usize),
     /// State, rows, and the number of the input of slots: the first output of [`Recur`].
     Recur(usize, usize, usize),
-    /// An output of the operator of an earlier node, by its number.
+    /// A further output of an earlier node's operator: node and number of the output.
     Further(usize, usize),
-    /// Slots of a write: not a value that anything else reads.
+    /// Slots of a write; no other operator reads them.
     Slots(Vec<i32>),
 }
 
-/// What the generator knows of a node.
+/// The generator's knowledge of a node.
 #[derive(Clone, Debug)]
 struct Known {
     sizes: Sizes,
     contiguous: bool,
-    /// How many writes of the state have come before this value is made.
+    /// The number of writes of the state before this value is made.
     after: usize,
-    /// Which content of the state the value's memory is: it must be read before the next write.
+    /// The number of writes after which the state has the content that the value views; the value must be read before
+    /// the next write.
     content: Option<usize>,
-    /// A value for operators to read: F32 and no weight of another type.
+    /// An operator may read the node: it is F32, and neither a weight nor slots.
     value: bool,
 }
 
-/// A random graph: nodes in the order they are written, and which are results.
+/// A random graph: nodes in the order of construction, and the nodes that are results.
 #[derive(Clone, Debug)]
 pub struct RandomGraph {
     pub nodes: Vec<Recipe>,
@@ -78,7 +79,7 @@ struct Generator<'d, 'c> {
     nodes: Vec<Recipe>,
     known: Vec<Known>,
     state: Option<usize>,
-    /// The state after the last write, and how many there were.
+    /// The state after the last write, and the number of writes.
     newest: usize,
     writes: usize,
 }
@@ -100,7 +101,7 @@ impl RandomGraph {
         };
         let candidates: Vec<usize> = (0..g.nodes.len()).filter(|&i| readable(&g.known[i])).collect();
         let mut outputs: Vec<usize> = (0..g.draw.number(1..=3)).map(|_| g.draw.one_of(&candidates)).collect();
-        // The last value is always one, so that not everything is dead.
+        // The last value is always an output, so that the graph has live nodes.
         outputs.extend(candidates.last());
         RandomGraph { nodes: g.nodes, outputs }
     }
@@ -122,19 +123,19 @@ impl Generator<'_, '_> {
         self.add(recipe, Known { sizes, contiguous: true, after: 0, content: None, value })
     }
 
-    /// A value that may be read together with those of `with`; never none, since inputs may always be.
+    /// A value that may be read together with those of `with`, if any fits.
     fn pick(&mut self, with: &[usize], fits: impl Fn(&Known) -> bool) -> Option<usize> {
         let all: Vec<usize> =
             (0..self.nodes.len()).filter(|&i| self.known[i].value && fits(&self.known[i])).collect();
         let all: Vec<usize> = all.into_iter().filter(|&i| self.together(with, i)).collect();
-        // Mostly recent values, so that graphs are deep; sometimes any, so that some live long.
+        // Mostly recent values, so that graphs are deep; sometimes any value, so that some live long.
         let recent = all.len().saturating_sub(4);
         let pool = if self.draw.number(0..=3) == 3 { &all[..] } else { &all[recent..] };
         (!pool.is_empty()).then(|| self.draw.one_of(pool))
     }
 
-    /// Whether an operator may read all of these: old content of a state, and something that can only be
-    /// there after that was overwritten, do not go together.
+    /// An operator may read all these values together: old content of a state must not meet a value that exists only
+    /// after that content was overwritten.
     fn together(&self, with: &[usize], one: usize) -> bool {
         let all = || with.iter().copied().chain([one]).map(|i| &self.known[i]);
         let after = all().map(|known| known.after).max().unwrap_or(0);
@@ -180,7 +181,7 @@ impl Generator<'_, '_> {
             11 => {
                 let order = self.draw.one_of(&[[1, 0, 2, 3], [0, 2, 1, 3]]);
                 let to = order.map(|dim| sizes[dim]);
-                // Whether it is contiguous depends on the sizes; calling it not so is safe.
+                // Contiguity depends on the sizes; `false` is always safe.
                 self.view(Recipe::Permute(x, order), x, to, false);
             }
             12 => {
@@ -228,7 +229,7 @@ impl Generator<'_, '_> {
         self.op(recipe, &[x, y], sizes);
     }
 
-    /// What the fuse pass looks for: an activation or a norm, then a product; sometimes the other way round.
+    /// The patterns of the fuse pass: an activation or a norm, then a product; sometimes in the reverse order.
     fn gate_or_norm(&mut self, x: usize, sizes: Sizes) {
         if self.draw.flag() {
             self.op(Recipe::Unary(x, UnaryKind::Silu), &[x], sizes);
@@ -250,7 +251,7 @@ impl Generator<'_, '_> {
         let Some(x) = self.pick(&[], |known| known.contiguous) else { return };
         let sizes = self.known[x].sizes;
         let n_out = self.draw.one_of(&ROWS);
-        // Integer blocks take rows of whole blocks only.
+        // Blocks need rows of whole blocks.
         let whole = sizes[0].is_multiple_of(32);
         let dtype = if whole && self.draw.flag() { DType::Q8_0 } else { DType::F32 };
         let shape = [sizes[0], n_out, 1, 1];
@@ -305,7 +306,7 @@ impl Generator<'_, '_> {
             self.newest = self.add(Recipe::Write(self.newest, rows, slots), known);
             return;
         }
-        // What the step makes beside the state is there only after the write.
+        // The other outputs exist only after the write of the state.
         let made = |sizes| Known { sizes, content: None, ..known.clone() };
         let y = self.add(Recipe::Recur(self.newest, rows, slots), made([8, 2, n, 1]));
         self.newest = self.add(Recipe::Further(y, 1), known.clone());
@@ -313,21 +314,20 @@ impl Generator<'_, '_> {
     }
 }
 
-/// The bytes of every leaf that has some.
+/// The bytes of every leaf that has data.
 pub struct Data {
-    /// By node: inputs F32, slots I32.
+    /// By node: inputs are F32, slots are I32.
     pub inputs: Vec<(usize, Vec<u8>)>,
     pub weights: Arc<WeightMap>,
     weight_bytes: Vec<(usize, Vec<u8>)>,
 }
 
-/// The name of a node that is a leaf.
+/// The name of a leaf.
 pub fn leaf_name(node: usize) -> String {
     format!("leaf.{node}")
 }
 
 impl RandomGraph {
-    /// Writes the graph.
     pub fn build(&self) -> GraphDef {
         let graph = Graph::new();
         let mut made: Vec<Tensor<'_>> = Vec::new();
@@ -341,7 +341,7 @@ impl RandomGraph {
         graph.finish().unwrap_or_else(|error| panic!("{error}\n{:#?}", self.nodes))
     }
 
-    /// Draws what the leaves hold.
+    /// Draws the data of the leaves.
     pub fn data(&self, draw: &mut Draw<'_>) -> Data {
         let (mut inputs, mut weight_bytes, mut weights) = (Vec::new(), Vec::new(), WeightMap::new());
         for (i, recipe) in self.nodes.iter().enumerate() {
@@ -369,7 +369,7 @@ fn apply<'g>(graph: &'g Graph, i: usize, recipe: &Recipe, of: impl Fn(usize) -> 
     match recipe {
         Recipe::Input(sizes) => graph.input(name, DType::F32, *sizes),
         Recipe::Slots(slots) => graph.input(name, DType::I32, [slots.len()]),
-        // One dimension where there is but one: the shape that a norm's weight and a bias must have.
+        // One dimension if there is only one: norm weights and biases must have this shape.
         Recipe::Constant([n, 1, 1, 1], values) => graph.constant(name, values, [*n]),
         Recipe::Constant(sizes, values) => graph.constant(name, values, *sizes),
         Recipe::Weight(dtype, sizes) => graph.weight(name, *dtype, *sizes),
@@ -408,11 +408,11 @@ pub fn executor(threads: usize, weights: Arc<WeightMap>) -> CpuExecutor {
     executor
 }
 
-/// The graph's meaning, without a plan worth the name: each operator is a graph of its own over fresh
-/// contiguous inputs, views and writes are done by plain loops.
+/// The graph's meaning without a plan: each operator runs as a graph of its own over fresh contiguous inputs; views and
+/// writes are plain loops.
 pub struct Reference<'g> {
     graph: &'g RandomGraph,
-    /// What the state holds between runs.
+    /// The state's content between runs.
     pub state: Vec<f32>,
 }
 
@@ -421,7 +421,7 @@ impl Reference<'_> {
         Reference { graph, state: vec![0.0; 8 * 2 * 5] }
     }
 
-    /// One run: the outputs' values.
+    /// Runs the graph once, and returns the outputs' values.
     pub fn run(&mut self, data: &Data) -> Vec<Vec<f32>> {
         let mut values: Vec<Vec<f32>> = Vec::new();
         let mut sizes: Vec<Sizes> = Vec::new();

@@ -1,4 +1,4 @@
-//! Sessions of small models, and how far their results may be apart.
+//! Sessions of small models, and limits for the differences of their results.
 
 use std::num::NonZeroUsize;
 
@@ -33,7 +33,7 @@ pub fn logits_of(session: &mut Session, prompt: &[u32]) -> Vec<Vec<f32>> {
     rows
 }
 
-/// Cuts a sequence to `len` tokens, and computes again what its state could not be cut to.
+/// Rewinds a sequence to `len` tokens, and recomputes what its state could not be rewound to.
 pub fn cut(session: &mut Session, id: SequenceId, len: usize) {
     let text: Vec<u32> = session.states().tokens(id).unwrap().collect();
     match session.rewind(id, len).unwrap() {
@@ -42,7 +42,7 @@ pub fn cut(session: &mut Session, id: SequenceId, len: usize) {
     }
 }
 
-/// Appends a token, and gives the token of the largest logit after it, as a device chooses it.
+/// Appends a token, and returns the token with the largest logit after it, chosen on the device.
 pub fn largest(session: &mut Session, id: SequenceId, token: u32) -> u32 {
     let outputs = session.step(&[Rows::of(id, &[token]).want(Output::Argmax)]).unwrap();
     match outputs.last(0) {
@@ -52,7 +52,7 @@ pub fn largest(session: &mut Session, id: SequenceId, token: u32) -> u32 {
     }
 }
 
-/// Computes the rows that a generation asks for after a prompt, until it is over, and gives its text.
+/// Computes a prompt and the rows that a generation asks for until it stops, and returns its text.
 pub fn drive(session: &mut Session, id: SequenceId, prompt: &[u32], generation: &mut Generation) -> String {
     let (mut next, mut text) = (prompt.to_vec(), String::new());
     loop {
@@ -86,25 +86,24 @@ pub fn mean_kl(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
     a.iter().zip(b).map(kl).sum::<f64>() / a.len() as f64
 }
 
-/// What the demo's results may differ by where only the order of sums differs. Products of a few and of
-/// many tokens add in different orders; a last bit may turn the rounding of an activation to eight bits
-/// the other way, which is an error of the size that this rounding makes anyway. That is allowed a mean
-/// KL of 1e-4 from exact arithmetic; between two such results, twice as far apart, four times that, since
-/// KL grows with the square of a small distance.
+/// The limit for the demo's results where only the order of sums differs. Products of few and of many tokens add in
+/// different orders; a last bit may flip the rounding of an activation to eight bits, an error as large as this
+/// rounding makes anyway. A mean KL of 1e-4 from exact arithmetic is allowed for that; two such results may be twice as
+/// far apart, which is four times the KL, since KL grows with the square of a small distance.
 pub const EIGHT_BITS: f64 = 4e-4;
 
-/// The same for F32 weights and cache: each of the layers adds four products of at most `N_FF` terms to
-/// what it passes on, each term rounded once; twice, for two results; and norms divide by a root mean
-/// square that may be a quarter of the largest element.
+/// The same limit for F32 weights and cache: each layer adds four products of at most `N_FF` terms to its input, each
+/// term rounded once; twice, for two results; and norms divide by a root mean square that may be a quarter of the
+/// largest element.
 pub fn tolerance(rows: &[Vec<f32>], n_layer: usize) -> f32 {
     let largest = rows.iter().flatten().fold(0f32, |largest, x| largest.max(x.abs()));
     largest * (4 * n_layer * N_FF * 2 * 4) as f32 * 2f32.powi(-24)
 }
 
-/// The largest difference of two results' numbers.
+/// The largest difference between the numbers of two results.
 pub fn worst(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
     assert_eq!(a.len(), b.len());
     let differences = a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs());
-    // NaN is as far as can be; `f32::max` passes it over.
+    // NaN counts as infinitely far; `f32::max` would ignore it.
     differences.fold(0f32, |worst, d| if d > worst || d.is_nan() { d } else { worst })
 }

@@ -1,5 +1,5 @@
-//! Operators with several outputs, as a user would write them: one that works in place of its input, and a recurrent one
-//! that writes a state.
+//! Operators with several outputs, as a user would write them: one works in place of its input, one is recurrent and
+//! writes a state.
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
@@ -11,7 +11,7 @@ use rfgraph::graph::{Cost, FurtherOutput, FurtherOutputs, Memory, Operator, Shap
 use rfgraph::tensor::{DType, Desc};
 use serde::{Deserialize, Serialize};
 
-/// The rows of the operators here, for executors to register.
+/// The rows of these operators, for executors to register.
 pub const ROWS: [OperatorRow; 2] = [OperatorRow::of::<Magnitude>(), OperatorRow::of::<Recur>()];
 
 const KERNELS: &str = r#"
@@ -55,7 +55,7 @@ fn contiguous(lower: &Lower<'_>) -> Result<(), LowerError> {
     }
 }
 
-/// Of `F32` `x`: `|x|`, in place, and the signs, 1 or -1.
+/// Of `x` in `F32`: `|x|`, in place, and the signs, 1 or -1.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Magnitude {}
 
@@ -118,12 +118,12 @@ impl Operator for Magnitude {
     }
 }
 
-/// `x` `F32[n, n_head, n_tokens]`, a state `F32[n, n_head, n_slots]` and slots `I32[n_tokens]`, token after token: `y` is
-/// `keep` times the token's slot of the state, plus `x`, and becomes what the slot holds. A token of a negative slot has
-/// none, and its `y` is `x`. Outputs: `y`, the state, and the sum of `y` over the tokens, `F32[n, n_head]`.
+/// `x` `F32[n, n_head, n_tokens]`, a state `F32[n, n_head, n_slots]` and slots `I32[n_tokens]`, token after token: `y`
+/// is `keep` times the token's slot of the state, plus `x`, and is stored in the slot. A negative slot means none, and
+/// `y` is `x`. Outputs: `y`, the state, and the sum of `y` over the tokens, `F32[n, n_head]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recur {
-    /// A power of two, so that the product is exact and no fused operation rounds otherwise.
+    /// A power of two, so that the product is exact, with and without a fused multiply-add.
     pub keep: f32,
 }
 
@@ -202,7 +202,7 @@ impl Operator for Recur {
         let op = Recur { keep: draw.one_of(&[0.5, 0.25]) };
         let (n, n_head, n_slots) = (draw.number(1..=70), draw.number(1..=4), draw.number(1..=5));
         let n_tokens = draw.number(1..=6);
-        // Some slots are repeated: the later token finds what the earlier one left.
+        // Some slots are repeated: a later token reads the value that an earlier one stored.
         let slots: Vec<i32> = (0..n_tokens).map(|_| draw.number(0..=n_slots) as i32 - 1).collect();
         let (x, before) = (draw.values(n * n_head * n_tokens, 2.0), draw.values(n * n_head * n_slots, 2.0));
         let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();

@@ -1,4 +1,4 @@
-//! Runs with a timeline, and what their traces must hold on every device.
+//! Runs with a timeline, and checks of their traces that hold on every device.
 
 #![allow(
     dead_code,
@@ -16,7 +16,7 @@ use rfgraph::plan::{DeviceDesc, Plan, compile};
 use rfgraph::tensor::{DType, Desc};
 use serde_json::Value;
 
-/// A plan of two layers, whose steps' names begin with `name`.
+/// A plan of two layers, in which the names of the steps begin with `name`.
 pub fn plan(device: &DeviceDesc, name: &str) -> Plan {
     let graph = Graph::new();
     let x = graph.input("x", DType::F32, [64, 4]);
@@ -37,7 +37,7 @@ pub fn weights() -> Arc<WeightMap> {
     Arc::new(weights)
 }
 
-/// Runs the plan so often with a timeline of at most `limit` spans, and gives the trace.
+/// Runs the plan `runs` times with a timeline of at most `limit` spans, and returns the trace.
 pub fn trace(executor: &mut dyn Executor, name: &str, runs: usize, limit: usize) -> Value {
     let plan = plan(&executor.device(), name);
     let id = executor.load(plan).unwrap();
@@ -62,7 +62,7 @@ pub struct Slice<'t> {
     pub args: &'t Value,
 }
 
-/// The slices of a trace, in their order.
+/// The slices of a trace, in order.
 pub fn slices(trace: &Value) -> Vec<Slice<'_>> {
     let ns = |value: &Value| (value.as_f64().unwrap() * 1e3).round() as u64;
     let events = trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X");
@@ -79,7 +79,7 @@ pub fn slices(trace: &Value) -> Vec<Slice<'_>> {
         .collect()
 }
 
-/// On each track slices follow each other or lie one in the other, and the outer one is written first.
+/// Asserts that the slices of each track follow each other or are nested, with the outer one written first.
 fn assert_nested(slices: &[Slice<'_>]) {
     let mut tracks: BTreeMap<(u64, u64), Vec<&Slice<'_>>> = BTreeMap::new();
     slices.iter().for_each(|slice| tracks.entry(slice.track).or_default().push(slice));
@@ -105,7 +105,7 @@ pub fn of_kind<'s, 't>(slices: &'s [Slice<'t>], cat: &str) -> Vec<&'s Slice<'t>>
     slices.iter().filter(|slice| slice.cat == cat).collect()
 }
 
-/// What holds on every device: every step in each run, in order and inside of the run, with its cost.
+/// Asserts what holds on every device: every step is in each run, in order, with its cost.
 pub fn assert_whole(trace: &Value, plan: &Plan, runs: usize) {
     let slices = slices(trace);
     assert_nested(&slices);
@@ -117,7 +117,7 @@ pub fn assert_whole(trace: &Value, plan: &Plan, runs: usize) {
     assert_eq!(whole.len(), runs);
     for (run, steps) in whole.iter().zip(steps.chunks(plan.steps.len())) {
         assert!(run.start <= steps[0].start && steps.last().unwrap().end <= run.end, "{run:?} {steps:?}");
-        // The clock reading that ends a step begins the next one.
+        // The same clock reading ends a step and begins the next.
         assert!(steps.windows(2).all(|pair| pair[0].end == pair[1].start), "{steps:?}");
         for (slice, step) in steps.iter().zip(&plan.steps) {
             assert_eq!(slice.args["bytes"], step.cost.bytes);

@@ -1,5 +1,5 @@
-//! A tiny model with both kinds of state, and an architecture and an operator that a user would bring: every layer has a
-//! decaying sum of its inputs (recurrent), every second one attention as well (paged). A row carries two positions.
+//! A tiny model with both kinds of state, and the architecture and operator that a user would write for it: every layer
+//! has a decaying sum of its inputs (recurrent), every second one also attention (paged). A row has two positions.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -25,10 +25,10 @@ const N_HEAD: usize = 4;
 const HEAD_DIM: usize = N_EMBD / N_HEAD;
 
 /// `h ← keep · h + x`, row after row of each run: `x` `F32[n, n_head, n_rows]`, a state `F32[n, n_head, n_slots]`, and
-/// runs `I32[4, n_runs]` as [`ModelBuilder::runs`] gives them. Outputs: `h` after each row, 0 for padding; the state.
+/// runs `I32[4, n_runs]` from [`ModelBuilder::runs`]. Outputs: `h` after each row, 0 for padding; the state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Decay {
-    /// A power of two, so that the product is exact and no fused operation rounds otherwise.
+    /// A power of two, so that the product is exact, with and without a fused multiply-add.
     pub keep: f32,
 }
 
@@ -57,7 +57,7 @@ KERNEL_OF(64, decay)(const float* x, const int* runs, float* y, float* state, in
 }
 "#;
 
-/// The runs of a case: first row, rows, source and target.
+/// A run's first row, number of rows, source slot and target slot, if the run is not padding.
 fn slots_of(run: &[i32]) -> Option<(usize, usize, Option<usize>, usize)> {
     let [first, count, source, target] = *run else { return None };
     let at = |n: i32| usize::try_from(n).ok();
@@ -174,7 +174,7 @@ impl TinyHybrid {
         Ok(Box::new(TinyHybrid { n_ctx_train: keys.count("context_length", 1..=1 << 20)? }))
     }
 
-    /// Each half of a head's elements turns by a position of its own (M-RoPE).
+    /// Rotates each half of a head's elements by a position of its own (M-RoPE).
     fn rope<'g>(&self, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {
         let half = HEAD_DIM / 2;
         let rope = Rope::new(RopeKind::Neox, half, 10_000.0);
@@ -224,12 +224,12 @@ impl Architecture for TinyHybrid {
     }
 }
 
-/// What a session of it needs beside the model.
+/// A setup with the operator that the model needs.
 pub fn setup(setup: Setup) -> Setup {
     Setup { operators: vec![OperatorRow::of::<Decay>()], ..setup }
 }
 
-/// A random model of it.
+/// A random model of the architecture.
 pub fn tiny_hybrid() -> Model {
     let mut file = GgufWriter::new();
     file.set("general.architecture", "tiny-hybrid").unwrap();

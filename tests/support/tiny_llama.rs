@@ -9,18 +9,18 @@ use rfgraph::tensor::DType;
 
 /// Elements of a hidden state.
 pub const N_EMBD: usize = 32;
-/// Elements inside the feed-forward part.
+/// Elements of the feed-forward layer.
 pub const N_FF: usize = 64;
 const N_VOCAB: usize = 96;
 const N_HEAD: usize = 4;
 const N_HEAD_KV: usize = 2;
 
-/// A model of so many layers.
+/// A model of `n_layer` layers.
 pub fn tiny_llama(n_layer: usize) -> Model {
     tiny_llama_with(n_layer, &[])
 }
 
-/// The same with more keys.
+/// The same model with more metadata keys.
 pub fn tiny_llama_with(n_layer: usize, keys: &[(&str, u32)]) -> Model {
     let mut file = GgufWriter::new();
     for &(key, value) in keys {
@@ -39,7 +39,7 @@ pub fn tiny_llama_with(n_layer: usize, keys: &[(&str, u32)]) -> Model {
     file.set("llama.attention.layer_norm_rms_epsilon", 1e-5f32).unwrap();
     let mut noise = Noise(1);
     let mut add = |name: String, shape: &[usize]| {
-        // Rows of such weights keep the size of what they multiply; norms stay near one.
+        // Such rows keep the magnitude of their inputs; norm weights are near one.
         let (center, spread) = match shape {
             [_] => (1.0, 0.1),
             _ => (0.0, (3.0 / shape[0] as f32).sqrt()),

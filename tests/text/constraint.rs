@@ -1,4 +1,4 @@
-//! Constrained output: whatever is chosen of what is allowed, what comes out parses, validates, and is derived.
+//! Constrained output: whatever allowed tokens are chosen, the text parses, validates, and is derived from the grammar.
 
 mod recogniser;
 mod schemas;
@@ -24,8 +24,8 @@ fn demo_tokenizer() -> Tokenizer {
     Tokenizer::new(demo_vocabulary()).unwrap()
 }
 
-/// Chooses among the allowed tokens by logits of no meaning, and gives the text if the answer ended by itself.
-/// `ending` is added to the logits of the tokens that end an answer.
+/// Chooses allowed tokens by random logits, and returns the text if the answer ended by itself. `ending` is added to
+/// the logits of the tokens that end an answer.
 fn random_answer(
     tokenizer: &Tokenizer,
     constraint: &mut Constraint,
@@ -59,7 +59,7 @@ fn random_answer(
     None
 }
 
-/// Fails unless a text is JSON that a validator finds valid.
+/// Fails unless a text is JSON that is valid under the schema.
 fn assert_valid(schema: &Value, text: &str) {
     let value: Value =
         serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text:?} for {schema}"));
@@ -102,7 +102,7 @@ atom: NUMBER | "(" sum ")"
 NUMBER: /[0-9]{1,3}/
 "#;
 
-/// The same in GBNF. The names clash but for their spelling, and `"12"` begins as other numbers do.
+/// The grammar in GBNF. Some names differ only in spelling, and `"12"` begins like other numbers.
 const GBNF: &str = r#"
 # sums
 root ::= sum
@@ -114,7 +114,7 @@ atom_1 ::= [0-9]{1,3}
 "#;
 
 #[test]
-fn what_a_grammar_allows_is_derived() {
+fn allowed_texts_are_derived_from_the_grammar() {
     let tokenizer = demo_tokenizer();
     let factory = ConstraintFactory::new(&tokenizer).unwrap();
     for grammar in [LARK, GBNF] {
@@ -131,7 +131,7 @@ fn what_a_grammar_allows_is_derived() {
     }
 }
 
-/// Some files give the token that ends an answer another kind; its text may be what a grammar derives.
+/// Some files give the token that ends an answer another kind; a grammar may derive its text.
 #[test]
 fn a_token_that_ends_an_answer_is_never_text() {
     for kind in [TokenKind::Control, TokenKind::Normal, TokenKind::UserDefined, TokenKind::Unused] {
@@ -153,7 +153,7 @@ fn a_token_that_ends_an_answer_is_never_text() {
     }
 }
 
-/// A schema that is no object has the same white space as others.
+/// A schema that is not an object has the same white space as others.
 #[test]
 fn any_json_has_little_white_space() {
     let tokenizer = demo_tokenizer();
@@ -162,7 +162,7 @@ fn any_json_has_little_white_space() {
     assert!(!allows(&tokenizer, &mut constraint, "[1,    2]"));
 }
 
-/// What a grammar derives, it allows: token by token, to the end.
+/// A text is allowed token by token, and then the end.
 fn allows(tokenizer: &Tokenizer, constraint: &mut Constraint, text: &str) -> bool {
     constraint.restart();
     let mut logits = vec![0.0f32; tokenizer.n_vocab()];
@@ -183,7 +183,7 @@ fn allows(tokenizer: &Tokenizer, constraint: &mut Constraint, text: &str) -> boo
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// Texts over the grammar's characters: sums and others.
+    /// Texts of the grammar's characters: sums and others.
     #[test]
     fn a_grammar_allows_what_it_derives_and_nothing_else(texts in prop::collection::vec("[0-9+*()-]{1,9}|[0-9]{1,3}([+*][0-9]{1,2}){0,3}|\\([0-9]\\+12\\)", 20)) {
         let tokenizer = demo_tokenizer();
@@ -197,9 +197,9 @@ proptest! {
     }
 }
 
-/// Where a literal and a class begin alike, a lexer that prefers the longer one would lose texts.
+/// If a literal and a class begin alike, a lexer that prefers the longer one would lose texts.
 #[test]
-fn gbnf_is_about_characters() {
+fn gbnf_terminals_are_characters() {
     let tokenizer = demo_tokenizer();
     let factory = ConstraintFactory::new(&tokenizer).unwrap();
     let check = |grammar: &str, yes: &[&str], no: &[&str]| {
@@ -226,7 +226,7 @@ fn gbnf_is_about_characters() {
 }
 
 #[test]
-fn errors_say_where() {
+fn errors_name_their_place() {
     let factory = ConstraintFactory::new(&demo_tokenizer()).unwrap();
     let grammar = |text: &str| factory.grammar(text).unwrap_err().to_string();
     let gbnf = [
@@ -246,7 +246,7 @@ fn errors_say_where() {
     }
     let deep = format!("root ::= {}\"a\"", "(".repeat(200_000));
     assert!(grammar(&deep).contains("more than 100 groups"));
-    // Lark's own: the line and the reason.
+    // Errors of the Lark parser have the line and the reason.
     let error = grammar("start: \"a\"\nb: (");
     assert!(error.starts_with("the grammar cannot be used: ") && error.contains('2'), "{error}");
     assert!(grammar("start: nothing").contains("nothing"));
@@ -256,7 +256,7 @@ fn errors_say_where() {
         matches!(schema("{\"type\": \"object\""), ConstraintError::Json(e) if e.contains("line 1 column 17"))
     );
     assert!(matches!(schema("{\"type\": \"colour\"}"), ConstraintError::Schema(e) if e.contains("colour")));
-    // A keyword that is not supported is not ignored.
+    // An unsupported keyword is an error.
     assert!(
         matches!(schema("{\"not\": {\"type\": \"string\"}}"), ConstraintError::Schema(e) if e.contains("not"))
     );

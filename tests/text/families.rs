@@ -1,7 +1,7 @@
 //! WordPiece, unigram, and byte-pair encoding over characters, against the libraries that define them.
 //!
-//! `tests/fixtures/text/trained` has tiny vocabularies trained with Hugging Face's `tokenizers` and with `sentencepiece`,
-//! and what those make of some two hundred texts; `make_trained.py` made it.
+//! `tests/fixtures/text/trained` has tiny vocabularies trained with Hugging Face's `tokenizers` and with
+//! `sentencepiece`, and their encodings of about two hundred texts; made by `make_trained.py`.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ struct Encoded {
 }
 
 #[test]
-fn texts_have_the_ids_that_the_libraries_give() {
+fn ids_agree_with_the_libraries() {
     let mut failures = Vec::new();
     for name in NAMES {
         let tokenizer = tokenizer(name);
@@ -55,7 +55,7 @@ fn texts_have_the_ids_that_the_libraries_give() {
 }
 
 #[test]
-fn special_tokens_are_added_as_the_family_has_it() {
+fn special_tokens_are_added_by_the_familys_rule() {
     let bert = tokenizer("wordpiece-uncased");
     let ids = bert.encode("the", WHOLE);
     assert_eq!((ids[0], ids[ids.len() - 1]), (3, 4));
@@ -69,7 +69,7 @@ fn special_tokens_are_added_as_the_family_has_it() {
 }
 
 #[test]
-fn white_space_beside_a_token_that_strips_it_is_gone() {
+fn white_space_beside_a_stripping_token_is_removed() {
     let data = vocabulary("characters");
     let plain = Tokenizer::new(data.clone()).unwrap();
     let (eos, bos) = (1, 2);
@@ -82,7 +82,7 @@ fn white_space_beside_a_token_that_strips_it_is_gone() {
 }
 
 #[test]
-fn what_a_family_needs_is_asked_for_by_name() {
+fn missing_data_of_a_family_is_named() {
     let refusal = |name: &str, change: fn(&mut VocabData)| {
         let mut data = vocabulary(name);
         change(&mut data);
@@ -139,7 +139,7 @@ proptest! {
         })?;
     }
 
-    /// What decoding gives is a text in the family's normal form, which encoding and decoding leave alone.
+    /// Decoding gives a text in the family's normal form, which encoding and decoding do not change.
     #[test]
     fn decoding_undoes_encoding_up_to_normalisation(text in texts()) {
         TOKENIZERS.with(|[.., unigram, _]| {

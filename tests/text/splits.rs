@@ -1,7 +1,7 @@
-//! Pre-tokenizers against the regular expressions that they stand for.
+//! Pre-tokenizers, compared with the regular expressions that define them.
 //!
-//! `tests/fixtures/text/splits.json` has each rule's patterns, and how Hugging Face's `tokenizers` cuts some two hundred
-//! texts by them; `make_splits.py` made it. Random texts are cut by the same patterns with another engine.
+//! `tests/fixtures/text/splits.json` has each rule's patterns, and the splits of about two hundred texts by Hugging
+//! Face's `tokenizers`; made by `make_splits.py`. Random texts are split by the same patterns with another engine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -42,7 +42,7 @@ fn every_rule_has_a_reference_and_every_name_one_rule() {
 }
 
 #[test]
-fn texts_are_cut_as_tokenizers_cuts_them() {
+fn splits_agree_with_tokenizers() {
     for (name, splits) in &REFERENCE.splits {
         assert_eq!(splits.len(), REFERENCE.texts.len());
         for (text, expected) in REFERENCE.texts.iter().zip(splits) {
@@ -54,7 +54,7 @@ fn texts_are_cut_as_tokenizers_cuts_them() {
     }
 }
 
-/// Cuts pieces at a regular expression's matches, keeping what is between.
+/// Splits pieces at a regular expression's matches, and keeps the text between matches.
 fn cut_by<'t>(regex: &Regex, pieces: Vec<&'t str>) -> Vec<&'t str> {
     let mut out = Vec::new();
     for piece in pieces {
@@ -69,7 +69,7 @@ fn cut_by<'t>(regex: &Regex, pieces: Vec<&'t str>) -> Vec<&'t str> {
     out
 }
 
-/// Text made of what the rules look at: every class, contractions in any case, all kinds of spaces.
+/// Text of all classes that the rules distinguish: contractions in any case, all kinds of spaces, and others.
 fn texts() -> impl Strategy<Value = String> {
     let parts = prop_oneof![
         4 => "[ \t\r\n]",

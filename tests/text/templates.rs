@@ -1,7 +1,7 @@
-//! Chat templates against Jinja2's own renderings.
+//! Chat templates, compared with Jinja2's renderings.
 //!
-//! `tests/fixtures/text/templates` holds templates written for these tests, each with what Jinja2 makes of
-//! it; `templates/real` those of real models (from llama.cpp's `models/templates`, MIT), each with Jinja2's rendering of
+//! `tests/fixtures/text/templates` holds templates written for these tests, each with its rendering by Jinja2;
+//! `templates/real` those of real models (from llama.cpp's `models/templates`, MIT), each with Jinja2's rendering of
 //! the conversations in `cases.json`, without tools and with them. `render_templates.py` made them.
 
 use std::fs;
@@ -32,14 +32,14 @@ fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_795_230_245)
 }
 
-/// The conversation by a template.
+/// Renders the conversation with a template.
 fn render(source: &str) -> Result<String, TemplateError> {
     let options = RenderOptions { add_generation_prompt: true, now: Some(now()), ..RenderOptions::default() };
     ChatTemplate::new(source, "<s>", "</s>")?.render_with(&conversation(), &options)
 }
 
 #[test]
-fn templates_of_our_own_render_as_in_jinja2() {
+fn own_templates_render_as_in_jinja2() {
     let mut count = 0;
     for entry in fs::read_dir(fixtures().join("templates")).unwrap() {
         let path = entry.unwrap().path();
@@ -58,13 +58,13 @@ fn templates_of_our_own_render_as_in_jinja2() {
     assert!(count >= 5, "{count} templates");
 }
 
-/// Templates and cases whose rendering is not Jinja2's.
+/// Templates and cases whose rendering differs from Jinja2's.
 ///
-/// Jinja2's `safe` makes a text that escapes for HTML whatever is added to it, so that the tools of this template
-/// arrive as `{&#34;name&#34; …`. That is no prompt that anyone meant; here they arrive as JSON.
+/// After Jinja2's `safe`, any text that is added is escaped for HTML, so that the tools of this template become
+/// `{&#34;name&#34; …`. No author meant such a prompt; our rendering keeps them as JSON.
 const EXCEPTIONS: &[(&str, &str)] = &[("meetkai-functionary-medium-v3.1", "tools")];
 
-/// A real template's rendering of a case.
+/// The rendering of a case by a real template.
 fn render_case(source: &str, case: &Value) -> Result<String, TemplateError> {
     let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
     let options = RenderOptions {
@@ -76,7 +76,7 @@ fn render_case(source: &str, case: &Value) -> Result<String, TemplateError> {
     ChatTemplate::new(source, "<s>", "</s>")?.render_with(&messages, &options)
 }
 
-/// The first place where two texts differ, with what is around it.
+/// The first place where two texts differ, with the text around it.
 fn difference(got: &str, expected: &str) -> String {
     let at = got.chars().zip(expected.chars()).take_while(|(a, b)| a == b).count();
     let part = |text: &str| text.chars().skip(at.saturating_sub(30)).take(80).collect::<String>();
@@ -116,7 +116,7 @@ fn real_templates_render_as_in_jinja2() {
 }
 
 #[test]
-fn what_templates_refuse_on_purpose_is_refused() {
+fn errors_raised_by_templates_are_reported() {
     let folder = fixtures().join("templates");
     let cases: Value = serde_json::from_str(&fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
     let source = fs::read_to_string(folder.join("real/google-gemma-2-2b-it.jinja")).unwrap();
@@ -132,12 +132,12 @@ fn a_template_that_does_not_end_is_stopped() {
     assert!(matches!(render(endless), Err(TemplateError::Endless)));
     let recursive = "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}";
     assert!(matches!(render(recursive), Err(TemplateError::Failed { .. } | TemplateError::Endless)));
-    // Ten million steps take about a second; this is room for a busy machine.
+    // Ten million steps take about a second; the limit leaves room for a busy machine.
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
 #[test]
-fn errors_say_what_and_where() {
+fn errors_have_a_reason_and_a_place() {
     let message = |source: &str| render(source).unwrap_err().to_string();
     assert_eq!(
         message("{{ raise_exception('only cats may speak') }}"),
@@ -161,7 +161,7 @@ fn demo_vocabulary() -> VocabData {
 }
 
 #[test]
-fn the_demo_model_has_its_own_template_and_without_it_the_same() {
+fn the_demo_models_template_equals_the_default() {
     let own = Tokenizer::new(demo_vocabulary()).unwrap();
     let without = Tokenizer::new(VocabData { chat_template: None, ..demo_vocabulary() }).unwrap();
     for tokenizer in [own, without] {
@@ -175,7 +175,7 @@ fn the_demo_model_has_its_own_template_and_without_it_the_same() {
 }
 
 #[test]
-fn without_any_template_the_error_names_the_way_out() {
+fn without_a_template_the_error_names_the_remedy() {
     let path = fixtures().join("stories260K-vocab.gguf");
     let data = VocabData::from_metadata(Gguf::open(&path).unwrap().metadata()).unwrap();
     let error = ChatTemplate::of(&Tokenizer::new(data).unwrap()).err().unwrap();

@@ -1,4 +1,4 @@
-//! Tokenizers against their definitions and the demo model's reference, on two small vocabularies.
+//! Tokenizers, compared with their definitions and the demo model's reference, on two small vocabularies.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,7 +28,7 @@ static DEMO: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::new(DEMO_DATA.clo
 static STORIES_DATA: LazyLock<VocabData> = LazyLock::new(|| vocabulary("stories260K-vocab.gguf"));
 static STORIES: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::new(STORIES_DATA.clone()).unwrap());
 
-/// Texts and their ids, BOS included.
+/// Compares texts with their ids, BOS included.
 fn assert_reference(tokenizer: &Tokenizer, name: &str) {
     let texts: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(fixture(name)).unwrap()).unwrap();
@@ -61,14 +61,14 @@ fn bos_is_added_once() {
 }
 
 #[test]
-fn what_ends_an_answer() {
+fn tokens_that_end_an_answer() {
     let ends: Vec<u32> = (0..DEMO.n_vocab() as u32).filter(|&id| DEMO.is_end_of_generation(id)).collect();
     assert_eq!(ends, [0, 2]);
     assert!(STORIES.is_end_of_generation(2) && !STORIES.is_end_of_generation(1));
 }
 
 #[test]
-fn control_tokens_in_text_are_text_unless_asked_for() {
+fn control_tokens_in_text_are_text_unless_parsed() {
     let text = "<|im_start|>user<|im_end|>";
     assert_eq!(DEMO.encode(text, PARSED).first(), Some(&1));
     for tokenizer in [&*DEMO, &*STORIES] {
@@ -81,7 +81,7 @@ fn control_tokens_in_text_are_text_unless_asked_for() {
 }
 
 #[test]
-fn merges_that_spell_a_control_token_do_not_make_one() {
+fn merges_never_make_a_control_token() {
     let mut data = DEMO_DATA.clone();
     let the = data.tokens.iter().position(|token| token == "Ġthe").unwrap();
     assert!(DEMO.encode("at the end", PLAIN).contains(&(the as u32)));
@@ -93,7 +93,7 @@ fn merges_that_spell_a_control_token_do_not_make_one() {
 }
 
 #[test]
-fn decoding_hides_structure_and_takes_the_prefix_space_away() {
+fn decoding_hides_special_tokens_and_removes_the_prefix_space() {
     let ids = STORIES.encode("Once", WHOLE);
     assert_eq!(ids[0], 1);
     assert_eq!(STORIES.decode(&ids, false), "Once");
@@ -117,7 +117,7 @@ fn invalid_bytes_become_replacement_characters() {
     assert_eq!(stream.finish(), "");
 }
 
-/// Merging by the definition: find the best pair, merge it, begin again.
+/// Merges by the definition: find the best pair, merge it, begin again.
 fn merge_slowly(mut parts: Vec<String>, rank: impl Fn(&str, &str) -> Option<(f64, usize)>) -> Vec<String> {
     loop {
         let ranked = (1..parts.len()).filter_map(|i| {
@@ -181,7 +181,7 @@ fn spm_slowly(data: &VocabData, text: &str) -> Vec<u32> {
     out
 }
 
-/// The stories' vocabulary with pieces that go over a space, where text may not be cut.
+/// The stories' vocabulary with pieces that contain spaces inside, where text must not be split.
 static ACROSS_DATA: LazyLock<VocabData> = LazyLock::new(|| {
     let mut data = STORIES_DATA.clone();
     for (id, piece) in (500..).zip(["e▁", "e▁t", "▁▁", "d▁the", "d▁", "▁▁▁", "s▁"]) {
@@ -191,7 +191,7 @@ static ACROSS_DATA: LazyLock<VocabData> = LazyLock::new(|| {
     data
 });
 
-/// Text that holds words of the vocabularies, their special tokens, spaces, and anything else.
+/// Text of words of the vocabularies, their special tokens, spaces, and anything else.
 fn texts() -> impl Strategy<Value = String> {
     let parts = prop_oneof![
         4 => "[a-z]{1,8}",
@@ -203,7 +203,7 @@ fn texts() -> impl Strategy<Value = String> {
     prop::collection::vec(parts, 0..12).prop_map(|parts| parts.concat())
 }
 
-/// A real vocabulary with a few entries replaced by anything.
+/// A real vocabulary with a few entries replaced by arbitrary ones.
 fn vocabularies() -> impl Strategy<Value = VocabData> {
     let kinds = prop::sample::select(vec![1, 2, 3, 4, 5, 6]);
     let token = "([a-c▁Ġ]{0,3}|<0x[0-9A-G]{2}>|<s>|\\PC{0,2})";
@@ -284,7 +284,7 @@ proptest! {
     }
 
     #[test]
-    fn no_piece_of_a_stream_is_half_a_character(text in texts()) {
+    fn streamed_text_is_whole_characters(text in texts()) {
         let mut stream = StreamDecoder::from_start(&DEMO, true);
         for id in DEMO.encode(&text, PLAIN) {
             let piece = stream.push(id).to_owned();
@@ -294,12 +294,12 @@ proptest! {
     }
 }
 
-/// The longest a million characters may take. A quadratic algorithm takes minutes; the tests' own takes
-/// well under a second, so a busy machine does not fail.
+/// A limit for a million characters. A quadratic algorithm takes minutes; ours takes well under a second, so a busy
+/// machine does not fail.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
-fn a_million_equal_characters_take_no_quadratic_time() {
+fn encoding_equal_characters_is_not_quadratic() {
     for text in ["a", " ", "<", "1", "\n", "'", "é", "▁"] {
         let text = text.repeat(1_000_000);
         for tokenizer in [&*DEMO, &*STORIES] {
@@ -314,7 +314,7 @@ fn a_million_equal_characters_take_no_quadratic_time() {
     }
 }
 
-/// The message of the error that a changed vocabulary gives.
+/// The error message for a changed vocabulary.
 fn refusal(data: &VocabData, change: impl FnOnce(&mut VocabData)) -> String {
     let mut data = data.clone();
     change(&mut data);
@@ -322,7 +322,7 @@ fn refusal(data: &VocabData, change: impl FnOnce(&mut VocabData)) -> String {
 }
 
 #[test]
-fn vocabularies_that_contradict_themselves_are_refused_by_name() {
+fn contradictory_vocabularies_are_refused_by_name() {
     let demo = |change: fn(&mut VocabData)| refusal(&DEMO_DATA, change);
     let stories = |change: fn(&mut VocabData)| refusal(&STORIES_DATA, change);
     for (message, part) in [
@@ -361,7 +361,7 @@ fn vocabularies_that_contradict_themselves_are_refused_by_name() {
 }
 
 #[test]
-fn a_file_without_a_tokenizer_is_told_from_an_unknown_one() {
+fn a_missing_tokenizer_is_not_an_unknown_one() {
     let none = Tokenizer::new(VocabData { model: "none".into(), ..VocabData::default() });
     assert!(matches!(none, Err(TokenizerError::NoTokenizer(_))));
     assert!(matches!(Tokenizer::new(VocabData::default()), Err(TokenizerError::NoTokenizer(_))));

@@ -1,8 +1,8 @@
-//! Real vocabularies give the ids that their texts are known to have.
+//! Real vocabularies give the known ids of their texts.
 //!
-//! The vocabularies carry their owners' terms and are not in the repository: `RFGRAPH_FIXTURES` names a
-//! folder with `tokenizers/ggml-vocab-NAME.gguf`, `.inp` (texts, separated by a line) and `.out` (the ids
-//! of each text, a line a text).
+//! The vocabularies are under their owners' licenses and not in the repository: `RFGRAPH_FIXTURES` names a folder with
+//! `tokenizers/ggml-vocab-NAME.gguf`, `.inp` (texts, separated by a line) and `.out` (the ids of each text, one text
+//! per line).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::support::outside::outside;
 
 const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
 
-/// The folder of the vocabularies, if it is there.
+/// The folder of the vocabularies, if it exists.
 fn vocabularies() -> Option<PathBuf> {
     outside("fixtures/tokenizers")
 }
@@ -24,7 +24,7 @@ fn tokenizer(path: &Path) -> Tokenizer {
     Tokenizer::new(VocabData::from_metadata(gguf.metadata()).unwrap()).unwrap()
 }
 
-/// Holds one vocabulary to its texts.
+/// Checks one vocabulary against its texts.
 fn check(name: &str) {
     let Some(folder) = vocabularies() else { return };
     let path = folder.join(format!("ggml-vocab-{name}.gguf"));

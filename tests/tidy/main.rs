@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-// A user's crate has these, and no more; `graphs` finds them under the names that the library has for them.
+// The modules that a user's crate has, and no more; `graphs` finds them under the names that they have in the library.
 use rfgraph::{graph, model, ops, tensor};
 
-/// The models, compiled outside of the library: what they use is public.
+/// The models, compiled outside of the library: they may use its public API only.
 #[path = "../../graphs/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "that it compiles is the test")]
 mod graphs;
@@ -13,12 +13,12 @@ mod graphs;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The most lines of a source file.
+/// The largest number of lines of a source file.
 const MAX_LINES: usize = 600;
 
 /// Places outside of tests that may panic, each with its reason.
 const MAY_PANIC: &[(&str, &str)] = &[
-    // The body of the fuzz target: a panic is how it reports.
+    // The body of the fuzz target, which reports by a panic.
     ("gguf/check.rs", "unwrap_or_else(|"),
 ];
 
@@ -61,7 +61,7 @@ const EVERYWHERE: &[&str] = &["src", "graphs", "kernels", "tests", "benches", "e
 const LIBRARY: &[&str] = &["src", "graphs"];
 
 #[test]
-fn files_are_about_one_thing() {
+fn files_have_at_most_600_lines() {
     complaints(EVERYWHERE, |_, text| match text.lines().count() {
         n if n > MAX_LINES => vec![format!("{n} lines; {MAX_LINES} is the most")],
         _ => vec![],
@@ -70,7 +70,7 @@ fn files_are_about_one_thing() {
 
 #[test]
 fn unfinished_places_name_their_issue() {
-    // Spelt in two parts, so that this file is clean.
+    // Split in two parts, so that this file has no mark.
     let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["to", "do!("].concat()];
     complaints(EVERYWHERE, |_, text| {
         let marked =
@@ -91,7 +91,7 @@ fn nothing_waits_for_a_whole_device() {
 fn only_tests_may_panic() {
     let panics = [".unwrap()", ".expect(", "panic!(", "unreachable!(", "unimplemented!("];
     complaints(LIBRARY, |name, text| {
-        // By the house's custom, a file's tests are its last part.
+        // A file's tests are its last part.
         let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
         let is_test =
             name.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
@@ -107,7 +107,7 @@ fn only_tests_may_panic() {
 }
 
 #[test]
-fn folders_say_what_they_are_for() {
+fn folders_state_their_purpose() {
     for entry in fs::read_dir(root().join("src")).unwrap().map(Result::unwrap) {
         if entry.path().is_dir() {
             let text = fs::read_to_string(entry.path().join("mod.rs")).unwrap();
@@ -120,9 +120,9 @@ fn folders_say_what_they_are_for() {
     }
 }
 
-/// Who may know whom: `tensor ← cpu, device ← graph ← ops ← plan ← exec ← model ← cli`; `hip` knows `device`, and of
-/// those above it only `exec` and `model` know it; `gguf` knows only `tensor`, `text` knows only `gguf`; `graphs` knows
-/// what a user may: that it compiles outside of the crate is seen by [`graphs`](crate::graphs).
+/// Allowed dependencies: `tensor ← cpu, device ← graph ← ops ← plan ← exec ← model ← cli`; `hip` uses `device`, and of
+/// the folders above it only `exec` and `model` use it; `gguf` uses only `tensor`, `text` only `gguf`; `graphs` uses
+/// the public API, which is checked by compiling [`graphs`](crate::graphs) outside of the crate.
 #[test]
 fn dependencies_point_one_way() {
     let knows: &[(&str, &[&str])] = &[
@@ -174,7 +174,7 @@ fn dependencies_point_one_way() {
     }
 }
 
-/// The table is built twice: in the library, and here.
+/// The table is compiled twice: in the library, and here.
 #[test]
 fn graphs_are_written_against_the_public_api() {
     let names = |table: &[model::ArchitectureRow]| table.iter().map(|row| row.name).collect::<Vec<_>>();

@@ -1,5 +1,5 @@
-//! A GPU's own rates, measured by plans like any other: how fast it reads memory and multiplies F16 matrices. They are
-//! the ceilings of generating and of prompts.
+//! A GPU's memory bandwidth and rate of F16 matrix products, measured by ordinary plans. They bound the speed of decode
+//! and of prefill.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use crate::model::ModelError;
 use crate::plan::compile;
 use crate::tensor::{DType, Desc};
 
-/// Runs of one size, of which the fastest counts: other work only ever slows one down.
+/// Runs per size. The fastest counts, since other work can only slow a run down.
 const RUNS: usize = 10;
-/// The longest time that one step may keep the device busy, since a display may wait for it.
+/// The longest time that a step may occupy the device, which may also drive a display.
 const LONGEST: Duration = Duration::from_millis(50);
 
-/// Elements of a row that one block sums: as many as its threads load before they add.
+/// Elements of a row that one thread block sums: as many as its threads load before they add.
 const ROW: usize = 4 << 10;
-/// Rows that are read. The last size, 1 GiB, is more than any cache of a GPU.
+/// Rows to read. The largest size, 1 GiB, exceeds any cache of a GPU.
 const ROWS: [usize; 4] = [64, 1 << 10, 16 << 10, 64 << 10];
-/// Rows and depth of the product; it has four times as many columns, so that rounding activations to F16, which a
-/// model's own products do too, takes little of the time.
+/// Rows and depth of the product; it has four times as many columns, so that the rounding of activations to F16, which
+/// a model's products also do, takes little of the time.
 const SIDES: [usize; 4] = [64, 256, 1024, 4096];
 
 /// A GPU's rates.
@@ -31,10 +31,10 @@ pub(super) struct Ceilings {
 }
 
 impl Ceilings {
-    /// Measures the device of an executor, in what its budget has left.
+    /// Measures the device of an executor, within the rest of its budget.
     ///
     /// # Errors
-    /// The budget has too little left for the smallest size, or the device fails.
+    /// The rest of the budget is too small for the smallest size, or the device fails.
     pub fn measure(executor: &HipExecutor) -> Result<Ceilings, ModelError> {
         Ok(Ceilings {
             read_bytes_per_second: read_rate(executor)?,
@@ -43,7 +43,7 @@ impl Ceilings {
     }
 }
 
-/// Bytes a second of the largest size that fits the budget and the time.
+/// Bytes per second of the largest size that fits the budget and the time limit.
 fn read_rate(executor: &HipExecutor) -> Result<f64, ModelError> {
     let mut found = Err(None);
     for (i, rows) in ROWS.into_iter().enumerate() {
@@ -67,7 +67,7 @@ fn read_rate(executor: &HipExecutor) -> Result<f64, ModelError> {
     found.map_err(|error| error.unwrap_or_else(nothing))
 }
 
-/// Operations a second of the fastest size that fits the budget and the time.
+/// Operations per second of the fastest size that fits the budget and the time limit.
 fn matrix_rate(executor: &HipExecutor) -> Result<f64, ModelError> {
     let mut found: Result<f64, Option<ModelError>> = Err(None);
     for (i, side) in SIDES.into_iter().enumerate() {
@@ -99,10 +99,10 @@ fn nothing() -> ModelError {
     ModelError::Session("nothing was measured".into())
 }
 
-/// The matrices of a product. Numbers of a kind that models have: a device that multiplies zeros takes less power, and may
-/// be faster for it.
+/// The matrices of a product, with values like a model's: a device that multiplies zeros draws less power and may run
+/// faster.
 fn matrices(side: usize, columns: usize) -> Result<WeightMap, ModelError> {
-    // A prime number of different values, so that rows differ.
+    // A prime number of distinct values, so that rows differ.
     let value = |i: usize| ((i % 4093) as f32 * 0.618).fract() - 0.5;
     let x: Vec<f32> = (0..side * side).map(value).collect();
     let w: Vec<half::f16> = (0..side * columns).map(|i| half::f16::from_f32(value(i))).collect();
@@ -115,7 +115,7 @@ fn matrices(side: usize, columns: usize) -> Result<WeightMap, ModelError> {
     Ok(map)
 }
 
-/// The time of a graph's first step in its fastest run, on an executor of its own, whose memory is given back.
+/// The time of a graph's first step in its fastest run, on a temporary executor.
 fn fastest(of: &HipExecutor, graph: GraphDef, weights: WeightMap) -> Result<Duration, ModelError> {
     let left = of.budget().available();
     let options = HipOptions { graphs: false, ..HipOptions::from_env() };
@@ -129,6 +129,6 @@ fn fastest(of: &HipExecutor, graph: GraphDef, weights: WeightMap) -> Result<Dura
         executor.run(id)?.wait()?;
         best = best.min(executor.times(id).first().copied().unwrap_or(Duration::MAX));
     }
-    // A clock that did not move says nothing.
+    // The time may be below the clock's resolution.
     Ok(best.max(Duration::from_nanos(1)))
 }

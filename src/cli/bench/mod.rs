@@ -1,6 +1,6 @@
 //! `rfgraph bench`: tokens per second, compared with the rates of the machine's memory and matrix units.
 //!
-//! `work` is what is measured, `ceilings` a GPU's own rates, `profile` where the time went, `report` how it is shown.
+//! `work` has the tests, `ceilings` a GPU's own rates, `profile` the times by operator, `report` the output.
 
 mod ceilings;
 mod profile;
@@ -81,7 +81,7 @@ pub(super) fn run(args: &BenchArgs, profile: bool) -> Result<(), CliError> {
         tests.push((work, bench.measure(work)?));
         decode_bytes = Some(bench.decode_bytes(args.generate)?);
     }
-    // The machine may have been busy the first time.
+    // The machine may have been busy during the first measurement.
     bandwidth = bandwidth.zip(bench.cpu_bandwidth()).map(|(first, second)| first.max(second));
     let ceilings = bench.gpu_alone().and_then(|executor| {
         let measured = Ceilings::measure(executor);

@@ -1,4 +1,4 @@
-//! Where the time of a plan's runs went, operator by operator.
+//! Times of a plan's runs by operator.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,16 +12,16 @@ use crate::plan::Plan;
 #[derive(Serialize)]
 pub(super) struct Profile {
     test: String,
-    /// Of all steps, timed one by one.
+    /// All steps, timed one by one.
     seconds: f64,
-    /// Of the same work as it was measured, without timing its steps.
+    /// The same work, without timing its steps.
     real_seconds: f64,
     #[serde(skip)]
     on_gpu: bool,
     operators: Vec<Row>,
 }
 
-/// The time of the same work without timing of its steps.
+/// The time of the same work without timing its steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Real {
     pub seconds: f64,
@@ -30,15 +30,15 @@ pub(super) struct Real {
 
 #[derive(Serialize)]
 struct Row {
-    /// The operator, and the type of the weight that it reads.
+    /// The operator and the type of its weight.
     operator: String,
     steps: usize,
     seconds: f64,
     share: f64,
 }
 
-/// Why the sum of the steps is more than the work takes: on an H200 435 launches of a token took 4.1 ms timed one by one,
-/// and 2.8 ms replayed.
+/// Explains why the sum of the steps exceeds the time of the work: on an H200 the 435 launches of a token took 4.1 ms
+/// timed one by one, and 2.8 ms replayed.
 const ON_GPU: &str = "  \
   steps are timed one by one: each is queued by itself and starts when the one before has ended and was noted, where
   a replay queues all at once and lets the next begin early. Small steps look larger than they are, by a few
@@ -46,7 +46,7 @@ const ON_GPU: &str = "  \
 ";
 
 impl Profile {
-    /// Sums the times of all plans' steps by operator and type of weight, the longest first.
+    /// Sums the times of all plans' steps by operator and weight type, longest first.
     pub(super) fn of(test: String, plans: &[(&Plan, &[Duration])], real: Real) -> Profile {
         let mut sums: BTreeMap<String, (usize, Duration)> = BTreeMap::new();
         for (step, time) in plans.iter().flat_map(|(plan, times)| plan.steps.iter().zip(*times)) {

@@ -1,4 +1,4 @@
-//! The results, as a table and as JSON.
+//! The results as a table and as JSON.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub(super) struct Report {
     pub model: String,
     pub bytes: u64,
     pub parameters: u64,
-    /// `cpu`, the GPU's name, or both with a plus between them.
+    /// `cpu`, the GPU's name, or both joined by a plus.
     pub device: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction_set: Option<String>,
@@ -22,20 +22,20 @@ pub(super) struct Report {
     pub ubatch: usize,
     pub cache_types: CacheTypes,
     pub tests: Vec<Test>,
-    /// By the CPU's threads where the CPU alone computes, by the GPU where the GPU alone does.
+    /// Memory bandwidth of the CPU's threads or of the GPU, if it computes alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_bytes_per_second: Option<f64>,
-    /// Operations on F16 matrices, by the GPU where it computes alone.
+    /// Rate of F16 matrix products of the GPU, if it computes alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matrix_flops_per_second: Option<f64>,
-    /// Of the weights and the caches, for one step: a token of each sequence.
+    /// Bytes of weights and caches that one step of one token per sequence reads.
     pub decode_bytes_per_step: Option<u64>,
-    /// Of the rate at which memory is read, while generating.
+    /// Share of the memory bandwidth in decode.
     pub decode_share: Option<f64>,
-    /// Of the products with weights.
+    /// Operations of the products with weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_flops_per_token: Option<f64>,
-    /// Of the matrix rate, in the prompts.
+    /// Share of the matrix rate in prefill.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_share: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -45,13 +45,13 @@ pub(super) struct Report {
 /// The result of one test.
 #[derive(Serialize)]
 pub(super) struct Test {
-    /// `pp512`, `tg128`; ` x32` for 32 sequences at once, ` @ d1024` after 1024 tokens.
+    /// `pp512`, `tg128`; with ` x32` for 32 sequences at once, ` @ d1024` after 1024 tokens.
     pub name: String,
-    /// Of each sequence.
+    /// Tokens of each sequence.
     pub tokens: usize,
     pub sequences: usize,
     pub depth: usize,
-    /// Of all sequences together, as are the rates below.
+    /// Rates of all sequences together.
     pub mean_tokens_per_second: f64,
     pub standard_deviation: f64,
     pub tokens_per_second: Vec<f64>,

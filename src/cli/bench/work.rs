@@ -15,28 +15,28 @@ use crate::model::{CacheLayout, Model, Output, Rewind, Rows, SequenceId, Session
 use crate::plan::{Place, Plan, Step};
 use crate::sampling::Rng;
 
-/// Repetitions before the measured ones, at least.
+/// The least number of repetitions before the measured ones.
 const WARM_UPS: usize = 2;
-/// And at most, while plans are still to be recorded.
+/// The most, while plans are still being recorded.
 const MOST_WARM_UPS: usize = 12;
 
-/// A session with tokens to feed it.
+/// A session with random tokens as its input.
 pub(super) struct Bench {
     pub session: Session,
     sequences: Vec<SequenceId>,
-    /// Of each sequence as many as its context holds, one sequence after another.
+    /// Per sequence as many tokens as its context holds, concatenated.
     tokens: Vec<u32>,
     n_ctx: usize,
     depth: usize,
     repetitions: usize,
 }
 
-/// The work of a test.
+/// The measured work of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// A prompt of so many tokens in each sequence.
+    /// A prompt of this many tokens in each sequence.
     Prompt(usize),
-    /// So many steps of one token in each sequence.
+    /// This many steps of one token in each sequence.
     Generate(usize),
 }
 
@@ -61,7 +61,7 @@ impl Bench {
         let mut session = Session::with(model, &options, &setup())?;
         let sequences = (0..n_sequences).map(|_| session.open()).collect::<Result<Vec<_>, _>>()?;
         let (mut rng, n_vocab) = (Rng::new(0), model.architecture().shape().n_vocab as u64);
-        // Other tokens in each sequence, so that a mixture of experts has other experts to ask.
+        // Different tokens in each sequence, so that a mixture of experts uses different experts.
         let tokens = (0..n_ctx * n_sequences).map(|_| (rng.next_u64() % n_vocab) as u32).collect();
         let (depth, repetitions) = (args.depth, args.repetitions.get());
         let mut bench = Bench { session, sequences, tokens, n_ctx, depth, repetitions };
@@ -69,7 +69,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// The rate at which memory is read, where only the CPU computes.
+    /// The memory bandwidth, if only the CPU computes.
     pub fn cpu_bandwidth(&mut self) -> Option<f64> {
         match self.session.hip() {
             Some(_) => None,
@@ -77,7 +77,7 @@ impl Bench {
         }
     }
 
-    /// The GPU, where it computes all of the model.
+    /// The GPU, if it computes the whole model.
     pub fn gpu_alone(&mut self) -> Option<&HipExecutor> {
         match self.session.cpu() {
             Some(_) => None,
@@ -85,14 +85,14 @@ impl Bench {
         }
     }
 
-    /// The names of what computes.
+    /// The names of the devices in use.
     pub fn device(&mut self) -> String {
         let gpu = self.session.hip().map(|executor| executor.context().name().to_string());
         let cpu = self.session.cpu().map(|_| "cpu".to_string());
         cpu.into_iter().chain(gpu).collect::<Vec<_>>().join(" + ")
     }
 
-    /// Appends these tokens of every sequence, in as few steps as there can be.
+    /// Appends these tokens of every sequence in as few steps as possible.
     fn prompts(&mut self, range: Range<usize>) -> Result<(), CliError> {
         if range.is_empty() {
             return Ok(());
@@ -136,7 +136,7 @@ impl Bench {
         }
     }
 
-    /// Cuts the sequences to `depth` tokens.
+    /// Rewinds the sequences to `depth` tokens.
     fn back_to_depth(&mut self) -> Result<(), CliError> {
         for (number, &id) in self.sequences.iter().enumerate() {
             if let Rewind::RecomputeFrom(held) = self.session.rewind(id, self.depth)?
@@ -149,7 +149,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Goes back to `depth` tokens and does the work once more; gives its seconds.
+    /// Rewinds to `depth` tokens and does the work once; returns the seconds.
     pub fn once(&mut self, work: Work) -> Result<f64, CliError> {
         self.back_to_depth()?;
         let start = Instant::now();
@@ -157,7 +157,7 @@ impl Bench {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Repeats the work until no plan is recorded any more.
+    /// Repeats the work until no more plans are recorded.
     fn warm_up(&mut self, work: Work) -> Result<(), CliError> {
         for run in 1..=MOST_WARM_UPS {
             let before = self.session.hip().map(|executor| executor.unsteady_runs());
@@ -204,8 +204,8 @@ impl Bench {
         format!("{kind}{sequences}{depth}")
     }
 
-    /// The time of each step of one more repetition, beside that of the repetitions of `test`. Steps are timed from here
-    /// on, so it comes after everything else that is measured.
+    /// The time of each step in one more repetition, next to the time of `test`. Steps are timed from here on, so all
+    /// other measurements must come first.
     pub fn profile(&mut self, work: Work, test: &Test) -> Result<Profile, CliError> {
         self.back_to_depth()?;
         self.session.start_timing();
@@ -216,15 +216,15 @@ impl Bench {
         Ok(Profile::of(test.name.clone(), &self.session.timed_plans()?, real))
     }
 
-    /// Bytes that a step of one token in each sequence must read, after such a test: the weights, and the keys and values
-    /// of the tokens before it, which are `depth` and half of the test's own on average.
+    /// Bytes that a step of one token per sequence must read, after such a test: the weights, and the keys and values
+    /// of the previous tokens, on average `depth` plus half of the test's own.
     pub fn decode_bytes(&mut self, generated: usize) -> Result<u64, CliError> {
         let weights: u64 = self.session.last_plans()?.iter().map(|(plan, _)| weight_bytes(plan)).sum();
         let token = self.session.bytes_per_token()? * self.sequences.len() as u64;
         Ok(weights + token * (2 * self.depth + generated).div_ceil(2) as u64)
     }
 
-    /// Operations of the products with weights for each token of a prompt, after such a test.
+    /// Operations per prompt token of the products with weights, after such a test.
     pub fn prompt_flops(&self) -> Result<f64, CliError> {
         let plans = self.session.last_plans()?;
         let flops: u64 = plans.iter().flat_map(|(plan, _)| &plan.steps).filter_map(product_flops).sum();
@@ -239,7 +239,7 @@ fn product_flops(step: &Step) -> Option<u64> {
     reads_weight.then_some(step.cost.flops)
 }
 
-/// Bytes of weights that a run reads. A step reads no more than it costs: of a table, only some rows.
+/// Bytes of weights that a run reads. A step reads at most its cost: of a table, only some rows.
 fn weight_bytes(plan: &Plan) -> u64 {
     let step_bytes = |step: &Step| {
         let weights = step.inputs.iter().filter(|input| matches!(input.place, Place::Weight(_)));
@@ -248,7 +248,7 @@ fn weight_bytes(plan: &Plan) -> u64 {
     plan.steps.iter().map(step_bytes).sum()
 }
 
-/// The mean, and the standard deviation of a sample (over n - 1).
+/// The mean and the sample standard deviation (divisor n - 1).
 fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -261,7 +261,7 @@ mod tests {
     use super::mean_and_deviation;
 
     #[test]
-    fn the_deviation_is_that_of_a_sample() {
+    fn deviation_divides_by_n_minus_one() {
         assert_eq!(mean_and_deviation(&[5.0]), (5.0, 0.0));
         assert_eq!(mean_and_deviation(&[1.0, 3.0, 2.0]), (2.0, 1.0));
     }

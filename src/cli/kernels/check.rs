@@ -1,4 +1,4 @@
-//! Compiles in one process for each target, several targets at once.
+//! Compiles in one process per target, several targets at once.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -20,37 +20,37 @@ use crate::device::{Target, Variant};
 use crate::hip::code_object::Resources;
 use crate::hip::jit::describe;
 
-/// Kernels that may spill: what the kernel's description begins with, what its target begins with, and the reason.
+/// Kernels that may spill: prefix of the kernel's description, prefix of the target, and the reason.
 const MAY_SPILL: &[(&str, &str, &str)] = &[
     ("attention_tiled.hip: attention_tiled<BF16=1,", "gfx11", BF16_TILES),
     ("attention_tiled.hip: attention_tiled<BF16=1,", "gfx12", BF16_TILES),
 ];
 
-/// 8 to 160 vector registers go to scratch there; what takes them was not found. F16 caches, the default, do not spill.
+/// 8 to 160 vector registers spill to scratch; the cause was not found. F16 caches, the default, do not spill.
 const BF16_TILES: &str = "BF16 caches only; F16, the default, does not spill";
 
-/// What came of a check.
+/// Results of a check.
 #[derive(Debug)]
 pub(super) struct Checked {
     pub targets: Vec<Outcome>,
 }
 
-/// What came of a target.
+/// Results for a target.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Outcome {
     /// The target.
     pub arch: String,
     /// The compiler's version.
     pub compiler: Option<String>,
-    /// Programs that were to be compiled.
+    /// Programs to compile.
     pub programs: usize,
-    /// Calls of the compiler, each with one program or with many.
+    /// Calls of the compiler, each with one or many programs.
     pub compilations: usize,
-    /// Seconds from start to end of the process.
+    /// Duration of the process in seconds.
     pub seconds: f64,
     /// Kernels that compiled.
     pub kernels: Vec<Kernel>,
-    /// What did not, and why.
+    /// Programs that did not compile, with the reasons.
     pub failures: Vec<String>,
 }
 
@@ -59,23 +59,23 @@ pub(super) struct Outcome {
 pub(super) struct Kernel {
     /// The kernel with its constants.
     pub kernel: String,
-    /// What it takes of a compute unit, where the code object tells.
+    /// Resources of the kernel, if the code object reports them.
     #[serde(flatten)]
     pub resources: Option<Resources>,
-    /// Why it may spill registers, if it may.
+    /// The reason why it may spill registers, if it may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub may_spill: Option<&'static str>,
 }
 
 impl Kernel {
-    /// Registers that were spilled.
+    /// The number of spilled registers.
     pub fn spills(&self) -> u32 {
         self.resources.as_ref().map_or(0, |found| found.vgpr_spills.saturating_add(found.sgpr_spills))
     }
 }
 
 impl Checked {
-    /// The error that the command ends with, if there is something wrong.
+    /// The command's error, if any check failed.
     pub fn verdict(&self, needs: &Needs) -> Result<(), CliError> {
         let failures: usize = self.targets.iter().map(|target| target.failures.len()).sum();
         let kernels = || self.targets.iter().flat_map(|target| &target.kernels);
@@ -92,7 +92,7 @@ impl Checked {
     }
 }
 
-/// Compiles every program for the targets that need it.
+/// Compiles every program for each target that needs it.
 pub(super) fn run(needs: &Needs, targets: &[Target], through: &str) -> Result<Checked, CliError> {
     let unknown = |source| CliError::Path { verb: "find", path: "the running program".into(), source };
     let program = std::env::current_exe().map_err(unknown)?;
@@ -129,13 +129,13 @@ fn take<'j>(next: &AtomicUsize, jobs: &'j [Job]) -> Option<(usize, &'j Job)> {
     Some((i, jobs.get(i)?))
 }
 
-/// How a process ended, and the programs that it gave no answer for.
+/// A process's exit status, and the programs that it returned no result for.
 struct Ended {
     status: ExitStatus,
     missing: Vec<usize>,
 }
 
-/// What is compiled for a target.
+/// The programs to compile for a target.
 struct Job {
     arch: String,
     command: Vec<String>,
@@ -161,7 +161,7 @@ impl Job {
         outcome
     }
 
-    /// Compiles many at a time, and what is left when that ended the process, one by one.
+    /// Compiles many programs at a time; if that terminates the process, compiles the rest one by one.
     fn compile(&self, outcome: &mut Outcome, done: &Sender<()>) -> Result<(), String> {
         let all: Vec<usize> = (0..self.programs.len()).collect();
         let mut ended = self.process(outcome, done, all, false)?;
@@ -180,7 +180,7 @@ impl Job {
         }
     }
 
-    /// One process, for the programs of these numbers.
+    /// Runs one process for the programs with these numbers.
     fn process(
         &self,
         outcome: &mut Outcome,
@@ -190,7 +190,7 @@ impl Job {
     ) -> Result<Ended, String> {
         let mut child = self.start().map_err(|error| format!("cannot start {:?}: {error}", self.command))?;
         let variants = programs.iter().filter_map(|&i| Some(self.programs.get(i)?.0.clone())).collect();
-        // A process that ended early does not read all; how it ended is told below.
+        // A process that ended early does not read everything; its exit status is handled below.
         let input = child.stdin.take();
         let _ = input.map(|input| serde_json::to_writer(input, &Task { variants, alone }));
         let mut missing: BTreeSet<usize> = programs.iter().copied().collect();
@@ -229,7 +229,7 @@ impl Job {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
     }
 
-    /// Notes the kernels of program `i` that are needed.
+    /// Records the needed kernels of program `i`.
     fn add(&self, outcome: &mut Outcome, i: usize, found: Vec<Resources>) {
         let Some((variant, entries)) = self.programs.get(i) else { return };
         for entry in entries {

@@ -1,4 +1,4 @@
-//! The process that compiles for one target: a compiler that ends its process takes only this one along.
+//! The process that compiles for one target: a compiler crash only terminates this process.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,32 +12,32 @@ use crate::hip::code_object::{CodeObjectError, Resources, resources};
 use crate::hip::jit::{Compiler, JitError, JitOptions, batch};
 use crate::hip::platform::{self, LoadError};
 
-/// What the process reads.
+/// Input of the process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Task {
-    /// A variant of each program.
+    /// One variant of each program.
     pub variants: Vec<Variant>,
-    /// Compile one after another, each told before the next begins: then it is known which one ended the process.
+    /// Compile one by one, reporting each before the next starts, so that a crash can be attributed to its program.
     pub alone: bool,
 }
 
-/// What the process writes, one line of JSON each.
+/// Output of the process, one line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Line {
-    /// First: the compiler.
+    /// First line: the compiler.
     Compiler(String),
-    /// Instead: why there is none.
+    /// Or: the reason why there is no compiler.
     Cannot(String),
-    /// A program compiled; its kernels, as far as the code object tells.
+    /// A program compiled; its kernels, as far as the code object reports them.
     Kernels(usize, Vec<Resources>),
-    /// A program did not.
+    /// A program failed to compile.
     Failed(usize, String),
-    /// Last: how often the compiler was called.
+    /// Last line: the number of compiler calls.
     Compilations(usize),
 }
 
-/// Compiles the variants that standard input lists, and writes what came of each.
+/// Compiles the variants listed on standard input, and writes the results.
 pub(super) fn run(target: &Target) -> Result<(), CliError> {
     let task: Task =
         serde_json::from_reader(io::stdin().lock()).map_err(|error| CliError::Input(error.to_string()))?;
@@ -46,11 +46,11 @@ pub(super) fn run(target: &Target) -> Result<(), CliError> {
         Err(error) => return write(&Line::Cannot(error.to_string())),
     };
     let compiler = Compiler::new(&rtc, target, "", JitOptions::from_env());
-    // Sizes and times of the libraries say nothing to people.
+    // Sizes and times of the libraries are omitted.
     let words = compiler.identity().split_whitespace().map(|word| word.split(':').next().unwrap_or(word));
     write(&Line::Compiler(words.collect::<Vec<_>>().join(" ")))?;
     let mut work = Work { compiler: &compiler, variants: &task.variants, compilations: 0 };
-    // Only AMD's code says what became of each kernel.
+    // Only AMD's code objects report each kernel's resources.
     match task.alone || target.platform != PlatformKind::Amd {
         true => (0..task.variants.len()).try_for_each(|program| work.alone(program))?,
         false => batch::groups(&task.variants).iter().try_for_each(|group| work.together(group))?,
@@ -65,7 +65,7 @@ struct Work<'w> {
 }
 
 impl Work<'_> {
-    /// Compiles programs as one, or as two halves if that does not compile.
+    /// Compiles programs as one, or as two halves if that fails.
     fn together(&mut self, programs: &[usize]) -> Result<(), CliError> {
         if let [program] = programs {
             return self.alone(*program);
@@ -74,7 +74,7 @@ impl Work<'_> {
             Ok(found) => {
                 for (&program, kernels) in programs.iter().zip(found) {
                     let spills = |kernel: &Resources| kernel.vgpr_spills > 0 || kernel.sgpr_spills > 0;
-                    // What is told of a kernel that spills is what a user's compiler makes of it.
+                    // A spilling kernel is reported as a user's compiler would compile it.
                     match kernels.is_empty() || kernels.iter().any(spills) {
                         true => self.alone(program)?,
                         false => write(&Line::Kernels(program, kernels))?,
@@ -91,7 +91,7 @@ impl Work<'_> {
         }
     }
 
-    /// The kernels of each program, from the code of all of them.
+    /// The kernels of each program, from the code of all programs.
     fn kernels_together(
         &mut self,
         programs: &[usize],
@@ -115,7 +115,7 @@ impl Work<'_> {
         }))
     }
 
-    /// Compiles a program as it is compiled when it is needed, and writes what came of it.
+    /// Compiles a program alone, as on first use, and writes the result.
     fn alone(&mut self, program: usize) -> Result<(), CliError> {
         let Some(variant) = self.variants.get(program) else { return Ok(()) };
         write(&match self.kernels(variant)? {
@@ -137,13 +137,13 @@ impl Work<'_> {
 
 fn open(kind: PlatformKind) -> Result<Rtc, LoadError> {
     match kind {
-        // It compiles where there is no device and no driver.
+        // This compiler needs no device and no driver.
         PlatformKind::Amd => platform::amd::compiler(),
         PlatformKind::Nvidia | PlatformKind::Sim => Ok(platform::api(kind)?.rtc),
     }
 }
 
-/// What the code object says. Other platforms' code says nothing that rfgraph reads.
+/// Resources in the code object. rfgraph reads none from other platforms' code.
 fn told(target: &Target, code: Result<Arc<[u8]>, JitError>) -> Result<Vec<Resources>, String> {
     let code = code.map_err(|error| error.to_string())?;
     match target.platform {

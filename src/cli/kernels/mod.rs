@@ -15,7 +15,7 @@ use crate::device::Target;
 use crate::hip::jit::Cache;
 use crate::model::Model;
 
-/// The targets where `--arch` names none: those that rfgraph promises to compile for.
+/// The default of `--arch`: the targets that rfgraph supports.
 const TARGETS: &str = "gfx906,gfx908,gfx90a,gfx942,gfx1030,gfx1100,gfx1101,gfx1151,gfx1200,gfx1201";
 
 /// List GPU kernels, and compile them without a GPU

@@ -1,4 +1,4 @@
-//! Which kernels are needed: by a model's plans, or by every operator of the table on many shapes.
+//! The needed kernels: by a model's plans, or by every operator of the table on many shapes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::plan::{CompileError, DeviceDesc, compile};
 use crate::sampling::SamplerParams;
 use crate::tensor::{DType, Desc};
 
-/// Parity cases that are drawn of each operator.
+/// Parity cases drawn per operator.
 const DRAWS: u64 = 300;
 
-/// Kernels, and who needs them.
+/// Kernels with the targets that need them.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
     /// Each kernel with its constants, and the targets that need it.
     pub variants: BTreeMap<Variant, BTreeSet<String>>,
-    /// What has no kernel, and the targets where it has none.
+    /// Operators without a kernel, and the targets that lack it.
     pub without: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -40,8 +40,7 @@ impl Needs {
         self.without.entry(what).or_default().insert(target.arch.clone());
     }
 
-    /// Kernels that share source and constants, and are compiled as one program: the first, and all their
-    /// names. Only those that `arch` needs.
+    /// Kernels that `arch` needs, grouped into programs by source and constants: the first kernel, and all their names.
     pub fn programs(&self, arch: &str) -> Vec<(Variant, Vec<String>)> {
         let mut programs: BTreeMap<_, (Variant, Vec<String>)> = BTreeMap::new();
         for (variant, targets) in &self.variants {
@@ -54,14 +53,14 @@ impl Needs {
         programs.into_values().collect()
     }
 
-    /// Each kernel in words, with its targets.
+    /// Each kernel's description with its targets.
     pub fn described(&self) -> impl Iterator<Item = (String, &BTreeSet<String>)> {
         self.variants.iter().map(|(variant, targets)| (describe(variant), targets))
     }
 }
 
-/// Of the plans of a model's session, with the default options: prompts in chunks of every size that a GPU takes at once, and
-/// one token, of which the logits, the largest or the 40 largest are wanted.
+/// Kernels of a model's session with default options: prompts in chunks of every size that a GPU uses, and one token
+/// with the logits, the largest or the 40 largest as output.
 pub(super) fn of_model(model: &Model, targets: &[Target]) -> Result<Needs, CliError> {
     let mut needs = Needs::default();
     let n_ctx = model.architecture().shape().n_ctx_train.min(4096);
@@ -84,7 +83,7 @@ pub(super) fn of_model(model: &Model, targets: &[Target]) -> Result<Needs, CliEr
     Ok(needs)
 }
 
-/// Of every operator, on drawn parity cases and on the shapes that kernels are chosen by.
+/// Kernels of every operator, on drawn parity cases and on the shapes that kernels are selected by.
 pub(super) fn of_table(targets: &[Target]) -> Needs {
     let mut needs = Needs::default();
     let mut cases = shapes();
@@ -93,7 +92,7 @@ pub(super) fn of_table(targets: &[Target]) -> Needs {
         for (op, inputs) in &cases {
             let Ok(outputs) = op.outputs(inputs) else { continue };
             let Some((output, further)) = outputs.split_first() else { continue };
-            // Nothing runs for a view.
+            // A view runs nothing.
             if matches!(op.memory(inputs), Memory::View { .. }) {
                 continue;
             }
@@ -101,7 +100,7 @@ pub(super) fn of_table(targets: &[Target]) -> Needs {
             match op.hip(&mut lower) {
                 Ok(()) => needs.add(&target, &lower.finish().0),
                 Err(LowerError::NoKernel { op }) => needs.lack(&target, format!("operator `{op}`")),
-                // A case that the operator's kernels do not take: it says so when it is asked to run.
+                // A case that the operator's kernels do not support, which is an error at run time.
                 Err(LowerError::Unsupported { .. }) => {}
             }
         }
@@ -109,17 +108,17 @@ pub(super) fn of_table(targets: &[Target]) -> Needs {
     needs
 }
 
-/// Where the BLAS library is present, other kernels may be needed.
+/// The presence of the BLAS library may change which kernels are needed.
 fn with_and_without_blas(target: &Target) -> [Target; 2] {
     [false, true].map(|blas| Target { blas, ..target.clone() })
 }
 
 type Asked = (Arc<dyn AnyOperator>, Vec<Desc>);
 
-/// The parity cases of every row of the table, the same in every run.
+/// The parity cases of every row of the table, identical in every run.
 fn drawn() -> Vec<Asked> {
     let mut seed = 0_u64;
-    // A multiplicative generator (Knuth, MMIX); its upper bits are the good ones.
+    // A linear congruential generator (Knuth, MMIX); the upper bits are the better ones.
     let mut next = || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 32) as u32
@@ -139,7 +138,7 @@ fn drawn() -> Vec<Asked> {
     asked
 }
 
-/// Elements of keys and of values of models' heads.
+/// Sizes of keys and values per head in known models.
 const HEADS: [(usize, usize); 13] = [
     (32, 32),
     (64, 64),
@@ -156,7 +155,7 @@ const HEADS: [(usize, usize); 13] = [
     (576, 512),
 ];
 
-/// Types of keys and values: blocks for the sizes of heads that most models have.
+/// Types of keys and values: block formats for common head sizes.
 fn cache_types(head: usize) -> Vec<(DType, DType)> {
     let (f16, q8, q4) = (DType::F16, DType::Q8_0, DType::Q4_0);
     let mut types = [DType::F32, f16, DType::BF16].map(|dtype| (dtype, dtype)).to_vec();
@@ -166,7 +165,7 @@ fn cache_types(head: usize) -> Vec<(DType, DType)> {
     types
 }
 
-/// Shapes that models have and parity cases, being small, do not.
+/// Shapes of real models, which are larger than those of parity cases.
 fn shapes() -> Vec<Asked> {
     let mut asked: Vec<Asked> = Vec::new();
     let mut ask = |op: Arc<dyn AnyOperator>, inputs: &[(DType, &[usize])]| {

@@ -11,7 +11,7 @@ use super::check::{Checked, Kernel};
 use super::needs::Needs;
 use crate::hip::code_object::Resources;
 
-/// The kernels that are needed.
+/// Lists the needed kernels.
 pub(super) fn list(needs: &Needs, as_json: bool) -> Result<(), CliError> {
     if as_json {
         let kernels: Vec<_> = needs
@@ -35,7 +35,7 @@ pub(super) fn list(needs: &Needs, as_json: bool) -> Result<(), CliError> {
     print(text)
 }
 
-/// What compiled, to what, and what did not.
+/// Prints the compiled kernels and the failures.
 pub(super) fn check(needs: &Needs, checked: &Checked, as_json: bool, each: bool) -> Result<(), CliError> {
     if as_json {
         return print_json(&json!({"targets": checked.targets, "without": needs.without}));
@@ -43,7 +43,7 @@ pub(super) fn check(needs: &Needs, checked: &Checked, as_json: bool, each: bool)
     let mut rows: BTreeMap<(&str, &str), Vec<(&str, &Kernel)>> = BTreeMap::new();
     for target in &checked.targets {
         for kernel in &target.kernels {
-            // One line for each kernel, or one for each kernel and target.
+            // One line per kernel, or one per kernel and target.
             let key = (kernel.kernel.as_str(), if each { target.arch.as_str() } else { "" });
             rows.entry(key).or_default().push((&target.arch, kernel));
         }
@@ -84,7 +84,7 @@ fn line(text: &mut String, width: usize, kernel: &str, numbers: [String; 5], spi
     let _ = writeln!(text, "{}", row.trim_end());
 }
 
-/// From the least to the most of a number.
+/// Minimum and maximum of a number.
 fn span(found: &[(&str, &Kernel)], of: fn(&Resources) -> u32) -> String {
     let numbers = || found.iter().filter_map(|(_, kernel)| kernel.resources.as_ref()).map(of);
     match (numbers().min(), numbers().max()) {
@@ -94,7 +94,7 @@ fn span(found: &[(&str, &Kernel)], of: fn(&Resources) -> u32) -> String {
     }
 }
 
-/// Which targets spill, and how many registers.
+/// The targets that spill, with the number of registers.
 fn spilled(found: &[(&str, &Kernel)]) -> String {
     let spilling = found.iter().filter(|(_, kernel)| kernel.spills() > 0);
     let words = spilling.map(|(arch, kernel)| {

@@ -1,4 +1,4 @@
-//! In which pieces a kernel computes a product, with how much scratch memory, and for which instruction set.
+//! Splits a product into pieces for the workers, divides scratch memory, and selects the instruction set.
 
 use std::ops::Range;
 
@@ -15,33 +15,32 @@ use super::{avx2, avx512};
 
 /// The least and the most bytes of weights that a worker takes at a time when rows are read once.
 const DEAL_BYTES: std::ops::Range<usize> = 32 << 10..512 << 10;
-/// Parts that each worker gets of a large matrix, so that a worker that was held up is waited for by at
-/// most one part.
+/// Parts per worker of a large matrix, so that the others wait for a delayed worker by at most one part.
 const DEAL_PARTS: usize = 8;
-/// Bytes of unpacked panels that a worker takes at a time: they should stay in its cache.
+/// Bytes of unpacked panels that a worker takes at a time, small enough to stay in its cache.
 const DEAL_PANEL_BYTES: usize = 256 << 10;
 
-/// Rows that a worker takes at a time of weights that are read once. Memory is read fastest in long runs: what
-/// was fetched ahead at the end of a run is another worker's.
+/// Rows that a worker takes at a time of weights that are read once. Long runs are read fastest, as data prefetched
+/// past the end of a run belongs to another worker.
 pub(super) fn rows_at_once(n_out: usize, row_bytes: usize, workers: usize) -> usize {
     let row_bytes = row_bytes.max(1);
     let bytes = (n_out * row_bytes / (workers * DEAL_PARTS)).clamp(DEAL_BYTES.start, DEAL_BYTES.end);
     (bytes / row_bytes).max(1)
 }
 
-/// The most tokens that AVX-512 multiplies by four rows at a time in formats with minimums, whose sums are long chains.
-/// Measured on Zen 4 (8192 rows of 2048, milliseconds by four rows and by panels): Q4_K 1.9 and 2.3 for five tokens, 2.7
-/// and 2.6 for eight; Q2_K 2.6 and 2.1, 3.4 and 2.4.
+/// The most tokens that AVX-512 multiplies by four rows at a time in formats with minimums, whose sums are long
+/// dependency chains. Measured on Zen 4 (8192 rows of 2048, milliseconds by four rows and by panels): Q4_K 1.9 and 2.3
+/// for five tokens, 2.7 and 2.6 for eight; Q2_K 2.6 and 2.1, 3.4 and 2.4.
 #[cfg(target_arch = "x86_64")]
 const MINS_IN_QUADS: usize = 5;
 
-/// How scratch memory is divided.
+/// The division of scratch memory.
 pub(super) struct Sizes {
     /// Bytes for the quantized activations, which all workers read.
     shared: usize,
     /// Bytes for each worker.
     each: usize,
-    /// All of it, alignment included.
+    /// The total, alignment included.
     pub(super) total: usize,
 }
 
@@ -81,12 +80,12 @@ fn panels_at_once(bytes: usize) -> usize {
     (DEAL_PANEL_BYTES / bytes.max(1)).clamp(1, 4)
 }
 
-/// Rows of weights that a worker takes at a time as panels, which should stay in its cache.
+/// Rows of weights that a worker takes at a time as panels, small enough to stay in its cache.
 fn panel_rows_at_once(k: usize) -> usize {
     PANEL * panels_at_once(k.div_ceil(CHUNK) * size_of::<PanelChunk>())
 }
 
-/// Rows of weights of an integer format that a worker takes at a time, of so many, for so many tokens.
+/// Rows of weights of an integer format that a worker takes at a time, of `rows` rows for `tokens` tokens.
 pub(super) fn rows_dealt(
     kernel: ProductKernel,
     tokens: usize,
@@ -143,20 +142,21 @@ pub(super) unsafe fn run(
     });
 }
 
-/// A product with quantized activations, as kernels get it.
+/// A product with quantized activations, as passed to kernels.
 pub(super) struct Quantized<'a> {
     pub(super) args: &'a Linear<'a>,
     /// First row of the activations.
     activations: *const u8,
     pub(super) layout: Layout,
-    /// Bytes from one row of them to the next.
+    /// Bytes from one row of activations to the next.
     stride: usize,
     /// Bytes in a row of weights.
     pub(super) row_bytes: usize,
 }
 
 impl<'a> Quantized<'a> {
-    /// A product of a weight of an integer format with rows of activations `stride` bytes apart, 0 if all are one.
+    /// A product of integer-format weights with rows of activations `stride` bytes apart; 0 if all tokens share one
+    /// row.
     pub(super) fn new(args: &'a Linear<'a>, activations: *const u8, stride: usize) -> Quantized<'a> {
         let row_bytes = args.k / args.dtype.block_elements() * args.dtype.block_bytes();
         Quantized { args, activations, layout: Layout::new(args.k), stride, row_bytes }
@@ -173,7 +173,7 @@ impl<'a> Quantized<'a> {
     }
 }
 
-/// Multiplies rows of weights with every token. In panels the first is a multiple of [`PANEL`].
+/// Multiplies rows of weights with every token. For panels the first row is a multiple of [`PANEL`].
 ///
 /// # Safety
 /// The weights have an integer format and sizes are checked; no other worker computes these rows, and `own` has
@@ -213,7 +213,7 @@ unsafe fn multiply_as<F: Format>(isa: Isa, job: &Quantized<'_>, rows: Range<usiz
         return;
     }
     if job.args.tokens <= FEW_TOKENS {
-        // Few tokens would not pay for panels: the same sums are made of four rows at a time.
+        // Panels do not pay off for few tokens: the same sums are computed for four rows at a time.
         // SAFETY: the caller vouches for it.
         unsafe {
             match isa {
@@ -234,7 +234,7 @@ unsafe fn multiply_as<F: Format>(isa: Isa, job: &Quantized<'_>, rows: Range<usiz
     let end = rows.end.div_ceil(PANEL);
     for first in (rows.start / PANEL..end).step_by(at_once) {
         let panels = first..end.min(first + at_once);
-        // SAFETY: the caller vouches for it; so many panels fit at `own`.
+        // SAFETY: the caller vouches for it; this many panels fit at `own`.
         unsafe {
             match isa {
                 #[cfg(target_arch = "x86_64")]

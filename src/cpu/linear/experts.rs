@@ -1,7 +1,7 @@
-//! Products in which every row of the result chooses its matrix: the experts of a mixture.
+//! Products in which each row of the result selects its matrix: the experts of a mixture.
 //!
-//! The rows are put in the order of their experts, so that an expert's weights are read once for all rows that
-//! chose it; then each expert is a [`Linear`] of its own, with the same kernels and the same bits.
+//! The rows are sorted by expert, so that an expert's weights are read once for all rows that selected it; then each
+//! expert is a [`Linear`] of its own, with the same kernels and the same bits.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::tensor::DType;
 pub struct LinearId<'a> {
     /// Element type of the weights.
     pub dtype: DType,
-    /// The weights, `n_expert` matrices of `n_out` rows of `k` elements without gaps, at any address.
+    /// The weights, `n_expert` matrices of `n_out` rows of `k` elements, contiguous, at any address.
     pub weight: &'a [u8],
     /// Elements in a row of weights and of `x`.
     pub k: usize,
@@ -25,31 +25,31 @@ pub struct LinearId<'a> {
     pub n_expert: usize,
     /// The matrix of each row of `y`.
     pub ids: &'a [i32],
-    /// Neighbouring rows of `y` that are made from one row of `x`.
+    /// The number of adjacent rows of `y` that are computed from one row of `x`.
     pub share: usize,
-    /// What computes it.
+    /// The kernel.
     pub kernel: ProductKernel,
     /// The activations, a row of `k` for every `share` rows of `y`.
     pub x: &'a [f32],
-    /// Where the result goes, a row of `n_out` for each of `ids`.
+    /// The result, a row of `n_out` for each of `ids`.
     pub y: RowsMut<'a>,
-    /// `n_expert` rows of `n_out`; a row of the result gets its expert's added.
+    /// `n_expert` rows of `n_out`; a row of the result gets its expert's row added.
     pub bias: Option<&'a [f32]>,
 }
 
-/// How scratch memory is divided.
+/// The division of scratch memory.
 struct Sizes {
-    /// Bytes for the activations in the order of their experts, which all workers read.
+    /// Bytes for the activations sorted by expert, which all workers read.
     shared: usize,
     /// Bytes for each worker's lists.
     lists: usize,
-    /// Bytes for each worker, the lists before what kernels need.
+    /// Bytes for each worker: its lists, then the kernels' memory.
     each: usize,
-    /// All of it, alignment included.
+    /// The total, alignment included.
     total: usize,
 }
 
-/// Divides scratch memory for so many rows of the result; `None` if sizes overflow.
+/// Divides scratch memory for `rows` rows of the result; `None` if sizes overflow.
 fn sizes(
     dtype: DType,
     k: usize,
@@ -73,25 +73,25 @@ fn sizes(
     Some(Sizes { shared, lists, each, total })
 }
 
-/// The rows of the result by their experts. Every worker has its own, with the same numbers in it.
+/// The rows of the result, grouped by expert. Every worker has an own copy with the same numbers.
 struct Groups<'a> {
-    /// The rows in the order of their experts, and in their own order for each expert.
+    /// The rows sorted by expert, and by number for each expert.
     order: &'a [u32],
-    /// Where in `order` each row is.
+    /// The position of each row in `order`.
     place: &'a [u32],
-    /// Where in `order` each expert's rows end, and so the next one's begin.
+    /// The end of each expert's rows in `order`, which is the start of the next expert's.
     ends: &'a [u32],
-    /// The experts that some row has chosen.
+    /// The experts that some row has selected.
     chosen: &'a [u32],
 }
 
 impl<'a> Groups<'a> {
-    /// Numbers of memory that the lists take.
+    /// The length of the lists in numbers.
     fn numbers(rows: usize, n_expert: usize) -> Option<usize> {
         rows.checked_mul(2)?.checked_add(n_expert.checked_mul(2)?)
     }
 
-    /// Sorts the rows by counting, in memory of so many numbers.
+    /// Sorts the rows by counting, in `memory`.
     fn new(ids: &[i32], n_expert: usize, memory: &'a mut [u32]) -> Result<Groups<'a>, LinearError> {
         let (order, rest) = memory.split_at_mut(ids.len());
         let (place, rest) = rest.split_at_mut(ids.len());
@@ -101,7 +101,7 @@ impl<'a> Groups<'a> {
             let count = usize::try_from(id).ok().and_then(|id| ends.get_mut(id));
             *count.ok_or(LinearError::Expert { id, n_expert })? += 1;
         }
-        // From counts to where each expert's rows begin, which filling in turns into where they end.
+        // Turn counts into the starts of each expert's rows, which filling then turns into their ends.
         let (mut start, mut n_chosen) = (0, 0);
         for (expert, end) in ends.iter_mut().enumerate() {
             if *end > 0 {
@@ -119,22 +119,22 @@ impl<'a> Groups<'a> {
         Ok(Groups { order, place, ends, chosen: &rest[..n_chosen] })
     }
 
-    /// Expert number `group` of those that were chosen, and its places in the order.
+    /// The selected expert number `group`, and its positions in the order.
     fn group(&self, group: usize) -> (usize, Range<usize>) {
         let expert = self.chosen[group] as usize;
         let start = if expert == 0 { 0 } else { self.ends[expert - 1] };
         (expert, start as usize..self.ends[expert] as usize)
     }
 
-    /// The most rows that chose one expert.
+    /// The largest number of rows that selected one expert.
     fn largest(&self) -> usize {
         (0..self.chosen.len()).map(|group| self.group(group).1.len()).max().unwrap_or(0)
     }
 }
 
 impl LinearId<'_> {
-    /// Bytes of scratch memory that a product of `rows` rows of the result needs, made from `rows_of_x`; `None` if the
-    /// sizes overflow.
+    /// Bytes of scratch memory for a product of `rows` rows of the result, computed from `rows_of_x` rows; `None` if
+    /// the sizes overflow.
     pub fn scratch_bytes(
         dtype: DType,
         k: usize,
@@ -185,14 +185,14 @@ impl LinearId<'_> {
     }
 }
 
-/// Computes a product together with the other workers of a run. Returns when all of it is there.
+/// Computes a product together with the other workers of a run. Returns when all of it is finished.
 ///
 /// # Errors
-/// Sizes that do not fit, and an expert that there is not: the same error on every worker. Nothing was computed.
+/// Sizes that do not match, or an expert that does not exist: the same error on every worker, and nothing is computed.
 ///
 /// # Safety
-/// Every worker of the run calls this with the same arguments, and until all have returned nothing
-/// else writes `weight`, `ids`, `x` and `bias` or accesses `y` and `scratch`. `y` overlaps nothing else. Scratch memory is
+/// Every worker of the run calls this with the same arguments, and until all have returned nothing else writes
+/// `weight`, `ids`, `x` and `bias` or accesses `y` and `scratch`. `y` overlaps nothing else. Scratch memory is
 /// initialized.
 pub unsafe fn linear_id(
     worker: &Worker<'_>,
@@ -217,14 +217,13 @@ pub unsafe fn linear_id(
     Ok(())
 }
 
-/// Brings the activations into the order of their experts, quantized for the formats that want it; a single row
-/// serves every expert as it is.
+/// Sorts the activations by expert, quantized for the formats that need it; a single row serves every expert unsorted.
 ///
 /// # Safety
-/// That of [`linear_id`], with sizes checked; `shared` is where the activations go.
+/// That of [`linear_id`], with sizes checked; `shared` receives the activations.
 unsafe fn gather(worker: &Worker<'_>, isa: Isa, args: &LinearId<'_>, groups: &Groups<'_>, shared: *mut u8) {
     let (k, rows) = (args.k, args.rows_of_x());
-    // Places of the rows that are made from a row of `x`; the first place if that is the only row.
+    // The positions of the rows that are computed from a row of `x`; the first position if that is the only row.
     let places = |row: usize| match rows {
         1 => &[0],
         _ => &groups.place[row * args.share..(row + 1) * args.share],
@@ -235,7 +234,7 @@ unsafe fn gather(worker: &Worker<'_>, isa: Isa, args: &LinearId<'_>, groups: &Gr
                 for row in dealt {
                     for &place in places(row) {
                         let to = shared.cast::<f32>().wrapping_add(place as usize * k);
-                        // SAFETY: there is room for every place, and each is written by one worker.
+                        // SAFETY: there is room for every position, and each is written by one worker.
                         unsafe { std::ptr::copy_nonoverlapping(args.x[row * k..][..k].as_ptr(), to, k) };
                     }
                 }
@@ -249,7 +248,7 @@ unsafe fn gather(worker: &Worker<'_>, isa: Isa, args: &LinearId<'_>, groups: &Gr
             let (row, chunk) = (i / layout.chunks(), i % layout.chunks());
             let start = chunk * CHUNK;
             let x = &args.x[row * k + start..][..CHUNK.min(k - start)];
-            // SAFETY: the instruction set is checked; there is room for every place, and each chunk of each is
+            // SAFETY: the instruction set is checked; there is room for every position, and each chunk of each is
             // written by one worker.
             unsafe {
                 let quantized = quantize_chunk(isa, x);
@@ -262,10 +261,10 @@ unsafe fn gather(worker: &Worker<'_>, isa: Isa, args: &LinearId<'_>, groups: &Gr
     });
 }
 
-/// Multiplies every expert that was chosen with its rows.
+/// Multiplies every selected expert with its rows.
 ///
 /// # Safety
-/// That of [`linear_id`], with sizes checked; the activations are at `shared`, and `own` is what kernels need.
+/// That of [`linear_id`], with sizes checked; the activations are at `shared`, and `own` is the kernels' memory.
 unsafe fn multiply(
     worker: &Worker<'_>,
     isa: Isa,
@@ -276,7 +275,7 @@ unsafe fn multiply(
     let LinearId { dtype, k, n_out, kernel, .. } = *args;
     let (integer, single) = (format::is_integer(dtype), args.rows_of_x() == 1);
     let row_bytes = k / dtype.block_elements() * dtype.block_bytes();
-    // All experts are dealt at once: few are too small to be waited for one by one.
+    // All experts are assigned in one deal, as most are too small for a barrier each.
     let rows = (n_out * groups.chosen.len(), row_bytes);
     let deal = match (kernel.for_tokens(groups.largest()), integer) {
         (_, true) => dispatch::rows_dealt(kernel, groups.largest(), rows, k, worker.count()),
@@ -293,9 +292,9 @@ unsafe fn multiply(
             let stride = if single { 0 } else { k };
             let x = match (single, integer) {
                 (true, _) => Rows::new(args.x, 0),
-                // Of quantized activations nobody asks for these.
+                // Unused: the activations are quantized.
                 (false, true) => Rows::new(&[], 0),
-                // SAFETY: the gathered activations have a row of `k` for each place.
+                // SAFETY: the gathered activations have a row of `k` for each position.
                 (false, false) => unsafe {
                     let start = shared.cast::<f32>().wrapping_add(places.start * k);
                     Rows::from_raw(start, places.len() * k, stride)
@@ -313,8 +312,8 @@ unsafe fn multiply(
                 bias: args.bias.map(|bias| &bias[expert * n_out..][..n_out]),
                 residual: None,
             };
-            // SAFETY: these rows of this expert are dealt to this worker alone, and no two experts write one row of
-            // the result; sizes are checked.
+            // SAFETY: these rows of this expert are assigned to this worker alone, and no two experts write the same
+            // row of the result; sizes are checked.
             unsafe {
                 if integer {
                     let stride = if single { 0 } else { Layout::new(k).row_stride() };

@@ -1,9 +1,8 @@
-//! Products in f32, those of plain weights.
+//! Products in f32, for plain weights.
 //!
-//! Rows: lane `i` of 16 sums the products of columns `i`, `i + 16`, …, one fused
-//! multiplication and addition each; then the lanes are added as `plain::sum_lanes` does.
-//! Panels: the products are summed in order, in blocks of [`BLOCK`] columns, and the blocks'
-//! sums are added in order.
+//! Rows: lane `i` of 16 sums the products of columns `i`, `i + 16`, … with fused multiply-adds; then the lanes are
+//! added in the order of `plain::sum_lanes`. Panels: the products are summed in order, in blocks of [`BLOCK`] columns,
+//! and the blocks' sums are added in order.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -21,10 +20,10 @@ use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
-/// Columns that are summed in a panel before they are added to the total: it keeps rounding errors small.
+/// Columns that a panel sums before it adds them to the total, which keeps rounding errors small.
 pub(super) const BLOCK: usize = 256;
 
-/// Rows that are multiplied with some of many tokens before the next tokens come.
+/// Rows that are multiplied with a tile of tokens before the next tile.
 const ROWS_AT_ONCE: usize = 24;
 
 /// A plain element type.
@@ -45,7 +44,7 @@ pub(super) trait Element {
     #[cfg(target_arch = "x86_64")]
     unsafe fn read_avx2(at: *const u8) -> __m256;
 
-    /// Sixteen elements, the first `count` of them read and the rest zero.
+    /// Sixteen elements, of which the first `count` are read and the rest are zero.
     ///
     /// # Safety
     /// `at` points to at least `count` elements; the machine has AVX-512.
@@ -60,7 +59,7 @@ pub(super) struct F16;
 /// The upper half of single precision.
 pub(super) struct BF16;
 
-/// A product with f32 activations, as kernels get it.
+/// A product with f32 activations, as passed to kernels.
 pub(super) struct Job<'a> {
     pub(super) args: &'a Linear<'a>,
     /// Bytes in a row of weights.
@@ -74,12 +73,12 @@ impl Job<'_> {
     }
 }
 
-/// Bytes of a panel: 16 weights of a column side by side. `None` on overflow.
+/// Bytes of a panel, which stores 16 weights per column. `None` on overflow.
 pub(super) fn panel_bytes(k: usize) -> Option<usize> {
     k.checked_next_multiple_of(LANES)?.checked_mul(PANEL * size_of::<f32>())
 }
 
-/// Whether the product is computed row by row.
+/// True if the product is computed row by row.
 fn by_rows(args: &Linear<'_>) -> bool {
     args.kernel.for_tokens(args.tokens) == ProductKernel::Rows
 }
@@ -96,8 +95,8 @@ fn rows_dealt(args: &Linear<'_>, workers: usize) -> usize {
 /// Computes a product together with the other workers.
 ///
 /// # Safety
-/// The contract of [`super::linear`]; `args` is checked and `own` has [`panel_bytes`] for this worker alone,
-/// aligned to a cache line, if the product is computed in panels.
+/// The contract of [`super::linear`]; `args` is checked, and for panels `own` has [`panel_bytes`] bytes for this worker
+/// alone, aligned to a cache line.
 pub(super) unsafe fn run(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, own: *mut u8) {
     worker.for_chunks(args.n_out, rows_dealt(args, worker.count()), |rows| {
         // SAFETY: the rows are dealt to this worker alone; the caller vouches for the rest.
@@ -108,7 +107,7 @@ pub(super) unsafe fn run(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, own: 
 /// Multiplies rows of weights with every token.
 ///
 /// # Safety
-/// Sizes are checked, no other worker computes these rows, and `own` is as [`run`] wants it.
+/// Sizes are checked, no other worker computes these rows, and `own` meets the contract of [`run`].
 pub(super) unsafe fn multiply(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
     // SAFETY: the caller vouches for it.
     unsafe {
@@ -125,7 +124,7 @@ pub(super) unsafe fn multiply(isa: Isa, args: &Linear<'_>, rows: Range<usize>, o
 /// That of [`multiply`], and the weights are `E`.
 unsafe fn typed<E: Element>(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
     let job = Job { args, row_bytes: args.k * E::BYTES };
-    // Panels have so many rows. Few tokens take rows as they were dealt; for many, rows should stay in the cache.
+    // Panels have this many rows. Few tokens take rows as assigned; for many, rows should stay in the cache.
     let most = match (by_rows(args), args.tokens <= FEW_TOKENS) {
         (false, _) => PANEL,
         (true, true) => rows.len().max(1),
@@ -137,14 +136,14 @@ unsafe fn typed<E: Element>(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own
     }
 }
 
-/// Cuts rows into runs of at most `most`.
+/// Splits rows into pieces of at most `most`.
 fn pieces(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
     rows.clone().step_by(most).map(move |first| first..rows.end.min(first + most))
 }
 
 /// # Safety
-/// That of [`multiply`]; the rows, of type `E`, are this worker's, and `panel` has room for a panel unless
-/// the product is computed row by row.
+/// That of [`multiply`]; the rows, of type `E`, are this worker's, and `panel` has room for a panel unless the product
+/// is computed row by row.
 unsafe fn multiply_rows<E: Element>(isa: Isa, job: &Job<'_>, rows: Range<usize>, panel: *mut f32) {
     let by_rows = by_rows(job.args);
     // SAFETY: the caller vouches for it.
@@ -217,7 +216,7 @@ impl Element for F32 {
 
     #[inline(always)]
     unsafe fn read(at: *const u8, _: impl Fn([u8; 2]) -> f32) -> f32 {
-        // SAFETY: the caller has an element there; bytes have any alignment.
+        // SAFETY: the caller guarantees an element there; bytes have any alignment.
         f32::from_le_bytes(unsafe { *at.cast() })
     }
 
@@ -225,7 +224,7 @@ impl Element for F32 {
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn read_avx2(at: *const u8) -> __m256 {
-        // SAFETY: the caller has eight elements there.
+        // SAFETY: the caller guarantees eight elements there.
         unsafe { _mm256_loadu_ps(at.cast()) }
     }
 
@@ -243,7 +242,7 @@ impl Element for F16 {
 
     #[inline(always)]
     unsafe fn read(at: *const u8, half: impl Fn([u8; 2]) -> f32) -> f32 {
-        // SAFETY: the caller has an element there; bytes have any alignment.
+        // SAFETY: the caller guarantees an element there; bytes have any alignment.
         half(unsafe { *at.cast() })
     }
 
@@ -251,7 +250,7 @@ impl Element for F16 {
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn read_avx2(at: *const u8) -> __m256 {
-        // SAFETY: the caller has eight elements there.
+        // SAFETY: the caller guarantees eight elements there.
         _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
     }
 
@@ -269,7 +268,7 @@ impl Element for BF16 {
 
     #[inline(always)]
     unsafe fn read(at: *const u8, _: impl Fn([u8; 2]) -> f32) -> f32 {
-        // SAFETY: the caller has an element there; bytes have any alignment.
+        // SAFETY: the caller guarantees an element there; bytes have any alignment.
         f32::from_bits(u32::from(u16::from_le_bytes(unsafe { *at.cast() })) << 16)
     }
 
@@ -277,7 +276,7 @@ impl Element for BF16 {
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn read_avx2(at: *const u8) -> __m256 {
-        // SAFETY: the caller has eight elements there.
+        // SAFETY: the caller guarantees eight elements there.
         let halves = unsafe { _mm_loadu_si128(at.cast()) };
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
     }
@@ -292,7 +291,7 @@ impl Element for BF16 {
     }
 }
 
-/// A mask of the first `count` of 16 lanes; of all for more.
+/// A mask of the first `count` of 16 lanes; all lanes if `count` is larger.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn first_lanes(count: usize) -> u16 {

@@ -1,4 +1,4 @@
-//! Which kernel computes a product: the choice that a plan holds.
+//! The choice of a product's kernel, which a plan stores.
 
 use std::fmt;
 
@@ -7,24 +7,25 @@ use serde::{Deserialize, Serialize};
 use super::{Linear, LinearId, format};
 use crate::tensor::DType;
 
-/// The most tokens that are multiplied row by row where the machine may choose; more are multiplied panel by panel.
+/// The most tokens that are multiplied row by row if the result may depend on their number; more use panels.
 pub const FEW_TOKENS: usize = 8;
 
-/// The kernel of a product. It names the order of the sums, and so the bits of the result.
+/// The kernel of a product. It determines the order of the sums, and so the bits of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ProductKernel {
-    /// A row of weights at a time, summed in 16 lanes which are added at the end.
+    /// One row of weights at a time, summed in 16 lanes which are added at the end.
     Rows,
     /// Panels of 16 rows of weights, unpacked once for all tokens, summed in the order of the columns.
     Panels,
-    /// Of experts: rows for an expert that at most [`FEW_TOKENS`] rows of the result chose, panels for the others.
+    /// For experts: rows for an expert that at most [`FEW_TOKENS`] rows of the result selected, panels for the others.
     ByExpert,
 }
 
 impl ProductKernel {
-    /// The kernel of a product with so many tokens: the faster one, or the one that takes any number of them.
+    /// The kernel of a product with `tokens` tokens: the faster one, or if deterministic the one for any number of
+    /// tokens.
     fn of(dtype: DType, tokens: usize, deterministic: bool) -> ProductKernel {
         match (deterministic, format::is_integer(dtype)) {
             (true, true) => ProductKernel::Panels,
@@ -34,7 +35,7 @@ impl ProductKernel {
         }
     }
 
-    /// The same where an expert multiplies any number of so many rows.
+    /// The kernel of a product in which an expert multiplies any number of `rows` rows.
     fn of_experts(dtype: DType, rows: usize, deterministic: bool) -> ProductKernel {
         match ProductKernel::of(dtype, rows, deterministic) {
             ProductKernel::Panels if !deterministic => ProductKernel::ByExpert,
@@ -42,7 +43,7 @@ impl ProductKernel {
         }
     }
 
-    /// The kernel for one matrix and so many tokens.
+    /// The kernel for one matrix and `tokens` tokens.
     pub(super) fn for_tokens(self, tokens: usize) -> ProductKernel {
         match self {
             ProductKernel::ByExpert if tokens <= FEW_TOKENS => ProductKernel::Rows,
@@ -51,7 +52,7 @@ impl ProductKernel {
         }
     }
 
-    /// The name, as plans show it.
+    /// The name, as printed in plans.
     pub fn name(self) -> &'static str {
         match self {
             ProductKernel::Rows => "rows",
@@ -67,16 +68,16 @@ impl fmt::Display for ProductKernel {
     }
 }
 
-/// What a CPU's kernels are chosen for.
+/// The properties of a CPU executor that kernels are chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTarget {
     /// The threads that run a step.
     pub threads: usize,
-    /// Whether a row's bits may depend on nothing but the row: see promise P11.
+    /// True if a row's bits must depend on that row only: see promise P11.
     pub deterministic: bool,
 }
 
-/// The kernel of a step's product, and what it needs.
+/// The kernel of a step's product, and its scratch memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuKernel {
     /// The kernel.
@@ -86,7 +87,7 @@ pub struct CpuKernel {
 }
 
 impl CpuKernel {
-    /// For weights of this type in rows of `k`, and so many tokens. Sizes that overflow need no memory: the product
+    /// For weights of this type in rows of `k`, and `tokens` tokens. Sizes that overflow get no memory, as the product
     /// refuses them.
     pub fn of_product(dtype: DType, k: usize, tokens: usize, target: CpuTarget) -> CpuKernel {
         let product = ProductKernel::of(dtype, tokens, target.deterministic);
@@ -94,7 +95,8 @@ impl CpuKernel {
         CpuKernel { product, scratch }
     }
 
-    /// For `n_expert` matrices, of which each of so many rows of the result, made from so many rows of `x`, has one.
+    /// For `n_expert` matrices and `rows` rows of the result, each with one expert, computed from `rows_of_x` rows of
+    /// `x`.
     pub fn of_experts(
         dtype: DType,
         k: usize,

@@ -1,17 +1,15 @@
 //! Products of weight matrices with activations: `y[t][r] = Σ_k W[r][k]·x[t][k]`.
 //!
-//! The weights are read in their block format, where they lie. There are two kernels ([`ProductKernel`]):
-//! one pass over the rows of the weights at memory speed, and panels of 16 rows, unpacked once and
-//! multiplied with all tokens.
+//! The weights are read in place, in their block format. There are two kernels ([`ProductKernel`]): one pass over the
+//! rows of the weights at memory speed, and panels of 16 rows, unpacked once and multiplied with all tokens.
 //!
-//! Every block format's values are a scale times an integer: they are multiplied as integers, with
-//! activations quantized to eight bits (`cpu/activations.rs`); plain weights as f32.
+//! The values of every block format are a scale times an integer: they are multiplied as integers, with activations
+//! quantized to eight bits (`cpu/activations.rs`); plain weights as f32.
 //!
-//! `plain` defines every result: which lane adds what, in which order, and where a multiplication
-//! and an addition are fused. The kernels of the instruction sets follow it bit by bit, so a result
-//! depends neither on the machine nor on the number of threads. It does depend on the kernel, which
-//! whoever makes the product chooses: a plan, once. Either kernel takes any number of tokens, and then no
-//! token's result depends on the others.
+//! `plain` defines every result: the lane and order of each addition, and where multiply-adds are fused. The kernels of
+//! the instruction sets follow it bit by bit, so a result depends neither on the machine nor on the number of threads.
+//! It does depend on the kernel, which the caller chooses: the plan, once. Either kernel takes any number of tokens,
+//! and with a fixed kernel a token's result does not depend on the others.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -37,8 +35,7 @@ pub use rows::{Rows, RowsMut, Scratch};
 use super::{Isa, Pool, Worker};
 use crate::tensor::DType;
 
-/// How many bytes ahead of its use a weight is fetched when there are few tokens. The hardware's own
-/// fetching ends at each 4 KiB page.
+/// The prefetch distance in bytes when there are few tokens. The hardware's own prefetching ends at each 4 KiB page.
 #[cfg(target_arch = "x86_64")]
 const PREFETCH: usize = 2048;
 
@@ -46,7 +43,7 @@ const PREFETCH: usize = 2048;
 pub struct Linear<'a> {
     /// Element type of the weights.
     pub dtype: DType,
-    /// The weights, `n_out` rows of `k` elements without gaps, at any address.
+    /// The weights, `n_out` rows of `k` elements, contiguous, at any address.
     pub weight: &'a [u8],
     /// Elements in a row of weights and of `x`.
     pub k: usize,
@@ -54,11 +51,11 @@ pub struct Linear<'a> {
     pub n_out: usize,
     /// Rows of `x` and of `y`.
     pub tokens: usize,
-    /// What computes it.
+    /// The kernel.
     pub kernel: ProductKernel,
     /// The activations, `tokens` rows of `k`.
     pub x: Rows<'a>,
-    /// Where the result goes, `tokens` rows of `n_out`.
+    /// The result, `tokens` rows of `n_out`.
     pub y: RowsMut<'a>,
     /// `n_out` values that are added to every row of the result.
     pub bias: Option<&'a [f32]>,
@@ -66,11 +63,11 @@ pub struct Linear<'a> {
     pub residual: Option<Rows<'a>>,
 }
 
-/// Why a product was refused. Nothing was computed.
+/// The reason why a product was refused. Nothing was computed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinearError {
-    /// There is no product for these weights.
+    /// Weights of this type cannot be multiplied.
     #[error("weights of type {0} cannot be multiplied")]
     DType(DType),
     /// A row of weights does not fill whole blocks, sizes overflow, or rows of the result overlap.
@@ -88,30 +85,30 @@ pub enum LinearError {
     /// A buffer is too short.
     #[error("{what} has {have} {unit}, but {need} are needed")]
     Short {
-        /// Which buffer.
+        /// The buffer.
         what: &'static str,
-        /// What is counted.
+        /// The unit of its length.
         unit: &'static str,
-        /// How many there are.
+        /// Its length.
         have: usize,
-        /// How many there should be.
+        /// The required length.
         need: usize,
     },
-    /// A row of the result chose an expert that there is not.
+    /// A row of the result selected an expert that does not exist.
     #[error("the chosen expert is {id}, outside of 0..{n_expert}")]
     Expert {
         /// The expert.
         id: i32,
-        /// How many there are.
+        /// The number of experts.
         n_expert: usize,
     },
-    /// The machine lacks the instruction set that was asked for.
+    /// The machine lacks the requested instruction set.
     #[error("this machine has no {0}")]
     Isa(Isa),
 }
 
 impl Linear<'_> {
-    /// Bytes of scratch memory that a product needs; `None` if the sizes overflow.
+    /// Bytes of scratch memory for a product; `None` if the sizes overflow.
     pub fn scratch_bytes(
         dtype: DType,
         k: usize,
@@ -159,12 +156,12 @@ impl Linear<'_> {
     }
 }
 
-/// Computes a product together with the other workers of a run. Returns when all of it is there.
+/// Computes a product together with the other workers of a run. Returns when all of it is finished.
 ///
 /// # Safety
-/// Every worker of the run calls this with the same arguments, and until all have returned nothing
-/// else writes `weight`, `x`, `bias` and `residual` or accesses `y` and `scratch`. `y` overlaps
-/// `residual` not at all or is the same rows with the same stride; it overlaps nothing else.
+/// Every worker of the run calls this with the same arguments, and until all have returned nothing else writes
+/// `weight`, `x`, `bias` and `residual` or accesses `y` and `scratch`. `y` either does not overlap `residual` or is the
+/// same rows with the same stride; it overlaps nothing else.
 pub unsafe fn linear(
     worker: &Worker<'_>,
     isa: Isa,
@@ -179,8 +176,8 @@ pub unsafe fn linear(
     Ok(())
 }
 
-/// Computes one product on a pool, with scratch memory of its own. It takes the product mutably, since
-/// two threads that computed it at once would both write `y`.
+/// Computes one product on a pool, with its own scratch memory. It takes the product mutably, since two threads that
+/// computed it at once would both write `y`.
 pub fn linear_on(pool: &Pool, isa: Isa, args: &mut Linear<'_>) -> Result<(), LinearError> {
     let args = &*args;
     let bytes =
@@ -189,8 +186,8 @@ pub fn linear_on(pool: &Pool, isa: Isa, args: &mut Linear<'_>) -> Result<(), Lin
     let scratch = Scratch::new(&mut memory);
     args.check(isa, scratch.len(), pool.threads())?;
     pool.run(|worker| {
-        // SAFETY: every worker of this run gets the same arguments, and no other run has them. `args`
-        // borrows its buffers for as long as it lives; whoever made `residual` of `y` vouched for the overlap.
+        // SAFETY: every worker of this run gets the same arguments, and no other run has them. `args` borrows its
+        // buffers for its whole lifetime; a caller that made `residual` from `y` guarantees the overlap.
         let result = unsafe { linear(worker, isa, args, &scratch) };
         debug_assert!(result.is_ok(), "checked above");
     });

@@ -8,10 +8,10 @@ use super::format::{Format, PANEL, PanelChunk, Unpacked};
 use crate::cpu::activations::{CHUNK, GROUP};
 use crate::tensor::blocks::f16_field;
 
-/// Lanes that a row-wise product is summed in.
+/// The number of lanes that sum a product in rows.
 pub(super) const LANES: usize = 16;
 
-/// The sum of all lanes: halves are added to each other until one lane is left.
+/// The sum of all lanes: the halves are added to each other until one lane is left.
 pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
@@ -44,7 +44,7 @@ pub(super) unsafe fn store(args: &Linear<'_>, token: usize, row: usize, sum: f32
     }
 }
 
-/// The chunk number `chunk` of a row of weights, zeros past the row's end.
+/// Chunk number `chunk` of a row of weights, with zeros past the row's end.
 ///
 /// # Safety
 /// `row` points to a row of `row_bytes` bytes.
@@ -87,8 +87,8 @@ impl Quantized<'_> {
 
 /// Computes a row of weights times every token, few tokens.
 ///
-/// Lane `i` sums the products of four neighbouring weights out of every 64; a minimum is added to
-/// the lane of its number in the chunk.
+/// Lane `i` sums the products of four adjacent weights out of every 64; a minimum is added to the lane of its number in
+/// the chunk.
 ///
 /// # Safety
 /// `F` is the format of the weights, sizes are checked, and no other worker computes this row.
@@ -122,14 +122,14 @@ pub(super) unsafe fn row<F: Format>(job: &Quantized<'_>, row: usize) {
     }
 }
 
-/// The exact product of a few weights, offset taken off, and quantized activations.
+/// The exact product of a few weights, with the offset removed, and quantized activations.
 fn integer_dot<F: Format>(q: &[u8], x: &[i8]) -> i32 {
     q.iter().zip(x).map(|(&q, &x)| (i32::from(q) - i32::from(F::OFFSET)) * i32::from(x)).sum()
 }
 
 /// Computes panels of weights times every token, many tokens.
 ///
-/// Groups of 32 weights are added in their order.
+/// Groups of 32 weights are added in order.
 ///
 /// # Safety
 /// `F` is the format of the weights, sizes are checked, and no other worker computes these panels.
@@ -138,7 +138,7 @@ pub(super) unsafe fn panels<F: Format>(job: &Quantized<'_>, panels: Range<usize>
     let chunks = job.layout.chunks();
     for panel in panels {
         let rows = panel * PANEL..job.args.n_out.min((panel + 1) * PANEL);
-        // SAFETY: there is room for at least one panel. Zeros are a panel.
+        // SAFETY: there is room for at least one panel. Zeros are a valid panel.
         let unpacked = unsafe {
             std::ptr::write_bytes(own, 0, chunks);
             std::slice::from_raw_parts_mut(own, chunks)

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-/// Rows of f32 values to read, at equal distances.
+/// Equally spaced rows of f32 values to read.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     start: *const f32,
@@ -11,9 +11,9 @@ pub struct Rows<'a> {
     borrow: PhantomData<&'a [f32]>,
 }
 
-// SAFETY: it is a shared slice in all but name.
+// SAFETY: equivalent to a shared slice.
 unsafe impl Send for Rows<'_> {}
-// SAFETY: as above.
+// SAFETY: equivalent to a shared slice.
 unsafe impl Sync for Rows<'_> {}
 
 impl<'a> Rows<'a> {
@@ -25,41 +25,41 @@ impl<'a> Rows<'a> {
     /// Rows in the `len` values at `start`.
     ///
     /// # Safety
-    /// The values stay valid for reads during `'a`. What may write them meanwhile is for the
-    /// function that is given the rows to say.
+    /// The values stay valid for reads during `'a`. The function that takes the rows defines what may write them
+    /// meanwhile.
     pub unsafe fn from_raw(start: *const f32, len: usize, stride: usize) -> Rows<'a> {
         Rows { start, len, stride, borrow: PhantomData }
     }
 
-    /// Number of values, those between rows included.
+    /// The number of values, including those between rows.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Values that `rows` rows of `columns` reach over; `None` on overflow.
+    /// The values that `rows` rows of `columns` span; `None` on overflow.
     pub(super) fn needed(&self, rows: usize, columns: usize) -> Option<usize> {
         needed(self.stride, rows, columns)
     }
 
-    /// Start of row `row`; it may only be used for the rows that the length was checked for.
+    /// The start of row `row`, which must be one that the length was checked for.
     pub(super) fn row(&self, row: usize) -> *const f32 {
         self.start.wrapping_add(row * self.stride)
     }
 }
 
-/// Rows of f32 values to write, at equal distances. The workers of a run write different parts.
+/// Equally spaced rows of f32 values to write. The workers of a run write different parts.
 pub struct RowsMut<'a> {
     start: *mut f32,
     len: usize,
     stride: usize,
-    /// Which row stands for each number, if it is not the row of that number.
+    /// The actual row of each row number, if they differ.
     order: Option<&'a [u32]>,
     borrow: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: it is an exclusive slice in all but name, and only unsafe functions access it.
+// SAFETY: equivalent to an exclusive slice, and only unsafe functions access it.
 unsafe impl Send for RowsMut<'_> {}
-// SAFETY: as above; those functions say which worker writes what.
+// SAFETY: only unsafe functions access it, and they define which worker writes which part.
 unsafe impl Sync for RowsMut<'_> {}
 
 impl<'a> RowsMut<'a> {
@@ -71,18 +71,18 @@ impl<'a> RowsMut<'a> {
     /// Rows in the `len` values at `start`.
     ///
     /// # Safety
-    /// The values stay valid for reads and writes during `'a`. What else may access them meanwhile
-    /// is for the function that is given the rows to say.
+    /// The values stay valid for reads and writes during `'a`. The function that takes the rows defines what else may
+    /// access them meanwhile.
     pub unsafe fn from_raw(start: *mut f32, len: usize, stride: usize) -> RowsMut<'a> {
         RowsMut { start, len, stride, order: None, borrow: PhantomData }
     }
 
-    /// Number of values, those between rows included.
+    /// The number of values, including those between rows.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Values that `rows` rows of `columns` reach over; `None` on overflow, and if rows overlap.
+    /// The values that `rows` rows of `columns` span; `None` on overflow, or if rows overlap.
     pub(super) fn needed(&self, rows: usize, columns: usize) -> Option<usize> {
         if rows > 1 && self.stride < columns {
             return None;
@@ -90,13 +90,13 @@ impl<'a> RowsMut<'a> {
         needed(self.stride, rows, columns)
     }
 
-    /// Start of row `row`; it may only be used for the rows that the length was checked for.
+    /// The start of row `row`, which must be one that the length was checked for.
     pub(super) fn row(&self, row: usize) -> *mut f32 {
         let row = self.order.map_or(row, |order| order[row] as usize);
         self.start.wrapping_add(row * self.stride)
     }
 
-    /// These rows, which the length was checked for, numbered from 0 on.
+    /// The rows of `order`, whose length was checked, renumbered from 0.
     pub(super) fn ordered<'o>(&self, order: &'o [u32]) -> RowsMut<'o>
     where
         'a: 'o,
@@ -118,16 +118,16 @@ fn needed(stride: usize, rows: usize, columns: usize) -> Option<usize> {
     }
 }
 
-/// Bytes that the workers of a run use between them.
+/// Memory that the workers of a run share.
 pub struct Scratch<'a> {
     start: *mut u8,
     len: usize,
     borrow: PhantomData<&'a mut [u8]>,
 }
 
-// SAFETY: it is an exclusive slice in all but name, and only unsafe functions access it.
+// SAFETY: equivalent to an exclusive slice, and only unsafe functions access it.
 unsafe impl Send for Scratch<'_> {}
-// SAFETY: as above; those functions say which worker uses what.
+// SAFETY: only unsafe functions access it, and they define which worker uses which part.
 unsafe impl Sync for Scratch<'_> {}
 
 impl<'a> Scratch<'a> {
@@ -144,12 +144,12 @@ impl<'a> Scratch<'a> {
         Scratch { start, len, borrow: PhantomData }
     }
 
-    /// Number of bytes.
+    /// The number of bytes.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The first address, rounded up to a cache line.
+    /// The start, rounded up to a cache line.
     pub(super) fn aligned(&self) -> *mut u8 {
         self.start.wrapping_add(self.start.align_offset(crate::cpu::activations::ALIGN))
     }

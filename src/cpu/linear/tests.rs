@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// Rows of random blocks, drawn again until their values are of ordinary size.
+/// Rows of random blocks, redrawn until their values have ordinary sizes.
 fn weights(dtype: DType, k: usize, rows: usize, random: &mut Random) -> Vec<u8> {
     let mut out = vec![0; dtype.row_bytes(k).unwrap() * rows];
     let mut values = vec![0f32; dtype.block_elements()];
@@ -35,7 +35,7 @@ fn weights(dtype: DType, k: usize, rows: usize, random: &mut Random) -> Vec<u8> 
         loop {
             block.fill_with(|| random.next() as u8);
             blocks::dequantize(dtype, block, &mut values).unwrap();
-            // A maximum would skip NaN.
+            // `f32::max` would skip NaN.
             let largest = values.iter().fold(0f32, |m, v| if v.abs() <= m { m } else { v.abs() });
             if (1e-3..8.0).contains(&largest) {
                 break;
@@ -77,7 +77,7 @@ impl Case {
         let x = values(tokens * k);
         let bias = (seed & 1 != 0).then(|| values(n_out));
         let residual = (seed & 2 != 0).then(|| values(n_out * tokens));
-        // One byte more in front: rows may start at any address.
+        // One extra byte in front, as rows may start at any address.
         let mut weight = vec![0];
         weight.extend(weights(dtype, k, n_out, &mut random));
         Case { dtype, k, n_out, tokens, kernel, seed, weight, x, bias, residual }
@@ -85,7 +85,7 @@ impl Case {
 
     fn run(&self, isa: Isa, threads: usize) -> Vec<f32> {
         let pool = Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap();
-        // A gap between the rows of the result must stay as it is.
+        // The gap between rows of the result must not be written.
         let stride = self.n_out + 1;
         let mut y = vec![f32::MAX; self.tokens * stride];
         let mut args = Linear {
@@ -131,8 +131,7 @@ fn cases() -> impl Strategy<Value = Case> {
     })
 }
 
-/// `|scale·(q - offset)| + |min|` of each weight of a row of an integer format, after checking the
-/// weights' values.
+/// `|scale·(q - offset)| + |min|` of each weight of a row of an integer format, after checking the weights' values.
 fn sizes_of_terms<F: Format>(row: &[u8], values: &[f32]) -> Vec<f64> {
     let mut sizes = Vec::new();
     let mut unpacked = Unpacked::ZERO;
@@ -158,12 +157,12 @@ fn sizes_of_terms<F: Format>(row: &[u8], values: &[f32]) -> Vec<f64> {
 const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
 
 impl Case {
-    /// The products in f64, bias and residual included, and how far off a result may be.
+    /// The products in f64, bias and residual included, and the allowed error of each.
     ///
-    /// A term of a sum is rounded when it is made (at most 3 times, and as often when the reference's
-    /// weights were dequantized) and at each addition after it. Those are at most `k/16 + 4` in the
-    /// lanes of rows; in panels, 3 for each 32 weights of integer formats, and 256 + k/256 for the others. Bias and residual add 2. So `k/8 + 270` roundings bound the error of the sum, each
-    /// 2^-24 of the sum of the terms' sizes.
+    /// A term of a sum is rounded when it is computed (at most 3 times, and as often when the reference's weights were
+    /// dequantized) and at each later addition. Those are at most `k/16 + 4` in the lanes of rows; in panels, 3 for
+    /// each 32 weights of integer formats, and 256 + k/256 for the others. Bias and residual add 2. So `k/8 + 270`
+    /// roundings bound the error of the sum, each 2^-24 of the sum of the terms' sizes.
     fn reference(&self) -> Vec<Vec<(f64, f64)>> {
         let row_bytes = self.dtype.row_bytes(self.k).unwrap();
         let rows: Vec<(Vec<f32>, Vec<f64>)> = self.weight[1..]
@@ -259,7 +258,7 @@ proptest! {
 }
 
 #[test]
-fn every_format_is_tried_in_both_kernels() {
+fn every_format_matches_the_reference_in_both_kernels() {
     for (dtype, kernel) in real_types().into_iter().flat_map(|dtype| KERNELS.map(|kernel| (dtype, kernel))) {
         for tokens in [1, 3, 11] {
             let case = Case::new(dtype, (512, 18, tokens), kernel, 3);
@@ -277,7 +276,7 @@ fn every_format_is_tried_in_both_kernels() {
 }
 
 #[test]
-fn nothing_to_do_is_done() {
+fn empty_products_write_nothing() {
     for (n_out, tokens, kernel) in
         [(0, 3), (3, 0), (0, 20), (20, 0)].into_iter().flat_map(|(n, t)| KERNELS.map(|kernel| (n, t, kernel)))
     {
@@ -352,9 +351,9 @@ fn sizes_that_do_not_fit_are_refused() {
     }
 }
 
-/// A product is computed by one caller at a time: two would both write its result.
+/// A product is computed by one caller at a time: two callers would both write its result.
 #[test]
-fn a_product_belongs_to_its_caller() {
+fn linear_on_needs_exclusive_access() {
     let alone: fn(&Pool, Isa, &mut Linear<'_>) -> Result<(), LinearError> = linear_on;
     let pool = Pool::new(NonZeroUsize::MIN).unwrap();
     let (weight, x, mut y) = ([1f32, 2.0], [3f32, 4.0], [0f32]);

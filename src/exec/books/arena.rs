@@ -1,19 +1,19 @@
-//! The arena's place in the budget while it grows: the one before stays until all plans know where the larger one is.
+//! The arena's share of the budget while it grows: the old arena stays until all plans are bound to the larger one.
 
 use crate::exec::{Budget, ExecError};
 
-/// Who holds the arena.
+/// The arena's name as a holder in the budget.
 const ARENA: &str = "arena";
-/// Who holds a larger arena while the one before is still there.
+/// The name of a larger arena while the old one still exists.
 const LARGER_ARENA: &str = "a larger arena beside the one there is";
 
-/// Asks the budget for an arena of `bytes` beside the one of `have` bytes. Whatever becomes of it, [`settle_arena`] comes
-/// next.
+/// Reserves an arena of `bytes` beside the current one of `have` bytes. The caller then calls [`settle_arena`], also
+/// after an error.
 pub fn ask_for_arena(budget: &mut Budget, have: usize, bytes: usize) -> Result<(), ExecError> {
     Ok(budget.hold(if have == 0 { ARENA } else { LARGER_ARENA }, bytes as u64)?)
 }
 
-/// Tells the budget that there is one arena, of so many bytes.
+/// Records in the budget that there is one arena, of `have` bytes.
 pub fn settle_arena(budget: &mut Budget, have: usize) -> Result<(), ExecError> {
     budget.hold(LARGER_ARENA, 0)?;
     Ok(budget.hold(ARENA, have as u64)?)

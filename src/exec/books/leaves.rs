@@ -1,14 +1,14 @@
-//! Weights as their source has them, and states by name.
+//! Weights from their source, and states by name.
 
 use std::collections::BTreeMap;
 
 use crate::exec::{ExecError, WeightSource};
 use crate::plan::{LeafSlot, Plan, StateSlot};
 
-/// Who holds the states in the budget.
+/// The states' name as a holder in the budget.
 pub const STATES: &str = "KV cache";
 
-/// The bytes of a weight, which must be what the plan says.
+/// The bytes of a weight, which must match the plan's description.
 pub fn weight<'s>(source: &'s dyn WeightSource, slot: &LeafSlot) -> Result<&'s [u8], ExecError> {
     let missing = || ExecError::MissingWeight { name: slot.name.clone(), desc: slot.desc };
     let (desc, bytes) = source.weight(&slot.name).ok_or_else(missing)?;
@@ -23,7 +23,7 @@ pub fn weight<'s>(source: &'s dyn WeightSource, slot: &LeafSlot) -> Result<&'s [
     })
 }
 
-/// States by name, each with its memory, which outlives runs: plans that name one state share it.
+/// States by name, with their memory, which outlives runs. Plans that name the same state share it.
 #[derive(Debug)]
 pub struct States<M>(BTreeMap<String, (StateSlot, M)>);
 
@@ -39,7 +39,7 @@ impl<M> States<M> {
         self.0.get(name).map(|(_, memory)| memory).ok_or_else(|| unknown(name))
     }
 
-    /// The same, to be written.
+    /// The memory of a state, mutable.
     pub fn get_mut(&mut self, name: &str) -> Result<&mut M, ExecError> {
         self.0.get_mut(name).map(|(_, memory)| memory).ok_or_else(|| unknown(name))
     }
@@ -49,16 +49,15 @@ impl<M> States<M> {
         self.0.values().map(|(slot, _)| slot.desc.extent() as u64).sum()
     }
 
-    /// Bytes of all states once these are added, as the budget is asked for them. Sizes that a file made up do not
-    /// overflow.
+    /// Bytes of all states after `missing` were added, for the budget. Saturates, as a file may contain any sizes.
     pub fn bytes_with(&self, missing: &[&StateSlot]) -> u64 {
         missing.iter().fold(self.bytes(), |sum, slot| sum.saturating_add(slot.desc.extent() as u64))
     }
 
-    /// The states of a plan that are not there yet.
+    /// The states of a plan that do not exist yet.
     ///
     /// # Errors
-    /// A state of the same name is there, and is another one.
+    /// A different state of the same name exists.
     pub fn missing<'p>(&self, plan: &'p Plan) -> Result<Vec<&'p StateSlot>, ExecError> {
         let text = |slot: &StateSlot| format!("{} ({})", slot.desc, slot.kind);
         let mut missing = Vec::new();
@@ -80,7 +79,7 @@ impl<M> States<M> {
         self.0.insert(slot.name.clone(), (slot.clone(), memory));
     }
 
-    /// Keeps the states whose memory passes.
+    /// Drops the states whose memory fails `keep`.
     pub fn retain(&mut self, keep: impl Fn(&M) -> bool) {
         self.0.retain(|_, (_, memory)| keep(memory));
     }

@@ -1,7 +1,7 @@
-//! What every executor keeps of its plans: which inputs were given, whose inputs the arena holds, the times of steps, the
-//! timeline, and the refusals that are the same on every device.
+//! Records that every executor keeps of its plans: which inputs were set, whose inputs the arena holds, the times of
+//! steps, the timeline, and the errors that are the same on every device.
 //!
-//! An executor adds its memory and the way steps run. Nothing here knows a device.
+//! An executor adds memory and a way to run steps. This folder knows no device.
 
 mod arena;
 mod leaves;
@@ -20,23 +20,23 @@ use crate::plan::{DeviceDesc, Plan, Port};
 #[derive(Debug, Default)]
 pub(super) struct Books {
     plans: Vec<Record>,
-    /// The plan whose inputs lie in the arena.
+    /// The plan whose inputs are in the arena.
     current: Option<usize>,
     timing: bool,
     timeline: Option<Timeline>,
 }
 
-/// What is kept of a plan.
+/// The records of one plan.
 #[derive(Debug)]
 struct Record {
     plan: Arc<Plan>,
-    /// Which inputs were given since the arena last belonged to another plan.
+    /// The inputs that were set since the arena last belonged to another plan.
     given: Vec<bool>,
     /// Time spent in each step, while timing is on.
     times: Vec<Duration>,
 }
 
-/// Refuses a plan that was made for another device, or breaks its own rules.
+/// Refuses a plan that was made for another device or is not valid.
 pub(super) fn check_plan(plan: &Plan, own: DeviceDesc) -> Result<(), ExecError> {
     if plan.device != own {
         return Err(ExecError::Device { made_for: Box::new(plan.device.clone()), own: Box::new(own) });
@@ -45,7 +45,7 @@ pub(super) fn check_plan(plan: &Plan, own: DeviceDesc) -> Result<(), ExecError> 
 }
 
 impl Books {
-    /// Adds a plan whose memory the executor has made.
+    /// Adds a plan whose memory the executor has allocated.
     pub fn add(&mut self, plan: Arc<Plan>) -> PlanId {
         let given = vec![false; plan.inputs.len()];
         let times = vec![Duration::ZERO; plan.steps.len()];
@@ -57,12 +57,12 @@ impl Books {
         self.plans.get(id.0).ok_or_else(|| ExecError::Unknown { what: "plan", name: id.0.to_string() })
     }
 
-    /// A plan.
+    /// The plan of this id.
     pub fn plan(&self, id: PlanId) -> Result<&Plan, ExecError> {
         Ok(&self.record(id)?.plan)
     }
 
-    /// An input of a plan, which is to be given so many bytes.
+    /// An input of a plan; refuses `bytes` other than its size.
     pub fn input(&self, id: PlanId, input: usize, bytes: usize) -> Result<&Port, ExecError> {
         let unknown = || ExecError::Unknown { what: "input", name: input.to_string() };
         let port = self.record(id)?.plan.inputs.get(input).ok_or_else(unknown)?;
@@ -76,7 +76,7 @@ impl Books {
         self.record(id)?.plan.outputs.get(output).ok_or_else(unknown)
     }
 
-    /// The arena holds this plan's inputs from here on. Gives true if it did not before: then none is given yet.
+    /// Assigns the arena to this plan. True if it belonged to another plan; then no input is set.
     pub fn make_current(&mut self, id: PlanId) -> bool {
         if self.current == Some(id.0) {
             return false;
@@ -88,19 +88,19 @@ impl Books {
         true
     }
 
-    /// The arena was moved: it holds no plan's inputs any more.
+    /// The arena was moved: no plan's inputs are in it.
     pub fn arena_moved(&mut self) {
         self.current = None;
     }
 
-    /// An input of the current plan was given.
+    /// Records that an input of the current plan was set.
     pub fn mark_given(&mut self, id: PlanId, input: usize) {
         if let Some(given) = self.plans.get_mut(id.0).and_then(|record| record.given.get_mut(input)) {
             *given = true;
         }
     }
 
-    /// Refuses to run a plan that lacks an input.
+    /// Refuses to run a plan with unset inputs.
     pub fn check_inputs(&self, id: PlanId) -> Result<(), ExecError> {
         let Record { plan, given, .. } = self.record(id)?;
         let current = self.current == Some(id.0);
@@ -110,12 +110,12 @@ impl Books {
         }
     }
 
-    /// Whether steps are timed.
+    /// True while steps are timed.
     pub fn is_timing(&self) -> bool {
         self.timing
     }
 
-    /// Turns on the timing of steps, and forgets the times so far.
+    /// Turns on the timing of steps and clears earlier times.
     pub fn start_timing(&mut self) {
         self.timing = true;
         self.plans.iter_mut().for_each(|record| record.times.fill(Duration::ZERO));
@@ -126,25 +126,25 @@ impl Books {
         self.plans.get(id.0).map_or(&[], |record| &record.times)
     }
 
-    /// Turns on the timing of steps, and takes down from here on what ran when.
+    /// Turns on the timing of steps and the recording of a timeline.
     pub fn start_timeline(&mut self, timeline: Timeline) {
         self.start_timing();
         self.timeline = Some(timeline);
     }
 
-    /// What ran when, if it is taken down.
+    /// The timeline, if it is recorded.
     pub fn timeline(&self) -> Option<&Timeline> {
         self.timeline.as_ref()
     }
 
-    /// Adds spans of a plan to the timeline, if there is one.
+    /// Adds spans of a plan to the timeline, if it is recorded.
     pub fn add_spans(&mut self, id: PlanId, spans: &[(Work, Instant, Instant)]) {
         if let Some(timeline) = &mut self.timeline {
             timeline.add(id, spans);
         }
     }
 
-    /// The times of steps, to be added to.
+    /// The times of steps, mutable.
     pub fn times_mut(&mut self, id: PlanId) -> &mut [Duration] {
         self.plans.get_mut(id.0).map_or(&mut [], |record| &mut record.times)
     }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn timing_starts_anew() {
+    fn starting_timing_discards_old_times() {
         let (mut books, first, _) = books();
         assert!(!books.is_timing());
         books.times_mut(first)[0] = Duration::from_secs(1);

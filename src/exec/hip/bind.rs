@@ -1,4 +1,4 @@
-//! From a step's commands, which name tensors, to what a stream is given, which are addresses.
+//! Turns a step's commands, which name tensors, into stream calls, which take addresses.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::hip::{BlasHandle, DeviceMemory, Function, HipError, Stream};
 use crate::plan::{DeviceDesc, Operand, Place, Step};
 use crate::tensor::{Desc, MAX_RANK};
 
-/// A plan may come from a file, and a kernel goes wherever its arguments point: the commands must be those
-/// that the operator itself makes of the step.
+/// Checks that the commands are those that the operator itself makes of the step: a plan may come from a file, and a
+/// kernel accesses any address in its arguments.
 pub(super) fn check(operators: &Operators, device: &DeviceDesc, step: &Step) -> Result<(), ExecError> {
     let (operator, inputs) = operators.of_step(step)?;
     let outputs: SmallVec<[Desc; 2]> = step.outputs.iter().map(|output| output.desc).collect();
@@ -30,7 +30,7 @@ pub(super) fn check(operators: &Operators, device: &DeviceDesc, step: &Step) -> 
     check_scratch(step, scratch)
 }
 
-/// Where the memory of a plan starts.
+/// The base addresses of a plan's memory.
 pub(super) struct Addresses<'a> {
     pub arena: u64,
     pub weights: &'a [Arc<DeviceMemory>],
@@ -39,7 +39,7 @@ pub(super) struct Addresses<'a> {
 }
 
 impl Addresses<'_> {
-    /// Where a tensor starts.
+    /// The address of a tensor.
     pub fn of(&self, operand: &Operand) -> Result<u64, ExecError> {
         let address = match operand.place {
             Place::Arena => Some(self.arena),
@@ -52,7 +52,7 @@ impl Addresses<'_> {
     }
 }
 
-/// Something to queue, with its addresses.
+/// A command with its addresses.
 #[derive(Debug)]
 pub(super) enum Bound {
     Launch {
@@ -62,7 +62,7 @@ pub(super) enum Bound {
         shared: u32,
         /// The arguments, each at the start of a word.
         words: Box<[u64]>,
-        /// Where each argument starts.
+        /// The word index of each argument.
         starts: Box<[u16]>,
     },
     Gemm {
@@ -122,7 +122,7 @@ impl Tensors<'_> {
         match which {
             Which::Input(i) => self.step.inputs.get(i as usize).ok_or_else(none),
             Which::Output => self.step.outputs.first().ok_or_else(none),
-            // The first output has one name only.
+            // The first output has a name of its own.
             Which::OutputAt(0) => Err(none()),
             Which::OutputAt(i) => self.step.outputs.get(i as usize).ok_or_else(none),
             Which::Scratch => Err(none()),
@@ -140,7 +140,7 @@ impl Tensors<'_> {
         Ok(start + offset as u64)
     }
 
-    /// Appends an argument; small ones lie at the start of their word, as the machine's byte order has it.
+    /// Appends an argument; a small one is at the start of its word, in native byte order.
     fn push(&self, arg: &Arg, words: &mut Vec<u64>) -> Result<(), ExecError> {
         match *arg {
             Arg::Address(which, offset) => words.push(self.address((which, offset))?),
@@ -169,10 +169,10 @@ fn low([a, b, c, d]: [u8; 4]) -> u64 {
 }
 
 impl Bound {
-    /// Queues it.
+    /// Queues the command.
     ///
     /// # Safety
-    /// The memory behind the addresses, and the kernel, stay until the run's fence.
+    /// The memory behind the addresses, and the kernel, stay valid until the run's fence.
     pub unsafe fn queue(&self, stream: &Stream, blas: Option<&BlasHandle>) -> Result<(), HipError> {
         match self {
             Bound::Launch { function, grid, block, shared, words, starts } => {
@@ -180,8 +180,8 @@ impl Bound {
                     words.get(usize::from(start)..).unwrap_or_default().as_ptr().cast_mut().cast()
                 };
                 let mut args: SmallVec<[*mut c_void; 32]> = starts.iter().map(at).collect();
-                // SAFETY: the arguments are those that the operator wrote for this kernel, and their words live
-                // in `self`; the rest is the caller's promise.
+                // SAFETY: the arguments are those that the operator wrote for this kernel, and their words are stored
+                // in `self`; the rest is guaranteed by the caller.
                 unsafe { stream.launch(function, *grid, *block, *shared, &mut args) }
             }
             Bound::Gemm { gemm, a, b, c } => {
@@ -189,20 +189,20 @@ impl Bound {
                     let text = "the plan was made for a device with a BLAS library, which is not there";
                     HipError::with_text("hipblasGemmEx", crate::hip::api::hipErrorNotSupported, text)
                 };
-                // SAFETY: the operator gave the sizes and types of its own tensors; the rest is the caller's
-                // promise.
+                // SAFETY: the operator gave the sizes and types of its own tensors; the rest is guaranteed by the
+                // caller.
                 unsafe { blas.ok_or_else(missing)?.gemm(gemm, *a, *b, *c) }
             }
-            // A result that lies where its operand does: ranges of a copy must be apart.
+            // An output in place of its input; a copy's ranges may not overlap.
             Bound::Copy { from, to, .. } if from == to => Ok(()),
             Bound::Copy { from, to, bytes } => {
-                // SAFETY: ranges within the step's own tensors; the rest is the caller's promise.
+                // SAFETY: the ranges are inside the step's own tensors; the rest is guaranteed by the caller.
                 unsafe { stream.copy_within(*to, *from, *bytes) }
             }
         }
     }
 
-    /// What it is, for messages.
+    /// The command, for messages.
     pub fn describe(&self, command: Option<&Command>) -> String {
         match (self, command) {
             (Bound::Launch { grid, block, shared, .. }, Some(Command::Launch(launch))) => format!(

@@ -10,21 +10,21 @@ use super::waiting::{Ended, wait_again, wait_for};
 use crate::exec::ExecError;
 use crate::hip::{Context, HipError};
 
-/// How a fence ended, if not well.
+/// The failure of a fence.
 pub(super) struct FenceError {
     pub error: Box<ExecError>,
-    /// Whether the device may still be at work.
+    /// True if the device may still be working.
     pub lost: bool,
 }
 
 impl FenceError {
-    /// An error about a run that is over.
+    /// An error of a run that has ended.
     pub fn of_ended(error: ExecError) -> FenceError {
         FenceError { error: error.into(), lost: false }
     }
 }
 
-/// Waits for the end of a run, at most for `timeout`.
+/// Waits for the end of a run until `timeout`.
 pub(super) fn wait(
     context: &Context,
     lanes: &Lanes,
@@ -32,7 +32,7 @@ pub(super) fn wait(
     loaded: &mut Loaded,
     timeout: Duration,
 ) -> Result<(), FenceError> {
-    // A processor that asks all the time is one that another program misses.
+    // Sleep instead of polling until the expected end, which leaves the processor to other programs.
     let quiet = loaded.expected.until_polling(&flight).min(timeout);
     let rest = quiet.checked_sub(flight.start.elapsed());
     if let Some(rest) = rest {

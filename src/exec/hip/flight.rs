@@ -1,38 +1,38 @@
-//! A run that was queued and not waited for, and how long runs usually take: until then the host sleeps and asks nothing.
+//! Runs in flight, and the expected time of runs, during which the host sleeps instead of polling.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::exec::PlanId;
 
-/// A run that was queued and not waited for.
+/// A run that was queued but not waited for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
     pub plan: PlanId,
-    /// Whether a recording was replayed, in which no step can be told from another.
+    /// True if a recording was replayed, in which steps cannot be told apart.
     pub replayed: bool,
-    /// Whether its steps are timed.
+    /// True if its steps are timed.
     pub timing: bool,
-    /// When the host began to queue it.
+    /// The time when the host began to queue the run.
     pub asked: Instant,
-    /// When all of it was queued.
+    /// The time when all of the run was queued.
     pub start: Instant,
 }
 
-/// Polling starts this long before the expected end: about as exactly as a thread wakes up.
+/// Polling starts this long before the expected end: about the precision of a thread's wake-up.
 const POLL_LEAD: Duration = Duration::from_micros(150);
 
-/// How long runs of a plan take, by whether they are timed and replayed; nothing is expected of the first run of a kind.
+/// Expected times of a plan's runs, by (timed, replayed). The first run of a kind sets no expectation.
 #[derive(Debug, Default)]
 pub(super) struct ExpectedTimes(BTreeMap<(bool, bool), Option<Duration>>);
 
-/// How the end of a run was found.
+/// The way in which the end of a run was detected.
 pub(super) struct EndOfRun {
-    /// From its start to the answer that it is over.
+    /// The time from the run's start to the poll that found it over.
     pub took: Duration,
-    /// Whether the host slept before it asked.
+    /// True if the host slept before its first poll.
     pub slept: bool,
-    /// Whether the first answer was that it is over: then it may have been for long.
+    /// True if the first poll found the run over; then it may have ended long before.
     pub over_when_asked: bool,
 }
 
@@ -41,16 +41,16 @@ impl ExpectedTimes {
         (flight.timing, flight.replayed)
     }
 
-    /// How long after its start a run need not be polled; nothing, before a second one has ended.
+    /// The time after a run's start during which it need not be polled; zero until a second run has ended.
     pub fn until_polling(&self, flight: &Flight) -> Duration {
         let known = self.0.get(&ExpectedTimes::kind(flight)).copied().flatten();
         known.unwrap_or_default().saturating_sub(POLL_LEAD)
     }
 
-    /// Learns from a run that ended. A sleep that was too long says nothing of the device.
+    /// Learns from a finished run. A sleep that was too long says nothing about the device.
     pub fn learn(&mut self, flight: &Flight, end: &EndOfRun) {
         let Some(known) = self.0.get_mut(&ExpectedTimes::kind(flight)) else {
-            // The first one is slow: it meets cold caches and clocks.
+            // The first run is slow, because of cold caches and clocks.
             self.0.insert(ExpectedTimes::kind(flight), None);
             return;
         };
@@ -77,14 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_run_does_not_make_later_ones_slow() {
+    fn slow_run_does_not_delay_polling_of_later_runs() {
         let (mut expected, plain) = (ExpectedTimes::default(), flight(false));
         expected.learn(&plain, &end(900, false, false));
         assert_eq!(expected.until_polling(&plain), Duration::ZERO, "the first one is cold");
         expected.learn(&plain, &end(10, false, false));
         assert_eq!(expected.until_polling(&plain), Duration::from_millis(10) - POLL_LEAD);
         assert_eq!(expected.until_polling(&flight(true)), Duration::ZERO, "another kind");
-        // The host came late, which says nothing of the device.
+        // The host was late, which says nothing about the device.
         expected.learn(&plain, &end(500, false, true));
         assert_eq!(expected.until_polling(&plain), Duration::from_millis(10) - POLL_LEAD);
         expected.learn(&plain, &end(640, true, false));

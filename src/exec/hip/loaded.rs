@@ -1,4 +1,4 @@
-//! A plan that is ready to run: its commands with their addresses, and how its two lanes are joined.
+//! A plan that is ready to run: its commands with their addresses, and the points where its two lanes are joined.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,38 +24,38 @@ pub(super) struct Loaded {
     pub ports: Ports,
     /// The first step that waits for an upload.
     pub first_join: Option<usize>,
-    /// Which inputs were given since the last run.
+    /// The inputs that were set since the last run.
     pub fresh: Vec<bool>,
     pub replay: Replay,
     pub runs_before_recording: u64,
-    /// Events at the end of some steps, for a run that never ends.
+    /// Events after some steps, which show how far a hung run got.
     pub marks: Vec<(usize, Event)>,
     /// Events before the first and after each step, while timing is on.
     pub clocks: Vec<Event>,
     /// Events before and after the uploads, before and after the downloads, while timing is on.
     pub copy_clocks: Vec<Event>,
-    /// How long its runs take.
+    /// The expected time of its runs.
     pub expected: ExpectedTimes,
 }
 
-/// How far a plan is from being replayed.
+/// The state of a plan's recording.
 #[derive(Debug)]
 pub(super) enum Replay {
-    /// It was run so many times since its addresses were bound, step by step.
+    /// Not recorded; run step by step since its addresses were bound.
     StepByStep {
-        /// So many times.
+        /// The number of those runs.
         runs: u64,
     },
     /// Recorded.
     Recorded(GraphExec),
-    /// The platform refused.
+    /// The platform refused to record it.
     Refused,
 }
 
-/// Clocks of a run's copies: before and after its uploads, before and after its downloads.
+/// The clocks of a run's copies: before and after its uploads, before and after its downloads.
 const COPY_CLOCKS: usize = 4;
 
-/// A run without [`Replay`] gets marks at every step, or at every so many.
+/// Steps from one mark to the next; with tracing on, every step is marked.
 pub(super) const MARK_EVERY: usize = 32;
 
 impl Loaded {
@@ -87,7 +87,7 @@ impl Loaded {
         })
     }
 
-    /// The commands with their addresses, for an arena that starts here.
+    /// The commands with their addresses, for an arena at this address.
     pub fn bound(&self, arena: u64) -> Result<Vec<Vec<Bound>>, ExecError> {
         let addresses = self.addresses(arena);
         let steps = self.plan.steps.iter().zip(&self.functions);
@@ -99,7 +99,7 @@ impl Loaded {
         Addresses { arena, weights, states, constants }
     }
 
-    /// Takes commands made by [`Loaded::bound`]. What was recorded names the addresses before.
+    /// Replaces the commands by those of [`Loaded::bound`]. Drops a recording, which has the old addresses.
     pub fn rebind(&mut self, steps: Vec<Vec<Bound>>, arena: u64) -> Result<(), ExecError> {
         self.steps = steps;
         self.replay = Replay::StepByStep { runs: 0 };
@@ -127,7 +127,7 @@ impl Loaded {
         }
     }
 
-    /// The same with kernel, launch and shapes.
+    /// A command's step, kernel, launch and shapes, for messages.
     pub fn command_title(&self, number: usize, command: usize) -> String {
         let mut text = self.step_title(number);
         if let (Some(step), Some(bound)) =
@@ -142,10 +142,10 @@ impl Loaded {
         text
     }
 
-    /// What the marks say of a run that did not end, or failed.
+    /// The progress of a run that hung or failed, from the marks.
     pub fn progress(&self) -> String {
         let done = |(_, event): &&(usize, Event)| matches!(event.is_done(), Ok(true));
-        // Marks are in order, and so is the stream. Each is asked once: the device may go on meanwhile.
+        // Marks are in stream order. Each is queried once, as the device may still be running.
         let finished = self.marks.iter().take_while(done).count();
         let step = |mark: usize| self.marks.get(mark).map(|(step, _)| *step);
         let (last, next) = (finished.checked_sub(1).and_then(step), step(finished));
@@ -163,7 +163,7 @@ impl Loaded {
         }
     }
 
-    /// Adds the times that the clocks show, after the fence.
+    /// Adds the times of the clocks, after the fence.
     pub fn add_times(&self, times: &mut [Duration]) -> Result<(), ExecError> {
         for (pair, time) in self.clocks.windows(2).zip(times) {
             if let [start, end] = pair {
@@ -175,7 +175,7 @@ impl Loaded {
         Ok(())
     }
 
-    /// What the clocks show of the last run, after the fence. The first event queued is the one before the uploads.
+    /// The clocks of the last run, after the fence. The first event of a run is the one before its uploads.
     pub fn clock_times(&self) -> Result<DeviceClocks, ExecError> {
         let [zero, uploaded, computed, downloaded] = self.copy_clocks.as_slice() else {
             return Ok(DeviceClocks::default());
@@ -193,7 +193,7 @@ impl Loaded {
         })
     }
 
-    /// Makes the clocks that the timing of steps and copies needs.
+    /// Makes the clocks for timing steps and copies.
     pub fn make_clocks(&mut self, context: &Context) -> Result<(), ExecError> {
         while self.clocks.len() <= self.plan.steps.len() {
             let clock = context.event(true).map_err(|error| ExecError::gpu("an event of a step", error))?;
@@ -207,8 +207,8 @@ impl Loaded {
     }
 }
 
-/// The first step that the plan makes wait for an upload. Lanes are in order: what waits there for the last
-/// upload has waited for all.
+/// The first step that the plan makes wait for an upload. Lanes run in order, so waiting for the last upload waits for
+/// all.
 fn first_join(plan: &Plan) -> Option<usize> {
     let step = |edge: &crate::plan::Edge| match (edge.from, edge.to) {
         (Point::Upload(_), Point::Step(step)) if !edge.across_runs => Some(step as usize),

@@ -1,11 +1,11 @@
 //! The HIP executor: a plan's steps queued on one compute stream, uploads and downloads on a copy stream, one fence.
 //!
-//! Everything that can be refused is refused when a plan is loaded: there its commands are checked, its kernels
-//! compiled, its memory asked of the budget and its weights uploaded. A run then only queues. A plan whose replays
-//! pay is recorded into a HIP graph and replayed with one call, where the platform agrees.
+//! All errors that can be detected before running are reported when a plan is loaded: its commands are checked, its
+//! kernels compiled, its memory requested from the budget and its weights uploaded. A run then only queues. If replays
+//! pay off and the platform supports it, a plan is recorded into a HIP graph and replayed with one call.
 //!
-//! Promise P3, nothing is freed under queued work: a run borrows the executor, whatever else comes first
-//! waits for the fence, and work that cannot be waited for keeps its memory for ever.
+//! Promise P3, nothing is freed under queued work: a run borrows the executor, any other use first waits for the fence,
+//! and the memory of work that cannot be waited for is leaked.
 
 mod bind;
 mod blas_start;
@@ -40,28 +40,28 @@ use crate::graph::operator::OperatorRow;
 use crate::hip::{Context, Function, HipError, Jit, JitOptions, Priority};
 use crate::plan::{DeviceDesc, Plan};
 
-/// How the executor works.
+/// Options of the executor.
 #[derive(Clone, Debug)]
 pub struct HipOptions {
-    /// How long the fence waits before it says that the device hangs.
+    /// The fence's deadline, after which the device counts as hung.
     pub timeout: Duration,
-    /// Whether plans are recorded and replayed as HIP graphs.
+    /// Record plans and replay them as HIP graphs.
     pub graphs: bool,
-    /// Whether a run that does not end can tell its last step exactly. Costs an event for each step, and replays.
+    /// Make a hung run report its exact last step. Costs an event for each step, and turns replays off.
     pub trace: bool,
-    /// Whether the BLAS library, where it is, multiplies large matrices; otherwise rfgraph's own kernels do.
+    /// Multiply large matrices with the BLAS library if it is present, else with rfgraph's own kernels.
     pub blas: bool,
-    /// Whether a row's bits depend neither on the other rows of its batch nor on their number; see
+    /// Make a row's bits independent of the other rows of its batch and of their number; see
     /// [`DeviceDesc::deterministic`].
     pub deterministic: bool,
-    /// Whose work goes first.
+    /// The priority of the executor's streams.
     pub priority: Priority,
-    /// How kernels are compiled.
+    /// Options of the kernel compiler.
     pub jit: JitOptions,
 }
 
 impl Default for HipOptions {
-    /// Two minutes, low priority, replays, the BLAS library; kernels as [`JitOptions::default`] has them.
+    /// Two minutes, low priority, replays, the BLAS library, [`JitOptions::default`].
     fn default() -> HipOptions {
         HipOptions {
             timeout: Duration::from_secs(120),
@@ -76,8 +76,8 @@ impl Default for HipOptions {
 }
 
 impl HipOptions {
-    /// As the environment says: `RFGRAPH_HIP_GRAPH=0` turns replays off, `RFGRAPH_HIP_BLAS=0` the BLAS library,
-    /// `RFGRAPH_HIP_TRACE=1` turns tracing on; kernels as [`JitOptions::from_env`] has them. The rest is the default.
+    /// Options from the environment: `RFGRAPH_HIP_GRAPH=0` turns replays off, `RFGRAPH_HIP_BLAS=0` the BLAS library,
+    /// `RFGRAPH_HIP_TRACE=1` turns tracing on; see also [`JitOptions::from_env`]. The rest is the default.
     pub fn from_env() -> HipOptions {
         let is = |name: &str, value: &str| std::env::var_os(name).is_some_and(|found| found == value);
         HipOptions {
@@ -90,17 +90,17 @@ impl HipOptions {
     }
 }
 
-/// What a long load is at.
+/// The progress of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Loading {
-    /// So many kernels are compiled, of so many.
+    /// Compiled kernels, of a total.
     Kernels(usize, usize),
-    /// So many bytes of weights are uploaded, of so many.
+    /// Uploaded bytes of weights, of a total.
     Weights(u64, u64),
 }
 
-/// Told how far a load is.
+/// Receives the progress of a load.
 pub type OnLoading = Arc<dyn Fn(Loading) + Send + Sync>;
 
 /// Runs plans on a GPU, in one arena.
@@ -110,25 +110,25 @@ pub struct HipExecutor {
     options: HipOptions,
     operators: Operators,
     jit: Jit,
-    /// Shared with nobody, but for ever with work that cannot be waited for.
+    /// Not shared; kept in an `Arc` so that it can be leaked with work that cannot be waited for.
     lanes: Arc<Lanes>,
     store: Store,
     books: Books,
-    /// By the numbers that the books give.
+    /// Indexed by [`PlanId`].
     plans: Vec<Loaded>,
     flight: Option<Flight>,
-    /// The first error of a run, after which nothing runs any more.
+    /// The first error of a run. Nothing runs after it.
     failed: Option<String>,
-    /// Whether the user was told that replays are refused.
+    /// True if the refusal of replays was logged.
     told_of_refusal: bool,
-    /// Whether the BLAS library has made its first product, or need not.
+    /// True if the BLAS library is started or not needed.
     blas_started: bool,
     unsteady_runs: u64,
     on_loading: Option<OnLoading>,
 }
 
 impl HipExecutor {
-    /// An executor on an opened device that binds weights from this source.
+    /// An executor on an opened device that takes its weights from `weights`.
     pub fn new(
         context: Context,
         weights: Arc<dyn WeightSource>,
@@ -173,23 +173,23 @@ impl HipExecutor {
         })
     }
 
-    /// Calls `on_loading` while kernels are compiled and weights uploaded; it may be called from any thread.
+    /// Calls `on_loading` while kernels are compiled and weights uploaded, possibly from other threads.
     pub fn set_on_loading(&mut self, on_loading: OnLoading) {
         self.on_loading = Some(on_loading);
     }
 
-    /// How long the fence waits from now on before it says that the device hangs.
+    /// Sets the fence's deadline, after which the device counts as hung.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.options.timeout = timeout;
     }
 
-    /// Makes a user's own operator known, so that plans may name it.
+    /// Registers a custom operator, so that plans may name it.
     pub fn register(&mut self, row: OperatorRow) {
         self.operators.register(row);
     }
 
-    /// How many runs were not as fast as later ones of the same plan will be: the plan was to be recorded later, or was
-    /// recorded in that run. While this number grows, what is measured is no steady state.
+    /// The number of runs that were slower than later runs of the same plan will be: those before its recording, and
+    /// the run that recorded it. While this number grows, measurements are not of a steady state.
     pub fn unsteady_runs(&self) -> u64 {
         self.unsteady_runs
     }
@@ -199,7 +199,7 @@ impl HipExecutor {
         &self.context
     }
 
-    /// Compiles the kernels of a plan, and gives those of each step's launches.
+    /// Compiles the kernels of a plan and returns those of each step's launches.
     fn kernels(&self, plan: &Plan) -> Result<Vec<Vec<Function>>, ExecError> {
         let variants = |step: &crate::plan::Step| -> Vec<Variant> {
             let launches = step.commands.iter().filter_map(|command| match command {
@@ -223,7 +223,7 @@ impl HipExecutor {
         Ok(steps.iter().map(functions).collect::<Result<_, _>>()?)
     }
 
-    /// Gives a plan its memory and its addresses.
+    /// Binds a plan to its memory.
     fn place(&mut self, plan: Arc<Plan>, functions: Vec<Vec<Function>>) -> Result<Loaded, ExecError> {
         let on_loading = self.on_loading.clone();
         let progress = move |done, total| {
@@ -241,10 +241,15 @@ impl HipExecutor {
             None => self.store.leaves(&plan, &uploader),
             Some(start) => {
                 self.blas_started = true;
-                let (leaves, is_over) =
+                let (leaves, ended) =
                     start.beside(&self.lanes, timeout, || self.store.leaves(&plan, &uploader));
-                self.store.lost |= !is_over;
+                self.store.lost |= ended.is_err();
                 start.end(&mut self.store.budget, !self.store.lost);
+                if let Err(error) = ended {
+                    // Freeing them would wait for the device, which does not respond.
+                    std::mem::forget(leaves);
+                    return Err(error);
+                }
                 leaves
             }
         }?;
@@ -275,7 +280,7 @@ impl HipExecutor {
         self.plans.iter().map(|plan| plan.ports.bytes()).sum()
     }
 
-    /// Grows the arena, and tells every plan where it is now. Nothing is in flight.
+    /// Grows the arena and rebinds every plan to it. Nothing is in flight.
     fn grow_arena(&mut self, bytes: usize) -> Result<(), ExecError> {
         if !self.store.must_grow(bytes) {
             return Ok(());
@@ -285,7 +290,7 @@ impl HipExecutor {
         grown
     }
 
-    /// Moves all plans into an arena of this size.
+    /// Moves all plans into an arena of `bytes` bytes.
     fn move_into(&mut self, bytes: usize) -> Result<(), ExecError> {
         let arena = self.store.larger_arena(bytes)?;
         let start = arena.address();
@@ -298,14 +303,14 @@ impl HipExecutor {
         Ok(())
     }
 
-    /// The arena belongs to this plan from here on: what lay there of its inputs is gone.
+    /// Assigns the arena to this plan; the plan's inputs in it are lost.
     fn make_current(&mut self, id: PlanId) {
         if self.books.make_current(id) {
             self.plans[id.0].fresh.fill(false);
         }
     }
 
-    /// Ends a flight that was left, and refuses if something failed before.
+    /// Waits for a run in flight, and refuses if an earlier run failed.
     fn ready(&mut self) -> Result<(), ExecError> {
         if self.flight.is_some() {
             self.fence()?;
@@ -316,13 +321,13 @@ impl HipExecutor {
         }
     }
 
-    /// Remembers the first error: what the device holds is not known any more.
+    /// Stores the first error, after which the content of the device's memory is unknown.
     fn fail(&mut self, error: ExecError) -> ExecError {
         self.failed.get_or_insert_with(|| error.to_string());
         error
     }
 
-    /// Queues a run of a plan. In flight from here on, even after an error.
+    /// Queues a run of a plan. It is in flight from here on, even after an error.
     fn launch(&mut self, id: PlanId) -> Result<(), ExecError> {
         let timing = self.books.is_timing();
         if timing {
@@ -343,8 +348,8 @@ impl HipExecutor {
         }
     }
 
-    /// Replays the run if it was recorded, records it if that pays now, and queues it step by step otherwise. Gives whether
-    /// it was replayed.
+    /// Replays the run if it was recorded, records it if that pays off now, and else queues it step by step. Returns
+    /// true if the run was replayed.
     fn queue(&mut self, id: PlanId, timing: bool) -> Result<bool, ExecError> {
         let done = |lanes: &Lanes, stream: &crate::hip::Stream| {
             stream.record(&lanes.done).map_err(|error| ExecError::gpu("the fence's event", error))
@@ -360,7 +365,7 @@ impl HipExecutor {
         Ok(false)
     }
 
-    /// Replays the run, if it is recorded or can be now. Gives whether it was.
+    /// Replays the run if it is recorded or can be recorded now. Returns true if it was replayed.
     fn replay(&mut self, id: PlanId) -> Result<bool, ExecError> {
         let loaded = &mut self.plans[id.0];
         if let Replay::StepByStep { runs } = &mut loaded.replay {
@@ -376,8 +381,8 @@ impl HipExecutor {
             };
         }
         let Replay::Recorded(graph) = &self.plans[id.0].replay else { return Ok(false) };
-        // SAFETY: what was recorded names memory that the executor still owns: moving the arena forgets
-        // recordings. It is borrowed until the fence.
+        // SAFETY: the recording refers to memory that the executor still owns, as moving the arena drops recordings.
+        // The executor is borrowed until the fence.
         match unsafe { self.lanes.compute.launch_graph(graph) } {
             Ok(()) => Ok(true),
             Err(error) => {
@@ -401,20 +406,21 @@ impl HipExecutor {
         let (loaded, arena) = (&self.plans[id.0], self.store.arena());
         self.lanes.copy.begin_capture().map_err(failed)?;
         let work = Work { loaded, arena, recorded: true, timing: false };
-        // SAFETY: nothing is done while it is recorded; replays are queued under the same promise.
+        // SAFETY: nothing runs while it is recorded; replays are queued under the same guarantees.
         let queued = unsafe { self.lanes.queue(&work) };
         let graph = self.lanes.copy.end_capture();
         if graph.is_err() {
-            // A call that failed before it did anything leaves the stream recording; otherwise this one is refused.
+            // Ends the capture if the failed call left the stream recording; otherwise this call is refused,
+            // harmlessly.
             drop(self.lanes.copy.end_capture());
         }
         queued.and(graph.map_err(failed))
     }
 
-    /// Waits for what was queued before an error.
+    /// Waits for work that was queued before an error.
     fn drain(&mut self) {
         self.flight = None;
-        // A call may fail once.
+        // Retry once: a call may fail transiently.
         let joined = self.lanes.join_all().or_else(|_| self.lanes.join_all());
         let late = || matches!(wait_for(&self.lanes.done, self.options.timeout), Ended::Late);
         if joined.is_err() || late() {
@@ -454,12 +460,14 @@ impl Executor for HipExecutor {
         self.ready()?;
         self.books.input(id, input, bytes.len())?;
         self.make_current(id);
-        let start = Instant::now();
+        let start = self.books.timeline().map(|_| Instant::now());
         let loaded = &mut self.plans[id.0];
         loaded.ports.write(input, bytes);
         loaded.fresh[input] = true;
         self.books.mark_given(id, input);
-        self.books.add_spans(id, &[(Timed::Write(input as u32), start, Instant::now())]);
+        if let Some(start) = start {
+            self.books.add_spans(id, &[(Timed::Write(input as u32), start, Instant::now())]);
+        }
         Ok(())
     }
 
@@ -489,7 +497,7 @@ impl Executor for HipExecutor {
         if self.flight.is_some() {
             return Err(ExecError::InFlight);
         }
-        // The device may still write to where they lie, or has never.
+        // The device may still write the outputs, or never have written them.
         if let Some(first) = &self.failed {
             return Err(ExecError::Failed { first: first.clone() });
         }
@@ -515,7 +523,7 @@ impl Executor for HipExecutor {
     }
 }
 
-/// Takes down the times of a run whose fence is over, if it was timed.
+/// Records the times of a run after its fence, if it was timed.
 fn take_times(
     books: &mut Books,
     loaded: &Loaded,
@@ -539,7 +547,7 @@ impl Drop for HipExecutor {
             tracing::error!("a run that nobody waited for failed: {error}");
         }
         if self.store.lost {
-            // Freeing would wait for the device, which does not answer, or pull memory from under its work.
+            // Freeing would wait for the device, which does not respond, or free memory that it still uses.
             tracing::error!("the GPU may still be at work: its memory is kept until the process ends");
             std::mem::forget(std::mem::take(&mut self.plans));
             std::mem::forget(Arc::clone(&self.lanes));

@@ -1,5 +1,5 @@
-//! A plan's inputs and outputs in pinned memory, where copies to and from the device start and end: one range of bytes for
-//! all inputs, one for all outputs. Their addresses never change, so a recorded run can be replayed.
+//! A plan's inputs and outputs in pinned memory, for copies to and from the device: one range for all inputs, one for
+//! all outputs. Their addresses never change, so a recorded run can be replayed.
 
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ pub(super) struct Transfer {
     pub bytes: usize,
 }
 
-/// An input: where it lies in the arena and in pinned memory.
+/// An input's offsets in the arena and in pinned memory.
 #[derive(Clone, Debug)]
 struct Input {
     /// Its number in the plan.
@@ -36,17 +36,17 @@ struct Input {
     dtype: DType,
     arena: Range<usize>,
     pinned: usize,
-    /// Whether only padding lies between the one before and this one, so that one copy serves both.
+    /// True if only padding separates it from the previous input, so that one copy serves both.
     follows: bool,
 }
 
-/// Where a plan's inputs and outputs lie.
+/// The memory layout of a plan's inputs and outputs.
 #[derive(Debug)]
 pub(super) struct Ports {
-    /// In the order in which they lie in the arena.
+    /// Sorted by offset in the arena.
     inputs: Vec<Input>,
     outputs: Vec<Transfer>,
-    /// Nothing before [`Ports::allocate`].
+    /// `None` before [`Ports::allocate`].
     pub memory: Option<Pinned>,
     input_bytes: usize,
     output_bytes: usize,
@@ -55,10 +55,10 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// Lays out the ports of a plan that was checked.
+    /// Lays out the ports of a checked plan.
     ///
     /// # Errors
-    /// An output of a block format, but for a state: on the device its blocks lie in another order.
+    /// An output of a block format that is not a state: on the device its blocks are stored as planes.
     pub fn new(plan: &Plan) -> Result<Ports, ExecError> {
         let mut inputs: Vec<Input> = (plan.inputs.iter().enumerate())
             .map(|(number, port)| {
@@ -104,12 +104,12 @@ impl Ports {
         })
     }
 
-    /// Bytes of pinned memory that the plan takes.
+    /// Bytes of pinned memory that the plan needs.
     pub fn bytes(&self) -> u64 {
         (self.input_bytes + self.output_bytes) as u64
     }
 
-    /// Makes the pinned memory, of which the budget knows already.
+    /// Allocates the pinned memory, which the budget has already granted.
     pub fn allocate(&mut self, context: &Context) -> Result<(), ExecError> {
         let pinned = |bytes| {
             context.alloc_pinned(bytes).map_err(|error| ExecError::gpu("pinned memory of a run", error))
@@ -118,7 +118,7 @@ impl Ports {
         Ok(())
     }
 
-    /// Finds where the outputs are on the device, again after the arena has moved.
+    /// Finds the device addresses of the outputs; called again after the arena has moved.
     pub fn bind(&mut self, plan: &Plan, addresses: &Addresses<'_>) -> Result<(), ExecError> {
         self.outputs.clear();
         let mut pinned = 0_usize;
@@ -131,8 +131,7 @@ impl Ports {
         Ok(())
     }
 
-    /// Puts an input's bytes into pinned memory; blocks are taken apart as the device wants them. They are as many as
-    /// the input's.
+    /// Writes an input's bytes to pinned memory, with blocks split into planes. `bytes` has the input's size.
     pub fn write(&mut self, number: usize, bytes: &[u8]) {
         let input = self.inputs.iter().find(|input| input.number == number);
         let (Some(input), Some(memory)) = (input, &mut self.memory) else { return };
@@ -149,7 +148,7 @@ impl Ports {
         });
     }
 
-    /// The copies that bring the wanted inputs to the device, as few as may be.
+    /// The fewest copies that upload the wanted inputs.
     pub fn uploads(&self, wanted: impl Fn(usize) -> bool) -> Vec<Transfer> {
         let mut copies: Vec<Transfer> = Vec::new();
         let mut joins = false;
@@ -171,7 +170,7 @@ impl Ports {
         copies
     }
 
-    /// The copies that bring the outputs to the host.
+    /// The copies that download the outputs.
     pub fn downloads(&self) -> &[Transfer] {
         &self.outputs
     }
@@ -183,7 +182,7 @@ impl Ports {
     }
 }
 
-/// Whether a step or port touches these bytes of the arena.
+/// True if a step or port uses any of these bytes of the arena.
 fn is_used(plan: &Plan, gap: &Range<usize>) -> bool {
     let overlaps = |range: &Range<usize>| range.start < gap.end && gap.start < range.end;
     let hits = |operand: &Operand| operand.place == Place::Arena && overlaps(&operand.range());

@@ -1,44 +1,44 @@
-//! Queueing a run: uploads, steps, downloads, on two streams that are joined where the plan's edges join them.
+//! Queues a run: uploads, steps, downloads, on two streams that are joined at the plan's edges.
 
 use super::loaded::Loaded;
 use super::ports::Transfer;
 use crate::exec::ExecError;
 use crate::hip::{BlasHandle, Event, HipError, Stream};
 
-/// Where work is queued, and the events that join the two streams.
+/// The two streams, and the events that join them.
 #[derive(Debug)]
 pub(super) struct Lanes {
     pub compute: Stream,
     pub copy: Stream,
     pub blas: Option<BlasHandle>,
-    /// The uploads of a run, and all copies before them, are done.
+    /// After the uploads of a run and all earlier copies.
     pub uploaded: Event,
-    /// The steps of a run are done.
+    /// After the steps of a run.
     pub computed: Event,
-    /// All of it is done: what the fence waits for.
+    /// After the whole run; the fence waits for it.
     pub done: Event,
 }
 
-/// A run to be queued.
+/// A run to queue.
 pub(super) struct Work<'a> {
     pub loaded: &'a Loaded,
     pub arena: u64,
-    /// Everything is uploaded, and both streams take part from the first step on, as a recording needs it.
+    /// Upload all inputs and use both streams from the first step on, as a recording requires.
     pub recorded: bool,
-    /// Steps are timed.
+    /// Time the steps.
     pub timing: bool,
 }
 
 impl Lanes {
-    /// Queues a run on both streams; all of it is done when what is on the copy stream is.
+    /// Queues a run on both streams; all of it is done when the copy stream is.
     ///
     /// # Safety
-    /// The plan's memory stays, and no other run is in flight, until a fence after this.
+    /// The plan's memory stays valid, and no other run is in flight, until a fence after this.
     pub unsafe fn queue(&self, work: &Work<'_>) -> Result<(), ExecError> {
         let loaded = work.loaded;
         let uploads = loaded.ports.uploads(|input| work.recorded || loaded.fresh[input]);
         self.tick_copies(work, 0)?;
-        // SAFETY: the caller's promise; the pinned memory is the plan's.
+        // SAFETY: guaranteed by the caller; the pinned memory is the plan's.
         unsafe { self.upload(work, &uploads)? };
         self.tick_copies(work, 1)?;
         let join = if work.recorded { Some(0) } else { loaded.first_join.filter(|_| !uploads.is_empty()) };
@@ -54,7 +54,7 @@ impl Lanes {
             }
             self.tick(work, number)?;
             for (i, command) in step.iter().enumerate() {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { command.queue(&self.compute, self.blas.as_ref()) }
                     .map_err(|error| ExecError::gpu(loaded.command_title(number, i), error))?;
             }
@@ -66,12 +66,12 @@ impl Lanes {
             self.copy.wait(&self.computed).map_err(|error| failed("the downloads' wait", error))?;
         }
         self.tick_copies(work, 2)?;
-        // SAFETY: the caller's promise; the pinned memory is the plan's.
+        // SAFETY: guaranteed by the caller; the pinned memory is the plan's.
         unsafe { self.download(work)? };
         self.tick_copies(work, 3)
     }
 
-    /// Steps from here on start after the uploads.
+    /// Makes later steps start after the uploads.
     fn join_compute(&self) -> Result<(), ExecError> {
         self.compute.wait(&self.uploaded).map_err(|error| failed("the steps' wait for uploads", error))
     }
@@ -80,7 +80,7 @@ impl Lanes {
         let Some(memory) = &work.loaded.ports.memory else { return Ok(()) };
         for &Transfer { pinned, device, bytes } in uploads {
             let from = memory.inputs.as_ptr().wrapping_add(pinned);
-            // SAFETY: the pinned memory holds all inputs at these offsets, the arena at those; the caller keeps both.
+            // SAFETY: all inputs are at these offsets of the pinned memory and the arena; the caller keeps both alive.
             unsafe { self.copy.copy_to_device(work.arena + device, from, bytes) }
                 .map_err(|error| failed(&format!("an upload of {bytes} bytes of inputs"), error))?;
         }
@@ -92,15 +92,15 @@ impl Lanes {
         let ports = work.loaded.plan.outputs.iter().zip(work.loaded.ports.downloads());
         for (port, &Transfer { pinned, device, bytes }) in ports {
             let to = memory.outputs.as_ptr().wrapping_add(pinned);
-            // SAFETY: the pinned memory holds all outputs at these offsets, and the output is inside its memory by the
-            // check of the plan; the caller keeps both.
+            // SAFETY: all outputs are at these offsets of the pinned memory, and each output is inside its memory by
+            // the check of the plan; the caller keeps both alive.
             unsafe { self.copy.copy_to_host(to, device, bytes) }
                 .map_err(|error| failed(&format!("the download of `{}`", port.name), error))?;
         }
         Ok(())
     }
 
-    /// The clock before step `number`, or after the last.
+    /// Records the clock before step `number`, or after the last step.
     fn tick(&self, work: &Work<'_>, number: usize) -> Result<(), ExecError> {
         match work.loaded.clocks.get(number).filter(|_| work.timing) {
             Some(clock) => self.compute.record(clock).map_err(|error| failed("the time of a step", error)),
@@ -108,7 +108,7 @@ impl Lanes {
         }
     }
 
-    /// The clock of the copies: before and after uploads, before and after downloads.
+    /// Records a clock of the copies: before and after uploads, before and after downloads.
     fn tick_copies(&self, work: &Work<'_>, number: usize) -> Result<(), ExecError> {
         match work.loaded.copy_clocks.get(number).filter(|_| work.timing) {
             Some(clock) => self.copy.record(clock).map_err(|error| failed("the time of a copy", error)),
@@ -124,7 +124,7 @@ impl Lanes {
         }
     }
 
-    /// Makes `done` stand for everything that is queued on both streams, though some of it failed.
+    /// Makes `done` follow everything that is queued on both streams, even if some of it failed.
     pub fn join_all(&self) -> Result<(), HipError> {
         self.compute.record(&self.computed)?;
         self.copy.wait(&self.computed)?;

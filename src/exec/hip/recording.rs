@@ -1,24 +1,27 @@
-//! When a plan is recorded into a HIP graph: as soon as its replays are expected to give back what recording costs.
+//! Decides when a plan is recorded into a HIP graph: as soon as its replays are expected to repay the cost of
+//! recording.
 //!
-//! The numbers are of an H200 with CUDA 13.0 and an 8B model. One token: 435 launches, 3.21 ms step by step and 2.82 ms
-//! replayed; recording takes about 4 ms. A prompt of 16 to 256 tokens has about 700 commands, 225 of them products by
-//! the BLAS library: it takes 12 to 15 ms, and about 25 ms more in the run that records it. Long prompts gain too: in
-//! chunks of 512 tokens Q4_K_M runs at 20,770 tokens/s replayed and at 19,620 step by step.
+//! The numbers were measured on an H200 with CUDA 13.0 and an 8B model. One token: 435 launches, 3.21 ms step by step
+//! and 2.82 ms replayed; recording takes about 4 ms. A prompt of 16 to 256 tokens has about 700 commands, 225 of them
+//! products by the BLAS library: it takes 12 to 15 ms, and about 25 ms more in the run that records it. Long prompts
+//! gain too: in chunks of 512 tokens Q4_K_M runs at 20,770 tokens/s replayed and at 19,620 step by step.
 
 use crate::device::Command;
 use crate::plan::Plan;
 
-/// Nanoseconds that one replay saves, for each command.
+/// Nanoseconds that one replay saves per command.
 const SAVED: u64 = 900;
-/// Nanoseconds that recording costs, for each command.
+/// Nanoseconds that recording costs per command.
 const COST: u64 = 9_000;
-/// The same for a product by the BLAS library, which asks the driver for more.
+/// Nanoseconds that recording costs per product by the BLAS library, which makes more driver calls.
 const COST_OF_GEMM: u64 = 120_000;
-/// A plan that ran once is expected to run this many times more, one that ran twice twice as many: tokens come by
-/// hundreds, and a prompt's size that came often comes again.
+/// A plan that ran n times is expected to run 16 · n times more: tokens come by the hundred, and a prompt size that
+/// came often comes again. A larger number records earlier. With 16, a prompt size must come four times, so that a
+/// size which comes once or twice never costs a recording.
 const RUNS_TO_COME: u64 = 16;
-/// How many times a plan is run step by step before it is recorded: at least once, since the first run starts what
-/// cannot be started while recording.
+
+/// The number of runs step by step before a plan is recorded. At least one, since the first run initialises things that
+/// cannot be initialised while recording.
 pub(super) fn runs_before_recording(plan: &Plan) -> u64 {
     let commands = || plan.steps.iter().flat_map(|step| &step.commands);
     let n = commands().count() as u64;
@@ -36,15 +39,15 @@ fn runs(n_others: u64, n_gemms: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// By commands, and products by the BLAS library among them.
+    /// Cases with the number of commands, and the number of BLAS products among them.
     #[test]
     fn a_plan_is_recorded_when_it_pays() {
-        // One token, and 8 tokens by rfgraph's own kernels: in the second run.
+        // One token, and 8 tokens with rfgraph's own kernels: recorded in the second run.
         assert_eq!(runs(435, 0), 1);
-        // Prompts: in the fourth with the library, in the second without.
+        // Prompts: recorded in the fourth run with the library, in the second without.
         assert_eq!(runs(475, 225), 4);
         assert_eq!(runs(700, 0), 1);
-        // Nothing to do.
+        // Plans without commands are not recorded.
         assert_eq!(runs(0, 0), 1);
         assert_eq!(runs(0, 1), 9);
     }

@@ -1,4 +1,4 @@
-//! Reading and writing states from the host: for tests, and for who saves a KV cache.
+//! Reading and writing states from the host: for tests, and for callers that save a KV cache.
 
 use bytemuck::Pod;
 
@@ -13,7 +13,7 @@ impl HipExecutor {
     /// The bytes of a state. Waits for the device.
     ///
     /// # Errors
-    /// The budget has no room for as many bytes of pinned memory, or the device fails.
+    /// The budget has no room for `state`'s bytes of pinned memory, or the device fails.
     pub fn state(&mut self, name: &str) -> Result<Vec<u8>, ExecError> {
         self.ready()?;
         let bytes = self.store.states.get(name)?.len();
@@ -26,7 +26,7 @@ impl HipExecutor {
         let failed = |error| ExecError::gpu(format!("the download of state `{name}`"), error);
         let memory = self.store.states.get(name)?;
         let pinned = self.context.alloc_pinned(memory.len()).map_err(failed)?;
-        // SAFETY: both live until the wait below.
+        // SAFETY: both ranges live until the wait below.
         let copied = unsafe { self.lanes.copy.copy_to_host(pinned.as_ptr(), memory.address(), memory.len()) };
         self.drain();
         if self.store.lost {
@@ -41,7 +41,7 @@ impl HipExecutor {
     /// Overwrites a state. Waits for the device.
     ///
     /// # Errors
-    /// Bytes that are not as many as the state's, no room in the budget for pinned memory, or the device fails.
+    /// `data` does not have the state's size, the budget has no room for pinned memory, or the device fails.
     pub fn set_state<T: Pod>(&mut self, name: &str, data: &[T]) -> Result<(), ExecError> {
         self.ready()?;
         let memory = self.store.states.get(name)?;
@@ -51,7 +51,7 @@ impl HipExecutor {
         }
         let address = memory.address();
         self.store.budget.hold(STATE_STAGING, staging_bytes(bytes.len()) as u64)?;
-        // The element's type does not matter: plain bytes go as they are.
+        // The element type does not matter, as plain bytes are copied unchanged.
         let whole = bytes.len().is_multiple_of(DType::F32.block_bytes());
         let dtype = if whole { DType::F32 } else { DType::F16 };
         let uploads = [Upload { name, dtype, bytes, address }];
@@ -64,7 +64,7 @@ impl HipExecutor {
         self.release_staging(result)
     }
 
-    /// Tells the budget that staging memory is free again, unless it is kept for work that may go on.
+    /// Returns the staging memory to the budget, unless it is kept for work that may still run.
     fn release_staging<T>(&mut self, result: Result<T, ExecError>) -> Result<T, ExecError> {
         if !self.store.lost {
             self.store.budget.hold(STATE_STAGING, 0)?;

@@ -1,5 +1,5 @@
-//! What lies on the device for longer than a run: weights, constants, states and the arena. Nothing is allocated
-//! before the budget has agreed.
+//! Device memory that outlives a run: weights, constants, states and the arena. Nothing is allocated before the budget
+//! has granted it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::exec::{Budget, ExecError, WeightSource};
 use crate::hip::{Context, DeviceMemory};
 use crate::plan::{Plan, StateSlot};
 
-/// Who holds what in the budget.
+/// Names of holders in the budget.
 const WEIGHTS: &str = "weights";
 const CONSTANTS: &str = "constants";
 const STAGING: &str = "staging for weights";
@@ -20,7 +20,7 @@ pub(super) const STATE_STAGING: &str = "staging for a state";
 /// Pinned memory of the plans' inputs and outputs.
 pub(super) const PORTS: &str = "inputs and outputs";
 
-/// A weight: where its source has it, so that the same name with other bytes is another weight.
+/// A weight's name and source address, so that the same name with other bytes is another weight.
 type WeightKey = (String, usize);
 
 /// Memory on the device.
@@ -33,11 +33,11 @@ pub(super) struct Store {
     pub states: States<Arc<DeviceMemory>>,
     arena: Option<DeviceMemory>,
     constant_bytes: u64,
-    /// Copies may be under way that nobody can wait for.
+    /// True if copies may be under way that cannot be waited for.
     pub lost: bool,
 }
 
-/// The source of weights, without anything to print.
+/// The source of weights, with a `Debug` that prints no content.
 struct Source(Arc<dyn WeightSource>);
 
 impl std::fmt::Debug for Source {
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Source {
     }
 }
 
-/// What a plan reads and keeps, on the device.
+/// A plan's weights, constants and states on the device.
 #[derive(Debug, Default)]
 pub(super) struct Leaves {
     pub weights: Vec<Arc<DeviceMemory>>,
@@ -68,12 +68,12 @@ impl Store {
         }
     }
 
-    /// Where the arena starts.
+    /// The arena's address.
     pub fn arena(&self) -> u64 {
         self.arena.as_ref().map_or(0, DeviceMemory::address)
     }
 
-    /// Brings a plan's weights, constants and states to the device, as far as they are not there.
+    /// Uploads a plan's missing weights and constants, and creates its missing states.
     pub fn leaves(&mut self, plan: &Plan, uploader: &Uploader<'_>) -> Result<Leaves, ExecError> {
         let leaves = self.bring(plan, uploader);
         if leaves.is_err() {
@@ -82,7 +82,7 @@ impl Store {
         leaves
     }
 
-    /// Gives back what no plan uses, after a plan was refused.
+    /// Frees whatever no plan uses, after a plan was refused.
     pub fn forget_unused(&mut self) -> Result<(), ExecError> {
         if !self.lost {
             self.weights.retain(|_, memory| Arc::strong_count(memory) > 1);
@@ -100,7 +100,7 @@ impl Store {
         let mut uploads: Vec<Upload<'_>> = Vec::new();
         let mut leaves = Leaves::default();
         let missing_states = self.states.missing(plan)?;
-        // Everything is asked of the budget before anything is allocated.
+        // Everything is requested from the budget before anything is allocated.
         let mut found = Vec::new();
         for slot in &plan.weights {
             let bytes = weight(&*source, slot)?;
@@ -136,7 +136,7 @@ impl Store {
         }
         if let Err(error) = self.make_states(missing_states, uploader) {
             if self.lost {
-                // Freeing anything would wait for the device.
+                // Freeing would wait for the device.
                 std::mem::forget(leaves);
             }
             return Err(error);
@@ -160,15 +160,16 @@ impl Store {
         self.context.alloc(bytes).map_err(|error| ExecError::gpu(format!("{what}, {bytes} bytes"), error))
     }
 
-    /// Makes the states that are not there, zero. Their first use is on another stream: the caller's fence of
-    /// the load orders them.
+    /// Creates missing states, zeroed. They are first used on another stream; the fence at the end of the load orders
+    /// that use after the zeroing.
     fn make_states(&mut self, missing: Vec<&StateSlot>, uploader: &Uploader<'_>) -> Result<(), ExecError> {
         if missing.is_empty() {
             return Ok(());
         }
         let failed = |error| ExecError::gpu("clearing of the KV cache", error);
         let cleared = self.context.event(false).map_err(failed)?;
-        // All before the first is filled: what is refused here is given back, and nothing may be queued on it then.
+        // Allocate all before the first is filled: if one is refused, the others are freed, and no work may be queued
+        // on them.
         let mut made = Vec::new();
         for slot in missing {
             made.push((slot, self.alloc(&format!("state `{}`", slot.name), slot.desc.extent())?));
@@ -181,7 +182,7 @@ impl Store {
             }
             self.states.insert(slot, Arc::new(memory));
         }
-        // Even after one that failed: those before it are queued.
+        // Record even after a failed fill, as earlier fills are queued.
         let recorded = uploader.stream.record(&cleared).or_else(|_| uploader.stream.record(&cleared));
         let ended = match recorded {
             Ok(()) => wait_for(&cleared, uploader.timeout),
@@ -206,7 +207,7 @@ impl Store {
         }
     }
 
-    /// Counts the constants of a plan that is gone.
+    /// Updates the budget after a plan's constants were dropped.
     pub fn drop_constants(&mut self, constants: Vec<DeviceMemory>) -> Result<(), ExecError> {
         let bytes: u64 = constants.iter().map(|memory| memory.len() as u64).sum();
         drop(constants);
@@ -214,7 +215,7 @@ impl Store {
         Ok(self.budget.hold(CONSTANTS, self.constant_bytes)?)
     }
 
-    /// Whether the arena is smaller than this.
+    /// True if the arena is smaller than this.
     pub fn must_grow(&self, bytes: usize) -> bool {
         bytes > self.arena_bytes()
     }
@@ -223,25 +224,26 @@ impl Store {
         self.arena.as_ref().map_or(0, DeviceMemory::len)
     }
 
-    /// A larger arena beside the one there is. Whatever becomes of it, [`Store::settle_arena`] comes next.
+    /// Allocates a larger arena beside the current one. The caller then calls [`Store::settle_arena`], also after an
+    /// error.
     pub fn larger_arena(&mut self, bytes: usize) -> Result<DeviceMemory, ExecError> {
         let have = self.arena_bytes();
         ask_for_arena(&mut self.budget, have, bytes)?;
         self.alloc("arena", bytes)
     }
 
-    /// Puts an arena in the place of the one before, which is freed: nothing is in flight, and all plans know it.
+    /// Replaces the arena and frees the old one. Nothing is in flight, and all plans are bound to the new one.
     pub fn take_arena(&mut self, arena: DeviceMemory) {
         self.arena = Some(arena);
     }
 
-    /// Tells the budget which arena there is.
+    /// Records the current arena in the budget.
     pub fn settle_arena(&mut self) -> Result<(), ExecError> {
         let have = self.arena_bytes();
         settle_arena(&mut self.budget, have)
     }
 
-    /// Keeps everything for ever: work that nobody can wait for may still use it.
+    /// Leaks everything: work that cannot be waited for may still use it.
     pub fn leak(&mut self) {
         std::mem::forget(std::mem::take(&mut self.weights));
         std::mem::forget(std::mem::take(&mut self.states));

@@ -1,7 +1,7 @@
-//! Weights on their way to the device: read, taken apart where the format wants it, through pinned memory.
+//! Uploads of weights: read, split into planes where the format needs it, copied through pinned memory.
 //!
-//! Several threads convert, each with two pinned buffers: while one is on its way the other is filled. Nobody
-//! waits for the device but for a buffer that is needed again, and once at the end.
+//! Several threads convert, each with two pinned buffers: while one is copied the other is filled. A thread waits for
+//! the device only before it reuses a buffer, and once at the end.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,18 +22,18 @@ const BUFFER: usize = 8 << 20;
 const THREADS: usize = 4;
 /// Buffers of a thread.
 const BUFFERS: usize = 2;
-/// Bytes that are taken apart at a time: they stay in a core's cache.
+/// Bytes that are split into planes at a time: they stay in a core's cache.
 const STRETCH: usize = 128 << 10;
 
-/// Told how many bytes are done, of how many.
+/// Receives the number of finished bytes and the total.
 pub type UploadProgress<'p> = &'p (dyn Fn(u64, u64) + Sync);
 
-/// A tensor to bring to the device.
+/// A tensor to upload.
 pub(super) struct Upload<'a> {
     pub name: &'a str,
     pub dtype: DType,
     pub bytes: &'a [u8],
-    /// Where to.
+    /// The device address.
     pub address: u64,
 }
 
@@ -43,32 +43,32 @@ impl Upload<'_> {
     }
 }
 
-/// Pinned bytes that uploads of this many bytes take.
+/// Pinned bytes needed for uploads of `total` bytes.
 pub(super) fn staging_bytes(total: usize) -> usize {
     let (threads, buffer) = shape(total);
     threads * BUFFERS * buffer
 }
 
-/// Threads and bytes of a buffer: small uploads are not worth a thread.
+/// The number of threads and the bytes of a buffer: small uploads are not worth a thread.
 fn shape(total: usize) -> (usize, usize) {
     if total <= BUFFER { (1, (total / BUFFERS + 4096).min(BUFFER)) } else { (THREADS, BUFFER) }
 }
 
-/// Why uploads failed.
+/// The failure of uploads.
 pub(super) struct UploadError {
     pub error: Box<ExecError>,
-    /// Whether copies may still be under way.
+    /// True if copies may still be under way.
     pub lost: bool,
 }
 
-/// A run of blocks of one tensor that fits a buffer.
+/// Consecutive blocks of one tensor that fit a buffer.
 struct Job {
     upload: usize,
     first: usize,
     blocks: usize,
 }
 
-/// Where uploads are queued, and what is done on the way.
+/// The stream of uploads and their conversion.
 pub(super) struct Uploader<'a> {
     pub context: &'a Context,
     pub stream: &'a Stream,
@@ -76,7 +76,7 @@ pub(super) struct Uploader<'a> {
     pub progress: Option<UploadProgress<'a>>,
 }
 
-/// Copies tensors to the device and waits until they are there.
+/// Copies tensors to the device and waits for the copies.
 pub(super) fn upload(uploader: &Uploader<'_>, uploads: &[Upload<'_>]) -> Result<(), UploadError> {
     let Uploader { context, stream, timeout, progress } = *uploader;
     let total: usize = uploads.iter().map(|upload| upload.bytes.len()).sum();
@@ -156,7 +156,7 @@ struct Buffer {
     memory: PinnedMemory,
     sent: Event,
     busy: bool,
-    /// Copies are under way that no event stands for.
+    /// True if copies are under way that no event follows.
     adrift: bool,
 }
 
@@ -179,22 +179,22 @@ struct Work<'a> {
     done: AtomicU64,
     total: u64,
     stop: AtomicBool,
-    /// A buffer's copies and its event are queued together.
+    /// Held while a buffer's copies and its event are queued, so that they stay together.
     order: Mutex<()>,
     timeout: Duration,
 }
 
 impl Work<'_> {
-    /// As [`Work::run`]; a panic, which may come from who is told of the progress, is an error.
+    /// Like [`Work::run`], but a panic, for instance in the progress callback, becomes an error.
     fn run_caught(&self, lane: &mut Lane, progress: Option<UploadProgress<'_>>) -> Result<(), UploadError> {
-        // The lane is not used again: its buffers are kept for ever.
+        // The lane is not used again: its buffers are leaked.
         catch_unwind(AssertUnwindSafe(|| self.run(lane, progress))).unwrap_or_else(|panic| {
             self.stop.store(true, Ordering::Relaxed);
             Err(panicked(&*panic))
         })
     }
 
-    /// Does jobs until there are none, and waits for its copies.
+    /// Does jobs until none are left, then waits for its copies.
     fn run(&self, lane: &mut Lane, progress: Option<UploadProgress<'_>>) -> Result<(), UploadError> {
         let mut turn = 0;
         let mut result = Ok(());
@@ -235,8 +235,8 @@ impl Work<'_> {
         for plane in planes(upload.dtype) {
             let bytes = plane.len() * job.blocks;
             let to = upload.address + (start + job.first * plane.len()) as u64;
-            // SAFETY: the device memory holds all blocks of the tensor, and the buffer holds this plane's part;
-            // both live until `settle` has seen the event.
+            // SAFETY: the device memory holds all blocks of the tensor, and the buffer holds this plane's part; both
+            // live until `settle` has seen the event.
             copied =
                 unsafe { self.stream.copy_to_device(to, buffer.memory.as_ptr().wrapping_add(from), bytes) };
             if copied.is_err() {
@@ -245,7 +245,7 @@ impl Work<'_> {
             from += bytes;
             start += upload.n_blocks() * plane.len();
         }
-        // Even after a copy that failed: those before it are queued.
+        // Record even after a failed copy, as earlier copies are queued.
         let recorded = self.stream.record(&buffer.sent).or_else(|_| self.stream.record(&buffer.sent));
         buffer.adrift = recorded.is_err();
         copied.and(recorded).map_err(failed)
@@ -275,7 +275,7 @@ impl Work<'_> {
     }
 }
 
-/// Fills a buffer with a job's blocks, plane after plane.
+/// Fills a buffer with a job's blocks, plane by plane.
 fn fill(upload: &Upload<'_>, job: &Job, buffer: &mut [u8], working: &mut Vec<u8>) {
     let block = upload.dtype.block_bytes();
     let most = (STRETCH / block).max(1);
@@ -283,7 +283,7 @@ fn fill(upload: &Upload<'_>, job: &Job, buffer: &mut [u8], working: &mut Vec<u8>
         let n = most.min(job.blocks - first);
         let start = (job.first + first) * block;
         let Some(blocks) = upload.bytes.get(start..start + n * block) else { return };
-        // As a tensor of the job's blocks alone.
+        // Laid out like a tensor of the job's blocks alone.
         to_planes(upload.dtype, first, job.blocks, blocks, working, |offset, plane| {
             if let Some(place) = buffer.get_mut(offset..offset + plane.len()) {
                 place.copy_from_slice(plane);

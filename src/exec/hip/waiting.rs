@@ -1,19 +1,19 @@
-//! Waiting for an event with a deadline, and how that ends.
+//! Waiting for an event with a deadline.
 
 use std::time::Duration;
 
 use crate::hip::{Event, HipError};
 
-/// How waiting for an event ended.
+/// The outcome of waiting for an event.
 pub(super) enum Ended {
     Done,
-    /// The work is over, and this went wrong.
+    /// The work has ended with this error.
     Failed(HipError),
-    /// The work may still go on.
+    /// The work may still be running.
     Late,
 }
 
-/// Waits for an event, at most for `timeout`.
+/// Waits for an event until `timeout`.
 pub(super) fn wait_for(event: &Event, timeout: Duration) -> Ended {
     match event.wait_until(timeout) {
         Ok(true) => Ended::Done,
@@ -22,7 +22,7 @@ pub(super) fn wait_for(event: &Event, timeout: Duration) -> Ended {
     }
 }
 
-/// A question that failed says nothing about the work. One that fails again says that the device has stopped.
+/// A failed query says nothing about the work. If it fails again, the device has stopped.
 pub(super) fn wait_again(event: &Event, timeout: Duration, first: HipError) -> Ended {
     match event.wait_until(timeout) {
         Ok(false) => Ended::Late,

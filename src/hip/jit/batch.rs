@@ -1,8 +1,8 @@
-//! Many variants as one program, for checks: what hipRTC costs before and after the kernels is paid once.
+//! Compiles many variants as one program, for checks: hipRTC's fixed cost before and after the kernels is paid once.
 //!
-//! Every variant gets a namespace, its constants as macros that end with it, and a name of its own for each of its
-//! kernels. Headers that mention none of the constants are shared; the others are repeated. Where that does not
-//! work out the program does not compile, and whoever asked compiles smaller ones. Users' programs have one variant.
+//! Every variant gets a namespace, its constants as macros with the variant's number as suffix, and kernel names of its
+//! own. Headers that mention none of the constants are shared; the others are repeated. Where that fails, the program
+//! does not compile, and the caller compiles smaller ones. Users' programs have one variant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -13,10 +13,10 @@ use super::compile::text;
 use super::error::file_name;
 use crate::device::{Source, Variant};
 
-/// Variants of a batch at most. From here on the kernels themselves are nearly all of the work.
+/// The most variants of a batch. With more, the kernels themselves are nearly all of the work.
 const SIZE: usize = 32;
 
-/// Numbers of variants that are worth compiling together: those of one source, and those without constants.
+/// Groups of variant indices that are worth compiling together: those of one source, and those without constants.
 pub fn groups(variants: &[Variant]) -> Vec<Vec<usize>> {
     let mut groups: BTreeMap<Option<&Source>, Vec<usize>> = BTreeMap::new();
     for (i, variant) in variants.iter().enumerate() {
@@ -26,8 +26,7 @@ pub fn groups(variants: &[Variant]) -> Vec<Vec<usize>> {
     groups.values().flat_map(|group| group.chunks(SIZE)).map(<[usize]>::to_vec).collect()
 }
 
-/// One program for AMD targets with the kernels of all these variants. [`own_name`] says what a kernel was called
-/// before.
+/// One program for AMD targets with the kernels of all these variants. [`own_name`] gives a kernel's original name.
 ///
 /// # Errors
 /// A built-in source that does not exist.
@@ -66,10 +65,10 @@ pub fn together(variants: &[&Variant]) -> Result<Variant, JitError> {
     Ok(Variant { source, entry: "batch".into(), defines: BTreeMap::new() })
 }
 
-/// Between a kernel's name and its variant's number.
+/// Separates a kernel's name from its variant's number.
 const MARK: &str = "__of_";
 
-/// The number of the variant that a kernel of a batch belongs to, and the kernel's name in it.
+/// The variant's number and the original name of a kernel of a batch.
 pub fn own_name(name: &str) -> Option<(usize, &str)> {
     let (name, number) = name.rsplit_once(MARK)?;
     Some((number.parse().ok()?, name))
@@ -92,22 +91,22 @@ fn repeated(constants: &BTreeSet<&str>) -> BTreeSet<&'static str> {
     }
 }
 
-/// Whether one of these names stands in a text outside of `//` comments.
+/// True if one of these names occurs in a text outside `//` comments.
 fn mentions(text: &str, names: &BTreeSet<&str>) -> bool {
     let code = text.lines().map(|line| line.split("//").next().unwrap_or(line));
     let mut words = code.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
     words.any(|word| names.contains(word))
 }
 
-/// A source with the headers that are repeated written out.
+/// A source with the repeated headers inlined.
 struct Body<'b> {
     repeated: &'b BTreeSet<&'static str>,
     text: String,
-    /// Headers that the text needs and that are shared, in its order.
+    /// Shared headers that the text needs, in its order.
     shared: Vec<&'b str>,
-    /// What the text defines.
+    /// The macros that the text defines.
     macros: BTreeSet<String>,
-    /// Headers whose text is being added.
+    /// Headers that are being inlined.
     open: Vec<&'static str>,
 }
 
@@ -122,7 +121,7 @@ impl<'b> Body<'b> {
             let header = header.and_then(|name| sources::headers().find(|header| header.name == name));
             match header {
                 Some(header) if self.repeated.contains(header.name) => self.add_header(header),
-                // Included in front of the namespaces, where `#pragma once` keeps it to one time.
+                // Included before the namespaces, where `#pragma once` includes it only once.
                 Some(header) => self.shared.push(header.name),
                 None if line.trim() == "#pragma once" => {}
                 None => {
@@ -134,7 +133,7 @@ impl<'b> Body<'b> {
         }
     }
 
-    /// In the place of `#pragma once`, a guard that ends with the variant.
+    /// Replaces `#pragma once` by a guard with the variant's suffix.
     fn add_header(&mut self, header: &'static SourceFile) {
         if self.open.contains(&header.name) {
             return;
@@ -149,7 +148,7 @@ impl<'b> Body<'b> {
     }
 }
 
-/// What a line defines by `#define`.
+/// The macro that a line defines by `#define`.
 fn defined(line: &str) -> Option<&str> {
     let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("define")?.trim_start();
     rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().filter(|name| !name.is_empty())
@@ -178,7 +177,7 @@ mod tests {
             let found = lines.iter().enumerate().filter(|(_, line)| **line == wanted);
             found.map(|(i, _)| i).collect::<Vec<_>>()
         };
-        // The header mentions no constant: it comes first, outside of the namespaces.
+        // The header mentions no constant, so it comes first, outside the namespaces.
         assert!(at("#include \"platform.h\"").iter().all(|&i| i < at("#define SIZE 3")[0]));
         for name in ["SIZE", "TWICE"] {
             let ends = at(&format!("#undef {name}"));
@@ -194,16 +193,16 @@ mod tests {
         let program = program(&[kernel(), kernel()]);
         assert_eq!(program.matches("struct BlockRows {").count(), 2);
         assert!(!program.contains("#pragma once") && !program.contains("#include \"linear_rows.h\""));
-        // A comment that mentions it does not count.
+        // A mention in a comment does not count.
         assert!(!repeated(&BTreeSet::from(["FORMAT"])).contains("formats.h"));
-        // What includes a repeated header is repeated with it.
+        // A header that includes a repeated one is repeated too.
         let all: BTreeSet<&str> = sources::headers().map(|header| header.name).collect();
         let on_wave = repeated(&BTreeSet::from(["WAVE"]));
         assert!(on_wave.contains("platform.h") && on_wave.contains("formats.h") && on_wave.is_subset(&all));
     }
 
     #[test]
-    fn names_are_found_again() {
+    fn own_name_inverts_batch_names() {
         assert_eq!(own_name("linear_few__of_31"), Some((31, "linear_few")));
         assert_eq!(own_name("a__of_1__of_2"), Some((2, "a__of_1")));
         for odd in ["linear_few", "linear_few__of_", "linear_few__of_x", ""] {

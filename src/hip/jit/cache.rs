@@ -1,8 +1,8 @@
-//! Compiled programs on disk, one file each, so that a kernel is compiled once and not in every process.
+//! Compiled programs on disk, one file each, so that a kernel is not compiled again in every process.
 //!
-//! Any number of processes may use one folder at once: a file appears by a rename and is never written in
-//! place; what is read is checked, and what is damaged is removed and made again. Nothing here is an error:
-//! a folder that cannot be used costs time, and says so once.
+//! Any number of processes may share a folder: a file appears by a rename and is never written in place; files are
+//! checked when read, and damaged ones are removed and made again. Nothing here is an error: an unusable folder costs
+//! time, and is logged once.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::Key;
 
-/// What a file begins with; then come the key and the SHA-256 of the code, then the code.
+/// The first bytes of a file; then come the key, the SHA-256 of the code, and the code.
 const MAGIC: &[u8; 8] = b"RFGRAPH1";
 const HEADER: usize = 8 + 32 + 32;
 const EXTENSION: &str = "kernel";
@@ -28,7 +28,7 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 pub struct Cache {
     folder: PathBuf,
     limit: u64,
-    /// Bytes in the folder, as far as this process knows; unknown before the first write.
+    /// Bytes in the folder, as far as this process knows; `None` before the first write.
     used: Mutex<Option<u64>>,
     complained: AtomicBool,
 }
@@ -41,23 +41,23 @@ struct Entry {
 }
 
 impl Cache {
-    /// The size limit that holds where nobody sets another: 512 MiB.
+    /// The default size limit: 512 MiB.
     pub const LIMIT: u64 = 512 << 20;
 
-    /// The programs of this folder, which need not exist. Past `limit` bytes the programs that were not used
-    /// for the longest time go.
+    /// The cache in this folder, which need not exist. Above `limit` bytes, the least recently used programs are
+    /// removed.
     pub fn new(folder: impl Into<PathBuf>, limit: u64) -> Cache {
         Cache { folder: folder.into(), limit, used: Mutex::new(None), complained: AtomicBool::new(false) }
     }
 
     /// The user's folder: `$RFGRAPH_CACHE_DIR`, else `$XDG_CACHE_HOME/rfgraph/kernels`, else
-    /// `~/.cache/rfgraph/kernels`; none where there is no home.
+    /// `~/.cache/rfgraph/kernels`; `None` without a home directory.
     pub fn user_folder() -> Option<PathBuf> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(folder) = variable("RFGRAPH_CACHE_DIR") {
             return Some(folder);
         }
-        // The XDG specification has relative paths ignored.
+        // The XDG specification requires that relative paths are ignored.
         let base = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
         let base = base.or_else(|| Some(variable("HOME")?.join(".cache")));
         base.map(|base| base.join("rfgraph").join("kernels"))
@@ -68,7 +68,7 @@ impl Cache {
         &self.folder
     }
 
-    /// The program with this key, whole and unchanged, if it is here.
+    /// The intact program with this key, if it is cached.
     pub fn get(&self, key: &Key) -> Option<Vec<u8>> {
         let path = self.path(key);
         let mut bytes = match fs::read(&path) {
@@ -84,12 +84,12 @@ impl Cache {
             let _ = fs::remove_file(&path);
             return None;
         }
-        // The time of last use decides who goes first. Where it cannot be set, age decides.
+        // The time of last use decides which programs are removed first. If it cannot be set, age decides.
         let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         Some(bytes.split_off(HEADER))
     }
 
-    /// Files a program under its key.
+    /// Stores a program under its key.
     pub fn put(&self, key: &Key, code: &[u8]) {
         let bytes = (HEADER + code.len()) as u64;
         if bytes > self.limit {
@@ -101,13 +101,13 @@ impl Cache {
         }
     }
 
-    /// Removes every program; how many, and their bytes.
+    /// Removes every program; returns their number and bytes.
     pub fn clear(&self) -> io::Result<(usize, u64)> {
         let (mut count, mut bytes) = (0, 0);
         for entry in self.entries(&[EXTENSION, TEMPORARY])? {
             match fs::remove_file(&entry.path) {
                 Ok(()) => (count, bytes) = (count + 1, bytes + entry.bytes),
-                // Another process was faster.
+                // Another process removed it first.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -123,7 +123,7 @@ impl Cache {
     fn write(&self, key: &Key, code: &[u8]) -> io::Result<()> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         fs::create_dir_all(&self.folder)?;
-        // The time tells apart processes of one number on two machines that share the folder.
+        // The time distinguishes processes with the same id on two machines that share the folder.
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}-{since}.{TEMPORARY}", std::process::id());
@@ -136,7 +136,7 @@ impl Cache {
         });
         let renamed = written.and_then(|()| fs::rename(&temporary, self.path(key)));
         match renamed {
-            // Another process cleared the folder in between: then the program is simply not here.
+            // Another process cleared the folder in between; the program is then just not cached.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => {
                 let _ = fs::remove_file(&temporary);
@@ -146,19 +146,19 @@ impl Cache {
         }
     }
 
-    /// Notes that the folder grew, and makes room past the limit.
+    /// Adds to the folder's size, and makes room above the limit.
     fn account(&self, bytes: u64) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let now = used.map(|used| used.saturating_add(bytes));
         if now.is_none_or(|now| now > self.limit) {
-            // Other processes write here too: only the folder knows.
+            // Other processes write here too, so the folder is listed.
             *used = self.trim().ok();
         } else {
             *used = now;
         }
     }
 
-    /// Removes what was not used for the longest time until the limit is kept; the bytes that remain.
+    /// Removes the least recently used programs until the limit is met; returns the remaining bytes.
     fn trim(&self) -> io::Result<u64> {
         for entry in self.entries(&[TEMPORARY])? {
             if entry.used.elapsed().is_ok_and(|age| age > ABANDONED) {
@@ -180,7 +180,7 @@ impl Cache {
         Ok(used)
     }
 
-    /// The folder's files with one of these extensions. Others are none of our business.
+    /// The folder's files with one of these extensions. Other files are not touched.
     fn entries(&self, extensions: &[&str]) -> io::Result<Vec<Entry>> {
         let listing = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -189,7 +189,7 @@ impl Cache {
         let mut entries = Vec::new();
         for path in listing.filter_map(|entry| Some(entry.ok()?.path())) {
             let ours = path.extension().is_some_and(|found| extensions.iter().any(|&ours| found == ours));
-            // A file that vanished since was removed by another process.
+            // A file that has vanished was removed by another process.
             let Some(meta) = ours.then(|| fs::symlink_metadata(&path).ok()).flatten() else { continue };
             if meta.is_file() {
                 let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
@@ -210,7 +210,7 @@ impl Cache {
     }
 }
 
-/// Whether a file's bytes are what was filed under the key.
+/// True if a file's bytes are an intact program of this key.
 fn is_whole(key: &Key, bytes: &[u8]) -> bool {
     let Some((header, code)) = bytes.split_at_checked(HEADER) else { return false };
     let expected = [&MAGIC[..], key.bytes(), &Sha256::digest(code)].concat();

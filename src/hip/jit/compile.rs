@@ -1,4 +1,4 @@
-//! One source to one code object, through the run-time compiler of a table.
+//! Compiles one source to one code object, with a table's run-time compiler.
 
 use std::ffi::{CString, c_char};
 
@@ -18,7 +18,7 @@ pub fn options(target: &Target, variant: &Variant) -> Vec<String> {
             format!("--offload-arch={}", target.arch),
             "-O3".into(),
             "-std=c++17".into(),
-            // `__forceinline__` is an `inline` there already, and `DEVICE inline` says it again.
+            // `__forceinline__` already is an `inline` there, and `DEVICE inline` repeats it.
             "-Wno-duplicate-decl-specifier".into(),
         ],
         PlatformKind::Nvidia => vec![format!("--gpu-architecture={}", target.arch), "--std=c++17".into()],
@@ -38,8 +38,8 @@ pub(super) fn text(variant: &Variant) -> Result<&str, JitError> {
     }
 }
 
-/// The name that a variant's code is filed under. Variants that differ in their entry alone share it: they
-/// are kernels of one program. `compiler` tells compilers of one target apart.
+/// The cache key of a variant's code. Variants that differ only in their entry share it, as they are kernels of one
+/// program. `compiler` distinguishes compilers of the same target.
 pub(super) fn key(target: &Target, variant: &Variant, compiler: &str) -> Result<Key, JitError> {
     let text = text(variant)?;
     let options = options(target, variant);
@@ -51,8 +51,8 @@ pub(super) fn key(target: &Target, variant: &Variant, compiler: &str) -> Result<
     Ok(Key::of(parts))
 }
 
-/// Compiles the program that a variant is a kernel of, with the headers of `kernels/` at hand. Needs no
-/// device. What the compiler says to a success is logged.
+/// Compiles a variant's program, with the headers of `kernels/` available. Needs no device. The compiler's warnings are
+/// logged on success.
 ///
 /// # Errors
 /// A source, name or constant that cannot be compiled; a target that the compiler does not know.
@@ -69,7 +69,7 @@ pub fn compile(rtc: &Rtc, target: &Target, variant: &Variant) -> Result<Vec<u8>,
         options.iter().map(|option| job.c_string(option, "an option")).collect::<Result<Vec<_>, _>>()?;
     let words: Vec<*const c_char> = words.iter().map(|word| word.as_ptr()).collect();
     let (handle, n) = (program.handle, words.len() as i32);
-    // SAFETY: the program lives, and `words` is `n` strings that outlive the call.
+    // SAFETY: the program is alive, and `words` is `n` strings that outlive the call.
     let code = unsafe { (rtc.hiprtcCompileProgram)(handle, n, words.as_ptr()) };
     let log = program.log();
     if code == COMPILATION {
@@ -88,7 +88,7 @@ pub fn compile(rtc: &Rtc, target: &Target, variant: &Variant) -> Result<Vec<u8>,
     program.code(&job)
 }
 
-/// What is compiled, for messages.
+/// The compilation, for messages.
 struct Job<'j> {
     rtc: &'j Rtc,
     target: &'j Target,
@@ -153,16 +153,16 @@ impl<'p> Program<'p> {
         Ok(Program { rtc: job.rtc, handle })
     }
 
-    /// What the compiler said; empty if it said nothing, or cannot say.
+    /// The compiler's log; empty if there is none or it cannot be read.
     fn log(&self) -> String {
         let mut bytes = 0;
-        // SAFETY: the program lives, and the pointer is valid for a write.
+        // SAFETY: the program is alive, and the pointer is valid for a write.
         let code = unsafe { (self.rtc.hiprtcGetProgramLogSize)(self.handle, &raw mut bytes) };
         if code != 0 || bytes == 0 {
             return String::new();
         }
         let mut log = vec![0u8; bytes];
-        // SAFETY: the program lives, and the buffer has the size that it asked for.
+        // SAFETY: the program is alive, and the buffer has the requested size.
         let code = unsafe { (self.rtc.hiprtcGetProgramLog)(self.handle, log.as_mut_ptr().cast()) };
         if code != 0 {
             return String::new();
@@ -174,11 +174,11 @@ impl<'p> Program<'p> {
 
     fn code(&self, job: &Job<'_>) -> Result<Vec<u8>, JitError> {
         let mut bytes = 0;
-        // SAFETY: the program lives, and the pointer is valid for a write.
+        // SAFETY: the program is alive, and the pointer is valid for a write.
         let code = unsafe { (self.rtc.hiprtcGetCodeSize)(self.handle, &raw mut bytes) };
         job.check("hiprtcGetCodeSize", code)?;
         let mut object = vec![0u8; bytes];
-        // SAFETY: the program lives, and the buffer has the size that it asked for.
+        // SAFETY: the program is alive, and the buffer has the requested size.
         let code = unsafe { (self.rtc.hiprtcGetCode)(self.handle, object.as_mut_ptr().cast()) };
         job.check("hiprtcGetCode", code)?;
         Ok(object)

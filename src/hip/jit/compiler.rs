@@ -1,4 +1,4 @@
-//! Many variants to code objects: from the cache where they are there, else compiled, several at once.
+//! Turns many variants into code objects: from the cache, or compiled, several at once.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -11,22 +11,22 @@ use super::compile::{compile, key};
 use super::{Cache, JitError, Key, isa, stamps};
 use crate::device::{PlatformKind, Target, Variant};
 
-/// The compilers recurse deeply; a thread's usual two megabytes are too few for them.
+/// The compilers recurse deeply; the default stack of two megabytes is too small.
 const STACK: usize = 64 << 20;
 
-/// How kernels are compiled.
+/// Options of the kernel compiler.
 #[derive(Clone, Debug)]
 pub struct JitOptions {
-    /// Programs that are compiled at once.
+    /// The number of programs that are compiled at once.
     pub threads: NonZeroUsize,
-    /// Where compiled programs are kept; nowhere, if none.
+    /// The cache of compiled programs; `None` turns it off.
     pub cache: Option<Arc<Cache>>,
 }
 
 impl JitOptions {
-    /// As the environment says: the user's cache folder ([`Cache::user_folder`]), `RFGRAPH_CACHE_MIB` for its
-    /// limit in MiB (0: no cache), `RFGRAPH_JIT_THREADS` for the programs that are compiled at once (one for each
-    /// processor, at most eight, where it is not set).
+    /// Options from the environment: the user's cache folder ([`Cache::user_folder`]), `RFGRAPH_CACHE_MIB` for its
+    /// limit in MiB (0: no cache), `RFGRAPH_JIT_THREADS` for the number of programs that are compiled at once (by
+    /// default one per processor, at most eight).
     pub fn from_env() -> JitOptions {
         let number = |name: &str| {
             let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
@@ -48,27 +48,27 @@ impl JitOptions {
 }
 
 impl Default for JitOptions {
-    /// One program for each processor at once, at most eight; nothing is kept: each process compiles anew.
+    /// One program per processor at once, at most eight; no cache, so each process compiles anew.
     fn default() -> JitOptions {
         let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         JitOptions { threads: processors.min(NonZeroUsize::MIN.saturating_add(7)), cache: None }
     }
 }
 
-/// Makes code for one target. Needs no device.
+/// Compiles code for one target. Needs no device.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     rtc: Rtc,
     target: Target,
     options: JitOptions,
-    /// What tells compilers apart in keys.
+    /// Distinguishes compilers in keys.
     identity: String,
 }
 
 impl Compiler {
-    /// A compiler for `target` through the functions of `rtc`. `versions` names anything else that may change its
-    /// code, such as the runtime: it becomes part of every key, as do the sizes and times of the compiler's
-    /// libraries, since hipRTC gives one version for years.
+    /// A compiler for `target` that calls the functions of `rtc`. `versions` names anything else that may change its
+    /// code, such as the runtime: it is part of every key, as are the sizes and times of the compiler's libraries,
+    /// since hipRTC reports the same version for years.
     pub fn new(rtc: &Rtc, target: &Target, versions: &str, options: JitOptions) -> Compiler {
         let (mut major, mut minor) = (0, 0);
         // SAFETY: the pointers are valid for writes.
@@ -77,7 +77,7 @@ impl Compiler {
             tracing::debug!("hiprtcVersion gave error {code}");
         }
         if target.platform == PlatformKind::Amd {
-            // Asking for the list loads the code generator's library, which is then seen below.
+            // Reading the list loads the code generator's library, so that its stamp is included below.
             isa::known();
         }
         let identity = format!("{major}.{minor} {versions} {}", stamps::stamps(target.platform));
@@ -89,17 +89,17 @@ impl Compiler {
         &self.target
     }
 
-    /// The compiler's version, and what else tells it from others.
+    /// The compiler's version, and further properties that distinguish it from others.
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// The name that a variant's code is filed under. Variants that differ in their entry alone share it.
+    /// The cache key of a variant's code. Variants that differ only in their entry share it.
     pub fn key(&self, variant: &Variant) -> Result<Key, JitError> {
         key(&self.target, variant, &self.identity)
     }
 
-    /// The code of one variant, compiled even if the cache has it, which is given the new one.
+    /// Compiles the code of one variant even if it is cached, and stores it in the cache.
     pub fn code_anew(&self, variant: &Variant) -> Result<Arc<[u8]>, JitError> {
         thread::scope(|scope| {
             let thread = thread::Builder::new().name("compile".into()).stack_size(STACK);
@@ -109,11 +109,11 @@ impl Compiler {
         })
     }
 
-    /// The code of each program that the variants are kernels of, by key. `progress` is told how many are done
-    /// and how many there are.
+    /// The code of each program that the variants are kernels of, by key. `progress` receives the number of finished
+    /// programs and the total.
     ///
     /// # Errors
-    /// Of the first variant that fails; what was not begun by then is not compiled.
+    /// The error of the first variant that fails; programs not started by then are not compiled.
     pub fn codes(
         &self,
         variants: &[Variant],
@@ -153,8 +153,8 @@ impl Compiler {
         }
     }
 
-    /// Calls `done` with each variant's number and code, as they get ready; every variant is tried. Meant for
-    /// one variant of each program: nothing is shared between them but the cache.
+    /// Calls `done` with each variant's number and code as they become ready; every variant is tried. Meant for one
+    /// variant of each program: variants share nothing but the cache.
     pub fn for_each(
         &self,
         variants: &[Variant],
@@ -166,7 +166,7 @@ impl Compiler {
         })
     }
 
-    /// Compiles on threads of their own; `done` is called here, and says whether to go on.
+    /// Compiles on separate threads; `done` is called on this one, and returns whether to continue.
     fn run(
         &self,
         variants: &[Variant],
@@ -189,7 +189,7 @@ impl Compiler {
                 let (results, work) = (results.clone(), &work);
                 let thread = thread::Builder::new().name("compile".into()).stack_size(STACK);
                 if let Err(error) = thread.spawn_scoped(scope, move || work(results)) {
-                    // With one thread all gets done, only later.
+                    // One thread is enough; fewer threads only take longer.
                     if number == 0 {
                         started = Err(JitError::Thread(error.to_string()));
                     }
@@ -206,7 +206,7 @@ impl Compiler {
         })
     }
 
-    /// From the cache, or compiled and filed.
+    /// Loads a program from the cache, or compiles and stores it.
     fn one(&self, variant: &Variant) -> Result<Arc<[u8]>, JitError> {
         let key = self.key(variant)?;
         let cache = self.options.cache.as_deref();
@@ -216,7 +216,7 @@ impl Compiler {
         self.make(&key, variant)
     }
 
-    /// Compiled and filed.
+    /// Compiles and stores a program.
     fn make(&self, key: &Key, variant: &Variant) -> Result<Arc<[u8]>, JitError> {
         let code = compile(&self.rtc, &self.target, variant)?;
         if let Some(cache) = &self.options.cache {

@@ -1,11 +1,11 @@
-//! What can go wrong between a kernel's source and a function, and the excerpt that shows where.
+//! Errors of compiling and loading kernels, and the excerpt of the source at an error.
 
 use std::collections::BTreeMap;
 
 use super::super::{HipError, sources};
 use crate::device::{Source, Variant};
 
-/// Why a kernel could not be compiled.
+/// The reason why a kernel could not be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JitError {
@@ -14,7 +14,7 @@ pub enum JitError {
     NoSource {
         /// The kernel with its constants.
         variant: String,
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
     },
     /// A target that the compiler does not know. hipRTC would end the process.
@@ -22,7 +22,7 @@ pub enum JitError {
     UnknownTarget {
         /// The target.
         arch: String,
-        /// What it knows, and what to do.
+        /// The known targets, and a remedy.
         known: String,
     },
     /// The compiler refused the source.
@@ -34,9 +34,9 @@ pub enum JitError {
         arch: String,
         /// The compiler's options.
         options: String,
-        /// The lines of source that the log names as errors, with their neighbours.
+        /// The lines of source that the log marks as errors, with their neighbours.
         excerpt: String,
-        /// What the compiler says.
+        /// The compiler's log.
         log: String,
     },
     /// A function of the compiler failed for another reason.
@@ -50,32 +50,32 @@ pub enum JitError {
         call: &'static str,
         /// Its `hiprtcResult`.
         code: i32,
-        /// What the number means, in parentheses; empty if unknown.
+        /// The meaning of the number, in parentheses; empty if unknown.
         hint: &'static str,
     },
-    /// A name, a constant or a text that cannot be handed to a C compiler.
+    /// A name, constant or text with a zero byte, which cannot be passed to a C compiler.
     #[error("kernel {variant}: {what} has a zero byte in it")]
     ZeroByte {
         /// The kernel with its constants.
         variant: String,
-        /// Which text.
+        /// The text.
         what: String,
     },
-    /// The device does not take the code.
+    /// The device refused the code.
     #[error("kernel {variant} cannot be loaded: {error}")]
     Load {
         /// The kernel with its constants.
         variant: String,
-        /// What the runtime says.
+        /// The runtime's error.
         #[source]
         error: HipError,
     },
-    /// No thread could be started to compile on.
+    /// No thread could be started for compiling.
     #[error("cannot start a thread to compile kernels: {0}")]
     Thread(String),
 }
 
-/// What a `hiprtcResult` means, in parentheses.
+/// The meaning of a `hiprtcResult`, in parentheses.
 pub(super) fn hint(code: i32) -> &'static str {
     match code {
         1 => " (out of memory)",
@@ -100,8 +100,8 @@ pub fn describe(variant: &Variant) -> String {
     format!("{}: {}{constants}", file_name(&variant.source), variant.entry)
 }
 
-/// What the compiler is told the source is called. It makes a file of that name, so a user's name is
-/// reduced to harmless characters.
+/// The name of the source for the compiler. The compiler creates a file of that name, so a user's name is reduced to
+/// harmless characters.
 pub(super) fn file_name(source: &Source) -> String {
     match source {
         Source::BuiltIn(name) => format!("{name}.hip"),
@@ -117,12 +117,12 @@ pub(super) fn file_name(source: &Source) -> String {
     }
 }
 
-/// Most places that an excerpt shows.
+/// The most errors that an excerpt shows.
 const PLACES: usize = 3;
-/// Lines before and after each.
+/// The number of lines before and after each.
 const AROUND: usize = 2;
 
-/// The lines that the log calls errors, with their neighbours and numbers. Empty if it names none.
+/// The lines that the log marks as errors, with their neighbours and numbers. Empty if it names no lines.
 pub(super) fn excerpt(log: &str, file: &str, text: &str) -> String {
     let mut places: BTreeMap<(&str, usize), ()> = BTreeMap::new();
     for line in log.lines().filter(|line| line.contains("error")) {
@@ -151,8 +151,8 @@ pub(super) fn excerpt(log: &str, file: &str, text: &str) -> String {
     out
 }
 
-/// The file and line that a compiler's message is about: `…/name:12:5: error`, or nvrtc's `name(12): error`.
-/// Only our own files count.
+/// The file and line of a compiler's message: `…/name:12:5: error`, or nvrtc's `name(12): error`. Only our own files
+/// count.
 fn place<'l>(message: &'l str, file: &'l str) -> Option<(&'l str, usize)> {
     let names = sources::headers().map(|header| header.name).chain([file]);
     for name in names {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_that_name_no_line_show_none() {
+    fn logs_without_lines_give_no_excerpt() {
         for log in [
             "",
             "error",

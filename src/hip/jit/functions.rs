@@ -1,4 +1,4 @@
-//! Variants to functions on an open device.
+//! Turns variants into functions on an open device.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use super::super::{Context, Function, HipError, Module};
 use super::{Compiler, JitError, JitOptions, Key, describe};
 use crate::device::Variant;
 
-/// The kernels of one device: compiled when they are first asked for, then kept.
+/// The kernels of one device: compiled on first use, then kept.
 #[derive(Clone, Debug)]
 pub struct Jit {
     inner: Arc<Inner>,
@@ -34,15 +34,15 @@ impl Jit {
         Jit { inner: Arc::new(Inner { context: context.clone(), compiler, loaded: Mutex::default() }) }
     }
 
-    /// What makes the code.
+    /// The compiler.
     pub fn compiler(&self) -> &Compiler {
         &self.inner.compiler
     }
 
-    /// A kernel, compiled now if it is not there yet.
+    /// A kernel; compiled now if it is not loaded yet.
     ///
     /// # Errors
-    /// It does not compile, or the device does not take its code.
+    /// The kernel does not compile, or the device refuses its code.
     pub fn function(&self, variant: &Variant) -> Result<Function, JitError> {
         if let Some(function) = self.loaded().functions.get(variant) {
             return Ok(function.clone());
@@ -52,12 +52,11 @@ impl Jit {
         function.ok_or_else(|| JitError::Thread("the compiling thread ended without an answer".into()))
     }
 
-    /// Sees to it that [`Jit::function`] answers at once for these variants: those that are missing are compiled,
-    /// several at a time. `progress` is told how many programs are done and how many there are; it is not
-    /// called where nothing is missing.
+    /// Makes [`Jit::function`] fast for these variants: missing ones are compiled, several at a time. `progress`
+    /// receives the number of finished programs and the total; it is not called if nothing is missing.
     ///
     /// # Errors
-    /// As [`Jit::function`], of the first that fails.
+    /// Like [`Jit::function`], for the first variant that fails.
     pub fn prepare(&self, variants: &[Variant], progress: &dyn Fn(usize, usize)) -> Result<(), JitError> {
         let compiler = &self.inner.compiler;
         let mut wanted = Vec::new();
@@ -88,7 +87,7 @@ impl Jit {
         Ok(())
     }
 
-    /// Loads a program. What the cache kept may be code that this device no longer takes: then it is compiled again.
+    /// Loads a program. If the device refuses code from the cache, the program is compiled again.
     fn load(&self, variant: &Variant, key: Key, code: &[u8]) -> Result<Module, JitError> {
         let context = &self.inner.context;
         let module = match context.load_module(code) {

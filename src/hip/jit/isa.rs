@@ -1,8 +1,7 @@
-//! Which targets the installed ROCm compiler knows.
+//! Reads the targets that the installed ROCm compiler knows.
 //!
-//! hipRTC ends the process when it is asked for a target that its code generator does not know, so the code
-//! generator's own list is read first. Source: `amd_comgr.h` of ROCm 5 to 7 (`amd_comgr_get_isa_count`,
-//! `amd_comgr_get_isa_name`).
+//! hipRTC ends the process if its code generator does not know the target, so the code generator's own list is read
+//! first. Source: `amd_comgr.h` of ROCm 5 to 7 (`amd_comgr_get_isa_count`, `amd_comgr_get_isa_name`).
 
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
@@ -14,13 +13,13 @@ use crate::device::PlatformKind;
 type GetCount = unsafe extern "C" fn(count: *mut usize) -> u32;
 type GetName = unsafe extern "C" fn(index: usize, name: *mut *const c_char) -> u32;
 
-/// The compiler's list; none if its library was not found or did not tell.
+/// The compiler's list; `None` if its library was not found or does not answer.
 pub(super) fn known() -> Option<&'static [String]> {
     static KNOWN: OnceLock<Option<Vec<String>>> = OnceLock::new();
     KNOWN.get_or_init(list).as_deref()
 }
 
-/// Refuses a target that is not on the compiler's list. Without a list every target passes.
+/// Refuses a target that is not in the compiler's list. Without a list every target passes.
 pub(super) fn check(arch: &str) -> Result<(), JitError> {
     match known() {
         Some(known) => check_against(arch, known),
@@ -38,7 +37,7 @@ fn check_against(arch: &str, known: &[String]) -> Result<(), JitError> {
     if known.iter().any(|name| name == base) {
         return Ok(());
     }
-    // gfx1103 is of the family gfx11: the last two characters are stepping and minor version.
+    // gfx1103 belongs to family gfx11: the last two characters are minor version and stepping.
     let family = base.get(..base.len().saturating_sub(2)).unwrap_or(base);
     let is_relative = |name: &&String| name.len() == base.len() && name.starts_with(family);
     let relatives: Vec<&str> = known.iter().filter(is_relative).map(String::as_str).collect();
@@ -80,7 +79,7 @@ fn read(library: &Opened) -> Option<Vec<String>> {
         if unsafe { get_name(index, &raw mut name) } != 0 || name.is_null() {
             return None;
         }
-        // SAFETY: on success it is a constant string of the library, which stays loaded.
+        // SAFETY: on success `name` is a constant string of the library, which stays loaded.
         let name = unsafe { CStr::from_ptr(name) }.to_str().ok()?;
         // `amdgcn-amd-amdhsa--gfx90a:sramecc+`: triple, empty environment, processor, features.
         let base = name.rsplit("--").next().unwrap_or(name).split(':').next().unwrap_or(name);
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_targets_are_refused_with_their_relatives() {
+    fn unknown_targets_are_refused_with_similar_ones() {
         let known: Vec<String> = ["gfx906", "gfx90a", "gfx1030", "gfx1031"].map(String::from).into();
         assert_eq!(check_against("gfx90a:sramecc+:xnack-", &known), Ok(()));
         let message = |arch| check_against(arch, &known).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The name of a compiled program: a hash over all that it is made from.
+//! The key of a compiled program: a hash of all its inputs.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// The key of these parts. Each goes in with its length, so that no two lists of parts read alike.
+    /// The key of these parts. Each is hashed with its length, so that different lists of parts never look alike.
     pub fn of<'p>(parts: impl IntoIterator<Item = &'p str>) -> Key {
         let mut hash = Sha256::new();
         for part in parts {

@@ -1,7 +1,7 @@
-//! Run-time compilation: a kernel's source and constants to a function on the device, and the cache of code.
+//! Run-time compilation: turns a kernel's source and constants into a function on the device, and caches the code.
 //!
-//! [`Compiler`] makes code and needs no device: it also checks kernels for targets that are not there. [`Jit`]
-//! loads what it makes. Nothing here knows what a kernel computes.
+//! [`Compiler`] makes code and needs no device, so it can also check kernels for absent targets. [`Jit`] loads the
+//! code. Nothing here knows what a kernel computes.
 
 pub mod batch;
 mod cache;

@@ -1,4 +1,4 @@
-//! What tells one installed compiler from another.
+//! Distinguishes installed compilers.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use crate::device::PlatformKind;
 
-/// What tells the compiler's libraries, as this process loaded them, from others: file names, sizes and times.
-/// Empty where the system does not list them.
+/// File names, sizes and times of the compiler's libraries, as loaded by this process. Empty if the system does not
+/// list them.
 pub(super) fn stamps(platform: PlatformKind) -> String {
     let prefixes: &[&str] = match platform {
         PlatformKind::Amd => &["libhiprtc", "libamdhip64", "libamd_comgr", "libLLVM"],

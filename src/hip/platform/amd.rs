@@ -1,7 +1,7 @@
 //! ROCm 5, 6 and 7: the table's functions are the libraries' own, under the same names.
 //!
-//! What differs between the versions: the run-time compiler is a library of its own or a part of the runtime,
-//! the properties of a device are a struct of one of two layouts, and products take one of two signatures.
+//! The versions differ in three ways: the run-time compiler is a separate library or part of the runtime, the
+//! properties of a device are a struct with one of two layouts, and products have one of two signatures.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
@@ -21,7 +21,7 @@ type GetProperties = unsafe extern "C" fn(*mut c_void, c_int) -> hipError_t;
 type CreateHandle = unsafe extern "C" fn(*mut hipblasHandle_t) -> hipblasStatus_t;
 type SetAtomics = unsafe extern "C" fn(hipblasHandle_t, c_int) -> hipblasStatus_t;
 
-/// What the functions of this file that stand in the table need. The table's libraries are opened once.
+/// Functions that this file's own table entries need. The table's libraries are opened once.
 static EXTRA: OnceLock<Extra> = OnceLock::new();
 
 #[derive(Debug)]
@@ -34,10 +34,10 @@ struct Extra {
     set_atomics: Option<SetAtomics>,
 }
 
-/// Opens ROCm's libraries and fills the table; the first call of a process decides which.
+/// Opens ROCm's libraries and fills the table; the first call of a process selects the libraries.
 ///
 /// # Errors
-/// The runtime or its compiler is not there, cannot be loaded, or lacks a function.
+/// The runtime or its compiler is missing, cannot be loaded, or lacks a function.
 pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
     let (runtime_library, runtime) = search.load(RUNTIME, &runtime_names(), |library| {
         // SAFETY: the functions of that name have these signatures in ROCm 5 to 7, and stay loaded.
@@ -66,10 +66,10 @@ pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
     Ok(Api { runtime, rtc, blas, arch, allow_shared })
 }
 
-/// The run-time compiler alone, which needs neither a GPU nor a driver.
+/// The run-time compiler only, which needs neither a GPU nor a driver.
 ///
 /// # Errors
-/// It is not there, cannot be loaded, or lacks a function.
+/// The compiler is missing, cannot be loaded, or lacks a function.
 pub fn compiler() -> Result<Rtc, LoadError> {
     compiler_beside(&Search::of(PlatformKind::Amd), None)
 }
@@ -78,8 +78,8 @@ fn runtime_names() -> Vec<String> {
     sonames("amdhip64", &[7, 6, 5])
 }
 
-/// The compiler that belongs to a runtime: the library of the same version, else the runtime itself (before ROCm
-/// 7 it has the compiler's functions, and in some packages nothing else has them), else any.
+/// The compiler that belongs to a runtime: the library of the same version, else the runtime itself (before ROCm 7 it
+/// has the compiler's functions, and in some packages only it has them), else any.
 fn compiler_beside(search: &Search, runtime: Option<&Opened>) -> Result<Rtc, LoadError> {
     let fill = |library: &Opened| {
         // SAFETY: the functions of that name have these signatures in ROCm 5 to 7, and stay loaded.
@@ -106,8 +106,8 @@ fn compiler_beside(search: &Search, runtime: Option<&Opened>) -> Result<Rtc, Loa
 fn load_blas(search: &Search) -> Result<(Blas, Option<SetAtomics>), LoadError> {
     search.load(BLAS, &sonames("hipblas", &[3, 2, 1, 0]), |library| {
         // The signature with `hipDataType` and `hipblasComputeType_t` is `hipblasGemmEx_v2` in hipBLAS 2, and
-        // `hipblasGemmEx` since 3, where `_v2` is gone. Before 2 that name took other numbers for its types;
-        // `hipblasSetMathMode`, which came with 2.1, tells 3 from those.
+        // `hipblasGemmEx` since 3, where `_v2` was removed. Before 2, that name used other numbers for its types;
+        // `hipblasSetMathMode`, added in 2.1, distinguishes 3 from those.
         let gemm = library
             .address("hipblasGemmEx_v2")
             .or_else(|| library.address("hipblasSetMathMode").and_then(|_| library.address("hipblasGemmEx")));
@@ -115,32 +115,32 @@ fn load_blas(search: &Search) -> Result<(Blas, Option<SetAtomics>), LoadError> {
         // SAFETY: the functions of that name have these signatures, the product's by the choice above.
         let blas = unsafe { Blas::fill(resolve) }?;
         let set_atomics = library.address("hipblasSetAtomicsMode");
-        // SAFETY: it takes a handle and a `hipblasAtomicsMode_t` in every version that has it.
+        // SAFETY: it takes a handle and a `hipblasAtomicsMode_t` in every version that exports it.
         let set_atomics =
             set_atomics.map(|at| unsafe { std::mem::transmute::<*const c_void, SetAtomics>(at) });
         Ok((blas, set_atomics))
     })
 }
 
-/// A handle of hipBLAS whose products add without atomics: the same sums, the same bits, every time.
+/// Makes a handle of hipBLAS whose products add without atomics: the same sums and the same bits every time.
 unsafe extern "C" fn create_handle(handle: *mut hipblasHandle_t) -> hipblasStatus_t {
     let extra = EXTRA.get();
     let Some(create) = extra.and_then(|extra| extra.create_handle) else { return 1 };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let status = unsafe { create(handle) };
     if status == 0
         && let Some(set_atomics) = extra.and_then(|extra| extra.set_atomics)
     {
-        // Where the mode cannot be set the library has no atomics to forbid.
+        // If the mode cannot be set, the library uses no atomics.
         // SAFETY: the handle was just made.
         let _ = unsafe { set_atomics(*handle, ATOMICS_NOT_ALLOWED) };
     }
     status
 }
 
-/// Larger than any version's `hipDeviceProp_t` (792 and 1472 bytes), so that none writes past it.
+/// More than any version's `hipDeviceProp_t` (792 and 1472 bytes), so that none is written past the end.
 const PROPERTIES_BYTES: usize = 16 << 10;
-/// Where `gcnArchName` starts in `hipDeviceProp_tR0600`, and in the struct before it: `hip_runtime_api.h` of 6.0, 5.2.
+/// The offset of `gcnArchName` in `hipDeviceProp_tR0600`, and in the older struct: `hip_runtime_api.h` of 6.0, 5.2.
 const ARCH_OFFSET_R0600: usize = 1160;
 const ARCH_OFFSET: usize = 396;
 
@@ -155,7 +155,7 @@ unsafe extern "C" fn arch(name: *mut c_char, len: c_int, device: c_int) -> hipEr
     for (ask, offset) in layouts {
         let Some(ask) = ask else { continue };
         let mut properties = Properties([0; PROPERTIES_BYTES]);
-        // SAFETY: the struct is larger than what any version fills, and aligned.
+        // SAFETY: the struct is larger than any version's, and aligned.
         let code = unsafe { ask((&raw mut properties).cast(), device) };
         if code != api::hipSuccess {
             answer = code;
@@ -177,13 +177,13 @@ unsafe extern "C" fn arch(name: *mut c_char, len: c_int, device: c_int) -> hipEr
     answer
 }
 
-/// The arch's name at an offset, if what is there is one: another layout would have something else.
+/// The architecture's name at an offset, if a valid one is there: another layout would have other content.
 fn arch_in(properties: &[u8], offset: usize) -> Option<&[u8]> {
     let name = CStr::from_bytes_until_nul(properties.get(offset..)?).ok()?.to_bytes();
     name.starts_with(b"gfx").then_some(name)
 }
 
-/// ROCm lets every kernel ask for all that the device has.
+/// ROCm allows every kernel the device's whole shared memory.
 unsafe extern "C" fn allow_shared(_function: api::hipFunction_t, _bytes: c_uint) -> hipError_t {
     api::hipSuccess
 }
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arch_is_only_taken_where_one_is() {
+    fn arch_is_rejected_in_other_struct_layouts() {
         let mut properties = [0_u8; 2048];
         assert_eq!(arch_in(&properties, ARCH_OFFSET), None);
         properties[ARCH_OFFSET..ARCH_OFFSET + 8].copy_from_slice(b"gfx1030\0");

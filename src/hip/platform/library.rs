@@ -8,19 +8,19 @@ use libloading::Library;
 
 use super::{LoadError, PlatformKind};
 
-/// Where libraries are looked for.
+/// The places where libraries are searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
-    /// Folders, the first that has the library is taken.
+    /// Folders; the first one with the library is used.
     pub folders: Vec<PathBuf>,
-    /// Whether the system's loader is asked after them: its own folders, and `LD_LIBRARY_PATH`.
+    /// Search with the system's loader afterwards: its own folders, and `LD_LIBRARY_PATH`.
     pub loader: bool,
 }
 
 impl Search {
-    /// Where a platform's libraries are usually found: `$ROCM_PATH/lib`, `$HIP_PATH/lib` and `/opt/rocm/lib`;
-    /// `$CUDA_PATH` and `$CUDA_HOME` with `lib64` and `lib`, `/usr/local/cuda/lib64`, and where containers and WSL
-    /// put the driver's part.
+    /// A platform's usual places: `$ROCM_PATH/lib`, `$HIP_PATH/lib` and `/opt/rocm/lib`; `$CUDA_PATH` and `$CUDA_HOME`
+    /// with `lib64` and `lib`, `/usr/local/cuda/lib64`, and the folders where containers and WSL put the driver's
+    /// library.
     pub fn of(platform: PlatformKind) -> Search {
         let (roots, inside, fixed): (_, &[_], &[_]) = match platform {
             PlatformKind::Amd => (["ROCM_PATH", "HIP_PATH"], &["lib"], &["/opt/rocm/lib"]),
@@ -42,11 +42,11 @@ impl Search {
         Search { folders, loader: true }
     }
 
-    /// Opens the first library of these names that can be opened and that `fill` takes; what it filled. The
-    /// library stays open for the rest of the process, since nobody knows who still holds its functions.
+    /// Opens the first library of these names that can be opened and that `fill` accepts, and returns the result of
+    /// `fill`. The library stays open for the rest of the process, since its functions may be held anywhere.
     ///
     /// # Errors
-    /// Of those that were found and not taken, why the first was not; otherwise, that none was found.
+    /// The reason why the first library found was not accepted, or else that none was found.
     pub(in crate::hip) fn load<T>(
         &self,
         what: &'static str,
@@ -59,8 +59,8 @@ impl Search {
         let by_loader = names.iter().filter(|_| self.loader).map(PathBuf::from);
         let mut refused = None;
         for path in files.chain(by_loader) {
-            // SAFETY: the library's initialisers run, as those of any library that a program names; that is
-            // what using a GPU's runtime means.
+            // SAFETY: the library's initialisers run, like those of any library that a program links; this is inherent
+            // in using a GPU's runtime.
             let error = match unsafe { Library::new(&path) } {
                 Ok(library) => {
                     let opened = Opened { library: Box::leak(Box::new(library)), path };
@@ -88,20 +88,19 @@ impl Search {
     }
 }
 
-/// The loader's own words, which the library wraps.
+/// The loader's message, without the crate's wrapping.
 fn reason(error: &libloading::Error) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string);
     source.unwrap_or_else(|| error.to_string())
 }
 
-/// Whether the loader says that this very library is nowhere. That it misses another which this one needs is
-/// something else.
+/// True if the loader says that this library was not found, rather than another library that it depends on.
 fn says_absent(reason: &str, path: &Path) -> bool {
     let name = path.to_string_lossy();
     reason.contains("No such file") && reason.contains(name.as_ref())
 }
 
-/// A library that is open.
+/// An open library.
 #[derive(Clone, Debug)]
 pub(in crate::hip) struct Opened {
     library: &'static Library,
@@ -110,21 +109,21 @@ pub(in crate::hip) struct Opened {
 }
 
 impl Opened {
-    /// Where a function is.
+    /// The address of a function.
     pub(in crate::hip) fn address(&self, name: &str) -> Option<*const c_void> {
-        // SAFETY: the symbol is only taken as an address here; whoever calls it vouches for its type.
+        // SAFETY: the symbol is only used as an address here; the caller guarantees its type.
         let symbol = unsafe { self.library.get::<*const c_void>(name.as_bytes()) };
         symbol.ok().map(|symbol| *symbol).filter(|address| !address.is_null())
     }
 
-    /// What follows `.so.` in its file's name.
+    /// The part of its file name after `.so.`.
     pub(super) fn version(&self) -> Option<&str> {
         let name = self.path.file_name()?.to_str()?;
         name.split_once(".so.").map(|(_, version)| version)
     }
 }
 
-/// `lib{stem}.so.{version}` for each version, and without one.
+/// `lib{stem}.so.{version}` for each version, and `lib{stem}.so`.
 pub(in crate::hip) fn sonames(stem: &str, versions: &[u32]) -> Vec<String> {
     let versioned = versions.iter().map(|version| format!("lib{stem}.so.{version}"));
     versioned.chain([format!("lib{stem}.so")]).collect()

@@ -1,7 +1,7 @@
-//! Who fills the table of functions: a file or folder a platform, and the search for libraries that they share.
+//! Platforms, which fill the table of functions: a file or folder each, and their common search for libraries.
 //!
-//! A platform knows the table ([`api`](crate::hip::api)) and what it fills it from, and nothing else of `hip`. The simulated
-//! one is built with the feature `sim`.
+//! A platform knows the table ([`api`](crate::hip::api)) and its own libraries, and nothing else of `hip`. The
+//! simulated platform is built with the feature `sim`.
 
 pub mod amd;
 mod library;
@@ -19,49 +19,49 @@ use crate::device::PlatformKind;
 pub use library::Search;
 pub(in crate::hip) use library::{Opened, sonames};
 
-/// Why a platform's table could not be filled.
+/// The reason why a platform's table could not be filled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The simulated device, where the feature `sim` was left out.
+    /// The simulated device in a build without the feature `sim`.
     #[error(
         "this build of rfgraph has no simulated device: build it with the feature `sim` (cargo build --release --features sim)"
     )]
     NotBuilt,
-    /// A platform whose libraries did not answer before.
+    /// A platform whose libraries did not answer earlier.
     #[error("the libraries of `{platform}` did not answer when they were first asked; they are left alone")]
     Stuck {
         /// The platform.
         platform: PlatformKind,
     },
-    /// A library that is nowhere.
+    /// A library that was not found.
     #[error("{what} is not installed: there is no {names} in {folders}{}",
         if *loader { " nor where the system's loader looks" } else { "" },
         names = one_of(names), folders = list(folders))]
     NotFound {
-        /// What the library is, for people.
+        /// The library's display name.
         what: &'static str,
         /// The file names that were tried.
         names: Vec<String>,
-        /// Where they were looked for.
+        /// The folders that were searched.
         folders: Vec<PathBuf>,
-        /// Whether the system's loader was asked too.
+        /// True if the system's loader was tried too.
         loader: bool,
     },
-    /// A file that is no library, or one that needs another that is not there.
+    /// A file that is not a library, or depends on a missing one.
     #[error("{} is there but cannot be loaded: {reason}; install {what} again", path.display())]
     Broken {
-        /// What the library is, for people.
+        /// The library's display name.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system's loader says.
+        /// The system loader's message.
         reason: String,
     },
     /// A library without one of the functions.
     #[error("{} has no function `{function}`; another version of {what} is needed", path.display())]
     Partial {
-        /// What the library is, for people.
+        /// The library's display name.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -87,12 +87,12 @@ fn list(folders: &[PathBuf]) -> String {
 /// The table of a platform. Its libraries are opened once and stay open.
 ///
 /// # Errors
-/// A library that is not there, cannot be loaded, or lacks a function.
+/// A library is missing, cannot be loaded, or lacks a function.
 pub fn api(platform: PlatformKind) -> Result<&'static Api, LoadError> {
     api_from(platform, &Search::of(platform))
 }
 
-/// As [`api`], with the search for the libraries; the first call of a process decides.
+/// Like [`api`], with the search for the libraries; the first call of a process decides.
 pub(super) fn api_from(platform: PlatformKind, search: &Search) -> Result<&'static Api, LoadError> {
     static AMD: OnceLock<Result<Api, LoadError>> = OnceLock::new();
     static NVIDIA: OnceLock<Result<Api, LoadError>> = OnceLock::new();
@@ -118,20 +118,20 @@ fn simulated() -> Result<Api, LoadError> {
     Err(LoadError::NotBuilt)
 }
 
-/// Platforms whose libraries did not answer, a bit each.
+/// Platforms whose libraries did not answer, one bit each.
 static STUCK: AtomicU32 = AtomicU32::new(0);
 
 fn bit(platform: PlatformKind) -> u32 {
     1 << platform as u32
 }
 
-/// Sees to it that nobody waits for a platform's libraries again.
+/// Makes further uses of a platform's libraries fail at once.
 pub(super) fn leave_alone(platform: PlatformKind) {
     STUCK.fetch_or(bit(platform), Ordering::Relaxed);
 }
 
-/// Which of `count` devices a list such as `HIP_VISIBLE_DEVICES` leaves, in its order. As in HIP, what follows
-/// a number that no device has does not count, and an empty list hides nothing.
+/// The devices of `0..count` that a list such as `HIP_VISIBLE_DEVICES` leaves, in its order. As in HIP, entries after
+/// an invalid number are ignored, and an empty list hides nothing.
 pub(super) fn visible(count: u32, list: Option<&str>) -> Vec<u32> {
     match list.map(str::trim) {
         None | Some("") => (0..count).collect(),
@@ -142,7 +142,7 @@ pub(super) fn visible(count: u32, list: Option<&str>) -> Vec<u32> {
     }
 }
 
-/// The devices that the user wants to be seen.
+/// The list of visible devices in the environment.
 pub(super) fn visible_devices() -> Option<String> {
     std::env::var("HIP_VISIBLE_DEVICES").ok()
 }

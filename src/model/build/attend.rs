@@ -1,4 +1,4 @@
-//! Attention over cached keys and values, and the states that a layer keeps.
+//! Attention over cached keys and values, and the states of a layer.
 
 use super::ModelBuilder;
 use crate::graph::Tensor;
@@ -6,15 +6,15 @@ use crate::model::CacheTypes;
 use crate::ops::{Attention, Paging};
 use crate::tensor::{DType, Shape};
 
-/// The heads of one layer's attention. Queries, keys and values alone are a tuple:
-/// `b.attend(il, (q, k, v), attention)`.
+/// The heads of one layer's attention. A tuple of queries, keys and values converts into it: `b.attend(il, (q, k, v),
+/// attention)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads<'g> {
     /// Queries, F32 `[head_dim, n_head, n_rows]`.
     pub q: Tensor<'g>,
     /// Keys, F32 `[head_dim, n_head_kv, n_rows]`.
     pub k: Tensor<'g>,
-    /// Where the values are.
+    /// The values, of their own or in the keys.
     pub v: Values<'g>,
     /// A score for each head that takes part in the softmax without a value, F32 `[n_head]`.
     pub sinks: Option<Tensor<'g>>,
@@ -26,8 +26,8 @@ pub struct Heads<'g> {
 pub enum Values<'g> {
     /// Values of their own, F32 `[head_dim_v, n_head_kv, n_rows]`.
     Own(Tensor<'g>),
-    /// The first so many elements of each key, as DeepSeek's latent attention has them: they are kept once, in the
-    /// type of keys.
+    /// The first elements of each key, this many, as in DeepSeek's latent attention: they are cached once, in the dtype
+    /// of the keys.
     InKeys(usize),
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Cached<'g> {
     v: Tensor<'g>,
 }
 
-/// Why heads of so many elements are not kept in blocks.
+/// The error that heads of this size do not fit a block format.
 fn cut_block(dtype: DType, head_dim: usize) -> String {
     let block = dtype.block_elements();
     format!(
@@ -54,9 +54,9 @@ fn cut_block(dtype: DType, head_dim: usize) -> String {
 }
 
 impl<'g> ModelBuilder<'g, '_> {
-    /// Writes keys and values into layer `layer` of the cache and lets the queries attend to all of their sequence
-    /// up to themselves. Gives `[head_dim_v · n_head, n_rows]`. Heads, widths and window may differ from layer to
-    /// layer.
+    /// Writes keys and values into layer `layer` of the cache and computes attention of the queries over all rows of
+    /// their sequence up to themselves. Returns `[head_dim_v · n_head, n_rows]`. Heads, widths and window may differ
+    /// between layers.
     #[track_caller]
     pub fn attend(&self, layer: usize, heads: impl Into<Heads<'g>>, attention: Attention) -> Tensor<'g> {
         let Heads { q, k, v, sinks } = heads.into();
@@ -70,8 +70,8 @@ impl<'g> ModelBuilder<'g, '_> {
         self.attend_to(layer, Cached { k, v }, q, sinks, attention)
     }
 
-    /// Lets the queries of layer `layer` attend to the keys and values that layer `of` has written in this batch: for
-    /// layers without a cache of their own. Gives `[head_dim_v · n_head, n_rows]`.
+    /// Attention of the queries of layer `layer` over the keys and values that layer `of` has written in this batch,
+    /// for layers without a cache of their own. Returns `[head_dim_v · n_head, n_rows]`.
     #[track_caller]
     pub fn attend_shared(
         &self,
@@ -134,14 +134,14 @@ impl<'g> ModelBuilder<'g, '_> {
         k.slice(0, 0, n)
     }
 
-    /// Attention of all tokens before, with this factor of the scores.
+    /// Causal attention with this factor of the scores.
     pub fn causal(&self, scale: f32) -> Attention {
         Attention { scale, window: None, softcap: None, block_size: self.cache.block_size, n_single: 0 }
     }
 
-    /// A state of one size for each sequence, whatever its length: F32 or another plain type, `shape` for each slot. Its
-    /// last dimension counts slots; the batch's runs ([`ModelBuilder::runs`]) say which slot a sequence reads and
-    /// writes.
+    /// A state of one size per sequence, whatever the sequence's length: F32 or another plain dtype, `shape` for each
+    /// slot. The slots are its last dimension; the batch's runs ([`ModelBuilder::runs`]) give the slots that a sequence
+    /// reads and writes.
     #[track_caller]
     pub fn recurrent_state(&self, name: &str, dtype: DType, shape: &[usize]) -> Tensor<'g> {
         let sizes = [shape, &[self.cache.n_recurrent_slots()]].concat();
@@ -152,8 +152,8 @@ impl<'g> ModelBuilder<'g, '_> {
     }
 
     /// The rows of each sequence of the batch, I32 `[4, n_runs]`: its first row, its number of rows, the slot of its
-    /// recurrent state before them (-1: it begins with zeros), and the slot that its state after them is written to,
-    /// which may be the same. A run of 0 rows is padding. Rows of one sequence lie together, in their order.
+    /// recurrent state before them (-1: it starts with zeros), and the slot for its state after them, which may be the
+    /// same. A run of 0 rows is padding. Rows of one sequence are adjacent and in order.
     pub fn runs(&self) -> Tensor<'g> {
         let n_runs = self.batch.n_rows.min(self.cache.n_sequences);
         *self.runs.borrow_mut().get_or_insert_with(|| self.graph.input("runs", DType::I32, [4, n_runs]))

@@ -1,65 +1,65 @@
-//! The feed-forward part of a mixture of experts, from the tensors that GGUF files have for it.
+//! The feed-forward layer of a mixture of experts, from its tensors in GGUF files.
 
 use super::ModelBuilder;
 use crate::graph::Tensor;
 use crate::model::{Keys, ModelError};
 use crate::ops::{ChosenWeights, ExpertGroups, GroupScore, UnaryKind};
 
-/// What becomes of the router's numbers, by `expert_gating_func`.
+/// The weights of experts from the router's logits, by `expert_gating_func`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Gating {
-    /// 1: their softmax over all experts.
+    /// 1: softmax over all experts.
     Softmax,
-    /// 2: σ of each of them.
+    /// 2: sigmoid of each logit.
     Sigmoid,
-    /// 3: experts are chosen by the numbers themselves, and weigh as the softmax of those that were chosen.
+    /// 3: experts are chosen by their logits, and weighted by the softmax of the chosen logits.
     SoftmaxOfChosen,
 }
 
-/// What is between an expert's matrices.
+/// The activation between an expert's matrices.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ExpertActivation {
     /// `activation(gate) · up`.
     Gated(UnaryKind),
-    /// As [`ClampedSwiglu`](crate::ops::ClampedSwiglu) says.
+    /// See [`ClampedSwiglu`](crate::ops::ClampedSwiglu).
     ClampedSwiglu {
-        /// Factor of the gate inside of the sigmoid.
+        /// Factor of the gate inside the sigmoid.
         alpha: f32,
         /// The largest gate, and the largest magnitude of `up`.
         limit: f32,
     },
 }
 
-/// Twice what published models have: choosing takes time that grows with the square.
+/// Twice the largest number of published models: the time to choose grows with the square.
 const MAX_EXPERTS: usize = 1024;
-/// Eight times what published models have.
+/// Eight times the largest number of published models.
 const MAX_GROUPS: usize = 64;
 
-/// A mixture of experts: how many, how they are chosen and weighted, and what each computes.
+/// A mixture of experts: their number, how they are chosen and weighted, and the computation of each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Experts {
     /// Experts of a layer.
     pub n_expert: usize,
-    /// Experts that each token goes to.
+    /// Experts that compute each token.
     pub n_used: usize,
-    /// Elements inside of an expert.
+    /// Elements of an expert's hidden layer.
     pub n_ff: usize,
-    /// What becomes of the router's numbers.
+    /// The weights of experts from the router's logits.
     pub gating: Gating,
-    /// Whether the weights of a token's experts are divided by their sum.
+    /// Divides the weights of a token's experts by their sum.
     pub normalise: bool,
     /// Factor of the weights.
     pub scale: f32,
-    /// Groups of experts of which the best ones are chosen first.
+    /// Groups of experts; only experts of the best groups are chosen.
     pub groups: Option<ExpertGroups>,
-    /// What is between an expert's matrices.
+    /// The activation between an expert's matrices.
     pub activation: ExpertActivation,
 }
 
 impl Experts {
-    /// Experts with SwiGLU behind a softmax, whose weights are divided by their sum: Mixtral's and Qwen3's.
+    /// Experts with SwiGLU, whose softmax weights are divided by their sum, as in Mixtral and Qwen3.
     pub fn new(n_expert: usize, n_used: usize, n_ff: usize) -> Experts {
         Experts {
             n_expert,
@@ -73,13 +73,13 @@ impl Experts {
         }
     }
 
-    /// Reads `expert_count` and `expert_used_count`, which must be there, and `expert_feed_forward_length`,
+    /// Reads `expert_count` and `expert_used_count`, which are required, and `expert_feed_forward_length`,
     /// `expert_gating_func`, `expert_weights_norm`, `expert_weights_scale`, `expert_group_count` and
-    /// `expert_group_used_count`. What the file does not say is as in `otherwise`, whose own counts of experts do not
-    /// matter; groups count as their two best experts unless `otherwise` has groups that say otherwise.
+    /// `expert_group_used_count`. Missing values are taken from `otherwise`, except for its counts of experts; the
+    /// score of a group is that of its two best experts unless `otherwise` has groups with another rule.
     ///
     /// # Errors
-    /// A key that is missing or absurd, by its name.
+    /// A missing or invalid key, by name.
     pub fn read(keys: &Keys<'_>, otherwise: Experts) -> Result<Experts, ModelError> {
         let n_expert = keys.count("expert_count", 1..=MAX_EXPERTS)?;
         let n_used = keys.count("expert_used_count", 1..=n_expert)?;
@@ -90,7 +90,7 @@ impl Experts {
             Some(3) => Gating::SoftmaxOfChosen,
             _ => otherwise.gating,
         };
-        // Some files write 0 for a scale that there is not.
+        // Some files store 0 when they have no scale.
         let scale = keys.opt_real("expert_weights_scale")?.filter(|&scale| scale != 0.0);
         let n_group = keys.opt_count("expert_group_count", 0..=n_expert.min(MAX_GROUPS))?.unwrap_or(0);
         let groups = match n_group {
@@ -125,10 +125,10 @@ impl Experts {
         })
     }
 
-    /// What the numbers of the chosen experts become.
+    /// The function from the scores of the chosen experts to their weights.
     fn chosen(&self) -> ChosenWeights {
         match (self.gating, self.normalise) {
-            // Their sum is one already.
+            // They already add up to one.
             (Gating::SoftmaxOfChosen, _) => ChosenWeights::Softmax,
             (_, true) => ChosenWeights::Shares,
             (_, false) => ChosenWeights::Given,
@@ -137,8 +137,8 @@ impl Experts {
 }
 
 impl<'g> ModelBuilder<'g, '_> {
-    /// The feed-forward part of a mixture of experts, `x` F32 `[n_embd, n_tokens]` in, the same out. The tensors are
-    /// those of the layer `prefix`, `blk.3` say:
+    /// The feed-forward layer of a mixture of experts; input `x` and output are F32 `[n_embd, n_tokens]`. The tensors
+    /// are those of the layer `prefix`, such as `blk.3`:
     ///
     /// - the router `ffn_gate_inp.weight` `[n_embd, n_expert]`, and `.bias` if the file has it;
     /// - `exp_probs_b.bias` `[n_expert]` if the file has it: it is added to the probabilities when experts are chosen,
@@ -147,7 +147,7 @@ impl<'g> ModelBuilder<'g, '_> {
     ///   `.weight` `[n_ff, n_embd, n_expert]`, each with a `.bias` of `[n_ff, n_expert]` or `[n_embd, n_expert]` if the file
     ///   has it.
     ///
-    /// Experts that every token goes to (shared ones) are for the architecture to add.
+    /// Shared experts, which compute every token, are for the architecture to add.
     #[track_caller]
     pub fn moe(&self, x: Tensor<'g>, prefix: &str, experts: &Experts) -> Tensor<'g> {
         let name = |part: &str| format!("{prefix}.{part}");
@@ -210,7 +210,7 @@ mod tests {
     const N_FF: usize = 12;
     const N_EXPERT: usize = 8;
 
-    /// A layer's tensors in F32, by their names without the layer's.
+    /// The tensors of a layer in F32, with their names without the layer's prefix.
     struct Layer(Vec<(&'static str, Vec<usize>, Vec<f32>)>);
 
     impl Layer {
@@ -259,7 +259,7 @@ mod tests {
             (terms.clone().sum::<f64>() + bias, terms.map(f64::abs).sum::<f64>() + bias.abs())
         }
 
-        /// The output for one token, and how large the numbers were that it is the sum of.
+        /// The output for one token, and the sum of the magnitudes of its terms.
         fn answer(&self, experts: &Experts, x: &[f64]) -> Vec<(f64, f64)> {
             let logits: Vec<f64> = (0..N_EXPERT).map(|i| self.dot("ffn_gate_inp", i, x).0).collect();
             let softmax = |x: &[f64]| {
@@ -339,7 +339,7 @@ mod tests {
         // Router, softmax, its bias, experts, weights; gate, up, activation, down, sum.
         assert!(plan.steps.len() <= 10, "{} steps", plan.steps.len());
         let id = executor.load(plan).unwrap();
-        // A builder declares all inputs of a batch.
+        // The builder declares all inputs of a batch.
         for name in ["tokens", "positions", "slots", "sequences"] {
             executor.set(id, name, &vec![0i32; n_tokens]).unwrap();
         }
@@ -352,7 +352,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn a_mixture_is_what_its_definition_says(choices in prop::collection::vec(any::<u32>(), 20)) {
+        fn a_mixture_agrees_with_its_definition(choices in prop::collection::vec(any::<u32>(), 20)) {
             let mut draw = Draw::new(&choices);
             let groups = draw.flag().then(|| ExpertGroups {
                 n_group: 4,
@@ -378,7 +378,7 @@ mod tests {
             for (x, found) in x.chunks(N_EMBD).zip(found.chunks(N_EMBD)) {
                 let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
                 for (found, (wanted, size)) in found.iter().zip(layer.answer(&experts, &x)) {
-                    // Fewer than 200 numbers are rounded on the way to one of the sum's terms.
+                    // Each term of the sum depends on fewer than 200 roundings.
                     let bound = 200.0 * 2f64.powi(-24) * size + 1e-12;
                     prop_assert!((f64::from(*found) - wanted).abs() <= bound, "{experts:?}: {found}, not {wanted}");
                 }
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_say_what_the_experts_are() {
+    fn experts_are_read_from_keys() {
         let otherwise = Experts::new(0, 0, 77);
         let counts = [("expert_count", Value::U32(64)), ("expert_used_count", Value::U32(6))];
         let experts = read(&counts, otherwise).unwrap();

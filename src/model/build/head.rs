@@ -1,4 +1,4 @@
-//! The end of a model: the final norm, the output matrix, and what the wanted rows become.
+//! The end of a model: the final norm, the output matrix, and the outputs of the wanted rows.
 
 use super::ModelBuilder;
 use super::shape::OutputCounts;
@@ -9,15 +9,15 @@ use crate::ops::ChosenWeights;
 #[derive(Clone, Copy, Debug)]
 #[must_use = "an architecture gives its end to the session"]
 pub struct Head<'g> {
-    /// What the portion after this one takes.
+    /// The input of the next portion.
     passed: Option<Tensor<'g>>,
-    /// Of the rows that need them, F32 `[n_vocab, rows]`.
+    /// Logits of the rows that need them, F32 `[n_vocab, rows]`.
     logits: Option<Tensor<'g>>,
-    /// After the last norm, F32 `[n_embd, rows]`.
+    /// Hidden states after the last norm, F32 `[n_embd, rows]`.
     hidden: Option<Tensor<'g>>,
 }
 
-/// The input of a portion that does not start from tokens, and the output of one before it.
+/// The name of a portion's output for the next portion, and of that portion's input.
 pub(in crate::model) const PASSED: &str = "hidden";
 
 /// The names of a graph's outputs.
@@ -28,9 +28,9 @@ pub(in crate::model) const ARGMAX: &str = "largest";
 pub(in crate::model) const HIDDEN: &str = "states";
 
 impl<'g> ModelBuilder<'g, '_> {
-    /// The end of a model: `norm` makes the final hidden states of the last layer's output, and `output` makes logits,
-    /// F32 `[n_vocab, rows]`, of these. Only what the batch's rows want is computed; if this is not the model's last
-    /// portion, the layer's output itself is passed on.
+    /// The end of a model: `norm` computes the final hidden states from the last layer's output, and `output` computes
+    /// logits, F32 `[n_vocab, rows]`, from the hidden states. Only the outputs that the batch's rows want are computed;
+    /// a portion that is not the model's last passes its layers' output on.
     pub fn head(
         &self,
         x: Tensor<'g>,
@@ -54,7 +54,7 @@ impl<'g> ModelBuilder<'g, '_> {
 }
 
 impl Head<'_> {
-    /// Whether the graph has logits: only then it uses all tensors of a file.
+    /// The graph has logits: only then it uses all tensors of a file.
     pub(in crate::model) fn has_logits(&self) -> bool {
         self.logits.is_some()
     }

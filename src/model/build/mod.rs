@@ -1,6 +1,6 @@
-//! The workbench of an architecture: the batch, the weights by name, the states, and the end of the model.
+//! The builder that architectures use: the batch, the weights by name, the states, and the end of the model.
 //!
-//! This folder knows graphs, operators and the sizes of states. It knows no executor and no session.
+//! This folder knows graphs, operators and the sizes of states. It does not know executors or sessions.
 
 mod attend;
 mod experts;
@@ -25,12 +25,12 @@ pub(super) use head::{ARGMAX, HIDDEN, LOGITS, PASSED, TOP_IDS, TOP_LOGITS};
 pub(super) use shape::{BatchShape, OutputCounts, PROMPT_ROWS, Request};
 pub use shape::{Output, Portion};
 
-/// The inputs of one batch. Entries past the live rows have slot and sequence -1.
+/// The inputs of one batch. Padding rows have slot and sequence -1.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'g> {
     /// Token ids, I32 `[n_rows]`; 0 for an embedding row.
     pub tokens: Tensor<'g>,
-    /// Position of each row in its sequence, I32 `[n_rows]`: the rows before it are those that it attends to.
+    /// Position of each row in its sequence, I32 `[n_rows]`; a row attends to the rows up to its position.
     pub positions: Tensor<'g>,
     /// Slot of the KV cache that each row is written to, I32 `[n_rows]`.
     pub slots: Tensor<'g>,
@@ -38,7 +38,7 @@ pub struct Batch<'g> {
     pub sequences: Tensor<'g>,
     /// Block tables, I32 `[blocks_per_sequence, n_sequences]`.
     pub block_table: Tensor<'g>,
-    /// The rows that something is wanted of, I32 `[n_outputs]`; `None`: all of them.
+    /// The rows that have an output, I32 `[n_outputs]`; `None`: all rows.
     pub wanted: Option<Tensor<'g>>,
     /// Rows in the batch.
     pub n_rows: usize,
@@ -54,17 +54,17 @@ pub struct ModelBuilder<'g, 'm> {
     cache_types: CacheTypes,
     portion: Portion,
     shape: BatchShape,
-    /// Positions that a row carries.
+    /// Number of positions of a row.
     n_pos: usize,
-    /// The input of these, where a row carries several.
+    /// The input with the positions of rows, if a row has several.
     row_positions: RefCell<Option<Tensor<'g>>>,
     /// The input of [`ModelBuilder::runs`].
     runs: RefCell<Option<Tensor<'g>>>,
-    /// The caches so far, by layer.
+    /// The caches declared so far, by layer.
     cached: RefCell<BTreeMap<usize, Cached<'g>>>,
-    /// The weights so far: one that is used twice (tied embeddings) is one node.
+    /// The weights used so far: a weight that is used twice (tied embeddings) is one node.
     used: RefCell<BTreeMap<String, Tensor<'g>>>,
-    /// How names of tensors begin that have no part in the next token.
+    /// Prefixes of the names of tensors that do not contribute to the next token.
     left_out: RefCell<Vec<String>>,
 }
 
@@ -113,13 +113,13 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         &self.batch
     }
 
-    /// The layers of a model of so many that this graph computes.
+    /// The layers that this graph computes, of a model of `n_layer` layers.
     pub fn layers(&self, n_layer: usize) -> Range<usize> {
         self.portion.layers.start.min(n_layer)..self.portion.layers.end.min(n_layer)
     }
 
-    /// The input of the first layer here, F32 `[n_embd, n_rows]`: what `embed` makes of the tokens, with the batch's
-    /// embedding rows in their places, or what the portion of the model before this one gives.
+    /// The input of this graph's first layer, F32 `[n_embd, n_rows]`: the embeddings of the tokens computed by `embed`,
+    /// with the batch's embedding rows in their places, or the output of the previous portion of the model.
     #[track_caller]
     pub fn embed(&self, n_embd: usize, embed: impl FnOnce() -> Tensor<'g>) -> Tensor<'g> {
         if !self.portion.embeds {
@@ -134,8 +134,8 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         of_tokens.concat(&[given], 1).get_rows(source).named("rows")
     }
 
-    /// Position number `i` of each row, I32 `[n_rows]`: the one in its sequence, or for models whose rows carry several
-    /// (M-RoPE) the `i`-th of these.
+    /// Position number `i` of each row, I32 `[n_rows]`: the position in its sequence or, for models whose rows have
+    /// several positions (M-RoPE), the `i`-th of them.
     #[track_caller]
     pub fn position(&self, i: usize) -> Tensor<'g> {
         if self.n_pos == 1 && i == 0 {
@@ -151,7 +151,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         all.slice(1, i, 1).reshape([n_rows])
     }
 
-    /// A weight of the file, which must have this shape. Its type is the file's.
+    /// A weight of the file, which must have this shape. Its dtype is that of the file.
     #[track_caller]
     pub fn weight(&self, name: &str, shape: impl Into<Shape>) -> Tensor<'g> {
         let shape = shape.into();
@@ -161,7 +161,7 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         })
     }
 
-    /// A weight that the file may not have.
+    /// A weight that the file may lack.
     #[track_caller]
     pub fn opt_weight(&self, name: &str, shape: impl Into<Shape>) -> Option<Tensor<'g>> {
         let (info, shape) = (self.gguf.tensor(name)?, shape.into());
@@ -173,18 +173,18 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         Some(*self.used.borrow_mut().entry(name.to_string()).or_insert_with(weight))
     }
 
-    /// Whether the file has a tensor of this name.
+    /// The file has a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.gguf.tensor(name).is_some()
     }
 
-    /// Tokens that one sequence may hold.
+    /// The number of tokens that one sequence may hold.
     pub fn n_ctx(&self) -> usize {
         self.cache.n_ctx
     }
 
-    /// `x · Wᵀ`, times the scale and plus the bias if the file has them: `name.weight`, `name.scale` (one number, as
-    /// NVFP4 files have it) and `name.bias`.
+    /// `x · Wᵀ`, times the scale and plus the bias if the file has them: `name.weight`, `name.scale` (one number, as in
+    /// NVFP4 files) and `name.bias`.
     #[track_caller]
     pub fn linear(&self, x: Tensor<'g>, name: &str, n_out: usize) -> Tensor<'g> {
         let y = x.linear(self.weight(&format!("{name}.weight"), [x.dim(0), n_out]));
@@ -213,8 +213,8 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         x.layer_norm(weight, bias, eps).named(name)
     }
 
-    /// Turns heads `[head_dim, n_head, n_rows]` by their tokens' positions. `factors` divides the frequencies
-    /// if the file has it.
+    /// Applies rotary embedding to heads `[head_dim, n_head, n_rows]` by the positions of their rows. The tensor
+    /// `factors` divides the frequencies if the file has it.
     #[track_caller]
     pub fn rope(&self, x: Tensor<'g>, factors: &str, rope: &Rope) -> Tensor<'g> {
         match self.opt_weight(factors, [rope.n_rot / 2]) {
@@ -223,8 +223,8 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
-    /// The rows of `x` whose logits or states are wanted. Called before the last layer's feed-forward part, so that
-    /// the rest is done for those only.
+    /// The rows of `x` that have an output. Call it before the last layer's feed-forward part, so that the rest is
+    /// computed for these rows only.
     #[track_caller]
     pub fn wanted_rows(&self, x: Tensor<'g>) -> Tensor<'g> {
         match self.batch.wanted {
@@ -233,8 +233,8 @@ impl<'g, 'm> ModelBuilder<'g, 'm> {
         }
     }
 
-    /// Says that the file's tensors of names that begin so have no part in the next token: layers that guess further
-    /// ahead, say.
+    /// Declares that the file's tensors with this prefix do not contribute to the next token, for example layers that
+    /// predict further tokens.
     pub fn leave_out(&self, prefix: &str) {
         self.left_out.borrow_mut().push(prefix.to_string());
     }

@@ -1,40 +1,40 @@
-//! The sizes of a batch that a graph is made for, and the part of the model that it computes.
+//! The sizes of a batch for which a graph is built, and the portion of the model that it computes.
 
 use std::ops::Range;
 
 use crate::model::{CacheLayout, CacheTypes};
 
-/// A wish for one row of a batch.
+/// The output that is wanted of one row of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Output {
-    /// Nothing.
+    /// No output.
     Nothing,
     /// The logits of the next token, F32 `[n_vocab]`.
     #[default]
     Logits,
-    /// The token with the largest logit; of equal ones the first.
+    /// The token with the largest logit, the first of equal ones.
     Argmax,
-    /// So many tokens with the largest logits, the largest first, and these logits; of equal ones the first.
+    /// The tokens with the largest logits, this many, the largest first, and their logits; of equal ones the first.
     TopK(usize),
     /// The hidden state after the model's last norm, F32 `[n_embd]`.
     Hidden,
 }
 
-/// How many rows want what. Of the rows that a graph gives, those with logits come first, then those in the order of the
-/// fields.
+/// The number of rows with each output. Rows with logits come first in the graph's outputs, then the others in the
+/// order of the fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::model) struct OutputCounts {
     pub logits: usize,
     pub top: usize,
-    /// Logits of each row of `top`.
+    /// Candidates of each row of `top`: the largest `k`, rounded up.
     pub k: usize,
     pub argmax: usize,
     pub hidden: usize,
 }
 
 impl OutputCounts {
-    /// `n` rows that all want the same.
+    /// `n` rows that want the same output.
     pub fn of(output: Output, n: usize) -> OutputCounts {
         let none = OutputCounts::default();
         match output {
@@ -51,12 +51,12 @@ impl OutputCounts {
         self.logits + self.top + self.argmax
     }
 
-    /// All rows that something is wanted of.
+    /// All rows that have an output.
     pub fn total(&self) -> usize {
         self.with_logits() + self.hidden
     }
 
-    /// Whether all of them want the same.
+    /// All rows want the same output.
     pub fn is_uniform(&self) -> bool {
         [self.logits, self.top, self.argmax, self.hidden].iter().filter(|&&n| n > 0).count() <= 1
     }
@@ -82,24 +82,24 @@ fn bucket(n: usize) -> usize {
 /// The sizes of a batch. A graph, and so a plan, is made for rounded ones ([`BatchShape::rounded`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::model) struct BatchShape {
-    /// Rows of prompt chunks: many rows of a sequence. They come first.
+    /// Rows of prompt chunks, with many rows per sequence. They come first.
     pub n_prompt: usize,
     /// Rows of sequences with one or few rows each.
     pub n_single: usize,
-    /// Embedding rows that the batch brings along.
+    /// Embedding rows of the batch.
     pub n_embedded: usize,
-    /// What the graph gives.
+    /// The outputs of the graph.
     pub outputs: OutputCounts,
-    /// Whether outputs are of rows that the input `wanted` names; else row `i` of the outputs is row `i` of the batch.
+    /// The input `wanted` names the rows of the outputs; else row `i` of the outputs is row `i` of the batch.
     pub gather: bool,
 }
 
-/// Rows of one sequence from which on they count as a chunk of a prompt. Attention takes prompt chunks in tiles of rows
-/// that share their keys; a tile of fewer rows would be mostly empty.
+/// From this many rows on, the rows of a sequence count as a prompt chunk. Attention computes prompt chunks in tiles of
+/// rows that share their keys; a tile of fewer rows would be mostly empty.
 pub(in crate::model) const PROMPT_ROWS: usize = 16;
 
 impl BatchShape {
-    /// `n` rows of one sequence, of which the last wants this.
+    /// `n` rows of one sequence, of which the last has this output.
     pub fn prompt(n: usize, output: Output) -> BatchShape {
         let (n_prompt, n_single) = if n < PROMPT_ROWS { (0, n) } else { (n, 0) };
         let outputs = OutputCounts::of(output, 1);
@@ -155,25 +155,25 @@ impl BatchShape {
         self.n_prompt + self.n_single
     }
 
-    /// Rows that the graph gives something of.
+    /// Rows that have an output of the graph.
     pub fn n_outputs(&self) -> usize {
         if self.gather { self.outputs.total() } else { self.n_rows() }
     }
 }
 
-/// Which part of a model a graph computes: what runs on one device.
+/// The portion of a model that a graph computes on one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Portion {
-    /// Its layers.
+    /// The layers.
     pub layers: Range<usize>,
-    /// Whether it starts from tokens, and not from what the portion before gives.
+    /// The portion starts from tokens, and not from the output of the previous portion.
     pub embeds: bool,
-    /// Whether it ends as the model does, and not with what the portion after takes.
+    /// The portion ends with the model's head, and not with the input of the next portion.
     pub head: bool,
 }
 
 impl Portion {
-    /// A whole model of so many layers.
+    /// A whole model of `n_layer` layers.
     pub fn whole(n_layer: usize) -> Portion {
         Portion { layers: 0..n_layer, embeds: true, head: true }
     }
@@ -186,17 +186,17 @@ impl Portion {
         ]
     }
 
-    /// Whether it is all of the model.
+    /// The portion is the whole model.
     pub fn is_whole(&self) -> bool {
         self.embeds && self.head
     }
 }
 
-/// A graph that a session asks for.
+/// A graph that a session requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::model) struct Request {
     pub shape: BatchShape,
-    /// Positions that a row carries.
+    /// Number of positions of a row.
     pub n_pos: usize,
     pub cache: CacheLayout,
     pub cache_types: CacheTypes,

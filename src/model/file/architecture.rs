@@ -1,4 +1,4 @@
-//! What an architecture tells about itself.
+//! The interface of an architecture, its sizes, and the table of architectures.
 
 use std::fmt;
 
@@ -7,36 +7,36 @@ use crate::model::{Head, ModelBuilder, ModelError};
 
 /// An architecture with its hyper-parameters. The files in `graphs/` implement it.
 pub trait Architecture: fmt::Debug + Send + Sync {
-    /// The sizes that a session must know.
+    /// The sizes that a session needs.
     fn shape(&self) -> ModelShape;
 
-    /// Builds the graph of one batch and gives the model's end, which [`ModelBuilder::head`] makes of the last layer's
-    /// output.
+    /// Builds the graph of one batch and returns the end of the model, which [`ModelBuilder::head`] makes from the last
+    /// layer's output.
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g>;
 }
 
-/// The sizes that a session must know.
+/// The sizes of a model that a session needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelShape {
     /// Tokens in the vocabulary.
     pub n_vocab: usize,
-    /// Tokens that the model was trained to see at once.
+    /// The context that the model was trained with, in tokens.
     pub n_ctx_train: usize,
-    /// Positions that there are, where each has a learned vector; `None`: as many as one likes.
+    /// The number of learned positions; `None` for models without learned positions, whose contexts are unlimited.
     pub n_positions: Option<usize>,
     /// Width of the embedding.
     pub n_embd: usize,
-    /// Layers.
+    /// The number of layers.
     pub n_layer: usize,
-    /// Positions that a row carries for its rotary embedding, 1 to 4 (M-RoPE: Wang et al., "Qwen2-VL", 2024).
+    /// Positions of a row for its rotary embedding, 1 to 4 (M-RoPE: Wang et al., "Qwen2-VL", 2024).
     pub n_pos: usize,
 }
 
 impl ModelShape {
-    /// The context that a session has where so many tokens are asked for; 0: the trained size.
+    /// The context of a session for which `n_ctx` tokens are requested; 0 requests the trained size.
     ///
     /// # Errors
-    /// [`ModelError::Positions`] for more tokens than there are positions.
+    /// [`ModelError::Positions`] if the model has fewer learned positions.
     pub(in crate::model) fn context(&self, n_ctx: usize) -> Result<usize, ModelError> {
         let n_ctx = if n_ctx == 0 { self.n_ctx_train } else { n_ctx };
         match self.n_positions.filter(|&n| n < n_ctx) {
@@ -51,25 +51,25 @@ impl ModelShape {
 pub struct ArchitectureRow {
     /// The name in `general.architecture`.
     pub name: &'static str,
-    /// The models that are known to be of it.
+    /// Known models of the architecture.
     pub models: &'static str,
     /// Reads the hyper-parameters; errors name the key.
     pub read: fn(&Keys<'_>) -> Result<Box<dyn Architecture>, ModelError>,
 }
 
-/// The architectures that files are looked up in: the built-in ones, and a user's own.
+/// The architectures among which a file's is looked up: the built-in ones, and a user's own.
 #[derive(Clone, Debug)]
 pub struct Architectures {
     rows: Vec<ArchitectureRow>,
 }
 
 impl Architectures {
-    /// Those of [`graphs::TABLE`](crate::graphs::TABLE).
+    /// The architectures of [`graphs::TABLE`](crate::graphs::TABLE).
     pub fn built_in() -> Architectures {
         Architectures { rows: crate::graphs::TABLE.to_vec() }
     }
 
-    /// The same with one more, which takes the place of another one of its name.
+    /// Adds an architecture, in place of one with the same name.
     #[must_use]
     pub fn with(mut self, row: ArchitectureRow) -> Architectures {
         self.rows.retain(|known| known.name != row.name);
@@ -77,10 +77,10 @@ impl Architectures {
         self
     }
 
-    /// The architecture of this name.
+    /// The architecture with this name.
     ///
     /// # Errors
-    /// [`ModelError::Architecture`] lists those that there are.
+    /// [`ModelError::Architecture`] lists the known names.
     pub(super) fn find(&self, name: &str) -> Result<&ArchitectureRow, ModelError> {
         let known = || self.rows.iter().map(|row| row.name).collect();
         let found = self.rows.iter().find(|row| row.name == name);

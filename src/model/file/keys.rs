@@ -1,4 +1,4 @@
-//! Hyper-parameters from metadata: every error names the key.
+//! Hyper-parameters from metadata. Every error names the key.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,14 +8,14 @@ use crate::gguf::{Array, Gguf, Value};
 use crate::model::ModelError;
 use crate::tensor::Shape;
 
-/// Keys that change nothing of what a model computes, so that no architecture reads them.
+/// Keys that do not change a model's computation, so that architectures do not read them.
 const NOT_COMPUTED: &[&str] = &["pooling_type", "rope.scaling.finetuned"];
 
-/// How the rows of some tensors are ordered: what files of each architecture say, and what its graph expects.
+/// The `tensor_data_layout` that an architecture's graph expects.
 const LAYOUTS: &[(&str, &str)] = &[("llama", "Meta AI original pth"), ("falcon", "jploski")];
 
-/// Reads the metadata of one architecture: `keys.count("block_count", 1..=1000)` reads
-/// `llama.block_count`. A key that nobody asked for is refused at the end: it may change what the model computes.
+/// Reads the metadata of one architecture: `keys.count("block_count", 1..=1000)` reads `llama.block_count`. A key that
+/// the architecture did not read is refused at the end, since it may change the model's computation.
 #[derive(Debug)]
 pub struct Keys<'a> {
     gguf: &'a Gguf,
@@ -24,7 +24,7 @@ pub struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    /// The keys of a file whose architecture has this name.
+    /// The keys of a file whose architecture is called `architecture`.
     pub fn new(gguf: &'a Gguf, architecture: &'a str) -> Keys<'a> {
         Keys { gguf, architecture, asked: RefCell::default() }
     }
@@ -34,19 +34,19 @@ impl<'a> Keys<'a> {
         self.architecture
     }
 
-    /// The whole key.
+    /// The full key.
     pub fn name(&self, key: &str) -> String {
         format!("{}.{key}", self.architecture)
     }
 
-    /// The whole key, which from now on counts as read.
+    /// The full key, which counts as read from now on.
     fn ask(&self, key: &str) -> String {
         let name = self.name(key);
         self.asked.borrow_mut().insert(name.clone());
         name
     }
 
-    /// Refuses a file whose tensors are laid out in a way that no graph expects.
+    /// Refuses a file whose tensors have a layout that the graph does not expect.
     fn check_layout(&self) -> Result<(), ModelError> {
         let key = "tensor_data_layout";
         match self.opt_str(key)? {
@@ -59,7 +59,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Refuses a file with keys of this architecture that nobody asked for.
+    /// Refuses a file with keys of this architecture that were not read.
     pub(in crate::model) fn refuse_unread(&self) -> Result<(), ModelError> {
         self.check_layout()?;
         let asked = self.asked.borrow();
@@ -75,7 +75,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A count that must be there and lie in this range.
+    /// A count that is required and must be in the range.
     pub fn count(&self, key: &str, range: RangeInclusive<usize>) -> Result<usize, ModelError> {
         let value = self.gguf.metadata().u64(&self.ask(key))?;
         self.in_range(key, value, range)
@@ -106,7 +106,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A real number that must be there, finite and greater than zero.
+    /// A real number that is required, finite and greater than zero.
     pub fn positive(&self, key: &str) -> Result<f32, ModelError> {
         self.gguf.metadata().f32(&self.ask(key))?;
         Ok(self.opt_positive(key)?.unwrap_or_default())
@@ -125,8 +125,8 @@ impl<'a> Keys<'a> {
         Ok(self.gguf.metadata().opt_bool(&self.ask(key))?)
     }
 
-    /// Which of `n` layers something holds for, if the file says so: a list of switches, or a number `p` that stands for
-    /// "all but every `p`-th".
+    /// The layers of `n` that have some property, if the file says so: a list of switches, or a number `p` for "all but
+    /// every `p`-th".
     pub fn opt_layers(&self, key: &str, n: usize) -> Result<Option<Vec<bool>>, ModelError> {
         let name = self.ask(key);
         match self.gguf.metadata().get(&name) {

@@ -1,6 +1,6 @@
-//! What a model file says: hyper-parameters by key, the architecture that reads them, and the weights.
+//! The contents of a model file: hyper-parameters by key, the architecture that reads them, and the weights.
 //!
-//! This folder knows files (`gguf`) and text. It knows no graph of a batch, no state and no session.
+//! This folder knows files (`gguf`) and text. It does not know graphs of batches, states or sessions.
 
 mod architecture;
 mod keys;

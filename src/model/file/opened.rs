@@ -1,4 +1,4 @@
-//! A model: a file, its architecture and its text.
+//! A model: a file with its architecture, tokenizer and chat template.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::gguf::Gguf;
 use crate::model::ModelError;
 use crate::text::{ChatTemplate, Tokenizer, VocabData};
 
-/// A model file that was read and understood. Cheap to share: sessions keep the file alive.
+/// An opened model file with its hyper-parameters. Cheap to clone; sessions keep the file alive.
 #[derive(Clone, Debug)]
 pub struct Model {
     gguf: Arc<Gguf>,
@@ -19,13 +19,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a GGUF file and reads its hyper-parameters. No weight is touched.
+    /// Opens a GGUF file and reads its hyper-parameters. Weights are not read.
     pub fn open(path: impl AsRef<Path>) -> Result<Model, ModelError> {
         Model::from_gguf(Gguf::open(path.as_ref())?)
     }
 
-    /// The demo model that is built into the library: five million weights that know sums, words and
-    /// little stories.
+    /// The demo model that is built into the library: five million weights, trained on sums, words and little stories.
     #[cfg(feature = "demo")]
     pub fn demo() -> Result<Model, ModelError> {
         static DEMO: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../models/demo-Q8_0.gguf"));
@@ -35,15 +34,15 @@ impl Model {
     /// A model of an open file.
     ///
     /// # Errors
-    /// As [`Model::open`].
+    /// See [`Model::open`].
     pub fn from_gguf(gguf: Gguf) -> Result<Model, ModelError> {
         Model::from_gguf_with(gguf, &Architectures::built_in())
     }
 
-    /// A model of an open file, whose architecture is one of these.
+    /// A model of an open file, whose architecture is looked up in `architectures`.
     ///
     /// # Errors
-    /// As [`Model::open`].
+    /// See [`Model::open`].
     pub fn from_gguf_with(gguf: Gguf, architectures: &Architectures) -> Result<Model, ModelError> {
         let name = gguf.metadata().str("general.architecture")?.to_string();
         let row = architectures.find(&name)?;

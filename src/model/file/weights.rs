@@ -1,4 +1,4 @@
-//! The weights of a GGUF file, where they lie in its memory map.
+//! The weights of a GGUF file, read in place from its memory map.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Parity cases of attention: several sequences whose blocks lie scattered in the cache.
+//! Parity cases of attention: several sequences whose blocks are scattered in the cache.
 
 use super::device::tiles_of;
 use super::{Attention, KvWrite};
@@ -13,7 +13,7 @@ struct Cache {
 }
 
 impl Cache {
-    /// Rows of a dtype, NaN where `used` says that nothing may be read.
+    /// Rows of a dtype, NaN where `used` is false, as those rows must not be read.
     fn draw(draw: &mut Draw<'_>, dtype: DType, row: usize, used: &[bool]) -> Cache {
         let drawn = draw.values(row * used.len(), 1.5);
         let (mut bytes, mut values) = (Vec::new(), vec![0.0; drawn.len()]);
@@ -21,7 +21,7 @@ impl Cache {
             match (used, dtype.is_plain()) {
                 (true, _) => put(dtype, drawn, &mut bytes),
                 (false, true) => put(dtype, &vec![f32::NAN; row], &mut bytes),
-                // Both scales are f16 and come first; these bytes spell a NaN.
+                // Both scales are f16 and come first; these bytes encode a NaN.
                 (false, false) => bytes.extend(vec![0x7F; dtype.row_bytes(row).unwrap_or(0)]),
             }
         }
@@ -36,12 +36,12 @@ impl Cache {
     }
 }
 
-/// Appends values; those of a case have a block. Nothing is appended otherwise, and the case has the wrong size.
+/// Appends values in blocks. Values without an encoding append nothing, so the case gets the wrong size.
 fn put(dtype: DType, values: &[f32], bytes: &mut Vec<u8>) {
     let _ = blocks::quantize(dtype, values, bytes);
 }
 
-/// Which slots the tokens may read.
+/// The slots that the tokens may read.
 struct Pages {
     n_slots: usize,
     n_blocks: usize,
@@ -62,7 +62,7 @@ impl Pages {
         }
         let mut sequences = Vec::new();
         while sequences.len() < n_tokens {
-            // Neighbouring tokens are mostly of one sequence; sequence -1 is padding.
+            // Adjacent tokens are mostly of the same sequence; sequence -1 is padding.
             let sequence = draw.number(0..=n_seq) as i32;
             let sequence = if sequence == n_seq as i32 { -1 } else { sequence };
             let run = draw.number(1..=n_tokens);
@@ -101,17 +101,17 @@ fn range(op: &Attention, position: i32) -> std::ops::Range<usize> {
     op.window.map_or(0, |window| end.saturating_sub(window))..end
 }
 
-/// Heads of models that few have: DeepSeek's latent attention, its prompts, odd sizes of small and old models.
+/// Uncommon heads: DeepSeek's latent attention, its prompts, odd sizes of small and old models.
 const HEADS: [(usize, usize); 9] =
     [(40, 40), (72, 72), (80, 80), (96, 96), (112, 112), (256, 256), (128, 64), (192, 128), (576, 512)];
 
-/// What the sizes of a case are like.
+/// The sizes of a case.
 #[derive(Clone, Copy, PartialEq)]
 enum Sizes {
     Small,
-    /// As models have them, for a few tokens.
+    /// Typical of models, for a few tokens.
     Model,
-    /// What a GPU takes in tiles: many tokens, whole heads, caches of short types.
+    /// For a GPU's tiles: many tokens, whole heads, caches of 16-bit types or blocks.
     Tiled,
 }
 
@@ -195,12 +195,12 @@ pub fn case(draw: &mut Draw<'_>) -> Case {
     Case::with_tolerances(op, inputs, expected, tolerance).with_device_tolerance(device_tolerance)
 }
 
-/// What rounding to the tiles' type does to a number: relative to it, and at least.
+/// The error of rounding a number to the tiles' type: relative, and absolute near zero.
 #[derive(Clone, Copy)]
 struct Rounding {
     relative: f64,
     smallest: f64,
-    /// Whether keys and values, which are blocks, round too.
+    /// True if keys, or values, are blocks, which are rounded too.
     k: bool,
     v: bool,
 }
@@ -215,7 +215,7 @@ impl Rounding {
     }
 }
 
-/// The output of one query in f64 and how far each element may be off, on a CPU and on a GPU.
+/// The output of one query in f64, and each element's allowed error on a CPU and on a GPU.
 fn row(
     op: &Attention,
     pages: &Pages,
@@ -248,32 +248,31 @@ fn row(
             largest_value = largest_value.max(f64::from(v).abs());
         }
     }
-    // A score is off by a rounding for the scaling and one for each product, relative to the sum of
-    // the terms' magnitudes; the softcap adds 6 roundings of the cap. An error d of all scores changes
-    // each weight by a factor of at most e^d, so the weighted mean by 2d of the largest value. The
-    // weights themselves, their sum and the sum of values round at most once for each key and block,
-    // and 12 times more for exp, the rescaling and the division.
+    // A score is off by a rounding for the scaling and one for each product, relative to the sum of the terms'
+    // magnitudes; the softcap adds 6 roundings of the cap. An error d of all scores changes each weight by a factor of
+    // at most e^d, so the weighted mean by 2d of the largest value. The weights themselves, their sum and the sum of
+    // values round at most once for each key and block, and 12 times more for exp, the rescaling and the division.
     let unit = 2f64.powi(-24);
     let score_error =
         unit * ((q.len() + 1) as f64 * largest_terms + f64::from(6.0 * op.softcap.unwrap_or(0.0)));
     let bound = largest_value * (2.0 * score_error + unit * (2 * slots.len() + 12) as f64);
 
-    // A GPU's quick exp is off by 4 roundings of itself and, as its argument rounds, by one of the largest
-    // weight. A weight is one exp, and another for each larger score that comes after it: at most 5 roundings a
-    // key, above and below the bar, and two for the sums.
+    // A GPU's fast exp is off by 4 roundings of itself and, as its argument rounds, by one of the largest weight. A
+    // weight is one exp, and another for each larger score that comes after it: at most 5 roundings per key, in
+    // numerator and denominator, and two for the sums.
     let mut device = largest_value * unit * (12 * slots.len() + 40) as f64;
     let mut device_error = score_error;
     if let Some(Rounding { relative, smallest, k, v }) = rounding {
-        // In tiles the queries round to the tiles' type: each term by as much, and no term by less than the
-        // smallest step times a key, which is below 2 as a query is at most 2. The weights, at most 1 in a sum of at
-        // least 1, round too. So do keys and values of blocks; a value's own rounding is weighed like the value.
+        // In tiles the queries round to the tiles' type: each term by the relative error, and by at least the smallest
+        // step times a key, which is below 2 as a query is at most 2. The weights, at most 1 in a sum of at least 1,
+        // round too. So do keys and values of blocks; a value's own rounding is weighted like the value.
         let step = smallest * 2.0 * q.len() as f64 * f64::from(op.scale);
         let keys = if k { (1.0 + relative) * relative * largest_terms + step } else { 0.0 };
         device_error += relative * largest_terms + step + keys;
         device += largest_value * (relative + smallest * slots.len() as f64);
         device += if v { (1.0 + relative) * (relative * largest_value + smallest) } else { 0.0 };
     }
-    // Rounded numbers move scores so far that e^d is not near 1 + d.
+    // Rounded numbers move scores so much that e^d is not close to 1 + d.
     device += largest_value * (2.0 * device_error).exp_m1();
     (out, [bound + 1e-37, device + 1e-37])
 }

@@ -1,11 +1,11 @@
-//! Which kernels attend on a GPU.
+//! Selects the GPU kernels of attention.
 //!
 //! Prompts of many tokens over caches of F16, BF16 or blocks, with heads of whole tiles, run on matrix instructions
-//! (`attention_tiled`). Everything else, caches of F32 too, runs token by token (`attention_split`), the keys cut into
-//! splits. So do the single tokens of many sequences ([`Attention::n_single`]): a tile takes its sequences one after
-//! another, each with one row of sixteen in use, so that 32 sequences of 1,024 tokens took 86 ms a step on an H200 where
-//! 24 took 14. A batch of both takes two launches. A token whose position or sequence is not there gives zeros, and a
-//! block that is not there counts as keys and values of zeros: a kernel cannot fail.
+//! (`attention_tiled`). Everything else, including caches of F32, runs token by token (`attention_split`), with the
+//! keys divided into splits. So do the single tokens of many sequences ([`Attention::n_single`]): a tile processes its
+//! sequences one after another, each with one of its sixteen rows in use, so that 32 sequences of 1,024 tokens took 86
+//! ms a step on an H200 where 24 took 14. A batch of both needs two launches. A token with an invalid position or
+//! sequence gives zeros, and a missing block counts as keys and values of zeros, since a kernel cannot fail.
 
 use std::ops::Range;
 
@@ -14,28 +14,29 @@ use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::ops::reduce::optional_input;
 use crate::tensor::{DType, Desc};
 
-/// Fewer tokens of prompts are attended to one by one: a tile would be mostly empty, and too few blocks would run.
+/// Fewer prompt tokens than this are processed one by one: a tile would be mostly empty, and too few blocks would run.
 const TILED_TOKENS: usize = 32;
-/// The longest head that a tile of queries in shared memory holds.
+/// The longest head of which a tile of queries fits shared memory.
 const TILED_HEAD_DIM: usize = 256;
-/// Waves of a tile's block, 16 tokens each, and elements of the values that it sums, at most.
+/// The most waves of a tile's block, 16 tokens each, and the most elements of the values that it sums.
 const TILED_WAVES: usize = 4;
 const TILED_VALUES: usize = 128;
-/// Blocks of `attention_split` for each compute unit: as many as fit at once.
+/// Blocks of `attention_split` per compute unit: as many as are resident at once.
 const BLOCKS_PER_UNIT: usize = 4;
-/// Splits at most, as `attention_combine.hip` has it, and keys of a split at least.
+/// The most splits, as in `attention_combine.hip`, and the fewest keys of a split.
 const MAX_SPLITS: usize = 128;
 const MIN_KEYS: usize = 32;
-/// For tokens that fill the device without splits: keys of a split at least, so that its start and its partial sums
-/// cost little beside its keys; and how often blocks fill the device at most. A split that has no keys costs its start.
+/// For tokens that fill the device without splits: the fewest keys of a split, so that its start and its partial sums
+/// are cheap compared with its keys; and the most times that blocks fill the device, as even a split without keys costs
+/// its start.
 const MIN_KEYS_OF_MANY: usize = 512;
 const ROUNDS: usize = 4;
-/// Keys of a split, whatever the batch, in a deterministic plan: four rounds of a block, so that one token of a usual
-/// context still occupies a device. Longer contexts have larger splits, by their own length alone.
+/// Keys of a split in a deterministic plan, whatever the batch: four rounds of a block, so that one token of a typical
+/// context still occupies a device. Longer contexts have larger splits, which depend on their own length only.
 const MIN_KEYS_ALIKE: usize = 128;
-/// Bytes of partial sums for which a deterministic plan attends to tokens at once.
+/// Bytes of partial sums that limit the tokens per launch of a deterministic plan.
 const PARTIAL_BYTES_ALIKE: usize = 32 << 20;
-/// Elements of a head that a lane of `attention_split` holds at once, and how often at most.
+/// Elements of a head that a lane of `attention_split` holds per chunk, and the most chunks.
 const LANE_ELEMENTS: usize = 8;
 const MAX_CHUNKS: usize = 8;
 
@@ -49,7 +50,7 @@ struct Step {
     n_head: usize,
     n_head_kv: usize,
     n_tokens: usize,
-    /// Positions that the block table has room for.
+    /// Positions that the block table covers.
     limit: usize,
 }
 
@@ -81,26 +82,26 @@ impl Attention {
         step.lower_split(lower, in_tiles..step.n_tokens)
     }
 
-    /// The first tokens of a batch, so many, that run on matrix instructions if its heads and caches fit them.
+    /// The number of tokens at the start of the batch that run on matrix instructions, if heads and caches allow it.
     pub(super) fn tokens_in_tiles(&self, n_tokens: usize) -> usize {
         let of_prompts = n_tokens - self.n_single.min(n_tokens);
         if of_prompts < TILED_TOKENS { 0 } else { of_prompts }
     }
 }
 
-/// How the keys of a token are cut.
+/// The division of a token's keys.
 #[derive(Clone, Copy)]
 struct Cut {
-    /// Pieces, some of which may be without keys.
+    /// Splits, some of which may have no keys.
     splits: usize,
-    /// A piece has this part of a token's keys,
+    /// The keys of a split are a token's keys divided by this,
     parts: usize,
-    /// and at least so many.
+    /// but at least this many.
     min_keys: usize,
 }
 
-/// How a block of `attention_split` holds heads: lanes that share a key, how often each takes eight of its elements,
-/// query heads at once, whether rows are whole eights, and blocks for all heads of a token.
+/// The division of heads in a block of `attention_split`: lanes that share a key, chunks of eight elements per lane,
+/// query heads at once, whether rows are multiples of eight, and blocks for all heads of a token.
 struct Block {
     lanes: usize,
     chunks: usize,
@@ -110,13 +111,13 @@ struct Block {
 }
 
 impl Step {
-    /// The type of the tiles, if the kernel of matrix instructions takes the heads and caches.
+    /// The type of the tiles, if the kernel with matrix instructions supports the heads and caches.
     fn tiles(&self) -> Option<DType> {
         let whole = |n: usize| n.is_multiple_of(16) && n <= TILED_HEAD_DIM;
         tiles_of(self.k.dtype, self.v.dtype).filter(|_| whole(self.head_dim) && whole(self.head_dim_v))
     }
 
-    /// The first tokens, so many, by matrix instructions.
+    /// The first `n_tokens` tokens, with matrix instructions.
     fn lower_tiled(&self, lower: &mut Lower<'_>, tiles_of: DType, n_tokens: usize) -> Result<(), LowerError> {
         let tiles = self.head_dim_v / 16;
         let parts =
@@ -134,7 +135,8 @@ impl Step {
         lower.launch(variant, grid, TILED_WAVES * lower.target().wave as usize, &args.concat())
     }
 
-    /// Every token one by one, its keys cut by its own position alone: no number of tokens changes its sums.
+    /// Every token on its own, with its keys divided by its own position only, so that its sums do not depend on the
+    /// batch.
     fn lower_alike(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         let splits = self.keys().div_ceil(MIN_KEYS_ALIKE).clamp(1, MAX_SPLITS);
         let cut = Cut { splits, parts: MAX_SPLITS, min_keys: MIN_KEYS_ALIKE };
@@ -159,20 +161,20 @@ impl Step {
         self.launch_split(lower, tokens, cut, partial)
     }
 
-    /// How a block of `attention_split` holds heads.
+    /// The division of heads in a block of `attention_split`.
     fn block(&self) -> Block {
         let width = self.head_dim.max(self.head_dim_v);
         let lanes = width.div_ceil(LANE_ELEMENTS).next_power_of_two().clamp(4, 32);
         let chunks = width.div_ceil(LANE_ELEMENTS * lanes);
         let group = self.n_head / self.n_head_kv;
-        // What the registers hold. Rows with a short end take more of them.
+        // Limited by the registers; rows that are not multiples of eight need more.
         let eights = [self.head_dim, self.head_dim_v].iter().all(|n| n.is_multiple_of(LANE_ELEMENTS));
         let most = if eights && chunks == 1 { 8 } else { 4 };
         let heads = group.next_power_of_two().min(most / chunks.next_power_of_two()).max(1);
         Block { lanes, chunks, heads, eights, rows: self.n_head_kv * group.div_ceil(heads) }
     }
 
-    /// Scratch memory for the partial sums of so many tokens; none where nothing is cut.
+    /// Scratch memory for the partial sums of `tokens` tokens; null if keys are not divided.
     fn partial(&self, lower: &mut Lower<'_>, tokens: usize, splits: usize) -> [Arg; 2] {
         if splits == 1 {
             return [Arg::I64(0); 2];
@@ -222,23 +224,25 @@ impl Step {
         self.op.window.unwrap_or(self.limit).min(self.limit)
     }
 
-    /// How the keys of each token are cut, where so many blocks fit the device at once and one split takes so many.
+    /// The division of each token's keys. `slots` blocks fit the device at once; without splits there are `blocks`
+    /// blocks.
     ///
-    /// Few blocks are cut until they fill the device. Many fill it as they are; they are cut all the same, into large
-    /// pieces, so that one long sequence among short ones does not keep a single block at work long after the others,
-    /// and so that the last blocks leave little of the device idle. Partial sums stay below [`ROUNDS`] times what the
-    /// device works on at once: 4 MiB for 132 units and heads of 128 that share keys by fours. With 32 heads of keys, 64
-    /// tokens are 2,048 blocks, which 132 units take in four rounds and 20 units in 26: neither cuts them.
+    /// With few blocks, keys are divided until the blocks fill the device. Many blocks fill it already; their keys are
+    /// still divided, into large splits, so that one long sequence among short ones does not keep a single block busy
+    /// long after the others, and so that the last blocks leave little of the device idle. Partial sums stay below
+    /// [`ROUNDS`] times what the device works on at once: 4 MiB for 132 units and heads of 128 with a group size of 4.
+    /// With 32 key heads, 64 tokens are 2,048 blocks, which 132 units process in four rounds and 20 units in 26: their
+    /// keys are not divided.
     fn cut(&self, slots: usize, blocks: usize) -> Cut {
         let few = blocks <= slots / 2;
         let (rounds, min_keys) = if few { (1, MIN_KEYS) } else { (ROUNDS, MIN_KEYS_OF_MANY) };
         let most = self.keys().div_ceil(min_keys).clamp(1, MAX_SPLITS);
         let splits = (rounds * slots / blocks).clamp(1, most);
-        // Few splits are as even as rounds of a block allow.
+        // With few blocks, splits are equal, except for rounding to a block's rounds.
         Cut { splits, parts: splits, min_keys: if few { 1 } else { min_keys } }
     }
 
-    /// Arguments for the inputs, those of each token from `first` on.
+    /// Arguments for the inputs, from token `first` on.
     fn inputs(&self, lower: &Lower<'_>, first: usize) -> Result<Vec<Arg>, LowerError> {
         let table = lower.inputs().get(5).map_or([0, 0], |table| [table.shape.dim(0), table.shape.dim(1)]);
         let mut args = Vec::new();
@@ -258,7 +262,7 @@ impl Step {
     /// Arguments for the attributes.
     fn attributes(&self, lower: &Lower<'_>) -> Result<Vec<Arg>, LowerError> {
         let op = &self.op;
-        // A window longer than all positions is none.
+        // A window that covers all positions has no effect.
         let window = op.window.filter(|&window| window < self.limit).unwrap_or(0);
         Ok(vec![
             int(lower, op.block_size)?,
@@ -270,8 +274,7 @@ impl Step {
     }
 }
 
-/// The type of tiles that caches of these types are put into, if there is one: blocks become F16, which holds their
-/// values to 11 bits.
+/// The type of tiles for caches of these types, if supported: blocks become F16, which holds their values to 11 bits.
 pub(super) fn tiles_of(k: DType, v: DType) -> Option<DType> {
     let in_halves = |dtype| matches!(dtype, DType::F16 | DType::Q8_0 | DType::Q4_0);
     match (k, v) {
@@ -291,7 +294,7 @@ mod tests {
     use super::*;
     use crate::device::{Command, Launch, Target};
 
-    /// The commands, and bytes of scratch memory, for 32 heads of 128, so many heads of keys, and caches of F16.
+    /// The commands and the bytes of scratch memory, for 32 heads of 128, `n_head_kv` key heads, and caches of F16.
     fn lowered(
         [n_tokens, n_single, n_head_kv, limit]: [usize; 4],
         units: u32,
@@ -317,7 +320,7 @@ mod tests {
         (commands.into_iter().map(launch).collect(), scratch)
     }
 
-    /// Splits of a launch that combines them.
+    /// The splits of a launch that combines them.
     fn splits_of(launch: &Launch) -> usize {
         match launch.args[4] {
             Arg::I32(splits) => splits as usize,
@@ -325,14 +328,17 @@ mod tests {
         }
     }
 
-    /// Name and tokens of each launch for contexts of 1,024 tokens.
+    /// The name and tokens of each launch for contexts of 1,024 tokens.
     fn launches(n_tokens: usize, n_single: usize) -> Vec<(String, usize)> {
         let (launches, _) = lowered([n_tokens, n_single, 8, 1024], 132, false);
         let splits =
             launches.iter().find(|launch| launch.variant.entry == "attention_combine").map_or(1, splits_of);
         let described = launches.iter().map(|launch| {
             let tokens = match &*launch.variant.entry {
-                "attention_tiled" => n_tokens - n_single,
+                "attention_tiled" => match launch.args[14] {
+                    Arg::I32(n_prompt) => n_prompt as usize,
+                    other => panic!("{other:?}"),
+                },
                 "attention_combine" => launch.grid[1] as usize,
                 _ => launch.grid[0] as usize / splits,
             };
@@ -350,7 +356,7 @@ mod tests {
         assert_eq!(launches(512, 0), named(&[(tiled, 512)]));
         assert_eq!(launches(64, 64), named(&[(split, 64), (combine, 64)]));
         assert_eq!(launches(544, 32), named(&[(tiled, 512), (split, 32), (combine, 32)]));
-        // Too little of a prompt for a tile goes with the single tokens.
+        // A prompt that is too short for tiles is processed with the single tokens.
         assert_eq!(launches(63, 32), named(&[(split, 63), (combine, 63)]));
         assert_eq!(launches(64, 32), named(&[(tiled, 32), (split, 32), (combine, 32)]));
     }
@@ -364,7 +370,7 @@ mod tests {
         // One token: as many blocks as the device holds, of at least 32 keys.
         assert_eq!((splits(1, 8, 132), splits(1, 8, 20)), (32, 10));
         assert_eq!((splits(32, 8, 132), splits(32, 8, 20)), (2, 1));
-        // Many: pieces of at least 512 keys while they are at most four times what the device holds.
+        // Many tokens: splits of at least 512 keys, while blocks are at most four times what the device holds.
         assert_eq!((splits(64, 8, 132), splits(64, 8, 20)), (2, 1));
         assert_eq!((splits(64, 32, 132), splits(64, 32, 20)), (1, 1));
     }

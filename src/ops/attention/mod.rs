@@ -1,5 +1,5 @@
-//! `attention`: scaled dot-product attention over a paged cache, with a softmax that never holds a
-//! whole row of scores (Milakov and Gimelshein 2018; Dao et al. 2022).
+//! `attention`: scaled dot-product attention over a paged cache, with an online softmax that never stores a whole row
+//! of scores (Milakov and Gimelshein 2018; Dao et al. 2022).
 
 mod case;
 mod device;
@@ -15,39 +15,38 @@ use crate::graph::case::{Case, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// Query rows of one tile: enough to make reading and converting a block of keys cheap.
+/// Query rows of one tile: enough to amortise reading and converting a block of keys.
 const ROWS: usize = 64;
-/// Query heads of one tile, where more share a head of keys: a single token still keeps several threads busy.
+/// Query heads of one tile, if more share a key head: a single token then still keeps several threads busy.
 const HEADS: std::ops::RangeInclusive<usize> = 4..=8;
 
 /// Causal attention of new tokens over the cached keys and values of their sequences.
 ///
-/// Inputs: `q`, `F32[head_dim, n_head, n_tokens]`; the states `k`, `[head_dim, n_head_kv, n_slots]`, and
-/// `v`, `[head_dim_v, n_head_kv, n_slots]`, each of one of [`KvWrite::TYPES`]; `positions`, `I32[n_tokens]`; `sequences`,
-/// `I32[n_tokens]`, negative for a token that is only padding; `block_table`, `I32[n_blocks, n_seq]`; and,
-/// if given, `sinks`, `F32[n_head]`: a score for each head that takes part in the softmax without a value.
+/// Inputs: `q`, `F32[head_dim, n_head, n_tokens]`; the states `k`, `[head_dim, n_head_kv, n_slots]`, and `v`,
+/// `[head_dim_v, n_head_kv, n_slots]`, each of one of [`KvWrite::TYPES`]; `positions`, `I32[n_tokens]`; `sequences`,
+/// `I32[n_tokens]`, negative for padding; `block_table`, `I32[n_blocks, n_seq]`; and optionally `sinks`, `F32[n_head]`:
+/// an additional score per head that takes part in the softmax without a value.
 ///
-/// Output: `F32[head_dim_v, n_head, n_tokens]`, zeros for padding. The token at position `p` attends to
-/// positions `0..=p` of its sequence. Position `j` of sequence `s` is in the slot
-/// `block_table[j / block_size, s] · block_size + j % block_size`. Head `h` reads the keys and values of
-/// head `h / (n_head / n_head_kv)`. Keys and values may differ in type and in `head_dim`, and the values may be a part
-/// of the keys (a `slice` of them).
+/// Output: `F32[head_dim_v, n_head, n_tokens]`, zeros for padding. The token at position `p` attends to positions
+/// `0..=p` of its sequence. Position `j` of sequence `s` is in the slot `block_table[j / block_size, s] · block_size +
+/// j % block_size`. Head `h` reads the keys and values of head `h / (n_head / n_head_kv)`. Keys and values may differ
+/// in type and in `head_dim`, and the values may be a part of the keys (a `slice` of them).
 ///
-/// On a CPU keys are taken in blocks of 64 positions, in order, for any number of threads and of tokens; blocks of Q8_0
-/// and Q4_0 are read as the F32 values that they stand for.
+/// On a CPU keys are processed in blocks of 64 positions, in order, for any number of threads and of tokens; blocks of
+/// Q8_0 and Q4_0 are read as their F32 values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attention {
     /// Factor of the scores, mostly `1 / √head_dim`.
     pub scale: f32,
-    /// Attend only to the last so many positions, the token's own counted.
+    /// Attend only to the last `window` positions, including the token's own.
     pub window: Option<usize>,
-    /// Scores go through `c · tanh(score / c)`.
+    /// Replace scores by `c · tanh(score / c)`.
     pub softcap: Option<f32>,
     /// Slots of a block of the cache.
     pub block_size: usize,
-    /// So many tokens at the end of the batch are of sequences that have one or few tokens in it; those before them are
-    /// chunks of prompts. All tokens, where it is not less than `n_tokens`. It chooses a GPU's kernels and changes no
-    /// meaning.
+    /// The number of tokens at the end of the batch whose sequences have one or few tokens in it; those before them are
+    /// chunks of prompts. All tokens are, if it is not less than `n_tokens`. It only selects a GPU's kernels and does
+    /// not change the result.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub n_single: usize,
 }
@@ -57,14 +56,14 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
-/// The inputs of [`Tensor::attention`] that say which slots a token attends to.
+/// The inputs of [`Tensor::attention`] that define the slots that a token attends to.
 #[derive(Clone, Copy, Debug)]
 pub struct Paging<'g> {
     /// Each token's position in its sequence, `I32[n_tokens]`.
     pub positions: Tensor<'g>,
     /// Each token's sequence, `I32[n_tokens]`; negative for padding.
     pub sequences: Tensor<'g>,
-    /// The blocks of each sequence, `I32[n_blocks, n_seq]`; negative for a block that is not there.
+    /// The blocks of each sequence, `I32[n_blocks, n_seq]`; negative for a missing block.
     pub block_table: Tensor<'g>,
 }
 
@@ -148,7 +147,7 @@ impl Operator for Attention {
         let sizes = sizes_of(&[0, 1, 2].map(|i| *step.input(i).desc()));
         let mut buffers = Buffers::new(sizes, step.take_scratch());
         let paged = Paged::new(self, step);
-        // Tokens of a tile share the keys of one head, so a tile is queries of that head.
+        // Tokens of a tile share the keys of one head, so a tile has queries of one key head.
         step.for_tiles((sizes.heads, sizes.tokens), |mut tile| {
             let (mut first, end) = (tile.i2().start, tile.i2().end);
             while first < end {
@@ -169,7 +168,7 @@ impl Operator for Attention {
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
-        // How much of the caches is read is known at run time only; at least the new tokens' own share.
+        // The number of keys that are read is known only at run time; it is at least that of the new tokens.
         let q = inputs.first().map_or(0, Desc::data_bytes);
         let (rows, n_tokens) = (output.shape.rows() as u64, output.shape.dim(2));
         let slot = |desc: &Desc| desc.data_bytes() / desc.shape.dim(2).max(1);
@@ -184,7 +183,7 @@ impl Operator for Attention {
     }
 }
 
-/// What the pieces of a step are for these inputs.
+/// The sizes of a tile for these inputs.
 fn sizes_of(inputs: &[Desc]) -> Sizes {
     let dim = |i: usize, d: usize| inputs.get(i).map_or(1, |desc| desc.shape.dim(d));
     let group = (dim(0, 1) / dim(1, 1)).max(1);
@@ -193,7 +192,7 @@ fn sizes_of(inputs: &[Desc]) -> Sizes {
     Sizes { head_dim: dim(0, 0), head_dim_v: dim(2, 0), group, heads, tokens }
 }
 
-/// Query heads of a tile, of those that share a head of keys: all, or equal parts of many.
+/// Query heads of a tile, of those that share a key head: all of them, or equal parts of many.
 fn heads_of_tile(group: usize) -> usize {
     if group <= *HEADS.end() {
         return group;

@@ -1,4 +1,4 @@
-//! The attention of a few queries that share a head of keys, block by block.
+//! The attention of a few queries that share a key head, block by block.
 
 use std::ops::Range;
 
@@ -12,19 +12,19 @@ use crate::tensor::DType;
 /// Keys of a block.
 pub const KEYS: usize = 64;
 
-/// What a tile holds at most.
+/// The largest sizes of a tile.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     pub head_dim: usize,
     pub head_dim_v: usize,
-    /// Query heads that share a head of keys, and how many of them a tile has.
+    /// The number of query heads that share a key head, and how many of them a tile has.
     pub group: usize,
     pub heads: usize,
     pub tokens: usize,
 }
 
 impl Sizes {
-    /// Columns of the matrices that hold values: whole vectors.
+    /// Columns of the matrices of values, rounded up to whole vectors.
     fn columns(&self) -> usize {
         self.head_dim_v.next_multiple_of(LANES)
     }
@@ -33,7 +33,7 @@ impl Sizes {
         self.heads * self.tokens
     }
 
-    /// Elements of the buffers' memory.
+    /// Elements of scratch memory for the buffers.
     pub fn scratch(&self) -> usize {
         let keys = 2 * KEYS * self.head_dim + KEYS * self.columns();
         keys + self.rows() * (self.head_dim + KEYS + self.columns() + 2)
@@ -52,15 +52,15 @@ pub struct Buffers<'s> {
     v: &'s mut [f32],
     /// Scores and then weights, `rows × KEYS`.
     scores: &'s mut [f32],
-    /// Weighted sums of values so far, `rows × columns`.
+    /// Weighted sums of the values so far, `rows × columns`.
     out: &'s mut [f32],
-    /// The largest score so far and the sum of weights relative to it, of each row.
+    /// The largest score so far of each row, and the sum of weights relative to it.
     largest: &'s mut [f32],
     sum: &'s mut [f32],
 }
 
 impl<'s> Buffers<'s> {
-    /// Lays the buffers out in scratch memory of [`Sizes::scratch`] elements.
+    /// Divides scratch memory of [`Sizes::scratch`] elements into the buffers.
     pub fn new(sizes: Sizes, scratch: &'s mut [f32]) -> Buffers<'s> {
         let mut rest = scratch;
         let mut take = |n: usize| {
@@ -80,24 +80,24 @@ impl<'s> Buffers<'s> {
             largest: take(rows),
             sum: take(rows),
         };
-        // Scratch memory holds what was there before, perhaps NaN.
+        // Scratch memory is not cleared and may contain NaN.
         buffers.v.fill(0.0);
         buffers
     }
 }
 
-/// Neighbouring tokens of one sequence that attend to one range of positions together.
+/// Adjacent tokens of one sequence that attend to one range of positions together.
 pub struct Run {
     /// The tokens.
     pub tokens: Range<usize>,
-    /// The positions: every one is attended to by a token.
+    /// The positions, each attended to by at least one token.
     span: Range<usize>,
 }
 
 /// Reads a row of a cache as F32.
 type ReadRow = fn(&View<'_>, (usize, usize, usize), &mut [f32]) -> Result<(), StepError>;
 
-/// How rows of a type are read.
+/// The function that reads rows of a type.
 fn read_row(dtype: DType) -> ReadRow {
     fn plain<T: Element>(
         rows: &View<'_>,
@@ -148,7 +148,7 @@ impl<'a> Paged<'a> {
         }
     }
 
-    /// The longest run that begins with a token and ends before `end`.
+    /// The longest run that starts at token `first` and ends before `end`.
     pub fn run_from(&self, first: usize, end: usize) -> Result<Run, StepError> {
         let sequence = self.sequences[first];
         let mut run = Run { tokens: first..first, span: 0..0 };
@@ -214,20 +214,20 @@ impl<'a> Paged<'a> {
         Ok(self.op.window.map_or(0, |window| end.saturating_sub(window))..end)
     }
 
-    /// The row of the block table of a sequence.
+    /// The block table's row of a sequence.
     fn blocks_of(&self, sequence: i32) -> Result<&'a [i32], StepError> {
         let sequence = StepError::check("a token's sequence", sequence, self.block_table.dim(1))?;
         Ok(self.block_table.row((sequence, 0, 0)))
     }
 
-    /// Takes in the queries and forgets the last run.
+    /// Loads the queries and resets the sums of the last run.
     fn start(&self, buffers: &mut Buffers<'_>, heads: &Range<usize>, tokens: &Range<usize>) {
         let rows = tokens.clone().flat_map(|token| heads.clone().map(move |head| (head, token)));
         let q = buffers.q.chunks_exact_mut(buffers.sizes.head_dim);
         for (i, ((head, token), q)) in rows.zip(q).enumerate() {
             q.copy_from_slice(self.q.row((head, token, 0)));
             vector::map(self.isa, q, |x| x * self.op.scale);
-            // A sink is a score that is there from the start, without a value.
+            // A sink is an initial score without a value.
             let sink = self.sinks.map(|sinks| sinks[head]);
             buffers.largest[i] = sink.unwrap_or(f32::NEG_INFINITY);
             buffers.sum[i] = if sink.is_some() { 1.0 } else { 0.0 };
@@ -235,7 +235,7 @@ impl<'a> Paged<'a> {
         buffers.out.fill(0.0);
     }
 
-    /// Reads the keys and values at the wanted positions of the block that begins at `first`.
+    /// Loads the keys and values of the wanted positions in the block that starts at `first`.
     fn load(
         &self,
         buffers: &mut Buffers<'_>,
@@ -247,7 +247,7 @@ impl<'a> Paged<'a> {
         let (head_dim, head_dim_v, columns) =
             (buffers.sizes.head_dim, buffers.sizes.head_dim_v, buffers.sizes.columns());
         if wanted.len() < KEYS {
-            // The weights of unread values are 0, which must not meet NaN.
+            // Unread values have weight 0, which must not be multiplied with NaN.
             buffers.k.fill(0.0);
             buffers.v.fill(0.0);
         }
@@ -277,8 +277,8 @@ impl<'a> Paged<'a> {
         vector::multiply_add(self.isa, q, head_dim, buffers.k_transposed, KEYS, scores);
     }
 
-    /// Makes a row's scores of the range into weights, relative to the largest score so far, and what
-    /// was summed before relative to it too.
+    /// Turns a row's scores in the range into weights relative to the largest score so far, and rescales the earlier
+    /// sums to it.
     fn weigh(&self, buffers: &mut Buffers<'_>, row: usize, range: Range<usize>) {
         let scores = &mut buffers.scores[row * KEYS..(row + 1) * KEYS];
         if range.is_empty() {
@@ -293,7 +293,7 @@ impl<'a> Paged<'a> {
         let before = std::mem::replace(largest, largest.max(vector::max(self.isa, scores)));
         let largest = *largest;
         if largest == f32::NEG_INFINITY {
-            // Nothing but -∞ so far: nothing has weight.
+            // All scores are -∞ so far, so all weights are 0.
             return scores.fill(0.0);
         }
         vector::map(self.isa, scores, |x| math::exp(x - largest));
@@ -308,7 +308,7 @@ impl<'a> Paged<'a> {
         vector::map(self.isa, &mut buffers.out[row * columns..(row + 1) * columns], |x| x * factor);
     }
 
-    /// Divides by the sums of weights. A row without any weight is zeros.
+    /// Divides by the sums of weights. A row with all weights 0 becomes zeros.
     fn finish(
         &self,
         buffers: &Buffers<'_>,

@@ -1,35 +1,35 @@
-//! Products on a GPU: which kernels, with which shapes.
+//! Selects the GPU kernels of products.
 //!
 //! *Few tokens* are bound by reading the weight. The codes of blocks are small integers: activations are quantized to
 //! eight bits (`kernels/quantize.hip`) and multiplied as integers (`kernels/linear_few.hip`); plain weights are
-//! multiplied in F32 (`kernels/linear_float.hip`). *Many tokens* are bound by multiplying: the BLAS library
-//! multiplies F16 (BF16 and F32 for weights of these types) after a pass that makes the weight's values; where there
-//! is none, our own kernel does both (`kernels/linear_many.hip`). A deterministic plan takes the kernels of few tokens for
-//! any number of them: each row's sums are its own there, in an order that depends on nothing but `k`, and one row, which
-//! is most of what is computed one after another, costs no more than it did.
+//! multiplied in F32 (`kernels/linear_float.hip`). *Many tokens* are bound by multiplying: the BLAS library multiplies
+//! F16 (BF16 and F32 for weights of these types) after a pass that decodes the weight; without that library, our own
+//! kernel does both (`kernels/linear_many.hip`). A deterministic plan uses the kernels of few tokens for any number of
+//! them: there each row has its own sums, in an order that depends only on `k`. A single row, the usual case of
+//! decoding, costs no more than in other plans.
 
 use crate::device::{Arg, Command, Gemm, Lower, LowerError, Variant, Which};
 use crate::ops::UnaryKind;
 use crate::tensor::DType;
 
-/// The most tokens that read weights faster than they multiply.
+/// The most tokens for which reading weights takes longer than multiplying.
 pub(in crate::ops) const FEW_TOKENS: usize = 8;
 
-/// Threads of a block of the kernels that go through elements.
+/// Threads of a block of the elementwise kernels.
 const THREADS: usize = 256;
 
 /// A null pointer.
 const NONE: Arg = Arg::I64(0);
 
-/// Where a tensor is.
+/// The location of a tensor.
 pub(in crate::ops) type Place = (Which, usize);
 
-/// Whether products of few tokens with weights of this type are of integers: those of blocks.
+/// True if products of few tokens with weights of this type use integers, as for block formats.
 pub(in crate::ops) fn takes_quantized(dtype: DType) -> bool {
     vectors(dtype).is_some()
 }
 
-/// Runs of 16 elements in a piece of a format, as `VECTORS` in `kernels/formats.h` has it; `None` for plain types.
+/// Runs of 16 elements in a piece of a format, the same as `VECTORS` in `kernels/formats.h`; `None` for plain types.
 fn vectors(dtype: DType) -> Option<usize> {
     match dtype {
         DType::Q8_0 => Some(1),
@@ -40,12 +40,12 @@ fn vectors(dtype: DType) -> Option<usize> {
     }
 }
 
-/// Bytes of a quantized row of `k` activations: a byte each, 8 bytes for 32, and up to whole loads of 16.
+/// Bytes of a quantized row of `k` activations: a byte each, 8 bytes per 32, rounded up to loads of 16 bytes.
 pub(in crate::ops) fn quantized_bytes(k: usize) -> usize {
     (k + k / 4).next_multiple_of(16)
 }
 
-/// A product, or several of one `x`, under lowering.
+/// A product, or several of the same `x`, during lowering.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ops) struct Products<'a> {
     /// The weights' format.
@@ -54,17 +54,17 @@ pub(in crate::ops) struct Products<'a> {
     pub k: usize,
     /// Rows of `x`.
     pub tokens: usize,
-    /// One to three weights and their rows. Results lie one after another in a row of the output.
+    /// One to three weights and their rows. Results are concatenated in a row of the output.
     pub weights: &'a [(Place, usize)],
-    /// With two weights of one size: the output is `gate(first) · second`.
+    /// With two weights of the same size, the output is `gate(first) · second`.
     pub gate: Option<UnaryKind>,
-    /// Where they are, if there are any.
+    /// The bias, if there is one.
     pub bias: Option<Place>,
-    /// As long as the output.
+    /// The residual, with the output's length.
     pub residual: Option<Place>,
 }
 
-/// Rows of a weight that a block takes, and pieces whose loads are under way together, for as many tokens.
+/// Rows of a weight per block, and pieces whose loads are in flight together, for `bucket` tokens.
 ///
 /// Measured on an H200 (one token, rows of 4096 and 14,336); elsewhere a guess.
 fn shape(dtype: DType, bucket: usize, n: usize, gated: bool) -> (usize, usize) {
@@ -74,16 +74,16 @@ fn shape(dtype: DType, bucket: usize, n: usize, gated: bool) -> (usize, usize) {
         DType::Q4_K | DType::Q5_K if n >= 8192 => (4, 1),
         _ => (2, 1),
     };
-    // Several tokens share what is unpacked, and have a sum for each row; a gate has twice the rows.
+    // Several tokens share the unpacked weights, and need a sum for each row; a gate doubles the rows.
     let rows = if bucket > 1 { 2 } else { rows };
     (if gated { rows.div_ceil(2) } else { rows }, if bucket > 2 { 1 } else { unroll })
 }
 
-/// How a kernel that reads weights once is cut.
+/// The launch shape of a kernel that reads weights once.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ops) struct Few {
     dtype: DType,
-    /// Rows of a weight that a block takes.
+    /// Rows of a weight per block.
     pub rows: usize,
     waves: usize,
     unroll: usize,
@@ -95,7 +95,7 @@ impl Few {
     /// For weights of `n` rows of `k`, and `bucket` rows of `x` at a time.
     pub fn of(lower: &Lower<'_>, dtype: DType, k: usize, bucket: usize, (n, gated): (usize, bool)) -> Few {
         let (rows, unroll) = shape(dtype, bucket, n, gated);
-        // Every lane has something to load, and not so much that waves would be few.
+        // Every lane has something to load, but not so much that there are few waves.
         let wave = lower.target().wave as usize;
         let (pieces, most) = match vectors(dtype) {
             Some(vectors) => (k / (16 * vectors), 4),
@@ -124,7 +124,7 @@ fn address_or_none(place: Option<Place>) -> Arg {
     place.map_or(NONE, address)
 }
 
-/// Blocks of a tensor of `n` elements.
+/// The number of blocks of a tensor of `n` elements.
 pub(in crate::ops) fn n_blocks(dtype: DType, n: usize) -> Arg {
     Arg::I64((n / dtype.block_elements()) as i64)
 }
@@ -142,7 +142,7 @@ pub(in crate::ops) fn quantize(
     lower.launch(Variant::new("quantize", "quantize"), [blocks_of_row * rows, 1, 1], THREADS, &args)
 }
 
-/// Values of `n` elements of any format as F32, F16 or BF16. With `clamp`, finite values too large for F16 become its
+/// Decodes `n` elements of any format to F32, F16 or BF16. With `clamp`, finite values too large for F16 become its
 /// largest number.
 fn dequantize(
     lower: &mut Lower<'_>,
@@ -159,7 +159,7 @@ fn dequantize(
     lower.launch(variant, [n.div_ceil(8 * THREADS), 1, 1], THREADS, &args)
 }
 
-/// A kernel of `kernels/linear_many.hip` whose blocks make `side` by `side` elements of the output.
+/// A kernel of `kernels/linear_many.hip` whose blocks compute `side` by `side` elements of the output.
 pub(in crate::ops) fn many_variant(entry: &'static str, dtype: DType, side: usize) -> Variant {
     Variant::new("linear_many", entry)
         .define("FORMAT", dtype)
@@ -167,7 +167,7 @@ pub(in crate::ops) fn many_variant(entry: &'static str, dtype: DType, side: usiz
         .define("BF16_OPERANDS", u8::from(dtype == DType::BF16))
 }
 
-/// Threads of its blocks.
+/// Threads per block of [`many_variant`]'s kernels.
 pub(in crate::ops) fn many_threads(lower: &Lower<'_>, side: usize) -> usize {
     side / 16 * lower.target().wave as usize
 }
@@ -183,9 +183,9 @@ impl Products<'_> {
         if self.gate.is_some() { self.rows() / 2 } else { self.rows() }
     }
 
-    /// From `x` in F32.
+    /// The product from `x` in F32.
     pub fn of_floats(&self, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
-        // The kernels of few tokens add each row's products in an order of their own, whatever their number.
+        // The kernels of few tokens add each row's products in their own order, for any number of rows.
         if self.tokens <= FEW_TOKENS || lower.is_deterministic() {
             if !takes_quantized(self.dtype) {
                 return self.few("linear_float", lower, x);
@@ -205,7 +205,7 @@ impl Products<'_> {
         }
     }
 
-    /// From `x` quantized to eight bits; only for formats with integer products.
+    /// The product from `x` quantized to eight bits; only for formats with integer products.
     pub fn of_quantized(&self, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
         self.few("linear_few", lower, x)
     }
@@ -237,7 +237,7 @@ impl Products<'_> {
         self.weights.get(i).copied()
     }
 
-    /// By the BLAS library.
+    /// The product with the BLAS library.
     fn blas(&self, lower: &mut Lower<'_>, weight: Place, x: Place) -> Result<(), LowerError> {
         let (k, n, tokens) = (self.k, self.n_out(), self.tokens);
         let dtype = match self.dtype {
@@ -277,10 +277,10 @@ impl Products<'_> {
         Ok(())
     }
 
-    /// By our own kernel.
+    /// The product with our own kernel.
     fn many(&self, lower: &mut Lower<'_>, weight: Place, x: Place) -> Result<(), LowerError> {
         let (k, n, tokens) = (self.k, self.n_out(), self.tokens);
-        // The larger side only where it leaves a block for every compute unit.
+        // The larger side only if there is still a block for every compute unit.
         let blocks = |side: usize| [n.div_ceil(side), tokens.div_ceil(side), 1];
         let fills = blocks(128).iter().product::<usize>() >= lower.target().compute_units as usize;
         let side = if fills { 128 } else { 64 };

@@ -11,16 +11,16 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc, Shape};
 
-/// `y = x · Wᵀ (+ bias) (+ residual)`: inputs `W [k, n_out]` (any dtype but I32), `x` F32 `[k, …]`, then
-/// the bias F32 `[n_out]` and the residual F32 `[n_out, …]` if there are any. Output F32 `[n_out, …]`.
+/// `y = x · Wᵀ (+ bias) (+ residual)`: inputs `W [k, n_out]` (any dtype but I32), `x` F32 `[k, …]`, then optionally the
+/// bias F32 `[n_out]` and the residual F32 `[n_out, …]`. Output F32 `[n_out, …]`.
 ///
-/// A weight in a block format is multiplied with activations quantized to eight bits: on the CPU always, on a
-/// GPU for few tokens.
+/// A weight in a block format is multiplied with activations quantized to eight bits: on a CPU always, on a GPU for few
+/// tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Linear {
-    /// Whether there is a bias.
+    /// The bias is an input.
     pub bias: bool,
-    /// Whether there is a residual.
+    /// The residual is an input.
     pub residual: bool,
 }
 
@@ -144,8 +144,8 @@ impl Operator for Linear {
                 let rest = [f64::from(bias[r]), f64::from(residual[t * n_out + r])];
                 let size = terms.clone().map(f64::abs).sum::<f64>() + rest[0].abs() + rest[1].abs();
                 expected.push(terms.sum::<f64>() + rest[0] + rest[1]);
-                // Summing k products in F32, whatever the order: at most k roundings of the whole.
-                // Twice that, for the scale factors that are multiplied in.
+                // A sum of k products in F32, in any order, has at most k roundings of the whole. Twice that, for the
+                // scale factors.
                 let rounding = 2.0 * (k as f64 + 8.0) * 2f64.powi(-24) * size;
                 tolerance.push(quantization(dtype, w, x) + rounding + 1e-30);
                 let operands = match tokens <= FEW_TOKENS_OF_GPU {
@@ -162,9 +162,9 @@ impl Operator for Linear {
     }
 }
 
-/// How far operands of 16 bits may move a product. F16 has 11 significant bits, so each operand is off by up to
-/// 2⁻¹¹ of itself, or by half of the smallest subnormal number, 2⁻²⁵; BF16 has 8 bits, and a weight of that type is
-/// itself. Nothing for F32 weights, which are multiplied in F32.
+/// The error of a product due to operands of 16 bits. F16 has 11 significant bits, so each operand is off by up to 2⁻¹¹
+/// of itself, or by half of the smallest subnormal number, 2⁻²⁵; BF16 has 8 bits, and a weight of that type is exact.
+/// Zero for F32 weights, which are multiplied in F32.
 pub(in crate::ops) fn halves(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
     let (relative, smallest) = match dtype {
         DType::F32 => return 0.0,
@@ -179,8 +179,8 @@ pub(in crate::ops) fn halves(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
     w.iter().zip(x).map(off).sum()
 }
 
-/// How far quantizing activations to eight bits may move a product: each of 32 neighbours by half a step,
-/// a step being 1/127 of the largest. Nothing for plain weights, whose activations stay F32.
+/// The error of a product due to quantizing activations to eight bits: half a step for each of 32 adjacent elements,
+/// where a step is 1/127 of the largest. Zero for plain weights, whose activations stay F32.
 pub(in crate::ops) fn quantization(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
     if dtype.is_plain() {
         return 0.0;
@@ -189,7 +189,7 @@ pub(in crate::ops) fn quantization(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
     blocks
         .map(|(w, x)| {
             let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-            // A half step is rounded in F32 like everything else; 1 % covers that.
+            // The half step is itself rounded in F32; 1 % covers that.
             let half_step = f64::from(largest) / 127.0 * 0.505;
             w.iter().map(|w| f64::from(w.abs()) * half_step).sum::<f64>()
         })

@@ -1,9 +1,9 @@
-//! Products with chosen experts on a GPU: which kernels, with which shapes.
+//! Selects the GPU kernels of products with selected experts.
 //!
-//! *Few rows for each expert* are bound by reading weights: a block multiplies some rows of the expert that a row of the
-//! output names, with the kernels of [`linear`](crate::ops::Linear). *Many* are put into the order of their experts on the
-//! device (`group_rows` of `kernels/experts.hip`) and multiplied tile by tile by matrix instructions, whether there is a
-//! BLAS library or not: it would have to be told how many rows each expert has. A deterministic plan never groups.
+//! *Few rows per expert* are bound by reading weights: a block multiplies some rows of the expert of one row of the
+//! output, with the kernels of [`linear`](crate::ops::Linear). *Many* are sorted by expert on the device (`group_rows`
+//! of `kernels/experts.hip`) and multiplied tile by tile with matrix instructions, even where a BLAS library is
+//! present: it would need each expert's number of rows on the host. A deterministic plan never groups.
 
 use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::ops::linear::gpu::{
@@ -11,19 +11,19 @@ use crate::ops::linear::gpu::{
 };
 use crate::tensor::DType;
 
-/// Rows for each expert, on average, from which on they are grouped.
+/// The average number of rows per expert from which on rows are grouped.
 const MANY_ROWS: usize = 4;
 
-/// Rows of an expert, and rows of a weight, that a block of the grouped kernel takes.
+/// Rows of an expert, and rows of a weight, per block of the grouped kernel.
 const SIDE: usize = 64;
 
 /// Bytes of a tile in `kernels/experts.h`.
 const TILE: usize = 16;
 
-/// The threads that group rows, at most.
+/// The most threads that group rows.
 const GROUP_THREADS: usize = 1024;
 
-/// A product under lowering.
+/// A product during lowering.
 pub(super) struct ById {
     /// The weight's format.
     pub dtype: DType,
@@ -37,11 +37,11 @@ pub(super) struct ById {
     pub rows: usize,
     /// Rows of `x`.
     pub rows_of_x: usize,
-    /// Whether there is a bias.
+    /// The bias is an input.
     pub bias: bool,
 }
 
-/// Whether so many rows of the output, for so many tokens, are grouped by their experts.
+/// True if `rows` rows of the output, for `tokens` tokens, are grouped by expert.
 pub(super) fn is_grouped(dtype: DType, n_expert: usize, rows: usize, tokens: usize) -> bool {
     // F32 is multiplied in F32.
     dtype != DType::F32 && tokens > FEW_TOKENS && rows >= MANY_ROWS * n_expert
@@ -103,12 +103,12 @@ impl ById {
 
     /// Reads an expert once for each tile of its rows.
     fn many(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        // Every expert, and what is none, has at most one tile that is not full.
+        // Every expert, and the group of invalid experts, has at most one tile that is not full.
         let groups = self.n_expert + 1;
         let n_tiles = self.rows / SIDE + groups;
         let order = lower.scratch(size_of::<i32>() * self.rows);
         let tiles = lower.scratch(TILE * n_tiles);
-        // Parts of at least as many rows as there are threads' worth of others.
+        // As many parts as the threads allow, but of at least about 32 rows.
         let parts = (GROUP_THREADS / groups).clamp(1, self.rows.div_ceil(32));
         let threads = (groups * parts).next_multiple_of(64).min(GROUP_THREADS);
         let args = [

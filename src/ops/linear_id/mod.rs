@@ -1,4 +1,4 @@
-//! `linear_id`: activations times the matrices of the experts that their tokens chose.
+//! `linear_id`: activations times the matrices of the experts that their tokens selected.
 
 mod gpu;
 
@@ -12,28 +12,27 @@ use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
 
-/// `y[·, u, t] = W[·, ·, ids[u, t]]ᵀ · x[·, u, t] (+ bias[·, ids[u, t]])`: inputs `W [k, n_out, n_expert]` (any dtype but
-/// I32), `x` F32 `[k, n_used, n_tokens]`, or `[k, 1, n_tokens]` for all of a token's experts, the experts I32
-/// `[n_used, n_tokens]`, then the bias F32 `[n_out, n_expert]` if there is one. Output F32 `[n_out, n_used, n_tokens]`.
+/// `y[·, u, t] = W[·, ·, ids[u, t]]ᵀ · x[·, u, t] (+ bias[·, ids[u, t]])`: inputs `W [k, n_out, n_expert]` (any dtype
+/// but I32), `x` F32 `[k, n_used, n_tokens]`, or `[k, 1, n_tokens]` for all of a token's experts, the experts I32
+/// `[n_used, n_tokens]`, then optionally the bias F32 `[n_out, n_expert]`. Output F32 `[n_out, n_used, n_tokens]`.
 ///
-/// A weight in a block format is multiplied with activations quantized to eight bits: on the CPU always, on a
-/// GPU for few tokens.
+/// A weight in a block format is multiplied with activations quantized to eight bits: on a CPU always, on a GPU for few
+/// tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinearId {
-    /// Whether there is a bias.
+    /// The bias is an input.
     pub bias: bool,
 }
 
 impl<'g> Tensor<'g> {
-    /// `self`, F32 `[k, n_used, n_tokens]` or `[k, 1, n_tokens]`, times the matrices of `weight`,
-    /// `[k, n_out, n_expert]`, that `ids`, I32 `[n_used, n_tokens]`, numbers: F32 `[n_out, n_used, n_tokens]`. A number that is
-    /// no expert ends the run with an error.
+    /// `self`, F32 `[k, n_used, n_tokens]` or `[k, 1, n_tokens]`, times the matrices `ids`, I32 `[n_used, n_tokens]`,
+    /// of `weight`, `[k, n_out, n_expert]`: F32 `[n_out, n_used, n_tokens]`. An expert out of range fails the run.
     #[track_caller]
     pub fn linear_id(self, weight: Tensor<'g>, ids: Tensor<'g>) -> Tensor<'g> {
         self.graph().apply(LinearId { bias: false }, &[weight, self, ids])
     }
 
-    /// As [`Tensor::linear_id`], plus each expert's own bias, F32 `[n_out, n_expert]`.
+    /// Like [`Tensor::linear_id`], plus each expert's own bias, F32 `[n_out, n_expert]`.
     #[track_caller]
     pub fn linear_id_bias(self, weight: Tensor<'g>, ids: Tensor<'g>, bias: Tensor<'g>) -> Tensor<'g> {
         self.graph().apply(LinearId { bias: true }, &[weight, self, ids, bias])
@@ -88,7 +87,7 @@ impl Operator for LinearId {
         step.product_id(ProductId { weight: 0, x: 1, ids: 2, bias: self.bias.then_some(3) })
     }
 
-    /// A device cannot end a run: there a number that is no expert gives a row that is not a number.
+    /// A GPU kernel cannot fail: an expert out of range gives a row of NaN.
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         let [weight, x, ids, ..] = lower.inputs() else { return Ok(()) };
         let [k, n_out, n_expert, _] = weight.shape.ne();
@@ -110,7 +109,7 @@ impl Operator for LinearId {
         let [weight, rest @ ..] = inputs else { return Cost::default() };
         let [k, n_out, n_expert, _] = weight.shape.ne();
         let rows = output.shape.rows();
-        // Of the experts those that are used, at most one for each row of the output.
+        // Only the experts that are used, at most one per row of the output.
         let one = weight.data_bytes() / n_expert.max(1);
         let others = Cost::streaming(rest, output, (2 * k * n_out * rows) as u64);
         Cost { bytes: others.bytes + (one * rows.min(n_expert)) as u64, ..others }

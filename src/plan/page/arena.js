@@ -1,9 +1,9 @@
-// The arena: steps across, offsets up, a box for each tensor's life, and above it the bytes alive.
+// The arena: steps along x, offsets along y, a box per tensor lifetime, and above them a curve of the bytes alive.
 
 const PLOT = { left: 78, right: 14, curve: 74, top: 24, bottom: 52 };
-/** A box lower than this cannot be told from a line. */
+/** Boxes lower than this are hard to tell from a line. */
 const THIN = 4;
-/** In columns narrower than this a step is shown by coming nearer. */
+/** In columns narrower than this, selecting a step zooms in. */
 const NARROW = 3;
 const columns = Math.max(1, steps.length);
 const arenaView = { from: 0, to: columns, scale: "linear" };
@@ -12,7 +12,7 @@ const peakStep = alive.indexOf(most);
 const align = (n) => Math.ceil(n / plan.device.alignment) * plan.device.alignment;
 const aliveAt = (life, step) => life.first <= step && step <= life.last;
 const lifeKey = (life) => (life.input === null ? `s${life.first}` : `i${life.input}`);
-// Where the memory goes on as another value's, the box ends in the middle of that step's column.
+// A box whose memory is taken over in place ends in the middle of that step's column.
 const goesOn = new Set(lives.filter((life) => life.in_place_of !== null).map((life) => life.in_place_of));
 const boxOf = (life, i) => ({
   from: life.first + (life.in_place_of === null ? 0 : 0.5),
@@ -23,13 +23,13 @@ const holders = lives.map((life, i) => [life, i])
   .sort(([a], [b]) => b.bytes - a.bytes);
 const isHolder = new Set(holders.map(([, i]) => i));
 
-// Heights: to scale, or each range between two boundaries as high as the logarithm of its bytes.
+// Heights: linear, or with each range between two boundaries as high as the logarithm of its bytes.
 const boundaries = [...new Set([0, plan.arena, ...lives.flatMap((life) => [life.offset, life.offset + align(life.bytes)])])]
   .sort((a, b) => a - b);
 const logHeights = boundaries.map((end, i) =>
   (i === 0 ? 0 : 1 + Math.log2((end - boundaries[i - 1]) / plan.device.alignment + 1)));
 const logTotals = logHeights.reduce((sums, height) => [...sums, (sums[sums.length - 1] ?? 0) + height], []);
-/** The place of an offset, 0 at the bottom to 1 at the top. */
+/** The relative height of an offset: 0 at the bottom, 1 at the top. */
 function level(offset) {
   if (arenaView.scale === "linear") return offset / Math.max(1, plan.arena);
   let [low, high] = [0, boundaries.length - 1];
@@ -45,7 +45,7 @@ function level(offset) {
   return (logTotals[low - 1] + (logTotals[low] - logTotals[low - 1]) * part) / total;
 }
 
-/** The frame of the picture in a canvas of this size. */
+/** The frame of the plot in a canvas of this size. */
 function arenaFrame(width, height) {
   const [left, right] = [PLOT.left, width - PLOT.right];
   const [top, bottom] = [PLOT.top + PLOT.curve + 14, height - PLOT.bottom];
@@ -59,7 +59,7 @@ function arenaFrame(width, height) {
   };
 }
 
-/** Bytes at even distances: 1, 2 or 5 times a power of two's unit. */
+/** Evenly spaced byte values: 1, 2 or 5 times a power of two's unit. */
 function byteTicks(most, count) {
   const steps = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
   for (let unit = 1; ; unit *= 1024) {
@@ -93,7 +93,7 @@ function drawOffsets(pen, frame) {
   pen.restore();
 }
 
-/** Step numbers, and below them which layer's steps these are. */
+/** Step numbers, and below them the steps' layers. */
 function drawSteps(pen, frame) {
   const first = Math.max(0, Math.floor(arenaView.from));
   const last = Math.min(columns, Math.ceil(arenaView.to));
@@ -117,7 +117,7 @@ function drawSteps(pen, frame) {
   pen.fillText("layer", 12, frame.bottom + 34);
 }
 
-/** A layer's steps. Its name is written where there is room from `room` on; gives where there is room after it. */
+/** One layer's range of steps. Its name is written only from `room` on; returns the end of the occupied room. */
 function drawLayer(pen, frame, step, end, room) {
   let first = step;
   while (first > 0 && layers[first - 1] === layers[step]) first -= 1;
@@ -133,12 +133,12 @@ function drawLayer(pen, frame, step, end, room) {
   return left + pen.measureText(text).width + 6;
 }
 
-/** A name in a box, upright where only that has room. */
+/** A name in a box, rotated if it only fits that way. */
 function drawBoxName(pen, life, x, y, width, height) {
   pen.fillStyle = colours.text;
   pen.font = `11px ${FONT}`;
   pen.textAlign = "left";
-  // The layer stands below the picture.
+  // The layer is written below the plot.
   const layer = life.input === null ? layers[life.first] : null;
   const own = layer !== null && life.name.startsWith(layer + ".") ? life.name.slice(layer.length + 1) : life.name;
   const name = life.kind === "scratch" ? `scratch of ${own}` : own;
@@ -194,7 +194,7 @@ function drawCurve(pen, frame) {
   pen.stroke();
 }
 
-/** The peak's column, through curve and boxes, and its size in words. */
+/** The peak's column across curve and boxes, with its size. */
 function drawPeak(pen, frame) {
   const [x0, x1] = [frame.x(peakStep), frame.x(peakStep + 1)];
   if (x1 < frame.left || x0 > frame.right) return;
@@ -247,7 +247,7 @@ function drawArena(pen, width, height) {
   drawPeakWords(pen, frame);
 }
 
-/** The life under a point, the last drawn first. */
+/** The life under a point, topmost first. */
 function lifeAt(px, py) {
   const canvas = byId("arena");
   const frame = arenaFrame(canvas.clientWidth, canvas.clientHeight);

@@ -1,17 +1,17 @@
 "use strict";
-// The plan, what each of its things is called, and what is selected and searched for. Every part of the page asks
-// here, so that a name that is found or clicked is marked everywhere.
+// The plan, the names of its parts, the selection and the search. All views use these, so that a found or selected name
+// is marked everywhere.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { plan, lives, alive, layers, bytes } = data;
 const steps = plan.steps;
-/** What canvases write with. */
+/** The font of canvases. */
 const FONT = 'system-ui, "DejaVu Sans", sans-serif';
 
 /** The element with this id. */
 const byId = (id) => document.getElementById(id);
 
-/** A new element. Text is always set as text: names come from files that nobody vouches for. */
+/** A new element. Text is always set as text: names come from untrusted files. */
 function element(tag, text, attributes = {}) {
   const made = document.createElement(tag);
   if (text !== undefined) made.textContent = text;
@@ -32,12 +32,12 @@ const showBytes = (n) => scaled(n, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
 const showFlops = (n) => scaled(n, 1000, ["flop", "kflop", "Mflop", "Gflop", "Tflop"]);
 const showDesc = (desc) => `${desc.dtype}[${desc.shape.join(", ")}]`;
 
-/** The name of a step's output: further ones end in their number, as `h.1`. */
+/** The name of a step's output: further outputs append their number, as `h.1`. */
 const outputName = (step, number) => (number > 0 ? `${step.name}.${number}` : step.name);
 
-// A key names a thing: i0 an input, s0 a step, o0 an output, w0 a weight, t0 a state, c0 a constant.
+// A key identifies a thing: i0 an input, s0 a step, o0 an output, w0 a weight, t0 a state, c0 a constant.
 const letters = { upload: "i", step: "s", download: "o", weight: "w", state: "t", constant: "c" };
-/** The key of a point or a place as the plan writes them: {"step": 3}. */
+/** The key of a point or a place in the plan's data: {"step": 3}. */
 function keyOf(tagged) {
   if (tagged === null || typeof tagged === "string") return null;
   const [[kind, number]] = Object.entries(tagged);
@@ -51,21 +51,21 @@ const thingOf = (key) => things[key[0]][numberOf(key)];
 const nameOf = (key) => thingOf(key).name;
 const allKeys = Object.entries(things).flatMap(([letter, list]) => list.map((_, i) => letter + i));
 
-/** Where an operand lies: an offset in the arena, or the thing's name. */
+/** The place of an operand: an offset in the arena, or the thing's name. */
 function placeOf(operand) {
   const key = keyOf(operand.place);
   if (key === null) return `@${operand.offset}`;
   return nameOf(key) + (operand.offset > 0 ? ` @${operand.offset}` : "");
 }
 
-/** The name of what is read from a step or an input. */
+/** The name of a value read from a step or an input. */
 function readName(read, from) {
   if (from[0] !== "s") return nameOf(from);
   const step = thingOf(from);
   return outputName(step, step.outputs.findIndex((output) => output.value === read.value));
 }
 
-// For each step, the keys it reads: for a value who made it, for a leaf the leaf; and both ways for all things.
+// For each step, the keys it reads: the writer of a value, or the leaf itself; and neighbours of all things, both ways.
 const readsOf = steps.map((step, i) =>
   step.inputs.map((input, j) => keyOf(data.reads[i][j]) ?? keyOf(input.place)));
 const readersOf = new Map(allKeys.map((key) => [key, []]));
@@ -78,12 +78,12 @@ function link(from, to) {
 }
 steps.forEach((step, i) => {
   readsOf[i].forEach((from) => link(from, `s${i}`));
-  // A state is the state of those that read what another step wrote to it, too.
+  // Readers of a written state are neighbours of the state, too.
   [...step.inputs, ...step.outputs].forEach((operand) => link(keyOf(operand.place), `s${i}`));
 });
 plan.outputs.forEach((_, i) => link(keyOf(data.results[i]), `o${i}`));
 
-/** The text in which a search looks. */
+/** The text that is searched. */
 function searchText(key) {
   if (key[0] === "t") return `${nameOf(key)}\n${thingOf(key).kind}`.toLowerCase();
   if (key[0] !== "s") return nameOf(key).toLowerCase();
@@ -93,7 +93,7 @@ function searchText(key) {
 }
 const texts = new Map(allKeys.map((key) => [key, searchText(key)]));
 
-// What is selected and found, and who is told of changes.
+// Selection, matches, and listeners.
 let selected = null;
 let query = "";
 let matches = new Set();
@@ -101,7 +101,7 @@ const listeners = [];
 const onChange = (listener) => listeners.push(listener);
 const tell = (moved) => listeners.forEach((listener) => listener(moved));
 
-/** Selects a thing, or nothing; `moved` says whether views shall bring it into sight. */
+/** Selects a thing, or nothing; `moved` makes views scroll to it. */
 function select(key, moved = true) {
   selected = key;
   tell(moved);
@@ -113,10 +113,10 @@ function search(text) {
 }
 const isMatch = (key) => matches.has(key);
 const isRelated = (key) => selected !== null && neighbours.get(selected).has(key);
-/** Whether a thing stands back because others were searched for. */
+/** True if a thing is dimmed because it does not match the search. */
 const isDim = (key) => query !== "" && !matches.has(key) && key !== selected;
 
-/** A colour of the style sheet, as the theme has it now. */
+/** A colour of the style sheet in the current theme. */
 const probe = element("span", undefined, { hidden: "" });
 document.body.append(probe);
 function colour(name) {
@@ -130,7 +130,7 @@ function readColours() {
   colours = Object.fromEntries(colourNames.map((name) => [name, colour(name)]));
 }
 
-/** A canvas that is drawn again, once a frame, when its size or what it shows changes. */
+/** A canvas that is redrawn, at most once a frame, when its size or content changes. */
 function surface(canvas, draw) {
   let asked = false;
   const now = () => {
@@ -152,7 +152,7 @@ function surface(canvas, draw) {
   return redraw;
 }
 
-/** Dragging, and clicking where nothing was dragged. */
+/** Handles dragging, and clicks without dragging. */
 function drags(canvas, onDrag, onClick) {
   let last = null;
   let moved = false;
@@ -175,7 +175,7 @@ function drags(canvas, onDrag, onClick) {
   });
 }
 
-/** A note beside the pointer; `text` gives nothing where there is none. */
+/** A tooltip at the pointer; `text` returns nothing where there is none. */
 function tips(canvas, text) {
   const tip = byId("tip");
   canvas.addEventListener("pointermove", (event) => {
@@ -189,7 +189,7 @@ function tips(canvas, text) {
   canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
 }
 
-/** As much of a text as fits. */
+/** The longest prefix of a text that fits. */
 function fitted(pen, text, width) {
   if (pen.measureText(text).width <= width) return text;
   let [low, high] = [0, text.length];
@@ -201,7 +201,7 @@ function fitted(pen, text, width) {
   return low === 0 ? "" : text.slice(0, low) + "…";
 }
 
-/** Fills a legend: pairs of a colour's name and words. */
+/** Fills a legend with pairs of a colour's name and a text. */
 function legend(id, entries) {
   for (const [name, words, outlined] of entries) {
     const sample = element("i");

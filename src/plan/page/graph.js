@@ -1,7 +1,7 @@
-// The graph: inputs, steps and outputs as nodes, values as edges. Weights, states and constants stand in the nodes
-// that read them, and so do inputs that many steps read: edges to all of them would cover everything else.
+// The graph: inputs, steps and outputs as nodes, values as edges. Weights, states and constants are listed in the nodes
+// that read them, as are inputs with many readers: edges to all of them would clutter the drawing.
 
-/** An input with more readers than this has an edge to the first one alone. */
+/** An input with more readers than this has an edge to the first one only. */
 const FEW_READERS = 3;
 const NODE = { width: 216, height: 58, channel: 10, gap: 22, between: 34 };
 
@@ -17,7 +17,7 @@ const graphEdges = nodeKeys.flatMap((from) => {
 const drawing = layered(nodeKeys, graphEdges, NODE);
 const largest = Math.max(1, ...steps.map((step) => step.cost.bytes));
 
-/** The third line of a step: the leaves that it reads. */
+/** The third line of a step: the leaves it reads. */
 function leafLine(i) {
   const names = readsOf[i].filter((key) => key !== null && ("wtc".includes(key[0]) || isCrowded(key))).map(nameOf);
   return [...new Set(names)].join(" · ");
@@ -127,7 +127,7 @@ function zoomGraph(factor, px, py) {
   graphView.zoom = zoom;
 }
 
-/** The whole drawing, or as at the start its upper end at a size that can be read. */
+/** Fits the whole drawing, or its upper end at a readable size as at the start. */
 function fitGraph(whole) {
   const canvas = byId("graph");
   const extent = (rows) => {
@@ -155,7 +155,7 @@ function startGraph() {
   }, (x, y) => select(nodeAt(x, y), false));
   canvas.addEventListener("wheel", (event) => {
     const zooms = event.ctrlKey || event.metaKey;
-    // Before the drawing was clicked, the wheel scrolls the page.
+    // Until the drawing is clicked, the wheel scrolls the page.
     if (!zooms && document.activeElement !== canvas) return;
     event.preventDefault();
     if (zooms) {

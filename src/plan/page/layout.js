@@ -1,11 +1,10 @@
-// Places for the nodes of a layered drawing: ranks from top to bottom, an order within each rank that crosses few
-// edges (barycentres, after Sugiyama, Tagawa and Toda, 1981), and x positions as near to the neighbours as the order
-// allows.
+// Layout of a layered drawing: ranks from top to bottom, an order within each rank with few edge crossings
+// (barycentres, after Sugiyama, Tagawa and Toda, 1981), and x positions as close to the neighbours as the order allows.
 
-/** An edge over more ranks than this is drawn straight: room for it in every rank would cost more than it shows. */
+/** Edges over more ranks than this are drawn straight: reserving room in every rank would cost more than it shows. */
 const LONGEST = 24;
 
-/** Ranks of all nodes: each below what it reads, inputs just above their first reader. */
+/** Ranks of all nodes: each below its sources, inputs just above their first reader. */
 function ranksOf(keys, edges) {
   const sources = new Map(keys.map((key) => [key, []]));
   const readers = new Map(keys.map((key) => [key, []]));
@@ -15,7 +14,7 @@ function ranksOf(keys, edges) {
   }
   const ranks = new Map();
   for (const key of keys) ranks.set(key, 1 + Math.max(-1, ...sources.get(key).map((from) => ranks.get(from))));
-  // What reads no other step's value moves down to its readers.
+  // A node without sources among the steps moves down to its readers.
   for (const key of [...keys].reverse()) {
     const free = sources.get(key).every((from) => from[0] === "i");
     if (free && readers.get(key).length > 0) {
@@ -27,8 +26,7 @@ function ranksOf(keys, edges) {
   return ranks;
 }
 
-/** The points of x that are nearest to `wanted`, heavy ones most, and keep the order and the distances (isotonic
- * regression). */
+/** The positions nearest to `wanted`, weighted, that keep the order and the distances (isotonic regression). */
 function spread(wanted, weights, widths, gap) {
   const offsets = [];
   let offset = 0;
@@ -51,7 +49,7 @@ function spread(wanted, weights, widths, gap) {
   return flat.map((x, i) => x + offsets[i]);
 }
 
-/** Nodes (in an order in which readers come after what they read) and edges, to places and the edges' points. */
+/** Lays out nodes (in an order with readers after their sources) and edges; returns positions and edge points. */
 function layered(nodes, edges, size) {
   const ranks = ranksOf(nodes, edges);
   const rows = [];
@@ -84,7 +82,7 @@ function layered(nodes, edges, size) {
   return { cells, routes, rows };
 }
 
-/** Orders each row by the mean place of its neighbours in the row before, down and up in turns. */
+/** Orders each row by the mean position of its neighbours in the adjacent row, alternating down and up. */
 function orderRows(rows) {
   const renumber = (row) => row.forEach((cell, i) => { cell.at = i; });
   rows.forEach(renumber);
@@ -100,7 +98,7 @@ function orderRows(rows) {
   }
 }
 
-/** Moves each row's cells to the mean x of their neighbours, as far as their order lets them. Long edges are heavy, so
+/** Moves each row's cells to the mean x of their neighbours, as far as their order allows. Long edges weigh more, so
  * that they run straight. */
 function placeRows(rows, gap) {
   const isEdge = (cell) => cell.key === null;

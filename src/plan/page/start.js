@@ -1,4 +1,4 @@
-// Puts the page together. The address may say what to show: #q=TEXT searches, #select=KEY selects, #theme=dark.
+// Assembles the page. The address can set its state: #q=TEXT searches, #select=KEY selects, #theme=dark.
 
 function applyTheme(theme) {
   if (theme !== null) document.documentElement.dataset.theme = theme;

@@ -1,8 +1,8 @@
-// The tables, the totals and the panel of what is selected.
+// The tables, the totals and the details panel of the selection.
 
 const rowsOf = new Map();
 
-/** Fills a table: heads (a leading # for numbers), then rows of a key and its cells. */
+/** Fills a table: heads (a leading # for numbers), then rows with a key and cells. */
 function table(id, heads, rows) {
   const head = element("tr");
   heads.forEach((text) => {
@@ -26,7 +26,7 @@ function table(id, heads, rows) {
   byId(id).firstChild.append(head);
 }
 
-/** A name that selects its thing. */
+/** A link that selects a thing. */
 function anchor(key, text = nameOf(key)) {
   const made = element("a", text);
   made.addEventListener("click", (event) => {
@@ -98,7 +98,7 @@ function fillTotals() {
   }
 }
 
-/** Lines of names and values for the panel. */
+/** Pairs of names and values in the panel. */
 function facts(panel, pairs) {
   const list = element("dl");
   for (const [name, value] of pairs) {
@@ -168,7 +168,7 @@ function markRows(moved) {
   }
   const row = rowsOf.get(selected)?.[0];
   const frame = row?.closest(".scroll");
-  // Within its own frame: the page stays where the reader is.
+  // Scrolls only its own frame, not the page.
   if (moved && row !== undefined && frame !== null) {
     frame.scrollTop = row.offsetTop - frame.clientHeight / 2;
   }

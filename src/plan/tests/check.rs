@@ -1,12 +1,12 @@
-//! Faults planted in a good plan: each is found, and named rightly.
+//! Faults planted in a valid plan: each is found and correctly named.
 
 use super::super::data::{Edge, Operand, Place, Plan, Point};
 use super::super::{DeviceDesc, PlanFault, compile};
 use super::graph;
 use crate::tensor::{DType, Desc};
 
-/// Inputs, a weight, a constant, a state with readers of old and new content, scratch memory, a step in
-/// place of its input, two outputs.
+/// Inputs, a weight, a constant, a state whose old and new content are read, scratch memory, a step that works in place
+/// of its input, and two outputs.
 fn good() -> Plan {
     let plan = compile(
         &graph(|g| {
@@ -31,7 +31,7 @@ fn step(plan: &Plan, name: &str) -> usize {
     plan.steps.iter().position(|step| step.name == name).unwrap()
 }
 
-/// Plants a fault and expects the check to find one like `wanted`.
+/// Plants a fault, and expects the check to return one like `wanted`.
 fn planted(what: &str, plant: impl FnOnce(&mut Plan), wanted: impl FnOnce(&PlanFault) -> bool) {
     let mut plan = good();
     plant(&mut plan);
@@ -65,7 +65,7 @@ fn is_read_only(fault: &PlanFault) -> bool {
 }
 
 #[test]
-fn layouts_that_are_no_tensor() {
+fn invalid_layouts_are_found() {
     let set = |change: fn(&mut Operand)| {
         move |plan: &mut Plan| {
             let last = step(plan, "last");
@@ -90,7 +90,7 @@ fn layouts_that_are_no_tensor() {
 }
 
 #[test]
-fn outputs_that_lie_over_themselves() {
+fn outputs_that_overlap_themselves_are_found() {
     planted(
         "rows of a state on one another",
         |plan| {
@@ -111,7 +111,7 @@ fn outputs_that_lie_over_themselves() {
 }
 
 #[test]
-fn bounds() {
+fn tensors_out_of_bounds_are_found() {
     planted(
         "an offset too far",
         |plan| {
@@ -150,8 +150,8 @@ fn bounds() {
 }
 
 #[test]
-fn two_of_one_name() {
-    // The larger one would be read and written where the smaller one lies.
+fn duplicate_names_are_found() {
+    // The larger one would be accessed in the smaller one's memory.
     planted(
         "states",
         |plan| {
@@ -191,7 +191,7 @@ fn two_of_one_name() {
 }
 
 #[test]
-fn scratch_at_no_place_for_it() {
+fn scratch_out_of_place_is_found() {
     for scratch in [(usize::MAX - 63, 64), (32, 64)] {
         planted(
             "scratch",
@@ -205,7 +205,7 @@ fn scratch_at_no_place_for_it() {
 }
 
 #[test]
-fn contents() {
+fn reads_of_other_values_are_found() {
     planted(
         "two steps change places",
         |plan| {
@@ -244,7 +244,7 @@ fn contents() {
 }
 
 #[test]
-fn aliases() {
+fn aliased_operands_are_found() {
     planted(
         "in place, a row further",
         |plan| {
@@ -286,7 +286,7 @@ fn aliases() {
 }
 
 #[test]
-fn what_is_only_read() {
+fn writes_to_read_only_memory_are_found() {
     for place in [Place::Constant(0), Place::Weight(0)] {
         planted(
             "a step writes it",
@@ -310,8 +310,8 @@ fn what_is_only_read() {
 }
 
 #[test]
-fn races() {
-    // An edge says something that no other says, or its lack is found.
+fn missing_edges_are_found() {
+    // Every edge that no stronger edge implies is needed.
     let lane = |point| match point {
         Point::Upload(i) => (0, 0, i),
         Point::Download(i) => (0, 1, i),
@@ -320,8 +320,8 @@ fn races() {
     let plan = good();
     let (mut needed, edges) = (0, &plan.edges);
     for (i, edge) in edges.iter().enumerate() {
-        // Another edge between the same lanes that leaves later and arrives earlier says more.
-        let says_more = |other: &Edge| {
+        // An edge between the same lanes that starts later and ends earlier is stronger.
+        let is_stronger = |other: &Edge| {
             let ((from, to), (other_from, other_to)) =
                 ((lane(edge.from), lane(edge.to)), (lane(other.from), lane(other.to)));
             other != edge
@@ -330,7 +330,7 @@ fn races() {
                 && other_from >= from
                 && other_to <= to
         };
-        if !edges.iter().any(says_more) {
+        if !edges.iter().any(is_stronger) {
             needed += 1;
             planted(
                 "an edge is left out",

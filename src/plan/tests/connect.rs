@@ -1,4 +1,4 @@
-//! Edges and places.
+//! Edges, and placement in the arena.
 
 use super::super::data::{Edge, Place, Plan, Point};
 use super::super::{DeviceDesc, compile};
@@ -42,7 +42,7 @@ fn edges_join_the_lanes_within_a_run_and_across() {
 }
 
 #[test]
-fn an_input_that_is_an_output_is_not_sent_again_too_early() {
+fn input_that_is_an_output_is_uploaded_after_its_download() {
     let plan = plan(|g| {
         let x = input(g, "x");
         g.output("same", x);
@@ -53,7 +53,7 @@ fn an_input_that_is_an_output_is_not_sent_again_too_early() {
 }
 
 #[test]
-fn a_chain_runs_in_one_place() {
+fn chain_reuses_one_place() {
     let plan = plan(|g| g.output("y", input(g, "x").add(input(g, "z")).relu().scale(2.0).sigmoid()));
     let places: Vec<_> = plan.steps.iter().map(|step| step.outputs[0].offset).collect();
     assert!(places.windows(2).all(|pair| pair[0] == pair[1]), "{places:?}");
@@ -78,7 +78,7 @@ fn inputs_weights_and_values_read_later_are_not_overwritten() {
 }
 
 #[test]
-fn views_lie_in_what_they_show() {
+fn views_share_the_memory_of_their_source() {
     let plan = plan(|g| {
         let h = input(g, "x").relu();
         g.output("y", h.slice(1, 1, 2).sigmoid());

@@ -5,7 +5,7 @@ use crate::graph::{Graph, GraphDef, Tensor};
 use crate::ops::{Gated, Linear, UnaryKind};
 use crate::tensor::{DType, Shape};
 
-/// The graph after fusing, without what the larger operators left behind.
+/// The graph after fusing, without unused nodes.
 fn fused(write: impl FnOnce(&Graph)) -> GraphDef {
     let fused = fuse(&graph(write));
     fused.check("fuse").unwrap();
@@ -16,17 +16,17 @@ fn weight<'g>(g: &'g Graph, name: &str, shape: impl Into<Shape>) -> Tensor<'g> {
     g.weight(name, DType::F32, shape)
 }
 
-/// The names of the inputs of the operator that makes the first output.
+/// The names of the inputs of the first output's operator.
 fn inputs_of_result(graph: &GraphDef) -> Vec<&str> {
     let result = graph.node(graph.outputs()[0].1);
     result.inputs().iter().map(|&id| graph.node(id).name.as_str()).collect()
 }
 
 #[test]
-fn a_norm_takes_its_weight() {
+fn norm_absorbs_its_weight() {
     for swapped in [false, true] {
         let def = fused(|g| {
-            // One row, so that either operand of the product may be the larger.
+            // One row, so that each operand of the product could be the larger one.
             let norm = g.input("x", DType::F32, [8]).rms_norm_plain(1e-5);
             let w = weight(g, "w", [8]);
             g.output("y", if swapped { w.mul(norm) } else { norm.mul(w) });
@@ -36,7 +36,7 @@ fn a_norm_takes_its_weight() {
 }
 
 #[test]
-fn an_activation_takes_what_it_gates() {
+fn activation_absorbs_the_gated_factor() {
     for kind in [UnaryKind::Silu, UnaryKind::Gelu, UnaryKind::Relu] {
         for swapped in [false, true] {
             let def = fused(|g| {
@@ -51,7 +51,7 @@ fn an_activation_takes_what_it_gates() {
 }
 
 #[test]
-fn a_product_takes_bias_and_residual() {
+fn product_absorbs_bias_and_residual() {
     for (bias, residual, swapped) in [
         (true, false, false),
         (false, true, false),
@@ -78,7 +78,7 @@ fn a_product_takes_bias_and_residual() {
     }
 }
 
-/// For one token a bias and a residual have the same sizes.
+/// For one token, a bias and a residual have the same sizes.
 #[test]
 fn for_one_token_a_computed_term_is_a_residual() {
     let def = fused(|g| {
@@ -89,9 +89,9 @@ fn for_one_token_a_computed_term_is_a_residual() {
     assert_eq!(inputs_of_result(&def), ["w", "x", "b", "rest"]);
 }
 
-/// What is not fused, and why.
+/// Cases that must not be fused, with the reasons.
 #[test]
-fn nothing_is_fused_that_should_not_be() {
+fn unsafe_cases_are_not_fused() {
     type Write = fn(&Graph);
     let cases: [(&str, Write, &[&str]); 9] = [
         (
@@ -162,7 +162,7 @@ fn nothing_is_fused_that_should_not_be() {
     }
 }
 
-/// Taken over by the product, the activation would read the state after it is written.
+/// Absorbed by the product, the activation would read the state after it is written.
 #[test]
 fn a_reader_of_a_state_is_not_moved() {
     let def = graph(|g| {

@@ -24,7 +24,7 @@ fn fused(write: impl FnOnce(&Graph)) -> GraphDef {
     fused
 }
 
-/// A normed `x` of this many tokens.
+/// A normalized `x` of this many tokens.
 fn normed(g: &Graph, tokens: usize) -> Tensor<'_> {
     g.input("x", DType::F32, [64, tokens]).rms_norm(g.weight("norm", DType::F32, [64]), 1e-5)
 }
@@ -33,7 +33,7 @@ fn weight<'g>(g: &'g Graph, name: &str, dtype: DType, rows: usize) -> Tensor<'g>
     g.weight(name, dtype, [64, rows])
 }
 
-/// Three products of one `x`, in separate outputs.
+/// Three products of one `x`, as separate outputs.
 fn three(g: &Graph, tokens: usize, dtypes: [DType; 3]) {
     let x = normed(g, tokens);
     for (i, dtype) in dtypes.into_iter().enumerate() {
@@ -51,7 +51,7 @@ fn products_of_one_token_become_one_step() {
 }
 
 #[test]
-fn products_of_other_formats_stay_apart_and_share_the_quantized_activations() {
+fn products_of_different_formats_share_quantized_activations_only() {
     let def = fused(|g| three(g, 1, [DType::Q4_0, DType::Q8_0, DType::Q4_0]));
     assert_eq!(ops(&def), ["norm_quantize", "project", "slice", "project", "slice"]);
 }
@@ -63,7 +63,7 @@ fn several_tokens_share_quantized_activations_only() {
 }
 
 #[test]
-fn many_tokens_are_left_alone() {
+fn many_tokens_are_not_fused() {
     let def = fused(|g| three(g, 9, [DType::Q4_0; 3]));
     assert_eq!(ops(&def), ["rms_norm", "linear", "linear", "linear"]);
 }
@@ -75,7 +75,7 @@ fn plain_weights_take_plain_activations() {
 }
 
 #[test]
-fn a_gate_takes_both_products() {
+fn gate_absorbs_both_products() {
     for tokens in [1, 8, 9] {
         let def = fused(|g| {
             let x = normed(g, tokens);
@@ -95,7 +95,7 @@ fn a_gate_takes_both_products() {
 }
 
 #[test]
-fn what_others_read_is_kept() {
+fn values_with_other_readers_are_kept() {
     let def = fused(|g| {
         let x = normed(g, 1);
         let gate = x.linear(weight(g, "gate", DType::F32, 96));
@@ -107,7 +107,7 @@ fn what_others_read_is_kept() {
 }
 
 #[test]
-fn a_cpu_is_left_alone() {
+fn cpu_graphs_are_unchanged() {
     let def = simplify(&fuse(&graph(|g| three(g, 1, [DType::Q4_0; 3])))).unwrap();
     let before = ops(&def);
     assert_eq!(ops(&fuse_gpu(def, &DeviceDesc::cpu(2)).unwrap()), before);

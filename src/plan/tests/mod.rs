@@ -1,4 +1,4 @@
-//! Each pass alone.
+//! Tests of each pass by itself.
 
 mod check;
 mod connect;
@@ -14,7 +14,7 @@ mod text;
 use crate::graph::{Graph, GraphDef, NodeId, Tensor};
 use crate::tensor::DType;
 
-/// The finished graph that `write` writes.
+/// The graph that `write` builds.
 fn graph(write: impl FnOnce(&Graph)) -> GraphDef {
     let graph = Graph::new();
     write(&graph);

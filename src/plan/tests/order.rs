@@ -10,7 +10,7 @@ fn cache(g: &Graph) -> (Tensor<'_>, Tensor<'_>, Tensor<'_>) {
     (g.state("s", DType::F32, [4, 2, 8]), rows, g.input("slots", DType::I32, [1]))
 }
 
-/// The place of a node in the order.
+/// The position of a node in the order.
 fn at(graph: &GraphDef, order: &[NodeId], name: &str) -> usize {
     order.iter().position(|&id| id == named(graph, name)).unwrap()
 }
@@ -20,7 +20,7 @@ fn readers_of_old_content_come_before_the_writer() {
     let def = graph(|g| {
         let (state, rows, slots) = cache(g);
         state.kv_write(rows, slots).named("write").kv_write(rows, slots).named("again");
-        // Written after the writers, directly and through a view of a view.
+        // Declared after the writers, directly and through a view of a view.
         g.output("a", state.relu().named("direct"));
         g.output("b", state.slice(2, 1, 4).permute([1, 0, 2, 3]).relu().named("view"));
     });
@@ -32,7 +32,7 @@ fn readers_of_old_content_come_before_the_writer() {
     compile(&def, &DeviceDesc::cpu(1)).unwrap();
 }
 
-/// A writer may be given a part of a state; the readers of the whole come first all the same.
+/// A writer may take a part of a state; readers of the whole still come first.
 #[test]
 fn a_writer_of_a_part_waits_for_readers_of_the_whole() {
     let def = graph(|g| {
@@ -46,7 +46,7 @@ fn a_writer_of_a_part_waits_for_readers_of_the_whole() {
 }
 
 #[test]
-fn a_circle_through_a_state_is_an_error() {
+fn cycle_through_a_state_is_an_error() {
     let old_with_new = graph(|g| {
         let (state, rows, slots) = cache(g);
         g.output("y", state.add(state.kv_write(rows, slots)));
@@ -78,7 +78,7 @@ fn an_output_that_is_overwritten_is_an_error() {
     }
 }
 
-/// Eight large values made first and each made small later: one after another they need one at a time.
+/// Eight large values, created first and each reduced later: interleaved they need one at a time.
 #[test]
 fn the_order_with_the_lower_peak_wins() {
     let def = graph(|g| {

@@ -1,4 +1,4 @@
-//! The page: whole markup around data that is the plan, whatever names are in it.
+//! The page: well-formed markup around the plan's data, whatever names the plan contains.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::plan::flow::Flow;
 use crate::plan::{DeviceDesc, Place, Plan, compile};
 use crate::tensor::DType;
 
-/// Names that end elements, open comments, or look like parts of the frame.
+/// Names that close elements, open comments, or look like placeholders of the frame.
 const HOSTILE: [&str; 5] = [
     "</script><script>alert(1)</script>",
     "<!--<script>",
@@ -16,7 +16,7 @@ const HOSTILE: [&str; 5] = [
     "]]></style>",
 ];
 
-/// A plan with a state, a constant and views, all of whose names begin with `name`.
+/// A plan with a state, a constant and views, whose names all begin with `name`.
 fn plan(name: &str) -> Plan {
     let graph = Graph::new();
     let named = |what: &str| format!("{name}{what}");
@@ -28,7 +28,7 @@ fn plan(name: &str) -> Plan {
     compile(&graph.finish().unwrap(), &DeviceDesc::cpu(2)).unwrap()
 }
 
-/// The elements of a page, each a name and, for scripts and styles, the text in it. Panics where one is not closed.
+/// The elements of a page: their names and, for scripts and styles, their text. Panics for an unclosed element.
 fn elements(page: &str) -> Vec<(String, &str)> {
     let (mut open, mut found, mut rest) = (Vec::new(), Vec::new(), page);
     while let Some(at) = rest.find('<') {
@@ -55,7 +55,7 @@ fn elements(page: &str) -> Vec<(String, &str)> {
     found
 }
 
-/// What the page's scripts are given.
+/// The data of the page's scripts.
 fn data(page: &str) -> Value {
     let scripts: Vec<&str> =
         elements(page).into_iter().filter(|(name, _)| name == "script").map(|(_, text)| text).collect();
@@ -74,7 +74,7 @@ fn page_data_decodes_to_the_plan() {
         (count("alive"), count("layers"), count("reads")),
         (plan.steps.len(), plan.steps.len(), plan.steps.len())
     );
-    // Every tensor of the arena has its box: inputs, and what steps write.
+    // Every tensor of the arena has a box: inputs and outputs of steps.
     let in_arena = plan.lives().iter().map(|life| life.name.clone()).collect::<Vec<_>>();
     for name in plan.inputs.iter().map(|port| &port.name).chain(plan.steps.iter().map(|step| &step.name)) {
         assert!(in_arena.contains(name), "{name} has no box");
@@ -95,7 +95,7 @@ fn further_outputs_and_kinds_of_state_are_shown() {
             let wanted = usize::from(output.place == Place::Arena);
             assert_eq!(boxes.count(), wanted, "{name}");
         }
-        // All that is read here is an input, another step's output, or what the state held before the run.
+        // Every read value is an input, another step's output, or the state's content from before the run.
         for (input, from) in step.inputs.iter().zip(&Flow::of(&plan).reads[number]) {
             let held = plan.steps.iter().all(|step| step.outputs.iter().all(|out| out.value != input.value));
             assert_eq!(from.is_none(), held && plan.inputs[0].operand.value != input.value, "{}", step.name);
@@ -120,7 +120,7 @@ fn hostile_names_stay_data() {
     }
 }
 
-/// The page's scripts set text as text, and load nothing.
+/// The page's scripts insert text as text, and load nothing.
 #[test]
 fn page_is_self_contained() {
     let page = plan("").page("").to_string();

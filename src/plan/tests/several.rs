@@ -16,13 +16,13 @@ use crate::graph::{
 };
 use crate::tensor::{DType, Desc};
 
-/// `x`, then states: `y` like `x`, each state written, and at last another one like `x`. Nothing runs here.
+/// Inputs: `x`, then states. Outputs: `y` like `x`, each state written, and another one like `x`. It never runs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Several {
     breaks: Breaks,
 }
 
-/// A rule of operators that it breaks.
+/// The operator rule that it breaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 enum Breaks {
     #[default]
@@ -72,12 +72,12 @@ fn state<'g>(g: &'g Graph, name: &str) -> Tensor<'g> {
     g.recurrent_state(name, DType::F32, [4, 2])
 }
 
-/// Three outputs over `x` and a state.
+/// Three outputs from `x` and a state.
 fn three<'g>(g: &'g Graph, x: Tensor<'g>, state: Tensor<'g>) -> [Tensor<'g>; 3] {
     g.apply_several(Several::default(), &[x, state])
 }
 
-/// Two operators of three outputs each, on one state; of each an output is read by nothing.
+/// Two operators of three outputs each on one state; each has an unused output.
 pub(super) fn good() -> Plan {
     let plan = compile(
         &graph(|g| {
@@ -130,7 +130,7 @@ fn illegal_outputs_are_refused() {
 }
 
 #[test]
-fn an_operator_keeps_the_outputs_that_nothing_reads() {
+fn operator_keeps_unused_outputs() {
     let simple = simplify(&graph(|g| {
         let [_, _, last] = three(g, input(g, "x"), state(g, "s"));
         g.output("last", last.relu());
@@ -142,7 +142,7 @@ fn an_operator_keeps_the_outputs_that_nothing_reads() {
 }
 
 #[test]
-fn equal_operators_are_one_unless_they_write_a_state() {
+fn equal_operators_are_merged_unless_they_write_a_state() {
     let stateless = graph(|g| {
         let x = input(g, "x");
         let both = [(); 2].map(|()| g.apply(Several::default(), &[x]).outputs()[1]);
@@ -161,7 +161,7 @@ fn equal_operators_are_one_unless_they_write_a_state() {
     assert_eq!(ops(&simplify(&writers).unwrap()), ["several", "several", "binary"]);
 }
 
-/// The writer's first output is no state; its second one is.
+/// The writer's first output is not a state; its second one is.
 #[test]
 fn readers_of_old_content_come_before_a_step_with_further_outputs() {
     let def = graph(|g| {
@@ -176,7 +176,7 @@ fn readers_of_old_content_come_before_a_step_with_further_outputs() {
     compile(&def, &DeviceDesc::cpu(1)).unwrap();
 }
 
-/// An output that is read late lives from its step on, whenever the order comes to its node.
+/// An output that is read late lives from its step on, whatever its node's position in the order.
 #[test]
 fn outputs_live_from_their_step_on() {
     let def = graph(|g| {

@@ -9,7 +9,7 @@ fn leaves(graph: &GraphDef) -> Vec<&str> {
 }
 
 #[test]
-fn what_no_output_reads_is_dropped() {
+fn unused_nodes_are_removed() {
     let simple = simplify(&graph(|g| {
         let x = input(g, "x");
         x.silu().linear(g.weight("dead weight", DType::F32, [8, 4]));
@@ -21,7 +21,7 @@ fn what_no_output_reads_is_dropped() {
 }
 
 #[test]
-fn a_declared_input_stays() {
+fn unused_inputs_are_kept() {
     let simple = simplify(&graph(|g| {
         input(g, "unread");
         g.output("y", input(g, "x").relu());
@@ -30,7 +30,7 @@ fn a_declared_input_stays() {
 }
 
 #[test]
-fn equal_nodes_are_one() {
+fn equal_nodes_are_merged() {
     let simple = simplify(&graph(|g| {
         let (x, y) = (input(g, "x"), input(g, "y"));
         let one = x.add(y).silu();
@@ -44,10 +44,10 @@ fn equal_nodes_are_one() {
 }
 
 #[test]
-fn different_nodes_are_not() {
+fn different_nodes_are_not_merged() {
     let simple = simplify(&graph(|g| {
         let (x, y) = (input(g, "x"), input(g, "y"));
-        // Other inputs, another order of them, other attributes, another operator.
+        // Different inputs, order of inputs, attributes, or operator.
         for (i, value) in
             [x.sub(y), y.sub(x), x.add(y), x.scale(2.0), x.scale(3.0), y.scale(2.0)].into_iter().enumerate()
         {
@@ -58,7 +58,7 @@ fn different_nodes_are_not() {
 }
 
 #[test]
-fn constants_of_the_same_bytes_and_shape_are_one() {
+fn constants_of_the_same_bytes_and_shape_are_merged() {
     let simple = simplify(&graph(|g| {
         let x = input(g, "x");
         let [a, b] = ["a", "b"].map(|name| g.constant(name, &[1.0; 8], [8]));
@@ -70,7 +70,7 @@ fn constants_of_the_same_bytes_and_shape_are_one() {
 }
 
 #[test]
-fn views_that_change_nothing_are_looked_through() {
+fn identity_views_are_removed() {
     let simple = simplify(&graph(|g| {
         let x = input(g, "x");
         let same = x.reshape([8, 3]).slice(1, 0, 3);
@@ -85,12 +85,12 @@ fn views_that_change_nothing_are_looked_through() {
 }
 
 #[test]
-fn writers_of_states_stay_and_are_not_merged() {
+fn state_writers_are_kept_and_not_merged() {
     let simple = simplify(&graph(|g| {
         let rows = g.input("rows", DType::F32, [4, 2, 1]);
         let slots = g.input("slots", DType::I32, [1]);
         let state = g.state("s", DType::F32, [4, 2, 8]);
-        // Nobody reads the state, and the second write is spelt like the first.
+        // The state has no reader, and the second write equals the first.
         state.kv_write(rows, slots).kv_write(rows, slots);
         let unread = g.state("unread", DType::F32, [4, 2, 8]);
         unread.relu();

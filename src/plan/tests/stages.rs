@@ -6,7 +6,7 @@ use super::{graph, named};
 use crate::graph::GraphDef;
 use crate::tensor::DType;
 
-/// Two values that are read together, and one made of both.
+/// Two values that are read together by a third.
 fn sample() -> GraphDef {
     graph(|g| {
         let x = g.input("x", DType::F32, [64]);

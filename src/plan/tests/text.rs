@@ -1,4 +1,4 @@
-//! The text form: what it leaves out, and how wide it is.
+//! The text form: omitted attributes and line width.
 
 use crate::graph::Graph;
 use crate::ops::{Rope, RopeKind};
@@ -32,7 +32,7 @@ fn lines_wrap_between_parts() {
     let plan = compile(&graph.finish().unwrap(), &DeviceDesc::cpu(1)).unwrap();
     let text = plan.to_string();
     for line in text.lines() {
-        // A single part may be wider: names are never cut.
+        // A single part may be wider: names are never split.
         assert!(
             line.len() <= 120 || line.contains(&"n".repeat(130)) || line.contains(&"w".repeat(130)),
             "{line}"

@@ -8,15 +8,15 @@
 //! | 4 | `n_ctx`, tokens of a chunk |
 //! | 4 | `n_vocab` |
 //! | 4 | `n_chunk` |
-//! | 4 | the BOS token that began each chunk; `FFFFFFFF` for none |
+//! | 4 | the BOS token that begins each chunk, or `FFFFFFFF` |
 //! | 4 · `n_chunk` · `n_ctx` | the tokens |
-//! | `n_chunk` · scored rows | a row for each token that was foretold, in order |
+//! | `n_chunk` · scored rows | a row for each scored token, in order |
 //!
-//! A row is two float32, the negative log-likelihood of the token that was foretold and a `step`, and `n_vocab` numbers of
-//! 16 bits: a token's logit is `step · number` above an unknown constant, which falls out when the row is made
-//! probabilities. Logits that are further than [`SPAN`] below the largest are 0: of an improbable token only the
-//! likelihood that stands by itself is right. The log-probabilities of all others are off by at most `SPAN / 65535 / 2`,
-//! 2·10⁻⁴, and a divergence by about its square.
+//! A row is two float32, the negative log-likelihood of the scored token and a `step`, and `n_vocab` numbers of 16
+//! bits: a token's logit is `step · number` plus an unknown constant, which cancels when the row is converted to
+//! probabilities. Logits more than [`SPAN`] below the largest are stored as 0: for a scored token that is so
+//! improbable, only the separate likelihood is right. All other log-probabilities are off by at most `SPAN / 65535 /
+//! 2`, 2·10⁻⁴, and a divergence by about the square of that.
 
 use std::io::{self, Read, Write};
 
@@ -25,19 +25,19 @@ use crate::Remedy;
 
 const MAGIC: [u8; 8] = *b"RFGLOGP2";
 
-/// How far below the largest logit the least one is that is told apart: `e⁻²⁴` is 4·10⁻¹¹.
+/// Distance below the largest logit at which smaller ones are no longer distinguished: `e⁻²⁴` is 4·10⁻¹¹.
 const SPAN: f32 = 24.0;
 
 /// The magic and four numbers.
 const HEADER_BYTES: u64 = 24;
 
-/// Stands for no BOS token.
+/// The value for no BOS token.
 const NO_BOS: u32 = u32::MAX;
 
-/// The most bytes of the tokens of a file that is read.
+/// The largest size of the tokens of a file, in bytes.
 const MAX_TOKENS: u64 = 1 << 30;
 
-/// Why a base file cannot be used.
+/// An error of reading or writing a base file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BaseError {
@@ -47,7 +47,7 @@ pub enum BaseError {
     /// Another kind of file.
     #[error("expected a file of log-probabilities, which begins with RFGLOGP2")]
     Magic,
-    /// Numbers that make no file.
+    /// Impossible numbers in the header.
     #[error(
         "its header says {n_chunk} chunks of {n_ctx} tokens and a vocabulary of {n_vocab}; that cannot be"
     )]
@@ -59,18 +59,18 @@ pub enum BaseError {
         /// Chunks.
         n_chunk: u32,
     },
-    /// A file that was cut off, or has something after its end.
+    /// A truncated file, or a file with trailing bytes.
     #[error("it has {found} bytes; what its header says takes {expected}")]
     Length {
         /// Bytes of the file.
         found: u64,
-        /// Bytes that it should have.
+        /// Bytes according to the header.
         expected: u64,
     },
 }
 
 impl BaseError {
-    /// What would help; nothing, where that is not known.
+    /// The remedies of the error; none if they are not known.
     pub fn remedies(&self) -> &'static [Remedy] {
         match self {
             BaseError::Magic => &[Remedy::LogitsFile],
@@ -79,7 +79,7 @@ impl BaseError {
     }
 }
 
-/// What a base file was made of.
+/// The header of a base file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseHeader {
     /// The text.
@@ -111,7 +111,7 @@ impl<W: Write> BaseWriter<W> {
         Ok(BaseWriter { out, row: Vec::new() })
     }
 
-    /// Writes the row of the next token that is foretold: the logits before it, and its negative log-likelihood in nats.
+    /// Writes the row of the next scored token: the logits before it, and its negative log-likelihood in nats.
     ///
     /// # Errors
     /// Writing fails.
@@ -148,7 +148,7 @@ impl<R: Read> BaseReader<R> {
     /// Reads the header of a file of `len` bytes.
     ///
     /// # Errors
-    /// Reading fails, it is no such file, or it is not as long as its header says.
+    /// Reading fails, the file is of another kind, or its length does not match its header.
     pub fn new(mut input: R, len: u64) -> Result<BaseReader<R>, BaseError> {
         let mut magic = [0; 8];
         input.read_exact(&mut magic)?;
@@ -166,7 +166,7 @@ impl<R: Read> BaseReader<R> {
         if n_vocab == 0 || n_tokens > MAX_TOKENS / 4 {
             return Err(wrong);
         }
-        // What the header promises is taken as it comes: a lie ends with the file.
+        // Tokens are read as they come, without an allocation of the claimed size: a false claim ends with the file.
         let mut bytes = Vec::new();
         input.by_ref().take(4 * n_tokens).read_to_end(&mut bytes)?;
         if bytes.len() as u64 != 4 * n_tokens {
@@ -175,7 +175,7 @@ impl<R: Read> BaseReader<R> {
         let tokens = bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
         let chunks = Chunks::new(tokens, n_ctx as usize, Some(bos).filter(|&bos| bos != NO_BOS));
         let header = BaseHeader { chunks: chunks.map_err(|_| wrong)?, n_vocab: n_vocab as usize };
-        // Below 2^63: at most 2^28 tokens, and rows of 2^33 bytes and a few.
+        // Below 2^63: at most 2^28 tokens, and rows of about 2^33 bytes.
         let rows = header.chunks.count() as u64 * header.chunks.scored() as u64;
         let expected = HEADER_BYTES + 4 * n_tokens + rows * (8 + 2 * u64::from(n_vocab));
         if len != expected {
@@ -184,15 +184,16 @@ impl<R: Read> BaseReader<R> {
         Ok(BaseReader { input, header, row: Vec::new() })
     }
 
-    /// What the file was made of.
+    /// The header of the file.
     pub fn header(&self) -> &BaseHeader {
         &self.header
     }
 
-    /// Reads the row of the next token that was foretold, and gives the negative log-likelihood of that token, in nats.
+    /// Reads the log-probabilities before the next scored token, and returns the token's negative log-likelihood in
+    /// nats.
     ///
     /// # Errors
-    /// Reading fails, or there is no row left.
+    /// Reading fails, or all rows were read.
     pub fn row(&mut self, probs: &mut LogProbs) -> Result<f64, BaseError> {
         let bytes = 8 + 2 * self.header.n_vocab;
         self.row.clear();
@@ -214,7 +215,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Of two chunks with two rows each.
+    /// A header of two chunks with two rows each.
     fn header(n_vocab: usize) -> BaseHeader {
         BaseHeader { chunks: Chunks::new((0..10).collect(), 5, Some(7)).unwrap(), n_vocab }
     }
@@ -225,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_come_back_as_near_as_said(
+        fn rows_are_read_back_within_the_stated_error(
             rows in proptest::collection::vec((proptest::collection::vec(-30f32..30.0, 9), 0f32..100.0), 4)
         ) {
             let mut writer = BaseWriter::new(Vec::new(), &header(9)).unwrap();
@@ -235,11 +236,11 @@ mod tests {
             prop_assert_eq!(reader.header(), &header(9));
             let (mut found, mut exact) = (LogProbs::default(), LogProbs::default());
             for (row, nll) in &rows {
-                // As it was, however improbable.
+                // Exact, however improbable the token is.
                 prop_assert_eq!(reader.row(&mut found).unwrap(), f64::from(*nll));
                 exact.set_logits(row);
                 for (a, b) in found.values().iter().zip(exact.values()) {
-                    // Half a step for the number and as much for the sum, and as much again for f32.
+                    // Half a step for the number and as much for the sum, and the same again for f32.
                     let bound = 2.0 * f64::from(SPAN) / 65535.0;
                     prop_assert!((a - b).abs() < bound || *b < -23.0, "{a} {b}");
                 }

@@ -1,12 +1,12 @@
-//! How well a model foretells a text, and how far it is from another model.
+//! Perplexity of a model on a text, and divergence from another model.
 //!
-//! The text's tokens are cut into chunks of `n_ctx`. Each is given to the model alone, its first token replaced by the
-//! BOS token where the tokenizer adds one, and the tokens of its second half are what the model has to foretell: each
-//! from all tokens of the chunk before it. Perplexity is the exponential of their mean negative log-likelihood. This is
-//! the definition of llama.cpp's tool, so that numbers can be compared.
+//! The text's tokens are split into chunks of `n_ctx`. The model computes each chunk alone, with the first token
+//! replaced by the BOS token if the tokenizer adds one. The tokens of its second half are scored, each predicted from
+//! all earlier tokens of the chunk. Perplexity is the exponential of their mean negative log-likelihood. This is the
+//! definition of llama.cpp's tool, so that the numbers can be compared.
 //!
 //! - `statistics`: means with their standard errors, of likelihoods and of divergences.
-//! - `base`: the file that holds the log-probabilities of a model, to compare others with.
+//! - `base`: the file with the log-probabilities of a model, with which other models are compared.
 
 mod base;
 mod statistics;
@@ -17,7 +17,7 @@ pub use statistics::{Divergences, Likelihood, LogProbs, Mean, Summary};
 use crate::model::{ModelError, SequenceId, Session};
 use crate::sampling::SampleError;
 
-/// The tokens of a text, cut into chunks.
+/// The tokens of a text, split into chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunks {
     tokens: Vec<u32>,
@@ -26,14 +26,15 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// The fewest tokens of a chunk: the first two are given, so that one is left to be foretold.
+    /// The smallest chunk: the first two tokens are given, and one is scored.
     pub const MIN_CTX: usize = 3;
 
-    /// Cuts tokens into chunks of `n_ctx`; what is left at the end is not used. `bos` replaces the first token of each
-    /// chunk.
+    /// Splits tokens into chunks of `n_ctx`; an incomplete chunk at the end is not used. `bos` replaces the first token
+    /// of each chunk.
     ///
     /// # Errors
-    /// `n_ctx` is below [`Chunks::MIN_CTX`], or the tokens do not fill two chunks: fewer say little.
+    /// `n_ctx` is below [`Chunks::MIN_CTX`], or the tokens do not fill two chunks, which would be too few for
+    /// statistics.
     pub fn new(mut tokens: Vec<u32>, n_ctx: usize, bos: Option<u32>) -> Result<Chunks, ModelError> {
         if n_ctx < Chunks::MIN_CTX {
             let reason = format!("chunks of {n_ctx} tokens; they must have at least {}", Chunks::MIN_CTX);
@@ -67,16 +68,16 @@ impl Chunks {
         &self.tokens
     }
 
-    /// Tokens of a chunk that are to be foretold.
+    /// The number of scored tokens of a chunk.
     pub fn scored(&self) -> usize {
         self.n_ctx - self.n_ctx / 2 - 1
     }
 
-    /// Gives chunk `i` to the model, in a sequence that is emptied first, and each token to be foretold with the logits
-    /// before it to `row`, in order. There is no chunk past the last: nothing is done.
+    /// Computes chunk `i` in a sequence, which is emptied first, and calls `row` for each scored token in order, with
+    /// the logits before it. Past the last chunk it does nothing.
     ///
     /// # Errors
-    /// As [`Session::prefill`]; a logit is NaN or +∞: a mean with it says nothing.
+    /// See [`Session::prefill`]; also if a logit is NaN or +∞, since means would be meaningless.
     pub fn score(
         &self,
         session: &mut Session,
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fill_a_chunk_is_left_out() {
+    fn an_incomplete_chunk_is_left_out() {
         let chunks = Chunks::new((0..23).collect(), 5, None).unwrap();
         assert_eq!((chunks.count(), chunks.tokens().len(), chunks.scored()), (4, 20, 2));
         assert_eq!(Chunks::new(vec![0; 6], Chunks::MIN_CTX, None).unwrap().scored(), 1);

@@ -1,8 +1,8 @@
-//! Means and their standard errors, of likelihoods and of the distance of two models.
+//! Means and their standard errors, of likelihoods and of the divergence of two models.
 
 use serde::Serialize;
 
-/// The sum of numbers and of their squares.
+/// The sums of numbers and of their squares.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Mean {
     sum: f64,
@@ -15,12 +15,12 @@ pub struct Mean {
 pub struct Summary {
     /// The number.
     pub value: f64,
-    /// Its standard error; 0 where there are too few numbers to know.
+    /// Its standard error; 0 if there are too few numbers.
     pub error: f64,
 }
 
 impl Summary {
-    /// `f` of the number, with the error that follows from the slope there.
+    /// `f` of the number; its error is scaled by `slope`, the derivative of `f`.
     fn map(self, f: impl Fn(f64) -> f64, slope: f64) -> Summary {
         Summary { value: f(self.value), error: slope.abs() * self.error }
     }
@@ -39,7 +39,7 @@ impl Mean {
         self.count += 1;
     }
 
-    /// How many numbers were counted.
+    /// The number of counted numbers.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -59,7 +59,7 @@ impl Mean {
 pub struct LogProbs(Vec<f64>);
 
 impl LogProbs {
-    /// Takes logits, in place of what was there.
+    /// Replaces the log-probabilities by those of the logits.
     pub fn set(&mut self, logits: impl IntoIterator<Item = f64>) {
         self.0.clear();
         self.0.extend(logits);
@@ -69,12 +69,12 @@ impl LogProbs {
         self.0.iter_mut().for_each(|x| *x -= log_sum);
     }
 
-    /// Takes logits, in place of what was there.
+    /// Replaces the log-probabilities by those of the logits.
     pub fn set_logits(&mut self, logits: &[f32]) {
         self.set(logits.iter().map(|&x| f64::from(x)));
     }
 
-    /// All of them, one for each token.
+    /// All log-probabilities, one for each token.
     pub fn values(&self) -> &[f64] {
         &self.0
     }
@@ -84,18 +84,18 @@ impl LogProbs {
         self.0.get(token as usize).copied().unwrap_or(f64::NEG_INFINITY)
     }
 
-    /// The token of the largest, the first of equal ones.
+    /// The token with the largest log-probability, the first of equal ones.
     fn top(&self) -> usize {
         (0..self.0.len()).fold(0, |best, i| if self.0[i] > self.0[best] { i } else { best })
     }
 }
 
-/// How likely a model found the tokens of a text.
+/// The likelihood of a text's tokens under a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Likelihood(Mean);
 
 impl Likelihood {
-    /// Counts a token that the model gave these log-probabilities before it.
+    /// Counts a token, given the model's log-probabilities before it.
     pub fn add(&mut self, probs: &LogProbs, token: u32) {
         self.0.add(-probs.of(token));
     }
@@ -110,20 +110,20 @@ impl Likelihood {
         self.0.summary()
     }
 
-    /// The perplexity: the exponential of the mean negative log-likelihood. The error follows from that of the mean.
+    /// The perplexity: the exponential of the mean negative log-likelihood. Its error follows from that of the mean.
     pub fn perplexity(&self) -> Summary {
         self.nll().exp()
     }
 }
 
-/// How far a model is from a base model on a text.
+/// The divergence of a model from a base model on a text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Divergences {
     base: Likelihood,
-    /// Difference of both models' negative log-likelihoods: of one text, so that their common part falls out.
+    /// Difference of both models' negative log-likelihoods, token by token, so that the variance of the text cancels.
     nll: Mean,
     kl: Mean,
-    /// Of each token, to be sorted.
+    /// The divergence of each token, for the quantiles.
     all_kl: Vec<f64>,
     p: Mean,
     p_squared: Mean,
@@ -131,10 +131,10 @@ pub struct Divergences {
 }
 
 impl Divergences {
-    /// Counts a token, before which the base model and the model gave these log-probabilities. `base_nll` is the token's
-    /// negative log-likelihood by the base model, which `base` may have rounded.
+    /// Counts a token, given the log-probabilities of the base model and of the model before it. `base_nll` is the
+    /// token's negative log-likelihood by the base model, which `base` may have rounded.
     pub fn add(&mut self, base: &LogProbs, base_nll: f64, probs: &LogProbs, token: u32) {
-        // What has no probability adds nothing, whatever the other says.
+        // A token without probability adds 0, whatever its probability in the other model is.
         let term = |(&p, &q): (&f64, &f64)| if p == f64::NEG_INFINITY { 0.0 } else { p.exp() * (p - q) };
         let kl: f64 = base.values().iter().zip(probs.values()).map(term).sum();
         self.kl.add(kl);
@@ -162,8 +162,8 @@ impl Divergences {
         self.kl.summary()
     }
 
-    /// The divergences below which these shares of the tokens lie, between 0 and 1: 0.5 for the median, 1 for the
-    /// largest. Between two tokens it is interpolated. 0 if nothing was counted.
+    /// The divergences below which these shares of the tokens are, between 0 and 1: 0.5 for the median, 1 for the
+    /// largest. Interpolated between two tokens; 0 if no token was counted.
     pub fn kl_quantiles<const N: usize>(&self, shares: [f64; N]) -> [f64; N] {
         let mut sorted = self.all_kl.clone();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -176,12 +176,12 @@ impl Divergences {
         })
     }
 
-    /// The share of tokens before which both models found the same token most likely.
+    /// The share of tokens before which both models have the same most likely token.
     pub fn same_top(&self) -> Summary {
         self.same_top.summary()
     }
 
-    /// The mean of the difference in the probability that the models gave the text's token.
+    /// The mean difference of the two models' probabilities of the text's tokens.
     pub fn mean_p_difference(&self) -> Summary {
         self.p.summary()
     }
@@ -214,13 +214,13 @@ mod tests {
             let value = xs.iter().sum::<f64>() / n;
             let variance = xs.iter().map(|x| (x - value).powi(2)).sum::<f64>() / n;
             let summary = mean.summary();
-            // Sums of at most 50 squares up to 25: rounding is far below.
+            // Sums of at most 50 squares up to 25: rounding is far below the tolerance.
             prop_assert!((summary.value - value).abs() < 1e-12);
             prop_assert!((summary.error.powi(2) - variance / (n - 1.0)).abs() < 1e-12);
         }
 
         #[test]
-        fn divergence_is_zero_for_the_same_and_positive_for_others(
+        fn divergence_of_equal_models_is_zero_and_of_others_positive(
             a in proptest::collection::vec(-20f32..20.0, 2..40), shift in -50f32..50.0
         ) {
             let shifted: Vec<f32> = a.iter().map(|x| x + shift).collect();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_worked_out_by_hand() {
+    fn statistics_agree_with_values_computed_by_hand() {
         let (half, quarter) = (probs(&[0.0, 0.0]), probs(&[0.0, 3f32.ln()]));
         let mut all = Divergences::default();
         all.add(&half, 2f64.ln(), &quarter, 0);

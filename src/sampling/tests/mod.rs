@@ -1,6 +1,6 @@
-//! The chain of all samplers against their references one after the other, and the draws against the probabilities.
+//! The chain of all samplers against the chain of their references, and draws against the probabilities.
 //!
-//! A test of one sampler stands in its file.
+//! Tests of a single sampler are in its file.
 
 mod reference;
 mod rewind;
@@ -14,7 +14,7 @@ pub use reference::*;
 /// The text before each draw.
 const HISTORY: [u32; 6] = [3, 4, 5, 3, 4, 4];
 
-/// Draws by the settings, and compares the counts with these probabilities.
+/// Draws with these settings, and compares the counts with the probabilities.
 pub fn assert_drawn_as(left: &[(u32, f64)], params: SamplerParams, logits: &[f32]) {
     let draws = 40_000;
     let mut sampler = Sampler::new(params, logits.len()).unwrap();
@@ -34,8 +34,8 @@ pub fn assert_drawn_as(left: &[(u32, f64)], params: SamplerParams, logits: &[f32
         .iter()
         .map(|&(id, p)| (f64::from(counts[id as usize]) - expected(p)).powi(2) / expected(p))
         .sum();
-    // With d degrees of freedom chi-square has mean d and variance 2d; 4 deviations and a bit for its tail.
-    // The seed is fixed, so this passes always or never.
+    // With d degrees of freedom chi-square has mean d and variance 2d; the bound is 4 deviations plus a margin for the
+    // tail. The seed is fixed, so the result never varies.
     let freedom = left.len() as f64 - 1.0;
     assert!(chi_square < freedom + 4.0 * (2.0 * freedom).sqrt() + 4.0, "{chi_square} for {freedom} degrees");
 }
@@ -124,7 +124,7 @@ fn settings_out_of_their_ranges_are_named() {
     assert_eq!(Sampler::new(neutral(), 0).err(), Some(ParamError::EmptyVocabulary));
 }
 
-/// A program or a command line reaches each stage and each parameter by one name.
+/// Programs and the command line reach each stage and each parameter by one name.
 #[test]
 fn names_are_unique_and_found_in_every_spelling() {
     let mut params = SamplerParams::default();
@@ -150,7 +150,7 @@ fn names_are_unique_and_found_in_every_spelling() {
 }
 
 #[test]
-fn needs_are_the_least_that_settings_look_at() {
+fn needs_are_minimal_for_the_settings() {
     let needs = |params: SamplerParams| Sampler::new(params, 1000).unwrap().needs();
     let greedy = SamplerParams::greedy();
     let dry = Dry { multiplier: 1.0, sequence_breakers: vec![], ..Dry::default() };
@@ -169,7 +169,7 @@ fn needs_are_the_least_that_settings_look_at() {
     ] {
         assert_eq!(needs(all.clone()), Needs::Logits, "{all:?}");
     }
-    // XTC and typical may drop the largest, but see only what top-k leaves them.
+    // XTC and typical may drop the largest, but see only the candidates that top-k keeps.
     assert_eq!(needs(SamplerParams { xtc: xtc(0.5), ..greedy.clone() }), Needs::Top(40));
     assert_eq!(
         needs(SamplerParams { typical_p: typical_p(0.5), top_k: TopK { k: 0 }, ..greedy }),
@@ -177,9 +177,9 @@ fn needs_are_the_least_that_settings_look_at() {
     );
 }
 
-/// From the candidates alone the same token is chosen as from all logits.
+/// The candidates alone give the same token as all logits.
 #[test]
-fn the_top_is_enough() {
+fn needed_logits_give_the_same_token() {
     let mut rng = Rng::new(8);
     let xtc = |probability| Xtc { probability, ..Xtc::default() };
     let dynamic = Temperature { range: 0.4, ..Temperature::default() };
@@ -201,7 +201,7 @@ fn the_top_is_enough() {
     }
 }
 
-/// More of the largest logits than are needed change nothing, and fewer are refused.
+/// Extra logits beyond the needed ones change nothing, and fewer are refused.
 #[test]
 fn a_longer_top_changes_nothing_and_a_shorter_one_is_refused() {
     let (ids, logits): (Vec<i32>, Vec<f32>) = (0..20).map(|id| (id, 20.0 - id as f32 / 8.0)).unzip();
@@ -221,7 +221,7 @@ fn a_longer_top_changes_nothing_and_a_shorter_one_is_refused() {
     assert_eq!(given(&mut Sampler::new(whole, 20).unwrap(), 20), few(20, 20));
 }
 
-/// The bits of twenty logits, mostly: any numbers, or none possible.
+/// The bits of mostly twenty logits: arbitrary numbers, or all −∞.
 fn any_bits() -> impl Strategy<Value = Vec<u32>> {
     prop_oneof![
         9 => prop::collection::vec(any::<u32>(), 20),
@@ -231,7 +231,7 @@ fn any_bits() -> impl Strategy<Value = Vec<u32>> {
 }
 
 proptest! {
-    /// The stages in any order are their definitions one after the other.
+    /// Stages in any order equal their definitions applied in that order.
     #[test]
     fn stages_act_in_their_order(
         params in SamplerParams::strategy(), logits in logits(), history in prop::collection::vec(0u32..20, 0..30),
@@ -245,12 +245,12 @@ proptest! {
         prop_assume!(!chain.close);
         let expected = chain.finish();
         let found = left_after(params, &logits, &history);
-        // Ruled out and left out are the same.
+        // Ruled out and dropped count as the same.
         let possible = |left: Vec<(u32, f64)>| left.into_iter().filter(|&(_, p)| p > 0.0).collect::<Vec<_>>();
         let (found, expected) = (possible(found), possible(expected));
         prop_assert_eq!(ids(&found), ids(&expected));
         for (found, expected) in found.iter().zip(&expected) {
-            // A logit below 128 is rounded by each of two stages to 8e-6, and divided by 0.3 or less before or after.
+            // Two stages round a logit below 128 to 8e-6 each, and it may be divided by 0.3 before or after.
             prop_assert!((found.1 - expected.1).abs() < 1e-4, "{:?} is not {:?}", found, expected);
         }
     }
@@ -274,7 +274,7 @@ proptest! {
     }
 
     #[test]
-    fn min_keep_leaves_so_many(logits in logits(), min_keep in 0usize..90, p in 0.01f32..1.0) {
+    fn min_keep_is_a_lower_bound(logits in logits(), min_keep in 0usize..90, p in 0.01f32..1.0) {
         let least = min_keep.min(logits.len());
         let base = SamplerParams { min_keep, ..neutral() };
         for params in [
@@ -286,7 +286,7 @@ proptest! {
             let with = left(params.clone(), &logits);
             let without = left(SamplerParams { min_keep: 0, ..params.clone() }, &logits);
             let whole_or_as_many = without.len().max(least);
-            // XTC drops all it would, or nothing.
+            // XTC drops either all top choices but one, or none.
             let xtc = if without.len() >= least { without.len() } else { logits.len() };
             prop_assert_eq!(with.len(), if params.xtc.probability > 0.0 { xtc } else { whole_or_as_many });
         }

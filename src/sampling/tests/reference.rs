@@ -1,4 +1,4 @@
-//! Plain definitions that the tests of several samplers share.
+//! Plain definitions shared by the tests of several samplers.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::super::stage::Settings;
 use super::super::{MinP, Sampler, SamplerParams, Temperature, TopK, TopP};
 pub(crate) use crate::text::demo_tokenizer;
 
-/// Everything off, temperature 1.
+/// All stages off, temperature 1.
 pub fn neutral() -> SamplerParams {
     SamplerParams {
         top_k: TopK { k: 0 },
@@ -18,7 +18,7 @@ pub fn neutral() -> SamplerParams {
     }
 }
 
-/// The tokens that are left after a history, sorted, with their probabilities.
+/// The tokens left after a history, sorted by id, with their probabilities.
 pub fn left_after(params: SamplerParams, logits: &[f32], history: &[u32]) -> Vec<(u32, f64)> {
     let mut sampler = Sampler::new(params, logits.len()).unwrap();
     history.iter().for_each(|&token| sampler.accept(token));
@@ -27,7 +27,7 @@ pub fn left_after(params: SamplerParams, logits: &[f32], history: &[u32]) -> Vec
     left
 }
 
-/// The tokens that are left, sorted, with their probabilities.
+/// The tokens left without a history, sorted by id, with their probabilities.
 pub fn left(params: SamplerParams, logits: &[f32]) -> Vec<(u32, f64)> {
     left_after(params, logits, &[])
 }
@@ -64,15 +64,15 @@ pub fn until(p: &[f64], sum: f32, key: impl Fn(usize) -> f64) -> Vec<u32> {
     kept
 }
 
-/// Logits in steps of a half, so that ties happen, with some tokens ruled out.
+/// Logits in steps of 0.5, so that ties occur, with some tokens ruled out.
 pub fn logits() -> impl Strategy<Value = Vec<f32>> {
     let logit = prop_oneof![8 => (-20i8..20).prop_map(|n| f32::from(n) / 2.0), 1 => Just(f32::NEG_INFINITY)];
     prop::collection::vec(logit, 1..80)
         .prop_filter("one is possible", |logits| logits.iter().any(|logit| logit.is_finite()))
 }
 
-/// The longest repetition that each token would continue, at most `since_break` tokens long: by comparing every end of
-/// the window with its end.
+/// The length, at most `since_break`, of the longest repetition that each token would continue: compares every position
+/// of the window with the window's end.
 pub fn repetitions(window: &[u32], since_break: usize) -> Vec<(u32, usize)> {
     let ends = 0..window.len().saturating_sub(1);
     let common = |end: usize| {
@@ -82,23 +82,23 @@ pub fn repetitions(window: &[u32], since_break: usize) -> Vec<(u32, usize)> {
     ends.map(|end| (window[end + 1], common(end))).collect()
 }
 
-/// Candidates as the definitions of the stages see them, one stage after the other.
+/// Candidates for the stages' plain definitions, applied one after the other.
 pub struct Chain {
-    /// Tokens with their logits; before each stage the most probable first.
+    /// Tokens with their logits; sorted before each stage, most probable first.
     pub left: Vec<(u32, f64)>,
     /// Their probabilities before the stage.
     pub p: Vec<f64>,
-    /// The fewest that filters by probability leave.
+    /// The minimum that filters by probability keep.
     pub min_keep: usize,
-    /// Whether a decision among them hung on the last digits of a number.
+    /// True if a comparison depended on the last digits of a number.
     pub close: bool,
 }
 
-/// Numbers nearer than this are too close: logits are rounded to 24 bits, and here below 128, to 128 · 2^-24 = 8e-6.
+/// Numbers nearer than this are close: logits, here below 128, are rounded to 24 bits, that is to 128 · 2^-24 = 8e-6.
 pub const CLOSE: f64 = 1e-4;
 
 impl Chain {
-    /// All tokens of a vocabulary.
+    /// All tokens of the vocabulary.
     pub fn new(logits: &[f32], min_keep: usize) -> Chain {
         let left = (0..).zip(logits.iter().map(|&logit| f64::from(logit))).collect();
         Chain { left, p: vec![], min_keep, close: false }
@@ -108,7 +108,7 @@ impl Chain {
         softmax(&self.left.iter().map(|&(_, logit)| logit).collect::<Vec<_>>())
     }
 
-    /// Keeps candidates in an order until their probabilities reach `sum` and there are `min_keep`.
+    /// Keeps candidates in the given order until their probabilities reach `sum` and at least `min_keep` are kept.
     pub fn until(&mut self, order: Vec<usize>, sum: f32) {
         let (mut taken, mut kept) = (0.0, vec![]);
         for i in order {
@@ -122,7 +122,7 @@ impl Chain {
         self.left = kept;
     }
 
-    /// One stage by its definition; the temperature is divided by where it stands.
+    /// Applies one stage by its definition; the temperature divides at its place in the order.
     pub fn stage(&mut self, stage: &dyn Settings, text: &[u32]) {
         self.left.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
         self.close |= self.left.windows(2).any(|w| w[0].1 != w[1].1 && (w[0].1 - w[1].1).abs() < CLOSE);

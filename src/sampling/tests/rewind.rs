@@ -1,4 +1,4 @@
-//! Going back: after a rewind the same draws come again, and a clone goes on by itself.
+//! Rewinding: the same draws come again, and a clone is independent.
 
 use proptest::prelude::*;
 
@@ -6,17 +6,17 @@ use super::super::history::MAX_REWIND;
 use super::super::{Mirostat, Penalties, Rng, SampleError, Sampler, SamplerParams, Stage, Xtc};
 use super::demo_tokenizer;
 
-/// The tokens of these tests: the first of the demo model's vocabulary, single characters but for three.
+/// The first tokens of the demo model's vocabulary: single characters after three special tokens.
 const N_VOCAB: usize = 24;
 
-/// Settings of all stages and of the chain, of which some act.
+/// Settings of the chain and of all stages, some of which act.
 fn params() -> impl Strategy<Value = SamplerParams> {
     let order = (Just(Stage::ORDER.to_vec()).prop_shuffle(), 0..=Stage::ORDER.len());
     let mirostat = prop_oneof![3 => Just(None), 1 => (0.0f32..4.0, 0.0f32..0.5).prop_map(Some)];
     (SamplerParams::strategy(), order, mirostat, 0usize..4, 0.0f32..1.0, any::<u64>()).prop_map(
         |(mut params, (order, n_stages), mirostat, min_keep, xtc, seed)| {
             params.order = order[..n_stages].to_vec();
-            // Texts of two and three tokens, and the end of the names of special tokens.
+            // Breakers of two and three tokens, and the end of special tokens' names.
             params.dry.sequence_breakers = ["!\"", "%&%", "|>"].map(String::from).to_vec();
             params.xtc.probability = xtc;
             let mirostat = mirostat.map(|(tau, eta)| Mirostat { tau, eta });
@@ -25,16 +25,16 @@ fn params() -> impl Strategy<Value = SamplerParams> {
     )
 }
 
-/// The logits at a place of the text.
+/// The logits at a position of the text.
 fn logits(seed: u64, place: usize) -> Vec<f32> {
     let mut rng = Rng::new(seed ^ (place as u64) << 32);
     (0..N_VOCAB).map(|_| (rng.next_unit() * 12.0).floor() as f32 / 2.0).collect()
 }
 
-/// A token as it was chosen, with the bits of all that it was chosen from.
+/// A chosen token, with the bits of its whole distribution.
 type Choice = (u32, Vec<(u32, u32, u64)>);
 
-/// Chooses and accepts tokens from a place of the text on.
+/// Chooses and accepts a token for each of these positions.
 fn go_on(sampler: &mut Sampler, seed: u64, places: std::ops::Range<usize>) -> Vec<Choice> {
     let step = |place| {
         let logits = logits(seed, place);
@@ -61,24 +61,24 @@ proptest! {
         if unaccepted {
             sampler.sample(&logits(seed, 0)).unwrap();
         }
-        // To the start, or to a place on the way there and then to the start.
+        // Rewinds to the start directly, or to a position in between and then to the start.
         let kept = kept.min(taken);
         sampler.rewind(taken - kept).unwrap();
         prop_assert_eq!(&first[kept..], go_on(&mut sampler.clone(), seed, before + kept..before + taken));
         sampler.rewind(kept).unwrap();
         prop_assert_eq!(&first, &go_on(&mut sampler, seed, before..before + taken));
-        // What the original did since changed nothing of the clone, nor does what the clone does.
+        // The clone and the original do not affect each other.
         prop_assert_eq!(&first, &go_on(&mut clone.clone(), seed, before..before + taken));
         prop_assert_eq!(&first, &go_on(&mut { clone }, seed, before..before + taken));
     }
 
-    /// Few tokens, so that breakers begin and repetitions go on across the place where tokens were taken back.
+    /// Few tokens, so that breakers start and repetitions continue across the rewound position.
     #[test]
-    fn a_text_with_tokens_taken_back_is_the_text_that_is_left(
+    fn rewound_text_equals_the_remaining_text(
         params in params(), logits in prop::collection::vec(-4.0f32..4.0, 9),
         steps in prop::collection::vec((prop::collection::vec(3u32..9, 0..6), 0usize..5), 1..60),
     ) {
-        // Always at work, so that random numbers decide nothing.
+        // XTC always acts, so that random numbers do not matter.
         let xtc = Xtc { probability: 1.0, ..params.xtc };
         let params = SamplerParams { xtc, ..params };
         let fresh = Sampler::for_tokenizer(params, logits.len(), &demo_tokenizer()).unwrap();
@@ -95,7 +95,7 @@ proptest! {
         }
     }
 
-    /// A rewind as far as it goes, over windows that were full long before.
+    /// Rewinds by the maximum, over windows that were full long before.
     #[test]
     fn rewind_goes_back_256_tokens(params in params(), seed in any::<u64>(), before in 0usize..300) {
         let mut sampler = Sampler::for_tokenizer(params, N_VOCAB, &demo_tokenizer()).unwrap();
@@ -107,7 +107,7 @@ proptest! {
 }
 
 #[test]
-fn rewind_of_more_than_is_remembered_is_refused_and_changes_nothing() {
+fn rewind_beyond_the_limit_is_refused_and_changes_nothing() {
     let params = SamplerParams {
         penalties: Penalties { frequency: 0.5, ..Penalties::default() },
         ..SamplerParams::default()

@@ -1,24 +1,24 @@
-//! Grammars in GBNF, llama.cpp's form of BNF, translated to Lark.
+//! Translates grammars in GBNF, llama.cpp's form of BNF, to Lark.
 //!
-//! GBNF is about characters. So each character of a literal and each class becomes a lexeme of its own: a lexer that
-//! takes the longest lexeme it knows then has nothing to choose, and the language is the same.
+//! GBNF works on characters. So each character of a literal and each class becomes its own lexeme: then the lexer's
+//! rule of the longest match never applies, and the language is the same.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-/// What is wrong with a grammar, and in which line.
+/// An error in a grammar, with its line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {reason}")]
 pub struct GbnfError {
     /// The line, counted from 1.
     pub line: usize,
-    /// What is wrong there.
+    /// Description of the error.
     pub reason: String,
 }
 
-/// Whether a grammar is in GBNF: its first rule is defined with `::=`.
+/// True if a grammar is in GBNF: its first rule is defined with `::=`.
 pub(super) fn is_gbnf(grammar: &str) -> bool {
     let lines = grammar.lines().map(str::trim_start);
     let text: Vec<&str> = lines.filter(|line| !line.starts_with('#') && !line.is_empty()).take(2).collect();
@@ -27,7 +27,7 @@ pub(super) fn is_gbnf(grammar: &str) -> bool {
     after_name.trim_start().starts_with("::=")
 }
 
-/// The same grammar in Lark, whose start is GBNF's `root`.
+/// The equivalent grammar in Lark, whose start rule is GBNF's `root`.
 pub(super) fn to_lark(grammar: &str) -> Result<String, GbnfError> {
     let mut reader =
         Reader { text: grammar, chars: grammar.char_indices().peekable(), rules: HashMap::new(), depth: 0 };
@@ -48,7 +48,7 @@ pub(super) fn to_lark(grammar: &str) -> Result<String, GbnfError> {
     }
 }
 
-/// A rule: its name in Lark, where it is first spoken of, and whether it is defined yet.
+/// A rule: its Lark name, the offset of its first mention, and whether it is defined yet.
 struct Rule {
     lark: String,
     used_at: usize,
@@ -62,7 +62,7 @@ struct Reader<'g> {
     depth: usize,
 }
 
-/// Groups within groups: more is no grammar that anyone wrote, and would exhaust the stack.
+/// Deepest nesting of groups: no real grammar exceeds it, and recursion must not exhaust the stack.
 const DEEPEST: usize = 100;
 
 impl<'g> Reader<'g> {
@@ -87,7 +87,7 @@ impl<'g> Reader<'g> {
         Err(GbnfError { line: self.line_of(at), reason: reason.into() })
     }
 
-    /// Passes white space and comments. Line ends mean nothing: a rule ends where the next one's `::=` is.
+    /// Skips white space and comments. Newlines have no meaning: a rule ends where the `::=` of the next begins.
     fn space(&mut self) {
         while let Some(&(_, c)) = self.chars.peek() {
             if c == '#' {
@@ -107,7 +107,7 @@ impl<'g> Reader<'g> {
         &self.text[start..end]
     }
 
-    /// The rule of a name, in Lark.
+    /// The rule with this name, in Lark.
     fn reference(&mut self, name: &'g str, at: usize) -> &mut Rule {
         let number = self.rules.len();
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
@@ -147,7 +147,7 @@ impl<'g> Reader<'g> {
         }
     }
 
-    /// Items up to what ends them: `|`, `)`, the next rule, or the end.
+    /// Items up to a terminator: `|`, `)`, the next rule, or the end.
     fn sequence(&mut self, out: &mut String) -> Result<(), GbnfError> {
         let mut empty = true;
         loop {
@@ -157,7 +157,7 @@ impl<'g> Reader<'g> {
             }
             let mut item = String::new();
             self.item(&mut item)?;
-            // Lark has no `{0}`: an item that never comes is the empty text.
+            // Lark has no `{0}`: an item repeated zero times is the empty text.
             let (item, often) = match self.repetition()? {
                 often if often == "{0,0}" => ("\"\"", String::new()),
                 often => (item.as_str(), often),
@@ -171,7 +171,7 @@ impl<'g> Reader<'g> {
         Ok(())
     }
 
-    /// Whether a name with `::=` comes.
+    /// True if a name and `::=` follow.
     fn at_next_rule(&mut self) -> bool {
         let mut ahead =
             Reader { text: self.text, chars: self.chars.clone(), rules: HashMap::new(), depth: 0 };
@@ -214,7 +214,7 @@ impl<'g> Reader<'g> {
         }
     }
 
-    /// A literal: a lexeme for each of its characters.
+    /// A literal: one lexeme per character.
     fn literal(&mut self, out: &mut String) -> Result<(), GbnfError> {
         let mut empty = true;
         while !self.take('"') {
@@ -228,7 +228,7 @@ impl<'g> Reader<'g> {
         Ok(())
     }
 
-    /// A class of characters, as a regular expression's.
+    /// A character class, as a regular expression.
     fn class(&mut self, out: &mut String) -> Result<(), GbnfError> {
         out.push_str(if self.take('^') { "/[^" } else { "/[" });
         let mut empty = true;
@@ -237,7 +237,7 @@ impl<'g> Reader<'g> {
             let mut last = first;
             if self.take('-') {
                 if self.next_is(']') {
-                    // A `-` at the end stands for itself.
+                    // A trailing `-` is literal.
                     out.push_str(r"\x{2D}");
                 } else {
                     let Some(c) = self.character()? else { return self.error("a `[` is not closed") };
@@ -257,7 +257,7 @@ impl<'g> Reader<'g> {
         Ok(())
     }
 
-    /// One character of a literal or a class, escapes undone; `None` at the end of the grammar.
+    /// One character of a literal or a class, unescaped; `None` at the end of the grammar.
     fn character(&mut self) -> Result<Option<char>, GbnfError> {
         let Some((_, c)) = self.chars.next() else { return Ok(None) };
         if c != '\\' {
@@ -287,7 +287,7 @@ impl<'g> Reader<'g> {
         }
     }
 
-    /// How often the last item comes, as Lark spells it.
+    /// The repetition of the last item, in Lark's syntax.
     fn repetition(&mut self) -> Result<String, GbnfError> {
         self.space();
         if let Some((_, c)) = self.chars.next_if(|&(_, c)| matches!(c, '*' | '+' | '?')) {

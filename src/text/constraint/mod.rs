@@ -1,9 +1,10 @@
-//! Constrained output: which tokens a grammar or a JSON schema allows next.
+//! Constrained output: masks the tokens that a grammar or a JSON schema does not allow next.
 //!
-//! The `llguidance` library follows the grammar over the bytes of the text; a trie of the vocabulary's bytes tells it
-//! which tokens fit. Control tokens never fit, but for those that end an answer, where the grammar is satisfied. `gbnf` translates grammars in GBNF.
+//! The `llguidance` library follows the grammar over the bytes of the text, and matches tokens through a trie of the
+//! vocabulary's bytes. Control tokens never match, except those that end an answer once the grammar is satisfied.
+//! `gbnf` translates GBNF grammars.
 //!
-//! This folder knows a `Tokenizer`. It knows no sampler and no model: it is given logits and masks them.
+//! This folder knows a `Tokenizer`. It knows no sampler and no model: it masks the logits it is given.
 
 mod gbnf;
 
@@ -20,46 +21,45 @@ use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use crate::text::tokenizer::{TokenKind, Tokenizer};
 pub use gbnf::GbnfError;
 
-/// Why a constraint cannot be made or followed.
+/// Reason why a constraint cannot be made or followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConstraintError {
-    /// A vocabulary that output cannot be constrained in.
+    /// The vocabulary does not support constraints.
     #[error("output cannot be constrained with this vocabulary: {0}")]
     Vocabulary(String),
-    /// A schema that is no JSON.
+    /// The schema is not valid JSON.
     #[error("the JSON schema is no JSON: {0}")]
     Json(String),
-    /// A schema that cannot be followed.
+    /// The schema is not supported.
     #[error("the JSON schema cannot be used: {0}")]
     Schema(String),
-    /// A grammar that cannot be followed.
+    /// The grammar is invalid.
     #[error("the grammar cannot be used: {0}")]
     Grammar(String),
-    /// A grammar in GBNF that is malformed.
+    /// The GBNF grammar is malformed.
     #[error("the grammar (GBNF) is malformed: {0}")]
     Gbnf(#[from] GbnfError),
-    /// Text that a constraint cannot go on from.
+    /// No continuation of the text satisfies the constraint.
     #[error("the constraint cannot be followed further: {0}")]
     Stuck(String),
-    /// More tokens were to be taken back than there are.
+    /// A rewind by more tokens than were accepted.
     #[error("cannot take back {asked} tokens: the constraint accepted {accepted} since the answer began")]
     Rewind {
-        /// The tokens to take back.
+        /// Number of tokens to rewind.
         asked: usize,
-        /// The tokens accepted so far.
+        /// Number of tokens accepted so far.
         accepted: usize,
     },
 }
 
-/// White space that a JSON answer may have between two of its tokens: models left free to write any amount of it may
-/// never stop.
+/// White space allowed between two tokens of a JSON answer: with unlimited white space, models may never stop.
 const JSON_SPACE: &str = r"\x20|\x0A[\x20\x09]{0,20}";
 
-/// The longest token that the trie holds. Longer ones are never allowed.
+/// Longest token in the trie, in bytes. Longer tokens are never allowed.
 const LONGEST_TOKEN: usize = 255;
 
-/// Makes constraints over one vocabulary.
+/// Makes constraints for one vocabulary.
 pub struct ConstraintFactory {
     factory: ParserFactory,
     n_vocab: usize,
@@ -69,7 +69,7 @@ impl ConstraintFactory {
     /// Indexes a vocabulary.
     ///
     /// # Errors
-    /// [`ConstraintError::Vocabulary`] if it has no token that ends an answer.
+    /// [`ConstraintError::Vocabulary`] if no token ends an answer.
     pub fn new(tokenizer: &Tokenizer) -> Result<ConstraintFactory, ConstraintError> {
         let n_vocab = tokenizer.n_vocab();
         let ends: Vec<u32> = (0..n_vocab as u32).filter(|&id| tokenizer.is_end_of_generation(id)).collect();
@@ -86,17 +86,17 @@ impl ConstraintFactory {
         Ok(ConstraintFactory { factory, n_vocab })
     }
 
-    /// Output that is JSON and satisfies a JSON schema, given as JSON text. Between its tokens there is at most a space,
-    /// or a line end and an indentation; the key `x-guidance` of the schema changes that and other options of
+    /// Output that is JSON and satisfies a JSON schema, given as JSON text. Its tokens are separated by at most a
+    /// space, or a newline and indentation; the schema's key `x-guidance` changes this and other options of
     /// `llguidance`.
     ///
     /// # Errors
-    /// [`ConstraintError::Json`] says where the schema is no JSON, [`ConstraintError::Schema`] what of it is not
-    /// supported: nothing of a schema is ignored.
+    /// [`ConstraintError::Json`] locates the JSON error; [`ConstraintError::Schema`] names an unsupported feature: no
+    /// part of a schema is ignored.
     pub fn json_schema(&self, schema: &str) -> Result<Constraint, ConstraintError> {
         let parsed: Result<Value, _> = serde_json::from_str(schema);
         let mut schema = parsed.map_err(|error| ConstraintError::Json(error.to_string()))?;
-        // The same, with room for an option.
+        // An equivalent object, so that an option can be added.
         if schema == Value::Bool(true) {
             schema = json!({});
         }
@@ -106,7 +106,7 @@ impl ConstraintFactory {
         self.make(TopLevelGrammar::from_json_schema(schema)).map_err(ConstraintError::Schema)
     }
 
-    /// Output that a grammar derives: one in `llguidance`'s variant of Lark, or in llama.cpp's GBNF, which is known by
+    /// Output that a grammar derives, in `llguidance`'s variant of Lark or in llama.cpp's GBNF, which is recognized by
     /// its `::=`.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ impl ConstraintFactory {
     }
 
     fn make(&self, grammar: TopLevelGrammar) -> Result<Constraint, String> {
-        // The library's panics are errors, as they are while it matches.
+        // Panics of the library become errors, as they do while matching.
         let parser = catch_unwind(AssertUnwindSafe(|| self.factory.create_parser(grammar)))
             .map_err(|error| format!("{error:#}"))?;
         let fresh = Matcher::new(Ok(parser));
@@ -136,12 +136,12 @@ impl ConstraintFactory {
     }
 }
 
-/// The bytes that the trie knows a token by; none for one that no output may hold.
+/// The token's bytes in the trie; empty for a token that output must not contain.
 fn bytes_in_trie(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     match tokenizer.kind(id) {
-        // The mark of special tokens, which a grammar may name. A token that ends an answer is never text, whatever kind
-        // the file gives it: chosen as text, it would end the answer in the middle.
+        // The marker of special tokens, which a grammar may name. A token that ends an answer never counts as text,
+        // whatever its kind in the file: as text it would end the answer in the middle.
         kind if matches!(kind, Some(TokenKind::Control | TokenKind::Unknown))
             || tokenizer.is_end_of_generation(id) =>
         {
@@ -149,7 +149,7 @@ fn bytes_in_trie(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
             tokenizer.decode_into(id, true, &mut bytes);
         }
         Some(TokenKind::Unused) | None => {}
-        // The byte 0xFF is in no UTF-8, and would look like the mark.
+        // The byte 0xFF does not occur in UTF-8, and would look like the marker.
         Some(_) => {
             tokenizer.decode_into(id, true, &mut bytes);
             bytes = if bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) { Vec::new() } else { bytes };
@@ -158,10 +158,10 @@ fn bytes_in_trie(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     if bytes.len() > LONGEST_TOKEN { Vec::new() } else { bytes }
 }
 
-/// The tokens that may come next in one answer. A clone goes on from the same place by itself.
+/// The tokens allowed next in one answer. A clone continues independently from the same point.
 pub struct Constraint {
     matcher: Matcher,
-    /// As it was before the first token.
+    /// The state before the first token.
     fresh: Arc<Matcher>,
     /// The tokens of the answer so far.
     accepted: Vec<u32>,
@@ -169,7 +169,7 @@ pub struct Constraint {
 }
 
 impl Clone for Constraint {
-    /// Copies the library's caches too: shared ones would be locked by every mask, and their limits spent in common.
+    /// Also copies the library's caches: shared ones would be locked by every mask, and share their limits.
     fn clone(&self) -> Constraint {
         Constraint {
             matcher: self.matcher.deep_clone(),
@@ -181,10 +181,10 @@ impl Clone for Constraint {
 }
 
 impl Constraint {
-    /// Rules out, as −∞, the logits of all tokens that may not come next.
+    /// Sets the logits of all tokens that are not allowed next to −∞.
     ///
     /// # Errors
-    /// [`ConstraintError::Stuck`] if no token may come next, or following the grammar takes too much work.
+    /// [`ConstraintError::Stuck`] if no token is allowed, or following the grammar exceeds the library's limits.
     pub fn mask(&mut self, logits: &mut [f32]) -> Result<(), ConstraintError> {
         let allowed = self.matcher.compute_mask_or_eos().map_err(stuck)?;
         let words = allowed.as_slice();
@@ -197,21 +197,21 @@ impl Constraint {
         Ok(())
     }
 
-    /// Goes on with a token that the mask allowed.
+    /// Advances by a token that the mask allowed.
     ///
     /// # Errors
-    /// [`ConstraintError::Stuck`] if it did not.
+    /// [`ConstraintError::Stuck`] if the mask did not allow it.
     pub fn accept(&mut self, token: u32) -> Result<(), ConstraintError> {
         self.matcher.consume_token(token).map_err(stuck)?;
         self.accepted.push(token);
         Ok(())
     }
 
-    /// Takes back the last `n` accepted tokens: everything is as it was before the first of them. This also ends the
-    /// state of [`ConstraintError::Stuck`], even with `n` = 0.
+    /// Rewinds the last `n` accepted tokens: restores the state before the first of them. This also clears
+    /// [`ConstraintError::Stuck`], even with `n` = 0.
     ///
     /// # Errors
-    /// [`ConstraintError::Rewind`] if fewer tokens were accepted since the answer began.
+    /// [`ConstraintError::Rewind`] if fewer tokens were accepted in this answer.
     pub fn rewind(&mut self, n: usize) -> Result<(), ConstraintError> {
         let accepted = self.accepted.len();
         let Some(left) = accepted.checked_sub(n) else {
@@ -221,8 +221,8 @@ impl Constraint {
         let rolled_back =
             !self.matcher.is_error() && !self.has_end(&taken) && self.matcher.rollback(n).is_ok();
         if !rolled_back {
-            // After an error, over a token that ends an answer, and in a grammar with `max_tokens` or `stop` the library
-            // cannot roll back: the answer is followed again from its start.
+            // The library cannot roll back after an error, over a token that ends an answer, and in a grammar with
+            // `max_tokens` or `stop`: replay the answer from its start.
             self.matcher = self.fresh.deep_clone();
             for &token in &self.accepted {
                 self.matcher.consume_token(token).map_err(stuck)?;
@@ -231,19 +231,19 @@ impl Constraint {
         Ok(())
     }
 
-    /// Whether one of the tokens ends an answer. The library takes such a token for no part of the text when it rolls
-    /// back, which is wrong where the grammar names it.
+    /// True if one of the tokens ends an answer. On a roll-back the library treats such a token as not part of the
+    /// text, which is wrong if the grammar names it.
     fn has_end(&self, tokens: &[u32]) -> bool {
         let env = self.matcher.tok_env();
         env.is_ok_and(|env| tokens.iter().any(|token| env.tok_trie().eos_tokens().contains(token)))
     }
 
-    /// Whether the grammar is satisfied and allows nothing more.
+    /// True if the grammar is satisfied and allows no further token.
     pub fn is_complete(&self) -> bool {
         self.matcher.is_stopped()
     }
 
-    /// Begins another answer.
+    /// Starts another answer.
     pub fn restart(&mut self) {
         self.matcher = self.fresh.deep_clone();
         self.accepted.clear();

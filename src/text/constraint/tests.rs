@@ -1,11 +1,11 @@
-//! Going back in an answer, and clones that go on by themselves.
+//! Rewinding an answer, and independence of clones.
 
 use proptest::prelude::*;
 
 use super::{Constraint, ConstraintError, ConstraintFactory};
 use crate::text::{Tokenizer, demo_tokenizer};
 
-/// Grammars and schemas of each form: recursive, with lexemes that overlap, with an end in the middle, and with limits
+/// Grammars and schemas of each form: recursive, with overlapping lexemes, with an end in the middle, and with limits
 /// that the library cannot roll back.
 const GRAMMARS: &[&str] = &[
     "start: sum\nsum: atom (/[+*]/ atom)*\natom: /[0-9]{1,3}/ | \"(\" sum \")\"",
@@ -26,7 +26,7 @@ fn constraint(tokenizer: &Tokenizer, grammar: &str) -> Constraint {
     }
 }
 
-/// A place of an answer: whether it is complete, and the tokens that may come next.
+/// State of an answer: whether it is complete, and the tokens that are allowed next.
 fn place(constraint: &mut Constraint, n_vocab: usize) -> (bool, Vec<u32>) {
     let mut logits = vec![0.0f32; n_vocab];
     let masked = constraint.mask(&mut logits).is_ok();
@@ -34,8 +34,8 @@ fn place(constraint: &mut Constraint, n_vocab: usize) -> (bool, Vec<u32>) {
     (constraint.is_complete(), allowed.collect())
 }
 
-/// Goes on with allowed tokens, chosen by the numbers, to the end of the answer at most: the places before each, and the
-/// tokens.
+/// Accepts allowed tokens, selected by `choices`, until the answer ends; returns the state before each token and at the
+/// end, and the tokens.
 fn go_on(
     constraint: &mut Constraint,
     n_vocab: usize,
@@ -67,7 +67,7 @@ proptest! {
         let n_before = go_on(&mut constraint, n_vocab, &before).1.len();
         let mut clone = constraint.clone();
         let (places, tokens) = go_on(&mut constraint, n_vocab, &first);
-        // One by one, then all of the way again.
+        // One token at a time, then the same tokens again.
         for n in (0..tokens.len()).rev() {
             constraint.rewind(1).unwrap();
             prop_assert_eq!(&place(&mut constraint, n_vocab), &places[n], "{} tokens of {:?}", n, tokens);
@@ -75,7 +75,7 @@ proptest! {
         let other = go_on(&mut constraint, n_vocab, &second);
         constraint.rewind(other.1.len()).unwrap();
         prop_assert_eq!(&go_on(&mut constraint, n_vocab, &first), &(places.clone(), tokens.clone()));
-        // The original did not move its clone; both can go back to what came before they parted.
+        // The original did not affect its clone; the clone can be rewound beyond the point where it was made.
         prop_assert_eq!(&go_on(&mut clone, n_vocab, &second), &other);
         clone.rewind(other.1.len() + n_before).unwrap();
         constraint.restart();
@@ -83,9 +83,9 @@ proptest! {
     }
 }
 
-/// An error ends with a rewind; one that goes too far back is refused.
+/// A rewind clears an error; a rewind beyond the start is refused.
 #[test]
-fn rewind_ends_an_error_and_is_refused_beyond_the_start() {
+fn rewind_clears_an_error_and_is_refused_beyond_the_start() {
     let tokenizer = demo_tokenizer();
     let n_vocab = tokenizer.n_vocab();
     for grammar in GRAMMARS {

@@ -1,10 +1,10 @@
-//! The character classes that pre-tokenizers split by, and the tests of characters that WordPiece needs.
+//! The character classes of the pre-tokenizers' rules, and the character tests of WordPiece.
 //!
-//! They are those of the regular expressions `\p{Lu}`, `\p{N}`, `\s` and so on, by Unicode's general categories.
+//! The classes are those of the regular expressions `\p{Lu}`, `\p{N}`, `\s` and so on, by Unicode's general categories.
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// Which of the classes a character is in, a bit each.
+/// The classes of a character, one bit each.
 pub(super) type Bits = u16;
 
 const UPPER: Bits = 1;
@@ -21,14 +21,14 @@ const SYMBOL: Bits = 1 << 10;
 const WHITE: Bits = 1 << 11;
 const LINE_END: Bits = 1 << 12;
 const HAN_BIT: Bits = 1 << 13;
-/// Control and format characters, what is not assigned.
+/// Control and format characters, and unassigned code points.
 const CONTROL: Bits = 1 << 14;
 
 const LETTERS: Bits = UPPER | LOWER | TITLE | MODIFIER | OTHER_LETTER;
 const NUMBERS: Bits = DECIMAL | OTHER_NUMBER;
 const PUNCTUATION_BITS: Bits = CONNECTOR | OTHER_PUNCTUATION;
 
-/// A set of characters: those that are in one of some classes, and in none of some others.
+/// A set of characters: those in any of some classes and in none of some others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::text) struct Set {
     any: Bits,
@@ -77,37 +77,37 @@ pub(super) const BEFORE_WORD: Set = all_but(LINE_END | LETTERS | NUMBERS);
 pub(super) const BEFORE_WORD_NO_SIGN: Set = all_but(LINE_END | LETTERS | PUNCTUATION_BITS | SYMBOL);
 
 impl Set {
-    /// The same characters without Chinese ones.
+    /// The set without Han characters.
     pub const fn and_not_han(self) -> Set {
         Set { none: self.none | HAN_BIT, ..self }
     }
 
-    /// Whether a character with these bits is in the set.
+    /// True if a character with these bits is in the set.
     #[inline]
     pub fn holds(self, bits: Bits) -> bool {
         bits & self.any != 0 && bits & self.none == 0
     }
 
-    /// Whether the character is in the set.
+    /// True if the character is in the set.
     #[inline]
     pub fn has(self, character: char) -> bool {
         self.holds(bits_of(character))
     }
 
-    /// The length in bytes of the characters of the set that `text` starts with.
+    /// The length in bytes of the prefix of `text` whose characters are in the set.
     #[inline]
     pub fn run_len(self, text: &str) -> usize {
         len_while(text, |bits| self.holds(bits))
     }
 
-    /// The length in bytes of the characters outside the set that `text` starts with.
+    /// The length in bytes of the prefix of `text` whose characters are not in the set.
     #[inline]
     pub fn without_len(self, text: &str) -> usize {
         len_while(text, |bits| !self.holds(bits))
     }
 }
 
-/// The length in bytes of the characters that `text` starts with for whose bits something holds.
+/// The length in bytes of the prefix of `text` whose characters' bits satisfy `holds`.
 #[inline]
 fn len_while(text: &str, holds: impl Fn(Bits) -> bool) -> usize {
     let bytes = text.as_bytes();
@@ -181,19 +181,19 @@ fn beyond_ascii(character: char) -> Bits {
     bits | if is_han { HAN_BIT } else { 0 }
 }
 
-/// `\w`, as the regular expressions of Oniguruma have it: what has no word boundary beside another of its kind.
+/// `\w` as in Oniguruma: no word boundary between two such characters.
 pub(super) fn is_word_character(character: char) -> bool {
     let bits = bits_of(character);
-    // The standard library may know letters of a later Unicode version, which have no category here yet.
+    // The standard library may know letters of a later Unicode version than the category table.
     bits & (LETTERS | MARK_BIT | NUMBERS | CONNECTOR) != 0 || bits & CONTROL == 0 && character.is_alphabetic()
 }
 
-/// `\p{Mn}`: an accent that is a character of its own.
+/// `\p{Mn}`: a combining accent.
 pub(in crate::text) fn is_accent(character: char) -> bool {
     get_general_category(character) == GeneralCategory::NonspacingMark
 }
 
-/// `[\p{Cc}\p{Cf}\p{Co}]`: what is no text. Code points that stand for nothing yet are.
+/// `[\p{Cc}\p{Cf}\p{Co}]`: not text. Unassigned code points count as text.
 pub(in crate::text) fn is_control(character: char) -> bool {
     use GeneralCategory::{Control, Format, PrivateUse};
     matches!(get_general_category(character), Control | Format | PrivateUse)
@@ -225,7 +225,7 @@ const HAN_RANGES: &[(u32, u32)] = &[
     (0x31350, 0x323af),
 ];
 
-/// Whether one of the sorted ranges holds the character.
+/// True if one of the sorted ranges contains the character.
 pub(super) fn contains(ranges: &[(u32, u32)], character: char) -> bool {
     let code = character as u32;
     let after = ranges.partition_point(|&(first, _)| first <= code);
@@ -236,7 +236,7 @@ pub(super) fn contains(ranges: &[(u32, u32)], character: char) -> bool {
 mod tests {
     use super::*;
 
-    /// Compares a class with a regular expression's over every character there is.
+    /// Compares a class with a regular expression over all characters.
     fn assert_same_class(pattern: &str, is_in: impl Fn(char) -> bool) {
         let every: String = ('\0'..=char::MAX).collect();
         let mut expected = vec![false; 0x11_0000];

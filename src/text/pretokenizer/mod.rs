@@ -1,10 +1,10 @@
-//! Pre-tokenizers: how byte-level BPE cuts text into words, which merges never cross.
+//! Pre-tokenizers: the rules by which byte-level BPE cuts text into words, which merges never cross.
 //!
-//! `rules` lists the pre-tokenizers by the names that GGUF gives them (`tokenizer.ggml.pre`); each is a list of steps,
-//! which `split` applies; `words` has the steps that most tokenizers share; `classes` the character classes of their
+//! `rules` lists the pre-tokenizers by their names in GGUF (`tokenizer.ggml.pre`); each is a list of steps, which
+//! `split` applies; `words` has the steps that most tokenizers share; `classes` has the character classes of their
 //! regular expressions.
 //!
-//! This folder knows characters alone: no vocabulary, no token and no file.
+//! This folder works on characters only: it knows no vocabulary, no token and no file.
 
 mod classes;
 mod rules;

@@ -1,29 +1,29 @@
-//! The pre-tokenizers that have a name, and what each name stands for.
+//! The named pre-tokenizers and their rules.
 
 use super::classes::{LETTER, NEWLINE, NUMBER, PUNCTUATION, contains};
 use super::split::{Class, Runs, Step, apply, at_most, exactly, is_space, runs, runs_after};
 use super::words::{Words, chameleon_space_len, image_len, last_space_len, line_len, sentinel_len};
 
-/// A rule for cutting text into words, and what else its names decide.
+/// A rule for cutting text into words, with further settings that depend on its name.
 #[derive(Clone, Copy)]
 pub struct PreTokenizer {
     names: &'static [&'static str],
     rule: &'static str,
     steps: &'static [Step],
-    /// A word that is a token as it stands is that token, whatever the merges say.
+    /// A word that equals a token becomes that token, regardless of the merges.
     pub(in crate::text) whole_words: bool,
-    /// Whether a text starts with BOS when the file does not say.
+    /// True if a text starts with BOS unless the file says otherwise.
     pub(in crate::text) adds_bos: bool,
-    /// Words begin as their characters, not as bytes in GPT-2's alphabet, and a space is written as U+2581.
+    /// Words start as characters instead of bytes in GPT-2's alphabet, and a space is written as U+2581.
     pub(in crate::text) characters: bool,
 }
 
-/// A rule that decides nothing else.
+/// A rule with default settings.
 const fn plain(rule: &'static str, names: &'static [&'static str], steps: &'static [Step]) -> PreTokenizer {
     PreTokenizer { names, rule, steps, whole_words: false, adds_bos: false, characters: false }
 }
 
-/// A rule under which a word that is a token is that token.
+/// A rule under which a word that equals a token becomes that token.
 const fn whole(rule: &'static str, names: &'static [&'static str], steps: &'static [Step]) -> PreTokenizer {
     PreTokenizer { whole_words: true, ..plain(rule, names, steps) }
 }
@@ -33,8 +33,8 @@ const QWEN2: &[Step] = &[Step::Words(Words::llama3(1))];
 const GPT4O: &[Step] = &[Step::Words(Words::gpt4o(3))];
 const LINES: &[Step] = &[Step::Match(line_len)];
 
-/// Every pre-tokenizer that is known, by the values of `tokenizer.ggml.pre` that name it. The first is for files that
-/// name none.
+/// All supported pre-tokenizers, with the values of `tokenizer.ggml.pre` that name them. The first is for files without
+/// that key.
 pub const PRE_TOKENIZERS: &[PreTokenizer] = &[
     plain(
         "default",
@@ -228,30 +228,30 @@ pub const PRE_TOKENIZERS: &[PreTokenizer] = &[
     PreTokenizer { characters: true, ..plain("lines", &["sarvam-moe"], LINES) },
 ];
 
-/// The values of `tokenizer.ggml.pre` that are known, separated by commas.
+/// The supported values of `tokenizer.ggml.pre`, separated by commas.
 pub fn known_pre_tokenizers() -> String {
     let names = PRE_TOKENIZERS.iter().flat_map(|rule| rule.names);
     names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
 impl PreTokenizer {
-    /// The rule that `tokenizer.ggml.pre` names, or the one for a file without that key.
+    /// The rule for a value of `tokenizer.ggml.pre`, or the default for a file without that key.
     pub fn by_name(name: Option<&str>) -> Option<PreTokenizer> {
         let name = name.unwrap_or("default");
         PRE_TOKENIZERS.iter().find(|rule| rule.names.contains(&name)).copied()
     }
 
-    /// The values of `tokenizer.ggml.pre` that name it.
+    /// The values of `tokenizer.ggml.pre` that name this rule.
     pub fn names(&self) -> &'static [&'static str] {
         self.names
     }
 
-    /// How it cuts, in a few words: after which model's pattern.
+    /// Short description of the rule: the model whose pattern it follows.
     pub fn rule(&self) -> &'static str {
         self.rule
     }
 
-    /// Gives the words of `text` to `each`, in order and without gaps: together they are `text`.
+    /// Passes the words of `text` to `each`, in order and without gaps: their concatenation is `text`.
     pub fn split<'t>(&self, text: &'t str, mut each: impl FnMut(&'t str)) {
         apply(self.steps, text, &mut each);
     }
@@ -270,7 +270,7 @@ fn is_mark(character: char) -> bool {
     is_punctuation(character) || matches!(character, '$' | '+' | '<' | '=' | '>' | '^' | '~' | '|')
 }
 
-/// The same and the grave accent: Falcon's punctuation.
+/// [`is_mark`] or the grave accent: Falcon's punctuation.
 fn is_falcon_mark(character: char) -> bool {
     is_mark(character) || character == '`'
 }
@@ -280,7 +280,7 @@ fn is_ascii_or_punctuation(character: char) -> bool {
     is_punctuation(character) || character.is_ascii_punctuation()
 }
 
-/// The space of the keyboard.
+/// The ASCII space.
 fn is_blank(character: char) -> bool {
     character == ' '
 }
@@ -310,7 +310,7 @@ const CJK_MARKS: &[(u32, u32)] = &[
 /// Youtu's `[ㄅ-ㄯ]`.
 const BOPOMOFO: &[(u32, u32)] = &[(0x3105, 0x312f)];
 
-/// The scripts that AFMoE cuts out: Thai, Lao, Myanmar, Hangul, Khmer, and what China and Japan write with.
+/// The scripts that AFMoE cuts out: Thai, Lao, Myanmar, Hangul, Khmer, Chinese and Japanese.
 const ASIAN: &[(u32, u32)] = &[
     (0xe40, 0xe7f),
     (0xe80, 0xeff),
@@ -335,7 +335,7 @@ fn is_deepseek_mark(character: char) -> bool {
         || matches!(character, '\u{2018}'..='\u{201f}' | '\u{3000}'..='\u{3002}')
 }
 
-/// DeepSeek LLM's letters: those of scripts with capitals.
+/// DeepSeek LLM's letters: those of scripts with upper and lower case.
 fn is_deepseek_letter(character: char) -> bool {
     character.is_ascii_alphabetic() || contains(CASED_LETTERS, character)
 }

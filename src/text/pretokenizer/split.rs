@@ -1,9 +1,9 @@
 //! The steps that cut text into words.
 //!
-//! A model's tokenizer states its rule as regular expressions, which its GGUF file only names
-//! (`tokenizer.ggml.pre`). Here each rule is one or more [`Step`]s; every step cuts the pieces that the
-//! step before left. Steps are written by hand, since most of encoding is spent here, and tests hold each
-//! of them to the regular expressions. Which name means which steps is in `rules`.
+//! A model's tokenizer defines its rule by regular expressions, which its GGUF file only names (`tokenizer.ggml.pre`).
+//! Here each rule is one or more [`Step`]s; every step cuts the pieces of the step before. Steps are written by hand,
+//! since most of the encoding time is spent here, and tests compare each with its regular expression. `rules` maps
+//! names to steps.
 
 use super::classes::{DIGIT, NUMBER, SPACE, Set, contains, is_word_character};
 use super::words::{Words, gpt2_word_len};
@@ -13,30 +13,30 @@ use super::words::{Words, gpt2_word_len};
 pub(super) enum Step {
     /// GPT-2's words.
     Gpt2,
-    /// Words of the family of Llama 3's.
+    /// Words of Llama 3's pattern family.
     Words(Words),
-    /// Cuts out runs of a class, and leaves what is between them in one piece.
+    /// Cuts out runs of a class; the text between them stays in one piece.
     Runs(Runs),
-    /// Cuts out the runs of whichever class has one, the first class first.
+    /// Cuts out runs of any of the classes; earlier classes take precedence.
     AnyRun(&'static [Runs]),
-    /// Cuts out what the function gives the length of, 0 for nothing here.
+    /// Cuts out matches: the function returns the length of the match at the start of a text, 0 for none.
     Match(fn(&str) -> usize),
-    /// Cuts every run of numbers into threes from the right: `\p{N}{1,3}(?=(\p{N}{3})*(?!\p{N}))`
+    /// Cuts every run of numbers into groups of three from the right: `\p{N}{1,3}(?=(\p{N}{3})*(?!\p{N}))`
     Thousands,
-    /// The same for decimal digits, unless a letter follows the run: `\d{1,3}(?=(?:\d{3})*\b)`
+    /// Cuts decimal digits likewise, unless a letter follows the run: `\d{1,3}(?=(?:\d{3})*\b)`
     ThousandsAlone,
-    /// Cuts runs of three or more digits where a multiple of three follows: `(?=(\d{3})+(?!\d))`
+    /// Cuts runs of decimal digits before every multiple of three from their end: `(?=(\d{3})+(?!\d))`
     BeforeThousands,
 }
 
-/// Characters that a run is made of.
+/// The characters of a run.
 #[derive(Clone, Copy)]
 pub(super) enum Class {
     /// A set of general categories.
     Set(Set),
-    /// Sorted ranges of code points, none of them ASCII.
+    /// Sorted ranges of code points, all outside ASCII.
     Beyond(&'static [(u32, u32)]),
-    /// Whatever the function holds for.
+    /// Characters for which the function returns true.
     Is(fn(char) -> bool),
 }
 
@@ -49,7 +49,7 @@ impl Class {
         }
     }
 
-    /// Where the first character of the class is.
+    /// Index of the first character of the class.
     fn find(self, text: &str) -> Option<usize> {
         match self {
             Class::Set(set) => Some(set.without_len(text)).filter(|&at| at < text.len()),
@@ -59,7 +59,7 @@ impl Class {
     }
 }
 
-/// `C{shortest,longest}`, or with a character before it `B?C{shortest,longest}`.
+/// `C{shortest,longest}`, or with an optional preceding character `B?C{shortest,longest}`.
 #[derive(Clone, Copy)]
 pub(super) struct Runs {
     before: Option<fn(char) -> bool>,
@@ -69,18 +69,18 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// Runs of a class, as long as they go.
+    /// Runs of a class, of any length.
     pub const fn of(class: Class) -> Runs {
         Runs { before: None, class, shortest: 1, longest: usize::MAX }
     }
 }
 
-/// Runs of a class, as long as they go.
+/// Runs of a class, of any length.
 pub(super) const fn runs(class: Class) -> Step {
     Step::Runs(Runs::of(class))
 }
 
-/// Runs of a class with at most one character of another before them.
+/// Runs of a class with at most one character of `before` in front.
 pub(super) const fn runs_after(before: fn(char) -> bool, class: Class) -> Step {
     Step::Runs(Runs { before: Some(before), ..Runs::of(class) })
 }
@@ -100,8 +100,8 @@ pub(super) fn is_space(character: char) -> bool {
     SPACE.has(character)
 }
 
-/// Cuts `text` by the first step, and each piece by the others, and gives the pieces to `each` in order and without gaps.
-/// One level deep per step.
+/// Cuts `text` by the first step and each piece by the remaining steps, and passes the pieces to `each` in order and
+/// without gaps. Recurses once per step.
 pub(super) fn apply<'t>(steps: &[Step], text: &'t str, each: &mut dyn FnMut(&'t str)) {
     let Some((step, rest)) = steps.split_first() else { return each(text) };
     if rest.is_empty() {
@@ -132,8 +132,8 @@ impl Step {
     }
 }
 
-/// Cuts out the matches, of which `match_len` gives the length of the one that starts a text, and leaves what is between
-/// them in one piece.
+/// Cuts out the matches; the text between them stays in one piece. `match_len` returns the length of the match at the
+/// start of a text.
 fn cut_out<'t>(text: &'t str, match_len: impl Fn(&str) -> usize, each: &mut dyn FnMut(&'t str)) {
     let (mut start, mut at) = (0, 0);
     while let Some(character) = text[at..].chars().next() {
@@ -156,7 +156,7 @@ fn cut_out<'t>(text: &'t str, match_len: impl Fn(&str) -> usize, each: &mut dyn 
 
 impl Runs {
     fn cut<'t>(&self, text: &'t str, each: &mut dyn FnMut(&'t str)) {
-        // Where what is not cut out began, and from where matches are looked for.
+        // Start of the text that is not yet passed on, and the position to search from.
         let (mut start, mut from) = (0, 0);
         while let Some(at) = self.class.find(&text[from..]).map(|at| from + at) {
             let len = self.run_len(&text[at..]);
@@ -179,7 +179,7 @@ impl Runs {
         }
     }
 
-    /// The length of the run that `text` starts with, without a character before it; 0 for none.
+    /// The length of the run at the start of `text`, without a preceding character; 0 for none.
     fn run_len(&self, text: &str) -> usize {
         if let (Class::Set(set), 1, usize::MAX) = (self.class, self.shortest, self.longest) {
             return set.run_len(text);
@@ -193,7 +193,7 @@ impl Runs {
     }
 }
 
-/// The runs of a class, each with what is before it: (before, run, after). The last has an empty run.
+/// The runs of a class with their surroundings: (before, run, after). The last run is empty.
 fn each_run<'t>(
     text: &'t str,
     is_in: impl Fn(char) -> bool,
@@ -208,14 +208,14 @@ fn each_run<'t>(
     }
 }
 
-/// Cuts runs of a class into threes from the right, where `may` allows it for what follows the run.
+/// Cuts runs of a class into groups of three from the right, if `may` accepts the text after the run.
 fn cut_thousands<'t>(
     text: &'t str,
     is_digit: fn(char) -> bool,
     may: fn(&str) -> bool,
     each: &mut dyn FnMut(&'t str),
 ) {
-    // Where what is not cut began.
+    // Start of the text that is not yet passed on.
     let mut start = 0;
     let mut give = |piece: &'t str| {
         if !piece.is_empty() {
@@ -234,7 +234,7 @@ fn cut_thousands<'t>(
     give(&text[start..]);
 }
 
-/// Gives a run of digits in threes, the first group with what is over.
+/// Cuts a run of digits into groups of three; the first group has the remainder.
 fn groups_of_three<'t>(run: &'t str, each: &mut impl FnMut(&'t str)) {
     let count = run.chars().count();
     let mut rest = run;
@@ -247,7 +247,7 @@ fn groups_of_three<'t>(run: &'t str, each: &mut impl FnMut(&'t str)) {
     }
 }
 
-/// Cuts before each group of three digits of a run, counted from its end.
+/// Cuts before each group of three digits of a run, counted from the run's end.
 fn cut_before_thousands<'t>(text: &'t str, each: &mut dyn FnMut(&'t str)) {
     let mut start = 0;
     let mut cut = |at: usize| {

@@ -1,28 +1,28 @@
-//! The first word of a text, by the patterns that most tokenizers share.
+//! Matches the first word of a text, by the patterns that most tokenizers share.
 //!
-//! Their regular expressions are alternatives tried in order; the matchers here take the same decisions without
-//! backtracking. A matcher gives the length in bytes of the match at the start of a text, 0 for none.
+//! The regular expressions are alternatives tried in order; the matchers here make the same decisions without
+//! backtracking. A matcher returns the length in bytes of the match at the start of a text, 0 for none.
 
 use super::classes::{
     BEFORE_WORD, BEFORE_WORD_NO_SIGN, HAN, LETTER, LETTER_OR_MARK, MARK, NOT_LOWER, NOT_UPPER, NUMBER, OTHER,
     OTHER_THAN_MARK, PUNCTUATION_OR_SYMBOL, SPACE, Set, bits_of,
 };
 
-/// A pattern of the family that began with Llama 3's and Qwen's:
-/// contractions, words with one character before them, numbers, other characters with newlines after them, white space.
+/// A pattern of the family that began with Llama 3 and Qwen: contractions, words with an optional character in front,
+/// numbers, other characters with newlines after them, white space.
 #[derive(Clone, Copy)]
 pub(super) struct Words {
     contractions: Contractions,
-    /// `[!-/:-@\[-`{-~][A-Za-z]+` comes first.
+    /// `[!-/:-@\[-`{-~][A-Za-z]+` is tried first.
     sign_before_ascii: bool,
-    /// `\p{Han}+` comes first.
+    /// `\p{Han}+` is tried first.
     han: bool,
-    /// The one character that may stand before a word.
+    /// The optional character in front of a word.
     before: Set,
     letters: Letters,
-    /// The most digits of a word; with 0 a digit is no word.
+    /// The most digits in a word; with 0 digits are not words.
     digits: usize,
-    /// Characters that are words with a space before them.
+    /// Other characters that form words, with an optional space in front.
     other: Set,
     after_other: AfterOther,
     space: Space,
@@ -31,9 +31,9 @@ pub(super) struct Words {
 #[derive(Clone, Copy, PartialEq)]
 enum Contractions {
     None,
-    /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)`, a word of its own.
+    /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)` as a word of its own.
     Alone,
-    /// The same, at the end of a word.
+    /// The same alternatives at the end of a word.
     AtTheEnd,
 }
 
@@ -41,9 +41,9 @@ enum Contractions {
 enum Letters {
     /// `C+`
     Run(Set),
-    /// `U*L+` or else `U+L*`: a word in capitals ends before one that is not.
+    /// `U*L+` or else `U+L*`: a change from lower to upper case ends a word.
     Cased { not_lower: Set, not_upper: Set },
-    /// `(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+`: words with one space between them.
+    /// `(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+`: words separated by single spaces.
     Phrase,
 }
 
@@ -86,7 +86,7 @@ impl Words {
         }
     }
 
-    /// GPT-4o's words, which a change from small letters to capitals ends:
+    /// GPT-4o's, where a change from lower to upper case ends a word:
     /// `[^\r\n\p{L}\p{N}]?U*L+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?U+L*(?i:…)?|\p{N}{1,digits}|`
     /// ` ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
     pub const fn gpt4o(digits: usize) -> Words {
@@ -103,7 +103,7 @@ impl Words {
         Words { contractions: Contractions::None, ..Words::gpt4o(1) }
     }
 
-    /// Kimi's: `[\p{Han}]+`, then GPT-4o's without Chinese characters in words.
+    /// Kimi's: `[\p{Han}]+`, then GPT-4o's without Han characters in words.
     pub const fn kimi() -> Words {
         Words {
             han: true,
@@ -129,7 +129,7 @@ impl Words {
         }
     }
 
-    /// Spark's: DeepSeek V3's, with every newline a word.
+    /// Spark's: DeepSeek V3's, with every newline as a word.
     pub const fn spark() -> Words {
         Words { after_other: AfterOther::Nothing, space: Space::NewlinesAlone, ..Words::deepseek3() }
     }
@@ -154,12 +154,12 @@ impl Words {
         Words { contractions: Contractions::None, ..Words::llama3(1) }
     }
 
-    /// EXAONE MoE's: Llama 3's with one digit, whole phrases, and at most one newline after other characters.
+    /// EXAONE MoE's: Llama 3's with one digit, phrases as words, and at most one newline after other characters.
     pub const fn phrases() -> Words {
         Words { letters: Letters::Phrase, after_other: AfterOther::OneNewlineOrSlash, ..Words::llama3(1) }
     }
 
-    /// The length of the first word of a text, 0 if it starts with none.
+    /// The length of the first word of a text, 0 for none.
     pub fn word_len(&self, text: &str) -> usize {
         let mut chars = text.chars();
         let Some(first) = chars.next() else { return 0 };
@@ -199,8 +199,8 @@ impl Words {
         self.space.len(text)
     }
 
-    /// The length of the letters that the text starts with, after one character of `before` bytes if there is one that may
-    /// stand before them.
+    /// The length of the letters at the start of the text, including an optional character of `before` bytes in front
+    /// of them.
     fn letters_len(&self, text: &str, before: Option<usize>) -> usize {
         let after = |len: fn(&Letters, &str) -> usize| {
             let with_before = before.map(|before| (before, len(&self.letters, &text[before..])));
@@ -225,7 +225,8 @@ impl Letters {
         }
     }
 
-    /// The second form of [`Letters::Cased`], `U+L*`, where the first does not match: then nothing of the `U+` is in `L`.
+    /// The second alternative of [`Letters::Cased`], `U+L*`, when the first does not match: then no character of the
+    /// `U+` is in `L`.
     fn capitals_len(&self, text: &str) -> usize {
         match *self {
             Letters::Cased { not_lower, .. } => not_lower.run_len(text),
@@ -234,7 +235,8 @@ impl Letters {
     }
 }
 
-/// `U*L+`, where characters can be in both. If what follows the `U*` is not in `L`, the last of it that is must be the `L+`.
+/// `U*L+`, for overlapping sets. If the character after the `U*` is not in `L`, the `L+` is the last character of the
+/// `U*` that is in `L`.
 fn cased_len(text: &str, not_lower: Set, not_upper: Set) -> usize {
     let mut last = 0;
     for (at, character) in text.char_indices() {
@@ -250,7 +252,7 @@ fn cased_len(text: &str, not_lower: Set, not_upper: Set) -> usize {
     last
 }
 
-/// Letters with marks after them, and one space between any two.
+/// Letters with optional marks after them, separated by single spaces.
 fn phrase_len(text: &str) -> usize {
     let mut len = 0;
     loop {
@@ -277,7 +279,7 @@ impl AfterOther {
 }
 
 impl Space {
-    /// The length of the first word of white space.
+    /// The length of the first white space word.
     fn len(self, text: &str) -> usize {
         let run = SPACE.run_len(text);
         let newline = || text[..run].rfind(['\r', '\n']).map(|last| last + 1);
@@ -290,13 +292,13 @@ impl Space {
     }
 }
 
-/// `\s+(?!\S)|\s+`: a run of `run` bytes without its last character when a word follows.
+/// `\s+(?!\S)|\s+`: a run of `run` bytes, without its last character if a word follows.
 fn space_len(text: &str, run: usize) -> usize {
     let last = text[..run].chars().next_back().map_or(0, char::len_utf8);
     if run == text.len() || run == last { run } else { run - last }
 }
 
-/// The largest of 512, 256 … 4, 2, 1 characters of a run of `run` bytes that leaves one before a word.
+/// The largest power of two up to 512 of characters of the run, leaving one character before a following word.
 fn power_of_two_len(text: &str, run: usize) -> usize {
     let count = text[..run].chars().take(513).count();
     let free = if run == text.len() { count } else { count.saturating_sub(1) };
@@ -308,13 +310,13 @@ fn ascii_letters_len(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_alphabetic).count()
 }
 
-/// The length of the English contraction that `text` starts with, 0 for none.
+/// The length of the English contraction at the start of `text`, 0 for none.
 fn contraction_len(text: &str, any_case: bool) -> usize {
     let mut chars = text.chars();
     if chars.next() != Some('\'') {
         return 0;
     }
-    // The long s is the one character outside ASCII that equals an ASCII letter here without regard to case.
+    // The long s is the only non-ASCII character that case-folds to a letter of these contractions.
     let mut next = || match chars.next() {
         Some('\u{17f}') if any_case => Some(('s', 2)),
         Some(c) if any_case => Some((c.to_ascii_lowercase(), c.len_utf8())),
@@ -330,7 +332,7 @@ fn contraction_len(text: &str, any_case: bool) -> usize {
     }
 }
 
-/// The length of the first word of a text that is not empty, by GPT-2's pattern:
+/// The length of the first word of a nonempty text, by GPT-2's pattern:
 /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 pub(super) fn gpt2_word_len(text: &str) -> usize {
     let contraction = contraction_len(text, false);
@@ -345,7 +347,7 @@ pub(super) fn gpt2_word_len(text: &str) -> usize {
     }
 }
 
-/// `[\t\n]|    |  `: how Chameleon cuts white space.
+/// `[\t\n]|    |  `: Chameleon's white space.
 pub(super) fn chameleon_space_len(text: &str) -> usize {
     match text {
         _ if text.starts_with(['\t', '\n']) => 1,

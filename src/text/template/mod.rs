@@ -1,9 +1,9 @@
-//! Chat templates: a conversation as the one text that a model was trained on.
+//! Chat templates: a conversation rendered in the format that a model was trained on.
 //!
-//! A GGUF file carries its template as Jinja source (`tokenizer.chat_template`), written for the Python
-//! library Jinja2 as Hugging Face `transformers` sets it up: blocks trimmed, a few functions added, values
-//! printed as Python prints them. Rendering follows that, within a limit of steps, since a file may hold
-//! any program. The limit does not cover memory: a template can build a long string in few steps.
+//! A GGUF file carries its template as Jinja source (`tokenizer.chat_template`), written for the Python library Jinja2
+//! as set up by Hugging Face `transformers`: blocks trimmed, a few functions added, values printed as Python prints
+//! them. Rendering follows that within a limit of instructions, since a file may contain any program. Memory is not
+//! limited: a template can build a long string in few instructions.
 //!
 //! This folder knows the special tokens of a `Tokenizer`. It knows no sampling and no model.
 
@@ -22,30 +22,30 @@ use time::{strftime, unix_seconds};
 
 /// One message of a conversation.
 ///
-/// The fields are those of the chat format of Hugging Face `transformers`; a template sees those that are set.
+/// The fields follow the chat format of Hugging Face `transformers`; a template sees the fields that are set.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant` or `tool`; which roles there are is the template's matter.
+    /// Role of the author: `system`, `user`, `assistant` or `tool`; the template defines the valid roles.
     pub role: String,
-    /// What they say.
+    /// Text of the message.
     pub content: String,
-    /// What the assistant thought before it spoke.
+    /// The assistant's reasoning before the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
     /// The tools that the assistant calls, each
     /// `{"id": …, "type": "function", "function": {"name": …, "arguments": {…}}}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<serde_json::Value>,
-    /// Whose answer this is: the name of a tool.
+    /// For a tool's result: the tool's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Which call this answers.
+    /// For a tool's result: the id of the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
 }
 
 impl Message {
-    /// A message of this role.
+    /// A message with this role and text.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
         Message { role: role.into(), content: content.into(), ..Message::default() }
     }
@@ -62,21 +62,21 @@ impl Message {
     }
 }
 
-/// What a template gets beside the messages.
+/// Inputs of a template besides the messages.
 #[derive(Clone, Debug, Default)]
 pub struct RenderOptions<'a> {
-    /// Renders up to where the model's answer begins.
+    /// Ends the prompt with the beginning of the model's answer.
     pub add_generation_prompt: bool,
     /// The tools that the model may call, each `{"type": "function", "function": {"name": …, "description": …,
-    /// "parameters": …}}` with a JSON schema of the parameters. A template that knows no tools ignores them.
+    /// "parameters": …}}` with a JSON schema of the parameters. A template without tool support ignores them.
     pub tools: &'a [serde_json::Value],
-    /// Further variables, such as `enable_thinking`. They hide the usual ones of the same name.
+    /// Further variables, such as `enable_thinking`. They override the standard ones of the same name.
     pub variables: serde_json::Map<String, serde_json::Value>,
-    /// The time, for templates that ask for the date (in UTC); `None` is the present.
+    /// The time for templates that print the date (in UTC); `None` is the current time.
     pub now: Option<SystemTime>,
 }
 
-/// Why a conversation cannot be rendered.
+/// Reason why a conversation cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
@@ -86,32 +86,32 @@ pub enum TemplateError {
          for ChatML; a plain prompt needs none"
     )]
     Missing,
-    /// The template is no valid Jinja.
+    /// The template is not valid Jinja.
     #[error("tokenizer.chat_template, line {line}: {reason}; a plain prompt needs no template")]
     Syntax {
-        /// The line of the template, from 1.
+        /// The line of the template, counted from 1.
         line: usize,
-        /// What is wrong there.
+        /// Description of the error.
         reason: String,
     },
-    /// The template itself refuses the conversation.
+    /// The template itself rejects the conversation.
     #[error("the chat template refuses this conversation: {0}")]
     Refused(String),
-    /// The template ran longer than any real one needs.
+    /// The template exceeded the instruction limit.
     #[error("tokenizer.chat_template did not end within {STEPS} steps; a plain prompt needs no template")]
     Endless,
-    /// Something the template does fails.
+    /// An operation of the template failed.
     #[error("tokenizer.chat_template, line {line}: {reason}; a plain prompt needs no template")]
     Failed {
-        /// The line of the template, from 1.
+        /// The line of the template, counted from 1.
         line: usize,
-        /// What failed there.
+        /// Description of the failure.
         reason: String,
     },
 }
 
 impl TemplateError {
-    /// What would help; nothing, where that is not known.
+    /// The remedies of the error; none if they are not known.
     pub fn remedies(&self) -> &'static [Remedy] {
         match self {
             TemplateError::Refused(_) => &[],
@@ -120,10 +120,10 @@ impl TemplateError {
     }
 }
 
-/// How many instructions a template may execute: real ones take some hundred per message.
+/// Instruction limit of a template: real ones take a few hundred per message.
 const STEPS: u64 = 10_000_000;
 
-/// The one template's name in its environment.
+/// Name of the template in its environment.
 const NAME: &str = "chat";
 
 /// The variable that holds the time of rendering, as [`ChatTemplate::render_with`] sets it.
@@ -133,7 +133,7 @@ const NOW: &str = "__seconds_since_1970";
 const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}\
     <|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-/// What [`raise_exception`] was called with.
+/// The message passed to [`raise_exception`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Raised(String);
@@ -146,10 +146,10 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Compiles a template. `bos` and `eos` are the texts of those tokens, empty if there are none.
+    /// Compiles a template. `bos` and `eos` are the texts of those tokens, or empty.
     ///
     /// # Errors
-    /// [`TemplateError::Syntax`] if the source is no Jinja that is supported.
+    /// [`TemplateError::Syntax`] if the source is not supported Jinja.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<ChatTemplate, TemplateError> {
         let mut environment = Environment::new();
         let mut syntax = SyntaxConfig::builder();
@@ -171,10 +171,10 @@ impl ChatTemplate {
         Ok(ChatTemplate { environment, bos: bos.to_owned(), eos: eos.to_owned() })
     }
 
-    /// The template of a model: its file's own; else ChatML, if the vocabulary has `<|im_start|>`.
+    /// The template of a model: from its file, or ChatML if the vocabulary has `<|im_start|>`.
     ///
     /// # Errors
-    /// [`TemplateError::Missing`] if there is neither, [`TemplateError::Syntax`] as [`new`](Self::new).
+    /// [`TemplateError::Missing`] if neither applies, [`TemplateError::Syntax`] as [`new`](Self::new).
     pub fn of(tokenizer: &Tokenizer) -> Result<ChatTemplate, TemplateError> {
         let source = match tokenizer.chat_template() {
             Some(source) => source,
@@ -185,16 +185,16 @@ impl ChatTemplate {
         ChatTemplate::new(source, text_of(tokenizer.bos()), text_of(tokenizer.eos()))
     }
 
-    /// Renders a conversation; with `add_generation_prompt` up to where the model's answer begins. A
-    /// template that asks for the date gets today's, in UTC.
+    /// Renders a conversation; with `add_generation_prompt` up to the beginning of the model's answer. Templates that
+    /// print the date get the current one, in UTC.
     ///
     /// # Errors
-    /// [`TemplateError`] if the template refuses the conversation, fails, or does not end.
+    /// [`TemplateError`] if the template rejects the conversation, fails, or exceeds the instruction limit.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TemplateError> {
         self.render_with(messages, &RenderOptions { add_generation_prompt, ..RenderOptions::default() })
     }
 
-    /// [`render`](Self::render), with tools and whatever else a template may ask for.
+    /// [`render`](Self::render) with tools and further variables.
     ///
     /// # Errors
     /// As [`render`](Self::render).
@@ -211,7 +211,7 @@ impl ChatTemplate {
             add_generation_prompt => options.add_generation_prompt,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
-            // A conversation without tools has the variables all the same, as in transformers.
+            // As in transformers, the variables exist in conversations without tools too.
             tools => (!options.tools.is_empty()).then(|| options.tools.iter().map(of_json).collect::<Value>()),
             documents => Value::from(()),
             __seconds_since_1970 => unix_seconds(options.now.unwrap_or_else(SystemTime::now)),
@@ -220,7 +220,7 @@ impl ChatTemplate {
     }
 }
 
-/// The template function that refuses a conversation.
+/// The template function that rejects a conversation.
 fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
 }
@@ -231,7 +231,7 @@ fn strftime_now(state: &mut State, format: &str) -> Result<String, Error> {
     strftime(format, seconds).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
 }
 
-/// An engine's error as ours: the innermost reason, without the engine's words around it.
+/// Converts an engine error: the innermost reason, without the engine's own prefix.
 fn explain(error: &Error, compiling: bool) -> TemplateError {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
@@ -252,8 +252,8 @@ fn explain(error: &Error, compiling: bool) -> TemplateError {
     }
 }
 
-/// The source with `{% generation %}` … `{% endgeneration %}` as a condition that holds. The tag, which
-/// transformers adds, marks the model's own text for training and renders as what it encloses.
+/// The source with `{% generation %}` … `{% endgeneration %}` replaced by a condition that is always true. The tag, an
+/// extension of transformers, marks the model's own text for training and renders its content.
 fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;

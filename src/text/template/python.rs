@@ -1,11 +1,11 @@
-//! Values printed as Python prints them, which is what templates were written against.
+//! Prints values as Python does, which templates rely on.
 
 use std::fmt::Write;
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State, Value};
 
-/// A JSON value as the template's own.
+/// A JSON value as a template value.
 pub(super) fn of_json(json: &serde_json::Value) -> Value {
     use serde_json::Value as Json;
     match json {
@@ -24,7 +24,7 @@ pub(super) fn of_json(json: &serde_json::Value) -> Value {
     }
 }
 
-/// `{{ value }}`: `str(value)`, and nothing for what is undefined.
+/// `{{ value }}`: `str(value)`, and nothing for an undefined value.
 pub(super) fn print_value(out: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
     match value.as_str() {
         Some(text) => out.write_str(text),
@@ -33,8 +33,8 @@ pub(super) fn print_value(out: &mut Output, _: &mut State, value: &Value) -> Res
     .map_err(|_| Error::from(ErrorKind::WriteFailure))
 }
 
-/// The filter `indent`: every line but the first (with `first`, that too) moves right, empty ones only with `blank`.
-/// Unlike the engine's own it keeps a newline at the end.
+/// The filter `indent`: indents every line but the first (also the first with `first`), empty ones only with `blank`.
+/// Unlike the engine's own filter it keeps a trailing newline.
 pub(super) fn indent(text: &str, width: Option<Value>, options: Kwargs) -> Result<String, Error> {
     let width = match width {
         Some(width) => Some(width),
@@ -69,13 +69,13 @@ pub(super) fn string_of(value: &Value) -> Result<String, Error> {
     python_str(value)
 }
 
-/// The test `iterable`. The engine can loop over none, Python cannot, and templates rely on it: they ask
-/// before they take the length.
+/// The test `iterable`. Strings count: the engine cannot loop over them, but Python can, and templates use the test
+/// before they take a length.
 pub(super) fn is_iterable(value: &Value) -> bool {
     is_sequence(value) || value.kind() == ValueKind::Iterable
 }
 
-/// The test `sequence`: what has a length and items, which in Python strings and dictionaries have too.
+/// The test `sequence`: values with a length and items, which in Python include strings and dictionaries.
 pub(super) fn is_sequence(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
 }
@@ -91,10 +91,10 @@ fn python_str(value: &Value) -> Result<String, Error> {
     Ok(text)
 }
 
-/// No line is moved further right than this.
+/// Largest indentation.
 const MAX_INDENT: usize = 64;
 
-/// Deeper values than this are refused: each level is one call deep.
+/// Deepest nesting of values: each level is a recursive call.
 const MAX_DEPTH: usize = 100;
 
 fn too_deep() -> Error {
@@ -137,7 +137,7 @@ fn repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
     Ok(())
 }
 
-/// A string in Python's quotes: single ones, unless only they occur in it.
+/// A string in Python's quotes: single ones, unless it contains only single ones.
 fn repr_string(text: &str, out: &mut String) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
@@ -157,7 +157,7 @@ fn repr_string(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// How `tojson` writes: the arguments of Python's `json.dumps`.
+/// Style of `tojson`: the arguments of Python's `json.dumps`.
 struct Style {
     ensure_ascii: bool,
     sort_keys: bool,
@@ -166,8 +166,8 @@ struct Style {
     key_separator: String,
 }
 
-/// The filter `tojson`: `json.dumps(value, ensure_ascii=False)`, with its optional arguments. Unlike
-/// Jinja's own it leaves `<`, `>`, `&` and `'` alone, since a prompt is not a web page.
+/// The filter `tojson`: `json.dumps(value, ensure_ascii=False)`, with its optional arguments. Unlike Jinja's own it
+/// does not escape `<`, `>`, `&` and `'`, since a prompt is not a web page.
 pub(super) fn to_json(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = match indent {
         Some(indent) => Some(indent),
@@ -208,7 +208,7 @@ fn json(value: &Value, style: &Style, depth: usize, out: &mut String) -> Result<
                 keys.sort();
             }
             json_items(keys, ('{', '}'), style, depth, out, |key, out| {
-                // Python turns keys that are no strings into what they are as JSON.
+                // Python converts non-string keys to their JSON text.
                 match key.as_str() {
                     Some(text) => json_string(text, style, out),
                     None => {
@@ -233,7 +233,7 @@ fn json(value: &Value, style: &Style, depth: usize, out: &mut String) -> Result<
     Ok(())
 }
 
-/// Writes items between brackets, each by `each`; one a line if there is an indent.
+/// Writes items in brackets, each by `each`; one per line if an indent is set.
 fn json_items(
     items: Vec<Value>,
     (open, close): (char, char),
@@ -282,7 +282,7 @@ fn json_string(text: &str, style: &Style, out: &mut String) {
     out.push('"');
 }
 
-/// A character as JSON's `\uXXXX`, two of them beyond U+FFFF.
+/// A character as JSON's `\uXXXX`, a surrogate pair beyond U+FFFF.
 fn push_utf16_escapes(character: char, out: &mut String) {
     for unit in character.encode_utf16(&mut [0; 2]) {
         // Writing to a String cannot fail.

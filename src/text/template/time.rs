@@ -1,9 +1,9 @@
-//! The date, for templates that tell it to the model.
+//! Dates and times, for templates that print them.
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since the start of 1970, UTC; negative before it.
+/// Seconds since the start of 1970, UTC; negative before then.
 pub(super) fn unix_seconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
@@ -31,9 +31,9 @@ const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursd
 /// A day of the Gregorian calendar.
 struct Date {
     year: i64,
-    /// From 0.
+    /// Counted from 0.
     month: usize,
-    /// From 1.
+    /// Counted from 1.
     day: i64,
 }
 
@@ -50,9 +50,9 @@ fn days_in(year: i64, month: usize) -> i64 {
     }
 }
 
-/// The date that is so many days after 1 January 1970.
+/// The date this many days after 1 January 1970.
 fn date_of(days: i64) -> Date {
-    // The calendar repeats every 400 years, which are 146,097 days.
+    // The calendar repeats every 400 years, or 146,097 days.
     let mut year = 1970 + days.div_euclid(146_097) * 400;
     let mut left = days.rem_euclid(146_097);
     while left >= 365 + i64::from(is_leap(year)) {
@@ -67,9 +67,9 @@ fn date_of(days: i64) -> Date {
     Date { year, month, day: left + 1 }
 }
 
-/// A time in UTC in the format of C's `strftime`, with the directives that dates and times need.
+/// Formats a time in UTC as C's `strftime` does, with the directives for dates and times.
 ///
-/// An error names the directive that is not supported.
+/// An error names the unsupported directive.
 pub(super) fn strftime(format: &str, unix_seconds: i64) -> Result<String, String> {
     let (days, seconds) = (unix_seconds.div_euclid(86_400), unix_seconds.rem_euclid(86_400));
     let Date { year, month, day } = date_of(days);
@@ -117,9 +117,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_moments() {
+    fn known_times_are_formatted() {
         let format = "%A %a %d %b %B %Y %y %m %H:%M:%S %I %p %Z%z%%";
-        // As `date -u -d @SECONDS +FORMAT` prints them.
+        // Output of `date -u -d @SECONDS +FORMAT`.
         for (seconds, expected) in [
             (0, "Thursday Thu 01 Jan January 1970 70 01 00:00:00 12 AM UTC+0000%"),
             (951_825_599, "Tuesday Tue 29 Feb February 2000 00 02 11:59:59 11 AM UTC+0000%"),

@@ -1,6 +1,6 @@
-//! The algorithms that `tokenizer.ggml.model` names, as far as they are supported.
+//! The supported algorithms, by their names in `tokenizer.ggml.model`.
 
-/// The values of `tokenizer.ggml.model` that are supported, each with what it is.
+/// The supported values of `tokenizer.ggml.model`, with descriptions.
 pub const TOKENIZER_FAMILIES: &[(&str, &str)] = &[
     ("gpt2", "byte-level byte-pair encoding, after one of the pre-tokenizers"),
     ("llama", "SentencePiece byte-pair encoding with byte fallback"),

@@ -1,9 +1,9 @@
 //! Byte-pair encoding (`tokenizer.ggml.model` = `gpt2` or `gemma4`).
 //!
-//! Text is cut into words; a word starts as one symbol per byte of its UTF-8, and pairs merge in the
-//! order of the file's merge list. Sennrich, Haddow, Birch 2016 (arXiv 1508.07909); over bytes as in
-//! GPT-2 (Radford et al. 2019). Gemma 4 and a few others begin with characters, a space as U+2581, and write a character
-//! that is no token as byte tokens.
+//! Text is cut into words; a word starts as one symbol per byte of its UTF-8, and pairs merge in the order of the
+//! file's merge list. Sennrich, Haddow, Birch 2016 (arXiv 1508.07909); over bytes as in GPT-2 (Radford et al. 2019).
+//! For Gemma 4 and a few others a word starts as its characters, a space is U+2581, and a character that is not a token
+//! becomes byte tokens.
 
 use super::byte_alphabet::single_byte;
 use super::merge::{Merge, Merger, NO_TOKEN};
@@ -15,13 +15,13 @@ use crate::text::pretokenizer::PreTokenizer;
 /// The tables of one vocabulary.
 pub(super) struct Bpe {
     pre: PreTokenizer,
-    /// What a pair of tokens becomes; the key is [`pair_key`].
+    /// The merge of a pair of tokens, by [`pair_key`].
     merges: HashMap<u64, Merge>,
     /// The token of each byte, or the unknown token.
     byte_ids: [u32; 256],
-    /// The tokens of single characters, where words begin as those.
+    /// The tokens of single characters, if words start as characters.
     characters: HashMap<char, u32>,
-    /// Tokens by the bytes they stand for, where the rule takes whole words; else empty.
+    /// Tokens by their bytes, if the rule matches whole words; otherwise empty.
     whole_words: HashMap<Box<[u8]>, u32>,
 }
 
@@ -30,7 +30,7 @@ fn pair_key(left: u32, right: u32) -> u64 {
 }
 
 impl Bpe {
-    /// Checks and indexes a vocabulary. `bytes_of` gives the bytes that a token stands for.
+    /// Checks and indexes a vocabulary. `bytes_of` returns the bytes of a token.
     pub fn new<'a>(
         data: &VocabData,
         kinds: &[TokenKind],
@@ -50,11 +50,11 @@ impl Bpe {
         }
         match pre.characters {
             true => check_bytes(&byte_ids, is_in_utf8)?,
-            // Real vocabularies lack bytes that their training text did not hold: Falcon's has no token for
-            // some control characters. One without an ASCII letter is damaged.
+            // Real vocabularies lack bytes that their training text did not contain: Falcon's has no token for some
+            // control characters. One without an ASCII letter is damaged.
             false => check_bytes(&byte_ids, |byte| (b' '..=b'~').contains(&byte))?,
         }
-        // Where words begin as characters, they are lines: of those only the line breaks can be tokens as they stand.
+        // Words that start as characters are whole lines: of their tokens only line breaks match whole words.
         let is_whole = |&id: &usize| match pre.characters {
             true => data.tokens[id].bytes().all(|byte| byte == b'\n'),
             false => pre.whole_words,
@@ -70,12 +70,12 @@ impl Bpe {
         Ok(Bpe { pre, merges, byte_ids, characters, whole_words })
     }
 
-    /// Whether a text starts with BOS when the file does not say.
+    /// True if a text starts with BOS unless the file says otherwise.
     pub fn adds_bos(&self) -> bool {
         self.pre.adds_bos
     }
 
-    /// Appends the tokens of one word. A byte that has no token is left out, and separates its neighbours.
+    /// Appends the tokens of one word. A byte without a token is omitted, and separates its neighbours.
     fn encode_word(&self, word: &str, merger: &mut Merger, ids: &mut Vec<u32>) {
         if let Some(&id) = self.whole_words.get(word.as_bytes()) {
             return ids.push(id);
@@ -103,13 +103,13 @@ impl Bpe {
     }
 }
 
-/// The merge list as a table from pairs of ids.
+/// Indexes the merge list by pairs of ids.
 fn index_merges(data: &VocabData, kinds: &[TokenKind]) -> Result<HashMap<u64, Merge>, TokenizerError> {
     let ids: HashMap<&str, u32> = data.tokens.iter().map(String::as_str).zip(0..).collect();
     let mut merges = HashMap::with_capacity_and_hasher(data.merges.len(), Default::default());
     let mut whole = String::new();
     for (index, merge) in data.merges.iter().enumerate() {
-        // A part may start with a space of its own, so the first character never divides.
+        // A part may start with a space, so the first character is never the separator.
         let second = merge.chars().next().map_or(0, char::len_utf8);
         let space = merge[second..].find(' ').map(|at| at + second);
         let parts = space.map(|at| (&merge[..at], &merge[at + 1..])).filter(|(_, right)| !right.is_empty());
@@ -127,8 +127,8 @@ fn index_merges(data: &VocabData, kinds: &[TokenKind]) -> Result<HashMap<u64, Me
             ids.get(text).copied().ok_or_else(missing)
         };
         let (left, right, id) = (id_of(left)?, id_of(right)?, id_of(&whole)?);
-        // A tokenizer trained on marked-up text has merges that spell its control tokens. Text that only
-        // looks like one must not become one.
+        // A tokenizer trained on marked-up text has merges that spell its control tokens. Ordinary text must not merge
+        // into them.
         if [left, right, id].iter().any(|&id| kinds[id as usize].is_structure()) {
             continue;
         }
@@ -142,7 +142,7 @@ fn index_merges(data: &VocabData, kinds: &[TokenKind]) -> Result<HashMap<u64, Me
 pub(super) struct BpeEncoder<'v, 't> {
     bpe: &'v Bpe,
     merger: Merger,
-    /// Where in the output the tokens of a word that came before are: start and end.
+    /// Start and end of each earlier word's tokens in the output.
     seen: HashMap<&'t str, (usize, usize)>,
     escaped: String,
 }

@@ -1,18 +1,17 @@
 //! The byte alphabet of byte-level BPE: every byte written as one printable character.
 //!
-//! From OpenAI's GPT-2 release (`encoder.py`, `bytes_to_unicode`): a byte that is a printable character
-//! of Latin-1 other than the space and the soft hyphen stands for itself; the others, in order, are
-//! written as U+0100, U+0101 and so on.
+//! From OpenAI's GPT-2 release (`encoder.py`, `bytes_to_unicode`): printable characters of Latin-1 other than the space
+//! and the soft hyphen represent their own byte; the other bytes, in order, are written as U+0100, U+0101 and so on.
 
-/// Whether the alphabet writes this byte as the Latin-1 character of the same number.
+/// True if the alphabet writes this byte as the Latin-1 character of the same number.
 const fn is_itself(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff)
 }
 
-/// How many characters from U+0100 on the alphabet uses.
+/// The number of characters from U+0100 on that the alphabet uses.
 const MOVED: usize = 68;
 
-/// The bytes that U+0100, U+0101 … stand for.
+/// The bytes of U+0100, U+0101 …
 const MOVED_BYTES: [u8; MOVED] = {
     let mut bytes = [0; MOVED];
     let (mut byte, mut n) = (0, 0);
@@ -26,7 +25,7 @@ const MOVED_BYTES: [u8; MOVED] = {
     bytes
 };
 
-/// The byte that a character of the alphabet stands for.
+/// The byte of a character of the alphabet.
 fn byte_of(character: char) -> Option<u8> {
     let code = character as u32;
     match u8::try_from(code) {
@@ -35,15 +34,14 @@ fn byte_of(character: char) -> Option<u8> {
     }
 }
 
-/// The byte that a text of one character of the alphabet stands for.
+/// The byte of a text that is a single character of the alphabet.
 pub(super) fn single_byte(text: &str) -> Option<u8> {
     let mut characters = text.chars();
     let byte = byte_of(characters.next()?)?;
     characters.next().is_none().then_some(byte)
 }
 
-/// Appends the bytes that a token's text stands for. A character outside the alphabet stands for its own
-/// UTF-8 bytes.
+/// Appends the bytes of a token's text. A character outside the alphabet gives its own UTF-8 bytes.
 pub(super) fn push_bytes(text: &str, out: &mut Vec<u8>) {
     for character in text.chars() {
         match byte_of(character) {

@@ -1,9 +1,9 @@
-//! SentencePiece's normalisation table (`tokenizer.ggml.precompiled_charsmap`).
+//! SentencePiece's normalization table (`tokenizer.ggml.precompiled_charsmap`).
 //!
-//! Its format: the size in bytes of a double array, the array, then the replacements, each ended by a zero byte. The
-//! array is a trie of what is replaced, in the form of the library Darts-clone: a unit of 32 bits has a label (bits 0 to 7
-//! and 31), a mark that a value follows (bit 8), and the offset of its children (bits 10 to 30, times 256 with bit 9);
-//! the value, in the unit at that offset, is where the replacement starts.
+//! Format: the size in bytes of a double array, the array, then the replacements, each ended by a zero byte. The array
+//! is a trie of the replaced strings, in the form of the library Darts-clone: a unit of 32 bits has a label (bits 0 to
+//! 7 and 31), a flag that a value follows (bit 8), and the offset of its children (bits 10 to 30, times 256 with bit
+//! 9); the value, in the unit at that offset, is the start of the replacement.
 
 use super::TokenizerError;
 
@@ -14,11 +14,11 @@ pub(super) struct Charsmap {
     replacements: Vec<u8>,
 }
 
-/// The longest replacement, in bytes. A text grows by at most this factor. Of Unicode's NFKC, which these tables are
-/// made of, the longest is that of U+FDFA: 33 bytes.
+/// The longest replacement, in bytes, which bounds the growth of a text. In Unicode's NFKC, the source of these tables,
+/// the longest is that of U+FDFA: 33 bytes.
 const LONGEST_REPLACEMENT: usize = 64;
 
-/// Where the children of a unit are, relative to it by exclusive or.
+/// The offset of a unit's children, relative to it by exclusive or.
 fn offset(unit: u32) -> usize {
     ((unit >> 10) << ((unit & 1 << 9) >> 6)) as usize
 }
@@ -45,7 +45,7 @@ impl Charsmap {
         Ok(Charsmap { units, replacements: replacements.to_vec() })
     }
 
-    /// The longest start of `text` that is replaced: its length, and by what.
+    /// The longest prefix of `text` that is replaced: its length, and its replacement.
     pub fn longest(&self, text: &str) -> Option<(usize, &str)> {
         let mut at = offset(*self.units.first()?);
         let mut found = None;
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn replacements_have_a_longest() {
+    fn long_replacements_are_refused() {
         let table = |len: usize| [&[4, 0, 0, 0, 0, 0, 0, 0][..], b"ab\0", &vec![b'a'; len], b"\0"].concat();
         assert!(Charsmap::new(&table(LONGEST_REPLACEMENT)).is_ok());
         let error = Charsmap::new(&table(LONGEST_REPLACEMENT + 1)).err();

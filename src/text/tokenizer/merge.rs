@@ -1,17 +1,17 @@
-//! Merging neighbouring symbols, best pair first: the heart of both tokenizers.
+//! Merging of neighbouring symbols, best pair first: the core of `bpe` and `spm`.
 //!
-//! A heap of candidate pairs over a linked list of symbols: a text of n symbols takes O(n log n), however
-//! long its words are.
+//! A heap of candidate pairs over a linked list of symbols: a text of n symbols takes O(n log n), whatever the length
+//! of its words.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// A run of text that is one token so far.
+/// A part of the text, which is one token so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Symbol {
-    /// Where it starts in the text, in bytes.
+    /// Its start in the text, in bytes.
     pub start: usize,
-    /// Its length in bytes; 0 once it is part of the symbol before it.
+    /// Its length in bytes; 0 after it merged into the symbol before it.
     pub len: usize,
     /// Its token, or [`NO_TOKEN`].
     pub id: u32,
@@ -19,27 +19,27 @@ pub(super) struct Symbol {
     next: usize,
 }
 
-/// The id of a symbol that is no token. Ids stay below it because a vocabulary has at most 2³¹ − 1 tokens.
+/// The id of a symbol that is not a token. Ids stay below it because a vocabulary has at most 2³¹ − 1 tokens.
 pub(super) const NO_TOKEN: u32 = u32::MAX;
 
 /// No neighbour.
 const END: usize = usize::MAX;
 
-/// The result of looking a pair up: what it becomes, and when.
+/// The result of looking up a pair: the merged token and its priority.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Merge {
     /// Smaller merges first; among equals the leftmost.
     pub priority: u32,
-    /// The token that the pair becomes.
+    /// The merged token.
     pub id: u32,
 }
 
-/// A candidate on the heap, ordered by priority, then position.
+/// A candidate on the heap, ordered by priority, then by position.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Pair {
     priority: u32,
     left: usize,
-    /// Length of both in bytes. Symbols only grow, so a pair whose length changed is out of date.
+    /// Length of both in bytes. Symbols only grow, so a pair whose length changed is stale.
     len: usize,
     id: u32,
 }
@@ -69,7 +69,7 @@ impl Merger {
         self.symbols.push(Symbol { start, len, id, previous, next: END });
     }
 
-    /// Merges until `find` knows no pair, then gives each remaining symbol to `each` in order.
+    /// Merges until `find` accepts no pair, then passes each remaining symbol to `each` in order.
     pub fn run(
         &mut self,
         mut find: impl FnMut(&Symbol, &Symbol) -> Option<Merge>,
@@ -97,7 +97,7 @@ impl Merger {
         self.symbols.iter().filter(|symbol| symbol.len > 0).for_each(&mut each);
     }
 
-    /// Puts the pair that starts at symbol `left` on the heap if it can merge.
+    /// Pushes the pair that starts at symbol `left` on the heap if it can merge.
     fn consider(&mut self, left: usize, find: &mut impl FnMut(&Symbol, &Symbol) -> Option<Merge>) {
         let (a, b) = (&self.symbols[left], &self.symbols[self.symbols[left].next]);
         if let Some(Merge { priority, id }) = find(a, b) {
@@ -112,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    /// The definition: look at every pair, merge the best, begin again.
+    /// The definition: scan all pairs, merge the best, repeat.
     fn merge_slowly(mut ids: Vec<u32>, table: &HashMap<(u32, u32), Merge>) -> Vec<u32> {
         loop {
             let best = (1..ids.len())
@@ -126,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_heap_merges_in_the_defined_order(
+        fn heap_merges_in_the_order_of_the_definition(
             ids in prop::collection::vec(0u32..4, 0..60),
             merges in prop::collection::hash_map((0u32..12, 0u32..12), 4u32..12, 0..40),
             priorities in prop::collection::vec(0u32..20, 40),

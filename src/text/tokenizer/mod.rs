@@ -1,9 +1,9 @@
-//! Tokenizers: text to token ids and back, by the vocabulary of a GGUF file.
+//! Tokenizers: text to token ids and back, with the vocabulary of a GGUF file.
 //!
-//! [`VocabData`] is a vocabulary as a file states it; [`Tokenizer`] is that vocabulary checked and indexed, for one of
-//! the algorithms of [`TOKENIZER_FAMILIES`]: byte-pair encoding (`bpe`, of the words that `pretokenizer` cuts) and
-//! SentencePiece's score-driven merging (`spm`), which both merge in `merge`, `wordpiece` and `unigram`.
-//! [`StreamDecoder`] turns ids back to text as they come.
+//! [`VocabData`] is a vocabulary as stored in a file; [`Tokenizer`] is that vocabulary checked and indexed, for one of
+//! the algorithms of [`TOKENIZER_FAMILIES`]: byte-pair encoding (`bpe`, on the words that `pretokenizer` cuts) and
+//! SentencePiece's score-driven merging (`spm`), which both merge in `merge`; `wordpiece`; and `unigram`.
+//! [`StreamDecoder`] decodes ids to text one by one.
 //!
 //! This folder knows `pretokenizer` and the metadata of `gguf`. It knows no chat, no sampling and no model.
 
@@ -35,24 +35,24 @@ pub use stream::StreamDecoder;
 pub use vocab_data::{TokenKind, VocabData};
 use vocabulary::{Algorithm, Vocabulary};
 
-/// What [`Tokenizer::encode`] does beyond the text itself.
+/// Options of [`Tokenizer::encode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodeOptions {
-    /// Puts BOS before and EOS or the separator after the text, where the vocabulary says so.
+    /// Adds BOS before the text, and EOS or the separator after it, if the vocabulary requires them.
     pub add_special: bool,
-    /// Recognises control tokens that are spelled out in the text. Without it, text never becomes
-    /// structure. User-defined tokens are recognised either way.
+    /// Recognizes control tokens spelled out in the text. Otherwise text never becomes structure. User-defined tokens
+    /// are always recognized.
     pub parse_special: bool,
 }
 
 impl Default for EncodeOptions {
-    /// Nothing added, special tokens recognised.
+    /// Adds no special tokens, and recognizes those in the text.
     fn default() -> Self {
         EncodeOptions { add_special: false, parse_special: true }
     }
 }
 
-/// Turns text into token ids and back. Clones share one vocabulary, so that a clone costs nothing.
+/// Encodes text to token ids and decodes them. Clones share one vocabulary and are cheap.
 #[derive(Clone)]
 pub struct Tokenizer {
     vocab: Arc<Vocabulary>,
@@ -62,18 +62,17 @@ impl Tokenizer {
     /// Checks a vocabulary and builds its tables.
     ///
     /// # Errors
-    /// [`TokenizerError`] if the algorithm or its pre-tokenizer is not supported, or if the vocabulary
-    /// contradicts itself: an array of the wrong length, an id that no token has, a merge that yields no
-    /// token, a byte that nothing expresses.
+    /// [`TokenizerError`] if the algorithm or its pre-tokenizer is not supported, or the vocabulary is inconsistent: an
+    /// array of the wrong length, an id out of range, a merge whose result is not a token, a byte without a token.
     pub fn new(data: VocabData) -> Result<Tokenizer, TokenizerError> {
         Ok(Tokenizer { vocab: Arc::new(Vocabulary::new(data)?) })
     }
 
-    /// The tokens of a text. A character that is no token becomes the tokens of its bytes, and a byte
-    /// that has none the unknown token; a byte-level vocabulary that has neither (some lack a few control
-    /// characters) leaves that byte out, as its own tokenizer does.
+    /// The tokens of a text. A character that is not a token becomes the tokens of its bytes, and a byte without a
+    /// token becomes the unknown token; a byte-level vocabulary without an unknown token (some lack a few control
+    /// characters) omits that byte, as its original tokenizer does.
     ///
-    /// Time grows as n log n with the longest word, and linearly otherwise.
+    /// Time is O(n log n) in the longest word and linear otherwise.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         ids.extend(self.vocab.bos.filter(|_| options.add_special && self.vocab.add_bos));
@@ -83,8 +82,8 @@ impl Tokenizer {
         ids
     }
 
-    /// The tokens of a conversation that a chat template rendered: special tokens recognised, and BOS in
-    /// front, where the vocabulary asks for it, unless the template already wrote it.
+    /// The tokens of a conversation rendered by a chat template: special tokens are recognized, and BOS is added in
+    /// front if the vocabulary requires it and the template did not write it.
     pub fn encode_chat(&self, rendered: &str) -> Vec<u32> {
         let mut ids = Vec::with_capacity(rendered.len() / 3 + 1);
         self.encode_onto(rendered, true, &mut ids);
@@ -114,8 +113,8 @@ impl Tokenizer {
         }
     }
 
-    /// Pushes the special tokens of a text, and gives what is between them to `encode`, without the white space that a
-    /// special token takes away.
+    /// Pushes the special tokens of a text, and passes the text between them to `encode`, without the white space that
+    /// a special token strips.
     fn between<'t>(
         &self,
         special: &SpecialTokens,
@@ -135,9 +134,8 @@ impl Tokenizer {
         encode(text, ids);
     }
 
-    /// The text of a sequence of tokens. Control tokens and the unknown token show only with
-    /// `keep_special`; bytes that are no UTF-8 become U+FFFD; the space that encoding put before the text
-    /// is taken away.
+    /// The text of a sequence of tokens. Control tokens and the unknown token appear only with `keep_special`; bytes
+    /// that are not UTF-8 become U+FFFD; the space that encoding put before the text is removed.
     pub fn decode(&self, ids: &[u32], keep_special: bool) -> String {
         let mut stream = StreamDecoder::from_start(self, keep_special);
         let mut text = String::new();
@@ -148,17 +146,17 @@ impl Tokenizer {
         text
     }
 
-    /// Appends the bytes that one token stands for, without allocating if `out` has room. They may be
-    /// part of a character. Control tokens and the unknown token add their name with `keep_special`, else
-    /// nothing; an id that is not below [`n_vocab`](Self::n_vocab) adds nothing.
+    /// Appends the bytes of one token, without allocating if `out` has room. They may be part of a character. Control
+    /// tokens and the unknown token append their name with `keep_special`, otherwise nothing; an id of
+    /// [`n_vocab`](Self::n_vocab) or more appends nothing.
     pub fn decode_into(&self, id: u32, keep_special: bool, out: &mut Vec<u8>) {
         if keep_special || self.kind(id).is_some_and(|kind| !kind.is_structure()) {
             out.extend_from_slice(self.token_bytes(id));
         }
     }
 
-    /// The bytes that one token stands for; of a control token or the unknown token its name. They may be part of a
-    /// character. Empty for an id that is not below [`n_vocab`](Self::n_vocab).
+    /// The bytes of one token; for a control token or the unknown token, its name. They may be part of a character.
+    /// Empty for an id of [`n_vocab`](Self::n_vocab) or more.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         let index = id as usize;
         let Some(&end) = self.vocab.ends.get(index) else { return &[] };
@@ -171,7 +169,7 @@ impl Tokenizer {
         self.vocab.tokens.get(id as usize).map(String::as_str)
     }
 
-    /// The id of the control or user-defined token that is spelled so.
+    /// The id of the control or user-defined token with this spelling.
     pub fn special_id(&self, text: &str) -> Option<u32> {
         self.vocab
             .special
@@ -180,53 +178,53 @@ impl Tokenizer {
             .map(|(_, _, id)| id)
     }
 
-    /// What a token is for.
+    /// The kind of a token.
     pub fn kind(&self, id: u32) -> Option<TokenKind> {
         self.vocab.kinds.get(id as usize).copied()
     }
 
-    /// The number of tokens; ids are below it.
+    /// The number of tokens; all ids are below it.
     pub fn n_vocab(&self) -> usize {
         self.vocab.tokens.len()
     }
 
-    /// What a text starts with.
+    /// The token at the start of a text.
     pub fn bos(&self) -> Option<u32> {
         self.vocab.bos
     }
 
-    /// What a text ends with.
+    /// The token at the end of a text.
     pub fn eos(&self) -> Option<u32> {
         self.vocab.eos
     }
 
-    /// What a turn ends with, if the file states it.
+    /// The token at the end of a message, if the file names one.
     pub fn eot(&self) -> Option<u32> {
         self.vocab.eot
     }
 
-    /// The token for what the vocabulary cannot express.
+    /// The token for text that the vocabulary cannot express.
     pub fn unk(&self) -> Option<u32> {
         self.vocab.unk
     }
 
-    /// What separates two texts (`bert`).
+    /// The token that separates two texts (`bert`).
     pub fn sep(&self) -> Option<u32> {
         self.vocab.sep
     }
 
-    /// The token that fills up batches.
+    /// The token that pads batches.
     pub fn pad(&self) -> Option<u32> {
         self.vocab.pad
     }
 
-    /// Whether the model expects BOS at the start of a text.
+    /// True if the model expects BOS at the start of a text.
     pub fn adds_bos(&self) -> bool {
         self.vocab.add_bos
     }
 
-    /// Whether the answer is over once the model produced this token: EOS, end of turn, or a special
-    /// token with one of the names that models use for either.
+    /// True if the token ends an answer: EOS, end of turn, or a special token with one of the names that models use for
+    /// either.
     pub fn is_end_of_generation(&self, id: u32) -> bool {
         self.vocab.end_of_generation.contains(&id)
     }
@@ -236,13 +234,13 @@ impl Tokenizer {
         self.vocab.chat_template.as_deref()
     }
 
-    /// Whether encoding puts a space before the text.
+    /// True if encoding puts a space before the text.
     pub(super) fn adds_space_prefix(&self) -> bool {
         match &self.vocab.algorithm {
             Algorithm::Bpe(_) => false,
             Algorithm::Spm(spm) => spm.adds_space_prefix(),
             Algorithm::Unigram(unigram) => unigram.adds_space_prefix(),
-            // Every word has one.
+            // Each word starts with one.
             Algorithm::WordPiece(_) => true,
         }
     }

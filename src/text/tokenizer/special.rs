@@ -1,31 +1,30 @@
-//! Finding tokens in text: those that stand there as themselves (control tokens and user-defined ones), and the
-//! pieces that a text starts with.
+//! Finds tokens in text: special ones (control and user-defined), and the pieces that a text starts with.
 //!
-//! A trie over bytes. Of the tokens that stand as themselves the leftmost match wins, and of those the longest; text that
-//! starts none costs one table look-up a byte.
+//! A trie over bytes. The leftmost special token wins, and of those the longest; text that cannot start one costs one
+//! table look-up per byte.
 
 use std::collections::HashMap;
 
 /// One state of the trie.
 #[derive(Default)]
 struct Node {
-    /// The node that each byte leads to, sorted by byte.
+    /// The child node for each byte, sorted by byte.
     children: Vec<(u8, u32)>,
     /// The token that ends here.
     token: Option<u32>,
 }
 
-/// A set of strings: the tokens that stand as themselves, or all pieces of a vocabulary (unigram, WordPiece).
+/// A set of strings: the special tokens, or all pieces of a vocabulary (unigram, WordPiece).
 pub(super) struct SpecialTokens {
     nodes: Vec<Node>,
-    /// The child of the root for each byte, 0 for none.
+    /// The child of the root for each byte; 0 for none.
     roots: [u32; 256],
 }
 
 impl SpecialTokens {
-    /// The set of these strings with their ids. Empty strings are left out.
+    /// The set of these strings with their ids. Empty strings are omitted.
     pub fn new<'a>(tokens: impl Iterator<Item = (&'a str, u32)>) -> SpecialTokens {
-        // A hash map while building: a hostile vocabulary may give one node many children.
+        // A hash map during construction: a hostile vocabulary may give one node many children.
         let mut edges: HashMap<(u32, u8), u32> = HashMap::new();
         let mut nodes = vec![Node::default()];
         for (text, id) in tokens.filter(|(text, _)| !text.is_empty()) {
@@ -49,7 +48,7 @@ impl SpecialTokens {
         SpecialTokens { nodes, roots }
     }
 
-    /// The first token in `text`: where it starts, where it ends, and its id.
+    /// The first token in `text`: its start, its end and its id.
     pub fn find(&self, text: &str) -> Option<(usize, usize, u32)> {
         let bytes = text.as_bytes();
         let mut starts = bytes.iter().enumerate().filter(|&(_, &byte)| self.roots[byte as usize] != 0);
@@ -59,14 +58,14 @@ impl SpecialTokens {
         })
     }
 
-    /// The longest token that `text` starts with: its length and its id.
+    /// The longest token that `text` starts with: its length and id.
     pub fn longest_prefix(&self, text: &[u8]) -> Option<(usize, u32)> {
         let mut longest = None;
         self.prefixes(text, |len, id| longest = Some((len, id)));
         longest
     }
 
-    /// Gives every token that `text` starts with, the shortest first: its length and its id.
+    /// Passes every token that `text` starts with to `each`, shortest first: its length and id.
     pub fn prefixes(&self, text: &[u8], mut each: impl FnMut(usize, u32)) {
         let Some(&root) = text.first().map(|&first| &self.roots[first as usize]) else { return };
         let (mut node, mut len) = (root, 1);
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leftmost_then_longest() {
+    fn leftmost_then_longest_token_wins() {
         let tokens = [("<a>", 1), ("<a>b", 2), ("a>bcd", 3), ("", 4), ("é", 5)];
         let special = SpecialTokens::new(tokens.into_iter());
         assert_eq!(special.find("x<a>bcd"), Some((1, 5, 2)));

@@ -1,18 +1,18 @@
-//! How SentencePiece spells tokens: a space as U+2581, a byte as `<0xNN>`.
+//! SentencePiece's spelling of tokens: a space as U+2581, a byte as `<0xNN>`.
 
-/// How a piece writes a space.
+/// The spelling of a space in a piece.
 pub(super) const SPACE: &str = "\u{2581}";
-/// The same as a character.
+/// [`SPACE`] as a character.
 pub(super) const SPACE_CHAR: char = '\u{2581}';
 
-/// The byte of a token written `<0xNN>`.
+/// The byte of a token spelled `<0xNN>`.
 pub(super) fn byte_token(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     let plain = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     plain.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// Whether a byte can be in valid UTF-8 (RFC 3629).
+/// True if the byte can occur in valid UTF-8 (RFC 3629).
 pub(super) fn is_in_utf8(byte: u8) -> bool {
     !matches!(byte, 0xc0 | 0xc1 | 0xf5..=0xff)
 }
@@ -27,7 +27,7 @@ pub(super) fn push_escaped(text: &str, out: &mut String) {
     }
 }
 
-/// Appends the text that an ordinary piece stands for.
+/// Appends the text of an ordinary piece.
 pub(super) fn push_text(piece: &str, out: &mut Vec<u8>) {
     for (n, part) in piece.split(SPACE).enumerate() {
         if n > 0 {

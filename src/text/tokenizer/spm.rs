@@ -1,12 +1,11 @@
 //! SentencePiece's byte-pair model (`tokenizer.ggml.model` = `llama`).
 //!
-//! Spaces are written as U+2581; the text starts as one symbol per character, and the pair whose joint
-//! piece has the highest score merges first, the leftmost among equals. A character that is no piece
-//! becomes byte tokens. Kudo, Richardson 2018 (arXiv 1808.06226).
+//! Spaces are written as U+2581; the text starts as one symbol per character, and the pair whose joint piece has the
+//! highest score merges first, the leftmost among equals. A character that is not a piece becomes byte tokens. Kudo,
+//! Richardson 2018 (arXiv 1808.06226).
 //!
-//! By definition the whole text merges as one. But where no piece of the vocabulary contains a character
-//! with a space after it, no merge crosses that place: the text may be cut there, and the words that come
-//! often need to be merged only once.
+//! By definition the whole text merges as one. But if no piece of the vocabulary contains a given character followed by
+//! a space, no merge crosses such a place: the text can be cut there, and frequent words are merged only once.
 
 use super::merge::{Merge, Merger, NO_TOKEN};
 use super::spelling::{SPACE, SPACE_CHAR, byte_token, is_in_utf8, push_escaped};
@@ -15,21 +14,21 @@ use super::{TokenKind, TokenizerError, VocabData};
 
 /// The tables of one vocabulary.
 pub(super) struct Spm {
-    /// Pieces by their text, with the order in which they merge.
+    /// Pieces by their text, with their merge priority.
     pieces: HashMap<Box<str>, Merge>,
-    /// The length in bytes of the longest piece: no longer pair needs to be looked up.
+    /// The length in bytes of the longest piece: longer pairs need no look-up.
     longest: usize,
-    /// The characters that some piece has before a space, sorted.
+    /// The characters that precede a space in some piece, sorted.
     before_space: Vec<char>,
     /// The token of each byte, or the unknown token.
     byte_ids: [u32; 256],
-    /// The unknown token stands once for a character where there are no byte tokens.
+    /// The unknown token, used once per character if there are no byte tokens.
     unknown: Option<u32>,
     add_space_prefix: bool,
 }
 
-/// A number that is smaller the higher the score. The bits of a float order like an integer's once
-/// negative numbers are inverted (IEEE 754).
+/// A number that decreases as the score increases. The bits of floats order like integers once negative numbers are
+/// inverted (IEEE 754).
 fn priority(score: f32) -> u32 {
     let bits = (score + 0.0).to_bits();
     let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
@@ -71,13 +70,13 @@ impl Spm {
         Ok(Spm { pieces, longest, before_space, byte_ids, unknown, add_space_prefix })
     }
 
-    /// Whether encoding puts a space before the text, which decoding takes away.
+    /// True if encoding puts a space before the text, which decoding removes.
     pub fn adds_space_prefix(&self) -> bool {
         self.add_space_prefix
     }
 }
 
-/// The characters that stand before a space in a piece.
+/// The characters that precede a space in a piece.
 fn characters_before_space(piece: &str) -> impl Iterator<Item = char> {
     piece.chars().zip(piece.chars().skip(1)).filter(|&(_, next)| next == SPACE_CHAR).map(|(before, _)| before)
 }
@@ -94,7 +93,7 @@ impl<'v> SpmEncoder<'v> {
         SpmEncoder { spm, merger: Merger::default(), escaped: String::new() }
     }
 
-    /// Appends the tokens of a piece of text that stands at the start or after a special token.
+    /// Appends the tokens of a piece of text at the start or after a special token.
     pub fn encode(&mut self, text: &str, ids: &mut Vec<u32>) {
         if text.is_empty() {
             return;
@@ -104,7 +103,7 @@ impl<'v> SpmEncoder<'v> {
             self.escaped.push_str(SPACE);
         }
         push_escaped(text, &mut self.escaped);
-        // Where in `ids` the tokens of a word that came before are.
+        // Start and end of each earlier word's tokens in `ids`.
         let mut seen: HashMap<&str, (usize, usize)> = HashMap::default();
         let mut rest = self.escaped.as_str();
         while !rest.is_empty() {
@@ -124,8 +123,8 @@ impl<'v> SpmEncoder<'v> {
 }
 
 impl Spm {
-    /// The length in bytes of the part that no merge leaves: up to a space that no piece has after the
-    /// character before it.
+    /// The length in bytes of the prefix that no merge crosses: it ends before a space that no piece has after the
+    /// preceding character.
     fn word_len(&self, text: &str) -> usize {
         let mut spaces = text.match_indices(SPACE).map(|(at, _)| at);
         let cut = spaces.find(|&at| {
@@ -168,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_higher_score_comes_first(a in any::<f32>(), b in any::<f32>()) {
+        fn higher_scores_have_smaller_priority(a in any::<f32>(), b in any::<f32>()) {
             prop_assume!(!a.is_nan() && !b.is_nan());
             prop_assert_eq!(priority(a).cmp(&priority(b)), b.partial_cmp(&a).unwrap());
         }

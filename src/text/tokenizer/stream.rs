@@ -1,26 +1,25 @@
-//! Text from tokens as they come: a character that is split over tokens waits until it is whole.
+//! Incremental decoding: a character split over several tokens waits until it is complete.
 
 use super::{TokenKind, Tokenizer};
 
-/// Turns ids into text one by one.
+/// Decodes ids to text one by one.
 ///
-/// Whatever the split, the pieces together are the text of the whole. Bytes that can never become UTF-8
-/// are replaced by U+FFFD as `String::from_utf8_lossy` does. Buffers are reused: once they have grown, a
-/// push does not allocate. A clone goes on from the same place by itself.
+/// The concatenated pieces equal the decoded whole. Bytes that are not UTF-8 become U+FFFD as in
+/// `String::from_utf8_lossy`. Buffers are reused: once they have grown, a push does not allocate. A clone continues
+/// independently from the same point.
 #[derive(Clone)]
 pub struct StreamDecoder {
     tokenizer: Tokenizer,
     keep_special: bool,
-    /// The next token is the first of a text before which encoding put a space.
+    /// The next token is the first of a text whose leading space was added by encoding.
     strip_space: bool,
-    /// Bytes that are not text yet: the beginning of a character.
+    /// Bytes of an incomplete character.
     pending: Vec<u8>,
     text: String,
 }
 
 impl StreamDecoder {
-    /// Decodes what follows other text, such as a model's answer. Control tokens show only with
-    /// `keep_special`.
+    /// Decodes text that follows other text, such as a model's answer. Control tokens appear only with `keep_special`.
     pub fn new(tokenizer: &Tokenizer, keep_special: bool) -> StreamDecoder {
         StreamDecoder {
             tokenizer: tokenizer.clone(),
@@ -31,7 +30,7 @@ impl StreamDecoder {
         }
     }
 
-    /// Decodes a text from its start: the space that encoding put before it is taken away.
+    /// Decodes a text from its start: the space that encoding put before it is removed.
     pub fn from_start(tokenizer: &Tokenizer, keep_special: bool) -> StreamDecoder {
         StreamDecoder {
             strip_space: tokenizer.adds_space_prefix(),
@@ -39,7 +38,7 @@ impl StreamDecoder {
         }
     }
 
-    /// Takes the next token, and gives the text that is complete now, which may be empty.
+    /// Takes the next token, and returns the text that is now complete, possibly empty.
     pub fn push(&mut self, id: u32) -> &str {
         let before = self.pending.len();
         self.tokenizer.decode_into(id, self.keep_special, &mut self.pending);
@@ -57,8 +56,8 @@ impl StreamDecoder {
         &self.text
     }
 
-    /// Ends the text: the beginning of a character that never came becomes U+FFFD. The next push starts
-    /// anew, as after [`new`](Self::new).
+    /// Ends the text: an incomplete character becomes U+FFFD. The next push starts a new text, as after
+    /// [`new`](Self::new).
     pub fn finish(&mut self) -> &str {
         self.text.clear();
         push_lossy(&self.pending, &mut self.text);
@@ -68,7 +67,7 @@ impl StreamDecoder {
     }
 }
 
-/// Appends bytes as text, with U+FFFD for each maximal part that is no UTF-8.
+/// Appends bytes as text, with U+FFFD for each maximal invalid part.
 fn push_lossy(bytes: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         out.push_str(chunk.valid());
@@ -78,7 +77,7 @@ fn push_lossy(bytes: &[u8], out: &mut String) {
     }
 }
 
-/// How many bytes at the end may still become a character.
+/// The number of bytes at the end that may still become a character.
 fn incomplete_len(bytes: &[u8]) -> usize {
     // A character has at most four bytes, so an incomplete one at most three.
     let tail = &bytes[bytes.len().saturating_sub(3)..];

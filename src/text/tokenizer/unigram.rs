@@ -1,9 +1,9 @@
 //! SentencePiece's unigram model (`tokenizer.ggml.model` = `t5`).
 //!
-//! Text is normalised by a table of replacements, its spaces are written as U+2581, and of all ways to cut it into pieces
-//! the one with the highest sum of scores, which are log probabilities, is taken (Viterbi 1967). A character that is
-//! no piece costs ten more than the worst piece; it becomes byte tokens where the vocabulary has them, else neighbours
-//! become one unknown token. Kudo 2018 (arXiv 1804.10959).
+//! Text is normalized by a table of replacements, and its spaces are written as U+2581; of all ways to cut it into
+//! pieces, the one with the highest sum of scores, which are log-probabilities, is chosen (Viterbi 1967). A character
+//! that is not a piece scores ten less than the worst piece; it becomes byte tokens if the vocabulary has them,
+//! otherwise adjacent ones become one unknown token. Kudo 2018 (arXiv 1804.10959).
 
 use super::charsmap::Charsmap;
 use super::merge::NO_TOKEN;
@@ -11,11 +11,10 @@ use super::special::SpecialTokens;
 use super::spelling::{SPACE, byte_token};
 use super::{TokenKind, TokenizerError, VocabData};
 
-/// How much worse than the worst piece an unknown character is.
+/// The difference between the worst piece's score and that of an unknown character.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
-/// The longest piece, in bytes: at each place of a text the pieces that start there are followed so far. Real
-/// vocabularies stay below 256.
+/// The longest piece, in bytes, which bounds the search at each position of a text. Real vocabularies stay below 256.
 const LONGEST_PIECE: usize = 1024;
 
 /// The tables of one vocabulary.
@@ -24,18 +23,18 @@ pub(super) struct Unigram {
     scores: Vec<f32>,
     unknown: u32,
     unknown_score: f64,
-    /// The token of each byte; all of them or none.
+    /// The token of each byte, if every byte has one.
     bytes: Option<Box<[u32; 256]>>,
     charsmap: Charsmap,
     add_space_prefix: bool,
     remove_extra_spaces: bool,
 }
 
-/// The best way to cut the text up to some place.
+/// The best way to cut the text up to some position.
 #[derive(Clone, Copy)]
 struct Best {
     score: f64,
-    /// Where its last piece starts, and that piece; [`NO_TOKEN`] for an unknown character.
+    /// The start and id of the last piece; [`NO_TOKEN`] for an unknown character.
     start: usize,
     id: u32,
 }
@@ -77,12 +76,12 @@ impl Unigram {
         })
     }
 
-    /// Whether encoding puts a space before the text, which decoding takes away.
+    /// True if encoding puts a space before the text, which decoding removes.
     pub fn adds_space_prefix(&self) -> bool {
         self.add_space_prefix
     }
 
-    /// Appends the tokens of a piece of text that stands at the start or after a special token.
+    /// Appends the tokens of a piece of text at the start or after a special token.
     pub fn encode(&self, text: &str, ids: &mut Vec<u32>) {
         let text = self.normalise(text);
         let first = ids.len();
@@ -105,7 +104,7 @@ impl Unigram {
         ids[first..].reverse();
     }
 
-    /// The best way to cut the text up to each of its places between characters.
+    /// The best way to cut the text up to each character boundary.
     fn best_cuts(&self, text: &str) -> Vec<Best> {
         let mut best = vec![Best { score: f64::NEG_INFINITY, start: 0, id: NO_TOKEN }; text.len() + 1];
         best[0].score = 0.0;
@@ -129,7 +128,7 @@ impl Unigram {
         best
     }
 
-    /// The text with replacements made, spaces as U+2581, and the space before it that the model wants.
+    /// The text with replacements applied, spaces as U+2581, and the leading space if the model adds one.
     fn normalise(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len() + text.len() / 4 + SPACE.len());
         let mut after_space = self.remove_extra_spaces;
@@ -165,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scores_and_pieces_that_no_vocabulary_has_are_refused() {
+    fn invalid_scores_and_pieces_are_refused() {
         let refused = |change: fn(&mut VocabData)| {
             let mut data = VocabData {
                 model: "t5".into(),

@@ -1,26 +1,26 @@
-//! A vocabulary as a GGUF file states it, before any check.
+//! A vocabulary as stored in a GGUF file, unchecked.
 
-/// What a token is for; the values of `tokenizer.ggml.token_type`.
+/// The kind of a token; the values of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum TokenKind {
     /// A piece of ordinary text.
     Normal = 1,
-    /// Stands for what the vocabulary cannot express.
+    /// Represents text that the vocabulary cannot express.
     Unknown = 2,
     /// Structure such as the start of a turn; not part of the text.
     Control = 3,
-    /// A string that is always one token, wherever it stands in the text.
+    /// A string that is always one token, anywhere in the text.
     UserDefined = 4,
-    /// A row without a meaning.
+    /// An unused entry.
     Unused = 5,
     /// One raw byte, written `<0xNN>` (SentencePiece's byte fallback).
     Byte = 6,
 }
 
 impl TokenKind {
-    /// The kind with this number in `tokenizer.ggml.token_type`, if there is one.
+    /// The kind with this number in `tokenizer.ggml.token_type`.
     pub fn from_number(number: i64) -> Option<TokenKind> {
         Some(match number {
             1 => TokenKind::Normal,
@@ -33,7 +33,7 @@ impl TokenKind {
         })
     }
 
-    /// Whether such tokens are structure, which ordinary text must never become.
+    /// True for structure, which ordinary text must never become.
     pub(super) fn is_structure(self) -> bool {
         matches!(self, TokenKind::Control | TokenKind::Unknown)
     }
@@ -41,52 +41,52 @@ impl TokenKind {
 
 /// The `tokenizer.*` metadata of a GGUF file as plain values.
 ///
-/// Token ids are positions in `tokens`. [`Tokenizer::new`](super::Tokenizer::new) checks everything.
+/// Token ids are indices into `tokens`. [`Tokenizer::new`](super::Tokenizer::new) checks everything.
 #[derive(Clone, Debug, Default)]
 pub struct VocabData {
     /// `tokenizer.ggml.model`: the algorithm, one of [`TOKENIZER_FAMILIES`](super::TOKENIZER_FAMILIES).
     pub model: String,
-    /// `tokenizer.ggml.pre`: how `gpt2` cuts text into words.
+    /// `tokenizer.ggml.pre`: the pre-tokenizer of `gpt2`.
     pub pre: Option<String>,
-    /// `tokenizer.ggml.tokens`: each token's text, in the algorithm's own spelling.
+    /// `tokenizer.ggml.tokens`: each token's text, in the algorithm's spelling.
     pub tokens: Vec<String>,
-    /// `tokenizer.ggml.scores`: each token's log probability (`llama`, `t5`), as many as tokens.
+    /// `tokenizer.ggml.scores`: each token's log-probability (`llama`, `t5`).
     pub scores: Option<Vec<f32>>,
-    /// `tokenizer.ggml.token_type`: each token's kind, as many as tokens.
+    /// `tokenizer.ggml.token_type`: each token's kind.
     pub kinds: Option<Vec<TokenKind>>,
-    /// `tokenizer.ggml.merges`: pairs `left right` (`gpt2`, `gemma4`), the first merges first.
+    /// `tokenizer.ggml.merges`: pairs `left right` (`gpt2`, `gemma4`), in the order of their priority.
     pub merges: Vec<String>,
-    /// `tokenizer.ggml.bos_token_id`: what a text starts with.
+    /// `tokenizer.ggml.bos_token_id`: the token at the start of a text.
     pub bos: Option<u32>,
-    /// `tokenizer.ggml.eos_token_id`: what a text ends with.
+    /// `tokenizer.ggml.eos_token_id`: the token at the end of a text.
     pub eos: Option<u32>,
-    /// `tokenizer.ggml.eot_token_id`: what a turn ends with.
+    /// `tokenizer.ggml.eot_token_id`: the token at the end of a message.
     pub eot: Option<u32>,
     /// `tokenizer.ggml.unknown_token_id`.
     pub unk: Option<u32>,
     /// `tokenizer.ggml.padding_token_id`.
     pub pad: Option<u32>,
-    /// `tokenizer.ggml.seperator_token_id`, GGUF's spelling: what a text ends with (`bert`).
+    /// `tokenizer.ggml.seperator_token_id`, GGUF's spelling: the token at the end of a text (`bert`).
     pub sep: Option<u32>,
     /// `tokenizer.ggml.add_bos_token`; absent: the algorithm's default.
     pub add_bos: Option<bool>,
-    /// `tokenizer.ggml.add_eos_token`; absent: the algorithm's default, which is no but for `t5`.
+    /// `tokenizer.ggml.add_eos_token`; absent: the algorithm's default, yes for `t5` only.
     pub add_eos: Option<bool>,
     /// `tokenizer.ggml.add_sep_token` (`bert`); absent: yes.
     pub add_sep: Option<bool>,
     /// `tokenizer.ggml.add_space_prefix` (`llama`, `t5`); absent: yes.
     pub add_space_prefix: Option<bool>,
-    /// `tokenizer.ggml.remove_extra_whitespaces` (`t5`): one space for several, none at the ends; absent: yes.
+    /// `tokenizer.ggml.remove_extra_whitespaces` (`t5`): collapses spaces and trims both ends; absent: yes.
     pub remove_extra_spaces: Option<bool>,
     /// `tokenizer.ggml.precompiled_charsmap` (`t5`): SentencePiece's table of replacements.
     pub precompiled_charsmap: Vec<u8>,
     /// `tokenizer.ggml.normalizer.lowercase` (`bert`); absent: yes.
     pub lowercase: Option<bool>,
-    /// `tokenizer.ggml.normalizer.strip_accents` (`bert`); absent: as `lowercase`.
+    /// `tokenizer.ggml.normalizer.strip_accents` (`bert`); absent: the value of `lowercase`.
     pub strip_accents: Option<bool>,
-    /// Special tokens that take the white space before them away. No key states them: they are known by the model.
+    /// Special tokens that strip the white space before them. No metadata key lists these: the model's name decides.
     pub strip_before: Vec<u32>,
-    /// Special tokens that take the white space after them away, likewise.
+    /// Special tokens that strip the white space after them, likewise.
     pub strip_after: Vec<u32>,
     /// `tokenizer.chat_template`: the Jinja source.
     pub chat_template: Option<String>,

@@ -5,14 +5,14 @@ use crate::gguf::Metadata;
 use super::{TokenKind, TokenizerError, VocabData};
 
 impl VocabData {
-    /// Reads the `tokenizer.*` keys. What must be there, and fit together, [`Tokenizer::new`] checks.
+    /// Reads the `tokenizer.*` keys. [`Tokenizer::new`] checks that the required ones are present and consistent.
     ///
-    /// Special tokens that the file does not name are those that its family always has, such as `</s>` at 2. Which special
-    /// tokens take white space away follows from the model's name, as no key states it.
+    /// Special tokens that the file does not name get the usual ids of the algorithm, such as 2 for `</s>`. The special
+    /// tokens that strip white space follow from the model's name, as no key lists them.
     ///
     /// # Errors
-    /// [`TokenizerError::Metadata`] names a key whose value has another type than it should, and
-    /// [`TokenizerError::UnknownKind`] a token with a kind that does not exist.
+    /// [`TokenizerError::Metadata`] names a key whose value has the wrong type, [`TokenizerError::UnknownKind`] a token
+    /// of an unknown kind.
     ///
     /// [`Tokenizer::new`]: super::Tokenizer::new
     pub fn from_metadata(metadata: &Metadata) -> Result<VocabData, TokenizerError> {
@@ -52,7 +52,7 @@ impl VocabData {
             add_sep: metadata.opt_bool("tokenizer.ggml.add_sep_token")?,
             add_space_prefix: metadata.opt_bool("tokenizer.ggml.add_space_prefix")?,
             remove_extra_spaces: metadata.opt_bool("tokenizer.ggml.remove_extra_whitespaces")?,
-            // Signed bytes in some files: the low eight bits are the byte.
+            // Some files use signed bytes: the low eight bits are the byte.
             precompiled_charsmap: charsmap.iter().flat_map(|bytes| bytes.iter()).map(|&b| b as u8).collect(),
             lowercase: metadata.opt_bool("tokenizer.ggml.normalizer.lowercase")?,
             strip_accents: metadata.opt_bool("tokenizer.ggml.normalizer.strip_accents")?,
@@ -66,7 +66,7 @@ impl VocabData {
         Ok(data)
     }
 
-    /// Finds the tokens that take white space away, which the models' own tokenizers state and GGUF does not.
+    /// Sets the tokens that strip white space, which the models' original tokenizers define and GGUF does not.
     fn strip_by_name(&mut self, name: &str, architecture: &str) {
         let pre = self.pre.as_deref().unwrap_or_default();
         let name = name.to_lowercase();
@@ -90,7 +90,7 @@ impl VocabData {
     }
 }
 
-/// Where a family's special tokens are when a file does not say.
+/// The ids of an algorithm's special tokens when a file does not name them.
 #[derive(Default)]
 struct Defaults {
     bos: Option<u32>,

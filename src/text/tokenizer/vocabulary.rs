@@ -11,15 +11,15 @@ use super::wordpiece::WordPiece;
 use super::{TokenKind, TokenizerError, VocabData};
 use crate::text::pretokenizer::PreTokenizer;
 
-/// A vocabulary that was checked, with what tokens are looked up in.
+/// A checked vocabulary with its look-up tables.
 pub(super) struct Vocabulary {
     pub(super) algorithm: Algorithm,
     pub(super) tokens: Vec<String>,
     pub(super) kinds: Vec<TokenKind>,
-    /// What every token decodes to, one after the other, and where each ends.
+    /// The decoded bytes of all tokens, concatenated, and the end of each.
     pub(super) decoded: Vec<u8>,
     pub(super) ends: Vec<usize>,
-    /// Control, unknown and user-defined tokens; and the user-defined ones alone.
+    /// Control, unknown and user-defined tokens; and the user-defined ones only.
     pub(super) special: SpecialTokens,
     pub(super) user_defined: SpecialTokens,
     pub(super) end_of_generation: Vec<u32>,
@@ -32,13 +32,13 @@ pub(super) struct Vocabulary {
     pub(super) unk: Option<u32>,
     pub(super) pad: Option<u32>,
     pub(super) sep: Option<u32>,
-    /// Special tokens that take white space before or after them away.
+    /// Special tokens that strip white space before or after them.
     pub(super) strip_before: Vec<u32>,
     pub(super) strip_after: Vec<u32>,
     pub(super) chat_template: Option<String>,
 }
 
-/// The tables of the algorithm that encodes.
+/// The encoding tables of each algorithm.
 pub(super) enum Algorithm {
     Bpe(Box<Bpe>),
     Spm(Box<Spm>),
@@ -46,7 +46,7 @@ pub(super) enum Algorithm {
     Unigram(Box<Unigram>),
 }
 
-/// What the models of the field end a turn or a text with, beside what their files state.
+/// Names of tokens that end a message or a text in known models, in addition to those that files name.
 const END_NAMES: &[&str] = &[
     "<|endoftext|>",
     "<|im_end|>",
@@ -138,7 +138,7 @@ impl Vocabulary {
     }
 }
 
-/// Checks what all algorithms rely on: lengths and ids.
+/// Checks the lengths and ids that all algorithms rely on.
 fn check_shape(data: &VocabData) -> Result<(), TokenizerError> {
     let n_vocab = data.tokens.len();
     match n_vocab {
@@ -169,7 +169,7 @@ fn check_shape(data: &VocabData) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-/// The ids that metadata names, with their keys.
+/// The ids in the metadata, with their keys.
 fn named_ids(data: &VocabData) -> [(&'static str, Option<u32>); 6] {
     [
         ("tokenizer.ggml.bos_token_id", data.bos),
@@ -181,7 +181,7 @@ fn named_ids(data: &VocabData) -> [(&'static str, Option<u32>); 6] {
     ]
 }
 
-/// Each token's kind. A file without kinds still says which tokens are structure: those it names.
+/// Each token's kind. In a file without kinds, the tokens that the metadata name are structure.
 fn kinds_of(data: &VocabData) -> Vec<TokenKind> {
     if let Some(kinds) = &data.kinds {
         return kinds.clone();
@@ -210,8 +210,8 @@ fn end_of_generation(data: &VocabData, kinds: &[TokenKind]) -> Vec<u32> {
     };
     let mut ids: Vec<u32> = data.eos.into_iter().chain(data.eot).collect();
     ids.extend(END_NAMES.iter().filter_map(|name| named(name)));
-    // Where an answer ends with <|return|> or <|call|> (the harmony format), <|end|> only closes one of
-    // its messages.
+    // In models whose answers end with <|return|> or <|call|> (the harmony format), <|end|> only closes one message of
+    // an answer.
     if named("<|return|>").is_some() && named("<|call|>").is_some() {
         let message_end = named("<|end|>");
         ids.retain(|&id| Some(id) != message_end || Some(id) == data.eos || Some(id) == data.eot);

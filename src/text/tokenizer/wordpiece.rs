@@ -1,9 +1,9 @@
 //! WordPiece (`tokenizer.ggml.model` = `bert`).
 //!
 //! Text is cleaned and cut into words at white space, punctuation and Chinese characters; a word becomes the longest
-//! piece that it starts with, then the longest that goes on from there, and so on, or the unknown token if that fails.
-//! Devlin et al. 2018 (arXiv 1810.04805). GGUF writes a piece that starts a word with U+2581 before it, and one that goes
-//! on without the `##` of the model's own vocabulary.
+//! piece that it starts with, then the longest piece that continues it, and so on, or the unknown token if that fails.
+//! Devlin et al. 2018 (arXiv 1810.04805). GGUF writes U+2581 before a piece that starts a word, and a continuing piece
+//! without the `##` of the model's original vocabulary.
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -12,7 +12,7 @@ use super::spelling::SPACE;
 use super::{TokenKind, TokenizerError, VocabData};
 use crate::text::pretokenizer::{PUNCTUATION, is_accent, is_control};
 
-/// A longer word is unknown, as in the model's own tokenizer.
+/// Longer words are unknown, as in the model's original tokenizer.
 const LONGEST_WORD: usize = 100;
 
 /// The tables of one vocabulary.
@@ -23,7 +23,7 @@ pub(super) struct WordPiece {
     strip_accents: bool,
 }
 
-/// The blocks that BERT takes for Chinese characters: each is a word.
+/// The blocks that BERT treats as Chinese characters, each a word.
 fn is_chinese(character: char) -> bool {
     matches!(
         character,
@@ -70,7 +70,7 @@ impl WordPiece {
         self.end_word(&mut word, ids);
     }
 
-    /// Adds a character to a word, as its parts without accents and in small letters where the model wants that.
+    /// Adds a character to a word, decomposed without accents and in lower case if the model requires it.
     fn push(&self, character: char, word: &mut String, ids: &mut Vec<u32>) {
         match self.strip_accents {
             true => std::iter::once(character)
@@ -95,7 +95,7 @@ impl WordPiece {
         }
     }
 
-    /// Appends the tokens of a word, which has U+2581 before it, and starts the next.
+    /// Appends the tokens of a word, which starts with U+2581, and starts the next word.
     fn end_word(&self, word: &mut String, ids: &mut Vec<u32>) {
         if word.len() > SPACE.len() {
             let start = ids.len();
@@ -107,7 +107,7 @@ impl WordPiece {
         }
     }
 
-    /// Appends the pieces of a word; false if something of it is in no piece.
+    /// Appends the pieces of a word; false if a part of it matches no piece.
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> bool {
         if word.chars().count() > LONGEST_WORD + 1 {
             return false;

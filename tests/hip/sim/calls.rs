@@ -1,4 +1,4 @@
-//! Calls that the rules forbid, failures on demand, counts, leaks, and what the device says about itself.
+//! Forbidden calls, failures on demand, counts, leaks, and the device's description of itself.
 
 use std::ptr::null_mut;
 
@@ -48,7 +48,7 @@ fn forbidden_calls_are_found() {
 }
 
 #[test]
-fn launches_that_no_device_takes_are_refused() {
+fn invalid_launches_are_refused() {
     let rig = Rig::new(Config::default());
     let module = rig.module(SOUND);
     let sums = rig.function(module, "block_sums");
@@ -82,7 +82,7 @@ fn any_call_fails_on_demand() {
     assert_eq!(call!(rig, hipMalloc(&mut address, 64)), hipErrorUnknown);
     ok!(rig, hipMalloc(&mut address, 64));
 
-    // Every function of the runtime, with arguments that would do.
+    // Every function of the runtime, with valid arguments.
     let (x, host) = (rig.alloc(64), rig.alloc_pinned(64));
     let (event, code) = (rig.new_event(), rig.code(FAULTY));
     let module = rig.module(FAULTY);
@@ -151,13 +151,13 @@ fn any_call_fails_on_demand() {
         hipModuleGetFunction(&mut handle, module, c"store_at".as_ptr());
         hipStreamBeginCapture(stream, hipStreamCaptureModeThreadLocal);
     }
-    // A call that failed did nothing.
+    // A failed call must have no effect.
     assert_eq!(rig.fence(), 0);
     rig.sim.assert_no_fault();
 }
 
 #[test]
-fn memory_runs_out_where_it_should() {
+fn allocations_beyond_the_memory_are_refused() {
     let rig = Rig::new(Config { memory: 1 << 20, ..Config::default() });
     let mut address = null_mut();
     assert_eq!(call!(rig, hipMalloc(&mut address, (1 << 20) + 1)), hipErrorOutOfMemory);
@@ -192,7 +192,7 @@ fn devices_can_be_absent() {
     ok!(rig, hipSetDevice(ordinal));
     let rt = rig.rt;
     drop(rig);
-    // SAFETY: a number is all that it takes.
+    // SAFETY: a number is its only argument.
     assert_eq!(unsafe { (rt.hipSetDevice)(ordinal) }, hipErrorInvalidDevice);
 }
 
@@ -231,14 +231,14 @@ fn leaks_and_counts_are_exact() {
 }
 
 #[test]
-fn compilers_words_come_back() {
+fn compiler_messages_are_returned() {
     let api = sim::api();
     let source = "#include \"platform.h\"\nKERNEL(k)(int* y) {\n    y[0] = no_such_name;\n}\n";
     let log = compile(&api, source, &["--offload-arch=sim32"]).unwrap_err();
     assert!(log.contains("test.hip:3") && log.contains("no_such_name"), "{log}");
     let log = compile(&api, SOUND, &["--offload-arch=gfx1100"]).unwrap_err();
     assert!(log.contains("gfx1100") && log.contains("sim32"), "{log}");
-    // Kernels that only macros spell out are found; those that are compiled out are not there.
+    // Kernels that exist only after macro expansion are found; those that are compiled out are not.
     let source = "#include \"platform.h\"\n#define MAKE(T) KERNEL(set_##T)(T* y, T x) { y[0] = x; }\nMAKE(float)\n\
                   #ifdef WITH_INT\nMAKE(int)\n#endif\n";
     let rig = Rig::new(Config::default());
@@ -252,7 +252,7 @@ fn compilers_words_come_back() {
 }
 
 #[test]
-fn the_device_says_what_it_is() {
+fn the_device_describes_itself() {
     let rig = Rig::new(Config { wave: 64, compute_units: 7, shared: 32 << 10, ..Config::default() });
     let ordinal = rig.sim.ordinal() as i32;
     let attribute = |which| {
@@ -283,7 +283,7 @@ fn the_device_says_what_it_is() {
 }
 
 #[test]
-fn products_are_those_of_the_definition() {
+fn gemm_agrees_with_its_definition() {
     let rig = Rig::new(Config::default());
     let blas = rig.api.blas.unwrap();
     let (m, n, k) = (3usize, 5usize, 7usize);
@@ -330,11 +330,11 @@ fn products_are_those_of_the_definition() {
         for row in 0..m {
             let products = (0..k).map(|i| f64::from(a[row * k + i]) * f64::from(b[column * k + i]));
             let want = 1.0 + products.sum::<f64>();
-            // Seven products of at most 1 and as many sums: 14 roundings of values below 8.
+            // Seven products of at most 1 and seven sums: 14 roundings of values below 8.
             assert!((f64::from(c[column * m + row]) - want).abs() < 14.0 * 8.0 * f64::from(f32::EPSILON));
         }
     }
-    // Memory that was freed is found out as under a kernel.
+    // Freed memory is detected as it is under a kernel.
     assert_eq!(gemm(handle, ki), 0);
     assert_ne!(call!(rig, hipFree(db)), 0);
     assert_eq!(rig.sim.take_faults()[0].kind, FaultKind::FreedInFlight);
@@ -342,16 +342,16 @@ fn products_are_those_of_the_definition() {
     unsafe { assert_eq!((blas.hipblasDestroy)(handle), 0) };
 }
 
-/// Time that this thread spent on a processor: others may want it, too. Linux only.
+/// CPU time of this thread, since other processes may use the cores, too. Linux only.
 fn busy_nanoseconds() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     text.split(' ').next().unwrap().parse().unwrap()
 }
 
-/// Run with `--run-ignored only`; prints what a launch, a barrier, a shuffle and a load cost.
+/// Prints the cost of a launch, a barrier, a shuffle and a load. Run with `--run-ignored only`.
 #[test]
 #[ignore = "measures"]
-fn what_things_cost() {
+fn cost_of_simulated_operations() {
     for checks in [Checks::Full, Checks::Memory, Checks::Fast] {
         let rig = Rig::new(Config { checks, ..Config::default() });
         let module = rig.module(SOUND);

@@ -1,16 +1,16 @@
-//! Each kind of fault, planted and found; and beside it the same without the fault, which is not reported.
+//! Each kind of fault is planted and found; the same code without the fault reports nothing.
 
 use rfgraph::hip::platform::sim::{Config, Fault, FaultKind};
 
 use super::rig::{Arg, FAULTY, Pointer, Rig};
 
-/// Devices of both waves with two seeds each, one after the other: calls go to the device that was made last.
+/// Devices of both wave sizes with two seeds each, one after the other: calls go to the device that was made last.
 fn rigs() -> impl Iterator<Item = Rig> {
     let configs = [(32, 1), (32, 2), (64, 1), (64, 2)];
     configs.into_iter().map(|(wave, seed)| Rig::new(Config { wave, seed, ..Config::default() }))
 }
 
-/// Runs one kernel of `faulty.hip` as one block; the fence's answer and the faults.
+/// Runs one kernel of `faulty.hip` as one block; returns the fence's error code and the faults.
 fn run(rig: &Rig, name: &str, threads: u32, shared: u32, args: &[Arg]) -> (i32, Vec<Fault>) {
     let function = rig.function(rig.module(FAULTY), name);
     rig.launch(function, 1, threads, shared, args);
@@ -18,7 +18,7 @@ fn run(rig: &Rig, name: &str, threads: u32, shared: u32, args: &[Arg]) -> (i32, 
     (code, rig.sim.take_faults())
 }
 
-/// Exactly one fault, of this kind, that says these words; and the fence failed.
+/// Asserts that there is exactly one fault, of this kind and with these words, and that the fence failed.
 #[track_caller]
 fn expect(found: (i32, Vec<Fault>), kind: FaultKind, words: &[&str]) {
     let (code, faults) = found;
@@ -61,7 +61,7 @@ fn a_use_after_free_is_found() {
         let y = rig.alloc(64);
         expect_none(run(&rig, "store_hidden", 1, 0, &[Arg::P(y)]));
         crate::sim::rig::ok!(rig, hipFree(y));
-        // New memory never lies where freed memory lay.
+        // New memory never reuses freed addresses.
         let other = rig.alloc(64);
         assert_ne!(y, other);
         let found = run(&rig, "store_hidden", 1, 0, &[Arg::P(y)]);
@@ -70,7 +70,7 @@ fn a_use_after_free_is_found() {
 }
 
 #[test]
-fn a_read_of_what_nothing_wrote_is_found() {
+fn a_read_of_uninitialised_memory_is_found() {
     for rig in rigs() {
         let (x, y) = (rig.alloc(64), rig.alloc(4));
         let load = |at| run(&rig, "load_at", 1, 0, &[Arg::P(x), Arg::L(at), Arg::P(y)]);
@@ -80,7 +80,7 @@ fn a_read_of_what_nothing_wrote_is_found() {
         expect(load(4), FaultKind::Uninitialised, &["load_at"]);
         crate::sim::rig::ok!(rig, hipMemsetAsync(x, 0, 64, rig.stream));
         expect_none(load(4));
-        // A copy carries over what was written, and the host must not see what was not.
+        // A copy also copies which bytes were written, and the host must not read unwritten ones.
         let (fresh, host) = (rig.alloc(64), rig.alloc_pinned(64));
         crate::sim::rig::ok!(rig, hipMemcpyAsync(host, fresh, 64, 2, rig.stream));
         expect((rig.fence(), rig.sim.take_faults()), FaultKind::Uninitialised, &["copy to the host"]);
@@ -107,7 +107,7 @@ fn a_missing_barrier_is_found_in_every_order() {
             let (code, faults) = run(&rig, name, 64, 0, &[Arg::P(y), Arg::I(0)]);
             assert_ne!(code, 0);
             assert_eq!(faults.len(), 1);
-            // A thread that is too early may also find what nobody has written yet.
+            // A thread that is too early may also read memory before it is written.
             let kinds = [FaultKind::SharedRace, FaultKind::Uninitialised];
             assert!(kinds.contains(&faults[0].kind), "{}", faults[0]);
             let variable = if name.ends_with("scalar") { "total" } else { "tile" };
@@ -127,7 +127,7 @@ fn a_waves_barrier_does_not_order_the_block() {
 }
 
 #[test]
-fn barriers_that_not_all_reach_are_found() {
+fn a_barrier_that_some_threads_miss_is_found() {
     for rig in rigs() {
         let y = rig.alloc(4 * 64);
         let found = run(&rig, "diverged_end", 64, 0, &[Arg::P(y)]);
@@ -165,7 +165,7 @@ fn a_deep_stack_is_found() {
 }
 
 #[test]
-fn a_fault_names_its_line_and_ends_the_work_behind_it() {
+fn a_fault_names_its_line_and_stops_later_work() {
     let rig = Rig::new(Config::default());
     let (x, y) = (rig.alloc(64), rig.alloc(64));
     let module = rig.module(FAULTY);
@@ -175,7 +175,7 @@ fn a_fault_names_its_line_and_ends_the_work_behind_it() {
     let faults = rig.sim.faults();
     let line = FAULTY.lines().position(|line| line.contains("load_at")).unwrap() + 1;
     assert!(faults[0].text.contains(&format!("at test.hip:{line}")), "{}", faults[0]);
-    // Until the faults are taken, everything is refused.
+    // Until the faults are taken, every call is refused.
     assert_eq!(rig.fence(), 700);
     let function = rig.function(module, "store_at");
     assert_eq!(rig.try_launch(rig.stream, function, 1, 1, 0, &[Arg::P(y), Arg::L(0)]), 700);

@@ -1,10 +1,10 @@
-//! Kernels run right, with waves of 32 and 64, whatever the seed.
+//! Kernels compute right results with waves of 32 and 64, for any seed.
 
 use rfgraph::hip::platform::sim::{Checks, Config, Schedule};
 
 use super::rig::{Arg, Rig, SOUND};
 
-/// Devices of both waves, with several seeds, checks and schedules.
+/// Devices of both wave sizes, with several seeds, checks and schedules.
 fn devices() -> impl Iterator<Item = Config> {
     let checks = [Checks::Full, Checks::Memory, Checks::Fast, Checks::Full];
     [32, 64].into_iter().flat_map(move |wave| {
@@ -19,7 +19,7 @@ fn devices() -> impl Iterator<Item = Config> {
 }
 
 #[test]
-fn kernels_compute_what_they_say() {
+fn kernels_compute_the_right_results() {
     for config in devices() {
         let wave = config.wave as i32;
         let rig = Rig::new(config);
@@ -76,7 +76,7 @@ fn halves_are_exact() {
             assert_eq!(back, bits);
         }
     }
-    // Between two halves and on the middle, beside it and past the ends: to nearest, ties to even.
+    // Values between two halves, in the middle, next to it and out of range: rounded to nearest, ties to even.
     let mut values: Vec<f32> = Vec::new();
     for bits in (0..0x7C00u16).step_by(7) {
         let (low, high) = (half::f16::from_bits(bits).to_f32(), half::f16::from_bits(bits + 1).to_f32());
@@ -96,7 +96,7 @@ fn halves_are_exact() {
 }
 
 #[test]
-fn bytes_are_signed_in_dots() {
+fn byte_dot_products_are_signed() {
     let rig = Rig::new(Config::default());
     let module = rig.module(SOUND);
     let words: Vec<i32> = (0..256i32).map(|i| i.wrapping_mul(0x5851_F42D).rotate_left(9)).collect();

@@ -1,5 +1,5 @@
-//! The simulated device, through nothing but its table of functions: what is sound runs right in any order, and
-//! every kind of fault is found when it is planted.
+//! The simulated device, used only through its table of functions: sound programs run right in any order, and every
+//! planted fault is found.
 
 mod calls;
 mod faults;

@@ -1,4 +1,4 @@
-//! A simulated device under test, through nothing but the table of functions.
+//! A simulated device under test, used only through its table of functions.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_void};
@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use rfgraph::hip::api::*;
 use rfgraph::hip::platform::sim::{self, Config, SimHandle};
 
-/// The headers of the kernels in `tests/fixtures/sim`; the platform's own come from the platform.
+/// The headers of the kernels in `tests/fixtures/sim`; the platform provides its own.
 const HEADERS: [(&str, &str); 1] = [("platform.h", include_str!("../../../kernels/platform.h"))];
 pub const SOUND: &str = include_str!("../../fixtures/sim/sound.hip");
 pub const FAULTY: &str = include_str!("../../fixtures/sim/faulty.hip");
@@ -50,7 +50,7 @@ macro_rules! ok {
 
 pub(crate) use ok;
 
-/// Compiles a source; the log where the compiler refuses.
+/// Compiles a source; an error of the compiler returns its log.
 pub fn compile(api: &Api, source: &str, options: &[&str]) -> Result<Vec<u8>, String> {
     let text = |text: &str| CString::new(text).unwrap();
     let (source, name) = (text(source), text("test.hip"));
@@ -59,7 +59,7 @@ pub fn compile(api: &Api, source: &str, options: &[&str]) -> Result<Vec<u8>, Str
     let options: Vec<CString> = options.iter().map(|option| text(option)).collect();
     let options: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
     let mut program = null_mut();
-    // SAFETY: every string lives until the calls return, and buffers are as large as the sizes asked for.
+    // SAFETY: every string lives until the calls return, and buffers are as large as the sizes that the calls report.
     unsafe {
         let created = (api.rtc.hiprtcCreateProgram)(
             &mut program,
@@ -126,11 +126,11 @@ impl Rig {
 
     pub fn code(&self, source: &str) -> Vec<u8> {
         let mut arch = [0u8; 64];
-        // SAFETY: the buffer has the size that is told.
+        // SAFETY: the buffer has the size that is passed.
         let code = unsafe { (self.api.arch)(arch.as_mut_ptr().cast(), 64, self.sim.ordinal() as i32) };
         assert_eq!(code, 0);
         let arch = std::ffi::CStr::from_bytes_until_nul(&arch).unwrap().to_str().unwrap();
-        // One test asks for the same kernels many times.
+        // A test builds the same kernels many times.
         static BUILT: Mutex<BTreeMap<(String, String), Vec<u8>>> = Mutex::new(BTreeMap::new());
         let mut built = BUILT.lock().unwrap();
         let key = (arch.to_string(), source.to_string());
@@ -152,7 +152,7 @@ impl Rig {
         function
     }
 
-    /// Queues a kernel; what the call answers.
+    /// Queues a kernel and returns the error code.
     pub fn try_launch(
         &self,
         stream: hipStream_t,
@@ -184,7 +184,7 @@ impl Rig {
         assert_eq!(code, 0, "{:?}", self.sim.faults());
     }
 
-    /// Waits for all that a stream holds; the answer of the fence.
+    /// Waits for all work of a stream and returns the fence's error code.
     pub fn fence_of(&self, stream: hipStream_t) -> hipError_t {
         let event = self.new_event();
         let mut code = call!(self, hipEventRecord(event, stream));
@@ -203,7 +203,7 @@ impl Rig {
         self.fence_of(self.stream)
     }
 
-    /// Device memory that holds values.
+    /// Device memory with these values.
     pub fn upload<T: bytemuck::Pod>(&self, values: &[T]) -> Pointer {
         let bytes = std::mem::size_of_val(values);
         let (device, host) = (self.alloc(bytes), self.alloc_pinned(bytes));
@@ -215,7 +215,7 @@ impl Rig {
         device
     }
 
-    /// What device memory holds.
+    /// The first `n` values of device memory.
     pub fn download<T: bytemuck::Pod>(&self, device: Pointer, n: usize) -> Vec<T> {
         let mut values = vec![T::zeroed(); n];
         let bytes = std::mem::size_of_val(&values[..]);

@@ -1,4 +1,4 @@
-//! Streams run late and in any order that events allow; what no event orders is found, whatever the order was.
+//! Streams run late and in any order that events allow; accesses without an ordering event are found in every order.
 
 use rfgraph::hip::api::*;
 use rfgraph::hip::platform::sim::{Config, FaultKind, Schedule};
@@ -9,7 +9,7 @@ fn rig(wave: u32, seed: u64) -> Rig {
     Rig::new(Config { wave, seed, ..Config::default() })
 }
 
-/// Uploads on one stream, adds on another, with or without the event between them; the sum and the faults.
+/// Uploads on one stream and adds on another, with or without the event between them; returns the sum and the faults.
 fn upload_and_add(rig: &Rig, with_edge: bool) -> (Vec<f32>, Vec<FaultKind>) {
     let n = 64usize;
     let copies = rig.new_stream();
@@ -25,7 +25,7 @@ fn upload_and_add(rig: &Rig, with_edge: bool) -> (Vec<f32>, Vec<FaultKind>) {
         ok!(rig, hipStreamWaitEvent(rig.stream, uploaded, 0));
     }
     rig.launch(add, 1, n as u32, 0, &[Arg::P(x), Arg::P(x), Arg::P(y), Arg::L(n as i64)]);
-    // Where work runs at once, these are refused after the fault.
+    // If work runs at once, these calls are refused after the fault.
     call!(rig, hipEventRecord(added, rig.stream));
     call!(rig, hipStreamWaitEvent(copies, added, 0));
     call!(rig, hipMemcpyAsync(out, y, 4 * n, hipMemcpyDeviceToHost, copies));
@@ -75,7 +75,7 @@ fn two_streams_may_read_the_same_and_write_neighbours() {
     assert_eq!(rig.try_launch(other, add, 1, 64, 0, &args(second)), 0);
     assert_eq!((rig.fence(), rig.fence_of(other)), (0, 0));
     rig.sim.assert_no_fault();
-    // One element in common is one too many.
+    // One common element is a fault.
     assert_eq!(rig.try_launch(rig.stream, add, 1, 64, 0, &args(y)), 0);
     assert_eq!(rig.try_launch(other, add, 1, 64, 0, &args(second.wrapping_byte_sub(4))), 0);
     assert!(rig.fence() != 0 || rig.fence_of(other) != 0);
@@ -117,7 +117,7 @@ fn memory_freed_under_queued_work_is_found() {
         let module = rig.module(FAULTY);
         let store = rig.function(module, "store_at");
         let y = rig.alloc(64);
-        // Launch, then drop.
+        // Freed after the launch, before a fence.
         rig.launch(store, 1, 1, 0, &[Arg::P(y), Arg::L(0)]);
         assert_ne!(call!(rig, hipFree(y)), 0);
         assert_ne!(rig.fence(), 0);
@@ -126,7 +126,7 @@ fn memory_freed_under_queued_work_is_found() {
         assert!(faults[0].text.contains("kernel `store_at`"), "{}", faults[0]);
         assert_eq!(rig.sim.stalls(), 1);
 
-        // Behind a fence it is no fault.
+        // After a fence it is not a fault.
         let y = rig.alloc(64);
         rig.launch(store, 1, 1, 0, &[Arg::P(y), Arg::L(0)]);
         assert_eq!(rig.fence(), 0);
@@ -156,7 +156,7 @@ fn memory_freed_under_queued_work_is_found() {
 }
 
 #[test]
-fn nothing_runs_before_somebody_waits() {
+fn work_runs_only_when_waited_for() {
     let rig = rig(32, 1);
     let x = rig.upload(&[1.0f32; 16]);
     let event = rig.new_event();
@@ -165,7 +165,7 @@ fn nothing_runs_before_somebody_waits() {
     assert_eq!(rig.sim.queued(), 2);
     assert_eq!(rig.fence(), 0);
     assert_eq!(rig.sim.queued(), 0);
-    // Some seed lets the host ask too early.
+    // For some seed, the host asks too early.
     let early = (0..20).any(|seed| {
         let rig = Rig::new(Config { seed, ..Config::default() });
         let (x, event) = (rig.alloc(64), rig.new_event());
@@ -176,7 +176,7 @@ fn nothing_runs_before_somebody_waits() {
     assert!(early);
 }
 
-/// Captures two adds on two streams, a fork and a join; the executable graph.
+/// Captures two adds on two streams, with a fork and a join, as an executable graph.
 fn capture(rig: &Rig, other: hipStream_t, add: hipFunction_t, [x, y, z]: [Pointer; 3]) -> hipGraphExec_t {
     let (fork, join) = (rig.new_event(), rig.new_event());
     let args = |a, b, c| [Arg::P(a), Arg::P(b), Arg::P(c), Arg::L(64)];
@@ -222,7 +222,7 @@ fn a_captured_graph_replays_its_branches_in_order() {
 }
 
 #[test]
-fn what_a_capture_forbids_spoils_it() {
+fn forbidden_calls_invalidate_a_capture() {
     let rig = rig(32, 1);
     let x = rig.alloc(64);
     let end = |rig: &Rig| {
@@ -237,27 +237,27 @@ fn what_a_capture_forbids_spoils_it() {
     assert_eq!(call!(rig, hipMemsetAsync(x, 0, 64, rig.stream)), hipErrorStreamCaptureInvalidated);
     assert_eq!(end(&rig), hipErrorStreamCaptureInvalidated);
 
-    // A wait for what was recorded outside.
+    // A wait for an event that was recorded outside the capture.
     let outside = rig.new_event();
     ok!(rig, hipEventRecord(outside, rig.stream));
     ok!(rig, hipStreamBeginCapture(rig.stream, hipStreamCaptureModeThreadLocal));
     assert_eq!(call!(rig, hipStreamWaitEvent(rig.stream, outside, 0)), 905);
     assert_eq!(end(&rig), hipErrorStreamCaptureInvalidated);
 
-    // A question about what was recorded inside.
+    // A query of an event that was recorded inside the capture.
     ok!(rig, hipStreamBeginCapture(rig.stream, hipStreamCaptureModeThreadLocal));
     ok!(rig, hipEventRecord(outside, rig.stream));
     assert_eq!(call!(rig, hipEventQuery(outside)), 907);
     assert_eq!(end(&rig), hipErrorStreamCaptureInvalidated);
 
-    // A branch that does not come back.
+    // A branch that does not join.
     let other = rig.new_stream();
     ok!(rig, hipStreamBeginCapture(rig.stream, hipStreamCaptureModeThreadLocal));
     ok!(rig, hipEventRecord(outside, rig.stream));
     ok!(rig, hipStreamWaitEvent(other, outside, 0));
     ok!(rig, hipMemsetAsync(x, 0, 64, other));
     assert_eq!(end(&rig), 904);
-    // After all that the streams work as before.
+    // Afterwards the streams work as before.
     ok!(rig, hipMemsetAsync(x, 0, 64, other));
     assert_eq!((rig.fence(), rig.fence_of(other)), (0, 0));
     rig.sim.assert_no_fault();

@@ -1,11 +1,11 @@
-//! Sums of products of numbers and parentheses, recognised by descent.
+//! A recursive descent recogniser of sums of products of numbers and parentheses.
 
-/// Whether a text is a sum: products of numbers of one to three digits and sums in parentheses.
+/// The text is a sum: products of numbers of one to three digits and of sums in parentheses.
 pub fn is_sum(text: &str) -> bool {
     sum(text.as_bytes()) == Some(&[])
 }
 
-/// Takes a sum off the beginning.
+/// Removes a sum from the beginning.
 fn sum(text: &[u8]) -> Option<&[u8]> {
     let mut rest = product(text)?;
     while let [b'+' | b'-', after @ ..] = rest {

@@ -1,9 +1,9 @@
-//! JSON schemas at random.
+//! Random JSON schemas.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// A schema that some value satisfies: objects, arrays, strings, numbers, enums and choices, within each other.
+/// A schema that some value satisfies: nested objects, arrays, strings, numbers, enums and choices.
 pub fn schema() -> impl Strategy<Value = Value> {
     leaf().prop_recursive(3, 12, 4, |inner| {
         prop_oneof![

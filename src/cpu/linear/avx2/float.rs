@@ -9,7 +9,7 @@ use crate::cpu::linear::format::PANEL;
 use crate::cpu::linear::plain::{self, LANES};
 use crate::cpu::linear::{FEW_TOKENS, PREFETCH};
 
-/// Rows, and tokens, that many tokens are multiplied in.
+/// Rows per pass over many tokens, and tokens per tile.
 const ROWS: usize = 2;
 const TOKENS: usize = 3;
 
@@ -38,7 +38,7 @@ pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range
     }
 }
 
-/// Rows that fit the cache, times many tokens, a few of them at a time.
+/// Rows that fit the cache, times many tokens, a few tokens at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn rows_times_many<E: Element>(job: &Job<'_>, rows: Range<usize>) {
     let mut token = 0;
@@ -62,7 +62,7 @@ unsafe fn rows_times_many<E: Element>(job: &Job<'_>, rows: Range<usize>) {
     }
 }
 
-/// `R` rows from `row` on times `T` tokens from `token` on; gives `T`.
+/// `R` rows from `row` on times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
     job: &Job<'_>,
@@ -104,7 +104,7 @@ unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
     T
 }
 
-/// Adds the columns after the last whole register to the lanes of a row and a token, and stores their sum.
+/// Adds the columns after the last whole register to the lanes of a row and a token, and stores the sum.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn finish<E: Element>(job: &Job<'_>, row: usize, token: usize, lanes: [__m256; 2]) {
@@ -117,7 +117,7 @@ unsafe fn finish<E: Element>(job: &Job<'_>, row: usize, token: usize, lanes: [__
     }
     let whole = k / LANES * LANES;
     if whole < k {
-        // Lanes past the end add zero, as they do in the other kernels.
+        // Lanes past the end add zero, as in the other kernels.
         for (lane, value) in values.iter_mut().enumerate() {
             let column = whole + lane;
             let (w, x) = if column < k {
@@ -173,7 +173,7 @@ pub(in crate::cpu::linear) unsafe fn panel<E: Element>(job: &Job<'_>, rows: Rang
     }
 }
 
-/// A panel times `T` tokens from `token` on; gives `T`.
+/// A panel times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile_times<const T: usize>(
     job: &Job<'_>,

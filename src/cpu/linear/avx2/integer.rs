@@ -1,7 +1,7 @@
 //! Integer products: `vpmaddubsw` of unsigned weights and signed activations, pairs added in 16 bits.
 //!
-//! Pairs never overflow: with an offset of 128 the weights are made signed and their signs moved to
-//! the activations, at most `2·128·127`; all other formats have weights of at most six bits.
+//! Pairs cannot overflow. Weights with an offset of 128 are made signed and their signs moved to the activations, which
+//! gives at most `2·128·127`; weights of all other formats have at most six bits.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::cpu::linear::dispatch::Quantized;
 use crate::cpu::linear::format::{Format, PANEL, PanelChunk, Unpacked};
 use crate::cpu::linear::plain;
 
-/// The offset that is taken off by making weights signed.
+/// The offset that is removed by making weights signed.
 pub(super) const SIGNED: u8 = 128;
 
 /// Computes a row of weights times every token, few tokens. See `plain::row`.
@@ -35,7 +35,7 @@ pub(in crate::cpu::linear) unsafe fn row<F: Format>(job: &Quantized<'_>, row: us
     }
 }
 
-/// One row times `T` tokens from `token` on; gives `T`.
+/// One row times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn row_times<F: Format, const T: usize>(job: &Quantized<'_>, row: usize, token: usize) -> usize {
     let weights = job.weight_row(row);
@@ -49,7 +49,7 @@ unsafe fn row_times<F: Format, const T: usize>(job: &Quantized<'_>, row: usize, 
         for line in (0..bytes).step_by(64) {
             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH + line).cast());
         }
-        // SAFETY: the chunk lies within the row, or it is copied and padded; blocks have any alignment.
+        // SAFETY: the chunk is inside the row, or it is copied and padded; blocks have any alignment.
         unsafe {
             if chunk < whole {
                 F::unpack_avx2(&*at.cast(), &mut unpacked);
@@ -109,7 +109,7 @@ unsafe fn add_chunk<F: Format, const T: usize>(
     lanes
 }
 
-/// Products of four neighbouring weights, offset taken off, in each lane.
+/// Products of four adjacent weights in each lane, with the offset removed.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn dot<F: Format>(q: __m256i, x: __m256i) -> __m256i {
@@ -121,7 +121,7 @@ fn dot<F: Format>(q: __m256i, x: __m256i) -> __m256i {
     _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
 }
 
-/// Products of two neighbouring weights in each lane of 16 bits. The offset is taken off if it is [`SIGNED`].
+/// Products of two adjacent weights in each lane of 16 bits, with the offset removed if it is [`SIGNED`].
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn pairs<F: Format>(q: __m256i, x: __m256i) -> __m256i {
@@ -197,7 +197,7 @@ unsafe fn tile_times<F: Format, const T: usize>(
         unsafe {
             let weights = &*weights.add(chunk);
             for group in 0..CHUNK / GROUP {
-                // Eight rows at a time: all sixteen would not fit the registers.
+                // Eight rows at a time, as sixteen would not fit the registers.
                 for half in 0..2 {
                     add_group::<F, T>(job, weights, token, (chunk, group), half, &mut sums);
                 }
@@ -229,7 +229,7 @@ unsafe fn add_group<F: Format, const T: usize>(
         // SAFETY: each array of a row holds `layout.chunks()` chunks.
         _mm256_set1_ps(unsafe { job.token(token).add(offset).cast::<f32>().read_unaligned() })
     };
-    // SAFETY: as above; the arrays of the panel have 16 rows.
+    // SAFETY: each array of a row holds `layout.chunks()` chunks; the arrays of the panel have 16 rows.
     unsafe {
         let eight = |values: &[f32; PANEL]| _mm256_load_ps(values.as_ptr().add(8 * half));
         if F::FINE {
@@ -286,8 +286,8 @@ unsafe fn add_group<F: Format, const T: usize>(
     }
 }
 
-/// Exact products of some quads of a group, of 8 rows and `T` tokens, offset taken off. The negative
-/// sum of the activations is at `sum` in their rows.
+/// Exact products of some quads of a group, for 8 rows and `T` tokens, with the offset removed. The activations'
+/// negated sums are at `sum` in their rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn dots<F: Format, const T: usize>(

@@ -6,7 +6,7 @@ pub(super) mod quads;
 
 use std::arch::x86_64::*;
 
-/// The sum of all lanes, halves added to each other as `plain::sum_lanes` does.
+/// The sum of all lanes, in the order of `plain::sum_lanes`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn sum_lanes([low, high]: [__m256; 2]) -> f32 {

@@ -1,7 +1,7 @@
-//! Integer products of few tokens as panels define them: four rows at a time are multiplied while they are unpacked.
+//! Integer products of few tokens in the order of sums of panels: four rows at a time are multiplied while unpacked.
 //!
-//! The products of 32 weights of a row lie in eight lanes. Four rows' lanes are added up together, so that what is left
-//! has the four rows side by side.
+//! The products of 32 weights of a row are in eight lanes. The lanes of four rows are reduced together, which leaves
+//! the four rows' sums in adjacent lanes.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::cpu::linear::format::{Format, Unpacked};
 use crate::cpu::linear::plain;
 use crate::cpu::linear::quads::{ROWS, prefetch};
 
-/// A chunk of four rows, whose scales and minimums lie side by side.
+/// A chunk of four rows, with their scales and minimums interleaved.
 #[repr(C, align(32))]
 struct Quad {
     rows: [Unpacked; ROWS],
@@ -47,7 +47,7 @@ pub(in crate::cpu::linear) unsafe fn rows<F: Format>(job: &Quantized<'_>, rows: 
     }
 }
 
-/// The first four of these rows times `T` tokens from `token` on; gives `T`. Missing rows repeat the last one.
+/// The first four of these rows times `T` tokens from `token` on; returns `T`. Missing rows repeat the last one.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn quad_times<F: Format, const T: usize>(
     job: &Quantized<'_>,
@@ -65,7 +65,7 @@ unsafe fn quad_times<F: Format, const T: usize>(
         let at = chunk * bytes;
         prefetch::<F>(starts[0].wrapping_add(ROWS * (job.row_bytes + at)), job.row_bytes);
         for (i, start) in starts.into_iter().enumerate() {
-            // SAFETY: the chunk lies within the row, or it is copied and padded; blocks have any alignment.
+            // SAFETY: the chunk is inside the row, or it is copied and padded; blocks have any alignment.
             unsafe {
                 if chunk < whole {
                     F::unpack_avx2(&*start.add(at).cast(), &mut quad.rows[i]);
@@ -96,7 +96,7 @@ unsafe fn quad_times<F: Format, const T: usize>(
 }
 
 impl Quad {
-    /// Puts the rows' scales and minimums side by side.
+    /// Interleaves the rows' scales and minimums.
     #[inline]
     fn arrange<F: Format>(&mut self) {
         let count = if F::FINE { CHUNK / 16 } else { CHUNK / GROUP };
@@ -109,8 +109,8 @@ impl Quad {
     }
 }
 
-/// Adds up four lanes of each of four rows: 16 weights' products, the rows side by side. Where sums of small codes fit 16
-/// bits, two vectors are packed into one and neighbours added by a multiplication, which takes fewer shuffles.
+/// Adds four lanes of each of four rows, the products of 16 weights, into adjacent lanes. Where sums of small codes fit
+/// 16 bits, two vectors are packed into one and neighbours added by a multiplication, which takes fewer shuffles.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add_fours<F: Format>([a, b, c, d]: [__m256i; 4]) -> __m256i {
@@ -142,7 +142,7 @@ unsafe fn add_group<F: Format>(
             let q = _mm256_load_si256(quad.rows[row].q.as_ptr().add(group * GROUP).cast());
             _mm256_madd_epi16(pairs::<F>(q, codes), _mm256_set1_epi16(1))
         };
-        // The first 16 weights of the rows, and the last.
+        // The first 16 weights of the rows, and the last 16.
         let both = add_fours::<F>([dot(0), dot(1), dot(2), dot(3)]);
         let halves = [_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both)];
         let off = |dots: __m128i, sum: usize| match F::OFFSET {

@@ -9,7 +9,7 @@ use crate::cpu::linear::format::PANEL;
 use crate::cpu::linear::plain::{self, LANES};
 use crate::cpu::linear::{FEW_TOKENS, PREFETCH};
 
-/// Rows that many tokens are multiplied with at once.
+/// Rows per pass over many tokens.
 const ROWS: usize = 6;
 
 /// Computes rows of weights times every token, in lanes.
@@ -37,7 +37,7 @@ pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range
     }
 }
 
-/// Rows that fit the cache, times many tokens, four of them at a time.
+/// Rows that fit the cache, times many tokens, four tokens at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn rows_times_many<E: Element>(job: &Job<'_>, rows: Range<usize>) {
     let mut token = 0;
@@ -61,7 +61,7 @@ unsafe fn rows_times_many<E: Element>(job: &Job<'_>, rows: Range<usize>) {
     }
 }
 
-/// `R` rows from `row` on times `T` tokens from `token` on; gives `T`.
+/// `R` rows from `row` on times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
     job: &Job<'_>,
@@ -146,7 +146,7 @@ unsafe fn unpack_panel<E: Element>(job: &Job<'_>, rows: Range<usize>, own: *mut 
     }
 }
 
-/// A panel times `T` tokens from `token` on; gives `T`.
+/// A panel times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn tile_times<const T: usize>(
     job: &Job<'_>,

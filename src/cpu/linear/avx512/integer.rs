@@ -29,7 +29,7 @@ pub(in crate::cpu::linear) unsafe fn row<F: Format>(job: &Quantized<'_>, row: us
     }
 }
 
-/// One row times `T` tokens from `token` on; gives `T`.
+/// One row times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn row_times<F: Format, const T: usize>(job: &Quantized<'_>, row: usize, token: usize) -> usize {
     let weights = job.weight_row(row);
@@ -42,11 +42,11 @@ unsafe fn row_times<F: Format, const T: usize>(job: &Quantized<'_>, row: usize, 
         for line in (0..bytes).step_by(64) {
             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH + line).cast());
         }
-        // SAFETY: the chunk lies within the row, and the row within the weights.
+        // SAFETY: the chunk is inside the row, and the row inside the weights.
         lanes = unsafe { add_chunk::<F, T>(job, F::unpack_avx512(at.cast()), token, chunk, lanes) };
     }
     if whole < job.layout.chunks() {
-        // SAFETY: as above; the rest of the row is copied and padded.
+        // SAFETY: the row is inside the weights, and its rest is copied and padded.
         lanes = unsafe {
             let rest = plain::chunk_of::<F>(weights, job.row_bytes, whole);
             add_chunk::<F, T>(job, F::unpack_avx512(&rest), token, whole, lanes)
@@ -71,7 +71,7 @@ unsafe fn add_chunk<F: Format, const T: usize>(
 ) -> [__m512; T] {
     let layout = job.layout;
     let offset = _mm512_set1_epi8(F::OFFSET as i8);
-    // Lane i of the product number j holds weights 64j + 4i to 64j + 4i + 3.
+    // Lane i of product j holds weights 64j + 4i to 64j + 4i + 3.
     let (first, per_product, each_group) = if F::FINE {
         (
             _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
@@ -160,7 +160,7 @@ unsafe fn unpack_panel<F: Format>(job: &Quantized<'_>, panel: usize, own: *mut P
         *row = job.weight_row((panel * PANEL + i).min(job.args.n_out - 1));
     }
     let bytes = size_of::<F::Chunk>();
-    // Sixteen rows are more streams than the hardware fetches ahead.
+    // Sixteen rows are more streams than the hardware prefetches.
     let prefetch = |row: *const u8, chunk: usize| {
         for line in (0..bytes).step_by(64) {
             _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(chunk * bytes + line).cast());
@@ -177,7 +177,7 @@ unsafe fn unpack_panel<F: Format>(job: &Quantized<'_>, panel: usize, own: *mut P
         let mut min = [zero; PANEL];
         for (i, row) in rows.iter().enumerate() {
             prefetch(*row, chunk + 2);
-            // SAFETY: the chunk lies within the row, or it is copied and padded.
+            // SAFETY: the chunk is inside the row, or it is copied and padded.
             let weights = unsafe {
                 if (chunk + 1) * bytes <= job.row_bytes {
                     F::unpack_avx512(row.add(chunk * bytes).cast())
@@ -205,7 +205,7 @@ unsafe fn unpack_panel<F: Format>(job: &Quantized<'_>, panel: usize, own: *mut P
     }
 }
 
-/// Stores 16 registers one after another.
+/// Stores 16 registers consecutively.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn put(to: *mut u8, columns: [__m512i; 16]) {

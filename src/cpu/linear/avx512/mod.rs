@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::format::Unpacked;
 
-/// A chunk, [`super::format::Unpacked`] in registers: 64 weights each, then scales and minimums.
+/// A chunk of [`super::format::Unpacked`] in registers: 64 weights each, then scales and minimums.
 #[derive(Clone, Copy)]
 pub(super) struct Registers {
     pub(super) q: [__m512i; 4],
@@ -21,7 +21,7 @@ impl Registers {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn load(unpacked: &Unpacked) -> Registers {
-        // SAFETY: the arrays are of 256 bytes and of 16 values, each aligned to a cache line.
+        // SAFETY: the arrays have 256 bytes and 16 values, each aligned to a cache line.
         unsafe {
             Registers {
                 q: products(|i| _mm512_load_si512(unpacked.q.as_ptr().add(32 * i).cast())),
@@ -32,7 +32,7 @@ impl Registers {
     }
 }
 
-/// The low and high nibbles of 32 bytes, four times: 32 low ones, then the 32 high ones.
+/// The nibbles of 4 · 32 bytes: in each register 32 low nibbles, then the 32 high ones.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn nibbles32(bytes: &[u8; 128]) -> [__m512i; 4] {
@@ -45,7 +45,7 @@ pub(super) fn nibbles32(bytes: &[u8; 128]) -> [__m512i; 4] {
     })
 }
 
-/// The pairs of bits of 32 bytes, twice: 32 lowest ones, and so on to the 32 highest.
+/// The pairs of bits of 2 · 32 bytes: 32 lowest pairs, and so on to the 32 highest.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn pairs32(bytes: &[u8; 64]) -> [__m512i; 4] {
@@ -60,7 +60,7 @@ pub(super) fn pairs32(bytes: &[u8; 64]) -> [__m512i; 4] {
     })
 }
 
-/// The low nibbles of 16 bytes, then their high nibbles; then the same of another 16.
+/// The low nibbles of 16 bytes, then their high nibbles; then those of another 16 bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn nibbles16(first: &[u8; 16], second: &[u8; 16]) -> __m512i {
@@ -81,9 +81,9 @@ pub(super) fn nibbles16(first: &[u8; 16], second: &[u8; 16]) -> __m512i {
     _mm512_and_si512(_mm512_srlv_epi16(both, shift), _mm512_set1_epi8(15))
 }
 
-/// The four registers of a chunk from the numbers of their first groups of 32 weights.
+/// The four registers of a chunk, each from the number of its first group of 32 weights.
 ///
-/// Not `array::map`: it is compiled without the instruction set, and then calls what it could inline.
+/// Not `array::map`: it is compiled without the instruction set, and then does not inline the closure.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn products(register: impl Fn(usize) -> __m512i) -> [__m512i; 4] {
@@ -99,8 +99,8 @@ pub(super) fn halves(half: impl Fn(usize) -> [u8; 2]) -> __m512 {
     _mm512_castps256_ps512(_mm256_cvtph_ps(halves))
 }
 
-/// The halves that eight blocks of 18 bytes begin with, as f32, in the lower lanes. Two loads and a
-/// permutation: [`halves`] loads each alone, which such small blocks leave no time for.
+/// The leading halves of eight blocks of 18 bytes, as f32, in the lower lanes. Two loads and a permutation, as the
+/// eight loads of [`halves`] are too slow for such small blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
 pub(super) fn halves_of_18<B>(chunk: &[B; 8]) -> __m512 {
@@ -122,7 +122,7 @@ pub(super) fn half(&bytes: &[u8; 2]) -> __m512 {
     _mm512_broadcastss_ps(_mm_cvtph_ps(half))
 }
 
-/// The sum of all lanes, halves added to each other as `plain::sum_lanes` does.
+/// The sum of all lanes, in the order of `plain::sum_lanes`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
 fn sum_lanes(lanes: __m512) -> f32 {
@@ -141,7 +141,7 @@ fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
         pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
         pairs[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
     }
-    // Now column j of each 128-bit lane of four rows lies in one 128-bit lane of `fours[..][j]`.
+    // Now column j of each 128-bit lane of four rows is in one 128-bit lane of `fours[..][j]`.
     let mut fours = [[_mm512_setzero_si512(); 4]; 4];
     for (i, fours) in fours.iter_mut().enumerate() {
         fours[0] = _mm512_unpacklo_epi64(pairs[4 * i], pairs[4 * i + 2]);

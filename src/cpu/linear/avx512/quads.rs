@@ -1,7 +1,7 @@
-//! Integer products of few tokens as panels define them: four rows at a time are multiplied while they are unpacked.
+//! Integer products of few tokens in the order of sums of panels: four rows at a time are multiplied while unpacked.
 //!
-//! The products of a row lie in 16 lanes, four neighbouring weights in each. Four rows' lanes are added up together, so
-//! that what is left has the four rows side by side, one group of 32 weights after another.
+//! The products of a row are in 16 lanes, four adjacent weights in each. The lanes of four rows are reduced together,
+//! which leaves the four rows' sums in adjacent lanes, one group of 32 weights after another.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -13,9 +13,9 @@ use crate::cpu::linear::format::Format;
 use crate::cpu::linear::plain;
 use crate::cpu::linear::quads::{ROWS, prefetch};
 
-/// A chunk of four rows. Scales and minimums have the rows of a group side by side, four groups in a register: in FINE
-/// formats the first halves of groups 0 to 3, their second halves, and the same of groups 4 to 7; in the others groups 0
-/// to 3, and 4 to 7.
+/// A chunk of four rows. Scales and minimums are interleaved by row, four groups in a register. In FINE formats the
+/// registers hold the first halves of groups 0 to 3, their second halves, and the same for groups 4 to 7; in other
+/// formats groups 0 to 3, and 4 to 7.
 struct Quad {
     q: [[__m512i; 4]; ROWS],
     scale: [__m512; 4],
@@ -43,7 +43,7 @@ pub(in crate::cpu::linear) unsafe fn rows<F: Format>(job: &Quantized<'_>, rows: 
     }
 }
 
-/// The first four of these rows times `T` tokens from `token` on; gives `T`. Missing rows repeat the last one.
+/// The first four of these rows times `T` tokens from `token` on; returns `T`. Missing rows repeat the last one.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn quad_times<F: Format, const T: usize>(
     job: &Quantized<'_>,
@@ -59,14 +59,14 @@ unsafe fn quad_times<F: Format, const T: usize>(
     for chunk in 0..whole {
         let at = chunk * bytes;
         prefetch::<F>(starts[0].wrapping_add(ROWS * (job.row_bytes + at)), job.row_bytes);
-        // SAFETY: the chunk lies within each row, and the rows within the weights.
+        // SAFETY: the chunk is inside each row, and the rows inside the weights.
         sums = unsafe {
             let quad = unpack::<F>(|i| F::unpack_avx512(starts[i].add(at).cast()));
             add_chunk::<F, T>(job, &quad, token, chunk, sums)
         };
     }
     if whole < job.layout.chunks() {
-        // SAFETY: as above; the rest of each row is copied and padded.
+        // SAFETY: the rows are inside the weights, and the rest of each row is copied and padded.
         sums = unsafe {
             let quad =
                 unpack::<F>(|i| F::unpack_avx512(&plain::chunk_of::<F>(starts[i], job.row_bytes, whole)));
@@ -86,7 +86,7 @@ unsafe fn quad_times<F: Format, const T: usize>(
     T
 }
 
-/// Puts four rows' chunks together.
+/// Combines the chunks of four rows.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn unpack<F: Format>(row: impl Fn(usize) -> Registers) -> Quad {
@@ -100,11 +100,11 @@ fn unpack<F: Format>(row: impl Fn(usize) -> Registers) -> Quad {
     Quad { q, scale, min }
 }
 
-/// Four rows' scales or minimums as [`Quad`] has them.
+/// Four rows' scales or minimums in the order of [`Quad`].
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn side_by_side<F: Format>([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
-    // The first or last eight of two rows in turns; then all four rows of every, or of every second, of them.
+    // Interleave the first or last eight values of two rows; then all four rows of every value, or of every second one.
     let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     let pairs = |eight: i32| {
         let which = _mm512_add_epi32(low, _mm512_set1_epi32(eight));
@@ -129,8 +129,8 @@ fn side_by_side<F: Format>([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
     }
 }
 
-/// Adds up four lanes of each of four rows: 16 weights' products, the rows side by side. Where sums of small codes fit 16
-/// bits, two vectors are packed into one and neighbours added by a multiplication, which takes fewer shuffles.
+/// Adds four lanes of each of four rows, the products of 16 weights, into adjacent lanes. Where sums of small codes fit
+/// 16 bits, two vectors are packed into one and neighbours added by a multiplication, which takes fewer shuffles.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn add_fours<F: Format>([a, b, c, d]: [__m512i; 4]) -> __m512i {
@@ -158,7 +158,7 @@ unsafe fn add_chunk<F: Format, const T: usize>(
         let x = job.token(token + i);
         // SAFETY: each array of the row holds `layout.chunks()` chunks.
         unsafe {
-            // Register j: weights 64j to 64j + 63 in 16s.
+            // Register j: weights 64j to 64j + 63 in groups of 16.
             let fours = |j: usize| {
                 let x = _mm512_loadu_si512(x.add(layout.q() + chunk * CHUNK + 64 * j).cast());
                 let dot = |row: usize| _mm512_dpbusd_epi32(_mm512_setzero_si512(), quad.q[row][j], x);
@@ -174,7 +174,7 @@ unsafe fn add_chunk<F: Format, const T: usize>(
     sums
 }
 
-/// Four groups' products with their scales, from the sums of 16 weights each; group `at` is the first.
+/// The scaled products of four groups, from the sums of 16 weights each; `at` is the first group.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn scaled<F: Format>(
@@ -203,7 +203,7 @@ unsafe fn scaled<F: Format>(
     } else {
         let mut dots = _mm512_add_epi32(first, second);
         if F::OFFSET != 0 {
-            // SAFETY: as above.
+            // SAFETY: each array of the row holds `layout.chunks()` chunks.
             let sums = unsafe { _mm_loadu_si128(x.add(layout.sum32() + 4 * at).cast()) };
             let sums = _mm512_castsi128_si512(_mm_sll_epi32(sums, shift));
             dots = _mm512_add_epi32(dots, _mm512_permutexvar_epi32(each, sums));
@@ -212,7 +212,7 @@ unsafe fn scaled<F: Format>(
     }
 }
 
-/// Adds four groups in their order; group `at` is the first.
+/// Adds four groups in order; `at` is the first.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,fma")]
 unsafe fn add_groups<F: Format>(

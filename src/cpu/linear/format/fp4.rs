@@ -1,4 +1,4 @@
-//! Four-bit floating point: MXFP4 and NVFP4. Twice the values of its codes are small integers.
+//! Four-bit floating point: MXFP4 and NVFP4. Their values are halves of small integers.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -16,7 +16,7 @@ use crate::tensor::blocks::{E2M1_DOUBLED, half_e8m0, half_ue4m3};
 
 const OFFSET: u8 = 16;
 
-/// Twice the values of the codes, plus [`OFFSET`].
+/// The doubled values of the codes, plus [`OFFSET`].
 const VALUES: [u8; 16] = {
     let mut values = [0; 16];
     let mut i = 0;
@@ -27,7 +27,7 @@ const VALUES: [u8; 16] = {
     values
 };
 
-/// Half the scales of eight blocks.
+/// The halved scales of eight blocks.
 #[inline(always)]
 fn scales(chunk: &[BlockMxfp4; 8]) -> [f32; 8] {
     std::array::from_fn(|i| half_e8m0(chunk[i].e))
@@ -60,7 +60,7 @@ impl Format for BlockMxfp4 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of them.
         let chunk = unsafe { &*chunk };
         let scales = scales(chunk);
         Registers {
@@ -72,7 +72,7 @@ impl Format for BlockMxfp4 {
     }
 }
 
-/// Half the scales of four blocks.
+/// The halved scales of four blocks.
 #[inline(always)]
 fn fine_scales(chunk: &[BlockNvfp4; 4]) -> [f32; 16] {
     std::array::from_fn(|i| half_ue4m3(chunk[i / 4].d[i % 4]))

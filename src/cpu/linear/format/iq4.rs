@@ -1,4 +1,4 @@
-//! The formats whose nibbles name one of sixteen values: IQ4_NL and IQ4_XS.
+//! The formats whose nibbles are indices into a table of sixteen values: IQ4_NL and IQ4_XS.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -36,7 +36,7 @@ pub(super) fn look_up(values: &[u8; 16], qs: &[u8; 16], out: &mut [u8]) {
     }
 }
 
-/// The same for any number of weights.
+/// Unpacks any number of weights from nibbles.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -96,7 +96,7 @@ impl Format for BlockIq4Nl {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of them.
         let chunk = unsafe { &*chunk };
         Registers {
             q: products(|i| look_up_avx512(&VALUES, &chunk[i].qs, &chunk[i + 1].qs)),
@@ -141,7 +141,7 @@ impl Format for BlockIq4Xs {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of them.
         let chunk = unsafe { &*chunk };
         let qs = chunk.qs.as_chunks::<16>().0;
         let low = _mm256_set1_epi32(u32::from_le_bytes(chunk.scales_l) as i32);

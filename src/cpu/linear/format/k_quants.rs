@@ -1,4 +1,4 @@
-//! The formats of 256 weights with small scales within a scale: Q2_K to Q6_K. A block is a chunk.
+//! The formats with 256 weights and small scales of groups: Q2_K to Q6_K. A block is a chunk.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -9,8 +9,8 @@ use crate::cpu::linear::avx512::{Registers, half, nibbles32, pairs32};
 use crate::tensor::DType;
 use crate::tensor::blocks::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
 
-/// `WIDTH` bits from bit `SHIFT` on of each byte. Constants and arrays, since what shifts by a variable
-/// or may overlap what it reads is not vectorized.
+/// `WIDTH` bits from bit `SHIFT` on of each byte. Uses constants and returns an array, since the compiler does not
+/// vectorize variable shifts or loops whose input and output may overlap.
 #[inline(always)]
 fn bits<const SHIFT: u32, const WIDTH: u32>(bytes: &[u8; 32]) -> [u8; 32] {
     std::array::from_fn(|i| bytes[i] >> SHIFT & ((1 << WIDTH) - 1))
@@ -54,7 +54,7 @@ fn add_high_bits<const BIT: u32>(high: &[u8; 32], out: &mut Unpacked) {
     }
 }
 
-/// The same for 64 values from `64·i` on.
+/// Adds the high bits to the 64 values from `64·i` on; see [`add_high_bits`].
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -75,7 +75,7 @@ fn set_scales_mins((scales, mins): ([u8; 8], [u8; 8]), d: f32, dmin: f32, out: &
     }
 }
 
-/// The same in registers: `blocks::k_quants::unpack_scales_mins`, four bytes at a time.
+/// Scales and minimums in registers: `blocks::k_quants::unpack_scales_mins`, four bytes at a time.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
@@ -119,7 +119,7 @@ impl Format for BlockQ2K {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of it.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of it.
         let chunk = unsafe { &*chunk };
         // SAFETY: there are 16 scales.
         let bytes = unsafe { _mm_loadu_si128(chunk.scales.as_ptr().cast()) };
@@ -152,7 +152,7 @@ impl Format for BlockQ3K {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of it.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of it.
         let chunk = unsafe { &*chunk };
         let mut q = pairs32(&chunk.qs);
         for (i, q) in q.iter_mut().enumerate() {
@@ -189,7 +189,7 @@ impl Format for BlockQ4K {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of it.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of it.
         let chunk = unsafe { &*chunk };
         let (scale, min) = scales_mins_avx512(&chunk.scales, &chunk.d, &chunk.dmin);
         Registers { q: nibbles32(&chunk.qs), scale, min }
@@ -214,7 +214,7 @@ impl Format for BlockQ5K {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of it.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of it.
         let chunk = unsafe { &*chunk };
         let mut q = nibbles32(&chunk.qs);
         for (i, q) in q.iter_mut().enumerate() {
@@ -251,7 +251,7 @@ impl Format for BlockQ6K {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of it.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of it.
         let chunk = unsafe { &*chunk };
         let shift = _mm512_inserti64x4::<1>(_mm512_set1_epi16(0), _mm256_set1_epi16(2));
         let (nibble, pair) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
@@ -262,7 +262,7 @@ impl Format for BlockQ6K {
                 let high = _mm256_loadu_si256(chunk.qh.as_ptr().add(32 * h).cast());
                 (_mm512_loadu_si512(chunk.ql.as_ptr().add(64 * h).cast()), _mm512_broadcast_i64x4(high))
             };
-            // Both halves hold all of `qh`; the upper half uses its next two bits. They go to bits 4 and 5.
+            // Both halves hold all of `qh`; the upper half uses the next two bits. They go to bits 4 and 5.
             let high = _mm512_srlv_epi16(high, shift);
             let (low, high) = ([low, _mm512_srli_epi16::<4>(low)], [_mm512_slli_epi16::<4>(high), high]);
             for k in 0..2 {

@@ -6,7 +6,7 @@ use crate::tensor::blocks::{
     BlockIq1M, BlockIq1S, BlockIq2S, BlockIq2Xs, BlockIq2Xxs, BlockIq3S, BlockIq3Xxs, Lattice,
 };
 
-/// What makes codes, signed bytes, unsigned.
+/// Makes codes, which are signed bytes, unsigned.
 const OFFSET: u8 = 128;
 
 macro_rules! formats {
@@ -36,7 +36,7 @@ formats! {
     BlockIq3S IQ3_S,
 }
 
-/// Unpacks a block of which `d` is the scale of the scales.
+/// Unpacks a block whose scales are multiplied by `d`.
 #[inline(always)]
 fn unpack<B: Lattice>(block: &B, out: &mut Unpacked, d: f32) {
     for (p, q) in out.q.as_chunks_mut::<8>().0.iter_mut().enumerate() {

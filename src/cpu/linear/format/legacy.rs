@@ -1,4 +1,4 @@
-//! The formats of 32 weights with one scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0. Eight blocks are a chunk.
+//! The formats of 32 weights with one scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0. Eight blocks make a chunk.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -10,7 +10,7 @@ use crate::cpu::linear::avx512::{Registers, halves, halves_of_18, nibbles16, pro
 use crate::tensor::DType;
 use crate::tensor::blocks::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 
-/// Unpacks nibbles, those of the first half of a block in the low bits.
+/// Unpacks nibbles: the low bits are the first half of a block.
 #[inline(always)]
 pub(super) fn split_nibbles(qs: &[u8; 16], out: &mut [u8]) {
     for (j, q) in qs.iter().enumerate() {
@@ -19,10 +19,10 @@ pub(super) fn split_nibbles(qs: &[u8; 16], out: &mut [u8]) {
     }
 }
 
-/// The bits of a byte as the highest bits of eight bytes, the lowest first.
+/// Expands the bits of a byte to the highest bits of eight bytes, lowest bit first.
 #[inline(always)]
 pub(super) fn spread_bits(byte: u8) -> u64 {
-    // Eight copies of the byte, one bit of each kept; adding 127 carries any bit into the highest.
+    // Eight copies of the byte, each masked to one bit; adding 127 carries a set bit into the highest.
     let bits = (u64::from(byte) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
     (bits + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080
 }
@@ -61,7 +61,7 @@ impl Format for BlockQ4_0 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of them.
         let chunk = unsafe { &*chunk };
         Registers {
             q: products(|i| nibbles16(&chunk[i].qs, &chunk[i + 1].qs)),
@@ -91,7 +91,7 @@ impl Format for BlockQ4_1 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of them.
         let chunk = unsafe { &*chunk };
         let min = halves(|i| chunk[i].m);
         Registers {
@@ -122,7 +122,7 @@ impl Format for BlockQ5_0 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of them.
         let chunk = unsafe { &*chunk };
         Registers {
             q: products(|i| {
@@ -157,7 +157,7 @@ impl Format for BlockQ5_1 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of them.
         let chunk = unsafe { &*chunk };
         let min = halves(|i| chunk[i].m);
         Registers {
@@ -193,12 +193,12 @@ impl Format for BlockQ8_0 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of them.
         let chunk = unsafe { &*chunk };
         let pair = |i: usize| {
             // SAFETY: `qs` has 32 bytes.
             let low = unsafe { _mm256_loadu_si256(chunk[i].qs.as_ptr().cast()) };
-            // SAFETY: as above.
+            // SAFETY: `qs` has 32 bytes.
             let high = unsafe { _mm256_loadu_si256(chunk[i + 1].qs.as_ptr().cast()) };
             let q = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
             _mm512_xor_si512(q, _mm512_set1_epi8(-128))

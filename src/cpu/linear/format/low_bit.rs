@@ -1,5 +1,5 @@
-//! The formats of one and two bits whose blocks have one scale: TQ1_0, TQ2_0, Q1_0 and Q2_0. Codes are 0, 1 and so on,
-//! and stand for −1, 0 and so on; those of Q1_0 are 0 and 2.
+//! The one-bit and two-bit formats with one scale per block: TQ1_0, TQ2_0, Q1_0 and Q2_0. Codes count from 0 and
+//! represent values from −1 up; those of Q1_0 are 0 and 2.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -65,7 +65,7 @@ impl Format for BlockTq2_0 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of it.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of it.
         let chunk = unsafe { &*chunk };
         Registers { q: pairs32(&chunk.qs), scale: half(&chunk.d), min: _mm512_setzero_ps() }
     }

@@ -1,4 +1,4 @@
-//! What an integer product needs to know of a block format.
+//! The properties of block formats that integer products use.
 
 mod fp4;
 mod iq4;
@@ -12,13 +12,13 @@ use super::{avx2, avx512::Registers};
 use crate::cpu::activations::CHUNK;
 use crate::tensor::DType;
 
-/// Rows in a panel: one for each lane of a 512-bit register.
+/// Rows in a panel, one per lane of a 512-bit register.
 pub(super) const PANEL: usize = 16;
 
-/// [`CHUNK`] neighbouring weights of a row: `weight = scale·(q - OFFSET) - min`.
+/// [`CHUNK`] adjacent weights of a row: `weight = scale·(q - OFFSET) - min`.
 ///
-/// A scale and a minimum belong to 32 weights or, in [`Format::FINE`] formats, to 16; then all
-/// sixteen entries count, otherwise the first eight.
+/// A scale and a minimum cover 32 weights, so that the first eight entries are used; in [`Format::FINE`] formats they
+/// cover 16 weights, and all sixteen entries are used.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Unpacked {
@@ -32,7 +32,7 @@ impl Unpacked {
         Unpacked { q: [0; CHUNK], scale: [0.0; CHUNK / 16], min: [0.0; CHUNK / 16] };
 }
 
-/// [`CHUNK`] neighbouring weights of each of [`PANEL`] rows, row by row within four weights.
+/// [`CHUNK`] adjacent weights of each of [`PANEL`] rows; four weights of row 0, four of row 1, and so on.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct PanelChunk {
@@ -44,36 +44,36 @@ pub(super) struct PanelChunk {
 
 /// A block format whose values are scales times small integers.
 ///
-/// It is implemented for the struct of its block.
+/// Implemented for the block's struct.
 pub(super) trait Format: Sized {
-    /// Its name.
+    /// Its dtype.
     const DTYPE: DType;
-    /// What is subtracted from a stored integer: 0 or a power of two.
+    /// The value subtracted from a stored integer: 0 or a power of two.
     const OFFSET: u8;
-    /// The largest integer that is stored.
+    /// The largest stored integer.
     #[cfg(any(target_arch = "x86_64", test))]
     const CODES: usize = match Self::OFFSET {
         0..=16 => 31,
         32 => 63,
         _ => 255,
     };
-    /// Whether 16 weights share a scale, not 32.
+    /// True if a scale covers 16 weights instead of 32.
     const FINE: bool;
-    /// Whether there are minimums.
+    /// True if there are minimums.
     const MIN: bool;
-    /// The blocks of [`CHUNK`] weights; made of bytes, so that they may lie at any address.
+    /// The blocks of [`CHUNK`] weights; made of bytes, so that they need no alignment.
     type Chunk: bytemuck::Pod;
-    /// Checked where kernels look at chunks in place.
+    /// Kernels access chunks in place, at any address.
     #[cfg(target_arch = "x86_64")]
     const UNALIGNED: () = assert!(align_of::<Self::Chunk>() == 1);
 
-    /// Unpacks a chunk. `half` converts an f16, exactly: each instruction set has its own way.
+    /// Unpacks a chunk. `half` converts an f16 exactly, in the instruction set's own way.
     ///
-    /// Scales and minimums are exact: a half times an integer of at most 8 bits, or one and a power of two. The loops are simple
-    /// ones that the compiler vectorizes for the instruction set of the caller.
+    /// Scales and minimums are exact: a half times an integer of at most 8 bits, or times an integer and a power of
+    /// two. The loops are simple, so that the compiler vectorizes them for the instruction set of the caller.
     fn unpack(chunk: &Self::Chunk, out: &mut Unpacked, half: impl Fn([u8; 2]) -> f32);
 
-    /// Unpacks a chunk with AVX2. Only what the compiler cannot vectorize needs code of its own.
+    /// Unpacks a chunk with AVX2. Overridden only where the compiler cannot vectorize.
     ///
     /// # Safety
     /// The machine has AVX2 and F16C.
@@ -84,7 +84,7 @@ pub(super) trait Format: Sized {
         Self::unpack(chunk, out, |bytes| avx2::half(bytes));
     }
 
-    /// Unpacks a chunk into registers, by way of memory if there is no better one.
+    /// Unpacks a chunk into registers; by default through memory.
     ///
     /// # Safety
     /// The machine has AVX-512, and `chunk` points to a whole chunk at any address.
@@ -93,13 +93,14 @@ pub(super) trait Format: Sized {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn unpack_avx512(chunk: *const Self::Chunk) -> Registers {
         let mut unpacked = Unpacked::ZERO;
-        // SAFETY: blocks are made of bytes, so any address will do; the caller has all of them. AVX-512 has AVX2.
+        // SAFETY: blocks are made of bytes, so they need no alignment; the caller has all of them. AVX-512 implies
+        // AVX2.
         unsafe { Self::unpack_avx2(&*chunk, &mut unpacked) };
         Registers::load(&unpacked)
     }
 }
 
-/// Calls a macro with the name and the block of every block format.
+/// Calls a macro with the name and the block type of every block format.
 macro_rules! for_every_format {
     ($call:ident) => {
         $call! {
@@ -113,7 +114,7 @@ macro_rules! for_every_format {
 }
 pub(super) use for_every_format;
 
-/// Whether a format is multiplied as integers.
+/// True if a format is multiplied as integers.
 pub(super) fn is_integer(dtype: DType) -> bool {
     macro_rules! any {
         ($($name:ident $block:ident),*) => { matches!(dtype, $(DType::$name)|*) };

@@ -16,7 +16,7 @@ use crate::tensor::blocks::f16_field;
 /// The rows are this worker's.
 #[target_feature(enable = "neon")]
 pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range<usize>) {
-    // A row is read once for few tokens; of many, a few are multiplied with all rows, which the cache holds.
+    // Few tokens read a row once; of many tokens, four at a time are multiplied with all rows, which the cache holds.
     let at_once = if job.args.tokens > FEW_TOKENS { 4 } else { FEW_TOKENS };
     for first in (0..job.args.tokens).step_by(at_once) {
         let end = job.args.tokens.min(first + at_once);
@@ -43,14 +43,14 @@ unsafe fn row_times_tokens<E: Element>(job: &Job<'_>, row: usize, tokens: Range<
     }
 }
 
-/// One row times `T` tokens from `token` on; gives `T`.
+/// One row times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "neon")]
 unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token: usize) -> usize {
     let (weights, k) = (job.row(row), job.args.k);
     let mut lanes = [[vdupq_n_f32(0.0); 4]; T];
     for column in (0..k).step_by(LANES) {
         let count = LANES.min(k - column);
-        // Lanes past the end add zero, as they do in the other kernels.
+        // Lanes past the end add zero, as in the other kernels.
         let mut w = [0f32; LANES];
         for (i, w) in w[..count].iter_mut().enumerate() {
             // SAFETY: rows of weights have `k` elements.
@@ -101,7 +101,7 @@ pub(in crate::cpu::linear) unsafe fn panel<E: Element>(job: &Job<'_>, rows: Rang
     }
 }
 
-/// A panel times `T` tokens from `token` on; gives `T`.
+/// A panel times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "neon")]
 unsafe fn tile_times<const T: usize>(
     job: &Job<'_>,

@@ -1,6 +1,6 @@
-//! Integer products: signed bytes multiplied to 16 bits, and neighbours added to 32.
+//! Integer products: signed bytes multiplied to 16 bits, and adjacent products added to 32 bits.
 //!
-//! Every format's weights fit a signed byte once their offset is taken off.
+//! Every format's weights fit a signed byte after the offset is subtracted.
 
 use std::arch::aarch64::*;
 use std::ops::Range;
@@ -31,7 +31,7 @@ pub(in crate::cpu::linear) unsafe fn row<F: Format>(job: &Quantized<'_>, row: us
     }
 }
 
-/// One row times `T` tokens from `token` on; gives `T`.
+/// One row times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "neon")]
 unsafe fn row_times<F: Format, const T: usize>(job: &Quantized<'_>, row: usize, token: usize) -> usize {
     let weights = job.weight_row(row);
@@ -86,7 +86,7 @@ unsafe fn add_chunk<F: Format>(
     }
 }
 
-/// Products of four neighbouring weights, offset taken off, in each lane.
+/// Products of four adjacent weights in each lane, with the offset removed.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn dot<F: Format>(q: uint8x16_t, x: int8x16_t) -> int32x4_t {
@@ -158,7 +158,7 @@ unsafe fn tile_times<F: Format, const T: usize>(
         // SAFETY: the panel has that many chunks.
         let weights = unsafe { &*weights.add(chunk) };
         for group in 0..CHUNK / GROUP {
-            // Four rows at a time: more would not fit the registers.
+            // Four rows at a time, as more would not fit the registers.
             for rows in 0..4 {
                 // SAFETY: the activations have as many chunks; the caller vouches for the rest.
                 unsafe { add_group::<F, T>(job, weights, token, (chunk, group), rows, &mut sums) };

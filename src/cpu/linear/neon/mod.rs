@@ -6,7 +6,7 @@ pub(super) mod quads;
 
 use std::arch::aarch64::*;
 
-/// The sum of all lanes, halves added to each other as `plain::sum_lanes` does.
+/// The sum of all lanes, in the order of `plain::sum_lanes`.
 #[inline]
 #[target_feature(enable = "neon")]
 fn sum_lanes(lanes: [float32x4_t; 4]) -> f32 {

@@ -1,6 +1,6 @@
-//! Integer products of few tokens as panels define them: four rows at a time are multiplied while they are unpacked.
+//! Integer products of few tokens in the order of sums of panels: four rows at a time are multiplied while unpacked.
 //!
-//! Pairs of lanes are added until the four rows lie side by side.
+//! Pairs of lanes are added until the four rows' sums are in adjacent lanes.
 
 use std::arch::aarch64::*;
 use std::ops::Range;
@@ -34,7 +34,7 @@ pub(in crate::cpu::linear) unsafe fn rows<F: Format>(job: &Quantized<'_>, rows: 
     }
 }
 
-/// The first four of these rows times `T` tokens from `token` on; gives `T`. Missing rows repeat the last one.
+/// The first four of these rows times `T` tokens from `token` on; returns `T`. Missing rows repeat the last one.
 #[target_feature(enable = "neon")]
 unsafe fn quad_times<F: Format, const T: usize>(
     job: &Quantized<'_>,

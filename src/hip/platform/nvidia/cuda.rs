@@ -1,5 +1,5 @@
-//! The CUDA functions that the nvidia platform calls, as tables of their own. Source: `cuda.h` and
-//! `cublas_api.h` of CUDA 12 and 13; the names are those that the libraries export.
+//! The CUDA functions that the nvidia platform calls, as tables. Source: `cuda.h` and `cublas_api.h` of CUDA 12 and 13;
+//! the names are those that the libraries export.
 #![allow(non_snake_case, non_camel_case_types, reason = "CUDA's own names")]
 #![allow(
     missing_docs,
@@ -120,8 +120,8 @@ table! {
     }
 }
 
-/// HIP's number for a driver's code. Most are the same. CUDA's later ones, from 909 on, mean other things in
-/// HIP, and some of its faults are one of HIP's.
+/// HIP's number for a driver's code. Most are the same. CUDA's codes from 909 on have other meanings in HIP, and
+/// several of its faults map to one of HIP's.
 pub fn to_hip(code: CUresult) -> c_int {
     match code {
         0..=5
@@ -151,9 +151,9 @@ pub fn to_hip(code: CUresult) -> c_int {
         | 801
         | 900..=908
         | 910 => code,
-        // A library that needs a newer driver; code for a newer one; a driver whose two halves differ.
+        // The library needs a newer driver; the code needs a newer one; the driver's two halves differ.
         36 | 222 | 803 | 804 => 35,
-        // Someone else has the device to himself.
+        // Another process has exclusive use of the device.
         46 => 101,
         // A stack error, an illegal instruction, a misaligned address, a wrong address space, a wrong counter.
         714..=718 => 719,
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_that_mean_the_same_keep_their_number_and_others_do_not() {
+    fn only_codes_with_equal_meaning_keep_their_number() {
         for same in [0, 1, 2, 3, 100, 101, 209, 500, 600, 700, 719, 900, 901, 908] {
             assert_eq!(to_hip(same), same);
         }

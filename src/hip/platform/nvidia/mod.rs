@@ -1,7 +1,7 @@
-//! CUDA 12 and 13, under HIP's names: what HIP's own headers do there at compile time, done at run time.
+//! CUDA 12 and 13 under HIP's names: does at run time what HIP's own headers do at compile time.
 //!
-//! The driver serves all of the runtime's functions, on each device's primary context; nvrtc and cuBLAS have the
-//! same signatures as hipRTC and hipBLAS. Numbers that differ are translated.
+//! The driver implements all of the runtime's functions, on each device's primary context; nvrtc and cuBLAS have the
+//! same signatures as hipRTC and hipBLAS. Differing numbers are translated.
 #![allow(non_snake_case, reason = "HIP's own names")]
 
 pub mod cuda;
@@ -22,7 +22,7 @@ const DRIVER: &str = "NVIDIA's driver";
 const COMPILER: &str = "CUDA's run-time compiler, nvrtc";
 const BLAS: &str = "cuBLAS";
 
-/// The libraries behind the functions of this file. They are opened once.
+/// The libraries behind the functions of this file, opened once.
 static CUDA: OnceLock<Cuda> = OnceLock::new();
 
 #[derive(Debug)]
@@ -43,25 +43,25 @@ struct Device {
 #[derive(Clone, Copy, Debug)]
 struct Shared(*mut c_void);
 
-// SAFETY: the driver takes a context from any thread.
+// SAFETY: the driver accepts a context from any thread.
 unsafe impl Send for Shared {}
-// SAFETY: as above.
+// SAFETY: the driver accepts a context from any thread.
 unsafe impl Sync for Shared {}
 
-/// Opens CUDA's libraries and fills the table; the first call of a process decides which.
+/// Opens CUDA's libraries and fills the table; the first call of a process selects the libraries.
 ///
 /// # Errors
-/// The driver or the compiler is not there, cannot be loaded, or lacks a function.
+/// The driver or the compiler is missing, cannot be loaded, or lacks a function.
 pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
     let driver_names = ["libcuda.so.1".to_string(), "libcuda.so".into()];
     let driver = search.load(DRIVER, &driver_names, |library| {
-        // Both versions of this one have the same signature; CUDA 13 only declares the second.
+        // Both versions of this function have the same signature; CUDA 13 declares only the second.
         let second =
             |name| if name == "cuEventElapsedTime" { library.address("cuEventElapsedTime_v2") } else { None };
         // SAFETY: the functions of that name have these signatures since CUDA 12, and stay loaded.
         unsafe { Driver::fill(|name| second(name).or_else(|| library.address(name))) }
     })?;
-    // What a newer compiler makes, an older driver cannot load.
+    // An older driver cannot load the code of a newer compiler.
     let mut version = 0;
     // SAFETY: `version` is valid for a write; the call needs no `cuInit`.
     let known = unsafe { (driver.cuDriverGetVersion)(&mut version) } == 0;
@@ -77,18 +77,18 @@ pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
     Ok(cuda.api())
 }
 
-/// The run-time compiler alone, which needs neither a GPU nor a driver.
+/// The run-time compiler only, which needs neither a GPU nor a driver.
 ///
 /// # Errors
-/// It is not there, cannot be loaded, or lacks a function.
+/// The compiler is missing, cannot be loaded, or lacks a function.
 pub fn compiler() -> Result<Rtc, LoadError> {
     load_compiler(&Search::of(PlatformKind::Nvidia), &[13, 12])
 }
 
 fn load_compiler(search: &Search, versions: &[u32]) -> Result<Rtc, LoadError> {
     search.load(COMPILER, &sonames("nvrtc", versions), |library| {
-        // SAFETY: each function of nvrtc has the signature of hipRTC's, and stays loaded. What hipRTC calls code
-        // is nvrtc's cubin.
+        // SAFETY: each function of nvrtc has the signature of hipRTC's, and stays loaded. hipRTC's code is nvrtc's
+        // cubin.
         unsafe {
             Rtc::fill(|name| match name {
                 "hiprtcGetCode" => library.address("nvrtcGetCUBIN"),
@@ -140,7 +140,7 @@ impl Cuda {
         Api { runtime, rtc: self.rtc, blas: self.blas.map(|_| blas), arch, allow_shared }
     }
 
-    /// The devices that may be seen, in the user's order.
+    /// The visible devices, in the user's order.
     fn devices(&self) -> Result<&[Device], hipError_t> {
         if let Some(devices) = self.devices.get() {
             return Ok(devices);
@@ -172,7 +172,7 @@ impl Cuda {
         Ok(value)
     }
 
-    /// HIP's code for the driver's. One that has no like in HIP is logged under its own name.
+    /// HIP's code for the driver's. A code without a counterpart in HIP is logged under its own name.
     fn check(&self, code: CUresult) -> Result<(), hipError_t> {
         let hip = to_hip(code);
         if hip == api::hipSuccess {
@@ -180,9 +180,9 @@ impl Cuda {
         }
         if hip != code {
             let mut name = std::ptr::null();
-            // SAFETY: `name` is valid for a write; what it is set to is a constant of the library.
+            // SAFETY: `name` is valid for a write; it is set to a constant of the library.
             let named = unsafe { (self.driver.cuGetErrorName)(code, &mut name) } == 0 && !name.is_null();
-            // SAFETY: as above; it ends with a zero.
+            // SAFETY: `name` was set to a constant of the library, which ends with a zero.
             let name = if named { unsafe { CStr::from_ptr(name) }.to_string_lossy() } else { "?".into() };
             tracing::warn!("CUDA says {name} ({code}), which is given as HIP's error {hip}");
         }
@@ -190,7 +190,7 @@ impl Cuda {
     }
 }
 
-/// Runs `call` with the open libraries; HIP's code of what it says.
+/// Runs `call` with the open libraries and returns HIP's code of its result.
 fn with(call: impl FnOnce(&Cuda) -> Result<(), hipError_t>) -> hipError_t {
     match CUDA.get() {
         Some(cuda) => call(cuda).err().unwrap_or(api::hipSuccess),
@@ -198,11 +198,11 @@ fn with(call: impl FnOnce(&Cuda) -> Result<(), hipError_t>) -> hipError_t {
     }
 }
 
-/// Functions whose CUDA twin takes the same arguments, in the order given.
+/// Functions whose CUDA counterpart takes the same arguments, in the order given.
 macro_rules! twins {
     ($(fn $hip:ident($($arg:ident: $ty:ty),* $(,)?) = $cuda:ident($($pass:expr),* $(,)?);)*) => {
         $(unsafe extern "C" fn $hip($($arg: $ty),*) -> hipError_t {
-            // SAFETY: the caller's promise, which is the same for both functions.
+            // SAFETY: guaranteed by the caller, with the same contract for both functions.
             with(|cuda| cuda.check(unsafe { (cuda.driver.$cuda)($($pass),*) }))
         })*
     };
@@ -271,7 +271,7 @@ unsafe extern "C" fn hipInit(_flags: c_uint) -> hipError_t {
     with(|cuda| cuda.devices().map(|_| ()))
 }
 
-/// The runtime is the driver here; what else there is came with the compiler.
+/// The runtime is the driver on this platform; the version is the compiler's.
 unsafe extern "C" fn hipRuntimeGetVersion(version: *mut c_int) -> hipError_t {
     with(|cuda| {
         let (mut major, mut minor) = (0, 0);
@@ -279,7 +279,7 @@ unsafe extern "C" fn hipRuntimeGetVersion(version: *mut c_int) -> hipError_t {
         if unsafe { (cuda.rtc.hiprtcVersion)(&mut major, &mut minor) } != 0 {
             return Err(api::hipErrorUnknown);
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { version.write(major * 1000 + minor * 10) };
         Ok(())
     })
@@ -288,7 +288,7 @@ unsafe extern "C" fn hipRuntimeGetVersion(version: *mut c_int) -> hipError_t {
 unsafe extern "C" fn hipGetDeviceCount(count: *mut c_int) -> hipError_t {
     with(|cuda| {
         let n = cuda.devices()?.len();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { count.write(n as c_int) };
         if n == 0 { Err(api::hipErrorNoDevice) } else { Ok(()) }
     })
@@ -301,7 +301,7 @@ unsafe extern "C" fn hipSetDevice(device: c_int) -> hipError_t {
             Some(context) => *context,
             None => {
                 let mut context = std::ptr::null_mut();
-                // SAFETY: `context` is valid for a write. Retaining it twice gives the same one.
+                // SAFETY: `context` is valid for a write. Retaining it twice returns the same context.
                 cuda.check(unsafe { (cuda.driver.cuDevicePrimaryCtxRetain)(&mut context, device.handle) })?;
                 *device.context.get_or_init(|| Shared(context))
             }
@@ -314,7 +314,7 @@ unsafe extern "C" fn hipSetDevice(device: c_int) -> hipError_t {
 unsafe extern "C" fn hipDeviceGetName(name: *mut c_char, len: c_int, device: c_int) -> hipError_t {
     with(|cuda| {
         let handle = cuda.device(device)?.handle;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         cuda.check(unsafe { (cuda.driver.cuDeviceGetName)(name, len, handle) })
     })
 }
@@ -325,7 +325,7 @@ unsafe extern "C" fn hipDeviceGetAttribute(value: *mut c_int, attribute: c_int, 
             api::hipDeviceAttributeComputeCapabilityMajor => {
                 cuda::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
             }
-            // What `allow_shared` can raise a kernel's limit to, not where that starts.
+            // The limit that `allow_shared` can raise a kernel to, not the default limit.
             api::hipDeviceAttributeMaxSharedMemoryPerBlock => {
                 cuda::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
             }
@@ -336,20 +336,20 @@ unsafe extern "C" fn hipDeviceGetAttribute(value: *mut c_int, attribute: c_int, 
             _ => return Err(api::hipErrorInvalidValue),
         };
         let answer = cuda.attribute(cuda.device(device)?.handle, attribute)?;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { value.write(answer) };
         Ok(())
     })
 }
 
-/// `sm_90`.
+/// Writes the target, such as `sm_90`.
 unsafe extern "C" fn arch(name: *mut c_char, len: c_int, device: c_int) -> hipError_t {
     with(|cuda| {
         let handle = cuda.device(device)?.handle;
         let major = cuda.attribute(handle, cuda::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = cuda.attribute(handle, cuda::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         let len = usize::try_from(len).map_err(|_| api::hipErrorInvalidValue)?;
-        // SAFETY: the caller's buffer has `len` bytes, which it may be seen as once they are zero.
+        // SAFETY: the caller's buffer has `len` bytes, which are initialised with zeros before they are borrowed.
         let mut buffer = unsafe {
             name.write_bytes(0, len);
             std::slice::from_raw_parts_mut(name.cast::<u8>(), len)
@@ -367,7 +367,7 @@ unsafe extern "C" fn hipMemcpyAsync(
 ) -> hipError_t {
     with(|cuda| {
         let driver = &cuda.driver;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         cuda.check(unsafe {
             match kind {
                 api::hipMemcpyHostToDevice => (driver.cuMemcpyHtoDAsync_v2)(to as u64, from, bytes, stream),
@@ -387,10 +387,10 @@ unsafe extern "C" fn hipModuleGetFunction(
     name: *const c_char,
 ) -> hipError_t {
     with(|cuda| {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         cuda.check(unsafe { (cuda.driver.cuModuleGetFunction)(function, module, name) })?;
-        // The driver loads a kernel when it is first used, and waits for the device then; asking for an
-        // attribute has it do so now, before anything runs or is captured.
+        // The driver loads a kernel on first use, and waits for the device then. Reading an attribute loads it now,
+        // before anything runs or is captured.
         let mut registers = 0;
         // SAFETY: the function was just found, and `registers` is valid for a write.
         cuda.check(unsafe {
@@ -399,7 +399,7 @@ unsafe extern "C" fn hipModuleGetFunction(
     })
 }
 
-/// Runs `call` with cuBLAS; hipBLAS's number of its status.
+/// Runs `call` with cuBLAS and returns hipBLAS's number of its status.
 fn with_blas(call: impl FnOnce(&Cublas) -> c_int) -> hipblasStatus_t {
     match CUDA.get().and_then(|cuda| cuda.blas.as_ref()) {
         Some(blas) => status_to_hip(call(blas)),
@@ -408,21 +408,21 @@ fn with_blas(call: impl FnOnce(&Cublas) -> c_int) -> hipblasStatus_t {
 }
 
 unsafe extern "C" fn hipblasCreate(handle: *mut hipblasHandle_t) -> hipblasStatus_t {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     with_blas(|blas| unsafe { (blas.cublasCreate_v2)(handle) })
 }
 
 unsafe extern "C" fn hipblasDestroy(handle: hipblasHandle_t) -> hipblasStatus_t {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     with_blas(|blas| unsafe { (blas.cublasDestroy_v2)(handle) })
 }
 
 unsafe extern "C" fn hipblasSetStream(handle: hipblasHandle_t, stream: hipStream_t) -> hipblasStatus_t {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     with_blas(|blas| unsafe { (blas.cublasSetStream_v2)(handle, stream) })
 }
 
-/// The types have the same numbers in both libraries; operations, computation and algorithm do not.
+/// Types have the same numbers in both libraries; operations, computation and algorithm do not.
 unsafe extern "C" fn hipblasGemmEx(
     handle: hipblasHandle_t,
     trans_a: c_int,
@@ -456,7 +456,7 @@ unsafe extern "C" fn hipblasGemmEx(
         return status_to_hip(15);
     }
     let (compute, algo) = (cuda::CUBLAS_COMPUTE_32F, cuda::CUBLAS_GEMM_DEFAULT);
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     with_blas(|blas| unsafe {
         (blas.cublasGemmEx)(
             handle, trans_a, trans_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc,

@@ -1,4 +1,4 @@
-//! Dense products of the simulated device: plain loops, queued like a kernel.
+//! Dense products on the simulated device: plain loops, queued like a kernel.
 #![allow(non_snake_case, reason = "HIP's own names")]
 
 use std::ffi::{c_int, c_void};
@@ -23,7 +23,7 @@ mod status {
 
 pub(super) const TABLE: Blas = Blas { hipblasCreate, hipblasDestroy, hipblasSetStream, hipblasGemmEx };
 
-/// A matrix in columns that are `stride` elements apart.
+/// A column-major matrix whose columns are `stride` elements apart.
 #[derive(Clone, Copy, Debug)]
 struct Matrix {
     at: usize,
@@ -47,10 +47,10 @@ impl Matrix {
     }
 
     /// # Safety
-    /// The matrix must lie in readable memory and hold this element.
+    /// The matrix must be in readable memory and contain this element.
     unsafe fn get(&self, row: usize, column: usize) -> f32 {
         let at = self.at + (column * self.stride + row) * self.element_bytes();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match self.dtype {
                 HIP_R_32F => (at as *const f32).read_unaligned(),
@@ -61,10 +61,10 @@ impl Matrix {
     }
 
     /// # Safety
-    /// The matrix must lie in writable memory and hold this element.
+    /// The matrix must be in writable memory and contain this element.
     unsafe fn set(&self, row: usize, column: usize, value: f32) {
         let at = self.at + (column * self.stride + row) * self.element_bytes();
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match self.dtype {
                 HIP_R_32F => (at as *mut f32).write_unaligned(value),
@@ -88,7 +88,7 @@ pub(super) struct Product {
 }
 
 impl Product {
-    /// Start, bytes and whether they are written, of each matrix. What a product adds to is read, too.
+    /// Start, bytes and writes of each matrix. A matrix that the product is added to is also read.
     pub fn ranges(&self) -> Vec<(usize, usize, bool)> {
         let range = |matrix: &Matrix, writes| (matrix.at, matrix.bytes(), writes);
         let mut ranges = vec![range(&self.a, false), range(&self.b, false)];
@@ -100,16 +100,16 @@ impl Product {
     }
 
     /// # Safety
-    /// Every range must lie in live memory that nobody else uses now.
+    /// Every range must be in live memory that is not otherwise used meanwhile.
     pub unsafe fn run(&self) {
         let (m, n, k) = (self.c.rows, self.c.columns, self.k);
-        // Both operands as f32, with `k` inside.
+        // Both operands as f32, with `k` as the inner dimension.
         let gather = |matrix: &Matrix, k_is_row: bool, outer: usize| {
             let mut values = Vec::with_capacity(outer * k);
             for i in 0..outer {
                 for p in 0..k {
                     let (row, column) = if k_is_row { (p, i) } else { (i, p) };
-                    // SAFETY: the caller's promise.
+                    // SAFETY: guaranteed by the caller.
                     values.push(unsafe { matrix.get(row, column) });
                 }
             }
@@ -121,7 +121,7 @@ impl Product {
             for row in 0..m {
                 let (a, b) = (&a[row * k..][..k], &b[column * k..][..k]);
                 let sum: f32 = a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + a * b);
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe {
                     let before = if self.beta == 0.0 { 0.0 } else { self.beta * self.c.get(row, column) };
                     self.c.set(row, column, self.alpha * sum + before);

@@ -1,4 +1,4 @@
-//! Capturing calls into a graph, and what is forbidden meanwhile.
+//! Capturing calls into a graph, and the calls that are forbidden meanwhile.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::hip::api::{
 
 /// `hipErrorIllegalState`: the stream is not capturing, or is already.
 const ILLEGAL_STATE: hipError_t = 401;
-/// `hipErrorStreamCaptureUnmatched`: a capture is to end on another stream than it began on.
+/// `hipErrorStreamCaptureUnmatched`: the capture began on another stream.
 const CAPTURE_UNMATCHED: hipError_t = 903;
-/// `hipErrorStreamCaptureUnjoined`: a branch did not come back.
+/// `hipErrorStreamCaptureUnjoined`: a branch was not joined.
 const CAPTURE_UNJOINED: hipError_t = 904;
 /// `hipErrorStreamCaptureIsolation`: an event from outside the capture.
 const CAPTURE_ISOLATION: hipError_t = 905;
@@ -22,7 +22,7 @@ const CAPTURE_ISOLATION: hipError_t = 905;
 const CAPTURED_EVENT: hipError_t = 907;
 
 impl State {
-    /// Refuses a call that must not happen while this thread captures, and spoils the capture.
+    /// Refuses a call that is forbidden while this thread captures, and invalidates the capture.
     pub fn outside_capture(&mut self) -> Answer {
         let thread = std::thread::current().id();
         let mut capturing = false;

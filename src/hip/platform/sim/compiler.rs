@@ -1,7 +1,7 @@
-//! The simulated device's run-time compiler: the system's C++ compiler over a kernel's source.
+//! The simulated device's run-time compiler: runs the system's C++ compiler on a kernel's source.
 //!
-//! The source is preprocessed first, so that its kernels are found wherever macros or headers put them; then it
-//! is compiled together with a table of them. Which checks the compiler can weave in is asked once.
+//! The source is preprocessed first, so that kernels in macros or headers are found; then it is compiled together with
+//! a table of the kernels. The checks that the compiler can insert are determined once.
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +13,7 @@ use std::{env, io, process};
 
 use super::text;
 
-/// The headers that make a source one for this platform; they are at hand even where a program does not bring them.
+/// Headers that adapt a source to this platform; available even if a program does not provide them.
 const OWN_HEADERS: &[(&str, &str)] = &[
     ("platform_sim.h", include_str!("../../../../kernels/platform_sim.h")),
     ("sim_access.h", include_str!("../../../../kernels/sim_access.h")),
@@ -21,7 +21,7 @@ const OWN_HEADERS: &[(&str, &str)] = &[
     ("sim_state.h", include_str!("../../../../kernels/sim_state.h")),
 ];
 
-/// What is told to every compiler.
+/// Options of every compiler.
 const OPTIONS: &[&str] = &[
     "-std=c++17",
     "-O2",
@@ -37,8 +37,8 @@ const OPTIONS: &[&str] = &[
     "-w",
 ];
 
-/// What the host asks a shared object for. Macros are gone by the time it is compiled: `$CHECKED` and `$WAVE` are
-/// put in here.
+/// Symbols of a shared object for the host. It is compiled after preprocessing, so `$CHECKED` and `$WAVE` are
+/// substituted here.
 const TABLE: &str = r#"{}};
 extern "C" __attribute__((visibility("default"), used)) const RfModule* rf_module() {
     static RfModule m;
@@ -48,17 +48,17 @@ extern "C" __attribute__((visibility("default"), used)) const RfModule* rf_modul
 }
 "#;
 
-/// A compiler that was found.
+/// The C++ compiler.
 #[derive(Debug)]
 pub(super) struct Compiler {
     program: PathBuf,
-    /// Its version, the first two numbers.
+    /// The first two numbers of its version.
     pub version: (i32, i32),
-    /// What makes it check every load and store; empty where it cannot.
+    /// The options that make it check every load and store; empty if it has none.
     checks: &'static [&'static str],
 }
 
-/// The two compilers' ways to call a function of ours for every load and store.
+/// The options of both compilers for calling a function of ours for every load and store.
 const CHECKS: [&[&str]; 2] = [
     &[
         "-fsanitize=kernel-address,alignment",
@@ -79,7 +79,7 @@ const CHECKS: [&[&str]; 2] = [
 ];
 
 impl Compiler {
-    /// The system's compiler: `$CXX`, else `c++`, `g++` or `clang++`; what was tried, where there is none.
+    /// The system's compiler: `$CXX`, else `c++`, `g++` or `clang++`. The error lists what was tried.
     pub fn find() -> Result<&'static Compiler, &'static str> {
         static FOUND: OnceLock<Result<Compiler, String>> = OnceLock::new();
         FOUND.get_or_init(Compiler::look).as_ref().map_err(String::as_str)
@@ -132,10 +132,10 @@ impl Compiler {
                 .is_ok_and(|output| output.status.success())
     }
 
-    /// Compiles a program to a shared object; the compiler's words, where it refuses.
+    /// Compiles a program to a shared object; the error is the compiler's log.
     ///
-    /// `options` are hipRTC's: `-D…` is passed on, `--offload-arch=sim32` (or `--gpu-architecture=`, or
-    /// `-arch=`) says the wave and, with `:fast` behind it, that nothing is to be checked.
+    /// `options` are hipRTC's: `-D…` is passed on, `--offload-arch=sim32` (or `--gpu-architecture=`, or `-arch=`) sets
+    /// the wave size, and a suffix `:fast` turns checks off.
     pub fn compile(
         &self,
         source: &str,
@@ -190,8 +190,8 @@ impl Compiler {
             let path = folder.path.join(file_name(name)?);
             fs::write(path, text)?;
         }
-        // An unnamed namespace lets every kernel have shared variables in templates: nothing in it is merged
-        // with what other sources define.
+        // An unnamed namespace allows shared variables in templates for every kernel: they are not merged with those of
+        // other sources.
         let text = format!(
             "#include \"platform.h\"\nnamespace {{\n#line 1 \"{}\"\n{source}\n}}\n",
             name.replace(['"', '\\', '\n'], "_")
@@ -235,7 +235,7 @@ impl From<io::Error> for BuildError {
     }
 }
 
-/// A header's name, if it is one without folders.
+/// A header's name, if it has no folders.
 fn file_name(name: &str) -> io::Result<&str> {
     match Path::new(name).file_name() {
         Some(only) if only == name => Ok(name),
@@ -243,9 +243,9 @@ fn file_name(name: &str) -> io::Result<&str> {
     }
 }
 
-/// What the compiler wrote to its standard output; its complaints, where it refused.
+/// Runs the compiler and returns its standard output; the error is its standard error.
 fn run(command: &mut Command) -> Result<String, BuildError> {
-    // Messages in plain ASCII, whatever the locale.
+    // Plain ASCII messages, whatever the locale.
     let Output { status, stdout, stderr } = command.env("LC_ALL", "C").output()?;
     if status.success() {
         return Ok(String::from_utf8_lossy(&stdout).into_owned());
@@ -279,7 +279,7 @@ impl Folder {
         }
     }
 
-    /// A file in it.
+    /// Writes a file in the folder.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
         let path = self.path.join(name);
         fs::File::create(&path)?.write_all(bytes)?;

@@ -1,49 +1,49 @@
-//! What a simulated device is like.
+//! The properties of a simulated device.
 
 use std::env;
 
-/// How closely kernels are watched.
+/// The amount of checking of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checks {
-    /// Every load and store is checked, races in shared memory and between streams are looked for.
+    /// Check every load and store, and look for races in shared memory and between streams.
     Full,
-    /// As `Full`, without races in shared memory: several times faster where kernels use much of it.
+    /// Like `Full`, without races in shared memory: several times faster for kernels that use much of it.
     Memory,
-    /// Nothing is checked, and kernels run at their own speed. A wild access ends the process.
+    /// No checks; kernels run at full speed. A wild access ends the process.
     Fast,
 }
 
-/// When queued work runs.
+/// The time at which queued work runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schedule {
-    /// At once, in the order of the calls.
+    /// Immediately, in the order of the calls.
     Eager,
-    /// When somebody waits, in any order that streams and events allow, drawn by the seed.
+    /// When the host waits, in a random order that streams and events allow, drawn from the seed.
     Late,
 }
 
-/// What a simulated device is like.
+/// The properties of a simulated device.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Lanes of a wave: 32 or 64.
     pub wave: u32,
-    /// Where the orders of streams, blocks and threads are drawn from.
+    /// The seed of the orders of streams, blocks and threads.
     pub seed: u64,
     /// Bytes of device memory.
     pub memory: u64,
     /// Bytes of shared memory that a block may use.
     pub shared: u32,
-    /// Compute units that it says it has.
+    /// The number of compute units that it reports.
     pub compute_units: u32,
     /// Its clock in kHz.
     pub clock_khz: u32,
-    /// Whether it says that it limits the time of kernels, as a device that drives a display does.
+    /// Report that kernels' run time is limited, as a device that drives a display does.
     pub drives_display: bool,
-    /// How closely kernels are watched.
+    /// The amount of checking of kernels.
     pub checks: Checks,
-    /// When queued work runs.
+    /// The time at which queued work runs.
     pub schedule: Schedule,
-    /// Whether `hipblasCreate` succeeds.
+    /// `hipblasCreate` succeeds.
     pub blas: bool,
 }
 
@@ -65,9 +65,9 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults, with what the environment says otherwise: `RFGRAPH_SIM_WAVE` (32 or 64),
-    /// `RFGRAPH_SIM_SEED`, `RFGRAPH_SIM_MEMORY` (bytes), `RFGRAPH_SIM_CHECKS` (`full`, `memory` or `fast`; `memory`
-    /// without it) and `RFGRAPH_SIM_EAGER` (1: work runs when it is queued). What cannot be read is passed over.
+    /// The defaults, overridden by the environment: `RFGRAPH_SIM_WAVE` (32 or 64), `RFGRAPH_SIM_SEED`,
+    /// `RFGRAPH_SIM_MEMORY` (bytes), `RFGRAPH_SIM_CHECKS` (`full`, `memory` or `fast`; by default `memory`) and
+    /// `RFGRAPH_SIM_EAGER` (1: work runs when it is queued). Invalid values are ignored.
     pub fn from_env() -> Config {
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         let mut config = Config { checks: Checks::Memory, ..Config::default() };

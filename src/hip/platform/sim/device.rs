@@ -1,4 +1,4 @@
-//! A simulated device and all that it knows.
+//! A simulated device and its state.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -13,10 +13,10 @@ use super::random::Random;
 use super::worker::Worker;
 use crate::hip::api::{hipError_t, hipErrorInvalidValue, hipErrorOutOfMemory};
 
-/// The most faults that are kept.
+/// The largest number of faults that are kept.
 const MOST_FAULTS: usize = 100;
 
-/// Answer of a call: HIP's code where it fails.
+/// The result of a call, with HIP's code as the error.
 pub(super) type Answer<T = ()> = Result<T, hipError_t>;
 
 /// A simulated device.
@@ -27,11 +27,11 @@ pub(super) struct Device {
     state: Mutex<State>,
 }
 
-/// A failure that a test asked for.
+/// A failure requested by a test.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Injection {
     pub call: &'static str,
-    /// Which call from now on, counted from 0.
+    /// The number of the call from now on, counted from 0.
     pub nth: u64,
     pub code: hipError_t,
 }
@@ -39,14 +39,14 @@ pub(super) struct Injection {
 /// An event.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Event {
-    /// What the last `hipEventRecord` queued.
+    /// The point queued by the last `hipEventRecord`.
     pub latest: Option<Arc<Recorded>>,
     pub timing: bool,
-    /// The capture in which it was recorded last, and its place there.
+    /// The capture in which it was last recorded, and its point there.
     pub captured: Option<(u64, Arc<Recorded>)>,
 }
 
-/// What changes about a device.
+/// The mutable state of a device.
 #[derive(Debug)]
 pub(super) struct State {
     pub memory: DeviceMemory,
@@ -56,19 +56,19 @@ pub(super) struct State {
     pub captures: BTreeMap<u64, Capture>,
     pub worker: Option<Worker>,
     pub history: History,
-    /// What the host has waited for.
+    /// The work that the host has waited for.
     pub host: Clock,
     pub random: Random,
     pub counts: BTreeMap<&'static str, u64>,
     pub injections: Vec<Injection>,
     pub refuse_above: Option<usize>,
     pub faults: Vec<Fault>,
-    /// The code that every call on work answers after a fault.
+    /// The code that every call on work returns after a fault.
     pub broken: Option<hipError_t>,
-    /// Whether queued work is passed over after a fault. Where data only was used in a wrong order, it goes on,
-    /// so that the data shows it.
+    /// True if queued work is skipped after a fault. If data was only used in a wrong order, work continues, so that
+    /// the data shows the error.
     pub halted: bool,
-    /// Streams, events, modules, graphs … that are alive, by handle.
+    /// Live streams, events, modules, graphs etc., by handle.
     pub objects: BTreeMap<usize, &'static str>,
     /// The stream of each BLAS handle.
     pub blas_lanes: HashMap<usize, usize>,
@@ -80,7 +80,7 @@ pub(super) struct State {
 
 impl Device {
     pub fn new(ordinal: u32, config: Config) -> io::Result<Device> {
-        // Addresses are not used twice, so there are many more of them than there is memory.
+        // Addresses are never reused, so there are many more of them than bytes of memory.
         let addresses = |memory: u64| {
             usize::try_from(memory.saturating_mul(16).clamp(1 << 30, 1 << 37)).unwrap_or(1 << 30)
         };
@@ -117,7 +117,7 @@ impl Device {
 }
 
 impl State {
-    /// Counts a call, and fails it if a test wants that.
+    /// Counts a call, and fails it if a test requested that.
     pub fn enter(&mut self, call: &'static str) -> Answer {
         *self.counts.entry(call).or_default() += 1;
         let mut failure = None;
@@ -135,13 +135,13 @@ impl State {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Notes a fault; its code, for the call that met it.
+    /// Records a fault and returns the code for the failing call.
     pub fn fault(&mut self, kind: FaultKind, text: impl Into<String>) -> hipError_t {
         let fault = Fault::new(kind, text);
         let code = fault.code();
         self.broken.get_or_insert(code);
         self.halted |= !matches!(kind, FaultKind::StreamRace | FaultKind::HostRace);
-        // One mistake may show in thousands of places.
+        // One mistake may appear in thousands of places.
         if self.faults.len() < MOST_FAULTS {
             tracing::error!("simulated device: {fault}");
             self.faults.push(fault);
@@ -149,7 +149,7 @@ impl State {
         code
     }
 
-    /// Forgets the faults: the device works again, and what was queued is gone.
+    /// Takes and clears the faults: the device works again, and queued work is dropped.
     pub fn take_faults(&mut self) -> Vec<Fault> {
         if self.broken.take().is_some() {
             self.halted = false;
@@ -162,12 +162,12 @@ impl State {
         std::mem::take(&mut self.faults)
     }
 
-    /// Refuses work on a device that met a fault.
+    /// Refuses work on a device with a fault.
     pub fn healthy(&self) -> Answer {
         self.broken.map_or(Ok(()), Err)
     }
 
-    /// Refuses a range that is not wholly inside live device memory.
+    /// Refuses a range that is not entirely inside live device memory.
     pub fn check_device(&mut self, what: &str, at: usize, bytes: usize) -> Answer {
         let (kind, why) = match self.memory.region.place(at, bytes) {
             Place::Live(_) => return Ok(()),
@@ -191,7 +191,7 @@ impl State {
         Err(code)
     }
 
-    /// Refuses a range that is not wholly inside pinned memory: other memory of the host would be staged, and the
+    /// Refuses a range that is not entirely inside pinned memory: copies of other host memory would be staged, and the
     /// call would wait.
     pub fn check_pinned(&mut self, what: &str, at: usize, bytes: usize) -> Answer {
         let (kind, why) = match self.pinned.place(at, bytes) {
@@ -211,7 +211,7 @@ impl State {
         Err(code)
     }
 
-    /// Says of an address what lies there, for messages.
+    /// Describes the memory at an address, for messages.
     pub fn describe(&self, at: usize) -> String {
         match self.memory.region.nearest(at) {
             Some((block, live)) => {
@@ -227,7 +227,7 @@ impl State {
         }
     }
 
-    /// What was made and not given back.
+    /// The objects and memory that were not released.
     pub fn leaks(&self) -> Vec<String> {
         let device = self.memory.region.live();
         let device = device.map(|b| format!("device memory: allocation {} of {} bytes", b.number, b.bytes));
@@ -237,7 +237,7 @@ impl State {
         device.chain(pinned).chain(objects).collect()
     }
 
-    /// Frees device memory. Whoever frees what queued work still uses has a fault.
+    /// Frees device memory. Freeing memory that queued work still uses is a fault.
     pub fn free(&mut self, start: usize) -> Answer {
         let Some(block) = self.memory.region.live().find(|block| block.start == start).copied() else {
             let place = self.describe(start);
@@ -265,12 +265,12 @@ impl State {
         self.report_user(user, &format!("hipHostFree of allocation {} ({} bytes)", block.number, block.bytes))
     }
 
-    /// Which queued operation uses something.
+    /// The queued operation that uses something.
     pub fn user_of(&self, uses: impl Fn(&Op) -> bool) -> Option<String> {
         self.lanes.iter().flat_map(|lane| &lane.queue).find(|op| uses(op)).map(|op| op.to_string())
     }
 
-    /// A fault, where something is given back that an operation uses.
+    /// Reports a fault if an object is released while an operation uses it.
     pub fn report_user(&mut self, user: Option<String>, call: &str) -> Answer {
         match user {
             None => Ok(()),

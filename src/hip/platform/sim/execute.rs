@@ -1,4 +1,4 @@
-//! Running one operation, and looking whether it may touch what it touches.
+//! Runs one operation, and checks its accesses.
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -13,18 +13,18 @@ use super::race::Access;
 use super::worker::{Watch, Worker};
 use crate::hip::api::hipErrorLaunchFailure;
 
-/// Nanoseconds since this was asked first.
+/// Nanoseconds since the first call.
 fn now() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A sum of bytes of the host, to see whether they change.
+/// A checksum of the host's bytes, to detect changes.
 ///
 /// # Safety
 /// The range must be readable.
 pub(super) unsafe fn sum_of(at: usize, bytes: usize) -> u64 {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let content = unsafe { std::slice::from_raw_parts(at as *const u8, bytes) };
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
     let mut words = content.chunks_exact(8);
@@ -36,12 +36,12 @@ pub(super) unsafe fn sum_of(at: usize, bytes: usize) -> u64 {
 }
 
 impl State {
-    /// Runs an operation that is next in its lane.
+    /// Runs the next operation of its lane.
     pub fn execute(&mut self, op: &Op, config: &Config) {
         match &op.work {
             Work::Record { point, .. } => point.finish(now()),
             Work::Wait { .. } => {}
-            // Nothing but events runs after a fault.
+            // After a fault, only events run.
             _ if self.halted => {}
             Work::Launch(launch) => self.run_kernel(op, launch, config),
             Work::Copy { to, from, bytes, to_host, from_host, sum } => {
@@ -52,7 +52,7 @@ impl State {
                     if !ok {
                         return;
                     }
-                    // SAFETY: the range lies in live pinned memory.
+                    // SAFETY: the range is in live pinned memory.
                     if sum.is_some_and(|sum| sum != unsafe { sum_of(from, bytes) }) {
                         let text = format!(
                             "{op}: the {bytes} bytes of pinned memory at {from:#x} changed while the copy was queued"
@@ -77,7 +77,7 @@ impl State {
                 }
                 self.touch(op, from, from + bytes, false);
                 self.touch(op, to, to + bytes, true);
-                // SAFETY: both ranges were found to lie in live memory.
+                // SAFETY: both ranges were found to be in live memory.
                 unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
             }
             Work::Fill { at, byte, bytes } => {
@@ -86,7 +86,7 @@ impl State {
                 }
                 self.touch(op, *at, at + bytes, true);
                 self.memory.set_written(*at, *bytes);
-                // SAFETY: the range was found to lie in live memory.
+                // SAFETY: the range was found to be in live memory.
                 unsafe { std::ptr::write_bytes(*at as *mut u8, *byte, *bytes) };
             }
             Work::Product(product) => {
@@ -102,13 +102,13 @@ impl State {
                         self.memory.set_written(at, bytes);
                     }
                 }
-                // SAFETY: all ranges were found to lie in live memory.
+                // SAFETY: all ranges were found to be in live memory.
                 unsafe { product.run() };
             }
         }
     }
 
-    /// Refuses to read what nothing has written.
+    /// Refuses to read bytes that were never written.
     fn check_written(&mut self, op: &Op, at: usize, bytes: usize) -> bool {
         let Some(first) = self.memory.first_unwritten(at, bytes) else { return true };
         let place = self.describe(first);
@@ -116,7 +116,7 @@ impl State {
         false
     }
 
-    /// Notes an access; a fault where it races with one of another stream.
+    /// Records an access; a fault if it races with one of another stream.
     fn touch(&mut self, op: &Op, start: usize, end: usize, writes: bool) {
         let access = Access { lane: op.lane, count: op.count, op: op.number };
         let Some(race) = self.history.touch(start, end, writes, access, &op.clock) else { return };
@@ -166,7 +166,7 @@ impl State {
         }
     }
 
-    /// Puts a kernel's fault into words.
+    /// Describes a kernel's fault.
     fn report_kernel(&mut self, op: &Op, launch: &Launch, fault: &RawFault) {
         let [x, y, z] = fault.block;
         let line = launch.module.line_of(fault.code).map(|line| format!(", at {line}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the simulated device found wrong.
+//! Faults that the simulated device finds.
 
 use std::fmt;
 
@@ -9,39 +9,39 @@ use crate::hip::api::{
 /// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {
-    /// An access outside of live memory, or past the end of a shared variable.
+    /// An access outside live memory, or past the end of a shared variable.
     OutOfBounds,
     /// An access to memory that was freed.
     UseAfterFree,
-    /// A read of memory that nothing has written.
+    /// A read of memory that was never written.
     Uninitialised,
-    /// An access of 2, 4, 8 or 16 bytes at an address that is no multiple of as much: real devices refuse it, or read
-    /// elsewhere.
+    /// An access of 2, 4, 8 or 16 bytes at an address that is not a multiple of its size: real devices refuse it, or
+    /// read elsewhere.
     Misaligned,
-    /// Two threads of a block, one of them writing, without a barrier between them.
+    /// Conflicting accesses of two threads of a block without a barrier between them.
     SharedRace,
-    /// A barrier that not all threads of a block (lanes of a wave) reach, or a shuffle from a lane that is not there.
+    /// A barrier that not all threads of a block (lanes of a wave) reach, or a shuffle from an inactive lane.
     Divergence,
     /// A thread's stack overflowed.
     StackOverflow,
-    /// Two operations of different streams, one of them writing, that no event orders.
+    /// Conflicting accesses of two operations of different streams, not ordered by an event.
     StreamRace,
-    /// Memory of the host changed while a copy from it was queued.
+    /// Host memory changed while a copy from it was queued.
     HostRace,
-    /// Memory, a module, a stream or an event that queued work uses was given back.
+    /// Memory, a module, a stream or an event was released while queued work uses it.
     FreedInFlight,
-    /// A call that rfgraph's rules forbid: the null stream, a blocking stream, a copy of memory that is not pinned.
+    /// A call that rfgraph forbids: the null stream, a blocking stream, a copy of memory that is not pinned.
     Forbidden,
-    /// A handle or an address that is none, or no longer.
+    /// An invalid handle or address, or one that was released.
     BadHandle,
 }
 
-/// What the simulated device found wrong.
+/// A fault that the simulated device found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The kind.
     pub kind: FaultKind,
-    /// What happened, which operation and which addresses.
+    /// A description, with the operation and the addresses.
     pub text: String,
 }
 
@@ -50,7 +50,7 @@ impl Fault {
         Fault { kind, text: text.into() }
     }
 
-    /// The code that calls and fences answer after it.
+    /// The code that later calls and fences return.
     pub(super) fn code(&self) -> hipError_t {
         match self.kind {
             FaultKind::OutOfBounds | FaultKind::UseAfterFree | FaultKind::FreedInFlight => {

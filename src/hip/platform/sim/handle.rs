@@ -1,4 +1,4 @@
-//! A simulated device in a test's hands.
+//! A test's handle of a simulated device.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use super::fault::Fault;
 use super::registry;
 use crate::hip::api::hipError_t;
 
-/// A simulated device in a test's hands: what happened on it, and what is to go wrong. Dropping the handle that
-/// [`add`] gave takes the device away.
+/// A test's handle of a simulated device: reads what happened on it, and injects failures. Dropping the handle from
+/// [`add`] removes the device.
 #[derive(Debug)]
 pub struct SimHandle {
     device: Arc<Device>,
     owns: bool,
 }
 
-/// Registers a device of its own, next to all others of this process.
+/// Registers an additional device of this process.
 ///
 /// # Errors
-/// The system grants no addresses for its memory.
+/// The system refuses the address range for its memory.
 pub fn add(config: Config) -> std::io::Result<SimHandle> {
     let wave = config.wave;
     if wave != 32 && wave != 64 {
@@ -28,43 +28,43 @@ pub fn add(config: Config) -> std::io::Result<SimHandle> {
     Ok(SimHandle { device: registry::add(config)?, owns: true })
 }
 
-/// The device of an ordinal: 0 is there for everybody, the others are those that were added.
+/// The device of an ordinal: 0 is always present, the others are those that were added.
 pub fn find(ordinal: u32) -> Option<SimHandle> {
     Some(SimHandle { device: registry::device(ordinal).ok()?, owns: false })
 }
 
-/// Hides every device from this thread while `f` runs: calls answer `hipErrorNoDevice`.
+/// Hides every device from this thread while `f` runs: calls return `hipErrorNoDevice`.
 pub fn without_devices<R>(f: impl FnOnce() -> R) -> R {
     registry::without_devices(f)
 }
 
 impl SimHandle {
-    /// What `hipSetDevice` takes.
+    /// The argument of `hipSetDevice`.
     pub fn ordinal(&self) -> u32 {
         self.device.ordinal
     }
 
-    /// What the device is like.
+    /// The device's properties.
     pub fn config(&self) -> &Config {
         &self.device.config
     }
 
-    /// How often a function was called, by HIP's name.
+    /// The number of calls of a function, by HIP's name.
     pub fn count(&self, call: &str) -> u64 {
         self.device.lock().counts.get(call).copied().unwrap_or(0)
     }
 
-    /// All calls so far, by name.
+    /// The number of calls of every function so far, by name.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
         self.device.lock().counts.iter().map(|(name, n)| (*name, *n)).collect()
     }
 
-    /// Counts from 0 again.
+    /// Resets the numbers of calls.
     pub fn reset_counts(&self) {
         self.device.lock().counts.clear();
     }
 
-    /// Calls of `hipFree` and `hipHostFree` while anything was queued: on a device, each waits for all of it.
+    /// Calls of `hipFree` and `hipHostFree` while work was queued: on a real device, each waits for all of it.
     pub fn stalls(&self) -> u64 {
         self.device.lock().stalls
     }
@@ -74,12 +74,12 @@ impl SimHandle {
         self.device.lock().faults.clone()
     }
 
-    /// The faults so far, which are forgotten: the device works again. What was queued is passed over.
+    /// Takes and clears the faults so far: the device works again. Queued work is dropped.
     pub fn take_faults(&self) -> Vec<Fault> {
         self.device.lock().take_faults()
     }
 
-    /// Panics where a fault was found.
+    /// Panics if a fault was found.
     #[track_caller]
     pub fn assert_no_fault(&self) {
         let faults = self.faults();
@@ -87,12 +87,12 @@ impl SimHandle {
         assert!(faults.is_empty(), "the simulated device found faults:\n{}", text.join("\n"));
     }
 
-    /// What was made on the device and not given back, in words.
+    /// Descriptions of the objects and memory that were not released.
     pub fn leaks(&self) -> Vec<String> {
         self.device.lock().leaks()
     }
 
-    /// Panics where something was made on the device and not given back.
+    /// Panics if an object or memory was not released.
     #[track_caller]
     pub fn assert_no_leak(&self) {
         let leaks = self.leaks();
@@ -104,17 +104,17 @@ impl SimHandle {
         self.device.lock().memory.region.used()
     }
 
-    /// Operations that are queued and have not run.
+    /// The number of operations that are queued and have not run.
     pub fn queued(&self) -> usize {
         self.device.lock().lanes.iter().map(|lane| lane.queue.len()).sum()
     }
 
-    /// Lets a call fail once: the `nth` from now, counted from 0, answers `code`.
+    /// Makes a call fail once: the `nth` from now, counted from 0, returns `code`.
     pub fn fail(&self, call: &'static str, nth: u64, code: hipError_t) {
         self.device.lock().injections.push(Injection { call, nth, code });
     }
 
-    /// Refuses allocations of more bytes, as if memory were short; `None` refuses no longer.
+    /// Refuses allocations of more bytes, as if memory were short; `None` ends that.
     pub fn fail_alloc_above(&self, bytes: Option<usize>) {
         self.device.lock().refuse_above = bytes;
     }

@@ -1,4 +1,4 @@
-//! `hipModuleLaunchKernel`: a kernel's arguments are taken when it is queued.
+//! `hipModuleLaunchKernel`: reads a kernel's arguments when it is queued.
 #![allow(non_snake_case, reason = "HIP's own names")]
 
 use std::ffi::{c_uint, c_void};
@@ -9,7 +9,7 @@ use super::runtime::{on_stream, resolve, same_device};
 use super::worker::MAX_THREADS;
 use crate::hip::api::{hipError_t, hipErrorInvalidHandle, hipErrorInvalidValue, hipFunction_t, hipStream_t};
 
-/// The greatest grid that devices take.
+/// The largest grid of real devices.
 const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 
 #[allow(clippy::too_many_arguments, reason = "HIP's own signature")]
@@ -62,8 +62,8 @@ pub(super) unsafe extern "C" fn hipModuleLaunchKernel(
             module: module.clone(),
         };
         for (i, &(bytes, is_address)) in kernel.args.iter().enumerate() {
-            // SAFETY: by the function's contract, `args` points to one pointer for each of the kernel's arguments,
-            // each to a value of its type.
+            // SAFETY: by the function's contract, `args` points to one pointer for each of the kernel's arguments, each
+            // to a value of its type.
             unsafe { launch.push((*args.add(i)).cast(), bytes, is_address) };
         }
         state.n_launches += 1;
@@ -73,12 +73,12 @@ pub(super) unsafe extern "C" fn hipModuleLaunchKernel(
 
 impl Launch {
     /// # Safety
-    /// `from` must be good for `bytes` bytes.
+    /// `from` must be readable for `bytes` bytes.
     unsafe fn push(&mut self, from: *const u8, bytes: usize, is_address: bool) {
         let start = self.words.len();
         self.starts.push(start);
         self.words.resize(start + bytes.div_ceil(16).max(1), Word([0; 16]));
-        // SAFETY: the caller's promise; as many words were added.
+        // SAFETY: guaranteed by the caller; as many words were added.
         unsafe { std::ptr::copy_nonoverlapping(from, self.words[start..].as_mut_ptr().cast(), bytes) };
         if is_address && let Some(bytes) = self.words[start].0.first_chunk::<8>() {
             self.addresses.push(u64::from_ne_bytes(*bytes) as usize);

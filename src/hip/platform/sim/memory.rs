@@ -1,26 +1,26 @@
-//! Memory of the simulated device, and pinned memory of the host: mapped address ranges that are handed out
-//! once and never again, so that whoever uses freed memory is found out.
+//! Memory of the simulated device, and pinned memory of the host: mapped address ranges from which each address is
+//! allocated only once, so that uses of freed memory are found.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use memmap2::{MmapMut, MmapOptions};
 
-/// What memory holds before it is written and after it is freed.
+/// The content of memory before it is written and after it is freed.
 pub(super) const POISON: u8 = 0xA5;
-/// Bits of the shadow, one byte for each byte of device memory (`kernels/sim_state.h` has the same).
+/// Bits of the shadow, one byte per byte of device memory (the same as in `kernels/sim_state.h`).
 pub(super) const VALID: u8 = 1;
 pub(super) const READ: u8 = 2;
 pub(super) const WRITTEN: u8 = 4;
 pub(super) const LIVE: u8 = 8;
 
-/// Every allocation starts at a multiple of this and is followed by at least as much that belongs to nobody.
+/// The alignment of allocations, and the least number of unused bytes after each.
 const GAP: usize = 256;
-/// Larger allocations are not poisoned when they are freed, but given back: filling them would make them resident.
+/// Larger allocations are unmapped instead of poisoned when freed, as filling them would make them resident.
 const POISON_LIMIT: usize = 64 << 20;
-/// What kernels load in one access at most, past the end of a range.
+/// The most bytes that a kernel loads in one access, past the end of a range.
 const SLACK: usize = 64;
-/// Bytes behind one byte of the page map.
+/// Bytes per entry of the page map.
 const PAGE: usize = 4096;
 
 /// An allocation.
@@ -28,7 +28,7 @@ const PAGE: usize = 4096;
 pub(super) struct Block {
     pub start: usize,
     pub bytes: usize,
-    /// The how-manieth it is on this device.
+    /// Its number on this device, in order of allocation.
     pub number: u64,
 }
 
@@ -38,16 +38,16 @@ impl Block {
     }
 }
 
-/// Where an address range lies.
+/// The location of an address range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// Inside one live allocation.
     Live(Block),
-    /// Inside one that was freed.
+    /// Inside a freed allocation.
     Freed(Block),
-    /// Starts in a live allocation, ends behind it.
+    /// Starts in a live allocation and ends past it.
     Past(Block),
-    /// Nowhere.
+    /// Outside all allocations.
     Unknown,
 }
 
@@ -55,7 +55,7 @@ fn map(bytes: usize) -> io::Result<MmapMut> {
     MmapOptions::new().len(bytes).no_reserve_swap().map_anon()
 }
 
-/// A range of addresses from which allocations are cut, one behind the other.
+/// An address range from which allocations are cut in order.
 #[derive(Debug)]
 pub(super) struct Region {
     map: MmapMut,
@@ -90,7 +90,7 @@ impl Region {
         self.live.values()
     }
 
-    /// A new allocation, poisoned; `None` where the range has been handed out.
+    /// A new allocation, poisoned; `None` if the address range is used up.
     pub fn allocate(&mut self, bytes: usize) -> Option<Block> {
         let end = self.next.checked_add(bytes)?.checked_add(GAP + SLACK)?;
         if end > self.map.len() {
@@ -109,7 +109,7 @@ impl Region {
         Some(block)
     }
 
-    /// Takes back the allocation that starts at `start`.
+    /// Frees the allocation that starts at `start`.
     pub fn free(&mut self, start: usize) -> Option<Block> {
         let block = self.live.remove(&start)?;
         self.used -= block.bytes as u64;
@@ -120,7 +120,7 @@ impl Region {
                 content.fill(POISON);
             }
         } else {
-            // SAFETY: nothing in this range is read again as what it held; it reads as zeros afterwards.
+            // SAFETY: the range's old content is never read again; it reads as zeros afterwards.
             let _ = unsafe {
                 self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, at, block.bytes)
             };
@@ -128,7 +128,7 @@ impl Region {
         Some(block)
     }
 
-    /// Where `bytes` bytes at `at` lie.
+    /// The location of `bytes` bytes at `at`.
     pub fn place(&self, at: usize, bytes: usize) -> Place {
         let below = |blocks: &BTreeMap<usize, Block>| {
             let (_, block) = blocks.range(..=at).next_back()?;
@@ -142,7 +142,7 @@ impl Region {
         }
     }
 
-    /// The nearest allocation at or below an address, and whether it is live: for messages.
+    /// The nearest allocation at or below an address, and true if it is live: for messages.
     pub fn nearest(&self, at: usize) -> Option<(Block, bool)> {
         let live = self.live.range(..=at).next_back().map(|(_, block)| (*block, true));
         let freed = self.freed.range(..=at).next_back().map(|(_, block)| (*block, false));
@@ -156,7 +156,7 @@ pub(super) struct DeviceMemory {
     pub region: Region,
     shadow: MmapMut,
     pages: MmapMut,
-    /// Whether loads of what was never written are faults.
+    /// True if loads of bytes that were never written are faults.
     tracks_writes: bool,
 }
 
@@ -189,7 +189,7 @@ impl DeviceMemory {
         Some(block)
     }
 
-    /// Says that a range was written.
+    /// Marks a range as written.
     pub fn set_written(&mut self, at: usize, bytes: usize) {
         for state in self.shadow_of(at, bytes) {
             *state |= VALID;
@@ -201,7 +201,7 @@ impl DeviceMemory {
         self.shadow_of(at, bytes).iter().position(|state| state & VALID == 0).map(|i| at + i)
     }
 
-    /// A range takes over from another which of its bytes were written.
+    /// Copies the written marks of one range to another.
     pub fn copy_written(&mut self, to: usize, from: usize, bytes: usize) {
         let (to, from) = (to - self.region.base, from - self.region.base);
         self.shadow.copy_within(from..from + bytes, to);
@@ -212,13 +212,13 @@ impl DeviceMemory {
         (self.shadow.as_mut_ptr(), self.pages.as_mut_ptr())
     }
 
-    /// The ranges that a kernel read and wrote, as `(start, end, written)`, and forgets them.
+    /// Takes and clears the ranges that a kernel read and wrote, as `(start, end, written)`.
     pub fn take_touched(&mut self) -> Vec<(usize, usize, bool)> {
         let used = (self.region.next / PAGE + 1).min(self.pages.len());
         let mut ranges: Vec<(usize, usize, bool)> = Vec::new();
         // The last range of reads, and the last of writes.
         let mut open: [Option<(usize, usize)>; 2] = [None, None];
-        // Most pages are untouched: groups of them are passed over at once.
+        // Most pages are untouched, so groups of them are skipped at once.
         let touched = |pages: &[u8]| pages.iter().fold(0, |all, page| all | page) != 0;
         let groups = self.pages[..used].chunks_mut(64).enumerate().filter(|(_, pages)| touched(pages));
         let touched = groups.flat_map(|(group, pages)| {
@@ -237,7 +237,7 @@ impl DeviceMemory {
                 let bits = [READ, WRITTEN].map(|bit| u64::from_ne_bytes([bit; 8]));
                 match word {
                     Some(word) if word & (bits[0] | bits[1]) == 0 => continue,
-                    // All eight alike, as nearly always.
+                    // All eight are alike, as in nearly all cases.
                     Some(word) if bits.iter().all(|bit| word & bit == 0 || word & bit == *bit) => {
                         for (which, bit) in bits.into_iter().enumerate() {
                             if word & bit != 0 {
@@ -265,7 +265,7 @@ impl DeviceMemory {
     }
 }
 
-/// Adds bytes to a range that grows, or begins another behind a gap.
+/// Extends a range, or starts a new one after a gap.
 fn extend(
     open: &mut Option<(usize, usize)>,
     at: usize,

@@ -1,10 +1,10 @@
 //! The simulated platform: a device inside this process, for tests and for writing kernels without a GPU.
 //!
-//! It fills the same table of functions as the others and runs the very kernel sources: the system's C++
-//! compiler builds them into shared objects, threads of a block are fibers, waves are 32 or 64 lanes wide. What a
-//! real device hides it reports as a [`Fault`]: streams are queues that run late, in any order that events allow
-//! and a seed draws; memory is poisoned and every access of a kernel is checked; accesses of different streams that
-//! no event orders are found whatever order they ran in. It can be told to fail, and counts every call.
+//! It fills the same table of functions as the others and runs the same kernel sources: the system's C++ compiler
+//! builds them into shared objects, threads of a block are fibers, waves have 32 or 64 lanes. Errors that a real device
+//! hides are reported as a [`Fault`]: streams are queues that run late, in a random order that events allow; memory is
+//! poisoned and every access of a kernel is checked; accesses of different streams that no event orders are found,
+//! whatever order they ran in. It can inject failures, and counts every call.
 //!
 //! It knows the table and nothing else of rfgraph.
 
@@ -35,7 +35,7 @@ pub use handle::{SimHandle, add, find, without_devices};
 
 use crate::hip::api::Api;
 
-/// The simulated platform's functions. With `RFGRAPH_SIM_BLAS=0` in the environment it has no BLAS library.
+/// The simulated platform's functions. `RFGRAPH_SIM_BLAS=0` in the environment removes its BLAS library.
 pub fn api() -> Api {
     let blas = std::env::var_os("RFGRAPH_SIM_BLAS").is_none_or(|value| value != "0");
     Api {

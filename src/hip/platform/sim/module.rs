@@ -8,9 +8,9 @@ use libloading::Library;
 
 use super::compiler::Folder;
 
-/// As `rf_abi` in `kernels/sim_state.h`.
+/// The same as `rf_abi` in `kernels/sim_state.h`.
 const ABI: c_int = 2;
-/// As `RfWhat` there.
+/// The same as `RfWhat` in `kernels/sim_state.h`.
 pub(super) mod what {
     pub const LOAD_OUTSIDE: i32 = 1;
     pub const STORE_OUTSIDE: i32 = 2;
@@ -25,7 +25,7 @@ pub(super) mod what {
     pub const MISALIGNED: i32 = 11;
 }
 
-/// `RfFault`: what a kernel did wrong, and where.
+/// `RfFault`: a kernel's fault and its place.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RawFault {
@@ -41,7 +41,7 @@ pub(super) struct RawFault {
     pub variable: [c_char; 64],
 }
 
-/// `RfLaunch`: all that a launch needs.
+/// `RfLaunch`: the arguments of a launch.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RawLaunch {
@@ -68,7 +68,7 @@ pub(super) struct RawLaunch {
     pub fault: RawFault,
 }
 
-/// Calls a kernel with its arguments, for the thread that runs.
+/// Calls a kernel with its arguments, for the current thread.
 pub(super) type Trampoline = unsafe extern "C" fn(*mut *mut c_void);
 
 #[repr(C)]
@@ -98,9 +98,9 @@ struct RawModule {
 pub(super) struct Kernel {
     pub name: String,
     pub call: Trampoline,
-    /// Threads that a block must have; 0 for any number.
+    /// The required number of threads per block; 0 for any number.
     pub threads: u32,
-    /// Bytes of each argument, and whether it is an address.
+    /// Bytes of each argument, and true for addresses.
     pub args: Vec<(usize, bool)>,
 }
 
@@ -117,11 +117,11 @@ pub(super) struct Module {
 }
 
 impl Module {
-    /// Loads the bytes that the compiler made; in words why not.
+    /// Loads a code object of the compiler; the error is a message.
     pub fn load(code: &[u8], wave: u32) -> Result<Module, String> {
         let folder = Folder::new().map_err(|error| format!("no temporary folder: {error}"))?;
         let path = folder.write("module.so", code).map_err(|error| format!("no temporary file: {error}"))?;
-        // SAFETY: the file is our own compiler's output; its initialisers only note its shared variables.
+        // SAFETY: the file is our own compiler's output; its initialisers only register its shared variables.
         let library = unsafe { Library::new(&path) }.map_err(|error| error.to_string())?;
         // SAFETY: the sources define `rf_module` with this signature.
         let raw = unsafe {
@@ -160,24 +160,24 @@ impl Module {
         })
     }
 
-    /// Notes that its handle was given back.
+    /// Records that its handle was released.
     pub fn mark_unloaded(&self) {
         self.unloaded.store(true, Ordering::Relaxed);
     }
 
-    /// Whether its handle was given back.
+    /// True if its handle was released.
     pub fn is_unloaded(&self) -> bool {
         self.unloaded.load(Ordering::Relaxed)
     }
 
-    /// The source line of an instruction, where `addr2line` can tell.
+    /// The source line of an instruction, if `addr2line` finds it.
     pub fn line_of(&self, code: u64) -> Option<String> {
         if code == 0 {
             return None;
         }
         let folder = Folder::new().ok()?;
         let path = folder.write("module.so", &self.code).ok()?;
-        // The address is that of the instruction behind the call.
+        // The address is that of the instruction after the call.
         let output =
             Command::new("addr2line").arg("-e").arg(path).arg(format!("{:#x}", code - 1)).output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -186,12 +186,12 @@ impl Module {
     }
 }
 
-/// The bytes of a code object that starts at `image`: as long as its ELF headers say.
+/// The bytes of the code object at `image`, with the length from its ELF headers.
 ///
 /// # Safety
 /// `image` must be the start of a whole ELF file of 64 bits, or of at least 64 readable bytes.
 pub(super) unsafe fn image_bytes<'i>(image: *const c_void) -> Option<&'i [u8]> {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let header = unsafe { std::slice::from_raw_parts(image.cast::<u8>(), 64) };
     if header.get(..5)? != b"\x7FELF\x02" {
         return None;
@@ -199,8 +199,8 @@ pub(super) unsafe fn image_bytes<'i>(image: *const c_void) -> Option<&'i [u8]> {
     let word = |at: usize, bytes: usize| {
         header[at..at + bytes].iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte))
     };
-    // The table of sections is the last thing that linkers write.
+    // Linkers write the section table last.
     let end = word(40, 8).checked_add(word(58, 2) * word(60, 2))?;
-    // SAFETY: the caller's promise: the file is whole.
+    // SAFETY: the caller guarantees that the file is complete.
     Some(unsafe { std::slice::from_raw_parts(image.cast::<u8>(), usize::try_from(end).ok()?) })
 }

@@ -1,4 +1,4 @@
-//! Streams: queues of operations, and what orders them.
+//! Streams: queues of operations, and their order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::blas::Product;
 use super::module::Module;
 
-/// How many operations of each lane come before something (a vector clock).
+/// The number of operations of each lane that come before a point (a vector clock).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Clock(Vec<u64>);
 
@@ -17,7 +17,7 @@ impl Clock {
         self.0.get(lane).copied().unwrap_or(0)
     }
 
-    /// One more operation of a lane.
+    /// Adds an operation of a lane.
     pub fn tick(&mut self, lane: usize) -> u64 {
         if self.0.len() <= lane {
             self.0.resize(lane + 1, 0);
@@ -26,7 +26,7 @@ impl Clock {
         self.0[lane]
     }
 
-    /// Comes after what the other comes after, too.
+    /// Adds everything that comes before `other`.
     pub fn join(&mut self, other: &Clock) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
@@ -37,13 +37,13 @@ impl Clock {
     }
 }
 
-/// A point in a stream that an event names.
+/// A point in a stream that an event refers to.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
-    /// What comes before it.
+    /// The operations before it.
     pub clock: Clock,
     done: AtomicBool,
-    /// Nanoseconds since the process asked first.
+    /// Nanoseconds since the first query of the time.
     at: AtomicU64,
 }
 
@@ -66,12 +66,12 @@ impl Recorded {
     }
 }
 
-/// Sixteen bytes, aligned as no argument needs more.
+/// Sixteen bytes with the largest alignment of an argument.
 #[repr(C, align(16))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word(pub [u8; 16]);
 
-/// A kernel with its arguments, as they were when it was queued.
+/// A kernel with its arguments at the time of queueing.
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
     pub module: Arc<Module>,
@@ -79,25 +79,25 @@ pub(super) struct Launch {
     pub grid: [u32; 3],
     pub threads: u32,
     pub shared: u32,
-    /// The arguments' bytes, and at which word each starts.
+    /// The arguments' bytes, and the word at which each starts.
     pub words: Vec<Word>,
     pub starts: Vec<usize>,
     /// The arguments that are addresses.
     pub addresses: Vec<usize>,
 }
 
-/// What an operation does.
+/// The work of an operation.
 #[derive(Clone, Debug)]
 pub(super) enum Work {
     Launch(Launch),
-    /// A copy; which sides are memory of the host.
+    /// A copy, with flags for the sides in host memory.
     Copy {
         to: usize,
         from: usize,
         bytes: usize,
         to_host: bool,
         from_host: bool,
-        /// A sum of the host's bytes when it was queued, where nothing else may write them.
+        /// A checksum of the host's bytes when it was queued, if they must not change.
         sum: Option<u64>,
     },
     Fill {
@@ -119,12 +119,12 @@ pub(super) enum Work {
 /// An operation of a stream.
 #[derive(Clone, Debug)]
 pub(super) struct Op {
-    /// The how-manieth of the device.
+    /// Its number on the device.
     pub number: u64,
     pub lane: usize,
-    /// The how-manieth of its lane.
+    /// Its number in its lane.
     pub count: u64,
-    /// What comes before it.
+    /// The operations before it.
     pub clock: Clock,
     /// The executable graph whose launch queued it.
     pub graph: Option<usize>,
@@ -132,7 +132,7 @@ pub(super) struct Op {
 }
 
 impl Op {
-    /// Whether it is known to use a range: kernels by their arguments.
+    /// True if it is known to use a range; for kernels, by their arguments.
     pub fn touches(&self, start: usize, bytes: usize) -> bool {
         let meets = |at: usize, n: usize| at < start + bytes && start < at + n;
         match &self.work {
@@ -144,12 +144,12 @@ impl Op {
         }
     }
 
-    /// Whether it names an event.
+    /// True if it refers to an event.
     pub fn names_event(&self, handle: usize) -> bool {
         matches!(&self.work, Work::Record { event, .. } | Work::Wait { event, .. } if *event == handle)
     }
 
-    /// Whether it is a kernel of a module.
+    /// True if it runs a kernel of a module.
     pub fn runs(&self, module: &Arc<Module>) -> bool {
         matches!(&self.work, Work::Launch(launch) if Arc::ptr_eq(&launch.module, module))
     }
@@ -178,16 +178,16 @@ impl fmt::Display for Op {
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     pub queue: VecDeque<Op>,
-    /// What comes before the next operation.
+    /// The operations before the next one.
     pub clock: Clock,
-    /// Whether it belongs to a stream or a graph.
+    /// True if it belongs to a stream or a graph.
     pub taken: bool,
-    /// The capture that its calls go into.
+    /// The capture that records its calls.
     pub capture: Option<u64>,
 }
 
 impl Lane {
-    /// Whether its first operation can run.
+    /// True if its first operation can run.
     pub fn can_run(&self) -> bool {
         match self.queue.front() {
             None => false,
@@ -197,18 +197,18 @@ impl Lane {
     }
 }
 
-/// Calls that go into a graph instead of a queue.
+/// Calls that are recorded into a graph instead of queued.
 #[derive(Debug)]
 pub(super) struct Capture {
-    /// Why it cannot become a graph any more.
+    /// True if it can no longer become a graph.
     pub broken: bool,
-    /// The operations of each lane that takes part, with the lane's number in the graph.
+    /// The operations of each participating lane, with the lane's number in the graph.
     pub work: Vec<(usize, Work)>,
-    /// Lanes of the device that take part, in the order in which they joined.
+    /// The device's lanes that participate, in the order in which they joined.
     pub lanes: Vec<usize>,
-    /// What comes before the next operation of each of those lanes.
+    /// The operations before the next one of each of those lanes.
     pub clocks: Vec<Clock>,
-    /// The thread that began it.
+    /// The thread that began the capture.
     pub thread: std::thread::ThreadId,
 }
 
@@ -233,7 +233,7 @@ impl Capture {
         point
     }
 
-    /// Whether all branches came back to where it began.
+    /// True if all branches were joined into the first one.
     pub fn is_joined(&self) -> bool {
         let Some(origin) = self.clocks.first() else { return true };
         (1..self.lanes.len()).all(|lane| origin.of(lane) >= self.clocks[lane].of(lane))
@@ -248,7 +248,7 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// The operations for one launch. Every launch has points of its own for the graph's events.
+    /// The operations for one launch. Every launch has its own points for the graph's events.
     pub fn unroll(&self, mut queue: impl FnMut(usize, Work) -> Option<Arc<Recorded>>) {
         let mut points: BTreeMap<*const Recorded, Arc<Recorded>> = BTreeMap::new();
         for (branch, work) in &self.work {

@@ -1,8 +1,8 @@
-//! Who touched which bytes last, and whether an event orders them: races between streams, found from the
-//! order that streams and events promise and not from the order in which operations happened to run.
+//! Detects races between streams, from the order that streams and events guarantee and not from the order in which
+//! operations happened to run: records the last accesses to each range of bytes.
 //!
-//! The method is that of FastTrack (Flanagan and Freund, PLDI 2009): a clock for each stream, the last write and
-//! the last reads of each range.
+//! The method is that of FastTrack (Flanagan and Freund, PLDI 2009): a clock for each stream, the last write and the
+//! last reads of each range.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::queue::Clock;
 
-/// An access: which lane, its how-manieth operation, and that operation's number for messages.
+/// An access: the lane, the number of the operation in it, and the operation's number on the device for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Access {
     pub lane: usize,
@@ -25,7 +25,7 @@ struct Segment {
     reads: SmallVec<[Access; 2]>,
 }
 
-/// Two accesses that nothing orders.
+/// Two unordered accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Race {
     pub earlier: Access,
@@ -41,7 +41,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Cuts at an address, so that no segment crosses it.
+    /// Splits segments at an address, so that none crosses it.
     fn cut(&mut self, at: usize) {
         let Some((_, segment)) = self.segments.range_mut(..at).next_back() else { return };
         if segment.end > at {
@@ -52,7 +52,7 @@ impl History {
         }
     }
 
-    /// Notes that an operation reads or writes a range; the first access that is not ordered before it.
+    /// Records that an operation reads or writes a range; returns the first access that is not ordered before it.
     pub fn touch(
         &mut self,
         start: usize,
@@ -97,7 +97,7 @@ impl History {
             if from > at {
                 gaps.push((at, from));
             }
-            // Reads that are ordered before this one say nothing any more: who races with them races with it.
+            // Reads ordered before this one are redundant: any access that races with them races with this one.
             segment.reads.retain(|other| clock.of(other.lane) < other.count);
             segment.reads.push(access);
             at = segment.end;
@@ -111,7 +111,7 @@ impl History {
         }
     }
 
-    /// Makes one segment of two alike that meet at an address.
+    /// Merges two equal segments that meet at an address.
     fn join(&mut self, at: usize) {
         let Some(right) = self.segments.get(&at) else { return };
         let Some((_, left)) = self.segments.range(..at).next_back() else { return };
@@ -125,7 +125,7 @@ impl History {
         }
     }
 
-    /// Forgets a range that was freed.
+    /// Clears a range that was freed.
     pub fn forget(&mut self, start: usize, bytes: usize) {
         self.cut(start);
         self.cut(start + bytes);

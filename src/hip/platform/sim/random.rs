@@ -1,4 +1,4 @@
-//! The numbers from which schedules are drawn.
+//! The random numbers of schedules.
 
 /// A small generator (xorshift64*), enough to shuffle.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// A number below `n`; 0 for `n` of 0.
+    /// A number below `n`; 0 if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         (((self.next() >> 32) * n as u64) >> 32) as usize
     }

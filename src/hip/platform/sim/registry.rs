@@ -1,5 +1,5 @@
-//! Devices by ordinal, and what handles stand for. Handles are numbers that look like pointers: one that was
-//! destroyed, or never was, is found out instead of followed.
+//! Devices by ordinal, and objects by handle. Handles are numbers that look like pointers: an invalid or destroyed one
+//! is detected instead of dereferenced.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +14,7 @@ use super::module::Module;
 use super::queue::Graph;
 use crate::hip::api::{hipErrorInvalidDevice, hipErrorInvalidHandle, hipErrorNoDevice};
 
-/// What a handle stands for.
+/// The object behind a handle.
 #[derive(Clone, Debug)]
 pub(super) enum Object {
     Stream(usize),
@@ -55,13 +55,13 @@ thread_local! {
     static HIDDEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The registry; never held while a device is locked and then locked again.
+/// Locks the registry. A device may be locked before, but not inside `use_it`.
 fn with<R>(use_it: impl FnOnce(&mut Registry) -> R) -> R {
     let mut guard: MutexGuard<'_, Option<Registry>> = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
     use_it(guard.get_or_insert_default())
 }
 
-/// Registers a device; ordinals are not used twice, and 0 is the default device's.
+/// Registers a device. Ordinals are not reused, and 0 is the default device's.
 pub(super) fn add(config: Config) -> io::Result<Arc<Device>> {
     with(|registry| {
         let ordinal = registry.n_added + 1;
@@ -72,9 +72,9 @@ pub(super) fn add(config: Config) -> io::Result<Arc<Device>> {
     })
 }
 
-/// Forgets a device and every handle of it.
+/// Removes a device and all its handles.
 pub(super) fn remove(ordinal: u32) {
-    // What is dropped may be large: not under the lock.
+    // The removed device may be large, so it is dropped after the lock is released.
     let gone = with(|registry| {
         let gone: Vec<usize> = registry
             .objects
@@ -88,7 +88,7 @@ pub(super) fn remove(ordinal: u32) {
     drop(gone);
 }
 
-/// The device of an ordinal; 0 is made when it is asked for first, as the environment says.
+/// The device of an ordinal. Device 0 is created on first use, configured by the environment.
 pub(super) fn device(ordinal: u32) -> Answer<Arc<Device>> {
     if HIDDEN.get() {
         return Err(hipErrorNoDevice);
@@ -115,7 +115,7 @@ pub(super) fn current() -> Answer<Arc<Device>> {
     device(CURRENT.get())
 }
 
-/// Sends this thread's calls to a device.
+/// Directs this thread's calls to a device.
 pub(super) fn set_current(ordinal: u32) {
     CURRENT.set(ordinal);
 }
@@ -149,12 +149,12 @@ pub(super) fn insert(device: &Arc<Device>, state: &mut State, object: Object) ->
     handle as *mut c_void
 }
 
-/// What a handle stands for.
+/// The object behind a handle.
 pub(super) fn get(handle: *mut c_void) -> Option<(Arc<Device>, Object)> {
     with(|registry| registry.objects.get(&(handle as usize)).cloned())
 }
 
-/// Forgets a handle, and the functions of a module.
+/// Removes a handle, and the functions of a module.
 pub(super) fn take(handle: *mut c_void, state: &mut State) {
     state.objects.remove(&(handle as usize));
     with(|registry| {
@@ -166,7 +166,7 @@ pub(super) fn take(handle: *mut c_void, state: &mut State) {
     });
 }
 
-/// The device and the object of a handle; a fault of the current device where there is none.
+/// The device and the object of a handle; an invalid handle is a fault of the current device.
 pub(super) fn resolve(call: &'static str, what: &str, handle: *mut c_void) -> Answer<(Arc<Device>, Object)> {
     if let Some(found) = get(handle) {
         return Ok(found);

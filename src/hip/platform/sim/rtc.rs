@@ -46,7 +46,7 @@ fn programs<R>(use_them: impl FnOnce(&mut HashMap<usize, Program>) -> R) -> R {
     use_them(guard.get_or_insert_default())
 }
 
-/// Counts a call on the thread's device; a failure that a test asked for is an internal error.
+/// Counts a call on the thread's device; a failure requested by a test is an internal error.
 fn enter(call: &'static str) -> Result<(), hiprtcResult> {
     let Ok(device) = registry::current() else { return Ok(()) };
     device.lock().enter(call).map_err(|_| result::INTERNAL_ERROR)
@@ -59,7 +59,7 @@ fn code(answer: Result<(), hiprtcResult>) -> hiprtcResult {
 /// # Safety
 /// `text` must be null or a terminated string.
 unsafe fn string(text: *const c_char) -> Option<String> {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }
 
@@ -114,7 +114,7 @@ unsafe extern "C" fn hiprtcCompileProgram(
         let options: Option<Vec<String>> =
             (0..n_options.max(0) as usize).map(|i| unsafe { string(*options.add(i)) }).collect();
         let options = options.ok_or(result::INVALID_INPUT)?;
-        // The lock is not held: several threads compile at once.
+        // Compile without the lock, as several threads do it at once.
         let compiled = Compiler::find()
             .map_err(str::to_string)
             .and_then(|compiler| compiler.compile(&input.source, &input.name, &input.headers, &options));
@@ -134,7 +134,7 @@ unsafe extern "C" fn hiprtcCompileProgram(
     }))
 }
 
-/// Gives a part of a program to `use_it`.
+/// Passes a program to `use_it`.
 fn read(call: &'static str, program: hiprtcProgram, use_it: impl FnOnce(&Program)) -> hiprtcResult {
     code(enter(call).and_then(|()| {
         programs(|all| all.get(&(program as usize)).map(use_it)).ok_or(result::INVALID_PROGRAM)
@@ -148,7 +148,7 @@ unsafe extern "C" fn hiprtcGetProgramLogSize(program: hiprtcProgram, bytes: *mut
 
 unsafe extern "C" fn hiprtcGetProgramLog(program: hiprtcProgram, log: *mut c_char) -> hiprtcResult {
     read("hiprtcGetProgramLog", program, |program| {
-        // SAFETY: the caller's buffer has the size that it asked for before.
+        // SAFETY: the caller's buffer has the size that was returned before.
         unsafe {
             std::ptr::copy_nonoverlapping(program.log.as_ptr(), log.cast(), program.log.len());
             *log.add(program.log.len()) = 0;
@@ -163,7 +163,7 @@ unsafe extern "C" fn hiprtcGetCodeSize(program: hiprtcProgram, bytes: *mut usize
 
 unsafe extern "C" fn hiprtcGetCode(program: hiprtcProgram, code: *mut c_char) -> hiprtcResult {
     read("hiprtcGetCode", program, |program| {
-        // SAFETY: the caller's buffer has the size that it asked for before.
+        // SAFETY: the caller's buffer has the size that was returned before.
         unsafe { std::ptr::copy_nonoverlapping(program.code.as_ptr(), code.cast(), program.code.len()) };
     })
 }

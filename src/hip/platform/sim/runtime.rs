@@ -1,4 +1,4 @@
-//! The functions of the runtime, as the table has them.
+//! The functions of the runtime, for the table.
 #![allow(non_snake_case, non_upper_case_globals, reason = "HIP's own names")]
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -48,14 +48,14 @@ pub(super) const TABLE: Runtime = Runtime {
     hipGraphExecDestroy,
 };
 
-/// What HIP and its driver say they are: the version whose behaviour is imitated.
+/// The version that HIP and its driver report, whose behaviour is imitated.
 const VERSION: c_int = 60_000_000;
 
 pub(super) fn code(answer: Answer) -> hipError_t {
     answer.err().unwrap_or(hipSuccess)
 }
 
-/// A call to a device: counted, failed if a test wants that, and with the device locked.
+/// A call to a device: counted, failed if a test requested that, and with the device locked.
 pub(super) fn on(
     device: Answer<Arc<Device>>,
     call: &'static str,
@@ -77,15 +77,15 @@ fn ordinal(device: c_int) -> Answer<Arc<Device>> {
     registry::device(u32::try_from(device).map_err(|_| hipErrorInvalidDevice)?)
 }
 
-/// Stores an answer where the caller wants it.
+/// Stores a result at the caller's pointer.
 ///
 /// # Safety
-/// `to` must be null or good for a write.
+/// `to` must be null or valid for a write.
 unsafe fn give<T>(to: *mut T, value: T) -> Answer {
     if to.is_null() {
         return Err(hipErrorInvalidValue);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { to.write(value) };
     Ok(())
 }
@@ -101,7 +101,7 @@ macro_rules! resolve {
 }
 pub(super) use resolve;
 
-/// A call about a stream: its lane, on the stream's device.
+/// A call about a stream: runs with its lane, on the stream's device.
 pub(super) fn on_stream(
     call: &'static str,
     stream: hipStream_t,
@@ -114,7 +114,7 @@ pub(super) fn on_stream(
     }
 }
 
-/// Refuses a stream with something of another device.
+/// Refuses to combine a stream with an object of another device.
 pub(super) fn same_device(call: &str, of: &Device, other: &Device, state: &mut State) -> Answer {
     if of.ordinal == other.ordinal {
         return Ok(());
@@ -124,7 +124,7 @@ pub(super) fn same_device(call: &str, of: &Device, other: &Device, state: &mut S
     Err(state.fault(FaultKind::BadHandle, text))
 }
 
-/// It is asked before a device is chosen: the one that this thread used before may be gone.
+/// Does not use the thread's current device, as that may have been removed.
 unsafe extern "C" fn hipInit(_flags: c_uint) -> hipError_t {
     on(registry::current().or_else(|_| registry::device(0)), "hipInit", |_, _| Ok(()))
 }
@@ -140,7 +140,7 @@ unsafe extern "C" fn hipRuntimeGetVersion(version: *mut c_int) -> hipError_t {
 }
 
 unsafe extern "C" fn hipGetDeviceCount(count: *mut c_int) -> hipError_t {
-    // Asked before a device is chosen: the thread's own may have gone.
+    // Called before a device is chosen: the thread's own may have been removed.
     if let Ok(device) = registry::current()
         && let Err(code) = device.lock().enter("hipGetDeviceCount")
     {
@@ -167,14 +167,14 @@ unsafe extern "C" fn hipDeviceGetName(name: *mut c_char, len: c_int, device: c_i
 /// Writes a text and a zero.
 ///
 /// # Safety
-/// `to` must be null or good for `len` bytes.
+/// `to` must be null or valid for `len` bytes.
 unsafe fn write_text(to: *mut c_char, len: c_int, text: &str) -> Answer {
     let room = usize::try_from(len).map_err(|_| hipErrorInvalidValue)?;
     if to.is_null() || room == 0 {
         return Err(hipErrorInvalidValue);
     }
     let n = text.len().min(room - 1);
-    // SAFETY: the caller's promise; `n` and the zero fit.
+    // SAFETY: guaranteed by the caller; `n` and the zero fit.
     unsafe {
         std::ptr::copy_nonoverlapping(text.as_ptr(), to.cast(), n);
         *to.add(n) = 0;
@@ -182,7 +182,7 @@ unsafe fn write_text(to: *mut c_char, len: c_int, text: &str) -> Answer {
     Ok(())
 }
 
-/// The target's name, as [`Api::arch`] has it.
+/// The target's name; see [`Api::arch`].
 pub(super) unsafe extern "C" fn arch(name: *mut c_char, len: c_int, device: c_int) -> hipError_t {
     on(ordinal(device), "hipGetDeviceProperties", |device, _| {
         // SAFETY: the caller's buffer, by the function's contract.
@@ -190,7 +190,7 @@ pub(super) unsafe extern "C" fn arch(name: *mut c_char, len: c_int, device: c_in
     })
 }
 
-/// Any kernel may ask for all shared memory that there is.
+/// Any kernel may use all shared memory.
 pub(super) unsafe extern "C" fn allow_shared(function: hipFunction_t, bytes: c_uint) -> hipError_t {
     match registry::resolve("hipFuncSetAttribute", "function", function) {
         Ok((device, Object::Function(..))) => on(Ok(device), "hipFuncSetAttribute", |device, _| {
@@ -307,7 +307,7 @@ unsafe extern "C" fn hipMemsetAsync(
     on_stream("hipMemsetAsync", stream, |device, state, lane| {
         let at = to as usize;
         state.check_device("hipMemsetAsync", at, bytes)?;
-        // As C's memset, the value counts by its low byte.
+        // As in C's memset, only the value's low byte is used.
         state.submit(lane, Work::Fill { at, byte: value as u8, bytes }, &device.config)
     })
 }

@@ -1,5 +1,4 @@
-//! Queuing operations, and running them late: whatever the order, streams and events are respected, and
-//! everything else is drawn.
+//! Queues operations and runs them late: in the order that streams and events require, and otherwise at random.
 
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use super::queue::{Graph, Op, Recorded, Work};
 use crate::hip::api::{hipErrorNotReady, hipErrorStreamCaptureInvalidated};
 
 impl State {
-    /// A lane that belongs to nobody.
+    /// Takes an unused lane.
     pub fn take_lane(&mut self) -> usize {
         let free = self.lanes.iter().position(|lane| !lane.taken && lane.queue.is_empty());
         let lane = free.unwrap_or_else(|| {
@@ -22,7 +21,7 @@ impl State {
         lane
     }
 
-    /// Adds an operation to a stream, or to the capture that the stream is in.
+    /// Adds an operation to a stream, or to the stream's capture.
     pub fn submit(&mut self, lane: usize, work: Work, config: &Config) -> Answer {
         self.healthy()?;
         if let Some(id) = self.lanes[lane].capture {
@@ -47,7 +46,7 @@ impl State {
         Ok(())
     }
 
-    /// Adds an operation to a lane; the point in it, where it records an event.
+    /// Adds an operation to a lane; returns the point in it, if it records an event.
     fn queue(&mut self, lane: usize, work: Work, graph: Option<usize>) -> Option<Arc<Recorded>> {
         let work = self.with_host(work);
         let number = self.n_ops;
@@ -76,8 +75,8 @@ impl State {
         recorded
     }
 
-    /// Prepares the host's side of a copy: what is read is summed, what is written is poisoned, so that nobody
-    /// reads there too early what looks right.
+    /// Prepares the host's side of a copy: the source gets a checksum, the destination is poisoned, so that reading it
+    /// too early does not return plausible data.
     fn with_host(&mut self, work: Work) -> Work {
         let Work::Copy { to, from, bytes, to_host, from_host, .. } = work else { return work };
         let pinned = if to_host { to } else { from };
@@ -85,22 +84,22 @@ impl State {
         let mut sum = None;
         if !in_use && matches!(self.pinned.place(pinned, bytes), super::memory::Place::Live(_)) {
             if from_host {
-                // SAFETY: the range lies in live pinned memory.
+                // SAFETY: the range is in live pinned memory.
                 sum = Some(unsafe { sum_of(from, bytes) });
             } else if to_host {
-                // SAFETY: the range lies in live pinned memory, and this copy is to overwrite all of it.
+                // SAFETY: the range is in live pinned memory, and this copy will overwrite all of it.
                 unsafe { std::ptr::write_bytes(to as *mut u8, POISON, bytes) };
             }
         }
         Work::Copy { to, from, bytes, to_host, from_host, sum }
     }
 
-    /// Runs one operation that can run, drawn among the lanes; false where none can.
+    /// Runs one operation that can run, drawn among the lanes; false if there is none.
     pub fn step(&mut self, config: &Config) -> bool {
         let ready: smallvec::SmallVec<[usize; 8]> =
             self.lanes.iter().enumerate().filter(|(_, lane)| lane.can_run()).map(|(lane, _)| lane).collect();
         let lane = match config.schedule {
-            // The order of the calls.
+            // In the order of the calls.
             Schedule::Eager => {
                 let number = |lane: &&usize| self.lanes[**lane].queue.front().map(|op| op.number);
                 ready.iter().min_by_key(number).copied()
@@ -112,10 +111,10 @@ impl State {
         true
     }
 
-    /// What `hipEventQuery` answers for a point: it may be not ready for a while, but gets there.
+    /// The result of `hipEventQuery` for a point: it may be not ready for a while, but makes progress.
     pub fn query(&mut self, point: &Arc<Recorded>, config: &Config) -> Answer {
         if !point.is_done() {
-            // As on a device, the host is often too early.
+            // As on a real device, the host often queries too early.
             if config.schedule == Schedule::Late && self.random.below(3) == 0 {
                 for _ in 0..self.random.below(4) {
                     self.step(config);
@@ -133,7 +132,7 @@ impl State {
         self.healthy()
     }
 
-    /// Queues a graph: all of it after what is in the stream, and before what follows there.
+    /// Queues a graph: all of it after the stream's earlier work, and before its later work.
     pub fn queue_graph(&mut self, lane: usize, graph: &Graph, exec: usize, config: &Config) -> Answer {
         self.healthy()?;
         let of = Some(exec);
@@ -144,7 +143,7 @@ impl State {
             self.lanes[branch].clock.join(&clock);
             lanes.push(branch);
         }
-        // Branches start behind what is in the stream: by the clock, and by an event.
+        // Branches start after the stream's earlier work: by the clock, and by an event.
         if lanes.len() > 1 {
             let start = self.queue(lane, Work::Record { event: 0, point: Arc::default() }, of);
             for &branch in &lanes[1..] {

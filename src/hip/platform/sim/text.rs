@@ -1,8 +1,8 @@
-//! Reading and changing preprocessed kernel sources: the marks that macros of `kernels/platform_sim.h` leave.
+//! Reads and edits preprocessed kernel sources, at marks left by the macros of `kernels/platform_sim.h`.
 
 use std::ops::Range;
 
-/// The names of the kernels in a preprocessed text: what follows the mark that `KERNEL` leaves.
+/// The names of the kernels in a preprocessed text: each follows the mark that `KERNEL` leaves.
 pub(super) fn kernels(text: &str) -> Vec<String> {
     const MARK: &str = "section(\"rfkernel\")))";
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -17,11 +17,10 @@ pub(super) fn kernels(text: &str) -> Vec<String> {
     names
 }
 
-/// Makes every use of a shared variable go through a reference that the compiler cannot see through.
+/// Makes every use of a shared variable go through an opaque reference.
 ///
-/// Compilers do not check an access that they know to lie inside a global variable; for a shared variable it
-/// is not the bounds alone that matter. `SHARED float x[2];` becomes
-/// `SHARED float rfs_x[2]; auto& x = *rf_opaque(&rfs_x);`, on the same line.
+/// Compilers do not check an access that is provably inside a global variable; but for a shared variable, races matter
+/// too. `SHARED float x[2];` becomes `SHARED float rfs_x[2]; auto& x = *rf_opaque(&rfs_x);`, on the same line.
 pub(super) fn shared_by_reference(text: &str) -> String {
     const MARK: &str = "section(\"rfshared\"), aligned(16)))";
     let mut parts = text.split(MARK);
@@ -46,17 +45,17 @@ pub(super) fn shared_by_reference(text: &str) -> String {
     changed
 }
 
-/// What stands before the names of shared variables.
+/// The prefix of shared variables' names.
 pub(super) const SHARED_PREFIX: &str = "rfs_";
 
-/// Where the names of a declaration lie, and where it ends (behind the semicolon).
+/// The positions of the names in a declaration, and its end (after the semicolon).
 fn declared(text: &str) -> (Vec<Range<usize>>, usize) {
     let is_name = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     let bytes = text.as_bytes();
-    // Angle brackets are brackets in the type only: inside others they compare.
+    // Angle brackets are brackets only in the type; inside other brackets they are comparisons.
     let (mut names, mut depth, mut angles, mut named) = (Vec::new(), 0i32, 0i32, false);
     for (at, &c) in bytes.iter().enumerate() {
-        // A name ends where its dimensions, the next declarator or the end of all begin.
+        // A name ends where its dimensions, the next declarator or the end of the declaration begin.
         if depth == 0 && angles == 0 && matches!(c, b'[' | b',' | b';') && !named {
             let end = text[..at].trim_end().len();
             let start = bytes[..end].iter().rposition(|&c| !is_name(c)).map_or(0, |before| before + 1);

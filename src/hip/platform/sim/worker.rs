@@ -1,4 +1,4 @@
-//! Where kernels run: stacks for the threads of a block, shared memory, and the call into the shared object.
+//! Runs kernels: stacks for the threads of a block, shared memory, and the call into the shared object.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::io;
@@ -13,14 +13,14 @@ use super::text::SHARED_PREFIX;
 /// The most threads of a block.
 pub(super) const MAX_THREADS: u32 = 1024;
 const STACK_BYTES: usize = 128 << 10;
-/// Stacks are not a power of two apart: their ends would share the same few lines of the cache.
+/// Stacks are not a power of two apart, as their ends would then share the same few cache sets.
 const STACK_STRIDE: usize = STACK_BYTES + 9 * 64;
-/// Below the first stack, for one that overflows: the fault is told before it does harm.
+/// Reserved below the first stack, so that an overflow is reported before it does harm.
 const STACK_GUARD: usize = 1 << 20;
 /// Bytes of `RfCell`.
 const CELL_BYTES: usize = 16;
 
-/// Where kernels run.
+/// The memory in which kernels run.
 #[derive(Debug)]
 pub(super) struct Worker {
     stacks: MmapMut,
@@ -29,7 +29,7 @@ pub(super) struct Worker {
     clock: u64,
 }
 
-/// What a launch is checked against.
+/// The limits that a launch is checked against.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watch {
     pub shared_limit: u32,
@@ -52,7 +52,7 @@ impl Worker {
         })
     }
 
-    /// Runs a kernel to its end, or to its first fault.
+    /// Runs a kernel until its end or its first fault.
     pub fn run(
         &mut self,
         launch: &Launch,
@@ -64,7 +64,7 @@ impl Worker {
         if self.cells.len() < cells {
             self.cells = map(cells)?;
         }
-        // Threads may change their arguments; the operation keeps its own.
+        // Threads may modify their arguments, so the operation keeps a copy.
         let mut words: Vec<Word> = launch.words.clone();
         let mut args: Vec<*mut c_void> = Vec::with_capacity(launch.starts.len());
         for &start in &launch.starts {
@@ -108,9 +108,9 @@ impl Worker {
                 variable: [0; 64],
             },
         };
-        // SAFETY: the shared object and this process agree on `RawLaunch` (its ABI number was checked), every
-        // pointer in it is good for the sizes beside it until the call returns, and the device's lock is held, so
-        // nobody else is in this shared object. What a checked kernel reaches is checked there.
+        // SAFETY: the shared object and this process agree on `RawLaunch` (its ABI number was checked), every pointer
+        // in it is valid for the size beside it until the call returns, and the device's lock is held, so no other
+        // thread is in this shared object. The accesses of a checked kernel are checked there.
         let what = unsafe { (launch.module.run)(&mut raw) };
         self.clock = raw.clock;
         Ok((what != 0).then_some(raw.fault))
@@ -118,7 +118,7 @@ impl Worker {
 }
 
 impl RawFault {
-    /// The shared variable that it is about.
+    /// The shared variable of the fault.
     pub fn variable(&self) -> String {
         // SAFETY: the sources write at most 63 bytes and a zero.
         let name = unsafe { CStr::from_ptr(self.variable.as_ptr()) }.to_string_lossy();
