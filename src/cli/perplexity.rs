@@ -227,7 +227,8 @@ fn chunks(args: &PerplexityArgs, model: &Model, base: Option<&BaseHeader>) -> Re
             let tokenizer = model.tokenizer()?;
             let options = EncodeOptions { add_special: true, parse_special: false };
             let tokens = tokenizer.encode(&read_file(path)?, options);
-            Some(Chunks::new(tokens, n_ctx, tokenizer.bos().filter(|_| tokenizer.adds_bos()))?)
+            let chunks = Chunks::new(tokens, n_ctx, tokenizer.bos().filter(|_| tokenizer.adds_bos()));
+            Some(chunks.map_err(|error| CliError::Input(with_options(&error, error.remedies())))?)
         }
         None => None,
     };

@@ -45,7 +45,7 @@ mod tests {
     use crate::hip::HipError;
     use crate::model::ModelError;
     use crate::quantize::QuantizeError;
-    use crate::quantize::perplexity::BaseError;
+    use crate::quantize::perplexity::{BaseError, ChunksError};
     use crate::tensor::DType;
     use crate::text::TemplateError;
 
@@ -86,6 +86,7 @@ mod tests {
         };
         let gpu = |code| model(ExecError::Gpu { what: "x".into(), error: HipError::new("hip", code) }.into());
         let (template, magic) = (TemplateError::Missing, BaseError::Magic);
+        let few = ChunksError::Few { n_tokens: 3, n_ctx: 2 };
         let (name, from, to) = (String::from("x"), DType::Q4_0, DType::Q8_0);
         let requantize = QuantizeError::Requantize { name, from, to };
         let errors = [
@@ -102,12 +103,14 @@ mod tests {
             model(ModelError::Context { n_ctx: 3, n_sequences: 1, most: 2 }),
             model(ModelError::Positions { n_ctx: 3, n_positions: 2 }),
             model(ModelError::ContextFull { wanted: 3, n_ctx: 2, n_ctx_train: 4 }),
+            model(ModelError::ShiftKeepsAll { keep: 3, n_ctx: 2 }),
             model(ModelError::Pooling { key: "x.pooling_type".into(), value: 7 }),
             (template.to_string(), template.remedies()),
             model(TemplateError::Endless.into()),
             model(TemplateError::Syntax { line: 1, reason: "x".into() }.into()),
             model(TemplateError::Failed { line: 1, reason: "x".into() }.into()),
             (magic.to_string(), magic.remedies()),
+            (few.to_string(), few.remedies()),
             (requantize.to_string(), requantize.remedies()),
         ];
         for (message, remedies) in &errors {

@@ -50,11 +50,11 @@ impl Session {
     /// chunks of at most `ubatch`, in a sequence that is open for as long.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the text has no tokens or no sequence is free; [`ModelError::ContextFull`] if it is too
+    /// [`ModelError::NoTokens`], [`ModelError::NoFreeSequence`]; [`ModelError::ContextFull`] if it is too
     /// long.
     pub fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>, ModelError> {
         if tokens.is_empty() {
-            return Err(ModelError::Session("a text of no tokens has no embedding".into()));
+            return Err(ModelError::NoTokens { wanted: "embedding" });
         }
         let id = self.open()?;
         let pooled = self.pool(id, tokens, pooling);
