@@ -5,11 +5,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use rfgraph::cpu::physical_cores;
-use rfgraph::exec::{Budget, CpuExecutor, Executor, WeightMap};
-use rfgraph::graph::Graph;
-use rfgraph::plan::compile;
-use rfgraph::tensor::{DType, Desc};
+use rfgraph::{Budget, CpuExecutor, DType, Desc, Executor, Graph, WeightMap, compile, physical_cores};
 
 const N_IN: usize = 8;
 const N_HIDDEN: usize = 16;

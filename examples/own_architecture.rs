@@ -5,14 +5,12 @@
 
 use std::error::Error;
 
-use rfgraph::gguf::{Gguf, GgufWriter};
-use rfgraph::graph::Tensor;
-use rfgraph::model::{
-    Architecture, ArchitectureRow, Architectures, Head, Keys, Model, ModelBuilder, ModelError, ModelShape,
-    Output, RowOutput, Rows, Session, SessionOptions,
-};
+use rfgraph::gguf::GgufWriter;
+use rfgraph::model::{Architecture, ArchitectureRow, Architectures, Head, Keys, ModelBuilder, ModelShape};
 use rfgraph::ops::{Rope, RopeKind};
-use rfgraph::tensor::{DType, Shape};
+use rfgraph::{
+    DType, Gguf, Model, ModelError, Output, RowOutput, Rows, Session, SessionOptions, Shape, Tensor,
+};
 
 /// Embeddings, layers of attention without a feed-forward part, a norm, and the output matrix.
 #[derive(Debug)]

@@ -8,14 +8,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use rfgraph::cpu::{CpuStep, StepError};
-use rfgraph::device::{Arg, Lower, LowerError, PlatformKind, Variant, Which};
-use rfgraph::exec::{Budget, CpuExecutor, Executor, HipExecutor, HipOptions, WeightMap};
+use rfgraph::device::{Arg, Lower, LowerError, Variant, Which};
 use rfgraph::graph::case::{Case, CaseInput, Draw};
 use rfgraph::graph::operator::OperatorRow;
-use rfgraph::graph::{Cost, Graph, GraphDef, Memory, Operator, ShapeError};
+use rfgraph::graph::{Cost, Memory, ShapeError};
 use rfgraph::hip::Context;
-use rfgraph::plan::compile;
-use rfgraph::tensor::{DType, Desc};
+use rfgraph::{
+    Budget, CpuExecutor, DType, Desc, Executor, Graph, GraphDef, HipExecutor, HipOptions, Operator,
+    PlatformKind, WeightMap, compile,
+};
 use serde::{Deserialize, Serialize};
 
 /// `x` where it is above the threshold, zero elsewhere.

@@ -8,14 +8,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use rfgraph::cpu::{CpuStep, StepError};
-use rfgraph::device::{Arg, Lower, LowerError, PlatformKind, Variant, Which};
-use rfgraph::exec::{Budget, CpuExecutor, Executor, HipExecutor, HipOptions, WeightMap};
+use rfgraph::device::{Arg, Lower, LowerError, Variant, Which};
 use rfgraph::graph::case::{Case, CaseInput, Draw};
 use rfgraph::graph::operator::OperatorRow;
-use rfgraph::graph::{Cost, FurtherOutput, FurtherOutputs, Graph, GraphDef, Memory, Operator, ShapeError};
+use rfgraph::graph::{Cost, FurtherOutput, FurtherOutputs, Memory, ShapeError};
 use rfgraph::hip::Context;
-use rfgraph::plan::compile;
-use rfgraph::tensor::{DType, Desc};
+use rfgraph::{
+    Budget, CpuExecutor, DType, Desc, Executor, Graph, GraphDef, HipExecutor, HipOptions, Operator,
+    PlatformKind, WeightMap, compile,
+};
 use serde::{Deserialize, Serialize};
 
 /// `x` `F32[n, n_tokens]`, a state `F32[n, n_slots]`, and each token's slot, `I32[n_tokens]`. For each token in order,

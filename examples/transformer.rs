@@ -6,12 +6,11 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use rfgraph::cpu::physical_cores;
-use rfgraph::exec::{Budget, CpuExecutor, ExecError, Executor, PlanId, WeightMap};
-use rfgraph::graph::{Graph, GraphDef, GraphError, Tensor};
 use rfgraph::ops::{Attention, Paging, Rope, RopeKind};
-use rfgraph::plan::compile;
-use rfgraph::tensor::{DType, Desc};
+use rfgraph::{
+    Budget, CpuExecutor, DType, Desc, ExecError, Executor, Graph, GraphDef, GraphError, PlanId, Tensor,
+    WeightMap, compile, physical_cores,
+};
 
 const N_VOCAB: usize = 50;
 const N_EMBD: usize = 32;

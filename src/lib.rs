@@ -1,11 +1,38 @@
-//! rfgraph: a graph-compiled tensor runtime. An experimental alpha.
+//! rfgraph: a graph-compiled tensor runtime that runs GGUF models, on the CPU or on a GPU through HIP. An experimental
+//! alpha.
 //!
-//! Write a graph with [`graph::Graph`], compile it with [`plan::compile`], run it with
-//! [`exec::CpuExecutor`]; or open a GGUF file with [`model::Model`] and take its tokens from a
-//! [`model::Session`]. The README's two programs show both; `ARCHITECTURE.md` says how it fits together.
+//! The first answer:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut chat = rfgraph::Chat::open("model.gguf")?;
+//! println!("{}", chat.ask("What is 347 + 285?")?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The crate's root has the names that most programs need:
+//!
+//! - **Answers.** [`Chat`] is one conversation with a model. [`Generation`] is one answer that knows no session: it is given
+//!   the outputs of rows, chooses tokens with a [`Sampler`], and answers with text and its next row.
+//! - **Models.** A [`Session`] is a [`Model`] with the states of its sequences on the devices of a [`DeviceChoice`].
+//!   [`Session::step`] computes [`Rows`] of any sequences in one batch; each row has the [`Output`] that it wants.
+//! - **Graphs.** A [`Graph`] is written with the methods of [`Tensor`], [`compile`]d to a [`Plan`], and run by an
+//!   [`Executor`]: [`CpuExecutor`] or [`HipExecutor`]. An operator of a user's own implements [`Operator`].
+//!
+//! The modules hold the rest: samplers' settings ([`sampling`]), templates and grammars ([`text`]), what an architecture is
+//! written with ([`model`]), operators by name ([`ops`]), devices ([`hip`], [`cpu`]), files ([`gguf`], [`quantize`]). The
+//! README's two programs and the folder `examples` show them at work; `ARCHITECTURE.md` tells how they fit together.
+//!
+//! Enums that may get further variants, such as errors, are `#[non_exhaustive]`. Structs of options are not, so that
+//! `SessionOptions { n_ctx: 512, ..Default::default() }` compiles outside of the crate; a new field comes with a new minor
+//! version. The message of an error is complete: it includes the messages of its sources
+//! ([`source`](std::error::Error::source)).
 #![deny(missing_docs)]
 
+// Public because `src/main.rs`, a crate of its own, calls it.
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 pub mod cpu;
 pub mod device;
@@ -19,9 +46,27 @@ pub mod hip;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod quantize;
+mod remedy;
 pub mod sampling;
 pub mod tensor;
 pub mod text;
+
+pub use cpu::physical_cores;
+pub use device::PlatformKind;
+pub use engine::{Answer, AnswerOptions, Chat, ChatOptions, GenerateOptions, Generation, Next, Stop};
+pub use exec::{Budget, CpuExecutor, ExecError, Executor, HipExecutor, HipOptions, PlanId, WeightMap};
+pub use gguf::{Gguf, GgufError};
+pub use graph::{Graph, GraphDef, GraphError, Operator, Tensor};
+pub use model::{
+    CacheTypes, DeviceChoice, Model, ModelError, Output, Rewind, RowOutput, Rows, SequenceId, Session,
+    SessionOptions, Setup,
+};
+pub use plan::{CompileError, Plan, compile};
+pub use remedy::Remedy;
+pub use sampling::{Sampler, SamplerParams};
+pub use tensor::{DType, Desc, Shape};
+pub use text::{ChatTemplate, Message, Tokenizer};
 
 /// The README's programs are tests.
 #[cfg(all(doctest, feature = "demo"))]

@@ -113,6 +113,7 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
             }
             // The conversation continues without the message that does not fit.
             Err(CliError::Model(error)) if matches!(*error, ModelError::ContextFull { .. }) => {
+                let error = CliError::Model(error);
                 messages.pop();
                 eprintln_quietly(&format!("{error}; or /clear starts a new conversation"));
             }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::remedies::with_options;
 use crate::gguf::GgufError;
 use crate::model::ModelError;
 use crate::sampling::ParamError;
@@ -19,10 +20,10 @@ pub(super) enum CliError {
     #[error(transparent)]
     File(#[from] GgufError),
     /// A model that cannot be loaded or run.
-    #[error(transparent)]
-    Model(Box<ModelError>),
+    #[error("{}", with_options(.0, .0.remedies()))]
+    Model(#[source] Box<ModelError>),
     /// A chat template that cannot be rendered.
-    #[error(transparent)]
+    #[error("{}", with_options(.0, .0.remedies()))]
     Template(#[from] TemplateError),
     /// Sampling options out of range.
     #[error("{0}")]
@@ -67,6 +68,7 @@ impl CliError {
             CliError::Usage(_) | CliError::Sampling(_) => 2,
             _ => 1,
         };
+        // The message alone: it holds the texts of its sources.
         eprintln_quietly(&format!("error: {self}"));
         ExitCode::from(code)
     }

@@ -114,7 +114,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), CliError> {
     let gguf = args.model.open_file()?;
     let (runnable, problem) = match model_report(args) {
         Ok(both) => (Some(both), None),
-        Err(CliError::Model(problem)) => (None, Some(problem.to_string())),
+        Err(problem @ CliError::Model(_)) => (None, Some(problem.to_string())),
         Err(other) => return Err(other),
     };
     let (hyper_parameters, memory) = runnable.unzip();

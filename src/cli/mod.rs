@@ -25,6 +25,7 @@ mod output;
 mod perplexity;
 mod progress;
 mod quantize;
+mod remedies;
 mod run;
 mod sampling;
 mod shift;

@@ -15,12 +15,13 @@ use super::interrupt::{Second, listen};
 use super::options::{ModelArg, SessionArgs};
 use super::output::{print, print_json};
 use super::progress::{Progress, Unit, read_ahead};
+use super::remedies::with_options;
 use super::text::read_file;
 use super::unfinished::{Unfinished, refuse_target};
-use crate::model::perplexity::{
+use crate::model::{Model, Session};
+use crate::quantize::perplexity::{
     BaseError, BaseHeader, BaseReader, BaseWriter, Chunks, Divergences, Likelihood, LogProbs, Summary,
 };
-use crate::model::{Model, Session};
 use crate::text::EncodeOptions;
 
 /// Default chunk size in tokens: that of other tools, so that results are comparable.
@@ -196,14 +197,14 @@ fn at_base(args: &PerplexityArgs, error: BaseError) -> CliError {
     match (&args.kl_base, &args.save_logits) {
         (Some(path), _) => failed("read", path)(error),
         (None, Some(path)) => failed("write", path)(error),
-        (None, None) => CliError::Input(error.to_string()),
+        (None, None) => CliError::Input(with_options(&error, error.remedies())),
     }
 }
 
 fn failed(verb: &'static str, path: &Path) -> impl Fn(BaseError) -> CliError {
     move |error| match error {
         BaseError::Io(source) => CliError::Path { verb, path: path.to_owned(), source },
-        other => CliError::Input(format!("{}: {other}", path.display())),
+        other => CliError::Input(format!("{}: {}", path.display(), with_options(&other, other.remedies()))),
     }
 }
 
@@ -226,7 +227,8 @@ fn chunks(args: &PerplexityArgs, model: &Model, base: Option<&BaseHeader>) -> Re
             let tokenizer = model.tokenizer()?;
             let options = EncodeOptions { add_special: true, parse_special: false };
             let tokens = tokenizer.encode(&read_file(path)?, options);
-            Some(Chunks::new(tokens, n_ctx, tokenizer.bos().filter(|_| tokenizer.adds_bos()))?)
+            let chunks = Chunks::new(tokens, n_ctx, tokenizer.bos().filter(|_| tokenizer.adds_bos()));
+            Some(chunks.map_err(|error| CliError::Input(with_options(&error, error.remedies())))?)
         }
         None => None,
     };

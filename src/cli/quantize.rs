@@ -15,10 +15,11 @@ use super::interrupt::{Second, listen};
 use super::options::ThreadsArg;
 use super::output::{print, print_json};
 use super::progress::{Progress, Unit};
+use super::remedies::with_options;
 use super::unfinished::{Unfinished, refuse_target};
 use crate::exec::Bytes;
 use crate::gguf::Gguf;
-use crate::model::quantize::{Mix, Quantization, QuantizeError, Recipe};
+use crate::quantize::{Mix, Quantization, QuantizeError, Recipe};
 use crate::tensor::DType;
 use crate::tensor::blocks::WRITABLE;
 
@@ -113,12 +114,10 @@ pub(super) fn run(args: &QuantizeArgs) -> Result<(), CliError> {
     if args.json { print_json(&report) } else { print(report.text()) }
 }
 
-/// Adds the option that allows a refused conversion.
 fn explain(error: QuantizeError) -> CliError {
     match error {
-        QuantizeError::Requantize { .. } => CliError::Input(format!("{error} with --allow-requantize")),
         QuantizeError::Stopped => CliError::Interrupted,
-        other => CliError::Input(other.to_string()),
+        other => CliError::Input(with_options(&other, other.remedies())),
     }
 }
 

@@ -18,6 +18,7 @@ const MOST_SPANS: usize = 200_000;
 /// Output file of the timeline.
 #[derive(Debug, Args)]
 pub(super) struct TraceArg {
+    #[allow(rustdoc::bare_urls, reason = "this is the text of --help")]
     /// Write a timeline of the steps to FILE, to open with https://ui.perfetto.dev. A GPU is slower meanwhile: its steps
     /// are timed one by one
     #[arg(long, value_name = "FILE")]

@@ -14,7 +14,7 @@ const TIME: Duration = Duration::from_millis(400);
 const DEAL_BYTES: usize = 1 << 20;
 
 /// Measures the workers' read bandwidth in bytes per second, each streaming its own parts of a buffer of
-/// [`READ_BYTES`]. Returns the best of several rounds, since other programs can only slow one down. Takes about half a
+/// `READ_BYTES`. Returns the best of several rounds, since other programs can only slow one down. Takes about half a
 /// second, and longer where memory is slow to allocate.
 pub fn read_bandwidth(pool: &Pool) -> f64 {
     measure(pool, READ_BYTES, TIME)

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// An instruction set. Kernels give the same bits on all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Isa {
     /// Portable code, which defines the results.
     Plain,

@@ -2,16 +2,18 @@
 //!
 //! This folder knows element types and their blocks (`tensor`). It knows no operators, graphs or plans.
 
-pub mod activations;
-pub mod bandwidth;
-pub mod isa;
+mod activations;
+mod bandwidth;
+mod isa;
+// A workshop: `benches/linear.rs`, a crate of its own, times the products alone.
+#[doc(hidden)]
 pub mod linear;
-pub mod math;
+pub(crate) mod math;
 mod parts;
-pub mod pool;
+mod pool;
 mod product;
-pub mod step;
-pub mod vector;
+mod step;
+pub(crate) mod vector;
 mod view;
 
 pub use bandwidth::read_bandwidth;
@@ -21,4 +23,5 @@ pub use parts::Part;
 pub use pool::{Pool, PoolError, Worker, physical_cores};
 pub use product::{Product, ProductId};
 pub use step::{CpuStep, Span, StepError, Tile};
-pub use view::{RawTensor, View};
+pub(crate) use view::RawTensor;
+pub use view::View;

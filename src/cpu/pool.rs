@@ -20,6 +20,7 @@ const WAIT_SPINS: usize = 3_000;
 
 /// The reason why a pool cannot be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PoolError {
     /// The system refused a thread.
     #[error("could not start thread {index} of {threads}; ask for fewer threads")]

@@ -30,6 +30,7 @@ const SCRATCH_LINE: usize = 64;
 
 /// The reason why a step failed. Shapes were checked before, so these are faults of the data or of an operator.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum StepError {
     /// An index out of range.
     #[error("{what} is {index}, outside of 0..{limit}")]
@@ -181,7 +182,7 @@ impl<'a> CpuStep<'a> {
     /// `failed_at`. Plain elements are aligned, and scratch memory is aligned to a cache line. An output may share
     /// memory with an input only where the operator's [`Memory`](crate::graph::Memory) says so; then both have the same
     /// shape and strides. It does not overlap another output.
-    pub unsafe fn new(
+    pub(crate) unsafe fn new(
         worker: &'a Worker<'a>,
         isa: Isa,
         inputs: &'a [RawTensor],
@@ -272,12 +273,12 @@ impl<'a> CpuStep<'a> {
     }
 
     /// The first output's address, for kernels that do their own arithmetic.
-    pub fn output_raw(&self) -> RawTensor {
+    pub(super) fn output_raw(&self) -> RawTensor {
         self.output
     }
 
     /// Address and size of the scratch memory that the operator requested.
-    pub fn scratch_raw(&self) -> (*mut u8, usize) {
+    pub(super) fn scratch_raw(&self) -> (*mut u8, usize) {
         self.scratch
     }
 

@@ -13,7 +13,7 @@ use crate::tensor::{DType, Desc};
 
 /// A tensor's description and address.
 #[derive(Clone, Copy, Debug)]
-pub struct RawTensor {
+pub(crate) struct RawTensor {
     /// Dtype, shape and strides.
     pub desc: Desc,
     /// The address of the first element.
@@ -81,7 +81,7 @@ impl<'s> View<'s> {
     }
 
     /// The address, for kernels that do their own arithmetic.
-    pub fn raw(&self) -> RawTensor {
+    pub(super) fn raw(&self) -> RawTensor {
         self.raw
     }
 

@@ -17,6 +17,7 @@ pub const ALIGNMENT: usize = 256;
 /// The source of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Source {
     /// A file of `kernels/`, by its name without `.hip`.
     BuiltIn(Cow<'static, str>),
@@ -62,6 +63,7 @@ impl Variant {
 /// A tensor of the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Which {
     /// Its input of this number.
     Input(u32),
@@ -76,6 +78,7 @@ pub enum Which {
 /// The value of an argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Arg {
     /// The address this many bytes past the first element of a tensor.
     Address(Which, usize),
@@ -136,6 +139,7 @@ pub struct Gemm {
 /// One command of a step to the device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Command {
     /// A kernel.
     Launch(Launch),
@@ -154,6 +158,7 @@ pub enum Command {
 
 /// The reason why a step cannot run on a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LowerError {
     /// An operator without a kernel.
     #[error(

@@ -15,5 +15,6 @@ pub mod tables;
 mod target;
 
 pub use kinds::{BinaryKind, ChosenWeights, RopeKind, UnaryKind};
-pub use lower::{ALIGNMENT, Arg, Command, Gemm, Launch, Lower, LowerError, NamedArg, Source, Variant, Which};
+pub(crate) use lower::ALIGNMENT;
+pub use lower::{Arg, Command, Gemm, Launch, Lower, LowerError, NamedArg, Source, Variant, Which};
 pub use target::{PlatformKind, Target};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The platform that fills the table of functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum PlatformKind {
     /// ROCm.
     Amd,

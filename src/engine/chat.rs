@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::generation::wish;
 use super::{GenerateOptions, Generation, Next, Stop};
 use crate::model::{
-    ContextShift, Model, ModelError, Output, Rows, SequenceId, Session, SessionOptions, Setup,
+    ContextShift, DeviceChoice, Model, ModelError, Output, Rows, SequenceId, Session, SessionOptions, Setup,
 };
 use crate::sampling::{Sampler, SamplerParams, TokenLogprobs};
 #[cfg(feature = "grammar")]
@@ -53,6 +53,7 @@ pub struct AnswerOptions<'a> {
 
 /// An answer with its token counts and times.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Answer {
     /// The whole text.
     pub text: String,
@@ -79,7 +80,7 @@ pub struct Answer {
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut chat = rfgraph::engine::Chat::open("model.gguf")?;
+/// let mut chat = rfgraph::Chat::open("model.gguf")?;
 /// println!("{}", chat.ask("What is 347 + 285?")?);
 /// # Ok(())
 /// # }
@@ -97,7 +98,7 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// A chat with the model in a file, on the CPU with default options.
+    /// A chat with the model in a file, on the device of [`DeviceChoice::Auto`] with default options.
     ///
     /// # Errors
     /// [`ModelError`] if the file cannot be read or run.
@@ -117,7 +118,7 @@ impl Chat {
     fn with_model(model: &Model) -> Result<Chat, ModelError> {
         let defaults = SessionOptions::default();
         let n_ctx = defaults.n_ctx.min(model.architecture().shape().n_ctx_train);
-        let options = SessionOptions { n_ctx, ..defaults };
+        let options = SessionOptions { n_ctx, device: DeviceChoice::Auto, ..defaults };
         Chat::new(model, &options, &Setup::default(), ChatOptions::default())
     }
 

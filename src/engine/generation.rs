@@ -49,6 +49,7 @@ impl Stop {
 
 /// Next action of an answer after a token was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Next {
     /// Append this token to the sequence, and pass its output ([`Generation::wants`]) to the generation.
     Token(u32),
@@ -58,6 +59,7 @@ pub enum Next {
 
 /// One step of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Advance<'g> {
     /// Text that is now final; empty inside an incomplete character or a possible stop string.
     pub text: &'g str,
@@ -71,9 +73,7 @@ pub struct Advance<'g> {
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use rfgraph::engine::{GenerateOptions, Generation, Next};
-/// use rfgraph::model::{Model, Rows, Session, SessionOptions};
-/// use rfgraph::sampling::{Sampler, SamplerParams};
+/// use rfgraph::{GenerateOptions, Generation, Model, Next, Rows, Sampler, SamplerParams, Session, SessionOptions};
 ///
 /// let model = Model::open("model.gguf")?;
 /// let tokenizer = model.tokenizer()?;
@@ -87,10 +87,8 @@ pub struct Advance<'g> {
 ///     let outputs = session.step(&[Rows::of(sequence, &next).want(answer.wants())])?;
 ///     let step = answer.advance(outputs.last(0))?;
 ///     print!("{}", step.text);
-///     match step.next {
-///         Next::Token(token) => next = vec![token],
-///         Next::Stopped(_) => break,
-///     }
+///     let Next::Token(token) = step.next else { break };
+///     next = vec![token];
 /// }
 /// # Ok(())
 /// # }
@@ -120,15 +118,14 @@ impl Generation {
     /// ([`Sampler::accept`]).
     ///
     /// # Errors
-    /// [`ModelError::Session`] for an empty stop string, which would end every answer before it begins.
+    /// [`ModelError::EmptyStopString`], which would end every answer before it begins.
     pub fn new(
         tokenizer: &Tokenizer,
         sampler: Sampler,
         options: GenerateOptions,
     ) -> Result<Generation, ModelError> {
         if options.stop.iter().any(String::is_empty) {
-            let reason = "a stop string is empty: every answer would end before it begins";
-            return Err(ModelError::Session(reason.into()));
+            return Err(ModelError::EmptyStopString);
         }
         let stop = (options.max_tokens == Some(0)).then_some(Stop::Limit);
         Ok(Generation {
@@ -177,11 +174,11 @@ impl Generation {
     /// Chooses a token from the last row's output. After an error the answer is over.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the answer is over or the output is less than [`Generation::wants`]; if no token can
+    /// [`ModelError::AnswerOver`]; [`ModelError::OutputMismatch`] if the output is less than [`Generation::wants`]; if no token can
     /// be chosen from the logits, or the constraint cannot be followed.
     pub fn advance(&mut self, output: RowOutput<'_>) -> Result<Advance<'_>, ModelError> {
         if self.stop.is_some() || self.failed {
-            return Err(ModelError::Session("the answer is over; begin another generation".into()));
+            return Err(ModelError::AnswerOver);
         }
         match self.choose_and_accept(output) {
             Ok(chosen) => {
@@ -232,10 +229,7 @@ impl Generation {
             RowOutput::TopK(ids, logits) if !self.needs_logits() && self.sampler.needs() != Needs::Logits => {
                 Ok(self.sampler.sample_top(ids, logits)?)
             }
-            other => {
-                let reason = format!("a generation that wants {:?} was given {other:?}", self.wants());
-                Err(ModelError::Session(reason))
-            }
+            other => Err(ModelError::OutputMismatch { wanted: self.wants(), given: other.name() }),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Remedy;
+
 /// The memory that may be used, and its holders.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -15,6 +17,7 @@ pub struct Budget {
 
 /// A refusal: the bytes requested, the bytes available, and a remedy.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub struct BudgetError {
     /// The purpose of the memory.
     pub what: String,
@@ -49,11 +52,21 @@ impl fmt::Display for BudgetError {
         for (i, (name, bytes)) in self.holders.iter().enumerate() {
             write!(f, "{} {name} {}", if i == 0 { "; held by" } else { "," }, Bytes(*bytes))?;
         }
-        let layers = if self.on_gpu { "fewer --gpu-layers, " } else { "" };
-        write!(
-            f,
-            ". A smaller context (-c), {layers}a smaller --ubatch, a smaller file or a larger --memory-fraction would fit"
-        )
+        for (i, remedy) in self.remedies().iter().enumerate() {
+            write!(f, "{} {remedy}", if i == 0 { ";" } else { "," })?;
+        }
+        f.write_str(" or a smaller file would fit")
+    }
+}
+
+impl BudgetError {
+    /// The remedies: each of them may make it fit.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        use Remedy::{FewerGpuLayers, LargerMemoryFraction, SmallerContext, SmallerUbatch};
+        match self.on_gpu {
+            true => &[SmallerContext, FewerGpuLayers, SmallerUbatch, LargerMemoryFraction],
+            false => &[SmallerContext, SmallerUbatch, LargerMemoryFraction],
+        }
     }
 }
 
@@ -165,13 +178,13 @@ mod tests {
         budget.hold("arena", 0).unwrap();
         budget.hold("staging", 0).unwrap();
         assert_eq!(budget.holders(), [("weights".to_string(), 4 << 30)]);
-        insta::assert_snapshot!(error, @"KV cache needs 4.0 GiB, and 3.0 GiB are left of the budget (70 % of the 10.0 GiB that were free; 16.0 GiB in all); held by weights 4.0 GiB, arena 2.0 MiB. A smaller context (-c), a smaller --ubatch, a smaller file or a larger --memory-fraction would fit");
+        insta::assert_snapshot!(error, @"KV cache needs 4.0 GiB, and 3.0 GiB are left of the budget (70 % of the 10.0 GiB that were free; 16.0 GiB in all); held by weights 4.0 GiB, arena 2.0 MiB; a smaller context, a smaller ubatch, a larger memory fraction or a smaller file would fit");
     }
 
     #[test]
     fn a_gpus_refusal_names_options_that_need_less() {
         let error = Budget::gpu(100, 100, 1.0).hold("weights", 200).unwrap_err();
-        assert!(error.to_string().contains("fewer --gpu-layers"), "{error}");
+        assert!(error.to_string().contains("fewer layers on the GPU"), "{error}");
     }
 
     #[test]

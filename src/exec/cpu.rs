@@ -152,7 +152,7 @@ impl CpuExecutor {
 
     fn operator(&self, step: &Step) -> Result<Arc<dyn AnyOperator>, ExecError> {
         let (operator, inputs) = self.operators.of_step(step)?;
-        let output = operator.infer(&inputs).map_err(|error| bad_step(step, error.to_string()))?;
+        let output = operator.infer(&inputs).map_err(|error| bad_step(step, error))?;
         let chosen = operator.cpu_kernel(&inputs, self.device().cpu_target());
         let product = chosen.map(|kernel| kernel.product);
         if step.product != product {

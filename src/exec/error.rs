@@ -1,6 +1,7 @@
 //! Errors of loading and running plans.
 
 use super::BudgetError;
+use crate::Remedy;
 use crate::cpu::{PoolError, StepError};
 use crate::hip::{HipError, JitError};
 use crate::plan::{DeviceDesc, PlanFault};
@@ -8,10 +9,11 @@ use crate::tensor::Desc;
 
 /// The reason why a plan cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExecError {
     /// The plan is not valid.
     #[error("the plan is not legal: {0}")]
-    Plan(Box<PlanFault>),
+    Plan(#[source] Box<PlanFault>),
     /// The plan was made for another device.
     #[error("the plan was made for {made_for}; this executor is {own}")]
     Device {
@@ -36,7 +38,8 @@ pub enum ExecError {
         /// The operator's name.
         op: String,
         /// The reason.
-        reason: String,
+        #[source]
+        reason: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A weight that is missing from the source.
     #[error("the plan needs weight `{name}` ({desc}), which is not there")]
@@ -95,12 +98,13 @@ pub enum ExecError {
         /// The failed action: the step with its kernel and sizes, or the copy.
         what: String,
         /// The call, and the library's message.
+        #[source]
         error: HipError,
     },
     /// The run did not end in time.
     #[error(
-        "the GPU did not finish `{plan}` within {seconds} s: {progress}. {versions}. A longer --timeout waits \
-         longer; RFGRAPH_HIP_GRAPH=0 runs step by step, and then the last step is known more closely"
+        "the GPU did not finish `{plan}` within {seconds} s: {progress}. {versions}. With a longer \
+         timeout it may end; with replays turned off the last step is known more closely"
     )]
     Timeout {
         /// The plan, named by its last output and size.
@@ -129,6 +133,7 @@ pub enum ExecError {
         /// The operator's name.
         op: String,
         /// The operator's error.
+        #[source]
         error: StepError,
     },
 }
@@ -140,6 +145,16 @@ impl From<PlanFault> for ExecError {
 }
 
 impl ExecError {
+    /// The remedies of the error; none if they are not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            ExecError::Budget(error) => error.remedies(),
+            ExecError::Gpu { error, .. } => error.remedies(),
+            ExecError::Timeout { .. } => &[Remedy::LongerTimeout, Remedy::NoReplays],
+            _ => &[],
+        }
+    }
+
     /// The error of a failed call; `what` is the failed action.
     pub(super) fn gpu(what: impl Into<String>, error: HipError) -> ExecError {
         ExecError::Gpu { what: what.into(), error }
@@ -150,4 +165,28 @@ impl ExecError {
 pub(super) fn size_mismatch(what: &'static str, name: &str, found: usize, wanted: usize) -> ExecError {
     let bytes = |n: usize| format!("{n} bytes");
     ExecError::Mismatch { what, name: name.into(), found: bytes(found), wanted: bytes(wanted) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    /// A program can look for the cause, and who prints the message alone reads it once.
+    #[test]
+    fn causes_are_sources_and_their_text_stands_once_in_the_message() {
+        let hip = || HipError::new("hipMemcpyAsync", 1);
+        let step = || ("blk.0.q".to_owned(), "linear".to_owned());
+        let errors = [
+            ExecError::gpu("copying `x`", hip()),
+            PlanFault::Duplicate { what: "input", name: "x".into() }.into(),
+            ExecError::BadStep { step: step().0, op: step().1, reason: "it has no output".into() },
+            ExecError::Step { step: step().0, op: step().1, error: StepError::Elsewhere },
+        ];
+        for error in errors {
+            let source = error.source().unwrap_or_else(|| panic!("{error} has no source"));
+            assert_eq!(error.to_string().matches(&source.to_string()).count(), 1, "{error} of {source}");
+        }
+    }
 }

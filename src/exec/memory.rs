@@ -40,11 +40,6 @@ impl AlignedBuffer {
         self.len
     }
 
-    /// True if the length is 0.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the buffer owns `len` initialised bytes, and no mutable reference to them exists.

@@ -5,9 +5,9 @@
 
 mod books;
 mod budget;
-pub mod cpu;
+mod cpu;
 mod error;
-pub mod hip;
+mod hip;
 mod memory;
 mod operators;
 mod run;
@@ -21,7 +21,7 @@ pub use budget::{Budget, BudgetError};
 pub use cpu::CpuExecutor;
 pub use error::ExecError;
 pub use hip::{HipExecutor, HipOptions, Loading, OnLoading};
-pub use memory::AlignedBuffer;
+pub(crate) use memory::AlignedBuffer;
 pub use run::{Executor, Outputs, PlanId, Run};
 pub use timeline::{Span, Timeline, Work};
 pub use trace::Trace;

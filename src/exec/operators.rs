@@ -35,9 +35,9 @@ impl Operators {
         let (name, op) = (&step.name, &step.op);
         let row = self.0.iter().find(|row| row.name == op);
         let row = row.ok_or_else(|| ExecError::UnknownOperator { step: name.clone(), op: op.clone() })?;
-        let operator = (row.decode)(&step.attributes).map_err(|error| bad_step(step, error.to_string()))?;
+        let operator = (row.decode)(&step.attributes).map_err(|error| bad_step(step, error))?;
         let inputs: Inputs = step.inputs.iter().map(|input| input.desc).collect();
-        let refused = |error: ShapeError| bad_step(step, error.to_string());
+        let refused = |error: ShapeError| bad_step(step, error);
         let wanted = operator.outputs(&inputs).map_err(refused)?;
         if step.outputs.len() != wanted.len() {
             let (found, wanted) = (step.outputs.len(), wanted.len());
@@ -67,8 +67,11 @@ impl Operators {
     }
 }
 
+/// A broken rule, or an operator's error.
+type Reason = Box<dyn std::error::Error + Send + Sync>;
+
 /// The error of a step that does not match its operator.
-pub(super) fn bad_step(step: &Step, reason: impl Into<String>) -> ExecError {
+pub(super) fn bad_step(step: &Step, reason: impl Into<Reason>) -> ExecError {
     ExecError::BadStep { step: step.name.clone(), op: step.op.clone(), reason: reason.into() }
 }
 

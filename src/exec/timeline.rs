@@ -7,6 +7,7 @@ use super::PlanId;
 
 /// The work that a span measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Work {
     /// The host copies the bytes of this input.
     Write(u32),

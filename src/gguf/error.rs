@@ -9,6 +9,7 @@ use crate::tensor::LayoutError;
 
 /// Reason why a GGUF file cannot be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GgufError {
     /// The operating system fails to open or map the file.
     #[error("cannot open {}: {source}", path.display())]
@@ -92,6 +93,7 @@ impl std::error::Error for Fault {}
 
 /// The fault of a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Reason {
     /// The field extends past the end of the file.
     #[error("needs {needed} bytes, but the file ends after {remaining} more")]

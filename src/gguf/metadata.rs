@@ -27,6 +27,7 @@ impl Entry {
 
 /// Reason why a metadata value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetadataError {
     /// The key is missing.
     #[error("metadata key {} is missing (wanted: {wanted})", Quoted(key))]

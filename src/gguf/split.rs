@@ -15,6 +15,7 @@ use super::tensors::TensorInfo;
 
 /// Reason why the parts of a split model are inconsistent.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SplitError {
     /// The opened part is not the first.
     #[error("this is part {no} of {count} of a split model; open part 1{}", first.as_ref().map_or(

@@ -7,6 +7,7 @@ use super::error::Quoted;
 /// The type of a metadata value, or of an array's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "a variant is its type's name")]
+#[non_exhaustive]
 pub enum ValueType {
     U8,
     I8,
@@ -137,6 +138,7 @@ scalars! {
 /// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "a variant is its type's name")]
+#[non_exhaustive]
 pub enum Value {
     U8(u8),
     I8(i8),
@@ -257,6 +259,7 @@ impl From<Strings> for Value {
 /// An array in the metadata; all elements have the same type, which is not an array.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "a variant is its elements' type")]
+#[non_exhaustive]
 pub enum Array {
     U8(Vec<u8>),
     I8(Vec<i8>),

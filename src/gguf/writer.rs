@@ -46,6 +46,7 @@ struct Tensor<'a> {
 
 /// Reason why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WriteError {
     /// A key or name that is empty or too long.
     #[error("{what} {} takes {length} bytes, must take 1 to {limit}", Quoted(name))]

@@ -6,6 +6,7 @@ use crate::tensor::{Desc, LayoutError};
 
 /// Reason why an operator refuses its inputs.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ShapeError {
     /// A wrong number of inputs.
     #[error("takes {wanted} inputs, was given {found}")]
@@ -41,6 +42,7 @@ fn list(descs: &[Desc]) -> String {
 
 /// Reason why a graph is invalid.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GraphError {
     /// An operator refused its inputs.
     #[error("`{operator}`{}: {error} (at {at})", named(.name))]
@@ -52,6 +54,7 @@ pub enum GraphError {
         /// The line that called the operator.
         at: &'static Location<'static>,
         /// The operator's error.
+        #[source]
         error: ShapeError,
     },
     /// A leaf with an invalid description, or declared twice.

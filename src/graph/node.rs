@@ -23,6 +23,7 @@ impl NodeId {
 /// Assignment of a state's slots, which its last dimension counts, to sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum StateKind {
     /// One position per slot, assigned to sequences by block tables: keys and values.
     Paged,
@@ -41,6 +42,7 @@ impl fmt::Display for StateKind {
 
 /// A node without inputs, by the origin of its memory.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Leaf {
     /// Set for a run, and kept until it is set again.
     Input,
@@ -66,6 +68,7 @@ impl Leaf {
 
 /// Kind of a node.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum NodeKind {
     /// A node without inputs.
     Leaf(Leaf),

@@ -16,6 +16,7 @@ use crate::tensor::Desc;
 
 /// Memory of an operator's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Memory {
     /// New memory.
     Fresh,
@@ -117,7 +118,7 @@ pub trait Operator: fmt::Debug + Clone + Send + Sync + Serialize + DeserializeOw
     }
 
     /// True if on a GPU this input of a block format is read in a state's layout, block after block as in a file.
-    /// Weights and inputs are stored in [planes](crate::tensor::blocks::planes()), which all other operators read.
+    /// Weights and inputs are stored in planes (`tensor/blocks/planes.rs`), which all other operators read.
     fn reads_state_blocks(&self, input: usize) -> bool {
         let _ = input;
         false

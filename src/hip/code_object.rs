@@ -17,6 +17,7 @@ const COMPRESSED: &[u8] = b"CCOB";
 
 /// The reason why a code object cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CodeObjectError {
     /// It is neither an ELF file nor a bundle of them.
     #[error("not an ELF file: {0}")]

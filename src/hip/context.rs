@@ -61,7 +61,7 @@ impl Context {
     }
 
     /// The function table.
-    pub fn api(&self) -> &Api {
+    pub(super) fn api(&self) -> &Api {
         &self.inner.api
     }
 
@@ -100,7 +100,7 @@ impl Context {
     }
 
     /// Returns an error if `code`, the result of `call`, is not success.
-    pub fn check(&self, call: &'static str, code: hipError_t) -> Result<(), HipError> {
+    pub(super) fn check(&self, call: &'static str, code: hipError_t) -> Result<(), HipError> {
         check(call, code)
     }
 

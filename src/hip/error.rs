@@ -2,6 +2,7 @@
 
 use super::api::{self, hipError_t, hipblasStatus_t};
 use super::platform::LoadError;
+use crate::Remedy;
 
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +34,15 @@ impl HipError {
     pub fn blas(call: &'static str, code: hipblasStatus_t) -> HipError {
         let (name, text) = describe_blas(code);
         HipError { call, code, name, text: text.into() }
+    }
+
+    /// The remedies of the error; none if they are not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self.name {
+            "hipErrorOutOfMemory" => &[Remedy::SmallerContext, Remedy::FewerGpuLayers],
+            "hipErrorInvalidDevice" => &[Remedy::OtherDevice],
+            _ => &[],
+        }
     }
 
     /// True if device memory ran out.
@@ -73,7 +83,7 @@ fn describe(code: hipError_t) -> (&'static str, &'static str) {
         53 => ("hipErrorPriorLaunchFailure", FAULT),
         98 => ("hipErrorInvalidDeviceFunction", "the kernel is not one of the device's"),
         100 => ("hipErrorNoDevice", "the runtime sees no GPU that it supports"),
-        101 => ("hipErrorInvalidDevice", "there is no device of that number; `rfgraph devices` lists them"),
+        101 => ("hipErrorInvalidDevice", "there is no device of that number; choose another device"),
         200 => ("hipErrorInvalidImage", "the code object is damaged or not for this platform"),
         201 => ("hipErrorInvalidContext", "the device is not open for this thread"),
         205 => ("hipErrorMapFailed", "memory could not be mapped"),

@@ -25,7 +25,7 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl Context {
-    /// Makes an event. [`Event::elapsed_ms`] needs events made with `timing`, which cost more to record.
+    /// Makes an event. `Event::elapsed_ms` needs events made with `timing`, which cost more to record.
     ///
     /// # Errors
     /// The runtime refuses the event.

@@ -3,28 +3,40 @@
 //!
 //! It knows tensors and the plain data of `device`. It knows no operators, plans or models, and serves `exec`.
 
+// The workshops are reachable because `tests/hip` drives them one by one, and its crate is another one.
+#[doc(hidden)]
 pub mod api;
 mod blas;
+#[doc(hidden)]
 pub mod code_object;
 mod context;
 mod error;
 mod event;
 mod graph;
+#[doc(hidden)]
 pub mod jit;
 mod memory;
 mod module;
+#[doc(hidden)]
 pub mod platform;
 mod probe;
+#[doc(hidden)]
 pub mod sources;
 mod stream;
 
-pub use blas::BlasHandle;
+pub(crate) use blas::BlasHandle;
 pub use context::{Context, Pace, Versions};
 pub use error::HipError;
-pub use event::Event;
-pub use graph::GraphExec;
-pub use jit::{Jit, JitError, JitOptions};
-pub use memory::{DeviceMemory, PinnedMemory};
-pub use module::{Function, Module};
-pub use probe::{DEADLINE, Device, PlatformReport, Probe, ProbeError, Report, Request, Selected, select};
-pub use stream::{Priority, Stream};
+pub(crate) use event::Event;
+pub(crate) use graph::GraphExec;
+pub(crate) use jit::Jit;
+pub use jit::{JitError, JitOptions};
+pub(crate) use memory::{DeviceMemory, PinnedMemory};
+pub(crate) use module::{Function, Module};
+pub use platform::LoadError;
+#[cfg(feature = "cli")]
+pub(crate) use probe::DEADLINE;
+pub use probe::{Device, PlatformReport, Probe, ProbeError, Report, Request, Selected, select};
+pub use stream::Priority;
+#[doc(hidden)]
+pub use stream::Stream;

@@ -27,6 +27,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The reason why a platform has no device, or not the requested one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProbeError {
     /// The libraries cannot be opened.
     #[error(transparent)]
@@ -44,6 +45,7 @@ pub enum ProbeError {
     #[error("{error}{hint}")]
     Call {
         /// The failed call.
+        #[source]
         error: HipError,
         /// A possible reason, with its own punctuation.
         hint: String,
@@ -90,7 +92,7 @@ pub enum ProbeError {
 /// A device, as printed by `rfgraph devices`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Its number for `--device hip:N`.
+    /// Its number, counted from 0.
     pub index: u32,
     /// Its number for [`Context::open`]. Differs from `index` only on the simulated platform.
     pub ordinal: u32,
@@ -138,13 +140,14 @@ pub struct PlatformReport {
 
 impl PlatformReport {
     /// A platform without devices, and the reason.
-    pub fn nothing(platform: PlatformKind, problem: impl ToString) -> PlatformReport {
+    pub(crate) fn nothing(platform: PlatformKind, problem: impl ToString) -> PlatformReport {
         PlatformReport { platform, versions: None, devices: Vec::new(), problem: Some(problem.to_string()) }
     }
 }
 
 /// The user's choice of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Request {
     /// A GPU if there is one, else the CPU.
     Auto,
@@ -156,6 +159,7 @@ pub enum Request {
 
 /// The selected device.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selected {
     /// The CPU.
     Cpu {

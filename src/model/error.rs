@@ -1,16 +1,20 @@
 //! Errors of loading and running a model.
 
+use super::{CacheTypes, Output};
+use crate::Remedy;
 use crate::device::PlatformKind;
 use crate::exec::ExecError;
 use crate::gguf::{GgufError, MetadataError};
 use crate::graph::GraphError;
-use crate::hip::HipError;
+use crate::hip::{HipError, ProbeError};
 use crate::plan::CompileError;
 use crate::sampling::{ParamError, SampleError};
+use crate::tensor::DType;
 use crate::text::{TemplateError, TokenizerError};
 
 /// An error of loading or running a model.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// The file cannot be read as GGUF.
     #[error(transparent)]
@@ -80,7 +84,7 @@ pub enum ModelError {
     /// A context of more tokens than can be counted.
     #[error(
         "a context of {n_ctx} tokens for each of {n_sequences} sequence(s) does not fit: a KV cache has at most \
-         {most} slots (give a smaller context with -c)"
+         {most} slots; give a smaller context"
     )]
     Context {
         /// Tokens of a sequence.
@@ -90,6 +94,25 @@ pub enum ModelError {
         /// Slots that a cache may have.
         most: usize,
     },
+    /// A context of more tokens than the model has positions for.
+    #[error(
+        "a context of {n_ctx} tokens is more than the {n_positions} positions that the model has learned; give a \
+         smaller context, at most {n_positions}, or 0 for the trained size"
+    )]
+    Positions {
+        /// Tokens that were asked for.
+        n_ctx: usize,
+        /// Positions that there are.
+        n_positions: usize,
+    },
+    /// A file whose pooling is not one that a session does.
+    #[error("{key} is {value}, an unknown pooling type; expected 0..=3, or a chosen pooling in its place")]
+    Pooling {
+        /// The metadata key.
+        key: String,
+        /// Its value.
+        value: u64,
+    },
     /// A GPU that cannot be opened.
     #[error("device {ordinal} of platform `{platform}` cannot be used: {error}")]
     Device {
@@ -98,12 +121,13 @@ pub enum ModelError {
         /// The device's number.
         ordinal: u32,
         /// The error of the platform's library.
+        #[source]
         error: HipError,
     },
     /// More tokens than fit the context.
     #[error(
-        "the context is full: {wanted} tokens do not fit a context of {n_ctx} (give a larger one with -c; the model \
-         was trained for {n_ctx_train})"
+        "the context is full: {wanted} tokens do not fit a context of {n_ctx}, and the model was trained for \
+         {n_ctx_train}; give a larger context"
     )]
     ContextFull {
         /// Tokens that the context would hold.
@@ -134,7 +158,168 @@ pub enum ModelError {
         /// The size of the vocabulary.
         n_vocab: usize,
     },
-    /// A session that cannot be created, or an invalid use of one.
-    #[error("{0}")]
-    Session(String),
+    /// Rows that do not form a step.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// A sequence that is not open.
+    #[error("sequence {sequence} is not open")]
+    ClosedSequence {
+        /// The number of the sequence.
+        sequence: usize,
+    },
+    /// More sequences than the session was made for.
+    #[error("all {n_sequences} sequences of the session are open")]
+    NoFreeSequence {
+        /// The number of sequences of the session.
+        n_sequences: usize,
+    },
+    /// Tokens are needed, and the sequence has an embedding row.
+    #[error("row {row} of sequence {sequence} is an embedding, which has no token")]
+    EmbeddingRow {
+        /// The number of the sequence.
+        sequence: usize,
+        /// The number of the first embedding row.
+        row: usize,
+    },
+    /// More slots of recurrent state than there are.
+    #[error("all {n_slots} slots of recurrent state are held")]
+    NoFreeSlot {
+        /// The number of slots.
+        n_slots: usize,
+    },
+    /// A dtype that a KV cache cannot have.
+    #[error("the KV cache is of one of {}, not {dtype}", CacheTypes::ALL.map(DType::name).join(", "))]
+    CacheType {
+        /// The requested dtype.
+        dtype: DType,
+    },
+    /// A ubatch of no tokens.
+    #[error("a ubatch of 0 tokens computes nothing; give at least 1")]
+    EmptyUbatch,
+    /// An output of no tokens.
+    #[error("a prompt of no tokens has no {wanted}")]
+    NoTokens {
+        /// The requested output.
+        wanted: &'static str,
+    },
+    /// Outputs before a step was computed, or after a step that failed.
+    #[error("nothing was computed yet")]
+    NothingComputed,
+    /// Logits of a step in which no row wanted them.
+    #[error("the last step gave no logits")]
+    NoLogits,
+    /// A context shift that keeps all tokens of the context.
+    #[error(
+        "a context shift that keeps {keep} tokens leaves no room in a context of {n_ctx}: keep fewer, or give a larger \
+         context"
+    )]
+    ShiftKeepsAll {
+        /// The number of kept tokens.
+        keep: usize,
+        /// The size of the context in tokens.
+        n_ctx: usize,
+    },
+    /// A context shift of a model with recurrent state.
+    #[error(
+        "the context of {n_ctx} tokens is full, and a context shift cannot make room: {architecture} models keep \
+         recurrent state, which holds all tokens and cannot lose some"
+    )]
+    ShiftOfRecurrent {
+        /// The size of the context in tokens.
+        n_ctx: usize,
+        /// The architecture.
+        architecture: String,
+    },
+    /// The environment names a GPU platform that does not exist.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// An empty stop string.
+    #[error("a stop string is empty: every answer would end before it begins")]
+    EmptyStopString,
+    /// A generation that has ended.
+    #[error("the answer is over; begin another generation")]
+    AnswerOver,
+    /// A generation was given another output than it wants.
+    #[error("a generation that wants {wanted:?} was given {given}")]
+    OutputMismatch {
+        /// The output that [`Generation::wants`](crate::engine::Generation::wants) asks for.
+        wanted: Output,
+        /// The kind of the given output.
+        given: &'static str,
+    },
+}
+
+/// The reason why rows do not form a step.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RowsError {
+    /// No rows, or more than a step takes.
+    #[error("a step of {n_rows} rows; the session takes 1 to {most}")]
+    Count {
+        /// The number of rows.
+        n_rows: usize,
+        /// The largest number of rows.
+        most: usize,
+    },
+    /// [`Rows`](crate::model::Rows) without a row.
+    #[error("rows without a token or embedding give nothing")]
+    Empty,
+    /// Numbers that are not a whole number of embedding rows.
+    #[error("{n_values} numbers do not make whole embeddings of {n_embd}")]
+    PartialEmbedding {
+        /// The number of values.
+        n_values: usize,
+        /// The width of an embedding.
+        n_embd: usize,
+    },
+    /// An embedding with a value that is infinite or NaN.
+    #[error("number {index} of embedding row {row} is {value}")]
+    NotFinite {
+        /// The number of the embedding row.
+        row: usize,
+        /// The place in the row.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// Positions for a model whose rows have one.
+    #[error("this model's rows carry one position, their place in the sequence")]
+    OnePosition,
+    /// More or fewer positions than rows.
+    #[error("{n_positions} positions for {n_rows} rows")]
+    PositionCount {
+        /// The number of positions.
+        n_positions: usize,
+        /// The number of rows.
+        n_rows: usize,
+    },
+    /// A negative position.
+    #[error("position {position} of a row is below 0")]
+    NegativePosition {
+        /// The position.
+        position: i32,
+    },
+    /// [`Output::TopK`] of no token, or of more tokens than there are.
+    #[error("the {k} largest logits of {n_vocab} are wanted; 1 to {n_vocab} can be")]
+    TopK {
+        /// The number of requested logits.
+        k: usize,
+        /// The size of the vocabulary.
+        n_vocab: usize,
+    },
+}
+
+impl ModelError {
+    /// The remedies of the error; none if they are not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            ModelError::Exec(error) => error.remedies(),
+            ModelError::Device { error, .. } => error.remedies(),
+            ModelError::Template(error) => error.remedies(),
+            ModelError::Context { .. } | ModelError::Positions { .. } => &[Remedy::SmallerContext],
+            ModelError::ContextFull { .. } | ModelError::ShiftKeepsAll { .. } => &[Remedy::LargerContext],
+            ModelError::Pooling { .. } => &[Remedy::ChosenPooling],
+            _ => &[],
+        }
+    }
 }

@@ -8,8 +8,6 @@
 mod build;
 mod error;
 mod file;
-pub mod perplexity;
-pub mod quantize;
 mod session;
 mod state;
 
@@ -17,7 +15,7 @@ pub use build::{
     Batch, ExpertActivation, Experts, Gating, Head, Heads, ModelBuilder, Output, Portion, Values,
 };
 use build::{BatchShape, OutputCounts, PROMPT_ROWS, Request};
-pub use error::ModelError;
+pub use error::{ModelError, RowsError};
 pub use file::{Architecture, ArchitectureRow, Architectures, GgufWeights, Keys, Model, ModelShape};
 pub use session::{
     ContextShift, DeviceChoice, Logits, MemoryNeed, Outputs, Pooling, RowOutput, Rows, Session,

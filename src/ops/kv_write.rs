@@ -15,7 +15,7 @@ use crate::tensor::{DType, Desc};
 
 /// Writes the heads of each token of `F32[head_dim, n_head_kv, n_tokens]` into a state `[head_dim, n_head_kv, n_slots]`
 /// of one of [`KvWrite::TYPES`], at the slots `I32[n_tokens]`. A token with a negative slot is skipped. Values are
-/// rounded to the nearest, ties to even; to blocks as [`Store`] does.
+/// rounded to the nearest, ties to even; to blocks as `tensor::blocks::Store` does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KvWrite {}
 

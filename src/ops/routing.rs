@@ -14,6 +14,7 @@ use crate::tensor::{DType, Desc};
 /// The score of a group of experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum GroupScore {
     /// The score of its best expert (DeepSeek-V2).
     Best,

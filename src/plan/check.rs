@@ -9,6 +9,7 @@ use crate::tensor::{Desc, MAX_RANK};
 
 /// An invalid part of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanFault {
     /// An invalid description, or an invalid place for the tensor.
     #[error("{what}: {desc} {reason}")]

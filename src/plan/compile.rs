@@ -14,6 +14,7 @@ use crate::graph::{GraphDef, GraphError, Node};
 
 /// Reason why a graph has no plan.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CompileError {
     /// An invalid graph.
     #[error(transparent)]
@@ -40,7 +41,8 @@ pub enum CompileError {
         /// The node.
         node: String,
         /// serde's error.
-        reason: String,
+        #[source]
+        reason: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A node without a GPU kernel.
     #[error("`{node}` cannot run on a GPU: {error}")]
@@ -48,11 +50,12 @@ pub enum CompileError {
         /// The node.
         node: String,
         /// The reason.
+        #[source]
         error: LowerError,
     },
     /// An invalid plan; a bug in a pass.
     #[error("the plan is not legal: {0}")]
-    Plan(Box<PlanFault>),
+    Plan(#[source] Box<PlanFault>),
 }
 
 impl From<PlanFault> for CompileError {
@@ -62,8 +65,8 @@ impl From<PlanFault> for CompileError {
 }
 
 impl CompileError {
-    pub(super) fn attributes(node: &Node, error: &serde_json::Error) -> CompileError {
-        CompileError::Attributes { node: node.name.clone(), reason: error.to_string() }
+    pub(super) fn attributes(node: &Node, error: serde_json::Error) -> CompileError {
+        CompileError::Attributes { node: node.name.clone(), reason: error.into() }
     }
 }
 

@@ -122,6 +122,7 @@ pub struct Port {
 /// A memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Place {
     /// The arena.
     Arena,
@@ -201,6 +202,7 @@ impl Step {
 /// downloads in the order of [`Plan::outputs`]) and the compute stream (steps).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Point {
     /// The end of this input's upload.
     Upload(u32),

@@ -9,6 +9,7 @@ use super::data::{Place, Plan};
 /// Purpose of a range of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LifeKind {
     /// An input: kept for the whole run.
     Input,

@@ -58,7 +58,7 @@ pub fn lower(
             op: op.name().to_string(),
             kernel,
             product,
-            attributes: op.attributes().map_err(|error| CompileError::attributes(node, &error))?,
+            attributes: op.attributes().map_err(|error| CompileError::attributes(node, error))?,
             inputs: node.inputs().iter().map(|&input| operand(input)).collect(),
             outputs: graph.step_outputs(id).map(operand).collect(),
             scratch: placement.scratch.get(&id).copied(),

@@ -121,7 +121,7 @@ fn key(graph: &GraphDef, id: NodeId, node: &Node) -> Option<Key> {
 /// True if two nodes with the same key are equal.
 fn are_equal(a: &Node, b: &Node) -> Result<bool, CompileError> {
     let attributes = |node: &Node, op: &dyn AnyOperator| {
-        op.attributes().map_err(|error| CompileError::attributes(node, &error))
+        op.attributes().map_err(|error| CompileError::attributes(node, error))
     };
     Ok(match (&a.kind, &b.kind) {
         (NodeKind::Leaf(Leaf::Constant(of_a)), NodeKind::Leaf(Leaf::Constant(of_b))) => {

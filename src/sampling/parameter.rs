@@ -23,6 +23,7 @@ pub struct Parameter<'v> {
 
 /// A parameter's value, by reference into the settings.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Value<'v> {
     /// A number within a range.
     Number(&'v mut f32, Range),
@@ -34,6 +35,7 @@ pub enum Value<'v> {
 
 /// Valid numbers of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Range {
     /// Any finite number.
     Finite,

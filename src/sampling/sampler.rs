@@ -15,6 +15,7 @@ use crate::text::Tokenizer;
 
 /// The logits that a sampler needs; the others can stay on the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Needs {
     /// All logits.
     #[default]

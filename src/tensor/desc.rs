@@ -19,6 +19,7 @@ pub struct Desc {
 
 /// Reason why a dtype and a shape do not form a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LayoutError {
     /// A row is not a whole number of blocks.
     #[error("rows of {row} elements do not fill whole blocks of {dtype} ({block} elements each)")]

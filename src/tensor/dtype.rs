@@ -63,6 +63,7 @@ macro_rules! element_types {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[allow(non_camel_case_types, reason = "the formats' own names, as GGUF files and users write them")]
         #[allow(missing_docs, reason = "a variant is its format's name; the table says the rest")]
+        #[non_exhaustive]
         pub enum DType {
             F32,
             F16,

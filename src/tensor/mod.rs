@@ -4,9 +4,9 @@
 //! and nowhere else.
 
 pub mod blocks;
-pub mod desc;
-pub mod dtype;
-pub mod shape;
+mod desc;
+pub(crate) mod dtype;
+mod shape;
 
 pub use desc::{Desc, LayoutError};
 pub use dtype::DType;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rfgraph::device::Command;
-use rfgraph::exec::hip::Loading;
+use rfgraph::exec::Loading;
 use rfgraph::exec::{Budget, ExecError, Executor, HipExecutor, HipOptions, WeightMap};
 use rfgraph::graph::Graph;
 use rfgraph::hip::api::hipErrorOutOfMemory;

@@ -213,7 +213,7 @@ fn the_watchdog_names_the_last_step() {
     };
     for (rounds, wanted) in [(0, "finished, up to step"), (2, "it was a replay")] {
         let text = (0..30).find_map(|seed| late(rounds, seed)).unwrap();
-        for part in ["did not finish", wanted, "runtime", "--timeout"] {
+        for part in ["did not finish", wanted, "runtime", "a longer timeout"] {
             assert!(text.contains(part), "{text}");
         }
     }
@@ -229,7 +229,10 @@ fn the_budget_refuses_before_the_device_is_asked() {
     let mut small = executor(200);
     gpu.sim().reset_counts();
     let error = small.load(graph(&small)).unwrap_err().to_string();
-    assert!(error.contains("weights needs 256 bytes") && error.contains("fewer --gpu-layers"), "{error}");
+    assert!(
+        error.contains("weights needs 256 bytes") && error.contains("fewer layers on the GPU"),
+        "{error}"
+    );
     assert_eq!((gpu.sim().count("hipMalloc"), gpu.sim().count("hipHostMalloc")), (0, 0));
     assert_eq!(small.budget().held(), 0);
     // A plan refused half way, staging included, frees everything.

@@ -58,7 +58,10 @@ fn learned_positions_bound_the_context() {
     let open = |n_ctx| Session::new(&model, &SessionOptions { n_ctx, ..on_cpu(DType::F16) });
     assert!(open(n).is_ok());
     let error = open(n + 1).unwrap_err().to_string();
-    assert!(error.contains(&format!("the {n} positions")) && error.contains(&format!("-c {n}")), "{error}");
+    assert!(
+        error.contains(&format!("the {n} positions")) && error.contains(&format!("at most {n}")),
+        "{error}"
+    );
     let options = SessionOptions { n_ctx: n + 1, ..on_cpu(DType::F16) };
     assert_eq!(MemoryNeed::of(&model, &options).unwrap_err().to_string(), error);
 }

@@ -268,7 +268,7 @@ fn a_shift_without_effect_is_refused_and_an_interrupted_one_leaves_a_sequence() 
     let all = tokens(1, 80);
     session.prefill(id, &all).unwrap();
     let error = session.shift(id, ContextShift { keep: 80 }, goes_on).unwrap_err();
-    assert!(matches!(error, ModelError::Session(_)) && error.to_string().contains("keeps 80"), "{error}");
+    assert!(matches!(error, ModelError::ShiftKeepsAll { keep: 80, n_ctx: 80 }), "{error}");
     let keeps = ContextShift { keep: 4 };
     assert_eq!(session.shift(id, keeps, |_| ControlFlow::Break(())).unwrap(), ControlFlow::Break(()));
     let left: Vec<u32> = session.states().tokens(id).unwrap().collect();

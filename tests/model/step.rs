@@ -221,7 +221,7 @@ fn embedding_rows_mix_with_tokens() {
     let refused = [&[0f32; N_EMBD + 1][..], &[f32::NAN; N_EMBD], &[]];
     for values in refused {
         let error = session.step(&[Rows::embeddings(mixed, values)]).map(drop).unwrap_err();
-        assert!(matches!(error, ModelError::Session(_)), "{error}");
+        assert!(matches!(error, ModelError::Rows(_)), "{error}");
     }
     assert_eq!(session.states().len(mixed).unwrap(), 40);
 }

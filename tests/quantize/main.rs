@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rfgraph::gguf::{Gguf, GgufWriter};
-use rfgraph::model::quantize::{Mix, Quantization, Recipe};
 use rfgraph::model::{Model, Session, SessionOptions, Setup};
+use rfgraph::quantize::{Mix, Quantization, Recipe};
 use rfgraph::tensor::DType;
 use rfgraph::tensor::blocks::dequantize;
 use rfgraph::text::{EncodeOptions, Message};
@@ -303,7 +303,7 @@ fn perplexity_agrees_with_its_definition_and_with_a_base() {
     let refused: [(&[&str], &str); 5] = [
         (&["--kl-base", text(&short)], "what its header says takes"),
         (&["-f", text(&words), "-c", "32", "--kl-base", text(&base)], "nothing can be compared"),
-        (&["--kl-base", text(&words)], "no file of --save-logits"),
+        (&["--kl-base", text(&words)], "a file of log-probabilities (--save-logits)"),
         (&["-f", text(&words), "-c", "100000"], "two chunks"),
         (&["--kl-base", "no/such"], "cannot read"),
     ];

@@ -63,10 +63,8 @@ pub fn drive(session: &mut Session, id: SequenceId, prompt: &[u32], generation: 
         let outputs = session.step(&[Rows::of(id, &[*last]).want(generation.wants())]).unwrap();
         let step = generation.advance(outputs.last(0)).unwrap();
         text.push_str(step.text);
-        match step.next {
-            Next::Token(token) => next = vec![token],
-            Next::Stopped(_) => return text,
-        }
+        let Next::Token(token) = step.next else { return text };
+        next = vec![token];
     }
 }
 

@@ -87,6 +87,7 @@ pub fn text(launch: &Launch) -> &str {
     match &launch.variant.source {
         Source::Own { text, .. } => text,
         Source::BuiltIn(name) => sources::source(name).unwrap_or_else(|| panic!("no source {name}")),
+        other => panic!("{other:?} has no text"),
     }
 }
 
@@ -121,6 +122,7 @@ fn takes(parameter: &Parameter, arg: Arg, inputs: &[Desc], outputs: &[Desc]) -> 
         Arg::U32(_) => &["u32", "unsigned", "unsigned int"],
         Arg::I64(_) => &["i64", "long long"],
         Arg::F32(_) => &["float"],
+        other => return Err(format!("{other:?} is of no kind that this test knows")),
     };
     match types.contains(&parameter.base.as_str()) {
         true => Ok(()),
@@ -135,6 +137,7 @@ fn points_to(parameter: &Parameter, which: Which, inputs: &[Desc], outputs: &[De
         Which::Input(i) => inputs.get(i as usize),
         Which::Output => outputs.first(),
         Which::OutputAt(i) => outputs.get(i as usize),
+        other => return Err(format!("{other:?} is of no kind that this test knows")),
     };
     let tensor = tensor.ok_or_else(|| format!("the step has no {which:?}"))?;
     if matches!(which, Which::Input(_)) && !parameter.is_const {

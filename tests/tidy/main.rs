@@ -147,6 +147,7 @@ fn dependencies_point_one_way() {
         ("src/model/build", &["model", "gguf", "tensor", "graph", "ops"]),
         ("src/sampling", &["text"]),
         ("src/engine", &["model", "sampling", "text"]),
+        ("src/quantize", &["tensor", "gguf", "cpu", "sampling", "model"]),
         ("graphs", &["tensor", "graph", "ops", "model"]),
     ];
     let folders = fs::read_dir(root().join("src")).unwrap().map(Result::unwrap);

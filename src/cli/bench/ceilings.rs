@@ -1,12 +1,12 @@
 //! A GPU's memory bandwidth and rate of F16 matrix products, measured by ordinary plans. They bound the speed of decode
 //! and of prefill.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exec::{Budget, Executor, HipExecutor, HipOptions, WeightMap};
 use crate::graph::{Graph, GraphDef};
-use crate::model::ModelError;
 use crate::plan::compile;
 use crate::tensor::{DType, Desc};
 
@@ -23,6 +23,9 @@ const ROWS: [usize; 4] = [64, 1 << 10, 16 << 10, 64 << 10];
 /// a model's products also do, takes little of the time.
 const SIDES: [usize; 4] = [64, 256, 1024, 4096];
 
+/// The error of any part of a measurement; it is only shown.
+type Failure = Box<dyn Error>;
+
 /// A GPU's rates.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ceilings {
@@ -35,7 +38,7 @@ impl Ceilings {
     ///
     /// # Errors
     /// The rest of the budget is too small for the smallest size, or the device fails.
-    pub fn measure(executor: &HipExecutor) -> Result<Ceilings, ModelError> {
+    pub fn measure(executor: &HipExecutor) -> Result<Ceilings, Failure> {
         Ok(Ceilings {
             read_bytes_per_second: read_rate(executor)?,
             matrix_flops_per_second: matrix_rate(executor)?,
@@ -44,7 +47,7 @@ impl Ceilings {
 }
 
 /// Bytes per second of the largest size that fits the budget and the time limit.
-fn read_rate(executor: &HipExecutor) -> Result<f64, ModelError> {
+fn read_rate(executor: &HipExecutor) -> Result<f64, Failure> {
     let mut found = Err(None);
     for (i, rows) in ROWS.into_iter().enumerate() {
         let graph = Graph::new();
@@ -59,7 +62,7 @@ fn read_rate(executor: &HipExecutor) -> Result<f64, ModelError> {
                 }
             }
             Err(error) => {
-                found = found.map_err(|_: Option<ModelError>| Some(error));
+                found = found.map_err(|_: Option<Failure>| Some(error));
                 break;
             }
         }
@@ -68,8 +71,8 @@ fn read_rate(executor: &HipExecutor) -> Result<f64, ModelError> {
 }
 
 /// Operations per second of the fastest size that fits the budget and the time limit.
-fn matrix_rate(executor: &HipExecutor) -> Result<f64, ModelError> {
-    let mut found: Result<f64, Option<ModelError>> = Err(None);
+fn matrix_rate(executor: &HipExecutor) -> Result<f64, Failure> {
+    let mut found: Result<f64, Option<Failure>> = Err(None);
     for (i, side) in SIDES.into_iter().enumerate() {
         let columns = 4 * side;
         let graph = Graph::new();
@@ -95,28 +98,26 @@ fn matrix_rate(executor: &HipExecutor) -> Result<f64, ModelError> {
     found.map_err(|error| error.unwrap_or_else(nothing))
 }
 
-fn nothing() -> ModelError {
-    ModelError::Session("nothing was measured".into())
+fn nothing() -> Failure {
+    "nothing was measured".into()
 }
 
 /// The matrices of a product, with values like a model's: a device that multiplies zeros draws less power and may run
 /// faster.
-fn matrices(side: usize, columns: usize) -> Result<WeightMap, ModelError> {
+fn matrices(side: usize, columns: usize) -> Result<WeightMap, Failure> {
     // A prime number of distinct values, so that rows differ.
     let value = |i: usize| ((i % 4093) as f32 * 0.618).fract() - 0.5;
     let x: Vec<f32> = (0..side * side).map(value).collect();
     let w: Vec<half::f16> = (0..side * columns).map(|i| half::f16::from_f32(value(i))).collect();
     let mut map = WeightMap::new();
-    let desc = |dtype, rows| {
-        Desc::contiguous(dtype, [side, rows]).map_err(|error| ModelError::Session(error.to_string()))
-    };
+    let desc = |dtype, rows| Desc::contiguous(dtype, [side, rows]);
     map.insert("x", desc(DType::F32, side)?, bytemuck::cast_slice(&x));
     map.insert("w", desc(DType::F16, columns)?, bytemuck::cast_slice(&w));
     Ok(map)
 }
 
 /// The time of a graph's first step in its fastest run, on a temporary executor.
-fn fastest(of: &HipExecutor, graph: GraphDef, weights: WeightMap) -> Result<Duration, ModelError> {
+fn fastest(of: &HipExecutor, graph: GraphDef, weights: WeightMap) -> Result<Duration, Failure> {
     let left = of.budget().available();
     let options = HipOptions { graphs: false, ..HipOptions::from_env() };
     let mut executor =

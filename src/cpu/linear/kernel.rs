@@ -13,6 +13,7 @@ pub const FEW_TOKENS: usize = 8;
 /// The kernel of a product. It determines the order of the sums, and so the bits of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ProductKernel {
     /// One row of weights at a time, summed in 16 lanes which are added at the end.
     Rows,

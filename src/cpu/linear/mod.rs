@@ -4,7 +4,7 @@
 //! rows of the weights at memory speed, and panels of 16 rows, unpacked once and multiplied with all tokens.
 //!
 //! The values of every block format are a scale times an integer: they are multiplied as integers, with activations
-//! quantized to eight bits ([`super::activations`]); plain weights as f32.
+//! quantized to eight bits (`cpu/activations.rs`); plain weights as f32.
 //!
 //! `plain` defines every result: the lane and order of each addition, and where multiply-adds are fused. The kernels of
 //! the instruction sets follow it bit by bit, so a result depends neither on the machine nor on the number of threads.
@@ -65,6 +65,7 @@ pub struct Linear<'a> {
 
 /// The reason why a product was refused. Nothing was computed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LinearError {
     /// Weights of this type cannot be multiplied.
     #[error("weights of type {0} cannot be multiplied")]

@@ -22,7 +22,7 @@ pub(super) fn check(operators: &Operators, device: &DeviceDesc, step: &Step) -> 
     let target = device.target.as_ref().ok_or_else(no_target)?;
     let lower = Lower::new(operator.name(), target, &inputs, output, further);
     let mut lower = lower.deterministic(device.deterministic);
-    operator.hip(&mut lower).map_err(|error| bad_step(step, error.to_string()))?;
+    operator.hip(&mut lower).map_err(|error| bad_step(step, error))?;
     let (commands, scratch) = lower.finish();
     if commands != step.commands {
         return Err(bad_step(step, "the plan's commands are not those that the operator makes of this step"));

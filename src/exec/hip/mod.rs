@@ -92,6 +92,7 @@ impl HipOptions {
 
 /// The progress of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Loading {
     /// Compiled kernels, of a total.
     Kernels(usize, usize),

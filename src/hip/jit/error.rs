@@ -7,6 +7,7 @@ use crate::device::{Source, Variant};
 
 /// The reason why a kernel could not be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum JitError {
     /// A built-in source that does not exist.
     #[error("kernel {variant}: there is no kernels/{name}.hip in this build")]
@@ -66,6 +67,7 @@ pub enum JitError {
         /// The kernel with its constants.
         variant: String,
         /// The runtime's error.
+        #[source]
         error: HipError,
     },
     /// No thread could be started for compiling.

@@ -21,10 +21,11 @@ pub(in crate::hip) use library::{Opened, sonames};
 
 /// The reason why a platform's table could not be filled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// The simulated device in a build without the feature `sim`.
     #[error(
-        "this build of rfgraph has no simulated device; build one that has it: cargo build --release --features sim"
+        "this build of rfgraph has no simulated device: build it with the feature `sim` (cargo build --release --features sim)"
     )]
     NotBuilt,
     /// A platform whose libraries did not answer earlier.

@@ -22,6 +22,7 @@ pub struct Heads<'g> {
 
 /// The values of one layer's attention.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Values<'g> {
     /// Values of their own, F32 `[head_dim_v, n_head_kv, n_rows]`.
     Own(Tensor<'g>),
@@ -48,7 +49,7 @@ fn cut_block(dtype: DType, head_dim: usize) -> String {
     let block = dtype.block_elements();
     format!(
         "its heads have {head_dim} elements, and {dtype} keeps whole blocks of {block}; \
-         choose a cache type of f16, bf16 or f32 (--cache-type-k, --cache-type-v)"
+         choose a cache type of f16, bf16 or f32"
     )
 }
 

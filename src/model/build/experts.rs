@@ -7,6 +7,7 @@ use crate::ops::{ChosenWeights, ExpertGroups, GroupScore, UnaryKind};
 
 /// The weights of experts from the router's logits, by `expert_gating_func`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Gating {
     /// 1: softmax over all experts.
     Softmax,
@@ -18,6 +19,7 @@ pub enum Gating {
 
 /// The activation between an expert's matrices.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum ExpertActivation {
     /// `activation(gate) · up`.
     Gated(UnaryKind),

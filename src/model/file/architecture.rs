@@ -36,14 +36,11 @@ impl ModelShape {
     /// The context of a session for which `n_ctx` tokens are requested; 0 requests the trained size.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the model has fewer learned positions.
+    /// [`ModelError::Positions`] if the model has fewer learned positions.
     pub(in crate::model) fn context(&self, n_ctx: usize) -> Result<usize, ModelError> {
         let n_ctx = if n_ctx == 0 { self.n_ctx_train } else { n_ctx };
         match self.n_positions.filter(|&n| n < n_ctx) {
-            Some(n) => Err(ModelError::Session(format!(
-                "a context of {n_ctx} tokens is more than the {n} positions that the model has learned; give at most {n} \
-                 (-c {n}, or n_ctx: {n} in SessionOptions), or 0 for the trained size"
-            ))),
+            Some(n_positions) => Err(ModelError::Positions { n_ctx, n_positions }),
             None => Ok(n_ctx),
         }
     }

@@ -7,7 +7,9 @@ use std::ops::Range;
 
 use super::rows::{RowInput, Rows};
 use crate::model::state::EMBEDDING_ROW;
-use crate::model::{BatchShape, ModelError, Output, OutputCounts, PROMPT_ROWS, SequenceId, States};
+use crate::model::{
+    BatchShape, ModelError, Output, OutputCounts, PROMPT_ROWS, RowsError, SequenceId, States,
+};
 
 /// Where the output of a row is.
 #[derive(Clone, Copy, Debug)]
@@ -164,9 +166,7 @@ impl Batch {
         }
         if n_rows == 0 || n_rows > limits.max_rows {
             let most = limits.max_rows;
-            return Err(ModelError::Session(format!(
-                "a step of {n_rows} rows; the session takes 1 to {most}"
-            )));
+            return Err(RowsError::Count { n_rows, most }.into());
         }
         if outputs.total() == 0 {
             // There is a plan that gives one row's logits, which cost little.
@@ -321,7 +321,7 @@ fn count(outputs: &mut OutputCounts, output: Output, n: usize) {
 /// Checks some rows by themselves, and gives their number.
 fn check(rows: &Rows<'_>, limits: &RowLimits) -> Result<usize, ModelError> {
     let RowLimits { n_vocab, n_embd, n_pos, .. } = *limits;
-    let refuse = |reason: String| Err(ModelError::Session(reason));
+    let refuse = |error: RowsError| Err(error.into());
     let n = rows.len(n_embd);
     match rows.input {
         RowInput::Tokens(tokens) => {
@@ -330,39 +330,35 @@ fn check(rows: &Rows<'_>, limits: &RowLimits) -> Result<usize, ModelError> {
             }
         }
         RowInput::Embeddings(values) if values.len() % n_embd != 0 => {
-            return refuse(format!("{} numbers do not make whole embeddings of {n_embd}", values.len()));
+            return refuse(RowsError::PartialEmbedding { n_values: values.len(), n_embd });
         }
         RowInput::Embeddings(values) => {
             if let Some(at) = values.iter().position(|x| !x.is_finite()) {
-                return refuse(format!(
-                    "number {} of embedding row {} is {}",
-                    at % n_embd,
-                    at / n_embd,
-                    values[at]
-                ));
+                let (row, index, value) = (at / n_embd, at % n_embd, values[at]);
+                return refuse(RowsError::NotFinite { row, index, value });
             }
         }
     }
     if n == 0 {
-        return refuse("rows without a token or embedding give nothing".into());
+        return refuse(RowsError::Empty);
     }
     if let Some(positions) = rows.positions {
         if n_pos == 1 {
-            return refuse("this model's rows carry one position, their place in the sequence".into());
+            return refuse(RowsError::OnePosition);
         }
         if positions.len() != n {
-            return refuse(format!("{} positions for {n} rows", positions.len()));
+            return refuse(RowsError::PositionCount { n_positions: positions.len(), n_rows: n });
         }
-        if let Some(position) = positions.iter().flat_map(|own| &own[..n_pos]).find(|position| **position < 0)
-        {
-            return refuse(format!("position {position} of a row is below 0"));
+        let mut read = positions.iter().flat_map(|own| &own[..n_pos]);
+        if let Some(&position) = read.find(|position| **position < 0) {
+            return refuse(RowsError::NegativePosition { position });
         }
     }
     for output in [rows.last, rows.others] {
         if let Output::TopK(k) = output
             && !(1..=n_vocab).contains(&k)
         {
-            return refuse(format!("the {k} largest logits of {n_vocab} are wanted; 1 to {n_vocab} can be"));
+            return refuse(RowsError::TopK { k, n_vocab });
         }
     }
     Ok(n)

@@ -5,6 +5,7 @@ use crate::model::{Model, ModelError, SequenceId};
 
 /// Which of a text's hidden states make its embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pooling {
     /// The mean of all.
     Mean,
@@ -31,7 +32,7 @@ impl Pooling {
     /// if it asks for none.
     ///
     /// # Errors
-    /// [`ModelError::Value`] for a number that is no pooling, and for a reranking model's, which makes scores of pairs
+    /// [`ModelError::Pooling`] for a number that is no pooling, and for a reranking model's, which makes scores of pairs
     /// of texts. [`ModelError::Metadata`] if the key is no number.
     pub fn of(model: &Model) -> Result<Pooling, ModelError> {
         let key = format!("{}.pooling_type", model.architecture_name());
@@ -39,10 +40,7 @@ impl Pooling {
             None | Some(0 | 1) => Ok(Pooling::Mean),
             Some(2) => Ok(Pooling::Cls),
             Some(3) => Ok(Pooling::Last),
-            Some(value) => {
-                let reason = "unknown pooling type; expected 0..=3; --pooling overrides it".into();
-                Err(ModelError::Value { key, value: value.to_string(), reason })
-            }
+            Some(value) => Err(ModelError::Pooling { key, value }),
         }
     }
 }
@@ -52,11 +50,11 @@ impl Session {
     /// chunks of at most `ubatch`, in a sequence that is open for as long.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the text has no tokens or no sequence is free; [`ModelError::ContextFull`] if it is too
+    /// [`ModelError::NoTokens`], [`ModelError::NoFreeSequence`]; [`ModelError::ContextFull`] if it is too
     /// long.
     pub fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>, ModelError> {
         if tokens.is_empty() {
-            return Err(ModelError::Session("a text of no tokens has no embedding".into()));
+            return Err(ModelError::NoTokens { wanted: "embedding" });
         }
         let id = self.open()?;
         let pooled = self.pool(id, tokens, pooling);

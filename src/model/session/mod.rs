@@ -75,7 +75,7 @@ impl Session {
     pub fn with(model: &Model, options: &SessionOptions, setup: &Setup) -> Result<Session, ModelError> {
         options.cache_types.check()?;
         if options.ubatch == Some(0) {
-            return Err(ModelError::Session("a ubatch of 0 tokens computes nothing; give at least 1".into()));
+            return Err(ModelError::EmptyUbatch);
         }
         let shape = model.architecture().shape();
         let n_ctx = shape.context(options.n_ctx)?;
@@ -168,7 +168,7 @@ impl Session {
     /// The plans of the last batch, one for each executor, and the time of each of their steps.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if nothing was computed.
+    /// [`ModelError::NothingComputed`] if nothing was computed.
     pub fn last_plans(&self) -> Result<Vec<(&Plan, &[Duration])>, ModelError> {
         let plan = self.last_plan()?;
         let plans = self.parts.iter().zip(&plan.parts);
@@ -204,7 +204,7 @@ impl Session {
     /// Opens an empty sequence.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if as many are open as the session was made for.
+    /// [`ModelError::NoFreeSequence`] if as many are open as the session was made for.
     pub fn open(&mut self) -> Result<SequenceId, ModelError> {
         self.states.open()
     }
@@ -212,7 +212,7 @@ impl Session {
     /// Closes a sequence. Its part of the cache is free, and can be found by [`Session::open_with`] until it is needed.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if it is not open.
+    /// [`ModelError::ClosedSequence`] if it is not open.
     pub fn close(&mut self, id: SequenceId) -> Result<(), ModelError> {
         self.states.close(id)
     }
@@ -220,7 +220,7 @@ impl Session {
     /// Forgets all tokens of a sequence from `to` on, as far as its state can be cut: see [`Rewind`].
     ///
     /// # Errors
-    /// [`ModelError::Session`] if it is not open.
+    /// [`ModelError::ClosedSequence`] if it is not open.
     pub fn rewind(&mut self, id: SequenceId, to: usize) -> Result<Rewind, ModelError> {
         self.states.rewind(id, to)
     }
@@ -229,7 +229,7 @@ impl Session {
     /// before rows that are guesses. It copies nothing.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the sequence is not open.
+    /// [`ModelError::ClosedSequence`] if the sequence is not open.
     pub fn mark(&mut self, id: SequenceId) -> Result<(), ModelError> {
         self.states.mark(id)
     }
@@ -242,9 +242,9 @@ impl Session {
     /// outputs of the step before ([`Session::outputs`]).
     ///
     /// # Errors
-    /// [`ModelError::Session`] for rows that make no step: none, more than [`Session::max_rows`], of a sequence that is
-    /// not open. [`ModelError::Token`], [`ModelError::ContextFull`], [`ModelError::CacheFull`]; or why a plan could not
-    /// be made or run.
+    /// [`ModelError::Rows`] for rows that do not form a step, such as none or more than [`Session::max_rows`].
+    /// [`ModelError::ClosedSequence`], [`ModelError::Token`], [`ModelError::ContextFull`], [`ModelError::CacheFull`]; or
+    /// the error of making or running a plan.
     pub fn step(&mut self, rows: &[Rows<'_>]) -> Result<Outputs<'_>, ModelError> {
         self.run(rows.iter().copied())?;
         self.outputs()
@@ -305,7 +305,7 @@ impl Session {
     /// The outputs of the last step that was not refused.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if nothing was computed, or that step failed.
+    /// [`ModelError::NothingComputed`] if nothing was computed, or that step failed.
     pub fn outputs(&self) -> Result<Outputs<'_>, ModelError> {
         let shape = self.last.ok_or_else(nothing_computed)?;
         let numbers = self.last_plan()?.parts.last().ok_or_else(nothing_computed)?;
@@ -354,7 +354,7 @@ fn elements<T: Pod>(executor: &dyn Executor, id: PlanId, number: Option<usize>) 
 }
 
 fn nothing_computed() -> ModelError {
-    ModelError::Session("nothing was computed yet".into())
+    ModelError::NothingComputed
 }
 
 impl std::fmt::Debug for Session {

@@ -14,6 +14,7 @@ use crate::plan::{DeviceDesc, Plan, compile};
 
 /// Where a model is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceChoice {
     /// On the CPU.
     #[default]
@@ -39,7 +40,7 @@ impl DeviceChoice {
     /// the answer itself.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if `RFGRAPH_HIP_PLATFORM` names an unknown platform.
+    /// [`ModelError::Probe`] if `RFGRAPH_HIP_PLATFORM` names an unknown platform.
     pub fn resolve(self, model: &Model) -> Result<DeviceChoice, ModelError> {
         if self != DeviceChoice::Auto {
             return Ok(self);
@@ -49,7 +50,7 @@ impl DeviceChoice {
             tracing::info!("device: the CPU (a model of {weights} bytes is faster there)");
             return Ok(DeviceChoice::Cpu);
         }
-        let selected = select(DeviceRequest::Auto).map_err(|error| ModelError::Session(error.to_string()))?;
+        let selected = select(DeviceRequest::Auto)?;
         let (platform, ordinal) = match selected {
             Selected::Hip { platform, ordinal } => (platform, ordinal),
             Selected::Cpu { why } => {

@@ -27,7 +27,7 @@ impl Session {
     /// as its state can be cut; the others are cut off.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the sequence is not open.
+    /// [`ModelError::ClosedSequence`] if the sequence is not open.
     pub fn reuse(&mut self, id: SequenceId, tokens: &[u32]) -> Result<usize, ModelError> {
         let n = self.states.reuse(id, &tokens[..tokens.len().saturating_sub(1)])?;
         tracing::debug!(tokens = tokens.len(), reused = n, "the cache holds the start");
@@ -38,7 +38,7 @@ impl Session {
     /// are shared. The rest, if any, is for [`Session::prefill`].
     ///
     /// # Errors
-    /// As [`Session::open`]; [`ModelError::Session`] if the other sequence is not open or has embedding rows.
+    /// As [`Session::open`]; [`ModelError::ClosedSequence`] or [`ModelError::EmbeddingRow`] of the other sequence.
     pub fn fork(&mut self, id: SequenceId) -> Result<(SequenceId, usize), ModelError> {
         let tokens: Vec<u32> = self.states.tokens(id)?.collect();
         let fork = self.open()?;
@@ -49,7 +49,7 @@ impl Session {
     /// can be found until it is needed.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the sequence is not open or has embedding rows, which cannot be computed again.
+    /// [`ModelError::ClosedSequence`]; [`ModelError::EmbeddingRow`], since embedding rows cannot be computed again.
     pub fn put_aside(&mut self, id: SequenceId) -> Result<Aside, ModelError> {
         self.states.put_aside(id)
     }

@@ -53,7 +53,7 @@ impl Session {
         mut progress: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ModelError> {
         if tokens.is_empty() {
-            return Err(ModelError::Session("a prompt of no tokens has no logits".into()));
+            return Err(ModelError::NoTokens { wanted: "logits" });
         }
         self.check_whole(id, tokens)?;
         let mut done = 0;
@@ -152,13 +152,13 @@ impl Session {
     /// The logits that the last step gave.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if it gave none, or nothing was computed.
+    /// [`ModelError::NoLogits`] if it gave none, [`ModelError::NothingComputed`].
     pub fn logits(&self) -> Result<Logits<'_>, ModelError> {
         let outputs = self.outputs()?;
         // A step that wants nothing runs the plan for one row's logits, which are nobody's.
         match outputs.batch.outputs.iter().any(|row| row.output == Output::Logits) {
             true => Ok(Logits { outputs }),
-            false => Err(ModelError::Session("the last step gave no logits".into())),
+            false => Err(ModelError::NoLogits),
         }
     }
 }

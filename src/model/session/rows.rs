@@ -87,6 +87,19 @@ pub enum RowOutput<'s> {
     Hidden(&'s [f32]),
 }
 
+impl RowOutput<'_> {
+    /// The name of the kind of output.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            RowOutput::Nothing => "Nothing",
+            RowOutput::Logits(_) => "Logits",
+            RowOutput::Argmax(_) => "Argmax",
+            RowOutput::TopK(..) => "TopK",
+            RowOutput::Hidden(_) => "Hidden",
+        }
+    }
+}
+
 /// What came of a step's rows: by the number of the [`Rows`] in the step, and the row's number among them.
 ///
 /// The CPU answers [`Output::Argmax`] and [`Output::TopK`] with all logits, which it has at hand; a GPU chooses before

@@ -20,15 +20,11 @@ impl ContextShift {
     /// How many tokens after the first `keep` are dropped of `len`, for the others to fit a context of `n_ctx`.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the context holds no more than what is kept.
+    /// [`ModelError::ShiftKeepsAll`] if the context holds no more than what is kept.
     pub fn dropped(&self, len: usize, n_ctx: usize) -> Result<usize, ModelError> {
         let keep = self.keep;
         if keep >= n_ctx {
-            let reason = format!(
-                "a context shift that keeps {keep} tokens leaves no room in a context of {n_ctx}: keep fewer, or give a \
-                 larger context with -c"
-            );
-            return Err(ModelError::Session(reason));
+            return Err(ModelError::ShiftKeepsAll { keep, n_ctx });
         }
         let step = (n_ctx - keep).div_ceil(2);
         Ok(len.saturating_sub(n_ctx).div_ceil(step) * step)
@@ -56,8 +52,8 @@ impl Session {
     /// it ends the work, some of the last tokens are missing, and `Break` is given.
     ///
     /// # Errors
-    /// As [`ContextShift::dropped`] and [`Session::prefill`]; [`ModelError::Session`] if the model has recurrent state or
-    /// the sequence embedding rows.
+    /// As [`ContextShift::dropped`] and [`Session::prefill`]; [`ModelError::ShiftOfRecurrent`],
+    /// [`ModelError::EmbeddingRow`].
     pub fn shift(
         &mut self,
         id: SequenceId,
@@ -70,12 +66,8 @@ impl Session {
             return Ok(ControlFlow::Continue(0));
         }
         if self.states.has_recurrent() {
-            let name = self.model.architecture_name();
-            let reason = format!(
-                "the context of {n_ctx} tokens is full, and a context shift cannot make room: {name} models keep \
-                 recurrent state, which holds all tokens and cannot lose some"
-            );
-            return Err(ModelError::Session(reason));
+            let architecture = self.model.architecture_name().to_owned();
+            return Err(ModelError::ShiftOfRecurrent { n_ctx, architecture });
         }
         let tokens: Vec<u32> = self.states.tokens(id)?.collect();
         let keep = match self.rewind(id, shift.keep)? {

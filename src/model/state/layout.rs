@@ -38,13 +38,10 @@ impl CacheTypes {
     }
 
     /// # Errors
-    /// [`ModelError::Session`] that names a type which no cache has.
+    /// [`ModelError::CacheType`] for a dtype that no cache has.
     pub(in crate::model) fn check(self) -> Result<(), ModelError> {
         match [self.k, self.v].into_iter().find(|dtype| !CacheTypes::ALL.contains(dtype)) {
-            Some(dtype) => {
-                let known = CacheTypes::ALL.map(DType::name).join(", ");
-                Err(ModelError::Session(format!("the KV cache is of one of {known}, not {dtype}")))
-            }
+            Some(dtype) => Err(ModelError::CacheType { dtype }),
             None => Ok(()),
         }
     }

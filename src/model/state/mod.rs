@@ -108,24 +108,24 @@ impl States {
     /// Opens an empty sequence.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if as many are open as the session was made for.
+    /// [`ModelError::NoFreeSequence`] if as many are open as the session was made for.
     pub fn open(&mut self) -> Result<SequenceId, ModelError> {
-        let n = self.sequences.len();
-        let full = || ModelError::Session(format!("all {n} sequences of the session are open"));
+        let n_sequences = self.sequences.len();
+        let full = || ModelError::NoFreeSequence { n_sequences };
         let id = self.sequences.iter().position(Option::is_none).ok_or_else(full)?;
         self.sequences[id] = Some(Sequence::default());
         Ok(SequenceId(id))
     }
 
     fn sequence(&self, id: SequenceId) -> Result<Sequence, ModelError> {
-        let closed = || ModelError::Session(format!("sequence {} is not open", id.0));
+        let closed = || ModelError::ClosedSequence { sequence: id.0 };
         self.sequences.get(id.0).copied().flatten().ok_or_else(closed)
     }
 
     /// Tokens (and embedding rows) in a sequence.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if it is not open.
+    /// [`ModelError::ClosedSequence`] if it is not open.
     pub fn len(&self, id: SequenceId) -> Result<usize, ModelError> {
         Ok(self.sequence(id)?.len)
     }
@@ -204,7 +204,7 @@ impl States {
     /// tokens that are guesses. Paged state needs no mark.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the sequence is not open.
+    /// [`ModelError::ClosedSequence`] if the sequence is not open.
     pub fn mark(&mut self, id: SequenceId) -> Result<(), ModelError> {
         let len = self.len(id)?;
         if let Some(recurrent) = &mut self.recurrent {
@@ -231,7 +231,7 @@ impl States {
     /// until their memory is needed.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the sequence is not open.
+    /// [`ModelError::ClosedSequence`] if the sequence is not open.
     pub fn rewind(&mut self, id: SequenceId, to: usize) -> Result<Rewind, ModelError> {
         let len = self.len(id)?;
         let to = to.min(len);
@@ -258,12 +258,11 @@ impl States {
     /// The tokens of a sequence.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if it is not open, or has embedding rows.
+    /// [`ModelError::ClosedSequence`], [`ModelError::EmbeddingRow`].
     pub fn tokens(&self, id: SequenceId) -> Result<impl ExactSizeIterator<Item = u32> + use<'_>, ModelError> {
         let sequence = self.sequence(id)?;
-        if let Some(at) = sequence.first_embedding {
-            let reason = format!("row {at} of sequence {} is an embedding, which has no token", id.0);
-            return Err(ModelError::Session(reason));
+        if let Some(row) = sequence.first_embedding {
+            return Err(ModelError::EmbeddingRow { sequence: id.0, row });
         }
         Ok((0..sequence.len).map(move |position| self.paged.token(id.0, position)))
     }
@@ -290,7 +289,7 @@ impl States {
     /// Makes a sequence hold as many of these tokens as it or any block holds, and gives their number.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if the sequence is not open.
+    /// [`ModelError::ClosedSequence`] if the sequence is not open.
     pub(super) fn reuse(&mut self, id: SequenceId, tokens: &[u32]) -> Result<usize, ModelError> {
         let len = self.len(id)?;
         let own = self.can_rewind(id, len, self.common(id, tokens)?);
@@ -309,7 +308,7 @@ impl States {
     /// Closes a sequence and releases its blocks.
     ///
     /// # Errors
-    /// [`ModelError::Session`] if it is not open.
+    /// [`ModelError::ClosedSequence`] if it is not open.
     pub fn close(&mut self, id: SequenceId) -> Result<(), ModelError> {
         self.sequence(id)?;
         self.cut(id, 0);

@@ -109,8 +109,7 @@ impl Recurrent {
                 return Ok(slot as u32);
             }
             if !self.drop_oldest_snapshot() {
-                let reason = format!("all {} slots of recurrent state are held", self.holders.len());
-                return Err(ModelError::Session(reason));
+                return Err(ModelError::NoFreeSlot { n_slots: self.holders.len() });
             }
         }
     }

@@ -4,6 +4,7 @@ use super::DType;
 
 /// Why blocks and values were not converted. Nothing was written.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BlockError {
     /// The type holds no real numbers.
     #[error("{dtype} elements are not real numbers and have no dequantization")]

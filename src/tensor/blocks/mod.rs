@@ -11,41 +11,41 @@
 //! least significant bit and include `a` but not `b`. Source of all layouts: the definitions of the
 //! formats in ggml and their descriptions in the Python package `gguf` (`gguf/quants.py`).
 
-pub mod error;
-pub mod fp4;
-pub mod iq1;
-pub mod iq2;
-pub mod iq3;
-pub mod iq4;
-pub mod iq_grids;
+mod error;
+mod fp4;
+mod iq1;
+mod iq2;
+mod iq3;
+mod iq4;
+mod iq_grids;
 mod iq_points;
-pub mod k_quants;
-pub mod lattice;
-pub mod legacy;
-pub mod low_bit;
+mod k_quants;
+mod lattice;
+mod legacy;
+mod low_bit;
 mod plain;
-pub mod planes;
-pub mod quantize;
-pub mod store;
-pub mod ternary;
+mod planes;
+mod quantize;
+mod store;
+mod ternary;
 #[cfg(test)]
 mod tests;
 
 pub use error::BlockError;
-pub use fp4::{BlockMxfp4, BlockNvfp4, E2M1_DOUBLED, half_e8m0, half_ue4m3};
-pub use iq_grids::lattice_points;
-pub use iq1::{BlockIq1M, BlockIq1S};
-pub use iq2::{BlockIq2S, BlockIq2Xs, BlockIq2Xxs, signs_of_7_bits};
-pub use iq3::{BlockIq3S, BlockIq3Xxs};
-pub use iq4::{BlockIq4Nl, BlockIq4Xs, IQ4_VALUES};
-pub use k_quants::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, unpack_scales_mins};
-pub use lattice::Lattice;
-pub use legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
-pub use low_bit::{BlockQ1_0, BlockQ2_0};
-pub use planes::{OnDevice, Plane, planes, to_planes, vectors};
+pub(crate) use fp4::{BlockMxfp4, BlockNvfp4, E2M1_DOUBLED, half_e8m0, half_ue4m3};
+pub(crate) use iq_grids::lattice_points;
+pub(crate) use iq1::{BlockIq1M, BlockIq1S};
+pub(crate) use iq2::{BlockIq2S, BlockIq2Xs, BlockIq2Xxs};
+pub(crate) use iq3::{BlockIq3S, BlockIq3Xxs};
+pub(crate) use iq4::{BlockIq4Nl, BlockIq4Xs, IQ4_VALUES};
+pub(crate) use k_quants::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
+pub(crate) use lattice::Lattice;
+pub(crate) use legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
+pub(crate) use low_bit::{BlockQ1_0, BlockQ2_0};
+pub(crate) use planes::{Plane, planes, to_planes, vectors};
 pub use quantize::{WRITABLE, quantize};
-pub use store::Store;
-pub use ternary::{BlockTq1_0, BlockTq2_0, ternary_digit};
+pub(crate) use store::Store;
+pub(crate) use ternary::{BlockTq1_0, BlockTq2_0, ternary_digit};
 
 use bytemuck::Pod;
 use half::f16;
@@ -54,7 +54,7 @@ use super::DType;
 use super::dtype::for_every_format;
 
 /// A block of `N` elements.
-pub trait Block<const N: usize>: Pod {
+pub(crate) trait Block<const N: usize>: Pod {
     /// Writes the elements' values, exactly: every product and sum is rounded as f32 arithmetic rounds
     /// it in the order of the format's definition.
     fn dequantize(&self, out: &mut [f32; N]);
@@ -116,6 +116,6 @@ fn groups<const N: usize>(values: &mut [f32]) -> &mut [[f32; N]] {
 
 /// Value of an f16 field of a block.
 #[inline(always)]
-pub fn f16_field(bytes: [u8; 2]) -> f32 {
+pub(crate) fn f16_field(bytes: [u8; 2]) -> f32 {
     f16::from_le_bytes(bytes).to_f32()
 }

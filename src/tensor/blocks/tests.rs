@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::iq2::signs_of_7_bits;
+use super::k_quants::unpack_scales_mins;
 use super::*;
 
 fn fixture(dtype: DType, extension: &str) -> Vec<u8> {

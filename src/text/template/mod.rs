@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 
+use crate::Remedy;
 use crate::text::tokenizer::Tokenizer;
 use python::{indent, is_iterable, is_sequence, of_json, print_value, string_of, to_json};
 use time::{strftime, unix_seconds};
@@ -82,11 +83,11 @@ pub enum TemplateError {
     /// The file has no template, and its vocabulary suggests none.
     #[error(
         "the model has no chat template (tokenizer.chat_template), and its vocabulary has no <|im_start|> \
-         for ChatML; use --raw to continue a plain text"
+         for ChatML; a plain prompt needs none"
     )]
     Missing,
     /// The template is not valid Jinja.
-    #[error("tokenizer.chat_template, line {line}: {reason}; use --raw to go without the template")]
+    #[error("tokenizer.chat_template, line {line}: {reason}; a plain prompt needs no template")]
     Syntax {
         /// The line of the template, counted from 1.
         line: usize,
@@ -97,16 +98,26 @@ pub enum TemplateError {
     #[error("the chat template refuses this conversation: {0}")]
     Refused(String),
     /// The template exceeded the instruction limit.
-    #[error("tokenizer.chat_template did not end within {STEPS} steps; use --raw to go without the template")]
+    #[error("tokenizer.chat_template did not end within {STEPS} steps; a plain prompt needs no template")]
     Endless,
     /// An operation of the template failed.
-    #[error("tokenizer.chat_template, line {line}: {reason}; use --raw to go without the template")]
+    #[error("tokenizer.chat_template, line {line}: {reason}; a plain prompt needs no template")]
     Failed {
         /// The line of the template, counted from 1.
         line: usize,
         /// Description of the failure.
         reason: String,
     },
+}
+
+impl TemplateError {
+    /// The remedies of the error; none if they are not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            TemplateError::Refused(_) => &[],
+            _ => &[Remedy::PlainPrompt],
+        }
+    }
 }
 
 /// Instruction limit of a template: real ones take a few hundred per message.

@@ -3,6 +3,7 @@
 /// The kind of a token; the values of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum TokenKind {
     /// A piece of ordinary text.
     Normal = 1,

@@ -11,8 +11,8 @@ use crate::cpu::activations::GROUP;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::linear::avx512::{Registers, products};
 use crate::tensor::DType;
-use crate::tensor::blocks::fp4::{E2M1_DOUBLED, half_e8m0, half_ue4m3};
 use crate::tensor::blocks::{BlockMxfp4, BlockNvfp4};
+use crate::tensor::blocks::{E2M1_DOUBLED, half_e8m0, half_ue4m3};
 
 const OFFSET: u8 = 16;
 

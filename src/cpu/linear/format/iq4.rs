@@ -11,7 +11,7 @@ use crate::cpu::linear::avx2::half as half_avx2;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::linear::avx512::{Registers, half, halves_of_18, nibbles16, products};
 use crate::tensor::DType;
-use crate::tensor::blocks::iq4::IQ4_VALUES;
+use crate::tensor::blocks::IQ4_VALUES;
 use crate::tensor::blocks::{BlockIq4Nl, BlockIq4Xs};
 
 const OFFSET: u8 = 128;

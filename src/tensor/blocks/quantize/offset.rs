@@ -161,7 +161,7 @@ const STARTS_Q2: [[f32; 2]; 4] = [[1.0, 1.0], [0.9, 1.0], [1.0, 0.9], [0.85, 0.8
 const GRID_Q2: OffsetGrid = &[-0.3, -0.15, 0.0, 0.15, 0.3, 0.45, 0.6, 0.75];
 const GRID_Q4: OffsetGrid = &[-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0];
 
-/// The twelve bytes of eight 6-bit scales and mins; see [`unpack_scales_mins`](super::super::unpack_scales_mins).
+/// The twelve bytes of eight 6-bit scales and mins; see [`unpack_scales_mins`](super::super::k_quants::unpack_scales_mins).
 fn pack_scales_mins(pairs: &[Pair; 8]) -> [u8; 12] {
     let pair = |g: usize| pairs[g].map(|x| x as u8);
     let mut packed = [0; 12];

@@ -3,15 +3,13 @@
 //! `mix` decides the dtype of each tensor; this file converts tensors, a stretch at a time and on all threads, and
 //! writes each stretch at once, so that memory stays small for a file of any size.
 
-mod mix;
-
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
-pub use mix::{Mix, Recipe};
-
+use super::mix::{self, Recipe};
+use crate::Remedy;
 use crate::cpu::{Pool, PoolError, physical_cores};
 use crate::gguf::{Gguf, GgufError, GgufWriter, TensorInfo, WriteError};
 use crate::tensor::DType;
@@ -19,11 +17,12 @@ use crate::tensor::blocks::{BlockError, WRITABLE, dequantize, quantize};
 
 /// An error of quantizing a file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum QuantizeError {
     /// A tensor that is already quantized.
     #[error(
         "tensor {name} is {from} already: rounding it to {to} adds to the error of the first rounding; take a file of \
-         F16, BF16 or F32, or allow it"
+         F16, BF16 or F32; with requantizing allowed it is rounded again"
     )]
     Requantize {
         /// The tensor.
@@ -83,6 +82,16 @@ pub enum QuantizeError {
     /// The progress function stopped the work.
     #[error("stopped before the file was complete")]
     Stopped,
+}
+
+impl QuantizeError {
+    /// The remedies of the error; none if they are not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            QuantizeError::Requantize { .. } => &[Remedy::Requantizing],
+            _ => &[],
+        }
+    }
 }
 
 fn names(types: &[DType]) -> String {

@@ -14,7 +14,8 @@ mod statistics;
 pub use base::{BaseError, BaseHeader, BaseReader, BaseWriter};
 pub use statistics::{Divergences, Likelihood, LogProbs, Mean, Summary};
 
-use super::{ModelError, SequenceId, Session};
+use crate::Remedy;
+use crate::model::{ModelError, SequenceId, Session};
 use crate::sampling::SampleError;
 
 /// The tokens of a text, split into chunks.
@@ -23,6 +24,39 @@ pub struct Chunks {
     tokens: Vec<u32>,
     n_ctx: usize,
     bos: Option<u32>,
+}
+
+/// The reason why a text cannot be split into chunks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChunksError {
+    /// Chunks that are too small to score a token.
+    #[error("chunks of {n_ctx} tokens; they must have at least {}", Chunks::MIN_CTX)]
+    Small {
+        /// The requested size in tokens.
+        n_ctx: usize,
+    },
+    /// A text that does not fill two chunks.
+    #[error(
+        "the text has {n_tokens} tokens; two chunks of {n_ctx} take {}: take a longer text or a smaller context",
+        n_ctx.saturating_mul(2)
+    )]
+    Few {
+        /// The number of tokens of the text.
+        n_tokens: usize,
+        /// The size of a chunk in tokens.
+        n_ctx: usize,
+    },
+}
+
+impl ChunksError {
+    /// The remedies of the error; none if they are not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            ChunksError::Small { .. } => &[],
+            ChunksError::Few { .. } => &[Remedy::SmallerContext],
+        }
+    }
 }
 
 impl Chunks {
@@ -35,19 +69,13 @@ impl Chunks {
     /// # Errors
     /// `n_ctx` is below [`Chunks::MIN_CTX`], or the tokens do not fill two chunks, which would be too few for
     /// statistics.
-    pub fn new(mut tokens: Vec<u32>, n_ctx: usize, bos: Option<u32>) -> Result<Chunks, ModelError> {
+    pub fn new(mut tokens: Vec<u32>, n_ctx: usize, bos: Option<u32>) -> Result<Chunks, ChunksError> {
         if n_ctx < Chunks::MIN_CTX {
-            let reason = format!("chunks of {n_ctx} tokens; they must have at least {}", Chunks::MIN_CTX);
-            return Err(ModelError::Session(reason));
+            return Err(ChunksError::Small { n_ctx });
         }
         let n_chunk = tokens.len() / n_ctx;
         if n_chunk < 2 {
-            let reason = format!(
-                "the text has {} tokens; two chunks of {n_ctx} take {}: take a longer text or a smaller context",
-                tokens.len(),
-                n_ctx.saturating_mul(2)
-            );
-            return Err(ModelError::Session(reason));
+            return Err(ChunksError::Few { n_tokens: tokens.len(), n_ctx });
         }
         tokens.truncate(n_chunk * n_ctx);
         Ok(Chunks { tokens, n_ctx, bos })

@@ -21,6 +21,7 @@
 use std::io::{self, Read, Write};
 
 use super::{Chunks, LogProbs};
+use crate::Remedy;
 
 const MAGIC: [u8; 8] = *b"RFGLOGP2";
 
@@ -38,12 +39,13 @@ const MAX_TOKENS: u64 = 1 << 30;
 
 /// An error of reading or writing a base file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BaseError {
     /// The operating system refuses, or the file ends early.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// Another kind of file.
-    #[error("this is no file of --save-logits: it does not begin with RFGLOGP2")]
+    #[error("expected a file of log-probabilities, which begins with RFGLOGP2")]
     Magic,
     /// Impossible numbers in the header.
     #[error(
@@ -65,6 +67,16 @@ pub enum BaseError {
         /// Bytes according to the header.
         expected: u64,
     },
+}
+
+impl BaseError {
+    /// The remedies of the error; none if they are not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            BaseError::Magic => &[Remedy::LogitsFile],
+            _ => &[],
+        }
+    }
 }
 
 /// The header of a base file.
