@@ -4,20 +4,20 @@
 // sequence have no keys.
 //
 // LANES lanes share a key: each holds 8 adjacent elements of it, CHUNKS times. Each such group of lanes processes keys
-// of its own, UNROLL at once, with an online softmax that is rescaled when larger scores come (Milakov and Gimelshein
-// 2018). All sums are f32.
+// of its own, UNROLL at once, with an online softmax that is rescaled when a larger score appears (Milakov and
+// Gimelshein 2018). All sums are f32.
 //
-// K_TYPE and V_TYPE are the caches' types, numbered as in tables.h. EIGHTS is 1 where rows of keys and of
-// values are whole eights, and 0 where the last eight may be short, which takes a mask for each element.
+// K_TYPE and V_TYPE are the caches' types, numbered as in tables.h. EIGHTS is 1 if rows of keys and values are
+// multiples of eight elements, and 0 otherwise, when each element of the last eight is masked.
 #include "attention.h"
 #include "cache.h"
 
 #define THREADS ATTENTION_THREADS
 #define GROUPS (THREADS / LANES)
-// Elements of a chunk: whole blocks of a cache, so that a lane has the same eighths of the blocks in every chunk.
+// Elements of a chunk: whole blocks of a cache, so that a lane has the same part of a block in every chunk.
 #define WIDTH (8 * LANES)
-// Keys that a group takes at once (fewer where rows of F32 would not fit registers), and values (a score for
-// each key and head) that its lanes share.
+// Keys that a group processes at once (fewer where rows of F32 would not fit registers), and the scores of these keys
+// and all heads, which its lanes share.
 #if LANES < 8 || HEADS * CHUNKS > 4 || (CHUNKS > 1 && (K_TYPE == TYPE_F32 || V_TYPE == TYPE_F32))
 #define UNROLL 2
 #else

@@ -24,7 +24,7 @@
 #define AHEAD 0
 #endif
 #define WAVES TILED_WAVES
-// Whether queries stay in registers.
+// True if queries stay in registers.
 #define QUERY_KEPT (HEAD_DIM / 16 * TILE_WORDS <= 32)
 #define THREADS (WAVES * WAVE)
 #define ROWS (16 * WAVES)
@@ -123,7 +123,7 @@ struct Rows {
     float largest[TILE_ROWS];
     // The lane's share of the sum of weights.
     float weight[TILE_ROWS];
-    // Keys of each row in this run, and those that any row and that every row of the wave attends to.
+    // The keys in this run of each row, of any row of the wave, and common to all its rows.
     Span span[TILE_ROWS];
     Span any, every;
 };

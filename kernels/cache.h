@@ -1,11 +1,11 @@
-// Elements of a KV cache, eight neighbours at a time. A cache is a state of a plain type, of Q8_0 or of Q4_0; its blocks
-// lie as in a file, since kernels write them one by one (see formats_legacy.h).
+// Elements of a KV cache, eight adjacent ones at a time. A cache is a state of a plain type, of Q8_0 or of Q4_0; its
+// blocks are stored as in a file, since kernels write them one by one (see formats_legacy.h).
 #pragma once
 
 #include "elements.h"
 #include "formats_legacy.h"
 
-// Elements of a block of both block formats, and its bytes.
+// The elements of a block, equal for both formats, and its bytes.
 #define CACHE_BLOCK 32
 static_assert(layouts::Q8_0::BLOCK == CACHE_BLOCK && layouts::Q4_0::BLOCK == CACHE_BLOCK, "blocks of one size");
 static_assert(layouts::Q8_0::SCALE_AT == 0 && layouts::Q4_0::SCALE_AT == 0, "blocks begin with their scale");
@@ -15,13 +15,13 @@ DEVICE inline int cache_block_bytes(int type) {
 }
 DEVICE inline bool is_blocks(int type) { return type == TYPE_Q8_0 || type == TYPE_Q4_0; }
 
-// The block of element `at` of a row, and which eight of its elements begin there.
+// The block of element `at` of a row, and the index of the element's group of eight in that block.
 DEVICE inline const u8* block_of(const u8* row, int type, int at) {
     return row + at / CACHE_BLOCK * cache_block_bytes(type);
 }
 DEVICE inline int eight_of(int at) { return at % CACHE_BLOCK / 8; }
 
-// Eight elements as they lie in memory. The 16-bit types fill four words, blocks three: codes, then the scale.
+// Eight elements as stored in memory. The 16-bit types fill four words, blocks three: codes, then the scale.
 struct Eight { u32 word[8]; };
 
 DEVICE inline Eight no_eight() {
@@ -31,8 +31,8 @@ DEVICE inline Eight no_eight() {
     return x;
 }
 
-// Elements `at`, a multiple of eight, to at + 7 of a row, of which `count` are there (of blocks all); `aligned` says
-// that the row begins at a multiple of 16 bytes.
+// Elements `at`, a multiple of eight, to at + 7 of a row; the first `count` of them exist (in blocks, all do).
+// `aligned`: the row begins at a multiple of 16 bytes.
 DEVICE inline Eight load_eight(const u8* row, int type, int at, int count, bool aligned) {
     Eight x;
     if (type == TYPE_Q8_0) {
@@ -67,7 +67,7 @@ DEVICE inline Eight load_eight(const u8* row, int type, int at, int count, bool 
     return x;
 }
 
-// The values of what was loaded from `at`.
+// The values of the elements loaded from `at`.
 DEVICE inline void eight_values(const Eight& x, int type, int at, float* out) {
     if (type == TYPE_Q8_0) {
         formats::Q8_0::values({{x.word[0], x.word[1]}, x.word[2]}, eight_of(at), out);

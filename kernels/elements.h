@@ -1,5 +1,5 @@
-// Elements of the plain types one by one and four at a time, and where rows of a tensor are: what kernels
-// over single elements share.
+// Code shared by elementwise kernels: loads and stores of plain types, one or four elements at a time, and the offsets
+// of a tensor's rows.
 #pragma once
 
 #include "platform.h"
@@ -7,7 +7,7 @@
 
 DEVICE inline int plain_bytes(int type) { return type == TYPE_F16 || type == TYPE_BF16 ? 2 : 4; }
 
-// Towards zero; what is too large gives the largest number, a NaN gives 0.
+// Rounds towards zero; clamps numbers out of range; NaN gives 0.
 DEVICE inline i32 float_to_i32(float x) {
     if (x != x) return 0;
     if (x >= 2147483648.0f) return 2147483647;
@@ -35,7 +35,7 @@ DEVICE inline void store_plain(int type, u8* p, float x) {
 
 DEVICE inline bool is_aligned(const void* p, int bytes) { return ((u64)p & (u64)(bytes - 1)) == 0; }
 
-// `count` (1 to 4) elements that lie `step` bytes apart; the rest are 0.
+// `count` (1 to 4) elements that are `step` bytes apart; the rest are 0.
 DEVICE inline floats4 load_four(const float* at, i64 step, int count) {
     const u8* p = (const u8*)at;
     if (count == 4 && step == 4 && is_aligned(p, 16)) return *(const floats4*)p;
@@ -47,7 +47,7 @@ DEVICE inline floats4 load_four(const float* at, i64 step, int count) {
     return x;
 }
 
-// The same for every plain type.
+// load_four for any plain type.
 DEVICE inline floats4 load_four(int type, const u8* p, i64 step, int count) {
     if (type == TYPE_F32) return load_four((const float*)p, step, count);
     floats4 x = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -67,7 +67,7 @@ DEVICE inline floats4 load_four(int type, const u8* p, i64 step, int count) {
     return x;
 }
 
-// Stores the first `count` (1 to 4) side by side.
+// Stores the first `count` (1 to 4) elements without gaps.
 DEVICE inline void store_four(float* p, floats4 x, int count) {
     if (count == 4 && is_aligned(p, 16)) {
         *(floats4*)p = x;
@@ -79,7 +79,7 @@ DEVICE inline void store_four(float* p, floats4 x, int count) {
     if (count > 3) p[3] = x.w;
 }
 
-// The same for every plain type.
+// store_four for any plain type.
 DEVICE inline void store_four(int type, u8* p, floats4 x, int count) {
     if (type == TYPE_F32) {
         store_four((float*)p, x, count);
@@ -115,19 +115,19 @@ DEVICE inline RowIndex row_index(const Layout& of, u32 row) {
     return index;
 }
 
-// Bytes from a tensor's first element to that row.
+// Bytes from a tensor's first element to a row.
 DEVICE inline i64 row_offset(const Layout& of, RowIndex index) {
     return index.i1 * of.nb[1] + index.i2 * of.nb[2] + index.i3 * of.nb[3];
 }
 
-// The same in a tensor that is repeated where it is smaller.
+// row_offset in a tensor that is repeated along dimensions where it is smaller.
 DEVICE inline i64 repeated_row_offset(const Layout& of, RowIndex index) {
     RowIndex inside = {index.i1 % (u32)of.ne[1], index.i2 % (u32)of.ne[2], index.i3 % (u32)of.ne[3]};
     return row_offset(of, inside);
 }
 
-// A thread's share: `count` elements from `first` on of a row. Rows have `n` elements, and each is cut into
-// `pieces`, one for a block; a thread takes up to `each` elements.
+// A thread's share: `count` elements of a row, from `first` on. A row of `n` elements is divided into `pieces`, one per
+// block; a thread takes up to `each` elements.
 struct Share { u32 row; int count; i64 first; };
 
 DEVICE inline Share share_of_thread(i64 n, i32 pieces, int each) {

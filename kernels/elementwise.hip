@@ -63,7 +63,7 @@ KERNEL(gated)
     store_four(out + share.row * n + share.first, y, share.count);
 }
 
-// Keeps NaN.
+// The smaller number; keeps NaN.
 DEVICE inline float at_most(float x, float limit) { return x > limit ? limit : x; }
 
 DEVICE inline float clamped_swiglu_of(float gate, float up, float alpha, float limit) {
@@ -90,7 +90,7 @@ KERNEL(clamped_swiglu)
     store_four(out + share.row * n + share.first, y, share.count);
 }
 
-// `count` elements from number `first` on of a row of `n` that is repeated.
+// `count` elements from index `first` on of a repeated row of `n` elements.
 DEVICE inline floats4 load_repeated(const u8* row, i64 step, i64 n, i64 first, int count) {
     if (n == 1) {
         float x = *(const float*)row;

@@ -63,8 +63,7 @@ KERNEL(select_experts)
     }
 }
 
-// The numbers of a token's experts as weights. A wave makes a token's. A number that is no expert gives a weight that
-// is not a number.
+// The weights of a token's experts from their scores. One wave per token. An invalid expert gets the weight NaN.
 KERNEL_OF(WAVE, expert_weights)
 (const float* x, Layout x_at, const i32* ids, Layout ids_at, float* out, i32 chosen, float scale) {
     const int token = block_index_x(), n = (int)ids_at.ne[0];
@@ -94,8 +93,8 @@ KERNEL_OF(WAVE, expert_weights)
     }
 }
 
-// out[., t] = the sum over u, in its order, of w[u, t] · x[., u, t]. `pieces` blocks make a token's; a thread takes
-// four elements.
+// out[., t] = the sum over u, in its order, of w[u, t] · x[., u, t]. `pieces` blocks compute a token's row, four
+// elements per thread.
 KERNEL_OF(WEIGHTED_SUM_THREADS, weighted_sum)
 (const float* x, Layout x_at, const float* w, Layout w_at, float* out, i32 pieces) {
     const int token = block_index_x() / pieces;

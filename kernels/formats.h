@@ -1,10 +1,10 @@
 // The block formats: the one set of device functions that reads them.
 //
-// A format is a struct here, named as in the table of element types; a kernel is compiled for one with
-// -DFORMAT=Q4_K and names it formats::FORMAT. A tensor is given by its start and its number of blocks: the
-// fields of all blocks lie in planes, which the number of blocks finds. What the bits mean is written down in
-// src/tensor/blocks; sizes and planes come from there as the struct of the same name in `layouts` (tables.h), which a
-// format inherits: BLOCK, BLOCK_BYTES, PLAIN, VECTORS, and for each plane X_PLANE, X_BYTES and X_AT.
+// A format is a struct here, named as in the table of element types; a kernel is compiled for one with -DFORMAT=Q4_K
+// and names it formats::FORMAT. A tensor is given by its start and its number of blocks, which gives the offsets of its
+// planes (one field of all blocks). The meaning of the bits is documented in src/tensor/blocks; sizes and planes come
+// from there as the struct of the same name in `layouts` (tables.h), from which a format inherits: BLOCK, BLOCK_BYTES,
+// PLAIN, VECTORS, and for each plane X_PLANE, X_BYTES and X_AT.
 //
 // Every format has
 //   BLOCK                                elements of a block
@@ -12,13 +12,13 @@
 //                                        the values of elements 8·g to 8·g + 7 of a block, exactly as the CPU's
 //                                        dequantization rounds them
 // Plain types (PLAIN) count their elements in groups of eight, which must start at a multiple of 16 bytes, and have
-//   element(tensor, index)               one value, wherever it lies
-// Blocks also take part in products with activations of 8 bits (quantize.h), piece by piece:
-//   VECTORS, PARTS, MINS                 a piece is VECTORS runs of 16 neighbours, in PARTS equal parts; whether
-//                                        parts have a min
+//   element(tensor, index)               one value, at any alignment
+// Block formats also have, for products with activations of 8 bits (quantize.h), piece by piece,
+//   VECTORS, PARTS, MINS                 a piece is VECTORS runs of 16 adjacent elements, in PARTS equal parts; MINS is
+//                                        true if parts have a min
 //   first_of(piece, v)                   the first element of its run v, counted from the start of piece 0's block
-//   Raw load(tensor, n_blocks, piece)    the bytes of a piece, by wide loads and nothing else
-//   unpack(raw, codes, scales, mins)     4·VECTORS words of four signed bytes, and for each part the factors: a
+//   Raw load(tensor, n_blocks, piece)    the bytes of a piece, by wide loads only
+//   unpack(raw, codes, scales, mins)     4·VECTORS words of four signed bytes, and the scale and min of each part: a
 //                                        value is scale · code − min
 // Tensors have fewer than 2³¹ pieces; offsets in bytes are of 64 bits.
 #pragma once
@@ -81,8 +81,8 @@ struct I32 {
     }
 };
 
-// Elements `first` to first + count - 1 of a tensor, `count` up to eight; zeros up to eight. `first` is a multiple of
-// eight, for plain types only where `aligned` is set: then it is also at a multiple of 16 bytes.
+// `count` elements (up to eight) of a tensor from `first` on, padded with zeros to eight. `first` is a multiple of
+// eight; for plain types only if `aligned` is set, and then also at a multiple of 16 bytes.
 template <class Format>
 DEVICE inline void load_eight(const u8* tensor, i64 n_blocks, i64 first, int count, bool aligned, float* out) {
     if constexpr (Format::PLAIN) {
@@ -97,7 +97,7 @@ DEVICE inline void load_eight(const u8* tensor, i64 n_blocks, i64 first, int cou
     }
 }
 
-// The same of a row of a plain type whose elements are `step` bytes apart, or of blocks.
+// load_eight for row `row` of a tensor: of blocks, or of a plain type with elements `step` bytes apart.
 template <class Format>
 DEVICE inline void load_eight_of_row(
     const u8* tensor, i64 n_blocks, i64 row, i64 n, i64 first, int count, i64 row_step, i64 step, float* out) {

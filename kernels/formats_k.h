@@ -3,8 +3,8 @@
 
 namespace formats {
 
-// Codes of 4 bits (Q4_K) or 5 (Q5_K); scale and min of 32 elements have 6 bits each.
-// A piece is 64 neighbours: the two groups whose codes share 32 bytes.
+// Codes of 4 bits (Q4_K) or 5 (Q5_K); scale and min of 32 elements have 6 bits each. A piece is 64 adjacent elements:
+// the two groups whose codes share 32 bytes.
 template <class L, bool FIFTH>
 struct Codes256 : L {
     static constexpr int PARTS = 2;
@@ -85,9 +85,9 @@ struct Codes256 : L {
 struct Q4_K : Codes256<layouts::Q4_K, false> {};
 struct Q5_K : Codes256<layouts::Q5_K, true> {};
 
-// What Q2_K, Q3_K and Q6_K have in common: two bits each of four elements that are 32 apart share a byte. Piece
-// number (h, f) of a block is elements 128·h + 32·k + 16·f and the fifteen after them, for k = 0 to 3; each of the
-// four runs has a scale of its own.
+// Common to Q2_K, Q3_K and Q6_K: a byte holds two bits of each of four elements that are 32 apart. Piece number (h, f)
+// of a block is elements 128·h + 32·k + 16·f and the fifteen after them, for k = 0 to 3; each of the four runs has a
+// scale of its own.
 DEVICE inline int first_of_strided(int piece, int k) {
     return 128 * (piece >> 1) + 32 * k + 16 * (piece & 1);
 }
@@ -104,7 +104,7 @@ struct Q2_K : layouts::Q2_K {
         Raw raw;
         raw.codes = four_words_once(tensor + (i64)16 * piece);
         const words2 scales = word_pair(tensor + SCALES_PLANE * n_blocks + (i64)SCALES_BYTES * block + 8 * h);
-        // The bytes of this f come to the places 0 and 2.
+        // Moves the bytes of this f to positions 0 and 2.
         raw.scales = {scales.x >> (8 * f), scales.y >> (8 * f)};
         raw.d = word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * block);
         return raw;
@@ -158,7 +158,7 @@ struct Q3_K : layouts::Q3_K {
     static DEVICE void unpack(const Raw& raw, u32* codes, float* scales, float* mins) {
         const u32 q[4] = {raw.low.x, raw.low.y, raw.low.z, raw.low.w};
         const u32 high[4] = {raw.high.x, raw.high.y, raw.high.z, raw.high.w};
-        // Codes at the top of their bytes, the sign bit turned over: 32 times the signed number.
+        // Codes in the top bits of their bytes, with the sign bit inverted: 32 times the signed number.
         const float d = low_half(raw.d) * (1.0f / 32);
 #pragma unroll
         for (int k = 0; k < 4; k++) {
@@ -218,7 +218,7 @@ struct Q6_K : layouts::Q6_K {
         const u32 a[4] = {raw.low[0].x, raw.low[0].y, raw.low[0].z, raw.low[0].w};
         const u32 b[4] = {raw.low[1].x, raw.low[1].y, raw.low[1].z, raw.low[1].w};
         const u32 high[4] = {raw.high.x, raw.high.y, raw.high.z, raw.high.w};
-        // Codes at the top of their bytes, the sign bit turned over: 4 times the signed number.
+        // Codes in the top bits of their bytes, with the sign bit inverted: 4 times the signed number.
         const float d = low_half(raw.d) * 0.25f;
 #pragma unroll
         for (int i = 0; i < 4; i++) {

@@ -1,7 +1,7 @@
 // Formats whose codes are points of a lattice: IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S. See formats.h.
 //
-// A piece is 32 elements: four times eight neighbours, of one point or of two. Each format has
-//   point(raw, k, codes)   the two words of codes of the piece's eight neighbours number k
+// A piece is 32 elements: four groups of eight adjacent ones, each of one or two points. Each format has
+//   point(raw, k, codes)   the two words of codes of the piece's group k
 //   scale(raw, half)       the scale of the piece's first or last 16 elements
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace formats {
 
-// SCALES: whether 16 elements have a scale of their own.
+// SCALES is true if a scale covers 16 elements instead of 32.
 template <class F, class L, bool SCALES>
 struct Lattice : L {
     static constexpr int PARTS = SCALES ? 2 : 1;
@@ -42,7 +42,7 @@ DEVICE inline u32 with_signs(u32 magnitudes, u32 signs) {
     return (magnitudes ^ bits * 255u) + bits;
 }
 
-// Seven bits stand for eight signs: the number of negative elements is even.
+// Seven bits encode eight signs: the number of negative elements is even.
 DEVICE inline u32 signs_of_7_bits(u32 bits) {
     bits &= 127u;
     u32 parity = bits ^ bits >> 4;
@@ -165,7 +165,7 @@ struct IQ3_S : Lattice<IQ3_S, layouts::IQ3_S, false> {
     static DEVICE float scale(const Raw& raw, int) { return low_half(raw.d) * (float)(1 + 2 * raw.scale); }
 };
 
-// Coordinates of 2 bits that stand for −1, 0 and 1, all shifted by an eighth: eight times as much, in integers.
+// Coordinates of 2 bits that stand for −1, 0 and 1, shifted by an eighth; codes are eight times that, so integers.
 DEVICE inline void iq1_codes(u32 point, bool subtract, u32* codes) {
     const u32 table = subtract ? 0x0007FFF7u : 0x000901F9u;
     codes[0] = permute_bytes(table, 0u, spread_pairs(point & 255u));

@@ -1,8 +1,8 @@
 // Formats of 32 elements with one scale a block: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL. See formats.h.
 //
-// Blocks that a kernel writes, those of a KV cache, lie as in a file and not in planes: block after block, each at an
-// even address, scale first. These have
-//   Eight eight_of_block(block, g)       elements 8·g to 8·g + 7 of a block as they lie, by loads and nothing else
+// Blocks of a KV cache, which kernels write, are stored as in a file and not in planes: block after block, each at an
+// even address, scale first. The formats of caches have
+//   Eight eight_of_block(block, g)       elements 8·g to 8·g + 7 of a block as stored, by loads only
 //   values(eight, g, out)                their values
 #pragma once
 
@@ -26,10 +26,10 @@ DEVICE inline u32 iq4_values(u32 codes) {
     return (low & ~mask) | (high & mask);
 }
 
-// One such value.
+// The value of one code.
 DEVICE inline int iq4_value(u32 code) { return (i8)(iq4_values(code) & 255u); }
 
-// Codes of 4 or 5 bits. Without an offset a code stands for code − 2^(BITS − 1).
+// Codes of 4 or 5 bits. Without OFFSET, a code stands for code − 2^(BITS − 1).
 template <class L, int BITS, bool OFFSET>
 struct Codes32 : L {
     static constexpr int PARTS = 1;
@@ -57,8 +57,8 @@ struct Codes32 : L {
         return raw;
     }
 
-    // A code without an offset is moved to the top of its byte: there, the sign bit turned over, it is 2^(8 − BITS)
-    // times the signed number.
+    // Without OFFSET, a code is shifted to the top of its byte and its sign bit inverted: 2^(8 − BITS) times the signed
+    // number.
     static DEVICE u32 placed(u32 codes) { return OFFSET ? codes : codes << (8 - BITS) ^ 0x80808080u; }
 
     static DEVICE void unpack(const Raw& raw, u32* codes, float* scales, float* mins) {
@@ -110,7 +110,7 @@ struct Q4_1 : Codes32<layouts::Q4_1, 4, true> {};
 struct Q5_0 : Codes32<layouts::Q5_0, 5, false> {};
 struct Q5_1 : Codes32<layouts::Q5_1, 5, true> {};
 
-// A piece is half a block: neighbouring lanes load neighbouring 16 bytes.
+// A piece is half a block: adjacent lanes load adjacent 16 bytes.
 struct Q8_0 : layouts::Q8_0 {
     static constexpr int PARTS = 1;
     static constexpr bool MINS = false;

@@ -3,22 +3,22 @@
 
 namespace formats {
 
-// Four codes of two bits, less one each.
+// Four codes of two bits, minus one each.
 DEVICE inline u32 less_one(u32 codes) { return permute_bytes(0x020100FFu, 0u, codes); }
 
-// The four pairs of bits of a byte, a byte each.
+// The four 2-bit codes of a byte, a byte each.
 DEVICE inline u32 spread_pairs(u32 byte) {
     const u32 nibbles = (byte | byte << 12) & 0x000F000Fu;
     return (nibbles | nibbles << 6) & 0x03030303u;
 }
 
-// Writes scale · code of eight neighbours.
+// Writes scale · code of eight adjacent elements.
 DEVICE inline void write_codes(float scale, u32 low, u32 high, float* out) {
 #pragma unroll
     for (int j = 0; j < 8; j++) out[j] = scale * (float)(i8)((j < 4 ? low : high) >> (8 * (j & 3)) & 255u);
 }
 
-// Digit n of four bytes of TQ1_0: the integer part of 3 · frac(3ⁿ · byte / 256), less one. Two bytes at a time: no
+// Digit n of four bytes of TQ1_0: the integer part of 3 · frac(3ⁿ · byte / 256), minus one. Two bytes at a time: no
 // product reaches into its neighbour's 16 bits.
 DEVICE inline u32 ternary_digits(u32 bytes, int n) {
     const u32 power = n == 0 ? 1 : n == 1 ? 3 : n == 2 ? 9 : n == 3 ? 27 : 81;
@@ -27,12 +27,12 @@ DEVICE inline u32 ternary_digits(u32 bytes, int n) {
     return less_one(even | odd);
 }
 
-// A block is 32 bytes of five digits, each digit 32 neighbours; 16 bytes of five digits, each 16 neighbours; and four
-// bytes of four digits, each four neighbours.
+// A block is 32 bytes of five digits (digit n of all 32 is 32 adjacent elements), 16 bytes of five digits (16 adjacent
+// elements each), and four bytes of four digits (four adjacent elements each).
 struct TQ1_0 : layouts::TQ1_0 {
     static constexpr int PARTS = 1;
     static constexpr bool MINS = false;
-    // The bytes of two runs, and which digit each word of them gives.
+    // The bytes of two runs, and the digit that each word gives.
     struct Raw { words4 a, b; u32 d; int digit_a, digit_b, step_b; };
 
     static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
@@ -80,7 +80,7 @@ struct TQ1_0 : layouts::TQ1_0 {
     }
 };
 
-// The codes lie as those of Q2_K do.
+// Codes are laid out as in Q2_K.
 struct TQ2_0 : layouts::TQ2_0 {
     static constexpr int PARTS = 4;
     static constexpr bool MINS = false;

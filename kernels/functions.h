@@ -9,7 +9,7 @@ DEVICE inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 // cap · tanh(x / cap)
 DEVICE inline float softcap(float x, float cap) { return cap * tanhf(x / cap); }
 
-// Written out where `kind` is known, so that nothing is chosen at run time.
+// Where `kind` is a constant, the compiler removes the selection.
 DEVICE inline float activation(int kind, float x) {
     switch (kind) {
         case UNARY_SILU: return x * sigmoid(x);

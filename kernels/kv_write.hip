@@ -2,8 +2,8 @@
 #include "cache.h"
 #include "rows.h"
 
-// The slot of this block's token; -1 if it is negative, out of range, or also that of a later token: of tokens with the
-// same slot the last is written. Uniform over the block.
+// The slot of this block's token; -1 if it is negative, out of range, or also that of a later token: the last token of
+// a slot wins. Uniform over the block.
 DEVICE inline i32 slot_to_write(const i32* slots, int n_tokens, const Layout& state_at, float* shared) {
     const int token = block_index_x();
     const i32 slot = slots[token];
@@ -54,8 +54,8 @@ DEVICE inline float extreme_of_block(const float* x) {
     return size < INFINITY_F ? extreme : INFINITY_F;
 }
 
-// Rounded as src/tensor/blocks/store.rs says.
-// Eight lanes take a block, four neighbours each. The caller names only the block formats of cache.h.
+// Rounds as src/tensor/blocks/store.rs does. Eight lanes process a block, four adjacent elements each. `type` is a
+// block format of cache.h.
 KERNEL_OF(KV_WRITE_THREADS, kv_write_blocks)
 (u8* state, Layout state_at, i32 type, const float* rows, Layout rows_at, const i32* slots) {
     SHARED float shared[ROW_WAVES];

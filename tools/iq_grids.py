@@ -10,7 +10,7 @@ describes every format: `pip install gguf numpy`. Usage:
 import gguf.quants as quants
 import numpy as np
 
-# Name here, class there, what a point's coordinates are.
+# The name here, the class in `gguf`, the description of a point's coordinates.
 GRIDS = [
     ("IQ2_XXS", quants.IQ2_XXS, "eight coordinates of 2 bits"),
     ("IQ2_XS", quants.IQ2_XS, "eight coordinates of 2 bits"),

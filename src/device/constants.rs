@@ -1,4 +1,4 @@
-//! Sizes that a kernel is compiled with and its operator counts on. Sizes that a launch may choose are constants of its
+//! Sizes that are fixed in a kernel and that its operator relies on. Sizes that a launch chooses are constants of its
 //! [`Variant`](super::Variant) or arguments, and do not belong here.
 
 /// Defines the constants and the list of them.
@@ -14,7 +14,7 @@ macro_rules! constants {
 constants! {
     /// Threads of a block of `attention.hip`.
     ATTENTION_THREADS = 128;
-    /// Splits of a token's keys that `attention_combine.hip` puts together, at most.
+    /// The most splits of a token's keys that `attention_combine.hip` combines.
     MAX_SPLITS = 128;
     /// Threads of a block of `attention_combine.hip`.
     COMBINE_THREADS = 256;
@@ -24,7 +24,7 @@ constants! {
     SORT_THREADS = 256;
     /// Threads of a block of `matmul.hip`.
     MATMUL_THREADS = 256;
-    /// Rows and columns of the output that a block of `matmul_tiles` makes.
+    /// Rows and columns of the output that a block of `matmul_tiles` computes.
     MATMUL_TILE = 64;
     /// Threads of a block of `kv_write.hip`.
     KV_WRITE_THREADS = 256;

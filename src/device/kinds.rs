@@ -1,11 +1,12 @@
-//! Choices that kernels are given as numbers: one definition each, which [`tables`](super::tables) hands on to kernels.
+//! Enums that kernels receive as numbers. Each is defined once, here; [`tables`](super::tables) writes the numbers into
+//! a header for kernels.
 //!
-//! The operators that have them show them as their own (`ops::UnaryKind`). They stand here because the run-time compiler
-//! needs their numbers and knows no operator.
+//! `ops` re-exports them (`ops::UnaryKind`). They are defined here because the run-time compiler needs their numbers
+//! and does not know operators.
 
 use serde::{Deserialize, Serialize};
 
-/// Defines an enum, the list of its variants, and its part of the header for kernels. `$prefix` stands before each name there.
+/// Defines an enum, the list of its variants, and their names in the header for kernels, which begin with `$prefix`.
 macro_rules! kinds {
     ($(#[$meta:meta])* $name:ident, $prefix:literal { $($(#[$doc:meta])* $variant:ident),* $(,)? }) => {
         $(#[$meta])*
@@ -20,12 +21,12 @@ macro_rules! kinds {
             /// Every variant, in the order of their numbers.
             pub const ALL: &'static [$name] = &[$($name::$variant),*];
 
-            /// The number that kernels are given.
+            /// The number that kernels receive.
             pub fn number(self) -> i32 {
                 self as i32
             }
 
-            /// The names that kernels have for the variants, in the order of their numbers.
+            /// The variants' names in kernels, in the order of their numbers.
             pub(super) fn kernel_names() -> Vec<String> {
                 let names: &[&str] = &[$(stringify!($variant)),*];
                 names.iter().map(|name| format!("{}{}", $prefix, upper_snake_case(name))).collect()
@@ -79,14 +80,14 @@ kinds! {
 }
 
 impl UnaryKind {
-    /// Number and name of what the kernel of unary functions computes besides: `factor · x + bias`.
+    /// Number and name of a further function of the unary kernel: `factor · x + bias`.
     pub(crate) const SCALE: (i32, &'static str) = (UnaryKind::ALL.len() as i32, "UNARY_SCALE");
-    /// The same for `factor · tanh(x / factor)`.
+    /// Number and name of a further function of the unary kernel: `factor · tanh(x / factor)`.
     pub(crate) const SOFTCAP: (i32, &'static str) = (UnaryKind::ALL.len() as i32 + 1, "UNARY_SOFTCAP");
 }
 
 kinds! {
-    /// An operation of arithmetic.
+    /// An arithmetic operation.
     BinaryKind, "BINARY_" {
         /// a + b.
         Add,
@@ -100,7 +101,7 @@ kinds! {
 }
 
 kinds! {
-    /// Which elements of a head turn together.
+    /// The pairs of elements of a head that are rotated together.
     RopeKind, "ROPE_" {
         /// Neighbours: `2j` and `2j + 1`.
         Norm,
@@ -110,13 +111,13 @@ kinds! {
 }
 
 kinds! {
-    /// What the chosen experts' numbers become.
+    /// The normalisation of the selected experts' scores to weights.
     ChosenWeights, "WEIGHTS_" {
-        /// They stay as they are.
+        /// The scores themselves.
         Given,
-        /// Their share of their sum; a sum below the smallest normal number counts as that.
+        /// Scores divided by their sum; a sum below the smallest normal number counts as that number.
         Shares,
-        /// Their softmax.
+        /// The softmax of the scores.
         Softmax,
     }
 }
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_places_in_the_list() {
+    fn numbers_are_indices_of_the_list() {
         for (i, kind) in UnaryKind::ALL.iter().enumerate() {
             assert_eq!(kind.number(), i as i32, "{kind:?}");
         }

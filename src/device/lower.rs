@@ -65,13 +65,13 @@ impl Variant {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Which {
-    /// Its input of this number.
+    /// The step's input of this number.
     Input(u32),
-    /// Its first output.
+    /// The step's first output.
     Output,
-    /// Its output of this number, from 1 on; the first output is [`Which::Output`].
+    /// The step's output of this number, from 1 on; the first output is [`Which::Output`].
     OutputAt(u32),
-    /// Its scratch memory.
+    /// The step's scratch memory.
     Scratch,
 }
 
@@ -96,7 +96,7 @@ pub enum Arg {
     F32(f32),
 }
 
-/// An argument with the name that the kernel's source has for it.
+/// An argument and its name in the kernel's source.
 pub type NamedArg = (&'static str, Arg);
 
 /// A kernel to launch.
@@ -241,8 +241,8 @@ impl<'l> Lower<'l> {
         (Which::Scratch, start)
     }
 
-    /// Adds a kernel: `grid` blocks of `block` threads, with the arguments in the kernel's order, each under the name that
-    /// the kernel's source has for it. A plan keeps the names, and a test compares them with the sources.
+    /// Adds a kernel: `grid` blocks of `block` threads, with the arguments in the kernel's order, each with its name in
+    /// the kernel's source. A plan keeps the names, and a test compares them with the sources.
     pub fn launch(
         &mut self,
         variant: Variant,

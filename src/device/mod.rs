@@ -1,12 +1,12 @@
 //! A plan's view of a device, as plain data: the [`Target`] that kernels are chosen for, and the [`Command`]s that an
 //! operator adds to a [`Lower`] (kernels with their constants, grids and arguments, products, copies).
 //!
-//! Numbers that Rust and kernels share have their one definition here or below: element types and block formats in `tensor`, the
-//! kinds that operators choose between ([`UnaryKind`] and others), sizes that a kernel is compiled with (`constants`).
+//! Numbers that Rust and kernels share are defined once, here or below: element types and block formats in `tensor`,
+//! enums that operators pass to kernels ([`UnaryKind`] and others), sizes that are fixed in a kernel (`constants`).
 //! [`tables`] writes them all into a header for kernels.
 //!
-//! It knows tensors. It knows no driver, no operator and no plan: `graph`, `ops` and `plan` speak of a GPU in these words
-//! alone, and `hip` and `exec` carry them out.
+//! It knows tensors, but no drivers, operators or plans: `graph`, `ops` and `plan` describe work for a GPU with these
+//! types only, and `hip` and `exec` execute it.
 
 pub(crate) mod constants;
 mod kinds;

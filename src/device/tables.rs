@@ -1,7 +1,8 @@
-//! What Rust and kernels both must know, for kernels: two headers beside those of `kernels/`, written once a process.
+//! Definitions that Rust and kernels share, as two headers for kernels beside those of `kernels/`, written once per
+//! process.
 //!
-//! `tables.h` has the numbers of element types and kinds, the sizes that operators and kernels share, and for each block
-//! format how it lies on a device. `lattice_points.h` has the points of the IQ formats. Kernels include them like any
+//! `tables.h` has the numbers of element types and enums, the sizes that operators and kernels share, and the layout of
+//! each block format on a device. `lattice_points.h` has the points of the IQ formats. Kernels include them like any
 //! other header, and so may the kernels of users' operators.
 
 use std::fmt::Write;
@@ -19,7 +20,7 @@ pub fn headers() -> [(&'static str, &'static str); 2] {
     [("lattice_points.h", &LATTICE_POINTS), ("tables.h", &TABLES)]
 }
 
-/// Formatting into a string cannot fail.
+/// Appends a line. Formatting into a string cannot fail.
 macro_rules! line {
     ($out:ident, $($format:tt)*) => {{ let _ = writeln!($out, $($format)*); }};
 }
@@ -58,7 +59,7 @@ fn tables() -> String {
     out
 }
 
-/// What stands above the layouts.
+/// The text before the layouts.
 const LAYOUTS: &str = "
 // The block formats. A block has BLOCK elements in BLOCK_BYTES; a thread unpacks VECTORS runs of 16 elements at a time.
 // On a device the fields of all blocks of a tensor lie in planes: bytes of plane X of block i of n start at

@@ -1,5 +1,5 @@
-//! The kernel sources: the run-time compilers are given all they read. The files of `kernels/` are built into the library;
-//! beside them are the headers that Rust writes ([`tables`]).
+//! The kernel sources: all text that a run-time compiler reads. The files of `kernels/` are built into the library;
+//! Rust writes two more headers ([`tables`]).
 
 use std::sync::LazyLock;
 
@@ -8,9 +8,9 @@ use crate::device::tables;
 /// A file of `kernels/`, or a header that Rust writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Its name, with the extension.
+    /// The file's name, with the extension.
     pub name: &'static str,
-    /// Its text.
+    /// The file's text.
     pub text: &'static str,
 }
 
@@ -69,7 +69,7 @@ const EMBEDDED: &[SourceFile] = embed! {
     "sort.hip",
 };
 
-/// Every file: kernels and headers, those that Rust writes too.
+/// All files: kernels and headers, including those that Rust writes.
 pub fn files() -> &'static [SourceFile] {
     static FILES: LazyLock<Vec<SourceFile>> = LazyLock::new(|| {
         let written = tables::headers().map(|(name, text)| SourceFile { name, text });

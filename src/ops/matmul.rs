@@ -27,7 +27,7 @@ impl<'g> Tensor<'g> {
     }
 }
 
-/// Fewer rows than this on either side would leave most of a tile empty: a wave then makes one element.
+/// Fewer rows than this on either side would leave most of a tile empty: a wave then computes one element.
 const FEW: usize = 16;
 /// The least number of multiplications per matrix for the BLAS library, which is called once for every matrix.
 const BLAS_WORK: usize = 1 << 26;
@@ -135,7 +135,7 @@ impl Operator for Matmul {
             return lower.launch(Variant::new("matmul", "matmul_dots"), [blocks, 1, 1], THREADS, &args);
         }
         let (tiles_n, tiles_m) = (n.div_ceil(TILE), m.div_ceil(TILE));
-        // Numbers beyond I32 are refused with the grid.
+        // A grid for numbers beyond I32 is refused anyway.
         let int = |n: usize| Arg::I32(i32::try_from(n).unwrap_or(i32::MAX));
         args.extend([("tiles_n", int(tiles_n)), ("tiles_m", int(tiles_m))]);
         let blocks = tiles_n.saturating_mul(tiles_m).saturating_mul(b2 * b3);

@@ -32,14 +32,14 @@ impl Pieces {
         Pieces { n, pieces: n.div_ceil(each * threads), rows, threads, flat }
     }
 
-    /// The arguments that say so: `i64 n, i32 pieces, i32 flat`.
+    /// The division as arguments of a kernel: `i64 n, i32 pieces, i32 flat`.
     pub fn args(self) -> [NamedArg; 3] {
-        // More pieces than I32 counts are refused with the grid.
+        // A grid of more pieces than I32 counts is refused anyway.
         let pieces = i32::try_from(self.pieces).unwrap_or(i32::MAX);
         [("n", Arg::I64(self.n as i64)), ("pieces", Arg::I32(pieces)), ("flat", Arg::I32(self.flat.into()))]
     }
 
-    /// Adds a kernel that runs over the pieces. There is nothing to launch for a tensor without elements.
+    /// Adds a kernel that runs over the pieces. Launches nothing for a tensor without elements.
     pub fn launch(
         self,
         lower: &mut Lower<'_>,

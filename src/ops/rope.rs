@@ -16,8 +16,8 @@ use crate::tensor::{DType, Desc};
 /// Heads that a block of the kernel rotates: enough to share a token's angles, few enough to fill a device.
 const HEADS: usize = 8;
 
-/// Turns the first `n_rot` elements of each head, pair by pair, by an angle that grows with the
-/// token's position: pair `j` by `position · freq_base^(-2j / n_rot) / freq_factors[j]`.
+/// Rotates the first `n_rot` elements of each head, pair by pair, by an angle that grows with the token's position:
+/// pair `j` by `position · freq_base^(-2j / n_rot) / freq_factors[j]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rope {
     /// The pairs of elements.
@@ -277,8 +277,8 @@ impl Operator for Rope {
             }
         }
         // On a GPU the reduced angle, below 1, rounds to F32 (0.8), and so do the last sum of its series and, scaled
-        // down, the inner ones (1): sine and cosine are off by at most 1.8 roundings. With those of the magnitude, two
-        // products and a sum that makes 4.8, and the two neglected above.
+        // down, the inner ones (1): sine and cosine are off by at most 1.8 roundings. The roundings of the magnitude,
+        // two products and a sum make that 4.8; the angle's own error is added as above.
         let device_tolerance = tolerance.iter().map(|bound| bound * 6.0 / 4.0).collect();
         let mut inputs = vec![CaseInput::f32([head_dim, n_head, n], &x), CaseInput::i32([n], &positions)];
         inputs.extend(factors.map(|factors| CaseInput::f32([n_rot / 2], &factors).shared()));

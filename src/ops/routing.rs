@@ -45,8 +45,8 @@ pub struct SelectExperts {
     pub groups: ExpertGroups,
 }
 
-/// Of each token's numbers F32 `[n_expert, n_tokens]` those of its chosen experts I32 `[n_used, n_tokens]`, as weights:
-/// F32 `[n_used, n_tokens]`.
+/// The weights of each token's selected experts I32 `[n_used, n_tokens]`, from its scores of all experts F32
+/// `[n_expert, n_tokens]`: F32 `[n_used, n_tokens]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExpertWeights {
     /// The normalisation.

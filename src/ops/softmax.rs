@@ -28,7 +28,7 @@ pub struct Softmax {
 }
 
 impl Softmax {
-    /// True if one of this number of inputs is a mask.
+    /// True if there is a mask, by the number of inputs.
     fn masked(&self, inputs: usize) -> bool {
         inputs == 2 + usize::from(self.sinks)
     }
@@ -139,7 +139,7 @@ impl Operator for Softmax {
         let none = Arg::Null;
         let input = |i: usize| Which::Input(i as u32);
         let mask_type = lower.inputs().get(1).map_or(DType::F32, |mask| mask.dtype);
-        // Without a mask its layout is not looked at: x's stands in.
+        // Without a mask, the kernel ignores the mask's layout: pass that of x.
         let (mask, mask_at, mask_type) = match self.masked(n_inputs) {
             true => (Arg::Address(input(1), 0), input(1), mask_type),
             false => (none, input(0), DType::F32),

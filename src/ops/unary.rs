@@ -25,7 +25,7 @@ pub struct Gated {
     pub activation: UnaryKind,
 }
 
-/// Evaluates an expression with a function of the kind, so that its loops are compiled for each function.
+/// Evaluates an expression with the function of a kind; the expression's loops are compiled once per function.
 macro_rules! with_function {
     ($kind:expr, $f:ident => $use:expr) => {
         match $kind {
@@ -322,7 +322,7 @@ impl Operator for Gated {
     }
 
     fn case(draw: &mut Draw<'_>) -> Case {
-        // Square roots only of what is never negative, so not here.
+        // All but the square root, as gates may be negative.
         let activation = draw.one_of(&UnaryKind::ALL[..UnaryKind::ALL.len() - 1]);
         let sizes = [draw.one_of(&[1, 7, 16, 33, 5000]), draw.number(1..=3)];
         let gate = draw.values(sizes.iter().product(), 4.0);

@@ -16,8 +16,8 @@ use crate::tensor::{DType, Desc};
 pub struct WeightedSum {}
 
 impl<'g> Tensor<'g> {
-    /// The sum of the rows `[n]` of each `[n, n_used]` of `self`, F32 `[n, n_used, n_tokens]`, each times its weight,
-    /// F32 `[n_used, n_tokens]`: F32 `[n, n_tokens]`.
+    /// For each token, the sum of its `n_used` rows of `self`, F32 `[n, n_used, n_tokens]`, each times its weight, F32
+    /// `[n_used, n_tokens]`: F32 `[n, n_tokens]`.
     #[track_caller]
     pub fn weighted_sum(self, weights: Tensor<'g>) -> Tensor<'g> {
         self.graph().apply(WeightedSum {}, &[self, weights])

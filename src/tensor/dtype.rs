@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Calls a macro with the rows of the block formats: the name, the number in GGUF files, elements and bytes of a block, and
-/// the struct of [`blocks`](super::blocks) that says what its bytes mean. One row is one format: all lists of formats follow from these.
+/// Calls a macro with the rows of the block formats: the name, the number in GGUF files, elements and bytes of a block,
+/// and the struct of [`blocks`](super::blocks) that defines its bytes. All lists of formats follow from these rows.
 ///
 /// Source: the GGUF specification's `ggml_type` and ggml's block definitions.
 macro_rules! for_every_format {
@@ -99,7 +99,7 @@ impl DType {
         self.row().name
     }
 
-    /// The number that kernels know the type by: its place in the table.
+    /// The type's number in kernels: its index in the table.
     pub fn number(self) -> i32 {
         self as i32
     }

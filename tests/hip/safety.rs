@@ -76,8 +76,8 @@ fn no_memory_is_leaked() {
     }
 }
 
-/// Fails every call of the table once, at each of its uses: the error names the call, or there is none if the executor
-/// can do without it; never a panic or a leak.
+/// Fails every call of the table once, at each of its uses: either the error names the call, or the executor does
+/// without it; never a panic or a leak.
 #[test]
 fn every_call_may_fail() {
     let gpu = Gpu::simulated(config(32));
@@ -191,7 +191,7 @@ fn graph_alone(executor: &HipExecutor) -> Plan {
 /// freed.
 #[test]
 fn the_watchdog_names_the_last_step() {
-    // With some seeds the device is not ready when it is asked for the only time.
+    // With some seeds the device is not ready at the only poll.
     let late = |rounds: usize, seed: u64| {
         let mut gpu = Gpu::simulated(Config { seed, ..config(32) });
         gpu.may_leak = true;
@@ -357,7 +357,7 @@ fn a_blas_library_that_does_not_start_fails_the_load() {
         gpu.sim().assert_no_fault();
         Some(error)
     };
-    // With some seeds the device is not ready when it is asked for the only time.
+    // With some seeds the device is not ready at the only poll.
     let late = (0..30).filter_map(|seed| load(seed, &|_, executor| executor.set_timeout(Duration::ZERO)));
     assert!(late.inspect(|error| assert!(error.contains("did not finish"), "{error}")).count() > 0);
     let unknown = load(0, &|gpu, _| {

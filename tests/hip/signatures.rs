@@ -1,5 +1,5 @@
-//! What operators pass is what kernels take: every launch of the parity cases and of the fixtures' models against the
-//! signature in the kernel's source. Nothing is compiled and nothing runs.
+//! Arguments match signatures: every launch of the parity cases and of the fixtures' models is compared with the
+//! signature in the kernel's source. Nothing is compiled or run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,13 +25,13 @@ const NEVER_LAUNCHED: &[&str] = &[];
 /// Waves of 32 and 64 lanes, with matrix instructions and without.
 const ARCHES: [&str; 6] = ["sim32", "sim64", "gfx906", "gfx90a", "gfx1100", "sm_90"];
 
-/// Each with a BLAS library and without.
+/// Each architecture with a BLAS library and without.
 fn targets() -> impl Iterator<Item = Target> {
     let targets = ARCHES.iter().map(|arch| Target::named(arch).unwrap());
     targets.flat_map(|target| [false, true].map(|blas| Target { blas, ..target.clone() }))
 }
 
-/// The launches that were looked at, and what was found.
+/// The checked launches and the mismatches.
 #[derive(Default)]
 struct Check {
     /// Signatures by source text and kernel.
@@ -85,7 +85,7 @@ impl Check {
     }
 }
 
-/// The same numbers in every run: a multiplicative generator (Knuth, MMIX); its upper bits are the good ones.
+/// Reproducible choices: the upper bits of a linear congruential generator (Knuth, MMIX), as the lower ones repeat.
 fn choices() -> impl Iterator<Item = Vec<u32>> {
     let mut seed = 0_u64;
     let mut next = move || {
@@ -96,7 +96,7 @@ fn choices() -> impl Iterator<Item = Vec<u32>> {
 }
 
 #[test]
-fn operators_pass_what_kernels_take() {
+fn launches_of_parity_cases_match_signatures() {
     let mut check = Check::default();
     let targets: Vec<Target> = targets().collect();
     let mut choices = choices();
@@ -126,7 +126,7 @@ fn operators_pass_what_kernels_take() {
 
 /// Fused operators and their views, as models have them.
 #[test]
-fn models_pass_what_kernels_take() {
+fn launches_of_models_match_signatures() {
     let mut check = Check::default();
     let layout = CacheLayout::new(256, 1).unwrap();
     for fixture in fixtures() {

@@ -55,7 +55,7 @@ fn contiguous(lower: &Lower<'_>) -> Result<(), LowerError> {
     }
 }
 
-/// Of `x` in `F32`: `|x|`, in place, and the signs, 1 or -1.
+/// For `x` in `F32`: `|x|`, in place, and the signs, 1 or -1.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Magnitude {}
 

@@ -1,4 +1,4 @@
-//! The signatures of kernels, read from their sources, and whether a launch agrees with one.
+//! Signatures of kernels, read from their sources, and the comparison of a launch with its kernel's signature.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use rfgraph::device::{Arg, Launch, Source, Which};
 use rfgraph::hip::sources;
 use rfgraph::tensor::{DType, Desc};
 
-/// What a kernel declares.
+/// The declaration of a kernel.
 #[derive(Debug)]
 pub struct Signature {
     pub name: String,
@@ -56,7 +56,7 @@ pub fn signatures(source: &str) -> Vec<Signature> {
     found
 }
 
-/// What stands between the parenthesis that a text begins with and its partner, and what comes after.
+/// The text inside the parentheses that a text begins with, and the text after them.
 fn in_parentheses(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start().strip_prefix('(')?;
     let mut depth = 1;
@@ -91,8 +91,8 @@ pub fn text(launch: &Launch) -> &str {
     }
 }
 
-/// What is wrong with the arguments of a launch by its kernel's signature, for a step of these inputs and outputs; empty if
-/// nothing is.
+/// The mismatches between a launch's arguments and its kernel's signature, for a step of these inputs and outputs;
+/// empty if they agree.
 pub fn complaints(signature: &Signature, launch: &Launch, inputs: &[Desc], outputs: &[Desc]) -> Vec<String> {
     let (have, want) = (launch.args.len(), signature.parameters.len());
     let mut all = Vec::new();
@@ -110,7 +110,7 @@ pub fn complaints(signature: &Signature, launch: &Launch, inputs: &[Desc], outpu
     all
 }
 
-/// Whether a parameter is of the kind and size of an argument; why it isn't.
+/// Checks that a parameter has the kind and size of an argument.
 fn takes(parameter: &Parameter, arg: Arg, inputs: &[Desc], outputs: &[Desc]) -> Result<(), String> {
     let types: &[&str] = match arg {
         Arg::Address(..) | Arg::Null if !parameter.is_pointer => return Err("an address is passed".into()),
@@ -130,7 +130,7 @@ fn takes(parameter: &Parameter, arg: Arg, inputs: &[Desc], outputs: &[Desc]) -> 
     }
 }
 
-/// Whether a pointer is one to the elements of a tensor, or to bytes, and constant where the tensor is only read.
+/// Checks that a pointer is to bytes or to a tensor's elements, and constant if the tensor is only read.
 fn points_to(parameter: &Parameter, which: Which, inputs: &[Desc], outputs: &[Desc]) -> Result<(), String> {
     let tensor = match which {
         Which::Scratch => return Ok(()),

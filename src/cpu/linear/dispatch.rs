@@ -20,8 +20,8 @@ const DEAL_PARTS: usize = 8;
 /// Bytes of unpacked panels that a worker takes at a time, small enough to stay in its cache.
 const DEAL_PANEL_BYTES: usize = 256 << 10;
 
-/// Rows that a worker takes at a time of weights that are read once. Long runs are read fastest, as data prefetched
-/// past the end of a run belongs to another worker.
+/// Rows of weights that a worker takes at a time when weights are read once. Long runs are read fastest, as data
+/// prefetched past the end of a run belongs to another worker.
 pub(super) fn rows_at_once(n_out: usize, row_bytes: usize, workers: usize) -> usize {
     let row_bytes = row_bytes.max(1);
     let bytes = (n_out * row_bytes / (workers * DEAL_PARTS)).clamp(DEAL_BYTES.start, DEAL_BYTES.end);
@@ -85,7 +85,7 @@ fn panel_rows_at_once(k: usize) -> usize {
     PANEL * panels_at_once(k.div_ceil(CHUNK) * size_of::<PanelChunk>())
 }
 
-/// Rows of weights of an integer format that a worker takes at a time, of `rows` rows for `tokens` tokens.
+/// Rows that a worker takes at a time from `rows` rows of weights of an integer format, for `tokens` tokens.
 pub(super) fn rows_dealt(
     kernel: ProductKernel,
     tokens: usize,

@@ -12,7 +12,7 @@ use crate::hip::{BlasHandle, DeviceMemory, Function, HipError, Stream};
 use crate::plan::{DeviceDesc, Operand, Place, Step};
 use crate::tensor::{Desc, MAX_RANK};
 
-/// Checks that the commands are those that the operator itself makes of the step: a plan may come from a file, and a
+/// Checks that the commands are those that the operator itself emits for the step: a plan may come from a file, and a
 /// kernel accesses any address in its arguments.
 pub(super) fn check(operators: &Operators, device: &DeviceDesc, step: &Step) -> Result<(), ExecError> {
     let (operator, inputs) = operators.of_step(step)?;

@@ -23,7 +23,7 @@ const TILED_HEAD_DIM: usize = 256;
 const TILED_VALUES: usize = 128;
 /// Blocks of `attention_split` per compute unit: as many as are resident at once.
 const BLOCKS_PER_UNIT: usize = 4;
-/// Keys of a split at least.
+/// The fewest keys of a split.
 const MIN_KEYS: usize = 32;
 /// For tokens that fill the device without splits: the fewest keys of a split, so that its start and its partial sums
 /// are cheap compared with its keys; and the most times that blocks fill the device, as even a split without keys costs
@@ -93,9 +93,9 @@ impl Attention {
 struct Cut {
     /// Splits, some of which may have no keys.
     splits: usize,
-    /// The keys of a split are a token's keys divided by this,
+    /// The divisor of a token's keys that gives the keys of a split.
     parts: usize,
-    /// but at least this many.
+    /// The fewest keys of a split.
     min_keys: usize,
 }
 
@@ -116,7 +116,7 @@ impl Step {
         tiles_of(self.k.dtype, self.v.dtype).filter(|_| whole(self.head_dim) && whole(self.head_dim_v))
     }
 
-    /// The first `n_tokens` tokens, with matrix instructions.
+    /// Lowers the first `n_tokens` tokens, with matrix instructions.
     fn lower_tiled(&self, lower: &mut Lower<'_>, tiles_of: DType, n_tokens: usize) -> Result<(), LowerError> {
         let tiles = self.head_dim_v / 16;
         let parts =
@@ -134,7 +134,7 @@ impl Step {
         lower.launch(variant, grid, TILED_WAVES * lower.target().wave as usize, &args.concat())
     }
 
-    /// Every token on its own, with its keys divided by its own position only, so that its sums do not depend on the
+    /// Lowers every token on its own, with keys divided by its own position only, so that sums do not depend on the
     /// batch.
     fn lower_alike(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         let splits = self.keys().div_ceil(MIN_KEYS_ALIKE).clamp(1, MAX_SPLITS);
@@ -149,7 +149,7 @@ impl Step {
         Ok(())
     }
 
-    /// These tokens, one by one.
+    /// Lowers these tokens one by one.
     fn lower_split(&self, lower: &mut Lower<'_>, tokens: Range<usize>) -> Result<(), LowerError> {
         if tokens.is_empty() {
             return Ok(());

@@ -19,7 +19,7 @@ pub(in crate::ops) const FEW_TOKENS: usize = 8;
 /// Threads of a block of the elementwise kernels.
 const THREADS: usize = 256;
 
-/// Where a tensor is.
+/// A tensor of the step and a byte offset in it.
 pub(in crate::ops) type Place = (Which, usize);
 
 /// True if products of few tokens with weights of this type use integers, as for block formats.
@@ -180,7 +180,7 @@ impl Products<'_> {
         if self.gate.is_some() { self.rows() / 2 } else { self.rows() }
     }
 
-    /// The product from `x` in F32.
+    /// Lowers the product with `x` in F32.
     pub fn of_floats(&self, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
         // The kernels of few tokens add each row's products in their own order, for any number of rows.
         if self.tokens <= FEW_TOKENS || lower.is_deterministic() {
@@ -202,7 +202,7 @@ impl Products<'_> {
         }
     }
 
-    /// The product from `x` quantized to eight bits; only for formats with integer products.
+    /// Lowers the product with `x` quantized to eight bits; only for formats with integer products.
     pub fn of_quantized(&self, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
         self.few("linear_few", lower, x)
     }

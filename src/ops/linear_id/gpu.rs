@@ -35,7 +35,7 @@ pub(super) struct ById {
     pub rows: usize,
     /// Rows of `x`.
     pub rows_of_x: usize,
-    /// The bias is an input.
+    /// True if the bias is an input.
     pub bias: bool,
 }
 

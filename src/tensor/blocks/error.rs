@@ -1,8 +1,8 @@
-//! What can be wrong with a call that converts blocks.
+//! Errors of conversions between blocks and values.
 
 use super::DType;
 
-/// Why blocks and values were not converted. Nothing was written.
+/// The reason why blocks or values were not converted. Nothing was written.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockError {
@@ -32,7 +32,7 @@ pub enum BlockError {
         /// Elements of a block.
         block: usize,
     },
-    /// Blocks and values are not the same number of elements.
+    /// The blocks and the values have different numbers of elements.
     #[error(
         "{blocks} blocks of {dtype} hold {elements} elements each, but there is room for {values} values"
     )]
@@ -46,13 +46,13 @@ pub enum BlockError {
         /// Length of the output.
         values: usize,
     },
-    /// The format can be read, not written.
+    /// The format can be read but not written.
     #[error("{dtype} can be read but not written")]
     NotWritable {
         /// The element type.
         dtype: DType,
     },
-    /// A block's scale or offset does not fit an f16, or a value is infinite or not a number.
+    /// A block's scale or offset does not fit an f16, or a value is infinite or NaN.
     #[error(
         "values {first} to {last} do not fit a block of {dtype}: not finite, or too large for its f16 scale"
     )]

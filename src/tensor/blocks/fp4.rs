@@ -40,8 +40,8 @@ pub const fn half_e8m0(e: u8) -> f32 {
     f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e as u32 - 1) << 23 })
 }
 
-/// Half of an E4M3 scale without a sign (bias 7, subnormals at exponent 0). Bit 7 is ignored; code
-/// 0x7F, not a number, counts as zero.
+/// Half of an E4M3 scale without a sign (bias 7, subnormals at exponent 0). Bit 7 is ignored; code 0x7F, which is NaN,
+/// counts as zero.
 #[inline(always)]
 pub const fn half_ue4m3(code: u8) -> f32 {
     if code == 0x7F {
@@ -56,7 +56,7 @@ pub const fn half_ue4m3(code: u8) -> f32 {
     f32::from_bits((exponent as u32 + 119) << 23 | (mantissa as u32) << 20)
 }
 
-/// Values of the low nibbles of all bytes, then of the high ones.
+/// Writes the values of the low nibbles of all bytes, then those of the high nibbles.
 #[inline(always)]
 fn write_codes(out: &mut [f32], half_scale: f32, bytes: &[u8]) {
     let (low, high) = out.split_at_mut(bytes.len());

@@ -1,8 +1,7 @@
-//! Formats of less than two bits whose codes are points of a lattice, eight elements a point: IQ1_S,
-//! IQ1_M.
+//! Formats of less than two bits whose codes are points of a lattice, eight elements a point: IQ1_S, IQ1_M.
 //!
-//! A grid index picks eight numbers of −1, 0, 1; a value is `scale · (number ± 1/8)`, where one bit
-//! chooses the sign of the shift. So that codes are integers, they are `8·number ± 1`, and scales an eighth.
+//! A grid index selects eight numbers of −1, 0, 1; a value is `scale · (number ± 1/8)`, where one bit chooses the sign
+//! of the shift. To make codes integers, code here uses `8·number ± 1` with an eighth of the scale.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -55,7 +54,7 @@ impl BlockIq1M {
         [[s[0], s[1]], [s[2], s[3]], [s[4], s[5]], [s[6], s[7]]].map(u16::from_le_bytes)
     }
 
-    /// Grid index of point `p` < 32, elements `8·p..8·p + 8`, and whether its shift is subtracted.
+    /// Grid index of point `p` < 32, elements `8·p..8·p + 8`, and true if its shift is subtracted.
     #[inline(always)]
     pub fn point(&self, p: usize) -> (usize, bool) {
         let bits = self.qh[p / 2] >> (p % 2 * 4);

@@ -1,4 +1,4 @@
-//! 4-bit formats whose codes are points of an uneven scale: IQ4_NL, IQ4_XS.
+//! 4-bit formats whose codes are indices of a non-uniform table of values: IQ4_NL, IQ4_XS.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -50,7 +50,7 @@ impl BlockIq4Xs {
     }
 }
 
-/// The 32 values of sixteen bytes of codes: low nibbles first, then high ones.
+/// Writes the 32 values of sixteen bytes of codes: low nibbles first, then high ones.
 #[inline(always)]
 fn write_codes(out: &mut [f32; 32], scale: f32, bytes: &[u8]) {
     let (low, high) = out.split_at_mut(16);

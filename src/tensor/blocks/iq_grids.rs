@@ -14,20 +14,21 @@ const IQ3_S_VALUES: [i8; 8] = [1, 3, 5, 7, 9, 11, 13, 15];
 /// Numbers of the IQ1 lattice.
 const IQ1_VALUES: [i8; 3] = [-1, 0, 1];
 
-/// Grid of IQ2_XXS: magnitudes of eight neighbours.
+/// Grid of IQ2_XXS: magnitudes of eight adjacent elements.
 pub static IQ2_XXS_GRID: [[i8; 8]; 256] = expand(&iq_points::IQ2_XXS, &IQ2_VALUES);
-/// Grid of IQ2_XS: magnitudes of eight neighbours.
+/// Grid of IQ2_XS: magnitudes of eight adjacent elements.
 pub static IQ2_XS_GRID: [[i8; 8]; 512] = expand(&iq_points::IQ2_XS, &IQ2_VALUES);
-/// Grid of IQ2_S: magnitudes of eight neighbours.
+/// Grid of IQ2_S: magnitudes of eight adjacent elements.
 pub static IQ2_S_GRID: [[i8; 8]; 1024] = expand(&iq_points::IQ2_S, &IQ2_VALUES);
-/// Grid of IQ3_XXS: magnitudes of four neighbours.
+/// Grid of IQ3_XXS: magnitudes of four adjacent elements.
 pub static IQ3_XXS_GRID: [[i8; 4]; 256] = expand(&iq_points::IQ3_XXS, &IQ3_XXS_VALUES);
-/// Grid of IQ3_S: magnitudes of four neighbours.
+/// Grid of IQ3_S: magnitudes of four adjacent elements.
 pub static IQ3_S_GRID: [[i8; 4]; 512] = expand(&iq_points::IQ3_S, &IQ3_S_VALUES);
 /// Grid of IQ1_S and IQ1_M: eight numbers of −1, 0, 1.
 pub static IQ1_GRID: [[i8; 8]; 2048] = expand(&iq_points::IQ1, &IQ1_VALUES);
 
-/// The points of each lattice as the formats number them, 16 bits each, with the name of the lattice. Kernels are given these.
+/// The name and points of each lattice, in the order of the formats' indices, 16 bits each. Kernels get them in a
+/// header.
 pub fn lattice_points() -> [(&'static str, &'static [u16]); 6] {
     [
         ("IQ2_XXS", &iq_points::IQ2_XXS),
@@ -39,8 +40,7 @@ pub fn lattice_points() -> [(&'static str, &'static [u16]); 6] {
     ]
 }
 
-/// `POINTS` points of `DIMS` coordinates from 16 bits each. A coordinate without a value stops the
-/// compilation.
+/// `POINTS` points of `DIMS` coordinates, from 16 bits each. A coordinate without a value fails the compilation.
 const fn expand<const DIMS: usize, const POINTS: usize>(
     packed: &[u16; POINTS],
     values: &[i8],

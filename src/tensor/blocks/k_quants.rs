@@ -1,8 +1,8 @@
 //! The 256-element formats with two levels of scales: Q2_K, Q3_K, Q4_K, Q5_K, Q6_K.
 //!
-//! A block is cut into groups of 16 (Q2_K, Q3_K, Q6_K) or 32 (Q4_K, Q5_K) neighbours. A group has a
-//! small integer scale, and in Q2_K, Q4_K and Q5_K a small integer min; the block's f16 `d` and
-//! `dmin` turn them into real numbers.
+//! A block is divided into groups of 16 (Q2_K, Q3_K, Q6_K) or 32 (Q4_K, Q5_K) adjacent elements. A group has a small
+//! integer scale, and in Q2_K, Q4_K and Q5_K a small integer min; they are multiplied by the block's f16 `d` and
+//! `dmin`.
 
 use bytemuck::{Pod, Zeroable};
 

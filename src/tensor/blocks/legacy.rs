@@ -93,11 +93,11 @@ impl Block<32> for BlockQ4_1 {
     }
 }
 
-/// Eight bytes that are 16 where the bit of `bits` is set and 0 where it is not.
+/// Eight bytes: byte `j` is 16 if bit `j` of `bits` is set, else 0.
 #[inline(always)]
 fn spread_to_bit_4(bits: u8) -> [u8; 8] {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    // Byte j keeps bit j alone; adding 127 then sets its top bit if there is one, without a carry.
+    // Byte j keeps bit j alone; adding 127 then sets its top bit if bit j is set, without a carry.
     let picked = (u64::from(bits) * ONES) & 0x8040_2010_0804_0201;
     (((picked + 0x7F * ONES) & (0x80 * ONES)) >> 3).to_le_bytes()
 }

@@ -1,8 +1,8 @@
 //! The byte layout of every block format, and exact dequantization.
 //!
-//! This is the one place that knows which bits of a block hold which element: a struct per format,
-//! the helpers that unpack its scales, and the tables that its codes point into. It knows element
-//! types and bytes; it knows no tensor, no file and no instruction set.
+//! This is the one place that knows which bits of a block hold which element: a struct per format, the helpers that
+//! unpack its scales, and the tables that its codes index. It knows element types and bytes, but no tensors, files or
+//! instruction sets.
 //!
 //! Every struct is made of bytes (alignment 1), so that blocks can be viewed in place at any address
 //! of a memory-mapped file. Numbers wider than a byte are little-endian byte arrays.
@@ -80,8 +80,8 @@ pub fn dequantize(dtype: DType, blocks: &[u8], out: &mut [f32]) -> Result<(), Bl
 /// Decodes bytes into values; the caller has compared the lengths.
 type Decode = fn(&[u8], &mut [f32]);
 
-/// How each element type is decoded. A block whose struct does not have the sizes of its row in the table of element types
-/// stops the compilation.
+/// The decoder of an element type. A struct whose size differs from its row in the table of element types fails the
+/// compilation.
 fn decoder(dtype: DType) -> Option<Decode> {
     macro_rules! of {
         ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => {
@@ -101,7 +101,7 @@ fn decoder(dtype: DType) -> Option<Decode> {
 }
 
 fn decode<B: Block<N>, const N: usize>(blocks: &[u8], out: &mut [f32]) {
-    // Blocks have alignment 1 and the bytes are whole blocks, so the view always exists.
+    // Cannot panic: blocks have alignment 1, and the bytes are whole blocks.
     let blocks: &[B] = bytemuck::cast_slice(blocks);
     for (block, out) in blocks.iter().zip(groups(out)) {
         block.dequantize(out);

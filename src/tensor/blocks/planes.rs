@@ -1,11 +1,11 @@
 //! Blocks on a device: the same bytes, field by field instead of block by block.
 //!
-//! Most blocks have a size that no wide load likes: 18, 34 or 210 bytes. A kernel wants its codes 16 bytes at
-//! a time from aligned addresses. So a tensor of `n` blocks of such a format lies on a device in *planes*: a
-//! plane is one field (or a run of fields) of all `n` blocks, one after another; the planes follow each other
-//! without gaps. No byte is added, so a tensor keeps its size, and where a field lies is arithmetic: field
-//! bytes `a..b` of block `i` start at `n · (bytes of the planes before) + i · (b − a)`. Planes are in the order
-//! of falling alignment, so that codes start at multiples of 16 bytes, scales at multiples of 4 or 2.
+//! Most block sizes do not suit wide loads: 18, 34 or 210 bytes. A kernel loads codes 16 bytes at a time from aligned
+//! addresses. So a tensor of `n` blocks of such a format is stored on a device in *planes*: a plane is one field (or a
+//! run of fields) of all `n` blocks, one after another; the planes follow each other without gaps. No byte is added, so
+//! a tensor keeps its size, and a field's offset is computed: field bytes `a..b` of block `i` start at `n · (bytes of
+//! the planes before) + i · (b − a)`. Planes are in the order of decreasing alignment, so that codes start at multiples
+//! of 16 bytes, scales at multiples of 4 or 2.
 
 use std::ops::Range;
 
@@ -15,18 +15,18 @@ use crate::tensor::dtype::for_every_format;
 /// One field of all blocks of a tensor, or a run of neighbouring fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plane {
-    /// The name that kernels find it by.
+    /// The plane's name in kernels.
     pub name: &'static str,
-    /// The bytes of a block that it holds.
+    /// The bytes of a block that the plane holds.
     pub bytes: Range<usize>,
 }
 
-/// How blocks lie on a device, and how kernels read them. Kernels are given all of it by the header that
-/// [`device::tables`](crate::device::tables) writes.
+/// The layout of blocks on a device, and the amount that a thread reads at a time. Kernels get both from the header
+/// that [`device::tables`](crate::device::tables) writes.
 pub trait OnDevice {
-    /// The planes, in the order of falling alignment. A format whose blocks stay whole has one.
+    /// The planes, in the order of decreasing alignment. A format whose blocks stay whole has one.
     const PLANES: &'static [Plane];
-    /// A thread unpacks a *piece* at a time: so many runs of 16 neighbouring elements.
+    /// Runs of 16 adjacent elements in a *piece*, which a thread unpacks at a time.
     const VECTORS: usize;
 }
 
@@ -47,13 +47,13 @@ macro_rules! plane_list {
 }
 pub(super) use plane_list;
 
-/// Bytes of the field that a function finds.
+/// Bytes of the field that a function returns.
 pub(super) const fn size_of_field<B, F>(_: fn(&B) -> &F) -> usize {
     size_of::<F>()
 }
 
-/// The planes of a format. Plain types have one, and so does IQ1_M, whose 56 bytes keep every field aligned: the block as
-/// it is.
+/// The planes of a format. Plain types have one, the whole block; so does IQ1_M, whose 56 bytes keep every field
+/// aligned.
 pub fn planes(dtype: DType) -> &'static [Plane] {
     macro_rules! of {
         ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => {
@@ -80,12 +80,12 @@ pub fn vectors(dtype: DType) -> Option<usize> {
     for_every_format!(of)
 }
 
-/// Takes a run of blocks of a tensor apart: calls `write` once for each plane, with where its bytes go, counted
-/// from the tensor's start, and the bytes.
+/// Splits a run of blocks of a tensor into planes: calls `write` once for each plane, with the offset of the bytes from
+/// the tensor's start, and the bytes.
 ///
-/// The tensor has `n_blocks` blocks; `blocks` holds whole ones without gaps, of which the first is number
-/// `first_block`. `buffer` is working memory, kept by the caller from run to run. A format of one plane is
-/// handed on without a copy.
+/// The tensor has `n_blocks` blocks; `blocks` holds whole blocks without gaps, the first of them number `first_block`.
+/// `buffer` is working memory, which the caller keeps from run to run. A format of one plane is passed on without a
+/// copy.
 pub fn to_planes(
     dtype: DType,
     first_block: usize,
@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    /// The blocks that a tensor in planes is made of.
+    /// The blocks of a tensor in planes.
     fn from_planes(dtype: DType, tensor: &[u8]) -> Vec<u8> {
         let n_blocks = tensor.len() / dtype.block_bytes();
         let mut blocks = vec![0; tensor.len()];
@@ -177,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn blocks_come_back_however_they_are_cut(
+        fn runs_of_any_length_round_trip(
             dtype in proptest::sample::select(DType::all().collect::<Vec<_>>()),
             bytes in vec(any::<u8>(), 256),
             n_blocks in 0usize..9,

@@ -32,16 +32,16 @@ pub struct BlockTq2_0 {
     pub d: [u8; 2],
 }
 
-/// Powers of three, to bring digit `n` of a byte to the front.
+/// Powers of three: a byte times power `n` has digit `n` in front.
 const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
 
-/// Digit `n` < 5 of a byte of TQ1_0, less one: −1, 0 or 1.
+/// Digit `n` < 5 of a byte of TQ1_0, minus one: −1, 0 or 1.
 #[inline(always)]
 pub const fn ternary_digit(byte: u8, n: usize) -> i8 {
     ((byte.wrapping_mul(POWERS[n]) as u16 * 3) >> 8) as i8 - 1
 }
 
-/// Writes one digit of each byte, first that of the first byte, for all digits in turn.
+/// Writes the first digit of every byte, then the second digit of every byte, and so on.
 #[inline(always)]
 fn write_digits(out: &mut [f32], d: f32, bytes: &[u8]) {
     for (n, out) in out.chunks_mut(bytes.len()).enumerate() {

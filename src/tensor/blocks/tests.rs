@@ -34,7 +34,7 @@ fn real_types() -> impl Iterator<Item = DType> {
 
 const LEGACY: [DType; 5] = [DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q8_0];
 
-/// `f32::to_bits`, with one pattern for all that is not a number: its payload is the machine's.
+/// `f32::to_bits`, with one pattern for every NaN, whose payload depends on the machine.
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect()
 }
@@ -78,7 +78,7 @@ fn sizes_that_do_not_fit_are_errors() {
 }
 
 #[test]
-fn scales_of_8_bits_are_their_definition() {
+fn scales_of_8_bits_match_their_definition() {
     for code in 0..=255u8 {
         assert_eq!(f64::from(half_e8m0(code)), 2f64.powi(i32::from(code) - 128), "E8M0 {code}");
         let (exponent, mantissa) = (i32::from(code >> 3 & 15), f64::from(code & 7));
@@ -100,7 +100,7 @@ fn seven_sign_bits_make_an_even_number_of_negatives() {
 }
 
 #[test]
-fn five_ternary_digits_come_back() {
+fn five_ternary_digits_round_trip() {
     for number in 0..243u16 {
         // The byte of the digits is number / 243 as a fraction of 256, rounded up.
         let byte = (number * 256).div_ceil(243) as u8;
@@ -112,7 +112,7 @@ fn five_ternary_digits_come_back() {
 }
 
 #[test]
-fn only_some_formats_are_written() {
+fn formats_and_values_that_cannot_be_written_are_errors() {
     let mut out = vec![7];
     for dtype in DType::all() {
         let writable = WRITABLE.contains(&dtype);
@@ -132,8 +132,8 @@ fn only_some_formats_are_written() {
     assert_eq!(out, [7], "an error wrote bytes");
 }
 
-/// How far the plain scheme may move the values of a block: the largest value at the last code, every other at the
-/// nearest.
+/// The allowed error of each value of a block under the plain scheme: the largest value gets the last code, every other
+/// the nearest code.
 ///
 /// Let `r(v) = max(|v|·2⁻¹¹, 2⁻²⁵)`, half a unit in the last place of f16 at `v`, and `q` the largest magnitude that a
 /// code multiplies `d` by (127, 8, 16, 15, 31). Rounding to a code moves a value by at most `|d| / 2`, rounding `d` by
@@ -162,7 +162,7 @@ fn bounds(dtype: DType, values: &[f32]) -> Vec<f32> {
     values.iter().map(bound).collect()
 }
 
-/// Blocks of any bytes, of any real type: whole blocks, from none to five.
+/// Zero to five whole blocks of any real type, of any bytes.
 fn any_blocks() -> impl Strategy<Value = (DType, Vec<u8>)> {
     let types: Vec<DType> = real_types().collect();
     (proptest::sample::select(types), 0usize..6).prop_flat_map(|(dtype, count)| {
@@ -170,7 +170,7 @@ fn any_blocks() -> impl Strategy<Value = (DType, Vec<u8>)> {
     })
 }
 
-/// A block of values of all sizes that an f16 scale can serve, from subnormal to huge.
+/// A block of values of all sizes that fit an f16 scale, from subnormal to huge.
 fn any_values() -> impl Strategy<Value = Vec<f32>> {
     (-30i32..15, vec(-1f32..1.0, 32), proptest::sample::select(vec![0f32, 3.0, -100.0])).prop_map(
         |(exponent, values, centre)| {
@@ -183,7 +183,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn any_bytes_are_blocks_and_stand_alone((dtype, blocks) in any_blocks(), split in 0usize..6) {
+    fn any_bytes_decode_block_by_block((dtype, blocks) in any_blocks(), split in 0usize..6) {
         let whole = dequantized(dtype, &blocks);
         let split = split * dtype.block_bytes();
         let (head, tail) = blocks.split_at(split.min(blocks.len()));
@@ -193,17 +193,17 @@ proptest! {
     }
 
     #[test]
-    fn blocks_may_lie_at_any_address((dtype, blocks) in any_blocks(), offset in 1usize..8) {
+    fn blocks_decode_at_any_address((dtype, blocks) in any_blocks(), offset in 1usize..8) {
         let mut moved = vec![0xAA; offset];
         moved.extend(&blocks);
         prop_assert_eq!(bits(&dequantized(dtype, &moved[offset..])), bits(&dequantized(dtype, &blocks)));
     }
 
     #[test]
-    fn quantization_moves_a_block_by_no_more_than_derived(values in any_values()) {
+    fn quantization_errors_stay_within_bounds(values in any_values()) {
         for dtype in LEGACY {
             let back = dequantized(dtype, &quantized(dtype, &values));
-            // A single value may move further, for the good of the others.
+            // A single value may have a larger error if the block's is smaller.
             let square = |x: f32| f64::from(x).powi(2);
             let moved: f64 = values.iter().zip(back).map(|(x, y)| square(x - y)).sum();
             let bound: f64 = bounds(dtype, &values).into_iter().map(square).sum();
@@ -214,7 +214,7 @@ proptest! {
     #[test]
     fn plain_types_round_to_the_nearest(values in vec(any::<f32>(), 0..200)) {
         prop_assert_eq!(bits(&dequantized(DType::F32, &quantized(DType::F32, &values))), bits(&values));
-        // Exactly representable numbers come back as they are.
+        // Exactly representable numbers are unchanged.
         for dtype in [DType::F16, DType::BF16] {
             let rounded = dequantized(dtype, &quantized(dtype, &values));
             prop_assert_eq!(bits(&dequantized(dtype, &quantized(dtype, &rounded))), bits(&rounded));
@@ -233,7 +233,7 @@ proptest! {
     }
 
     #[test]
-    fn six_bit_scales_come_back(scales in proptest::array::uniform8(0u8..64), mins in proptest::array::uniform8(0u8..64)) {
+    fn six_bit_scales_round_trip(scales in proptest::array::uniform8(0u8..64), mins in proptest::array::uniform8(0u8..64)) {
         let mut packed = [0; 12];
         for t in 0..4 {
             packed[t] = scales[t] | (scales[t + 4] >> 4) << 6;

@@ -47,7 +47,7 @@ pub(super) struct PanelChunk {
 ///
 /// Implemented for the block's struct.
 pub(super) trait Format: Sized {
-    /// Its dtype.
+    /// The format's dtype.
     const DTYPE: DType;
     /// The value subtracted from a stored integer: 0 or a power of two.
     const OFFSET: u8;
@@ -101,7 +101,7 @@ pub(super) trait Format: Sized {
     }
 }
 
-/// Whether a format is multiplied as integers.
+/// True if a format is multiplied as integers.
 pub(super) fn is_integer(dtype: DType) -> bool {
     macro_rules! any {
         ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => { matches!(dtype, $(DType::$name)|*) };
