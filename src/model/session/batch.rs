@@ -1,7 +1,7 @@
 //! Packing the rows of a step into the inputs of a batch's graph.
 //!
 //! Rows of prompt chunks come first, then the rows of sequences that have few; each part is padded to a size that plans
-//! are made for. Rows of one sequence lie together. All buffers are made once and kept.
+//! are made for. Rows of one sequence are adjacent. All buffers are allocated once and kept.
 
 use std::ops::Range;
 
@@ -11,28 +11,28 @@ use crate::model::{
     BatchShape, ModelError, Output, OutputCounts, PROMPT_ROWS, RowsError, SequenceId, States,
 };
 
-/// Where the output of a row is.
+/// The output of a row, and its place in the batch's outputs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowAt {
     pub output: Output,
-    /// Its place among the rows that want the same.
+    /// The row's index among the rows with this kind of output.
     pub index: usize,
 }
 
-/// The sizes that a batch needs of its model.
+/// The sizes of a model and session that a batch depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowLimits {
     pub n_vocab: usize,
     pub n_embd: usize,
     pub n_pos: usize,
-    /// Rows of a step, at most.
+    /// The most rows of a step.
     pub max_rows: usize,
-    /// Whether arg-max and top-k are answered with all logits.
+    /// True if arg-max and top-k are answered with all logits.
     pub whole_logits: bool,
 }
 
 impl RowLimits {
-    /// The output that answers a wish.
+    /// The output that is computed for a requested one.
     fn answer(&self, output: Output) -> Output {
         match output {
             Output::Argmax | Output::TopK(_) if self.whole_logits => Output::Logits,
@@ -46,13 +46,13 @@ impl RowLimits {
 struct Run {
     /// Rows of the step.
     n: usize,
-    /// Its first row of the batch.
+    /// The first of these rows in the batch.
     first: usize,
-    /// Rows that are in the batch already.
+    /// Rows that are already in the batch.
     packed: usize,
 }
 
-/// What goes into a batch, in buffers that are made once.
+/// The contents of a batch, in buffers that are allocated once.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub tokens: Vec<i32>,
@@ -60,24 +60,24 @@ pub(super) struct Batch {
     pub slots: Vec<i32>,
     pub sequences: Vec<i32>,
     pub wanted: Vec<i32>,
-    /// `[n_rows, n_pos]`, where rows carry several positions.
+    /// `[n_rows, n_pos]`, if rows have several positions; else empty.
     pub row_positions: Vec<i32>,
     /// `[n_embd, n_embedded]`.
     pub embeddings: Vec<f32>,
     pub embedding_of_row: Vec<i32>,
-    /// `[4, n_runs]`, as [`ModelBuilder::runs`](crate::model::ModelBuilder::runs) says.
+    /// `[4, n_runs]`, as described at [`ModelBuilder::runs`](crate::model::ModelBuilder::runs).
     pub runs: Vec<i32>,
-    /// The token that says what each row is, [`EMBEDDING_ROW`] where none does.
+    /// The token that identifies each row's content, or [`EMBEDDING_ROW`].
     names: Vec<u32>,
-    /// Of each sequence of the session.
+    /// The rows of each sequence of the session.
     of_sequence: Vec<Run>,
     /// The sequences of the batch.
     present: Vec<SequenceId>,
-    /// The end of each [`Rows`] of the step, among all its rows.
+    /// The end of each [`Rows`] of the step, counted in rows of the step.
     ends: Vec<usize>,
-    /// The same of rows that were measured and not packed yet: a step that is refused leaves the outputs before.
+    /// `ends` of rows that are measured but not packed yet: a refused step keeps the outputs of the step before.
     next_ends: Vec<usize>,
-    /// By the step's rows.
+    /// One entry for each row of the step.
     pub outputs: Vec<RowAt>,
 }
 
@@ -91,8 +91,8 @@ impl Batch {
             .saturating_add(n_sequences.saturating_mul(sequence))
     }
 
-    /// Buffers for steps of up to `max_rows` rows. Those of embedding rows and of several positions a row grow when such
-    /// rows come.
+    /// Buffers for steps of up to `max_rows` rows. Those for embedding rows and for several positions per row grow with
+    /// the first such rows.
     pub fn new(max_rows: usize, n_sequences: usize) -> Batch {
         let padded = BatchShape::most_rows(max_rows);
         let buffer = || Vec::with_capacity(padded);
@@ -115,13 +115,13 @@ impl Batch {
         }
     }
 
-    /// The step's rows that rows number `i` are.
+    /// The rows of the step that belong to [`Rows`] number `i`.
     pub fn range_of(&self, i: usize) -> Option<Range<usize>> {
         let start = if i == 0 { 0 } else { *self.ends.get(i - 1)? };
         Some(start..*self.ends.get(i)?)
     }
 
-    /// How many [`Rows`] the step had.
+    /// The number of [`Rows`] of the step.
     pub fn n_rows_of_step(&self) -> usize {
         self.ends.len()
     }
@@ -131,13 +131,13 @@ impl Batch {
         self.present.iter().map(|&id| (id, self.of_sequence[id.0].n))
     }
 
-    /// The names of a sequence's rows.
+    /// The identifying tokens of a sequence's rows.
     pub fn names(&self, id: SequenceId) -> &[u32] {
         let Run { n, first, .. } = self.of_sequence[id.0];
         self.names.get(first..first + n).unwrap_or_default()
     }
 
-    /// Checks rows, notes which sequences they are of, and gives the sizes of their batch.
+    /// Checks rows, records their sequences, and returns the sizes of their batch.
     pub fn measure<'a>(
         &mut self,
         rows: impl Iterator<Item = Rows<'a>>,
@@ -169,7 +169,7 @@ impl Batch {
             return Err(RowsError::Count { n_rows, most }.into());
         }
         if outputs.total() == 0 {
-            // There is a plan that gives one row's logits, which cost little.
+            // Use the plan for one row's logits, which cost little.
             outputs.logits = 1;
         }
         let runs = self.present.iter().map(|id| self.of_sequence[id.0].n);
@@ -179,7 +179,7 @@ impl Batch {
         Ok(shape.rounded(limits.n_vocab))
     }
 
-    /// Fills the buffers with the rows that were measured, for which there is room in the states.
+    /// Fills the buffers with the measured rows, for which the states have reserved room.
     pub fn pack<'a>(
         &mut self,
         rows: impl Iterator<Item = Rows<'a>>,
@@ -250,7 +250,7 @@ impl Batch {
         self.sequences[at] = id.0 as i32;
     }
 
-    /// Row `i` of some rows as row `at` of the batch, whose place in its sequence is known.
+    /// Stores row `i` of `rows` as row `at` of the batch, whose position is already stored.
     fn put_input(&mut self, rows: &Rows<'_>, i: usize, at: usize, limits: &RowLimits, embedded: &mut usize) {
         let (n_rows, place) = (self.tokens.len(), self.positions[at]);
         match rows.input {
@@ -271,15 +271,15 @@ impl Batch {
             for dim in 0..limits.n_pos {
                 self.row_positions[dim * n_rows + at] = own.map_or(place, |own| own[dim]);
             }
-            // Keys depend on these positions, so the token alone does not say what is cached.
+            // Keys depend on these positions, so the token alone does not identify the cached content.
             if own.is_some_and(|own| own[..limits.n_pos].iter().any(|&position| position != place)) {
                 self.names[at] = EMBEDDING_ROW;
             }
         }
     }
 
-    /// Notes where the output of the step's next row is, which is row `at` of the batch. `counts` counts the rows with
-    /// each kind of output.
+    /// Records the place of the output of the step's next row, which is row `at` of the batch. `counts` counts the rows
+    /// with each kind of output.
     fn put_output(&mut self, output: Output, at: usize, shape: &BatchShape, counts: &mut [usize; 4]) {
         let OutputCounts { logits, top, argmax, .. } = shape.outputs;
         let kind = match output {
@@ -318,7 +318,7 @@ fn count(outputs: &mut OutputCounts, output: Output, n: usize) {
     }
 }
 
-/// Checks some rows by themselves, and gives their number.
+/// Checks `rows` on their own and returns their number.
 fn check(rows: &Rows<'_>, limits: &RowLimits) -> Result<usize, ModelError> {
     let RowLimits { n_vocab, n_embd, n_pos, .. } = *limits;
     let refuse = |error: RowsError| Err(error.into());

@@ -3,20 +3,20 @@
 use super::Session;
 use crate::model::{Model, ModelError, SequenceId};
 
-/// Which of a text's hidden states make its embedding.
+/// The reduction of a text's hidden states to its embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pooling {
-    /// The mean of all.
+    /// The mean of all hidden states.
     Mean,
-    /// The last token's: it is the only one that has seen the whole text if attention is causal.
+    /// The last token's hidden state, the only one that depends on the whole text if attention is causal.
     Last,
-    /// The first token's, which models that see a text from both sides are trained to use (CLS).
+    /// The first token's hidden state, as models with bidirectional attention are trained to use (CLS).
     Cls,
 }
 
 impl Pooling {
-    /// All of them.
+    /// All kinds of pooling.
     pub const ALL: [Pooling; 3] = [Pooling::Mean, Pooling::Last, Pooling::Cls];
 
     /// The name: `mean`, `last` or `cls`.
@@ -28,12 +28,12 @@ impl Pooling {
         }
     }
 
-    /// What a model's file asks for with `ARCHITECTURE.pooling_type` (0 none, 1 mean, 2 CLS, 3 last, 4 rank); the mean
-    /// if it asks for none.
+    /// The pooling that a model's file requests with `ARCHITECTURE.pooling_type` (0 none, 1 mean, 2 CLS, 3 last, 4
+    /// rank); the mean if it requests none.
     ///
     /// # Errors
-    /// [`ModelError::Pooling`] for a number that is no pooling, and for a reranking model's, which makes scores of pairs
-    /// of texts. [`ModelError::Metadata`] if the key is no number.
+    /// [`ModelError::Pooling`] for an unknown number, and for that of a reranking model, which scores pairs of texts.
+    /// [`ModelError::Metadata`] if the key is not a number.
     pub fn of(model: &Model) -> Result<Pooling, ModelError> {
         let key = format!("{}.pooling_type", model.architecture_name());
         match model.gguf().metadata().opt_u64(&key)? {
@@ -46,12 +46,11 @@ impl Pooling {
 }
 
 impl Session {
-    /// The embedding of a text, `n_embd` numbers: the hidden states after the model's last norm, pooled. It is computed in
-    /// chunks of at most `ubatch`, in a sequence that is open for as long.
+    /// The embedding of a text, `n_embd` numbers: the hidden states after the model's last norm, pooled. It is computed
+    /// in chunks of at most `ubatch`, in a temporary sequence.
     ///
     /// # Errors
-    /// [`ModelError::NoTokens`], [`ModelError::NoFreeSequence`]; [`ModelError::ContextFull`] if it is too
-    /// long.
+    /// [`ModelError::NoTokens`], [`ModelError::NoFreeSequence`]; [`ModelError::ContextFull`] if the text is too long.
     pub fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>, ModelError> {
         if tokens.is_empty() {
             return Err(ModelError::NoTokens { wanted: "embedding" });
@@ -81,7 +80,7 @@ impl Session {
     }
 }
 
-/// Gives a vector the length 1 (L2), but for one of length 0. The cosine of two such vectors is their product.
+/// Scales a vector to the L2 norm 1, unless its norm is 0. The cosine of two such vectors is their dot product.
 pub fn l2_normalize(x: &mut [f32]) {
     let norm = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
     if norm > 0.0 {

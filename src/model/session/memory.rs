@@ -1,4 +1,4 @@
-//! How much memory a session would take, known without taking any.
+//! The memory that a session would take, computed without allocating it.
 
 use super::plans::whole_graph;
 use super::{Session, SessionOptions};
@@ -9,11 +9,11 @@ use crate::plan::{DeviceDesc, Plan, StateSlot, compile};
 /// A state of a model, for all tokens and sequences of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateNeed {
-    /// Its name in the graph: `cache_k.0` for the keys of layer 0.
+    /// The state's name in the graph: `cache_k.0` for the keys of layer 0.
     pub name: String,
-    /// Whether its slots are addressed by position, or one belongs to each sequence.
+    /// Paged (slots addressed by position) or recurrent (one slot per sequence).
     pub kind: StateKind,
-    /// Sizes of one slot, and the number of slots.
+    /// The sizes of one slot, and the number of slots.
     pub shape: [usize; 4],
     /// Bytes.
     pub bytes: u64,
@@ -33,11 +33,11 @@ pub struct MemoryNeed {
 }
 
 impl MemoryNeed {
-    /// What [`Session::new`](super::Session::new) with these options would take. Plans are made, nothing
-    /// is allocated for them.
+    /// The memory that [`Session::new`](super::Session::new) with these options would take. Plans are compiled, but
+    /// nothing is allocated for them.
     ///
     /// # Errors
-    /// As `Session::new`, where the model's graph cannot be built or has no plan.
+    /// Those of `Session::new` if the model's graph cannot be built or compiled.
     pub fn of(model: &Model, options: &SessionOptions) -> Result<MemoryNeed, ModelError> {
         let n_ctx = model.architecture().shape().context(options.n_ctx)?;
         let layout = CacheLayout::pooled(n_ctx, options.n_sequences, options.n_tokens)?;
@@ -45,7 +45,7 @@ impl MemoryNeed {
         let device = DeviceDesc::cpu(threads).with_deterministic(options.deterministic);
         let ubatch = options.ubatch.unwrap_or(SessionOptions::UBATCH).min(layout.most_rows());
         let n_vocab = model.architecture().shape().n_vocab;
-        // The CPU gives logits, whatever is wanted.
+        // The CPU computes all logits for every kind of output.
         let shapes = BatchShape::first(ubatch, layout.n_sequences, Output::Logits, n_vocab);
         let plan = |shape: BatchShape| -> Result<Plan, ModelError> {
             Ok(compile(&whole_graph(model, shape, layout, options.cache_types)?, &device)?)
@@ -58,7 +58,7 @@ impl MemoryNeed {
             shape: state.desc.shape.ne(),
             bytes: state.desc.extent() as u64,
         };
-        // Every plan names all states.
+        // Every plan lists all states.
         let states: Vec<StateNeed> =
             plans.first().map_or(Vec::new(), |plan| plan.states.iter().map(need).collect());
         let weights = model.gguf().tensors().iter().map(|info| info.bytes as u64).sum();

@@ -1,8 +1,8 @@
 //! A session: a model with the states of its sequences, ready to take rows.
 //!
 //! All work goes through [`Session::step`]. The other files are short callers of it (`prompts`, `embed`, `shift`,
-//! `prefix`), or say which device computes which part of the model (`placement`) and how rows become a batch (`batch`,
-//! `plans`). A session knows executors and plans; it knows no sampler and no text.
+//! `prefix`), or assign parts of the model to devices (`placement`) and rows to a batch (`batch`, `plans`). A session
+//! knows executors and plans, but no samplers and no text.
 
 mod batch;
 mod embed;
@@ -52,23 +52,22 @@ pub struct Session {
     /// Plans by the sizes that they are made for.
     plans: BTreeMap<BatchShape, BatchPlan>,
     batch: Batch,
-    /// The sizes of the last batch, if it was computed.
+    /// The sizes of the last batch; `None` if it failed.
     last: Option<BatchShape>,
 }
 
 impl Session {
-    /// A session. The states and the arena are made here, and refused here if they do not fit the budget, as are the
-    /// plans for whole chunks of a prompt and for one token of one or of all sequences: batches of these sizes allocate
-    /// nothing later. A batch of another size makes its plan when it first comes. That may grow the arena, for which
-    /// the budget is asked again.
+    /// Makes a session: allocates the states and the arena, and compiles the plans for whole chunks of a prompt and for
+    /// one token of one or of all sequences. Batches of these sizes allocate nothing later. The first batch of another
+    /// size compiles its plan, which may grow the arena within the budget.
     ///
     /// # Errors
-    /// [`ModelError`] if the model or the options make no session, or the memory does not suffice.
+    /// [`ModelError`] if the model or the options are invalid, or the memory exceeds the budget.
     pub fn new(model: &Model, options: &SessionOptions) -> Result<Session, ModelError> {
         Session::with(model, options, &Setup::default())
     }
 
-    /// As [`Session::new`], with a say in how a GPU is used.
+    /// As [`Session::new`], with a setup for GPUs, custom operators and progress.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -105,7 +104,7 @@ impl Session {
         Ok(session)
     }
 
-    /// The widest plans first: the arena is as large as it will get before anything runs.
+    /// Makes the widest plans first, so that the arena has its final size before anything runs.
     fn make_first_plans(&mut self, want: Output) -> Result<(), ModelError> {
         let want = if self.limits.whole_logits { Output::Logits } else { want };
         let n_sequences = self.states.layout().n_sequences;
@@ -118,7 +117,7 @@ impl Session {
         Ok(())
     }
 
-    /// The states of all devices. Every plan names all states of its part of the model.
+    /// The states of all devices. Every plan lists all states of its part of the model.
     fn state_slots(&self) -> Result<impl Iterator<Item = &StateSlot>, ModelError> {
         let plan = self.plans.values().next().ok_or_else(nothing_computed)?;
         let plans = self.parts.iter().zip(&plan.parts);
@@ -153,7 +152,7 @@ impl Session {
         })
     }
 
-    /// Turns on the timing of steps on all devices, and forgets the times so far.
+    /// Turns on the timing of the plans' steps on all devices, and discards the times so far.
     pub fn start_timing(&mut self) {
         self.parts.iter_mut().for_each(|part| part.backend.executor_mut().start_timing());
     }
@@ -165,7 +164,7 @@ impl Session {
         self.parts.iter_mut().for_each(start);
     }
 
-    /// The plans of the last batch, one for each executor, and the time of each of their steps.
+    /// The plans of the last batch, one for each executor, each with the times of its steps.
     ///
     /// # Errors
     /// [`ModelError::NothingComputed`] if nothing was computed.
@@ -175,7 +174,7 @@ impl Session {
         plans.map(|(part, plan)| steps_of(part.backend.executor(), plan.id)).collect()
     }
 
-    /// Every plan that ran since [`Session::start_timing`], and the time of each of its steps.
+    /// Every plan that ran since [`Session::start_timing`], with the times of its steps.
     ///
     /// # Errors
     /// [`ModelError::Exec`] if an executor does not know a plan of its own.
@@ -186,17 +185,17 @@ impl Session {
         all.filter(|plan| plan.as_ref().map_or(true, ran)).collect()
     }
 
-    /// The sequences, and what each holds.
+    /// The sequences and their tokens, blocks and slots.
     pub fn states(&self) -> &States {
         &self.states
     }
 
-    /// Rows that one step takes at most: the ubatch, or one for each sequence if these are more.
+    /// The most rows of one step: the ubatch, or one for each sequence if that is more.
     pub fn max_rows(&self) -> usize {
         self.limits.max_rows
     }
 
-    /// Tokens of a prompt that are computed at once.
+    /// The most tokens of a prompt in one batch.
     pub fn ubatch(&self) -> usize {
         self.ubatch
     }
@@ -204,12 +203,12 @@ impl Session {
     /// Opens an empty sequence.
     ///
     /// # Errors
-    /// [`ModelError::NoFreeSequence`] if as many are open as the session was made for.
+    /// [`ModelError::NoFreeSequence`] if all sequences of the session are open.
     pub fn open(&mut self) -> Result<SequenceId, ModelError> {
         self.states.open()
     }
 
-    /// Closes a sequence. Its part of the cache is free, and can be found by [`Session::open_with`] until it is needed.
+    /// Closes a sequence. Its memory is free, and [`Session::open_with`] finds its blocks until the memory is needed.
     ///
     /// # Errors
     /// [`ModelError::ClosedSequence`] if it is not open.
@@ -225,8 +224,8 @@ impl Session {
         self.states.rewind(id, to)
     }
 
-    /// Keeps recurrent state as it is now, so that [`Session::rewind`] can go back to here until the next mark. Call it
-    /// before rows that are guesses. It copies nothing.
+    /// Keeps the present recurrent state, so that [`Session::rewind`] can return to this point until the next mark.
+    /// Call it before rows that are guesses. It copies nothing.
     ///
     /// # Errors
     /// [`ModelError::ClosedSequence`] if the sequence is not open.
@@ -234,17 +233,17 @@ impl Session {
         self.states.mark(id)
     }
 
-    /// Computes rows of any sequences in one batch, with one fence, and gives what they want. Rows of one sequence are
-    /// appended to it in their order; what one row wants costs the others nothing.
+    /// Computes rows of any sequences in one batch, with one fence, and returns the requested outputs. Rows of one
+    /// sequence are appended to it in their order; each row's output is requested separately.
     ///
-    /// After an error the sequences hold what they held before. Only where a device failed while it computed, a
-    /// sequence with recurrent state is empty. Rows that are refused, because they make no step or lack room, leave the
-    /// outputs of the step before ([`Session::outputs`]).
+    /// After an error the sequences hold the tokens that they held before, except that a sequence with recurrent state
+    /// is empty if a device failed while it computed. Refused rows, which are invalid or do not fit, leave the outputs
+    /// of the step before ([`Session::outputs`]).
     ///
     /// # Errors
     /// [`ModelError::Rows`] for rows that do not form a step, such as none or more than [`Session::max_rows`].
-    /// [`ModelError::ClosedSequence`], [`ModelError::Token`], [`ModelError::ContextFull`], [`ModelError::CacheFull`]; or
-    /// the error of making or running a plan.
+    /// [`ModelError::ClosedSequence`], [`ModelError::Token`], [`ModelError::ContextFull`], [`ModelError::CacheFull`];
+    /// or the error of compiling or running a plan.
     pub fn step(&mut self, rows: &[Rows<'_>]) -> Result<Outputs<'_>, ModelError> {
         self.run(rows.iter().copied())?;
         self.outputs()
@@ -258,7 +257,7 @@ impl Session {
             return Err(error);
         }
         self.batch.pack(rows, &self.states, &self.limits, &shape);
-        // After an error there are no outputs, rather than those of the batch before.
+        // After an error there are no outputs, instead of those of the batch before.
         self.last = None;
         if let Err(error) = self.make_plan(shape) {
             self.abandon(false);
@@ -280,12 +279,12 @@ impl Session {
         self.batch.present().try_for_each(|(id, n)| self.states.reserve(id, n))
     }
 
-    /// Gives back what was reserved.
+    /// Releases the reserved room. `ran` is true if devices may have computed.
     fn abandon(&mut self, ran: bool) {
         self.batch.present().for_each(|(id, _)| self.states.abandon(id, ran));
     }
 
-    /// Runs the batch on every device in turn: one fence each.
+    /// Runs the batch on one device after another, with one fence each.
     fn compute(&mut self, shape: &BatchShape) -> Result<(), ModelError> {
         let plan = self.plans.get(shape).ok_or_else(nothing_computed)?;
         let mut before: Option<(&Part, PlanId)> = None;
@@ -305,7 +304,7 @@ impl Session {
     /// The outputs of the last step that was not refused.
     ///
     /// # Errors
-    /// [`ModelError::NothingComputed`] if nothing was computed, or that step failed.
+    /// [`ModelError::NothingComputed`] if no step was computed, or that step failed.
     pub fn outputs(&self) -> Result<Outputs<'_>, ModelError> {
         let shape = self.last.ok_or_else(nothing_computed)?;
         let numbers = self.last_plan()?.parts.last().ok_or_else(nothing_computed)?;
@@ -329,7 +328,7 @@ impl Session {
         last.ok_or_else(nothing_computed)
     }
 
-    /// Makes the plans for batches of these sizes, if there are none yet.
+    /// Compiles the plans for batches of these sizes, unless they exist.
     fn make_plan(&mut self, shape: BatchShape) -> Result<(), ModelError> {
         if self.plans.contains_key(&shape) {
             return Ok(());
@@ -345,7 +344,7 @@ impl Session {
     }
 }
 
-/// The elements of a plan's output; none where the plan does not have it.
+/// The elements of a plan's output; none if the plan does not have this output.
 fn elements<T: Pod>(executor: &dyn Executor, id: PlanId, number: Option<usize>) -> Result<&[T], ModelError> {
     match number {
         Some(number) => Ok(bytemuck::cast_slice(executor.output(id, number)?)),

@@ -1,4 +1,4 @@
-//! How a session is set up.
+//! Options of a session.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -8,41 +8,41 @@ use crate::exec::{Budget, HipOptions, OnLoading};
 use crate::graph::operator::OperatorRow;
 use crate::model::{CacheTypes, Output};
 
-/// How a session is set up.
+/// Options of a session: sizes, memory, devices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionOptions {
-    /// Tokens that one sequence may hold; 0: as many as the model was trained for.
+    /// The context in tokens of one sequence; 0: that of the model's training.
     pub n_ctx: usize,
-    /// Sequences at a time.
+    /// The most sequences that are open at a time.
     pub n_sequences: usize,
-    /// Tokens that all sequences may hold together; `None`: `n_ctx` for each of them.
+    /// Tokens that all sequences may hold together; `None`: `n_ctx` for each sequence.
     pub n_tokens: Option<usize>,
-    /// Tokens of a prompt that are computed at once; `None`: [`SessionOptions::UBATCH`] on a CPU, on a GPU as many as take
-    /// about 200 ms, from 512 to 2048, as far as its budget holds them ([`Session::ubatch`](super::Session::ubatch) says
-    /// how many).
+    /// The most tokens of a prompt in one batch; `None`: [`SessionOptions::UBATCH`] on a CPU; on a GPU as many as take
+    /// about 200 ms, from 512 to 2048, if they fit its budget ([`Session::ubatch`](super::Session::ubatch) returns the
+    /// number).
     pub ubatch: Option<usize>,
-    /// Whether a row's bits depend on its own sequence alone (promise P11): not on the batch's other rows, not on how a
-    /// prompt was cut into chunks, not on a shared prefix. Costs speed, since every number of rows takes the same kernels.
+    /// True if a row's bits must depend on its own sequence alone (promise P11): not on other rows of the batch, the
+    /// chunks of a prompt or a shared prefix. Costs speed, since every number of rows uses the same kernels.
     pub deterministic: bool,
     /// Threads; `None`: one for each physical core.
     pub threads: Option<NonZeroUsize>,
     /// Types of the KV cache.
     pub cache_types: CacheTypes,
-    /// The share of the free memory that may be taken, of each device.
+    /// The fraction of each device's free memory that may be used.
     pub memory_fraction: f64,
-    /// Where to compute.
+    /// The device that computes.
     pub device: DeviceChoice,
-    /// The layers that a GPU computes, counted from the last, with the head; `None`: as many as its budget holds. The
-    /// CPU computes the others.
+    /// The number of layers that a GPU computes, counted from the last, with the head; `None`: as many as fit its
+    /// budget. The CPU computes the others.
     pub gpu_layers: Option<usize>,
-    /// How long the GPU may take for a batch; `None`: as [`HipOptions`] says.
+    /// The longest time of a batch on the GPU; `None`: the default of [`HipOptions`].
     pub timeout: Option<Duration>,
 }
 
 impl SessionOptions {
-    /// Tokens of a prompt that a CPU computes at once, unless told otherwise.
+    /// The default ubatch of a CPU.
     pub const UBATCH: usize = super::ubatch::LEAST;
-    /// The most that is chosen for a GPU.
+    /// The largest ubatch that is chosen for a GPU.
     pub const LARGEST_UBATCH: usize = super::ubatch::SIZES[0];
 }
 
@@ -64,16 +64,16 @@ impl Default for SessionOptions {
     }
 }
 
-/// How the GPU is used, and who is told of long work.
+/// Settings for the GPU, custom operators, and a callback for progress.
 #[derive(Clone, Default)]
 pub struct Setup {
-    /// How the GPU's executor works.
+    /// Options of the GPU's executor.
     pub hip: HipOptions,
-    /// The wish of decoded rows: on a GPU, the plan for it is made with the session.
+    /// The output of decoded rows, whose plan is compiled with the session on a GPU.
     pub want: Output,
-    /// A user's own operators, which the model's graph may use beside the built-in ones.
+    /// Custom operators that the model's graph may use beside the built-in ones.
     pub operators: Vec<OperatorRow>,
-    /// Told how far kernels and weights are.
+    /// Receives the progress of compiling kernels and loading weights.
     pub on_loading: Option<OnLoading>,
 }
 

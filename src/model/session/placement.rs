@@ -1,4 +1,4 @@
-//! Which device computes which part of a model.
+//! The assignment of a model's layers to devices.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -12,32 +12,31 @@ use crate::hip::{Context, Pace, Request as DeviceRequest, Selected, select};
 use crate::model::{BatchShape, CacheLayout, GgufWeights, Model, ModelError, Output, Portion, Request};
 use crate::plan::{DeviceDesc, Plan, compile};
 
-/// Where a model is computed.
+/// The device that computes a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceChoice {
     /// On the CPU.
     #[default]
     Cpu,
-    /// On a GPU if there is one, else on the CPU; there, too, if the model is so small that starting a GPU takes longer
-    /// than an answer ([`DeviceChoice::SMALL_MODEL`]).
+    /// On a GPU if there is one, else on the CPU. A small model, for which starting a GPU takes longer than an answer,
+    /// also runs on the CPU ([`DeviceChoice::SMALL_MODEL`]).
     Auto,
-    /// On a GPU, as far as it has room.
+    /// On a GPU, with as many layers as fit.
     Hip {
-        /// Whose libraries.
+        /// The platform of the device.
         platform: PlatformKind,
-        /// The device's number there.
+        /// The device's number on the platform.
         ordinal: u32,
     },
 }
 
 impl DeviceChoice {
-    /// Bytes of weights below which [`DeviceChoice::Auto`] takes the CPU. The demo model's 5 MB answer a question in 22 ms
-    /// there, and in 430 ms on an H200, most of which is its start.
+    /// Bytes of weights below which [`DeviceChoice::Auto`] selects the CPU. The demo model (5 MB) answers a question in
+    /// 22 ms on a CPU and in 430 ms on an H200, most of which is the GPU's start.
     pub const SMALL_MODEL: u64 = 64 << 20;
 
-    /// The device that computes this model: of [`DeviceChoice::Auto`] the CPU or a GPU that opens; any other choice is
-    /// the answer itself.
+    /// The device that computes this model: for [`DeviceChoice::Auto`] the CPU or a GPU that opens, otherwise `self`.
     ///
     /// # Errors
     /// [`ModelError::Probe`] if `RFGRAPH_HIP_PLATFORM` names an unknown platform.
@@ -76,7 +75,7 @@ pub(super) struct Part {
     pub backend: Backend,
 }
 
-/// Who computes.
+/// The executor of a part.
 pub(super) enum Backend {
     Cpu(Box<CpuExecutor>),
     Hip(Box<HipExecutor>),
@@ -98,7 +97,7 @@ impl Backend {
     }
 }
 
-/// What a session asks of its devices.
+/// The requirements of a session on its devices.
 pub(super) struct Demand<'a> {
     pub model: &'a Model,
     pub options: &'a SessionOptions,
@@ -107,7 +106,7 @@ pub(super) struct Demand<'a> {
     pub want: Output,
 }
 
-/// The devices with their parts of the model, and how many tokens of a prompt they compute at once.
+/// The devices with their parts of the model, and the ubatch.
 pub(super) struct Placed {
     pub parts: Vec<Part>,
     pub ubatch: usize,
@@ -118,12 +117,12 @@ impl Demand<'_> {
         self.model.architecture().shape().n_layer
     }
 
-    /// The ubatch that was asked for, or this one; no more than all sequences hold together.
+    /// The requested ubatch, or `chosen`; at most the tokens that all sequences hold together.
     fn ubatch_or(&self, chosen: usize) -> usize {
         self.options.ubatch.unwrap_or(chosen).min(self.layout.most_rows())
     }
 
-    /// Bytes that the session itself takes.
+    /// Bytes of the session's own tables and batch.
     fn tables(&self, ubatch: usize) -> u64 {
         let n_sequences = self.layout.n_sequences;
         let batch = Batch::bytes(ubatch.max(n_sequences), n_sequences);
@@ -131,7 +130,7 @@ impl Demand<'_> {
     }
 }
 
-/// Opens the devices, and says which has which part of the model.
+/// Opens the devices and assigns a part of the model to each.
 pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelError> {
     let n_layer = demand.n_layer();
     let whole = Portion::whole(n_layer);
@@ -162,7 +161,7 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelE
         return Ok(Placed { parts: vec![Part { portion: whole, backend: gpu }], ubatch });
     }
     tracing::info!("{on_gpu} of {n_layer} layers on {}, the others on the CPU", context.name());
-    // A portion need not use all of the file's tensors; together they must.
+    // A portion need not use all of the file's tensors, but the portions together must: check the whole graph.
     let one_token = BatchShape::decode(1, Output::Logits);
     graph_of(demand.model, &request(demand, one_token, whole))?;
     let [first, last] = Portion::split(n_layer, n_layer - on_gpu);
@@ -170,7 +169,7 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelE
     Ok(Placed { parts, ubatch })
 }
 
-/// The host's budget, less what the session itself takes wherever its layers are.
+/// The host's budget without the session's own tables, which are on the host for any placement.
 fn host(demand: &Demand<'_>, ubatch: usize) -> Result<Budget, ModelError> {
     let mut budget = Budget::host(demand.options.memory_fraction);
     budget.hold("block tables and batch", demand.tables(ubatch)).map_err(ExecError::from)?;
@@ -208,14 +207,14 @@ fn request(demand: &Demand<'_>, shape: BatchShape, portion: Portion) -> Request 
     Request { shape, n_pos, cache, cache_types, portion }
 }
 
-/// How much of the model a GPU gets, and how many tokens of a prompt it computes at once.
+/// The number of layers on the GPU, and the ubatch.
 struct Fit {
     on_gpu: usize,
     ubatch: usize,
 }
 
-/// Layers first: a larger ubatch is taken only where all of them are on the GPU with it. Where the CPU computes some,
-/// what the CPU is given at once is right for both.
+/// Layers come first: a larger ubatch is used only if all layers still fit on the GPU. If the CPU computes some layers,
+/// its ubatch is used for both.
 fn fit(demand: &Demand<'_>, target: &Target, pace: Pace, budget: &Budget) -> Result<Fit, ModelError> {
     let n_layer = demand.n_layer();
     let device = DeviceDesc::hip(target.clone()).with_deterministic(demand.options.deterministic);
@@ -240,7 +239,7 @@ fn fit(demand: &Demand<'_>, target: &Target, pace: Pace, budget: &Budget) -> Res
     Ok(Fit { on_gpu, ubatch })
 }
 
-/// The most layers, counted from the last, that the budget holds with the head and all that they need.
+/// The most layers, counted from the last, that fit the budget with the head, states and arena.
 fn layers_that_fit(
     demand: &Demand<'_>,
     device: &DeviceDesc,
@@ -265,10 +264,10 @@ fn layers_that_fit(
     Ok(few)
 }
 
-/// Pinned memory of uploads, and what the plans' inputs and outputs take, with room to spare.
+/// Bytes for pinned memory of uploads and for the plans' inputs and outputs, with a margin.
 const STAGING: u64 = 96 << 20;
 
-/// The plan of a batch on a portion.
+/// The plan of a batch for a portion of the model.
 fn plan_of(
     demand: &Demand<'_>,
     device: &DeviceDesc,
@@ -278,7 +277,7 @@ fn plan_of(
     Ok(compile(&graph_of(demand.model, &request(demand, shape, portion.clone()))?, device)?)
 }
 
-/// Bytes on the GPU that a portion takes, with the plans that a session makes first.
+/// Bytes of a portion on the GPU, with the plans that a session makes first.
 fn gpu_bytes(
     demand: &Demand<'_>,
     device: &DeviceDesc,

@@ -26,7 +26,7 @@ enum Input {
     Runs,
 }
 
-/// Inputs by their names in the graph. What the part before passes on is not among them.
+/// The inputs with their names in the graph, without the hidden states from the previous part.
 const INPUTS: [(&str, Input); 10] = [
     ("tokens", Input::Tokens),
     ("positions", Input::Positions),
@@ -57,7 +57,7 @@ impl Input {
     }
 }
 
-/// The plans of a batch, one on each device that has a part of the model.
+/// The plans of a batch, one for each part of the model.
 #[derive(Debug)]
 pub(super) struct BatchPlan {
     pub parts: Vec<PartPlan>,
@@ -68,12 +68,12 @@ pub(super) struct BatchPlan {
 pub(super) struct PartPlan {
     pub id: PlanId,
     inputs: Vec<(usize, Input)>,
-    /// What the part before gives.
+    /// The input for the hidden states of the previous part.
     passed: Option<usize>,
     pub outputs: OutputNumbers,
 }
 
-/// The numbers of a plan's outputs, as far as it has them.
+/// The numbers of a plan's outputs; `None` for those that it does not have.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OutputNumbers {
     pub logits: Option<usize>,
@@ -103,7 +103,7 @@ impl PartPlan {
         Ok(PartPlan { id: executor.load(plan)?, inputs, passed, outputs })
     }
 
-    /// Gives the plan its inputs; `passed` is what the part before gave.
+    /// Writes the plan's inputs; `passed` holds the hidden states of the previous part.
     pub fn write(
         &self,
         executor: &mut dyn Executor,
@@ -120,8 +120,8 @@ impl PartPlan {
     }
 }
 
-/// How many of `left` tokens to compute next. A long rest is cut where a plan fits it with little padding;
-/// a short one is padded, since each further batch reads all weights again.
+/// The number of tokens, out of `left`, in the next batch. A long rest is cut to a size that a plan fits with little
+/// padding; a short one is padded, since each further batch reads all weights again.
 pub(super) fn chunk(left: usize, ubatch: usize) -> usize {
     let n = left.min(ubatch);
     let fits = padded(n);
@@ -138,8 +138,8 @@ fn padded(n: usize) -> usize {
     BatchShape::prompt(n, Output::Nothing).rounded(0).n_rows()
 }
 
-/// The graph of a batch on a portion of the model: the architecture's, which must use all of the file's tensors if
-/// it is all of the model, up to the logits.
+/// The graph of a batch for a portion of the model, as the architecture builds it. A graph of the whole model with
+/// logits must use all of the file's tensors.
 pub(in crate::model) fn graph_of(model: &Model, request: &Request) -> Result<GraphDef, ModelError> {
     let graph = Graph::new();
     let unused = {
@@ -156,7 +156,7 @@ pub(in crate::model) fn graph_of(model: &Model, request: &Request) -> Result<Gra
     Err(ModelError::UnknownTensors { architecture, names: unused.into_iter().take(5).collect() })
 }
 
-/// The graph of a batch on a whole model.
+/// The graph of a batch for the whole model.
 pub(super) fn whole_graph(
     model: &Model,
     shape: BatchShape,
@@ -169,12 +169,12 @@ pub(super) fn whole_graph(
 }
 
 impl Model {
-    /// The graph of a batch of `n_rows` of which the logits of `n_outputs` are wanted: of all of them, then each is a
-    /// row of a sequence of its own, or of the last of a prompt's.
+    /// The graph of a batch of `n_rows` with the logits of `n_outputs` of them. If all rows have logits, each belongs
+    /// to a sequence of its own; otherwise the rows are one prompt's, with the logits of the last ones.
     ///
     /// # Errors
-    /// [`ModelError::Graph`] if the file's tensors do not make the graph, [`ModelError::UnknownTensors`] if it does not
-    /// use all of them.
+    /// [`ModelError::Graph`] if the file's tensors do not fit the graph, [`ModelError::UnknownTensors`] if the graph
+    /// does not use all of them.
     pub fn graph(
         &self,
         n_rows: usize,
@@ -193,7 +193,7 @@ impl Model {
     }
 
     /// The graphs of every batch that a session of one sequence makes plans for: prompts of up to `ubatch` tokens, and
-    /// one token of which these are wanted.
+    /// one token with each of the outputs `wants`.
     ///
     /// # Errors
     /// As [`Model::graph`].
@@ -213,7 +213,7 @@ impl Model {
     }
 }
 
-/// A plan for messages and profiles: the steps with their times.
+/// A plan and the times of its steps, for messages and profiles.
 pub(super) fn steps_of(executor: &dyn Executor, id: PlanId) -> Result<(&Plan, &[Duration]), ModelError> {
     Ok((executor.plan(id)?, executor.times(id)))
 }
@@ -223,7 +223,7 @@ mod tests {
     use super::{chunk, padded};
 
     #[test]
-    fn chunks_end_and_waste_little() {
+    fn chunks_cover_a_prompt_with_little_padding() {
         for ubatch in [1, 7, 32, 512] {
             for prompt in 1..2000usize {
                 let (mut left, mut computed) = (prompt, 0);

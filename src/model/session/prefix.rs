@@ -1,19 +1,19 @@
-//! Reusing what the states hold: prompts that begin like others are computed from where they differ, and sequences are
-//! put aside and go on.
+//! Reuse of stored state: a prompt that shares a prefix with another is computed from the first different token on, and
+//! sequences are put aside and go on.
 
 use super::Session;
 use crate::model::state::Aside;
 use crate::model::{ModelError, SequenceId};
 
 impl Session {
-    /// Opens a sequence that begins with as many of these tokens as the states hold, and gives their number: the rest,
-    /// `&tokens[n..]`, is for [`Session::prefill`]. At least the last token is left to compute, since its logits are
-    /// wanted.
+    /// Opens a sequence that begins with as many of these tokens as the states hold, and returns their number `n`. Pass
+    /// the rest, `&tokens[n..]`, to [`Session::prefill`]. At least the last token remains to be computed, for its
+    /// logits.
     ///
-    /// What other sequences compute is found in whole blocks (32 tokens) while they are open, and after they were
-    /// closed or cut off until the memory is needed; where a model has recurrent state, at blocks where that was kept. It
-    /// is shared and not copied. Keys and values that were computed in other chunks may differ in their last bits, as
-    /// with another [`ubatch`](super::SessionOptions::ubatch).
+    /// State of other sequences is found in whole blocks (32 tokens) while they are open, and after they were closed or
+    /// rewound until the memory is needed; for a model with recurrent state, only at the ends of blocks that have a
+    /// snapshot. State is shared and not copied. Keys and values that were computed in other chunks may differ in their
+    /// last bits, as with another [`ubatch`](super::SessionOptions::ubatch).
     ///
     /// # Errors
     /// As [`Session::open`].
@@ -22,9 +22,9 @@ impl Session {
         Ok((id, self.reuse(id, tokens)?))
     }
 
-    /// Makes a sequence hold as many of these tokens as it or the states hold, and gives their number, as
-    /// [`Session::open_with`] does for a new one. Of the sequence's own tokens those are kept that are the same, as far
-    /// as its state can be cut; the others are cut off.
+    /// Like [`Session::open_with`] for an open sequence: makes it hold as many of these tokens as it or the states
+    /// hold, and returns their number. The sequence keeps its own tokens as far as they are the same and its state can
+    /// be rewound; the others are removed.
     ///
     /// # Errors
     /// [`ModelError::ClosedSequence`] if the sequence is not open.
@@ -34,8 +34,8 @@ impl Session {
         Ok(n)
     }
 
-    /// Opens a sequence that begins as another one is now, and gives how many of its tokens it holds: its whole blocks
-    /// are shared. The rest, if any, is for [`Session::prefill`].
+    /// Opens a sequence that begins as another one, and returns the number of tokens that both share: those in whole
+    /// blocks. Pass the rest, if any, to [`Session::prefill`].
     ///
     /// # Errors
     /// As [`Session::open`]; [`ModelError::ClosedSequence`] or [`ModelError::EmbeddingRow`] of the other sequence.
@@ -45,8 +45,8 @@ impl Session {
         Ok((fork, self.states.reuse(fork, &tokens)?))
     }
 
-    /// Closes a sequence that goes on later, and gives its tokens: its memory is free for others, and its whole blocks
-    /// can be found until it is needed.
+    /// Closes a sequence that goes on later, and returns its tokens. Its memory is free for others, and its whole
+    /// blocks are findable until they are needed.
     ///
     /// # Errors
     /// [`ModelError::ClosedSequence`]; [`ModelError::EmbeddingRow`], since embedding rows cannot be computed again.
@@ -54,8 +54,8 @@ impl Session {
         self.states.put_aside(id)
     }
 
-    /// Opens a sequence that was put aside, and gives how many of its tokens it still holds: the rest of
-    /// [`Aside::tokens`], if any, is for [`Session::prefill`].
+    /// Opens a sequence that was put aside, and returns the number of tokens that the states still hold. Pass the rest
+    /// of [`Aside::tokens`], if any, to [`Session::prefill`].
     ///
     /// # Errors
     /// As [`Session::open`].

@@ -6,15 +6,15 @@ use super::plans::chunk;
 use super::{BLOCK_SIZE, Outputs, RowOutput, Rows, Session};
 use crate::model::{ModelError, Output, SequenceId};
 
-/// The logits that a step gave, in the order of its rows.
+/// The logits of a step, in the order of its rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Logits<'s> {
     outputs: Outputs<'s>,
 }
 
 impl<'s> Logits<'s> {
-    /// The logits of the last row of the step's rows number `i`, one for each token of the vocabulary; empty where
-    /// none were wanted.
+    /// The logits of the last row of the step's [`Rows`] number `i`, one for each token of the vocabulary; empty if
+    /// none were requested.
     pub fn row(&self, i: usize) -> &'s [f32] {
         match self.outputs.last(i) {
             RowOutput::Logits(logits) => logits,
@@ -22,7 +22,7 @@ impl<'s> Logits<'s> {
         }
     }
 
-    /// The same of all rows of the step.
+    /// [`Logits::row`] for each [`Rows`] of the step.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &'s [f32]> + use<'s> {
         let logits = *self;
         (0..self.outputs.batch.n_rows_of_step()).map(move |i| logits.row(i))
@@ -30,19 +30,18 @@ impl<'s> Logits<'s> {
 }
 
 impl Session {
-    /// Appends tokens to a sequence, in chunks of at most `ubatch`, and gives the logits after the last.
+    /// Appends tokens to a sequence, in chunks of at most `ubatch`, and returns the logits of the last token.
     ///
     /// # Errors
-    /// As [`Session::step`]; for a prompt of no tokens. Chunks before the one that failed stay in the sequence.
+    /// As [`Session::step`]; [`ModelError::NoTokens`]. Chunks before the one that failed stay in the sequence.
     pub fn prefill(&mut self, id: SequenceId, tokens: &[u32]) -> Result<&[f32], ModelError> {
-        // The closure never ends the work early.
+        // The callback never stops the prefill.
         let _ = self.prefill_with(id, tokens, |_| ControlFlow::Continue(()))?;
         Ok(self.logits()?.row(0))
     }
 
-    /// As [`Session::prefill`]; after each chunk `progress` is told how many tokens are done, and may end
-    /// the work there. The tokens done so far then stay in the sequence. [`Session::logits`] has the logits
-    /// after the last.
+    /// Like [`Session::prefill`]; after each chunk `progress` receives the number of tokens done so far, and may stop
+    /// the prefill. These tokens then stay in the sequence. [`Session::logits`] returns the logits of the last one.
     ///
     /// # Errors
     /// As [`Session::prefill`].
@@ -63,7 +62,7 @@ impl Session {
             self.run(std::iter::once(rows))?;
             done += n;
             if progress(done).is_break() {
-                // The room for the rest of the prompt is free again.
+                // Releases the room for the rest of the prompt.
                 self.states.abandon(id, false);
                 return Ok(ControlFlow::Break(()));
             }
@@ -71,7 +70,7 @@ impl Session {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// All of a prompt is checked, and has its room, before any of it is computed.
+    /// Checks a whole prompt and reserves its room before any of it is computed.
     fn check_whole(&mut self, id: SequenceId, tokens: &[u32]) -> Result<(), ModelError> {
         let n_vocab = self.shape.n_vocab;
         if let Some(&token) = tokens.iter().find(|&&token| token as usize >= n_vocab) {
@@ -80,8 +79,8 @@ impl Session {
         self.states.reserve(id, tokens.len())
     }
 
-    /// How many of `left` tokens of a prompt to compute next. Recurrent state is kept at the prompt's last whole block,
-    /// so a chunk ends there.
+    /// The number of tokens, out of `left`, in a prompt's next chunk. A snapshot of recurrent state is kept at the end
+    /// of the prompt's last whole block, so a chunk ends there.
     fn next_chunk(&self, id: SequenceId, left: usize) -> Result<usize, ModelError> {
         let n = chunk(left, self.ubatch);
         let len = self.states.len(id)?;
@@ -90,7 +89,7 @@ impl Session {
         Ok(if crosses { boundary - len } else { n })
     }
 
-    /// Appends tokens to a sequence and gives each one's logits to `f`, in order.
+    /// Appends tokens to a sequence and passes each token's logits to `f`, in order.
     ///
     /// # Errors
     /// As [`Session::prefill`].
@@ -103,8 +102,8 @@ impl Session {
         self.every_row(id, tokens, Output::Logits, f)
     }
 
-    /// Appends tokens to a sequence and gives each one's hidden state after the model's last norm to `f`, in order:
-    /// `n_embd` numbers. The plans for it are made when they are first asked for, as for batches of another size.
+    /// Appends tokens to a sequence and passes each token's hidden state after the model's last norm to `f`, in order:
+    /// `n_embd` numbers. The first call compiles the plans for it.
     ///
     /// # Errors
     /// As [`Session::prefill`].
@@ -139,7 +138,7 @@ impl Session {
         Ok(())
     }
 
-    /// Appends one token to each of several sequences and gives the logits after each, in their order.
+    /// Appends one token to each of several sequences and returns the logits of each token, in the same order.
     ///
     /// # Errors
     /// As [`Session::step`].
@@ -149,13 +148,13 @@ impl Session {
         self.logits()
     }
 
-    /// The logits that the last step gave.
+    /// The logits of the last step.
     ///
     /// # Errors
-    /// [`ModelError::NoLogits`] if it gave none, [`ModelError::NothingComputed`].
+    /// [`ModelError::NoLogits`] if none were requested, [`ModelError::NothingComputed`].
     pub fn logits(&self) -> Result<Logits<'_>, ModelError> {
         let outputs = self.outputs()?;
-        // A step that wants nothing runs the plan for one row's logits, which are nobody's.
+        // A step without outputs runs the plan for one row's logits, which belong to none of its rows.
         match outputs.batch.outputs.iter().any(|row| row.output == Output::Logits) {
             true => Ok(Logits { outputs }),
             false => Err(ModelError::NoLogits),

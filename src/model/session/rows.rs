@@ -1,17 +1,17 @@
-//! Rows: the input of a step, and what comes back of them.
+//! Rows, the input of a step, and their outputs.
 
 use super::batch::{Batch, RowAt};
 use crate::model::{Output, SequenceId};
 
-/// Rows that follow each other in one sequence: tokens or embeddings, and a wish for what comes after them.
+/// Rows that follow each other in one sequence: tokens or embeddings, with the outputs that are requested of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
     pub(super) sequence: SequenceId,
     pub(super) input: RowInput<'a>,
     pub(super) positions: Option<&'a [[i32; 4]]>,
-    /// Of the last row.
+    /// The output of the last row.
     pub(super) last: Output,
-    /// Of every other row.
+    /// The output of every other row.
     pub(super) others: Output,
 }
 
@@ -24,12 +24,12 @@ pub(super) enum RowInput<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// The next tokens of a sequence. Nothing is wanted yet.
+    /// The next tokens of a sequence, without an output.
     pub fn of(sequence: SequenceId, tokens: &'a [u32]) -> Rows<'a> {
         Rows::new(sequence, RowInput::Tokens(tokens))
     }
 
-    /// Rows in the place of tokens, each with an embedding of its own: F32 `[n_embd, n]`, as the first layer takes it.
+    /// Embeddings in place of tokens, one per row: F32 `[n_embd, n]`, as input of the first layer.
     pub fn embeddings(sequence: SequenceId, embeddings: &'a [f32]) -> Rows<'a> {
         Rows::new(sequence, RowInput::Embeddings(embeddings))
     }
@@ -39,25 +39,25 @@ impl<'a> Rows<'a> {
         Rows { sequence, input, positions: None, last: none, others: none }
     }
 
-    /// The positions of each row, for models whose rows carry several ([`ModelShape::n_pos`]); those past the model's
-    /// number are not read. Without them every position of a row is its place in the sequence.
+    /// Sets the positions of each row, for models whose rows have several ([`ModelShape::n_pos`]); positions beyond
+    /// that number are ignored. By default every position of a row is its place in the sequence.
     ///
     /// [`ModelShape::n_pos`]: crate::model::ModelShape::n_pos
     pub fn at(self, positions: &'a [[i32; 4]]) -> Rows<'a> {
         Rows { positions: Some(positions), ..self }
     }
 
-    /// Wants this of the last row.
+    /// Requests an output of the last row.
     pub fn want(self, output: Output) -> Rows<'a> {
         Rows { last: output, ..self }
     }
 
-    /// Wants this of every row.
+    /// Requests an output of every row.
     pub fn want_all(self, output: Output) -> Rows<'a> {
         Rows { last: output, others: output, ..self }
     }
 
-    /// The number of rows of a model whose embeddings have `n_embd` elements.
+    /// The number of rows, for embeddings of `n_embd` elements.
     pub(super) fn len(&self, n_embd: usize) -> usize {
         match self.input {
             RowInput::Tokens(tokens) => tokens.len(),
@@ -65,23 +65,23 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The wish of row `i` of `n`.
+    /// The requested output of row `i` of `n`.
     pub(super) fn output(&self, i: usize, n: usize) -> Output {
         if i + 1 == n { self.last } else { self.others }
     }
 }
 
-/// What came of one row.
+/// The output of one row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RowOutput<'s> {
-    /// Nothing was wanted.
+    /// No output was requested.
     Nothing,
     /// The logits, F32 `[n_vocab]`.
     Logits(&'s [f32]),
     /// The token of the largest logit.
     Argmax(u32),
-    /// Tokens with the largest logits and these, the largest first.
+    /// The tokens with the largest logits, and these logits, the largest first.
     TopK(&'s [i32], &'s [f32]),
     /// The hidden state after the model's last norm, F32 `[n_embd]`.
     Hidden(&'s [f32]),
@@ -100,24 +100,24 @@ impl RowOutput<'_> {
     }
 }
 
-/// What came of a step's rows: by the number of the [`Rows`] in the step, and the row's number among them.
+/// The outputs of a step's rows, by the number of the [`Rows`] in the step and the row's number in these.
 ///
-/// The CPU answers [`Output::Argmax`] and [`Output::TopK`] with all logits, which it has at hand; a GPU chooses before
-/// anything is copied.
+/// The CPU answers [`Output::Argmax`] and [`Output::TopK`] with all logits, which are in memory anyway; a GPU computes
+/// them, so that only they are copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Outputs<'s> {
     pub(super) batch: &'s Batch,
     pub(super) n_vocab: usize,
     pub(super) n_embd: usize,
     pub(super) logits: &'s [f32],
-    /// Of rows of `k`.
+    /// Tokens and logits of top-k, and the `k` of their rows.
     pub(super) top: (&'s [i32], &'s [f32], usize),
     pub(super) argmax: &'s [i32],
     pub(super) hidden: &'s [f32],
 }
 
 impl<'s> Outputs<'s> {
-    /// What came of row `row` of rows number `rows` of the step; [`RowOutput::Nothing`] where there is no such row.
+    /// The output of row `row` of the step's [`Rows`] number `rows`; [`RowOutput::Nothing`] if the row does not exist.
     pub fn row(&self, rows: usize, row: usize) -> RowOutput<'s> {
         let Some(range) = self.batch.range_of(rows) else { return RowOutput::Nothing };
         if row >= range.len() {
@@ -126,7 +126,7 @@ impl<'s> Outputs<'s> {
         self.batch.outputs.get(range.start + row).map_or(RowOutput::Nothing, |at| self.at(*at))
     }
 
-    /// What came of the last row of rows number `rows`.
+    /// The output of the last row of the step's [`Rows`] number `rows`.
     pub fn last(&self, rows: usize) -> RowOutput<'s> {
         let n = self.batch.range_of(rows).map_or(0, |range| range.len());
         self.row(rows, n.saturating_sub(1))

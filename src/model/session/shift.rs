@@ -1,4 +1,4 @@
-//! Going on at the end of a context, without its oldest tokens.
+//! Context shift: continuing at the end of a context without its oldest tokens.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -6,21 +6,22 @@ use std::ops::ControlFlow;
 use super::Session;
 use crate::model::{ModelError, Rewind, SequenceId};
 
-/// What is dropped at the end of a context: of the tokens after the first `keep` the older half, as often as it takes.
+/// The tokens to drop at the end of a context: the older half of the tokens after the first `keep`,
+/// repeatedly until the rest fits.
 ///
-/// Steps are of one size, half of what a context holds after `keep`, so that a conversation that grows is cut at the
-/// same place for many turns, and each turn finds the one before in the cache.
+/// Each drop has the same size, half of the context after `keep`, so that a growing conversation is cut at the same
+/// place for many messages, and its prefix stays in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextShift {
-    /// Tokens at the start that stay: a BOS, a system message.
+    /// The number of tokens at the start that are kept: a BOS, a system message.
     pub keep: usize,
 }
 
 impl ContextShift {
-    /// How many tokens after the first `keep` are dropped of `len`, for the others to fit a context of `n_ctx`.
+    /// The number of tokens after the first `keep` to drop out of `len`, so that the others fit a context of `n_ctx`.
     ///
     /// # Errors
-    /// [`ModelError::ShiftKeepsAll`] if the context holds no more than what is kept.
+    /// [`ModelError::ShiftKeepsAll`] if the kept tokens fill the context.
     pub fn dropped(&self, len: usize, n_ctx: usize) -> Result<usize, ModelError> {
         let keep = self.keep;
         if keep >= n_ctx {
@@ -30,7 +31,7 @@ impl ContextShift {
         Ok(len.saturating_sub(n_ctx).div_ceil(step) * step)
     }
 
-    /// A text without what is dropped of it.
+    /// A text without its dropped tokens.
     ///
     /// # Errors
     /// As [`ContextShift::dropped`].
@@ -43,13 +44,13 @@ impl ContextShift {
 }
 
 impl Session {
-    /// Makes room for one more token in a sequence whose context is full, and gives the number of tokens that were
-    /// dropped for it: 0 if there was room.
+    /// Makes room for one more token in a sequence whose context is full, and returns the number of dropped tokens: 0
+    /// if there was room.
     ///
-    /// The tokens that stay are computed again at their new positions, since keys hold the positions that they were
-    /// made for. That costs as much as a prompt of half the context, once for every half context of tokens. After it
-    /// the sequence is as if it had begun with the tokens that stay. `progress` is as in [`Session::prefill_with`]: if
-    /// it ends the work, some of the last tokens are missing, and `Break` is given.
+    /// The remaining tokens are computed again at their new positions, since keys depend on their positions. That costs
+    /// as much as a prompt of half the context, once for every half context of tokens. Afterwards the sequence is the
+    /// same as one that began with these tokens. `progress` is as in [`Session::prefill_with`]: if it stops the work,
+    /// some of the last tokens are missing, and the result is `Break`.
     ///
     /// # Errors
     /// As [`ContextShift::dropped`] and [`Session::prefill`]; [`ModelError::ShiftOfRecurrent`],
@@ -72,7 +73,7 @@ impl Session {
         let tokens: Vec<u32> = self.states.tokens(id)?.collect();
         let keep = match self.rewind(id, shift.keep)? {
             Rewind::Done => shift.keep,
-            // A block that others hold too.
+            // The block is shared with other sequences.
             Rewind::RecomputeFrom(held) => held,
         };
         let tail = [&tokens[keep..shift.keep], &tokens[shift.keep + dropped..]].concat();
@@ -92,7 +93,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// What is left fits, the next token included; no more steps are taken than needed, and half stays.
+        /// The rest fits with the next token, no more halves are dropped than needed, and half of the context stays.
         #[test]
         fn the_fewest_steps_are_dropped(n_ctx in 1usize..200, keep in 0usize..250, len in 0usize..2000) {
             let shift = ContextShift { keep };

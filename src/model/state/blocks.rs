@@ -1,42 +1,43 @@
-//! The blocks of paged state: how many sequences hold each, and which prefix a full one ends.
+//! The blocks of paged state: the number of sequences that hold each block, and a tree of the prefixes in full blocks.
 //!
-//! A full block is *findable*: it hangs in a tree in which a block's parent holds the tokens before its own, so that a
+//! A full block is *findable*: it is in a tree in which a block's parent holds the tokens before its own, so that a
 //! walk from the root finds the blocks of a prefix (Zheng et al., "SGLang: Efficient Execution of Structured Language
-//! Model Programs", 2023). Tokens are compared one by one; no hash is trusted. Findable blocks are not written. A block
-//! that nobody holds is *idle*: it stays findable until its memory is needed, and the one used longest ago goes first.
+//! Model Programs", 2023). Tokens are compared one by one, without hashes. Findable blocks are not written. A block
+//! that no sequence holds is *idle*: it stays findable until its memory is needed; the least recently used idle block
+//! is taken first.
 //!
-//! What the callers keep: who holds a findable block holds its parent too. So the blocks after one that nobody holds are
-//! held by nobody.
+//! Invariant, kept by the callers: a sequence that holds a findable block also holds its parent. So the descendants of
+//! an idle block are idle.
 
 use super::BLOCK_SIZE;
 
-/// No block: the end of a list, and the parent of the first block of a sequence.
+/// Marks an absent block: at the end of a list, and as parent of the first block of a sequence.
 pub(super) const NONE: i32 = -1;
 
-/// The token of a row that has none: an embedding row. A block with such a row is never findable.
+/// Stands for the token of an embedding row. A block with such a row is never findable.
 pub(super) const NO_TOKEN: u32 = u32::MAX;
 
-/// A findable prefix, named by its last block. The name is void once the block has been forgotten.
+/// A findable prefix, identified by its last block. It is invalid once the block has been forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Prefix {
     pub block: i32,
-    /// How often the block had been forgotten when the prefix was named.
+    /// [`Block::forgotten`] when the prefix was created.
     forgotten: u32,
 }
 
 #[derive(Clone, Debug)]
 struct Block {
-    /// Sequences that hold it.
+    /// The number of sequences that hold the block.
     holders: u32,
     findable: bool,
-    /// How often it stopped being findable.
+    /// The number of times that the block stopped being findable.
     forgotten: u32,
     parent: i32,
     first_child: i32,
-    /// The other children of its parent.
+    /// The neighbours in the list of the parent's children.
     next: i32,
     previous: i32,
-    /// The other idle blocks.
+    /// The neighbours in the list of idle blocks.
     older: i32,
     newer: i32,
 }
@@ -47,9 +48,9 @@ pub(super) struct Blocks {
     blocks: Vec<Block>,
     /// The token in each slot.
     tokens: Vec<u32>,
-    /// The findable blocks that begin a sequence: the first of them.
+    /// The head of the list of findable blocks that begin a sequence.
     first: i32,
-    /// The ends of the list of idle blocks.
+    /// Both ends of the list of idle blocks.
     oldest: i32,
     newest: i32,
     n_idle: usize,
@@ -80,17 +81,17 @@ impl Blocks {
         blocks
     }
 
-    /// Blocks that no sequence holds.
+    /// The number of blocks that no sequence holds.
     pub fn n_idle(&self) -> usize {
         self.n_idle
     }
 
-    /// All blocks.
+    /// The number of blocks.
     pub fn len(&self) -> usize {
         self.blocks.len()
     }
 
-    /// The name of the prefix that ends with a findable block.
+    /// The prefix that ends with a block; `None` if the block is not findable.
     pub fn prefix(&self, block: i32) -> Option<Prefix> {
         let found = self.blocks.get(usize::try_from(block).ok()?)?;
         found.findable.then_some(Prefix { block, forgotten: found.forgotten })
@@ -104,12 +105,12 @@ impl Blocks {
         &mut self.blocks[block as usize]
     }
 
-    /// Sequences that hold a block.
+    /// The number of sequences that hold a block.
     pub fn holders(&self, block: i32) -> u32 {
         self.at(block).holders
     }
 
-    /// Whether a block can be found by its tokens.
+    /// True if a block can be found by its tokens.
     pub fn is_findable(&self, block: i32) -> bool {
         self.at(block).findable
     }
@@ -124,12 +125,12 @@ impl Blocks {
         self.tokens[slot as usize]
     }
 
-    /// Notes the token that is written to a slot.
+    /// Records the token that is written to a slot.
     pub fn set_token(&mut self, slot: i32, token: u32) {
         self.tokens[slot as usize] = token;
     }
 
-    /// Takes the idle block that was used longest ago, whose content is forgotten. [`NONE`] if none is idle.
+    /// Takes the least recently used idle block and forgets its content. [`NONE`] if no block is idle.
     pub fn take(&mut self) -> i32 {
         let block = self.oldest;
         if block != NONE {
@@ -139,7 +140,7 @@ impl Blocks {
         block
     }
 
-    /// One more sequence holds a block.
+    /// Adds a holder to a block.
     pub fn hold(&mut self, block: i32) {
         if self.at(block).holders == 0 {
             self.remove_idle(block);
@@ -147,8 +148,8 @@ impl Blocks {
         self.at_mut(block).holders += 1;
     }
 
-    /// One sequence less holds a block. Of a sequence, the last block is released first: then the list of idle blocks
-    /// has every block before its parent, and what is taken is followed by nothing.
+    /// Removes a holder from a block. The callers release a sequence's last block first: then every block is before its
+    /// parent in the list of idle blocks, and a block that is taken has no children.
     pub fn release(&mut self, block: i32) {
         self.at_mut(block).holders -= 1;
         match (self.at(block).holders, self.at(block).findable) {
@@ -158,7 +159,7 @@ impl Blocks {
         }
     }
 
-    /// Makes a block and those before it the last to be taken.
+    /// Makes a block and its ancestors the most recently used.
     pub fn touch(&mut self, mut block: i32) {
         while block != NONE {
             if self.at(block).holders == 0 {
@@ -169,7 +170,7 @@ impl Blocks {
         }
     }
 
-    /// The findable block that holds these tokens after `parent`'s.
+    /// The findable child of `parent` that holds these tokens.
     pub fn find(&self, parent: i32, tokens: &[u32]) -> Option<i32> {
         let first = if parent == NONE { self.first } else { self.at(parent).first_child };
         let child = |block: i32| (block != NONE).then_some(block);
@@ -177,7 +178,7 @@ impl Blocks {
             .find(|&block| self.tokens(block) == tokens)
     }
 
-    /// The findable blocks of as many of these tokens as there are: the last of them, and their number.
+    /// Finds the blocks of the longest findable prefix of these tokens: the last block, and the number of blocks.
     pub fn find_all(&self, tokens: &[u32]) -> (i32, usize) {
         let (mut last, mut n) = (NONE, 0);
         for tokens in tokens.chunks_exact(BLOCK_SIZE) {
@@ -192,7 +193,7 @@ impl Blocks {
         self.at(block).parent
     }
 
-    /// Makes a full block findable, after `parent`, which is findable and has no child with its tokens.
+    /// Makes a full block findable as a child of `parent`, which is findable and has no child with the same tokens.
     pub fn publish(&mut self, block: i32, parent: i32) {
         debug_assert!(!self.is_findable(block), "block {block} is in the tree");
         let first = self.first_after(parent);
@@ -204,7 +205,7 @@ impl Blocks {
         (new.findable, new.parent, new.next, new.previous) = (true, parent, next, NONE);
     }
 
-    /// Makes a block unfindable, and with it all that come after it, which nobody holds.
+    /// Removes a block and its descendants, which are idle, from the tree.
     pub fn forget(&mut self, block: i32) {
         let mut at = block;
         while self.at(block).findable {
@@ -219,7 +220,7 @@ impl Blocks {
         }
     }
 
-    /// Takes a block without children out of the tree.
+    /// Removes a block without children from the tree.
     fn cut(&mut self, block: i32) {
         let Block { parent, next, previous, holders, .. } = *self.at(block);
         if next != NONE {
@@ -265,12 +266,12 @@ impl Blocks {
         (self.at_mut(block).older, self.at_mut(block).newer) = (NONE, newer);
     }
 
-    /// What follows an idle block in the list, or begins it.
+    /// The link to the block after `block` in the list of idle blocks; for [`NONE`], the link to the oldest.
     fn newer_than(&mut self, block: i32) -> &mut i32 {
         if block == NONE { &mut self.oldest } else { &mut self.at_mut(block).newer }
     }
 
-    /// What an idle block follows in the list, or ends it.
+    /// The link to the block before `block` in the list of idle blocks; for [`NONE`], the link to the newest.
     fn older_than(&mut self, block: i32) -> &mut i32 {
         if block == NONE { &mut self.newest } else { &mut self.at_mut(block).older }
     }
@@ -278,7 +279,7 @@ impl Blocks {
 
 #[cfg(test)]
 impl Blocks {
-    /// Panics unless lists and tree are sound; gives the number of idle blocks.
+    /// Panics unless lists and tree are consistent; returns the number of idle blocks.
     pub fn check(&self) -> usize {
         let mut idle = Vec::new();
         let mut at = self.oldest;

@@ -18,27 +18,27 @@ pub const BLOCK_SIZE: usize = 32;
 /// Slots that a cache may have: the graph counts them, and the positions in them, in I32.
 const MAX_SLOTS: usize = i32::MAX as usize;
 
-/// The types that keys and values are kept in: F16, BF16, F32, or in blocks of 32 elements of a head Q8_0 (8.5 bits an
-/// element) or Q4_0 (4.5 bits).
+/// The types of cached keys and values: F16, BF16, F32, or blocks of 32 elements of a head, Q8_0 (8.5 bits per element)
+/// or Q4_0 (4.5 bits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct CacheTypes {
-    /// Of keys.
+    /// The type of keys.
     pub k: DType,
-    /// Of values.
+    /// The type of values.
     pub v: DType,
 }
 
 impl CacheTypes {
-    /// Every type that a cache may have.
+    /// The supported types.
     pub const ALL: [DType; 5] = KvWrite::TYPES;
 
-    /// One type for both.
+    /// The same type for keys and values.
     pub fn both(dtype: DType) -> CacheTypes {
         CacheTypes { k: dtype, v: dtype }
     }
 
     /// # Errors
-    /// [`ModelError::CacheType`] for a dtype that no cache has.
+    /// [`ModelError::CacheType`] for an unsupported dtype.
     pub(in crate::model) fn check(self) -> Result<(), ModelError> {
         match [self.k, self.v].into_iter().find(|dtype| !CacheTypes::ALL.contains(dtype)) {
             Some(dtype) => Err(ModelError::CacheType { dtype }),
@@ -62,21 +62,21 @@ impl fmt::Display for CacheTypes {
     }
 }
 
-/// The sizes of a session's states: how many blocks of how many tokens all sequences share, and how many slots there are
-/// for states that are not addressed by position.
+/// The sizes of a session's states: the blocks of paged state that all sequences share, and the slots of recurrent
+/// state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheLayout {
     /// Tokens in a block.
     pub(in crate::model) block_size: usize,
-    /// Blocks that all sequences take from.
+    /// Blocks of the pool that all sequences share.
     pub(in crate::model) n_blocks: usize,
     /// Blocks that one sequence may hold.
     pub(in crate::model) blocks_per_sequence: usize,
-    /// Sequences at a time.
+    /// The most sequences that are open at a time.
     pub(in crate::model) n_sequences: usize,
     /// Tokens that one sequence may hold: its blocks may have room for a few more.
     pub(in crate::model) n_ctx: usize,
-    /// Snapshots of recurrent state that are kept at the ends of shared prefixes.
+    /// The most snapshots of recurrent state at the ends of prefixes.
     pub(in crate::model) n_snapshots: usize,
 }
 
@@ -84,16 +84,16 @@ impl CacheLayout {
     /// The longest context: that of a cache for one sequence.
     pub const MAX_N_CTX: usize = MAX_SLOTS / BLOCK_SIZE * BLOCK_SIZE;
 
-    /// A cache for so many sequences of so many tokens each.
+    /// A cache for `n_sequences` sequences of `n_ctx` tokens each.
     ///
     /// # Errors
-    /// [`ModelError::Context`] if that makes more than `i32::MAX` slots, the largest number that the graph can count.
+    /// [`ModelError::Context`] for more than `i32::MAX` slots, as the graph counts slots in I32.
     pub fn new(n_ctx: usize, n_sequences: usize) -> Result<CacheLayout, ModelError> {
         CacheLayout::pooled(n_ctx, n_sequences, None)
     }
 
-    /// A cache for `n_tokens` tokens in all (`None`: `n_ctx` for every sequence), of which a sequence may hold up to
-    /// `n_ctx`, and for up to `n_sequences` sequences at a time.
+    /// A cache for `n_tokens` tokens in total (`None`: `n_ctx` for every sequence), of which a sequence may hold up to
+    /// `n_ctx`, and for up to `n_sequences` open sequences.
     ///
     /// # Errors
     /// As [`CacheLayout::new`].
@@ -126,23 +126,23 @@ impl CacheLayout {
         })
     }
 
-    /// Rows of all sequences together, at most: each has up to its context's, all have up to what fits.
+    /// The most rows of all sequences together, limited by their contexts and by the pool.
     pub(in crate::model) fn most_rows(&self) -> usize {
         self.n_ctx.saturating_mul(self.n_sequences).min(self.n_slots())
     }
 
-    /// Tokens that fit all together; at most `i32::MAX`.
+    /// The tokens that fit the pool; at most `i32::MAX`.
     pub fn n_slots(&self) -> usize {
         self.n_blocks * self.block_size
     }
 
-    /// Slots of recurrent state: for every sequence its own and one that is marked, and the snapshots.
+    /// Slots of recurrent state: two for every sequence, its own and its mark, and one for each snapshot.
     pub fn n_recurrent_slots(&self) -> usize {
         2 * self.n_sequences + self.n_snapshots
     }
 
-    /// Bytes of what [`States::new`](super::States::new) makes for it: the tables, and the records of blocks, sequences and
-    /// slots (the last only for a model with recurrent state).
+    /// Bytes that [`States::new`](super::States::new) allocates for the layout: the tables, and the records of blocks,
+    /// sequences and slots (the last only for a model with recurrent state).
     pub fn table_bytes(&self) -> usize {
         let tables =
             self.blocks_per_sequence.saturating_mul(self.n_sequences).saturating_mul(size_of::<i32>());

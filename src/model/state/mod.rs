@@ -1,11 +1,11 @@
-//! What a sequence leaves behind for its next tokens.
+//! The states of sequences: memory that later tokens of a sequence read.
 //!
-//! A state has a kind, which the graph declares where it makes the state: *paged* state is addressed by position (keys
-//! and values; [`paged`]), *recurrent* state has one size whatever the sequence's length ([`recurrent`]). Every kind
-//! answers the same questions ([`StateKind`]); [`States`] asks all kinds that a model has, and owns the sequences.
+//! A state has a kind, which the graph declares with the state: *paged* state is addressed by position (keys and
+//! values; [`paged`]), *recurrent* state has one size for any length of the sequence ([`recurrent`]). Every kind
+//! implements [`StateKind`]; [`States`] calls all kinds that a model has, and owns the sequences.
 //!
-//! This folder counts tokens, blocks and slots. It knows no tensor, no plan and no device: how many bytes a block or a
-//! slot takes is said by the plan's states alone.
+//! This folder counts tokens, blocks and slots. It knows no tensors, plans or devices: the bytes of a block or slot are
+//! defined by the plan's states.
 
 mod blocks;
 mod layout;
@@ -22,36 +22,36 @@ use recurrent::Recurrent;
 
 use super::ModelError;
 
-/// The questions that every kind of state answers. `seq` is a sequence's number, `len` the tokens that it holds.
+/// The operations of a kind of state. `seq` is a sequence's number, `len` the number of its tokens.
 trait StateKind {
     /// Makes room for `n` more tokens. After an error nothing has changed.
     fn reserve(&mut self, seq: usize, len: usize, n: usize) -> Result<(), ModelError>;
 
-    /// Counts tokens that were computed. `end` is the findable prefix that the sequence is now, if it is one whose state
-    /// is to be kept.
+    /// Appends computed tokens. `end` is the findable prefix that the whole sequence now is, if its state should be
+    /// kept in a snapshot.
     fn advance(&mut self, seq: usize, len: usize, tokens: &[u32], end: Option<Prefix>);
 
-    /// The longest prefix of at most `to` tokens that the state can go back to; `to` itself where it can be cut there.
+    /// The largest number of tokens, at most `to`, that the state can be rewound to.
     fn can_rewind(&self, seq: usize, len: usize, to: usize, paged: &Paged) -> usize;
 
-    /// Goes back to `to` tokens, as `can_rewind` allowed. `prefix` is the findable prefix of that length.
+    /// Rewinds to `to` tokens, as `can_rewind` allowed. `prefix` is the findable prefix of that length.
     fn rewind(&mut self, seq: usize, len: usize, to: usize, prefix: Option<Prefix>);
 
-    /// Makes an empty sequence begin with a findable prefix, which has state of this kind.
+    /// Makes an empty sequence begin with a findable prefix that has state of this kind.
     fn share(&mut self, seq: usize, prefix: Prefix);
 }
 
-/// Names a sequence of a session.
+/// Identifies a sequence of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SequenceId(pub(super) usize);
 
-/// The answer to a request to go back to fewer tokens.
+/// The result of rewinding a sequence to fewer tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a sequence that is shorter than was asked for lacks tokens"]
 pub enum Rewind {
-    /// The sequence holds the tokens that were asked for.
+    /// The sequence holds the requested tokens.
     Done,
-    /// The state holds only so many tokens, and the sequence has them now: append the others again.
+    /// The sequence now holds only this many tokens, as its state has no later point: append the others again.
     RecomputeFrom(usize),
 }
 
@@ -71,9 +71,9 @@ impl Aside {
 /// An open sequence.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sequence {
-    /// Tokens and embedding rows.
+    /// The number of tokens and embedding rows.
     len: usize,
-    /// Where the first embedding row is, if there is one.
+    /// The position of the first embedding row, if there is one.
     first_embedding: Option<usize>,
 }
 
@@ -88,19 +88,19 @@ pub struct States {
 }
 
 impl States {
-    /// No open sequence, and all blocks free. `n_ctx_train` is only for messages. It takes
-    /// [`CacheLayout::table_bytes`] bytes.
+    /// States without an open sequence, all blocks free; [`CacheLayout::table_bytes`] bytes. `n_ctx_train` is only for
+    /// messages.
     pub fn new(layout: CacheLayout, n_ctx_train: usize) -> States {
         let sequences = vec![None; layout.n_sequences];
         States { layout, n_ctx_train, sequences, paged: Paged::new(layout), recurrent: None }
     }
 
-    /// Keeps slots of recurrent state from now on: the model has some. No sequence may be open.
+    /// Adds slots of recurrent state, for a model that has such state. No sequence may be open.
     pub(super) fn with_recurrent(&mut self) {
         self.recurrent.get_or_insert_with(|| Recurrent::new(self.layout));
     }
 
-    /// Whether the model has recurrent state, which cannot be cut back everywhere.
+    /// True if the model has recurrent state, which cannot be rewound to any position.
     pub fn has_recurrent(&self) -> bool {
         self.recurrent.is_some()
     }
@@ -108,7 +108,7 @@ impl States {
     /// Opens an empty sequence.
     ///
     /// # Errors
-    /// [`ModelError::NoFreeSequence`] if as many are open as the session was made for.
+    /// [`ModelError::NoFreeSequence`] if all sequences of the session are open.
     pub fn open(&mut self) -> Result<SequenceId, ModelError> {
         let n_sequences = self.sequences.len();
         let full = || ModelError::NoFreeSequence { n_sequences };
@@ -122,7 +122,7 @@ impl States {
         self.sequences.get(id.0).copied().flatten().ok_or_else(closed)
     }
 
-    /// Tokens (and embedding rows) in a sequence.
+    /// The number of tokens (and embedding rows) in a sequence.
     ///
     /// # Errors
     /// [`ModelError::ClosedSequence`] if it is not open.
@@ -130,7 +130,7 @@ impl States {
         Ok(self.sequence(id)?.len)
     }
 
-    /// Whether no sequence holds a token.
+    /// True if no sequence holds a token.
     pub fn is_empty(&self) -> bool {
         self.sequences.iter().flatten().all(|sequence| sequence.len == 0)
     }
@@ -144,7 +144,7 @@ impl States {
             .map(|(i, _)| SequenceId(i))
     }
 
-    /// Tokens that there is room for in all, over and above what open sequences hold.
+    /// The number of tokens that fit blocks which no open sequence holds.
     pub fn free_tokens(&self) -> usize {
         self.paged.blocks.n_idle() * BLOCK_SIZE
     }
@@ -154,11 +154,11 @@ impl States {
         std::iter::once(&mut self.paged as &mut dyn StateKind).chain(recurrent)
     }
 
-    /// Makes room for `n` more tokens of a sequence, without counting them yet.
+    /// Makes room for `n` more tokens of a sequence, without appending them.
     ///
     /// # Errors
-    /// [`ModelError::ContextFull`] if the sequence may not hold so many, [`ModelError::CacheFull`] if the others hold
-    /// the room. Nothing has changed then.
+    /// [`ModelError::ContextFull`] if the sequence may not hold so many tokens, [`ModelError::CacheFull`] if other
+    /// sequences hold the blocks. Nothing has changed then.
     pub(super) fn reserve(&mut self, id: SequenceId, n: usize) -> Result<(), ModelError> {
         let len = self.len(id)?;
         let (wanted, n_ctx) = (len.saturating_add(n), self.n_ctx());
@@ -168,8 +168,8 @@ impl States {
         self.kinds().try_for_each(|kind| kind.reserve(id.0, len, n))
     }
 
-    /// Gives back what was reserved for a step that did not run, or failed. A sequence whose recurrent state may have
-    /// been written over is empty afterwards.
+    /// Releases the room that was reserved for a step that did not run, or failed. A sequence whose recurrent state may
+    /// have been overwritten is empty afterwards.
     pub(super) fn abandon(&mut self, id: SequenceId, ran: bool) {
         let Ok(len) = self.len(id) else { return };
         let lost = self.recurrent.as_mut().is_some_and(|recurrent| recurrent.abandon(id.0));
@@ -177,14 +177,14 @@ impl States {
         self.cut(id, to);
     }
 
-    /// Counts tokens that were computed, [`NO_TOKEN`] for an embedding row. Blocks that are full now can be found.
+    /// Appends computed tokens, [`NO_TOKEN`] for an embedding row. Blocks that are now full become findable.
     pub(super) fn advance(&mut self, id: SequenceId, tokens: &[u32]) {
         let Ok(mut sequence) = self.sequence(id) else { return };
         let len = sequence.len;
         self.paged.advance(id.0, len, tokens, None);
         let end = len + tokens.len();
-        // Single tokens of an answer would push the prompts' snapshots out. The room of a prompt is reserved whole, so
-        // before its last token there is room for more.
+        // Snapshots after single tokens of an answer would evict those of prompts. The room of a prompt is reserved at
+        // once, so before its last token the sequence has room for more.
         let of_prompt = tokens.len() > 1 || self.paged.slot(id.0, end) >= 0;
         let prefix = self.paged.prefix(id.0, end).filter(|_| of_prompt);
         if let Some(recurrent) = &mut self.recurrent {
@@ -200,7 +200,7 @@ impl States {
         self.sequences[id.0] = Some(sequence);
     }
 
-    /// Keeps the state as it is now, so that the sequence can be rewound to here until the next mark: call it before
+    /// Keeps the present state, so that the sequence can be rewound to this point until the next mark: call it before
     /// tokens that are guesses. Paged state needs no mark.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ impl States {
         Ok(())
     }
 
-    /// How far back all kinds of state can go together: at most to `to` tokens.
+    /// The largest number of tokens, at most `to`, that all kinds of state can be rewound to.
     fn can_rewind(&self, id: SequenceId, len: usize, to: usize) -> usize {
         let mut to = to.min(len);
         loop {
@@ -227,7 +227,7 @@ impl States {
         }
     }
 
-    /// Forgets all tokens of a sequence from `to` on, and releases the blocks that are empty then. They can be found
+    /// Forgets all tokens of a sequence from `to` on, and releases the blocks that are then empty. They stay findable
     /// until their memory is needed.
     ///
     /// # Errors
@@ -245,7 +245,7 @@ impl States {
         let Ok(mut sequence) = self.sequence(id) else { return };
         let prefix = self.paged.prefix(id.0, to);
         let len = sequence.len;
-        // Recurrent state is found by the prefix's name, so it goes first.
+        // First, since recurrent state is found by the prefix, which rewinding paged state may forget.
         if let Some(recurrent) = &mut self.recurrent {
             recurrent.rewind(id.0, len, to, prefix);
         }
@@ -267,10 +267,10 @@ impl States {
         Ok((0..sequence.len).map(move |position| self.paged.token(id.0, position)))
     }
 
-    /// How many of these tokens a sequence begins with.
+    /// The number of these tokens that a sequence begins with.
     fn common(&self, id: SequenceId, tokens: &[u32]) -> Result<usize, ModelError> {
         let held = (0..self.len(id)?).map(|position| self.paged.token(id.0, position));
-        // An embedding row equals no token, not even one of the same number.
+        // An embedding row equals no token, not even a token with the number of `NO_TOKEN`.
         Ok(held.zip(tokens).take_while(|(held, token)| held == *token && *held != NO_TOKEN).count())
     }
 
@@ -286,7 +286,7 @@ impl States {
         None
     }
 
-    /// Makes a sequence hold as many of these tokens as it or any block holds, and gives their number.
+    /// Makes a sequence hold as many of these tokens as it or the pool holds, and returns their number.
     ///
     /// # Errors
     /// [`ModelError::ClosedSequence`] if the sequence is not open.
@@ -316,7 +316,7 @@ impl States {
         Ok(())
     }
 
-    /// Closes a sequence that will go on later; its blocks can be found until their memory is needed.
+    /// Closes a sequence that will go on later; its blocks stay findable until their memory is needed.
     ///
     /// # Errors
     /// As [`States::tokens`]: a sequence with embedding rows cannot be computed again.
@@ -326,27 +326,27 @@ impl States {
         Ok(Aside { tokens })
     }
 
-    /// The slot of a token that there is room for; -1 where there is none.
+    /// The slot of a position of a sequence; -1 if the sequence has no block for it.
     pub fn slot(&self, id: SequenceId, position: usize) -> i32 {
         self.paged.slot(id.0, position)
     }
 
-    /// The slots of recurrent state that the step under way reads and writes; -1 for none.
+    /// The slots of recurrent state that the current step reads and writes; -1 for none.
     pub(super) fn source_and_target(&self, id: SequenceId) -> [i32; 2] {
         self.recurrent.as_ref().map_or([-1, -1], |recurrent| recurrent.source_and_target(id.0))
     }
 
-    /// The block tables, as the graph's input wants them.
+    /// The block tables in the layout of the graph's input.
     pub fn tables(&self) -> &[i32] {
         &self.paged.tables
     }
 
-    /// The sizes.
+    /// The sizes of the states.
     pub fn layout(&self) -> CacheLayout {
         self.layout
     }
 
-    /// Tokens that a sequence may hold: its context, or as many as there is memory for in all.
+    /// The most tokens of a sequence: its context, or all tokens of the pool if these are fewer.
     pub fn n_ctx(&self) -> usize {
         self.layout.n_ctx.min(self.layout.blocks_per_sequence * BLOCK_SIZE)
     }

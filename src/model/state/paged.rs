@@ -1,11 +1,11 @@
 //! Paged state: the block of memory that holds each token of each sequence.
 //!
-//! Memory is cut into blocks of a fixed number of tokens, one pool for all sequences. A sequence owns a list of blocks,
-//! its block table; token `p` of it lies in slot `table[p / block] * block + p % block`. Blocks are handed out one by
-//! one (Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023). Full
+//! Memory is divided into blocks of a fixed number of tokens, one pool for all sequences. A sequence owns a list of
+//! blocks, its block table; its token `p` is in slot `table[p / block] * block + p % block`. Blocks are allocated one
+//! by one (Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023). Full
 //! blocks are shared by the sequences that begin with the same tokens, and stay findable for later ones (`blocks.rs`).
 //!
-//! The block that a sequence's next token is written to is never findable, so nothing that is shared is written.
+//! The block that a sequence's next token is written to is never findable, so shared blocks are not written.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use super::blocks::{Blocks, NO_TOKEN, NONE, Prefix};
 use super::{BLOCK_SIZE, CacheLayout, StateKind};
 use crate::model::ModelError;
 
-/// Which sequence has which blocks, and which tokens are in them.
+/// The pool of blocks, and the block table of each sequence.
 #[derive(Clone, Debug)]
 pub(super) struct Paged {
     blocks_per_sequence: usize,
@@ -32,7 +32,7 @@ impl Paged {
         }
     }
 
-    /// The slot of a token that there is room for; -1 where the sequence has no block.
+    /// The slot of a position of a sequence; -1 if the sequence has no block for it.
     pub fn slot(&self, seq: usize, position: usize) -> i32 {
         match self.entry(seq, position / BLOCK_SIZE) {
             NONE => -1,
@@ -40,7 +40,7 @@ impl Paged {
         }
     }
 
-    /// Block `n` of a sequence.
+    /// Block `n` of a sequence; [`NONE`] if it has fewer.
     fn entry(&self, seq: usize, n: usize) -> i32 {
         let inside = n < self.blocks_per_sequence;
         let entry = self.tables.get(seq * self.blocks_per_sequence + n).copied();
@@ -60,7 +60,7 @@ impl Paged {
         }
     }
 
-    /// Tokens of a sequence.
+    /// The token at a position of a sequence.
     pub fn token(&self, seq: usize, position: usize) -> u32 {
         match self.slot(seq, position) {
             -1 => NO_TOKEN,
@@ -68,7 +68,7 @@ impl Paged {
         }
     }
 
-    /// Makes full block `n` of a sequence findable, unless another one with the same tokens before it is.
+    /// Makes full block `n` of a sequence findable, unless a block with the same prefix is.
     fn publish(&mut self, seq: usize, n: usize) {
         let parent = if n == 0 { NONE } else { self.entry(seq, n - 1) };
         let block = self.entry(seq, n);
@@ -79,8 +79,8 @@ impl Paged {
         }
     }
 
-    /// Makes the full blocks from `keep` on findable, which the sequence releases next: those that were not when they
-    /// got full, since others with the same tokens were. Gives the findable block of the sequence's last full one.
+    /// Makes the full blocks from `keep` on findable, which the sequence releases next, as far as they are not yet
+    /// because a block with the same prefix was. Returns the last findable block of the sequence's prefix.
     fn publish_rest(&mut self, seq: usize, len: usize, keep: usize) -> i32 {
         let mut last = NONE;
         for n in 0..len / BLOCK_SIZE {
@@ -96,18 +96,18 @@ impl Paged {
                 self.blocks.publish(block, last);
                 last = block;
             } else {
-                // The sequence goes on to hold it, and may not hold its parent.
+                // The sequence keeps the block, and may not hold the block's parent.
                 break;
             }
         }
         last
     }
 
-    /// The blocks that a sequence of `len` tokens, which has all blocks of these, has to take to hold `n` more.
+    /// The blocks that a sequence of `len` tokens, which has all their blocks, must take to hold `n` more.
     fn missing(&self, seq: usize, len: usize, n: usize) -> Range<usize> {
         let end = (len + n).div_ceil(BLOCK_SIZE);
         let mut next = len.div_ceil(BLOCK_SIZE)..end;
-        // More may be reserved already.
+        // Some may already be reserved.
         next.find(|&n| self.entry(seq, n) == NONE).unwrap_or(end)..end
     }
 }
@@ -140,7 +140,7 @@ impl StateKind for Paged {
         }
     }
 
-    /// A block that is cut inside is written again, so it must be the sequence's alone.
+    /// A partly kept block is written again, so no other sequence may hold it.
     fn can_rewind(&self, seq: usize, len: usize, to: usize, _: &Paged) -> usize {
         let block = self.entry(seq, to / BLOCK_SIZE);
         let within = to % BLOCK_SIZE;

@@ -1,36 +1,36 @@
-//! Recurrent state: memory of one size for each sequence, whatever its length (a convolution's last inputs, a scan's
-//! matrix).
+//! Recurrent state: memory of one size for each sequence, independent of its length (a convolution's last inputs, a
+//! scan's matrix).
 //!
-//! It holds the sequence as it is now and no position of the past, so it cannot be cut back. Instead a step reads one
-//! slot and may write another: an old slot that something still holds is a snapshot, and costs no copy. Held are the
-//! slot of each sequence, the one that it marked (before guesses), and snapshots at the ends of shared prefixes, of which
-//! the one used longest ago goes first.
+//! It describes the end of the sequence and no earlier position, so it cannot be cut. Instead a step reads one slot and
+//! may write another: an old slot that still has a holder is a snapshot, and costs no copy. Holders are each sequence
+//! (its current slot), its mark (before guesses), and snapshots at the ends of prefixes, of which the least recently
+//! used is dropped first.
 
 use super::blocks::{Blocks, Prefix};
 use super::paged::Paged;
 use super::{BLOCK_SIZE, CacheLayout, StateKind};
 use crate::model::ModelError;
 
-/// The slots of recurrent state, and who holds them.
+/// The slots of recurrent state and their holders.
 #[derive(Clone, Debug)]
 pub(super) struct Recurrent {
-    /// Holders of each slot.
+    /// The number of holders of each slot.
     holders: Vec<u32>,
     sequences: Vec<Sequence>,
     snapshots: Vec<Snapshot>,
     n_snapshots: usize,
-    /// Counts uses, to find the snapshot that was used longest ago.
+    /// Counts uses, to find the least recently used snapshot.
     clock: u64,
 }
 
 /// The slots of one sequence.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sequence {
-    /// The state after its last token; `None` before the first.
+    /// The slot of the state after the last token; `None` before the first token.
     current: Option<u32>,
-    /// A position, and the state there.
+    /// A position, and the slot of the state there.
     mark: Option<(usize, u32)>,
-    /// The slot that the step under way writes.
+    /// The slot that the current step writes.
     target: Option<u32>,
 }
 
@@ -62,13 +62,13 @@ impl Recurrent {
         sequences.saturating_add(snapshots).saturating_add(holders)
     }
 
-    /// The slots that the step under way reads and writes; -1 for a sequence that begins with zeros.
+    /// The slots that the current step reads and writes; the first is -1 for a sequence that begins with zeros.
     pub fn source_and_target(&self, seq: usize) -> [i32; 2] {
         let slot = |slot: Option<u32>| slot.map_or(-1, |slot| slot as i32);
         self.sequences.get(seq).map_or([-1, -1], |sequence| [slot(sequence.current), slot(sequence.target)])
     }
 
-    /// Keeps the state as it is now, after `len` tokens, until the next mark.
+    /// Keeps the present state, after `len` tokens, until the next mark.
     pub fn mark(&mut self, seq: usize, len: usize) {
         self.unmark(seq);
         if let Some(current) = self.sequences[seq].current {
@@ -77,7 +77,7 @@ impl Recurrent {
         }
     }
 
-    /// Gives up the step under way, which failed. Gives whether it may have written over the sequence's state.
+    /// Abandons the current step, which failed. Returns true if it may have overwritten the sequence's state.
     pub fn abandon(&mut self, seq: usize) -> bool {
         let Some(target) = self.sequences[seq].target.take() else { return false };
         if self.sequences[seq].current == Some(target) {
@@ -101,7 +101,7 @@ impl Recurrent {
         self.holders[slot as usize] -= 1;
     }
 
-    /// A slot that nothing holds, for which snapshots are given up if need be.
+    /// Takes a slot without holders, dropping snapshots if necessary.
     fn take(&mut self) -> Result<u32, ModelError> {
         loop {
             if let Some(slot) = self.holders.iter().position(|&holders| holders == 0) {
@@ -122,7 +122,7 @@ impl Recurrent {
         true
     }
 
-    /// Gives up the snapshots of prefixes that can no longer be found: their blocks hold other tokens now.
+    /// Drops the snapshots of prefixes that are not findable any more: their blocks now hold other tokens.
     pub fn drop_void(&mut self, blocks: &Blocks) {
         let is_void = |snapshot: &Snapshot| blocks.prefix(snapshot.prefix.block) != Some(snapshot.prefix);
         while let Some(at) = self.snapshots.iter().position(is_void) {
@@ -136,12 +136,12 @@ impl Recurrent {
         self.snapshots.iter().find(|snapshot| snapshot.prefix == prefix).map(|snapshot| snapshot.slot)
     }
 
-    /// Whether there is a snapshot of a prefix.
+    /// True if there is a snapshot of a prefix.
     pub fn has(&self, prefix: Prefix) -> bool {
         self.find(prefix).is_some()
     }
 
-    /// Keeps the state of a sequence, which has just reached the end of a findable prefix.
+    /// Keeps a snapshot of the state of a sequence that is now a findable prefix.
     fn keep(&mut self, prefix: Prefix, slot: u32) {
         self.clock += 1;
         let used = self.clock;
@@ -156,7 +156,7 @@ impl Recurrent {
         self.snapshots.push(Snapshot { prefix, slot, used });
     }
 
-    /// Makes a slot the state of a sequence.
+    /// Makes a slot the current state of a sequence.
     fn set_current(&mut self, seq: usize, slot: Option<u32>) {
         if let Some(slot) = slot {
             self.hold(slot);
@@ -168,7 +168,7 @@ impl Recurrent {
 }
 
 impl StateKind for Recurrent {
-    /// A state that only the sequence holds is written in place; any other one stays as it is.
+    /// A slot that only the sequence holds is written in place; otherwise a new slot is written.
     fn reserve(&mut self, seq: usize, _: usize, _: usize) -> Result<(), ModelError> {
         self.abandon(seq);
         let target = match self.sequences[seq].current {
@@ -182,7 +182,7 @@ impl StateKind for Recurrent {
     fn advance(&mut self, seq: usize, _: usize, _: &[u32], end: Option<Prefix>) {
         let Some(target) = self.sequences[seq].target.take() else { return };
         if self.sequences[seq].current != Some(target) {
-            // The reservation's hold becomes the sequence's.
+            // The sequence takes over the reservation's hold.
             if let Some(old) = self.sequences[seq].current.replace(target) {
                 self.release(old);
             }
@@ -236,7 +236,7 @@ impl Recurrent {
         self.sequences[seq].current
     }
 
-    /// Panics unless every slot is held as often as it is named.
+    /// Panics unless the number of holders of every slot is right.
     pub fn check(&self) {
         let mut named = vec![0; self.holders.len()];
         for sequence in &self.sequences {

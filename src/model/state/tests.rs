@@ -1,11 +1,11 @@
-//! Random schedules of sequences over both kinds of state, against a model that stores everything.
+//! Random schedules of sequences over both kinds of state, compared with a model that stores everything.
 
 use proptest::prelude::*;
 
 use super::*;
 
 #[test]
-fn contexts_that_cannot_be_counted_are_refused() {
+fn contexts_beyond_i32_slots_are_refused() {
     let most = CacheLayout::MAX_N_CTX;
     let layout = CacheLayout::new(most, 1).unwrap();
     assert_eq!(layout.n_slots(), most);
@@ -18,7 +18,7 @@ fn contexts_that_cannot_be_counted_are_refused() {
     assert!(CacheLayout::pooled(4096, 1, Some(usize::MAX)).is_err());
 }
 
-/// Positions past the layout would lie in the next sequence's table.
+/// Positions past the layout would be in the next sequence's table.
 #[test]
 fn a_sequence_stays_in_its_own_table() {
     let mut states = States::new(CacheLayout::new(32, 2).unwrap(), 1000);
@@ -29,7 +29,7 @@ fn a_sequence_stays_in_its_own_table() {
     assert_eq!(states.tables().iter().filter(|&&block| block >= 0).count(), 1);
 }
 
-/// A sequence may take all that others leave, and not more.
+/// A sequence may take all blocks that the others do not hold, and no more.
 #[test]
 fn one_pool_serves_all_sequences() {
     let mut states = States::new(CacheLayout::pooled(128, 3, Some(160)).unwrap(), 1000);
@@ -52,23 +52,23 @@ fn one_pool_serves_all_sequences() {
 const N_CTX: usize = 100;
 const N_SEQUENCES: usize = 3;
 
-/// What a device would hold: for each slot of paged state the tokens up to and with the one whose key lies there, for
-/// each slot of recurrent state all tokens that went into it.
+/// A model of a device's memory: each slot of paged state holds the tokens up to the one whose key is stored there,
+/// each slot of recurrent state all tokens that were computed into it.
 struct Device {
     states: States,
     paged: Vec<Vec<u32>>,
     recurrent: Vec<Vec<u32>>,
-    /// What each open sequence should hold.
+    /// The expected tokens of each open sequence.
     held: [Option<(SequenceId, Vec<u32>)>; N_SEQUENCES],
     aside: Vec<(Aside, Vec<u32>)>,
 }
 
-/// What a sequence does. Tokens are 0 or 1 in runs of a block, so that prefixes are often the same.
+/// An operation on a sequence. Tokens are 0 or 1 in runs of a block, so that sequences often share prefixes.
 #[derive(Clone, Debug)]
 enum Act {
     Open,
     Append(Vec<u32>),
-    /// Tokens that may be taken back: so many of them are.
+    /// Guessed tokens, and how many of them are rewound.
     Guess(Vec<u32>, usize),
     Reuse(Vec<u32>),
     Rewind(usize),
@@ -115,7 +115,7 @@ impl Device {
         }
     }
 
-    /// Computes tokens, as a session does. Gives whether there was room.
+    /// Computes tokens as a session does. Returns false if there was no room.
     fn append(&mut self, which: usize, tokens: &[u32]) -> bool {
         let Some((id, held)) = self.held[which].clone() else { return false };
         let fits = held.len() + tokens.len() <= N_CTX;
@@ -143,7 +143,7 @@ impl Device {
         true
     }
 
-    /// No other sequence reads a slot that this one writes.
+    /// Panics if another sequence reads a slot that this one writes.
     fn assert_unread(&self, id: SequenceId, slot: i32) {
         for (other, tokens) in self.held.iter().flatten().filter(|(other, _)| *other != id) {
             let reads = (0..tokens.len()).any(|p| self.states.slot(*other, p) == slot);
@@ -151,7 +151,7 @@ impl Device {
         }
     }
 
-    /// Goes back, and gives how many tokens are left.
+    /// Rewinds a sequence and returns the number of its remaining tokens.
     fn rewind(&mut self, which: usize, to: usize) -> usize {
         let Some((id, mut held)) = self.held[which].clone() else { return 0 };
         let wanted = to.min(held.len());
@@ -208,7 +208,7 @@ impl Device {
         self.check();
     }
 
-    /// Opens a sequence, or goes on with one that was put aside.
+    /// Opens a sequence, and continues one that was put aside, if any.
     fn open(&mut self, which: usize) {
         let id = self.states.open().unwrap();
         let mut held = Vec::new();
@@ -224,12 +224,12 @@ impl Device {
         let Some(free) = self.held.iter().position(Option::is_none) else { return };
         let id = self.states.open().unwrap();
         let n = self.states.reuse(id, held).unwrap();
-        // A block is found by its tokens only after one that is: fewer may be shared than are full.
+        // A block is findable only if its parent is, so not every full block may be shared.
         assert!(n.is_multiple_of(BLOCK_SIZE) && n <= held.len());
         self.held[free] = Some((id, held[..n].to_vec()));
     }
 
-    /// A step that failed may have written anything where it was to write.
+    /// A failed step may have written anything to its slots.
     fn fail(&mut self, which: usize, id: SequenceId, held: Vec<u32>, n: usize) {
         if self.states.reserve(id, n).is_err() {
             return;
@@ -248,7 +248,7 @@ impl Device {
         self.held[which] = Some((id, held[..left].to_vec()));
     }
 
-    /// Every sequence reads what it should, and every block is held by those that have it in their table.
+    /// Checks that every sequence reads its own tokens, and that the holders of a block are the tables that name it.
     fn check(&self) {
         for (id, held) in self.held.iter().flatten() {
             assert_eq!(self.states.len(*id).unwrap(), held.len());
@@ -281,14 +281,14 @@ impl Device {
 }
 
 #[test]
-fn a_common_prefix_is_held_once_and_found_after_its_end() {
+fn a_shared_prefix_is_stored_once_and_findable_after_closing() {
     let mut device = Device::new(false, None);
     let prompt: Vec<u32> = (0..90).collect();
     for which in 0..2 {
         device.act(which, Act::Open);
         device.act(which, Act::Reuse(prompt.clone()));
     }
-    // Two blocks are common, and each has its own third.
+    // Two blocks are shared, and each sequence has a third block of its own.
     let mut tables = device.states.tables().to_vec();
     let held = tables.iter().filter(|&&block| block >= 0).count();
     tables.sort_unstable();
@@ -302,9 +302,9 @@ fn a_common_prefix_is_held_once_and_found_after_its_end() {
     assert_eq!(device.find(&prompt[1..]), 0);
 }
 
-/// The state at the end of a prompt's whole blocks is kept, and a mark before guesses.
+/// Snapshots are at the end of a prompt's whole blocks and at a mark before guesses.
 #[test]
-fn recurrent_state_is_found_where_it_was_kept() {
+fn recurrent_state_is_found_at_snapshots_and_marks() {
     let mut device = Device::new(true, None);
     let prompt: Vec<u32> = (0..70).collect();
     device.act(0, Act::Open);
@@ -324,10 +324,10 @@ fn recurrent_state_is_found_where_it_was_kept() {
 }
 
 #[test]
-fn what_was_used_longest_ago_is_forgotten_first() {
+fn the_least_recently_used_block_is_taken_first() {
     let mut device = Device::new(false, None);
     let prompt = |seed: u32| (0..97).map(|i| seed * 1000 + i).collect::<Vec<u32>>();
-    // Twelve blocks: three prompts' full ones, and a fourth block of the sequence that is open.
+    // Twelve blocks: the full blocks of three prompts, and a fourth block of the open sequence.
     for seed in [0, 1, 2, 0, 3] {
         device.act(0, Act::Open);
         device.act(0, Act::Reuse(prompt(seed)));
@@ -337,9 +337,9 @@ fn what_was_used_longest_ago_is_forgotten_first() {
     assert_eq!(found, [3, 2, 3, 3], "the end of the oldest goes");
 }
 
-/// A chunk of one row that ends a prompt's block keeps its state; a single token of an answer does not.
+/// A chunk of one row that ends a prompt's block makes a snapshot; a single token of an answer does not.
 #[test]
-fn a_one_row_chunk_of_a_prompt_keeps_its_state() {
+fn a_one_row_chunk_of_a_prompt_makes_a_snapshot() {
     let prompt: Vec<u32> = (0..51).collect();
     for (room, found) in [(20, 32), (1, 0)] {
         let mut device = Device::new(true, None);
@@ -352,9 +352,9 @@ fn a_one_row_chunk_of_a_prompt_keeps_its_state() {
     }
 }
 
-/// Snapshots whose blocks were taken for other tokens go before those that can be found.
+/// Snapshots whose blocks were taken for other tokens are dropped before findable ones.
 #[test]
-fn void_snapshots_are_given_up_first() {
+fn unfindable_snapshots_are_dropped_first() {
     let mut device = Device::new(true, Some(4 * BLOCK_SIZE));
     let prompt = |seed: u32| (0..32).map(|i| seed * 1000 + i).collect::<Vec<u32>>();
     device.act(1, Act::Open);
@@ -364,14 +364,14 @@ fn void_snapshots_are_given_up_first() {
         device.act(0, Act::Append(prompt(seed)));
         device.act(0, Act::Rewind(0));
     }
-    // Three blocks, those of prompts 1 and 2 among them. Their snapshots are void, and newer than that of prompt 0.
+    // Takes three blocks, also those of prompts 1 and 2. Their snapshots become void, and are newer than prompt 0's.
     device.act(0, Act::Append(vec![9000; 70]));
     device.act(0, Act::Rewind(0));
     device.act(0, Act::Append(prompt(3)));
     assert_eq!([0, 3].map(|seed| device.find(&prompt(seed))), [32, 32]);
 }
 
-/// A row without a token names nothing: its block, and those after it, are found by no tokens.
+/// The block of a row without a token, and the blocks after it, cannot be found by tokens.
 #[test]
 fn blocks_with_embedding_rows_are_never_found() {
     let mut states = States::new(CacheLayout::new(128, 1).unwrap(), 128);
@@ -389,12 +389,12 @@ fn blocks_with_embedding_rows_are_never_found() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    /// Whatever sequences do, each reads its own tokens' state, no sequence writes what another reads, and closing all
-    /// releases everything.
+    /// In any schedule each sequence reads the state of its own tokens, no sequence writes a slot that another reads,
+    /// and closing all sequences releases all blocks.
     #[test]
     fn sequences_share_state_and_never_disturb_each_other(
         recurrent in any::<bool>(),
-        // From one context for all sequences to one for each.
+        // From one context for all sequences to one for each sequence.
         blocks in 4usize..13,
         acts in prop::collection::vec((0..N_SEQUENCES, act()), 1..60),
     ) {
