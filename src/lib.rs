@@ -1,7 +1,7 @@
 //! rfgraph: a graph-compiled tensor runtime that runs GGUF models, on the CPU or on a GPU through HIP. An experimental
 //! alpha.
 //!
-//! The first answer:
+//! A first answer:
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,19 +13,20 @@
 //!
 //! The crate's root has the names that most programs need:
 //!
-//! - **Answers.** [`Chat`] is one conversation with a model. [`Generation`] is one answer that knows no session: it is given
-//!   the outputs of rows, chooses tokens with a [`Sampler`], and answers with text and its next row.
+//! - **Answers.** [`Chat`] is one conversation with a model. [`Generation`] is one answer in progress, independent of a
+//!   session: it takes the outputs of rows, chooses tokens with a [`Sampler`], and returns text and its next row.
 //! - **Models.** A [`Session`] is a [`Model`] with the states of its sequences on the devices of a [`DeviceChoice`].
-//!   [`Session::step`] computes [`Rows`] of any sequences in one batch; each row has the [`Output`] that it wants.
+//!   [`Session::step`] computes [`Rows`] of any sequences in one batch and returns each row's [`Output`].
 //! - **Graphs.** A [`Graph`] is written with the methods of [`Tensor`], [`compile`]d to a [`Plan`], and run by an
-//!   [`Executor`]: [`CpuExecutor`] or [`HipExecutor`]. An operator of a user's own implements [`Operator`].
+//!   [`Executor`]: [`CpuExecutor`] or [`HipExecutor`]. A custom operator implements [`Operator`].
 //!
-//! The modules hold the rest: samplers' settings ([`sampling`]), templates and grammars ([`text`]), what an architecture is
-//! written with ([`model`]), operators by name ([`ops`]), devices ([`hip`], [`cpu`]), files ([`gguf`], [`quantize`]). The
-//! README's two programs and the folder `examples` show them at work; `ARCHITECTURE.md` tells how they fit together.
+//! The modules have the rest: samplers' settings ([`sampling`]), templates and grammars ([`text`]), the building blocks
+//! of architectures ([`model`]), operators by name ([`ops`]), devices ([`hip`], [`cpu`]), files ([`gguf`],
+//! [`quantize`]). The README and the folder `examples` have complete programs; `ARCHITECTURE.md` explains how the parts
+//! fit together.
 //!
 //! Enums that may get further variants, such as errors, are `#[non_exhaustive]`. Structs of options are not, so that
-//! `SessionOptions { n_ctx: 512, ..Default::default() }` compiles outside of the crate; a new field comes with a new minor
+//! `SessionOptions { n_ctx: 512, ..Default::default() }` compiles outside of the crate; a new field needs a new minor
 //! version. The message of an error is complete: it includes the messages of its sources
 //! ([`source`](std::error::Error::source)).
 #![deny(missing_docs)]

@@ -1,11 +1,11 @@
 //! Remedies of errors, as data.
 //!
-//! Every folder may know this file; it knows none. The message of an error names its remedies in words of the library,
-//! since users of the library read it too. The command line puts its options behind those words (`cli/remedies.rs`).
+//! Every folder may use this file; it uses none. The message of an error names its remedies in words of the library,
+//! since users of the library also read it. The command line adds its options after these words (`cli/remedies.rs`).
 
 use std::fmt;
 
-/// A change that may avoid an error. Its `Display` is the words for it in the error's message.
+/// A change that may avoid an error. Its `Display` is the remedy's wording in the error's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Remedy {
@@ -36,7 +36,7 @@ pub enum Remedy {
 }
 
 impl Remedy {
-    /// All of them.
+    /// All remedies.
     pub const ALL: [Remedy; 12] = [
         Remedy::SmallerContext,
         Remedy::LargerContext,

@@ -21,12 +21,12 @@ const fn option(remedy: Remedy) -> &'static str {
     }
 }
 
-/// The message of an error, with the options behind the words of its remedies.
+/// The message of an error, with the options after the words of its remedies.
 pub(super) fn with_options(error: &impl Display, remedies: &[Remedy]) -> String {
     let mut message = error.to_string();
     for &remedy in remedies {
         let words = remedy.to_string();
-        // The message has the words: `messages_have_the_words_of_their_remedies`.
+        // The message has the words, as the test `messages_have_the_words_of_their_remedies` checks.
         if let Some(at) = message.find(&words) {
             message.insert_str(at + words.len(), &format!(" ({})", option(remedy)));
         }

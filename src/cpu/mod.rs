@@ -5,7 +5,7 @@
 mod activations;
 mod bandwidth;
 mod isa;
-// A workshop: `benches/linear.rs`, a crate of its own, times the products alone.
+// Public because `benches/linear.rs`, a crate of its own, times the products alone.
 #[doc(hidden)]
 pub mod linear;
 pub(crate) mod math;

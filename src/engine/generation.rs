@@ -67,7 +67,7 @@ pub struct Advance<'g> {
     pub next: Next,
 }
 
-/// An answer in progress. It knows no session: the caller computes the rows that it requests.
+/// An answer in progress, independent of a session: the caller computes the rows that the generation requests.
 ///
 /// It is a value: a clone continues independently from the same point, with the same random numbers.
 ///
@@ -174,8 +174,8 @@ impl Generation {
     /// Chooses a token from the last row's output. After an error the answer is over.
     ///
     /// # Errors
-    /// [`ModelError::AnswerOver`]; [`ModelError::OutputMismatch`] if the output is less than [`Generation::wants`]; if no token can
-    /// be chosen from the logits, or the constraint cannot be followed.
+    /// [`ModelError::AnswerOver`]; [`ModelError::OutputMismatch`] if the output is less than [`Generation::wants`];
+    /// also if no token can be chosen from the logits, or the constraint cannot be followed.
     pub fn advance(&mut self, output: RowOutput<'_>) -> Result<Advance<'_>, ModelError> {
         if self.stop.is_some() || self.failed {
             return Err(ModelError::AnswerOver);

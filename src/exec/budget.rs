@@ -60,7 +60,7 @@ impl fmt::Display for BudgetError {
 }
 
 impl BudgetError {
-    /// The remedies: each of them may make it fit.
+    /// The remedies, each of which may make the memory fit.
     pub fn remedies(&self) -> &'static [Remedy] {
         use Remedy::{FewerGpuLayers, LargerMemoryFraction, SmallerContext, SmallerUbatch};
         match self.on_gpu {

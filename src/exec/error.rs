@@ -173,9 +173,9 @@ mod tests {
 
     use super::*;
 
-    /// A program can look for the cause, and who prints the message alone reads it once.
+    /// A program finds the cause as the source, and the message alone contains it once.
     #[test]
-    fn causes_are_sources_and_their_text_stands_once_in_the_message() {
+    fn causes_are_sources_and_appear_once_in_the_message() {
         let hip = || HipError::new("hipMemcpyAsync", 1);
         let step = || ("blk.0.q".to_owned(), "linear".to_owned());
         let errors = [

@@ -3,7 +3,7 @@
 //!
 //! It knows tensors and the plain data of `device`. It knows no operators, plans or models, and serves `exec`.
 
-// The workshops are reachable because `tests/hip` drives them one by one, and its crate is another one.
+// Public because `tests/hip`, a crate of its own, tests these modules one by one.
 #[doc(hidden)]
 pub mod api;
 mod blas;

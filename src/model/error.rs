@@ -100,12 +100,12 @@ pub enum ModelError {
          smaller context, at most {n_positions}, or 0 for the trained size"
     )]
     Positions {
-        /// Tokens that were asked for.
+        /// The requested context in tokens.
         n_ctx: usize,
-        /// Positions that there are.
+        /// The number of learned positions.
         n_positions: usize,
     },
-    /// A file whose pooling is not one that a session does.
+    /// A file with a pooling that a session does not support.
     #[error("{key} is {value}, an unknown pooling type; expected 0..=3, or a chosen pooling in its place")]
     Pooling {
         /// The metadata key.
@@ -167,7 +167,7 @@ pub enum ModelError {
         /// The number of the sequence.
         sequence: usize,
     },
-    /// More sequences than the session was made for.
+    /// All sequences of the session are open.
     #[error("all {n_sequences} sequences of the session are open")]
     NoFreeSequence {
         /// The number of sequences of the session.
@@ -181,7 +181,7 @@ pub enum ModelError {
         /// The number of the first embedding row.
         row: usize,
     },
-    /// More slots of recurrent state than there are.
+    /// No slot of recurrent state is free.
     #[error("all {n_slots} slots of recurrent state are held")]
     NoFreeSlot {
         /// The number of slots.
@@ -205,7 +205,7 @@ pub enum ModelError {
     /// Outputs before a step was computed, or after a step that failed.
     #[error("nothing was computed yet")]
     NothingComputed,
-    /// Logits of a step in which no row wanted them.
+    /// Logits of a step in which no row requested them.
     #[error("the last step gave no logits")]
     NoLogits,
     /// A context shift that keeps all tokens of the context.
@@ -239,10 +239,10 @@ pub enum ModelError {
     /// A generation that has ended.
     #[error("the answer is over; begin another generation")]
     AnswerOver,
-    /// A generation was given another output than it wants.
+    /// A generation received another kind of output than it requested.
     #[error("a generation that wants {wanted:?} was given {given}")]
     OutputMismatch {
-        /// The output that [`Generation::wants`](crate::engine::Generation::wants) asks for.
+        /// The output that [`Generation::wants`](crate::engine::Generation::wants) requested.
         wanted: Output,
         /// The kind of the given output.
         given: &'static str,
@@ -264,7 +264,7 @@ pub enum RowsError {
     /// [`Rows`](crate::model::Rows) without a row.
     #[error("rows without a token or embedding give nothing")]
     Empty,
-    /// Numbers that are not a whole number of embedding rows.
+    /// Values that do not fill whole embedding rows.
     #[error("{n_values} numbers do not make whole embeddings of {n_embd}")]
     PartialEmbedding {
         /// The number of values.
@@ -277,7 +277,7 @@ pub enum RowsError {
     NotFinite {
         /// The number of the embedding row.
         row: usize,
-        /// The place in the row.
+        /// The index in the row.
         index: usize,
         /// The value.
         value: f32,

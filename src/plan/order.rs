@@ -110,8 +110,8 @@ struct Lives<'g> {
     readers: Vec<usize>,
     /// For each node, the distinct roots that it reads.
     reads: Vec<Vec<NodeId>>,
-    /// For each node, the bytes of the arena that its value occupies. It is kept because each node is asked for it many
-    /// times, and the operators answer.
+    /// For each node, the bytes of the arena that its value occupies. Kept, since operators compute it and it is read
+    /// many times.
     bytes: Vec<i64>,
     alive: i64,
 }

@@ -88,8 +88,8 @@ fn identity(graph: &GraphDef, id: NodeId, node: &Node) -> Option<NodeId> {
     }
 }
 
-/// Equal values have equal keys. Attributes are not part of it: to serialize those of every operator took a third of the
-/// time of this pass, and few nodes have the same operator and inputs.
+/// Equal values have equal keys. Attributes are not part of a key: serializing them for every operator took a third of
+/// this pass's time, and few nodes have the same operator and inputs.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     kind: &'static str,

@@ -4,7 +4,6 @@
 //! the values of the attention, and the down projections of the first and last layers. The mixes are those that
 //! llama.cpp's users know by the same names, so that a file has the size and quality that they expect. Source of the
 //! rules: llama.cpp's `llama-quant.cpp`, read for its decisions without an importance matrix.
-//! expect. Source of the rules: llama.cpp's `llama-quant.cpp`, read for its decisions without an importance matrix.
 
 use super::QuantizeError;
 use crate::gguf::{Gguf, Metadata, TensorInfo};

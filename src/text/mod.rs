@@ -18,7 +18,7 @@ mod tokenizer;
 #[cfg(feature = "grammar")]
 pub use constraint::{Constraint, ConstraintError, ConstraintFactory, GbnfError};
 pub use pretokenizer::known_pre_tokenizers;
-// Reachable for `tests/text`, which compares every pre-tokenizer with its regular expression.
+// Public for `tests/text`, which compares every pre-tokenizer with its regular expression.
 #[doc(hidden)]
 pub use pretokenizer::{PRE_TOKENIZERS, PreTokenizer};
 pub use stop::StopStrings;

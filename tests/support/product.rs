@@ -70,7 +70,7 @@ pub fn a_product_and_a_copy_keep_their_order(gpu: &Gpu, [k, n]: [usize; 2], runs
     }
 }
 
-/// The plan of a product by the BLAS library of the inputs `a` and `b`, and of a copy of it.
+/// The plan of a product of the inputs `a` and `b` by the BLAS library, and of a copy of the product.
 pub fn product_and_copy(executor: &mut HipExecutor, [k, n]: [usize; 2]) -> Plan {
     executor.register(OperatorRow::of::<Product>());
     let graph = Graph::new();

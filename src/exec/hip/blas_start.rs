@@ -16,7 +16,7 @@ use crate::tensor::DType;
 const SIDE: usize = 128;
 /// Two matrices of F16, then one of F32.
 const BYTES: usize = SIDE * SIDE * (2 + 2 + 4);
-/// Its name in messages.
+/// The product's name in messages.
 const PRODUCT: &str = "the BLAS library's first product";
 /// Its name as a holder in the budget.
 const HOLDER: &str = "start of the BLAS library";

@@ -17,9 +17,9 @@ const SAVED: u64 = 900;
 const COST: u64 = 9_000;
 /// Nanoseconds that recording costs per product by the BLAS library, which makes more driver calls.
 const COST_OF_GEMM: u64 = 120_000;
-/// A plan that ran n times is expected to run 16 · n times more: tokens come by the hundred, and a prompt size that
-/// came often comes again. A larger number records earlier. With 16, a prompt size must come four times, so that a
-/// size which comes once or twice never costs a recording.
+/// A plan that ran n times is expected to run 16 · n times more: an answer has hundreds of tokens, and a frequent
+/// prompt size recurs. A larger number records earlier. With 16, a prompt size must occur four times, so that a size
+/// that occurs once or twice never costs a recording.
 const RUNS_TO_COME: u64 = 16;
 
 /// The number of runs step by step before a plan is recorded. At least one, since the first run initialises things that
