@@ -70,10 +70,10 @@ impl Operator for Threshold {
         }
         let n = lower.output().shape.elements();
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Address(Which::Output, 0),
-            Arg::I64(n as i64),
-            Arg::F32(self.threshold),
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("n", Arg::I64(n as i64)),
+            ("threshold", Arg::F32(self.threshold)),
         ];
         let blocks = n.div_ceil(THREADS);
         lower.launch(Variant::own("threshold", KERNEL, "threshold"), [blocks, 1, 1], THREADS, &args)

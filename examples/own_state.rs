@@ -92,14 +92,14 @@ impl Operator for Forget {
         let [n, n_tokens, ..] = lower.output().shape.ne();
         let n_slots = lower.output_at(1).map_or(0, |state| state.shape.dim(1));
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Address(Which::Input(2), 0),
-            Arg::Address(Which::Output, 0),
-            Arg::Address(Which::OutputAt(1), 0),
-            Arg::I32(n as i32),
-            Arg::I32(n_tokens as i32),
-            Arg::I32(n_slots as i32),
-            Arg::F32(self.keep),
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("slots", Arg::Address(Which::Input(2), 0)),
+            ("y", Arg::Address(Which::Output, 0)),
+            ("state", Arg::Address(Which::OutputAt(1), 0)),
+            ("n", Arg::I32(n as i32)),
+            ("n_tokens", Arg::I32(n_tokens as i32)),
+            ("n_slots", Arg::I32(n_slots as i32)),
+            ("keep", Arg::F32(self.keep)),
         ];
         let blocks = n.div_ceil(THREADS);
         lower.launch(Variant::own("forget", KERNEL, "forget"), [blocks, 1, 1], THREADS, &args)

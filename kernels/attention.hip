@@ -7,26 +7,26 @@
 // of its own, UNROLL at once, with an online softmax that is rescaled when larger scores come (Milakov and Gimelshein
 // 2018). All sums are f32.
 //
-// K_TYPE and V_TYPE are the caches' types, numbered as in elements.h and cache.h. EIGHTS is 1 if rows of keys and of
-// values are multiples of eight elements, and 0 if the last eight may be short, which needs a mask for each element.
+// K_TYPE and V_TYPE are the caches' types, numbered as in tables.h. EIGHTS is 1 where rows of keys and of
+// values are whole eights, and 0 where the last eight may be short, which takes a mask for each element.
 #include "attention.h"
 #include "cache.h"
 
-#define THREADS 128
+#define THREADS ATTENTION_THREADS
 #define GROUPS (THREADS / LANES)
 // Elements of a chunk: whole blocks of a cache, so that a lane has the same eighths of the blocks in every chunk.
 #define WIDTH (8 * LANES)
-// Keys that a group processes at once (fewer where rows of F32, type 0, would not fit registers), and the scores (one
-// for each key and head) that its lanes share.
-#if LANES < 8 || HEADS * CHUNKS > 4 || (CHUNKS > 1 && (K_TYPE == 0 || V_TYPE == 0))
+// Keys that a group takes at once (fewer where rows of F32 would not fit registers), and values (a score for
+// each key and head) that its lanes share.
+#if LANES < 8 || HEADS * CHUNKS > 4 || (CHUNKS > 1 && (K_TYPE == TYPE_F32 || V_TYPE == TYPE_F32))
 #define UNROLL 2
 #else
 #define UNROLL 4
 #endif
 #define SCORES (HEADS * UNROLL)
-// Blocks that should be resident on a multiprocessor: as many as have registers for the data above.
-#define BLOCKS (HEADS <= 4 && CHUNKS == 1 && K_TYPE != PLAIN_F32 && V_TYPE != PLAIN_F32 ? 4 : 2)
-// Scores per lane, and lanes that hold the same score.
+// Blocks that a multiprocessor should hold: as many as have registers for what is kept above.
+#define BLOCKS (HEADS <= 4 && CHUNKS == 1 && K_TYPE != TYPE_F32 && V_TYPE != TYPE_F32 ? 4 : 2)
+// Scores that a lane holds, and lanes that hold the same score.
 #define HELD (SCORES > LANES ? SCORES / LANES : 1)
 #define COPIES (SCORES > LANES ? 1 : LANES / SCORES)
 
@@ -107,8 +107,8 @@ KERNEL_FITTING(THREADS, BLOCKS, attention_split)
         for (int c = 0; c < CHUNKS; c++) {
             const int at = c * WIDTH + sub * 8, left = head_dim - at;
             const bool aligned = ((u64)row & 15) == 0;
-            const Eight x = left > 0 ? load_eight(row, PLAIN_F32, at, EIGHTS ? 8 : left, aligned) : no_eight();
-            eight_values(x, PLAIN_F32, at, query[h][c]);
+            const Eight x = left > 0 ? load_eight(row, TYPE_F32, at, EIGHTS ? 8 : left, aligned) : no_eight();
+            eight_values(x, TYPE_F32, at, query[h][c]);
 #pragma unroll
             for (int i = 0; i < 8; i++) acc[h][c][i] = 0.0f;
         }

@@ -1,8 +1,7 @@
 // Combines the splits of attention.hip in a fixed order: one block for each token and head.
 #include "attention.h"
 
-#define THREADS 256
-#define MAX_SPLITS 128
+#define THREADS COMBINE_THREADS
 
 // A split's two numbers in partial_sums are its largest score and the sum of its weights relative to that score; a
 // largest score of -∞ marks an empty split.

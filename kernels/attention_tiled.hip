@@ -23,8 +23,8 @@
 #define KEYS 16
 #define AHEAD 0
 #endif
-#define WAVES 4
-// True if queries stay in registers.
+#define WAVES TILED_WAVES
+// Whether queries stay in registers.
 #define QUERY_KEPT (HEAD_DIM / 16 * TILE_WORDS <= 32)
 #define THREADS (WAVES * WAVE)
 #define ROWS (16 * WAVES)

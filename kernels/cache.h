@@ -5,13 +5,15 @@
 #include "elements.h"
 #include "formats_legacy.h"
 
-// The block formats of caches, numbered as `DType` numbers them.
-enum { CACHE_Q4_0 = 4, CACHE_Q8_0 = 8 };
-
-// Elements and bytes of a block of both.
+// Elements of a block of both block formats, and its bytes.
 #define CACHE_BLOCK 32
-DEVICE inline int cache_block_bytes(int type) { return type == CACHE_Q8_0 ? 34 : 18; }
-DEVICE inline bool is_blocks(int type) { return type == CACHE_Q8_0 || type == CACHE_Q4_0; }
+static_assert(layouts::Q8_0::BLOCK == CACHE_BLOCK && layouts::Q4_0::BLOCK == CACHE_BLOCK, "blocks of one size");
+static_assert(layouts::Q8_0::SCALE_AT == 0 && layouts::Q4_0::SCALE_AT == 0, "blocks begin with their scale");
+DEVICE inline int cache_block_bytes(int type) {
+    if (type == TYPE_Q8_0) return layouts::Q8_0::BLOCK_BYTES;
+    return layouts::Q4_0::BLOCK_BYTES;
+}
+DEVICE inline bool is_blocks(int type) { return type == TYPE_Q8_0 || type == TYPE_Q4_0; }
 
 // The block of element `at` of a row, and which eight of its elements begin there.
 DEVICE inline const u8* block_of(const u8* row, int type, int at) {
@@ -33,12 +35,12 @@ DEVICE inline Eight no_eight() {
 // that the row begins at a multiple of 16 bytes.
 DEVICE inline Eight load_eight(const u8* row, int type, int at, int count, bool aligned) {
     Eight x;
-    if (type == CACHE_Q8_0) {
+    if (type == TYPE_Q8_0) {
         const formats::Q8_0::Eight eight = formats::Q8_0::eight_of_block(block_of(row, type, at), eight_of(at));
         x.word[0] = eight.codes.x, x.word[1] = eight.codes.y, x.word[2] = eight.scale;
         return x;
     }
-    if (type == CACHE_Q4_0) {
+    if (type == TYPE_Q4_0) {
         const formats::Q4_0::Eight eight = formats::Q4_0::eight_of_block(block_of(row, type, at), eight_of(at));
         x.word[0] = eight.low.x, x.word[1] = eight.low.y, x.word[2] = eight.scale;
         return x;
@@ -47,11 +49,11 @@ DEVICE inline Eight load_eight(const u8* row, int type, int at, int count, bool 
     if (aligned && count >= 8) {
         const words4 a = *(const words4*)p;
         x.word[0] = a.x, x.word[1] = a.y, x.word[2] = a.z, x.word[3] = a.w;
-        if (type == PLAIN_F32) {
+        if (type == TYPE_F32) {
             const words4 b = *(const words4*)(p + 16);
             x.word[4] = b.x, x.word[5] = b.y, x.word[6] = b.z, x.word[7] = b.w;
         }
-    } else if (type == PLAIN_F32) {
+    } else if (type == TYPE_F32) {
 #pragma unroll
         for (int i = 0; i < 8; i++) x.word[i] = i < count ? ((const u32*)p)[i] : 0;
     } else {
@@ -67,19 +69,19 @@ DEVICE inline Eight load_eight(const u8* row, int type, int at, int count, bool 
 
 // The values of what was loaded from `at`.
 DEVICE inline void eight_values(const Eight& x, int type, int at, float* out) {
-    if (type == CACHE_Q8_0) {
+    if (type == TYPE_Q8_0) {
         formats::Q8_0::values({{x.word[0], x.word[1]}, x.word[2]}, eight_of(at), out);
-    } else if (type == CACHE_Q4_0) {
+    } else if (type == TYPE_Q4_0) {
         formats::Q4_0::values({{x.word[0], x.word[1]}, 0, x.word[2]}, eight_of(at), out);
     } else {
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-            if (type == PLAIN_F32) {
+            if (type == TYPE_F32) {
                 out[i] = formats::float_of_bits(x.word[i]);
                 continue;
             }
             const u16 bits = (u16)(i & 1 ? x.word[i / 2] >> 16 : x.word[i / 2]);
-            out[i] = type == PLAIN_F16 ? half_to_float(bits) : bf16_to_float(bits);
+            out[i] = type == TYPE_F16 ? half_to_float(bits) : bf16_to_float(bits);
         }
     }
 }

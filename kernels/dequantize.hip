@@ -26,10 +26,10 @@ KERNEL(dequantize)(const u8* from, i64 n_blocks, u8* to, i64 n) {
 #pragma unroll
     for (int j = 0; j < 8; j++) v[j] = clamped(v[j]);
     u8* at = to + first * plain_bytes(TO);
-    if (count == 8 && (TO == PLAIN_F16 || TO == PLAIN_BF16) && is_aligned(at, 16)) {
+    if (count == 8 && (TO == TYPE_F16 || TO == TYPE_BF16) && is_aligned(at, 16)) {
         u32 halves[8];
 #pragma unroll
-        for (int j = 0; j < 8; j++) halves[j] = TO == PLAIN_F16 ? float_to_half(v[j]) : float_to_bf16(v[j]);
+        for (int j = 0; j < 8; j++) halves[j] = TO == TYPE_F16 ? float_to_half(v[j]) : float_to_bf16(v[j]);
         *reinterpret_cast<words4*>(at) = {halves[0] | halves[1] << 16, halves[2] | halves[3] << 16,
                                           halves[4] | halves[5] << 16, halves[6] | halves[7] << 16};
         return;

@@ -3,11 +3,9 @@
 #pragma once
 
 #include "platform.h"
+#include "tables.h"
 
-// The plain types, numbered as `DType` numbers them.
-enum { PLAIN_F32 = 0, PLAIN_F16 = 1, PLAIN_BF16 = 2, PLAIN_I32 = 3 };
-
-DEVICE inline int plain_bytes(int type) { return type == PLAIN_F16 || type == PLAIN_BF16 ? 2 : 4; }
+DEVICE inline int plain_bytes(int type) { return type == TYPE_F16 || type == TYPE_BF16 ? 2 : 4; }
 
 // Towards zero; what is too large gives the largest number, a NaN gives 0.
 DEVICE inline i32 float_to_i32(float x) {
@@ -19,18 +17,18 @@ DEVICE inline i32 float_to_i32(float x) {
 
 DEVICE inline float load_plain(int type, const u8* p) {
     switch (type) {
-        case PLAIN_F16: return half_to_float(*(const u16*)p);
-        case PLAIN_BF16: return bf16_to_float(*(const u16*)p);
-        case PLAIN_I32: return (float)*(const i32*)p;
+        case TYPE_F16: return half_to_float(*(const u16*)p);
+        case TYPE_BF16: return bf16_to_float(*(const u16*)p);
+        case TYPE_I32: return (float)*(const i32*)p;
         default: return *(const float*)p;
     }
 }
 
 DEVICE inline void store_plain(int type, u8* p, float x) {
     switch (type) {
-        case PLAIN_F16: *(u16*)p = float_to_half(x); break;
-        case PLAIN_BF16: *(u16*)p = float_to_bf16(x); break;
-        case PLAIN_I32: *(i32*)p = float_to_i32(x); break;
+        case TYPE_F16: *(u16*)p = float_to_half(x); break;
+        case TYPE_BF16: *(u16*)p = float_to_bf16(x); break;
+        case TYPE_I32: *(i32*)p = float_to_i32(x); break;
         default: *(float*)p = x; break;
     }
 }
@@ -51,11 +49,11 @@ DEVICE inline floats4 load_four(const float* at, i64 step, int count) {
 
 // The same for every plain type.
 DEVICE inline floats4 load_four(int type, const u8* p, i64 step, int count) {
-    if (type == PLAIN_F32) return load_four((const float*)p, step, count);
+    if (type == TYPE_F32) return load_four((const float*)p, step, count);
     floats4 x = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (type != PLAIN_I32 && count == 4 && step == 2 && is_aligned(p, 8)) {
+    if (type != TYPE_I32 && count == 4 && step == 2 && is_aligned(p, 8)) {
         words2 halves = *(const words2*)p;
-        bool f16 = type == PLAIN_F16;
+        bool f16 = type == TYPE_F16;
         x.x = f16 ? half_to_float((u16)halves.x) : bf16_to_float((u16)halves.x);
         x.y = f16 ? half_to_float((u16)(halves.x >> 16)) : bf16_to_float((u16)(halves.x >> 16));
         x.z = f16 ? half_to_float((u16)halves.y) : bf16_to_float((u16)halves.y);
@@ -83,13 +81,13 @@ DEVICE inline void store_four(float* p, floats4 x, int count) {
 
 // The same for every plain type.
 DEVICE inline void store_four(int type, u8* p, floats4 x, int count) {
-    if (type == PLAIN_F32) {
+    if (type == TYPE_F32) {
         store_four((float*)p, x, count);
         return;
     }
     int bytes = plain_bytes(type);
-    if (type != PLAIN_I32 && count == 4 && is_aligned(p, 8)) {
-        bool f16 = type == PLAIN_F16;
+    if (type != TYPE_I32 && count == 4 && is_aligned(p, 8)) {
+        bool f16 = type == TYPE_F16;
         u32 a = f16 ? float_to_half(x.x) : float_to_bf16(x.x);
         u32 b = f16 ? float_to_half(x.y) : float_to_bf16(x.y);
         u32 c = f16 ? float_to_half(x.z) : float_to_bf16(x.z);

@@ -13,23 +13,23 @@ DEVICE inline floats4 activation_of_four(int kind, floats4 x) {
 // Selects the function once for four elements.
 DEVICE inline floats4 chosen_activation(int kind, floats4 x) {
     switch (kind) {
-        case SILU: return activation_of_four(SILU, x);
-        case GELU: return activation_of_four(GELU, x);
-        case GELU_ERF: return activation_of_four(GELU_ERF, x);
-        case GELU_QUICK: return activation_of_four(GELU_QUICK, x);
-        case RELU: return activation_of_four(RELU, x);
-        case RELU_SQR: return activation_of_four(RELU_SQR, x);
-        case SIGMOID: return activation_of_four(SIGMOID, x);
-        case TANH: return activation_of_four(TANH, x);
-        case EXP: return activation_of_four(EXP, x);
-        case NEG: return activation_of_four(NEG, x);
-        case ABS: return activation_of_four(ABS, x);
-        case SQR: return activation_of_four(SQR, x);
-        default: return activation_of_four(SQRT, x);
+        case UNARY_SILU: return activation_of_four(UNARY_SILU, x);
+        case UNARY_GELU: return activation_of_four(UNARY_GELU, x);
+        case UNARY_GELU_ERF: return activation_of_four(UNARY_GELU_ERF, x);
+        case UNARY_GELU_QUICK: return activation_of_four(UNARY_GELU_QUICK, x);
+        case UNARY_RELU: return activation_of_four(UNARY_RELU, x);
+        case UNARY_RELU_SQR: return activation_of_four(UNARY_RELU_SQR, x);
+        case UNARY_SIGMOID: return activation_of_four(UNARY_SIGMOID, x);
+        case UNARY_TANH: return activation_of_four(UNARY_TANH, x);
+        case UNARY_EXP: return activation_of_four(UNARY_EXP, x);
+        case UNARY_NEG: return activation_of_four(UNARY_NEG, x);
+        case UNARY_ABS: return activation_of_four(UNARY_ABS, x);
+        case UNARY_SQR: return activation_of_four(UNARY_SQR, x);
+        default: return activation_of_four(UNARY_SQRT, x);
     }
 }
 
-// out = f(x); `factor · x + bias` for SCALE, `factor · tanh(x / factor)` for SOFTCAP.
+// out = f(x); `factor · x + bias` for UNARY_SCALE, `factor · tanh(x / factor)` for UNARY_SOFTCAP.
 KERNEL(unary)
 (const float* x, Layout x_at, float* out, i64 n, i32 pieces, i32 flat, i32 kind, float factor, float bias) {
     Share share = share_of_thread(n, pieces, 4);
@@ -37,9 +37,9 @@ KERNEL(unary)
     i64 step = flat ? 4 : x_at.nb[0];
     const u8* from = (const u8*)x + row_offset(x_at, row_index(x_at, share.row)) + share.first * step;
     floats4 y = load_four((const float*)from, step, share.count);
-    if (kind == SCALE) {
+    if (kind == UNARY_SCALE) {
         y = {fmaf(y.x, factor, bias), fmaf(y.y, factor, bias), fmaf(y.z, factor, bias), fmaf(y.w, factor, bias)};
-    } else if (kind == SOFTCAP) {
+    } else if (kind == UNARY_SOFTCAP) {
         y = {softcap(y.x, factor), softcap(y.y, factor), softcap(y.z, factor), softcap(y.w, factor)};
     } else {
         y = chosen_activation(kind, y);
@@ -90,10 +90,7 @@ KERNEL(clamped_swiglu)
     store_four(out + share.row * n + share.first, y, share.count);
 }
 
-// The numbers of `BinaryKind`.
-enum { ADD, SUB, MUL, DIV };
-
-// `count` elements starting at `first` of a row of `n` that is repeated.
+// `count` elements from number `first` on of a row of `n` that is repeated.
 DEVICE inline floats4 load_repeated(const u8* row, i64 step, i64 n, i64 first, int count) {
     if (n == 1) {
         float x = *(const float*)row;
@@ -125,9 +122,9 @@ KERNEL(binary)
     floats4 x = load_four((const float*)a_from, a_step, share.count);
     floats4 y = load_repeated(b_row, b_step, b_n, share.first, share.count);
     switch (kind) {
-        case ADD: x = {x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w}; break;
-        case SUB: x = {x.x - y.x, x.y - y.y, x.z - y.z, x.w - y.w}; break;
-        case MUL: x = {x.x * y.x, x.y * y.y, x.z * y.z, x.w * y.w}; break;
+        case BINARY_ADD: x = {x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w}; break;
+        case BINARY_SUB: x = {x.x - y.x, x.y - y.y, x.z - y.z, x.w - y.w}; break;
+        case BINARY_MUL: x = {x.x * y.x, x.y * y.y, x.z * y.z, x.w * y.w}; break;
         default: x = {x.x / y.x, x.y / y.y, x.z / y.z, x.w / y.w}; break;
     }
     store_four(out + share.row * n + share.first, x, share.count);

@@ -63,10 +63,8 @@ KERNEL(select_experts)
     }
 }
 
-// The numbers of `ChosenWeights`.
-enum { GIVEN, SHARES, SOFTMAX };
-
-// The weights of a token's experts, from their scores. One wave per token. An invalid expert gives NaN.
+// The numbers of a token's experts as weights. A wave makes a token's. A number that is no expert gives a weight that
+// is not a number.
 KERNEL_OF(WAVE, expert_weights)
 (const float* x, Layout x_at, const i32* ids, Layout ids_at, float* out, i32 chosen, float scale) {
     const int token = block_index_x(), n = (int)ids_at.ne[0];
@@ -77,31 +75,31 @@ KERNEL_OF(WAVE, expert_weights)
         return expert >= 0 && expert < x_at.ne[0] ? of_token[expert] : INFINITY_F - INFINITY_F;
     };
     float largest = 0.0f, sum = 0.0f;
-    if (chosen == SOFTMAX) {
+    if (chosen == WEIGHTS_SOFTMAX) {
         largest = -INFINITY_F;
         for (int i = lane_index(); i < n; i += WAVE) largest = fmaxf(largest, value(i));
         largest = wave_max(largest);
     }
-    if (chosen != GIVEN) {
-        for (int i = lane_index(); i < n; i += WAVE) sum += chosen == SOFTMAX ? expf(value(i) - largest) : value(i);
+    if (chosen != WEIGHTS_GIVEN) {
+        for (int i = lane_index(); i < n; i += WAVE) sum += chosen == WEIGHTS_SOFTMAX ? expf(value(i) - largest) : value(i);
         sum = wave_sum(sum);
         // The smallest normal number.
         if (sum < 1.17549435e-38f) sum = 1.17549435e-38f;
     }
     for (int i = lane_index(); i < n; i += WAVE) {
         float y = value(i);
-        if (chosen == SOFTMAX) y = expf(y - largest);
-        if (chosen != GIVEN) y /= sum;
+        if (chosen == WEIGHTS_SOFTMAX) y = expf(y - largest);
+        if (chosen != WEIGHTS_GIVEN) y /= sum;
         out[(i64)token * n + i] = y * scale;
     }
 }
 
-// out[., t] = the sum over u, in order, of w[u, t] · x[., u, t]. `pieces` blocks per token; a thread takes four
-// elements.
-KERNEL_OF(256, weighted_sum)
+// out[., t] = the sum over u, in its order, of w[u, t] · x[., u, t]. `pieces` blocks make a token's; a thread takes
+// four elements.
+KERNEL_OF(WEIGHTED_SUM_THREADS, weighted_sum)
 (const float* x, Layout x_at, const float* w, Layout w_at, float* out, i32 pieces) {
     const int token = block_index_x() / pieces;
-    const i64 n = x_at.ne[0], first = 4 * ((i64)(block_index_x() - token * pieces) * 256 + thread_index());
+    const i64 n = x_at.ne[0], first = 4 * ((i64)(block_index_x() - token * pieces) * WEIGHTED_SUM_THREADS + thread_index());
     if (first >= n) return;
     const int count = n - first < 4 ? (int)(n - first) : 4;
     const float* weights = (const float*)((const u8*)w + token * w_at.nb[1]);

@@ -2,8 +2,9 @@
 //
 // A format is a struct here, named as in the table of element types; a kernel is compiled for one with
 // -DFORMAT=Q4_K and names it formats::FORMAT. A tensor is given by its start and its number of blocks: the
-// fields of all blocks lie in planes (src/tensor/blocks/planes.rs), which the number of blocks
-// finds. What the bits mean is written down in src/tensor/blocks.
+// fields of all blocks lie in planes, which the number of blocks finds. What the bits mean is written down in
+// src/tensor/blocks; sizes and planes come from there as the struct of the same name in `layouts` (tables.h), which a
+// format inherits: BLOCK, BLOCK_BYTES, PLAIN, VECTORS, and for each plane X_PLANE, X_BYTES and X_AT.
 //
 // Every format has
 //   BLOCK                                elements of a block

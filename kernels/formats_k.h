@@ -4,14 +4,11 @@
 namespace formats {
 
 // Codes of 4 bits (Q4_K) or 5 (Q5_K); scale and min of 32 elements have 6 bits each.
-template <bool FIFTH>
-struct Codes256 {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    // 64 neighbours: the two groups whose codes share 32 bytes.
-    static constexpr int VECTORS = 4, PARTS = 2;
+// A piece is 64 neighbours: the two groups whose codes share 32 bytes.
+template <class L, bool FIFTH>
+struct Codes256 : L {
+    static constexpr int PARTS = 2;
     static constexpr bool MINS = true;
-    static constexpr int HIGH_PLANE = 128, SCALES_PLANE = FIFTH ? 160 : 128, D_PLANE = FIFTH ? 172 : 140;
     struct Raw { words4 low[2], high[2]; u32 a, b, c, d, pair; };
 
     static DEVICE int first_of(int piece, int v) { return 64 * piece + 16 * v; }
@@ -21,16 +18,16 @@ struct Codes256 {
         Raw raw;
         raw.low[0] = four_words_once(tensor + (i64)32 * piece);
         raw.low[1] = four_words_once(tensor + (i64)32 * piece + 16);
-        if (FIFTH) {
-            const u8* high = tensor + HIGH_PLANE * n_blocks + (i64)32 * block;
+        if constexpr (FIFTH) {
+            const u8* high = tensor + L::HIGH_PLANE * n_blocks + (i64)L::HIGH_BYTES * block;
             raw.high[0] = four_words(high);
             raw.high[1] = four_words(high + 16);
         }
-        const u8* scales = tensor + SCALES_PLANE * n_blocks + (i64)12 * block + 2 * (pair & 1);
+        const u8* scales = tensor + L::SCALES_PLANE * n_blocks + (i64)L::SCALES_BYTES * block + 2 * (pair & 1);
         raw.a = half_word(scales);
         raw.b = half_word(scales + 4);
         raw.c = half_word(scales + 8);
-        raw.d = word(tensor + D_PLANE * n_blocks + (i64)4 * block);
+        raw.d = word(tensor + L::D_PLANE * n_blocks + (i64)L::D_BYTES * block);
         raw.pair = (u32)pair;
         return raw;
     }
@@ -65,14 +62,16 @@ struct Codes256 {
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
         const int group = g >> 2, shift = group & 1 ? 4 : 0, t = group & 3;
-        const words2 pair = word_pair(tensor + 128 * block + 32 * (group >> 1) + 8 * (g & 3));
+        const words2 pair = word_pair(tensor + L::CODES_BYTES * block + 32 * (group >> 1) + 8 * (g & 3));
         words2 high = {0, 0};
-        if (FIFTH) high = word_pair(tensor + HIGH_PLANE * n_blocks + 32 * block + 8 * (g & 3));
-        const u8* packed = tensor + SCALES_PLANE * n_blocks + 12 * block;
+        if constexpr (FIFTH) {
+            high = word_pair(tensor + L::HIGH_PLANE * n_blocks + L::HIGH_BYTES * block + 8 * (g & 3));
+        }
+        const u8* packed = tensor + L::SCALES_PLANE * n_blocks + L::SCALES_BYTES * block;
         const u32 a = packed[t], b = packed[4 + t], c = packed[8 + t];
         const u32 s = group < 4 ? a & 63u : (c & 15u) | a >> 6 << 4;
         const u32 m = group < 4 ? b & 63u : c >> 4 | b >> 6 << 4;
-        const u32 d = word(tensor + D_PLANE * n_blocks + 4 * block);
+        const u32 d = word(tensor + L::D_PLANE * n_blocks + L::D_BYTES * block);
         const float scale = low_half(d) * (float)s, min = high_half(d) * (float)m;
 #pragma unroll
         for (int j = 0; j < 8; j++) {
@@ -83,8 +82,8 @@ struct Codes256 {
     }
 };
 
-struct Q4_K : Codes256<false> {};
-struct Q5_K : Codes256<true> {};
+struct Q4_K : Codes256<layouts::Q4_K, false> {};
+struct Q5_K : Codes256<layouts::Q5_K, true> {};
 
 // What Q2_K, Q3_K and Q6_K have in common: two bits each of four elements that are 32 apart share a byte. Piece
 // number (h, f) of a block is elements 128·h + 32·k + 16·f and the fifteen after them, for k = 0 to 3; each of the
@@ -93,12 +92,9 @@ DEVICE inline int first_of_strided(int piece, int k) {
     return 128 * (piece >> 1) + 32 * k + 16 * (piece & 1);
 }
 
-struct Q2_K {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 4, PARTS = 4;
+struct Q2_K : layouts::Q2_K {
+    static constexpr int PARTS = 4;
     static constexpr bool MINS = true;
-    static constexpr int SCALES_PLANE = 64, D_PLANE = 80;
     struct Raw { words4 codes; words2 scales; u32 d; };
 
     static DEVICE int first_of(int piece, int v) { return first_of_strided(piece, v); }
@@ -107,10 +103,10 @@ struct Q2_K {
         const int h = piece >> 1 & 1, f = piece & 1;
         Raw raw;
         raw.codes = four_words_once(tensor + (i64)16 * piece);
-        const words2 scales = word_pair(tensor + SCALES_PLANE * n_blocks + (i64)16 * block + 8 * h);
+        const words2 scales = word_pair(tensor + SCALES_PLANE * n_blocks + (i64)SCALES_BYTES * block + 8 * h);
         // The bytes of this f come to the places 0 and 2.
         raw.scales = {scales.x >> (8 * f), scales.y >> (8 * f)};
-        raw.d = word(tensor + D_PLANE * n_blocks + (i64)4 * block);
+        raw.d = word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * block);
         return raw;
     }
 
@@ -129,9 +125,9 @@ struct Q2_K {
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
         const int shift = g >> 2 << 1 & 6;
-        const words2 pair = word_pair(tensor + 64 * block + 32 * (g >> 4) + 8 * (g & 3));
-        const u32 byte = tensor[SCALES_PLANE * n_blocks + 16 * block + (g >> 1)];
-        const u32 d = word(tensor + D_PLANE * n_blocks + 4 * block);
+        const words2 pair = word_pair(tensor + CODES_BYTES * block + 32 * (g >> 4) + 8 * (g & 3));
+        const u32 byte = tensor[SCALES_PLANE * n_blocks + SCALES_BYTES * block + (g >> 1)];
+        const u32 d = word(tensor + D_PLANE * n_blocks + D_BYTES * block);
         const float scale = low_half(d) * (float)(byte & 15u), min = high_half(d) * (float)(byte >> 4);
 #pragma unroll
         for (int j = 0; j < 8; j++) {
@@ -141,12 +137,9 @@ struct Q2_K {
     }
 };
 
-struct Q3_K {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 4, PARTS = 4;
+struct Q3_K : layouts::Q3_K {
+    static constexpr int PARTS = 4;
     static constexpr bool MINS = false;
-    static constexpr int HIGH_PLANE = 64, SCALES_PLANE = 96, D_PLANE = 108;
     struct Raw { words4 low, high; u32 a, b, c, d, h, f; };
 
     static DEVICE int first_of(int piece, int v) { return first_of_strided(piece, v); }
@@ -155,10 +148,10 @@ struct Q3_K {
         Raw raw;
         raw.h = (u32)(piece >> 1 & 1), raw.f = (u32)(piece & 1);
         raw.low = four_words_once(tensor + (i64)16 * piece);
-        raw.high = four_words(tensor + HIGH_PLANE * n_blocks + (i64)32 * block + 16 * (piece & 1));
-        const u8* scales = tensor + SCALES_PLANE * n_blocks + (i64)12 * block;
+        raw.high = four_words(tensor + HIGH_PLANE * n_blocks + (i64)HIGH_BYTES * block + 16 * (piece & 1));
+        const u8* scales = tensor + SCALES_PLANE * n_blocks + (i64)SCALES_BYTES * block;
         raw.a = word(scales), raw.b = word(scales + 4), raw.c = word(scales + 8);
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * block);
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * block);
         return raw;
     }
 
@@ -185,12 +178,12 @@ struct Q3_K {
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
         const int shift = g >> 2 << 1 & 6, group = g >> 1;
-        const words2 pair = word_pair(tensor + 64 * block + 32 * (g >> 4) + 8 * (g & 3));
-        const words2 high = word_pair(tensor + HIGH_PLANE * n_blocks + 32 * block + 8 * (g & 3));
-        const u8* packed = tensor + SCALES_PLANE * n_blocks + 12 * block;
+        const words2 pair = word_pair(tensor + CODES_BYTES * block + 32 * (g >> 4) + 8 * (g & 3));
+        const words2 high = word_pair(tensor + HIGH_PLANE * n_blocks + HIGH_BYTES * block + 8 * (g & 3));
+        const u8* packed = tensor + SCALES_PLANE * n_blocks + SCALES_BYTES * block;
         const u32 low_scale = (u32)packed[group & 7] >> (4 * (group >> 3)) & 15u;
         const u32 high_scale = (u32)packed[8 + (group & 3)] >> (2 * (group >> 2)) & 3u;
-        const float d = half_at(tensor + D_PLANE * n_blocks + 2 * block);
+        const float d = half_at(tensor + D_PLANE * n_blocks + D_BYTES * block);
         const float scale = d * (float)((int)(low_scale | high_scale << 4) - 32);
 #pragma unroll
         for (int j = 0; j < 8; j++) {
@@ -201,12 +194,9 @@ struct Q3_K {
     }
 };
 
-struct Q6_K {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 4, PARTS = 4;
+struct Q6_K : layouts::Q6_K {
+    static constexpr int PARTS = 4;
     static constexpr bool MINS = false;
-    static constexpr int HIGH_PLANE = 128, SCALES_PLANE = 192, D_PLANE = 208;
     struct Raw { words4 low[2], high; words2 scales; u32 d; };
 
     static DEVICE int first_of(int piece, int v) { return first_of_strided(piece, v); }
@@ -214,13 +204,13 @@ struct Q6_K {
         const int block = piece >> 2;
         const int h = piece >> 1 & 1, f = piece & 1;
         Raw raw;
-        const u8* low = tensor + (i64)128 * block + 64 * h + 16 * f;
+        const u8* low = tensor + (i64)CODES_BYTES * block + 64 * h + 16 * f;
         raw.low[0] = four_words_once(low);
         raw.low[1] = four_words_once(low + 32);
-        raw.high = four_words_once(tensor + HIGH_PLANE * n_blocks + (i64)64 * block + 32 * h + 16 * f);
-        const words2 scales = word_pair(tensor + SCALES_PLANE * n_blocks + (i64)16 * block + 8 * h);
+        raw.high = four_words_once(tensor + HIGH_PLANE * n_blocks + (i64)HIGH_BYTES * block + 32 * h + 16 * f);
+        const words2 scales = word_pair(tensor + SCALES_PLANE * n_blocks + (i64)SCALES_BYTES * block + 8 * h);
         raw.scales = {scales.x >> (8 * f), scales.y >> (8 * f)};
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * block);
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * block);
         return raw;
     }
 
@@ -247,10 +237,10 @@ struct Q6_K {
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
         const int low_shift = g >> 1 & 4, high_shift = g >> 2 << 1 & 6;
-        const words2 pair = word_pair(tensor + 128 * block + 64 * (g >> 4) + 8 * (g & 7));
-        const words2 high = word_pair(tensor + HIGH_PLANE * n_blocks + 64 * block + 32 * (g >> 4) + 8 * (g & 3));
-        const float d = half_at(tensor + D_PLANE * n_blocks + 2 * block);
-        const float scale = d * (float)(i8)tensor[SCALES_PLANE * n_blocks + 16 * block + (g >> 1)];
+        const words2 pair = word_pair(tensor + CODES_BYTES * block + 64 * (g >> 4) + 8 * (g & 7));
+        const words2 high = word_pair(tensor + HIGH_PLANE * n_blocks + HIGH_BYTES * block + 32 * (g >> 4) + 8 * (g & 3));
+        const float d = half_at(tensor + D_PLANE * n_blocks + D_BYTES * block);
+        const float scale = d * (float)(i8)tensor[SCALES_PLANE * n_blocks + SCALES_BYTES * block + (g >> 1)];
 #pragma unroll
         for (int j = 0; j < 8; j++) {
             const u32 low = (j < 4 ? pair.x : pair.y) >> (8 * (j & 3) + low_shift) & 15u;
@@ -260,12 +250,9 @@ struct Q6_K {
     }
 };
 
-struct IQ4_XS {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 2, PARTS = 1;
+struct IQ4_XS : layouts::IQ4_XS {
+    static constexpr int PARTS = 1;
     static constexpr bool MINS = false;
-    static constexpr int REST_PLANE = 128;
     struct Raw { words4 codes; words2 rest; u32 group; };
 
     // rest.x: d below, the high bits of the scales above; rest.y: their low bits.
@@ -278,7 +265,7 @@ struct IQ4_XS {
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.codes = four_words_once(tensor + (i64)16 * piece);
-        raw.rest = word_pair(tensor + REST_PLANE * n_blocks + (i64)8 * (piece >> 3));
+        raw.rest = word_pair(tensor + REST_PLANE * n_blocks + (i64)REST_BYTES * (piece >> 3));
         raw.group = (u32)(piece & 7);
         return raw;
     }
@@ -295,8 +282,8 @@ struct IQ4_XS {
     }
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const words2 pair = word_pair(tensor + 128 * block + 16 * (g >> 2) + 8 * (g & 1));
-        const float scale = scale_of(word_pair(tensor + REST_PLANE * n_blocks + 8 * block), (u32)(g >> 2));
+        const words2 pair = word_pair(tensor + CODES_BYTES * block + 16 * (g >> 2) + 8 * (g & 1));
+        const float scale = scale_of(word_pair(tensor + REST_PLANE * n_blocks + REST_BYTES * block), (u32)(g >> 2));
         const int shift = g << 1 & 4;
 #pragma unroll
         for (int j = 0; j < 8; j++) {

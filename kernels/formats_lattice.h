@@ -10,11 +10,9 @@
 namespace formats {
 
 // SCALES: whether 16 elements have a scale of their own.
-template <class F, bool SCALES>
-struct Lattice {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 2, PARTS = SCALES ? 2 : 1;
+template <class F, class L, bool SCALES>
+struct Lattice : L {
+    static constexpr int PARTS = SCALES ? 2 : 1;
     static constexpr bool MINS = false;
 
     static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
@@ -61,14 +59,13 @@ DEVICE inline void iq2_codes(u32 point, u32 signs, u32* codes) {
 
 DEVICE inline float iq2_scale(u32 d, u32 s) { return low_half(d) * (0.5f + (float)(s & 15u)) * 0.25f; }
 
-struct IQ2_XXS : Lattice<IQ2_XXS, false> {
-    static constexpr int D_PLANE = 64;
+struct IQ2_XXS : Lattice<IQ2_XXS, layouts::IQ2_XXS, false> {
     struct Raw { words2 group; u32 d; };
 
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.group = word_pair(tensor + (i64)8 * piece);
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * (piece >> 3));
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * (piece >> 3));
         return raw;
     }
     static DEVICE void point(const Raw& raw, int k, u32* codes) {
@@ -78,15 +75,14 @@ struct IQ2_XXS : Lattice<IQ2_XXS, false> {
     static DEVICE float scale(const Raw& raw, int) { return iq2_scale(raw.d, raw.group.y >> 28); }
 };
 
-struct IQ2_XS : Lattice<IQ2_XS, true> {
-    static constexpr int SCALES_PLANE = 64, D_PLANE = 72;
+struct IQ2_XS : Lattice<IQ2_XS, layouts::IQ2_XS, true> {
     struct Raw { words2 group; u32 scales, d; };
 
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.group = word_pair(tensor + (i64)8 * piece);
         raw.scales = tensor[SCALES_PLANE * n_blocks + piece];
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * (piece >> 3));
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * (piece >> 3));
         return raw;
     }
     static DEVICE void point(const Raw& raw, int k, u32* codes) {
@@ -96,18 +92,17 @@ struct IQ2_XS : Lattice<IQ2_XS, true> {
     static DEVICE float scale(const Raw& raw, int half) { return iq2_scale(raw.d, raw.scales >> (4 * half)); }
 };
 
-struct IQ2_S : Lattice<IQ2_S, true> {
-    static constexpr int REST_PLANE = 64, D_PLANE = 80;
+struct IQ2_S : Lattice<IQ2_S, layouts::IQ2_S, true> {
     struct Raw { u32 low, signs, high, scales, d; };
 
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         const int block = piece >> 3, group = piece & 7;
-        const u8* at = tensor + (i64)64 * block + 4 * group;
-        const u8* rest = tensor + REST_PLANE * n_blocks + (i64)16 * block + group;
+        const u8* at = tensor + (i64)CODES_BYTES * block + 4 * group;
+        const u8* rest = tensor + REST_PLANE * n_blocks + (i64)REST_BYTES * block + group;
         Raw raw;
         raw.low = word(at), raw.signs = word(at + 32);
         raw.high = rest[0], raw.scales = rest[8];
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * block);
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * block);
         return raw;
     }
     static DEVICE void point(const Raw& raw, int k, u32* codes) {
@@ -124,8 +119,7 @@ DEVICE inline u32 spread_nibbles(u32 point) {
 }
 
 // Coordinates that stand for 4, 12, 20, 28, 36, 44, 52 and 62.
-struct IQ3_XXS : Lattice<IQ3_XXS, false> {
-    static constexpr int REST_PLANE = 64, D_PLANE = 96;
+struct IQ3_XXS : Lattice<IQ3_XXS, layouts::IQ3_XXS, false> {
     struct Raw { words2 indices; u32 rest, d; };
 
     static DEVICE u32 magnitudes(u32 index) {
@@ -135,7 +129,7 @@ struct IQ3_XXS : Lattice<IQ3_XXS, false> {
         Raw raw;
         raw.indices = word_pair(tensor + (i64)8 * piece);
         raw.rest = word(tensor + REST_PLANE * n_blocks + (i64)4 * piece);
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * (piece >> 3));
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * (piece >> 3));
         return raw;
     }
     static DEVICE void point(const Raw& raw, int k, u32* codes) {
@@ -148,8 +142,7 @@ struct IQ3_XXS : Lattice<IQ3_XXS, false> {
 };
 
 // Coordinates that stand for the odd numbers.
-struct IQ3_S : Lattice<IQ3_S, false> {
-    static constexpr int SIGNS_PLANE = 64, HIGH_PLANE = 96, SCALES_PLANE = 104, D_PLANE = 108;
+struct IQ3_S : Lattice<IQ3_S, layouts::IQ3_S, false> {
     struct Raw { words2 low; u32 signs, high, scale, d; };
 
     static DEVICE u32 magnitudes(u32 index) { return spread_nibbles(IQ3_S_POINTS[index]) * 2 | 0x01010101u; }
@@ -160,7 +153,7 @@ struct IQ3_S : Lattice<IQ3_S, false> {
         raw.signs = word(tensor + SIGNS_PLANE * n_blocks + (i64)4 * piece);
         raw.high = tensor[HIGH_PLANE * n_blocks + piece];
         raw.scale = (u32)tensor[SCALES_PLANE * n_blocks + (piece >> 1)] >> (4 * (group & 1)) & 15u;
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * block);
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * block);
         return raw;
     }
     static DEVICE void point(const Raw& raw, int k, u32* codes) {
@@ -181,15 +174,14 @@ DEVICE inline void iq1_codes(u32 point, bool subtract, u32* codes) {
 
 DEVICE inline float iq1_scale(u32 d, u32 s) { return low_half(d) * (float)(1 + 2 * (s & 7u)) * 0.125f; }
 
-struct IQ1_S : Lattice<IQ1_S, false> {
-    static constexpr int HIGH_PLANE = 32, D_PLANE = 48;
+struct IQ1_S : Lattice<IQ1_S, layouts::IQ1_S, false> {
     struct Raw { u32 low, high, d; };
 
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.low = word(tensor + (i64)4 * piece);
         raw.high = half_word(tensor + HIGH_PLANE * n_blocks + (i64)2 * piece);
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * (piece >> 3));
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * (piece >> 3));
         return raw;
     }
     static DEVICE void point(const Raw& raw, int k, u32* codes) {
@@ -200,12 +192,12 @@ struct IQ1_S : Lattice<IQ1_S, false> {
 };
 
 // Whole blocks: 56 bytes keep every field aligned.
-struct IQ1_M : Lattice<IQ1_M, true> {
+struct IQ1_M : Lattice<IQ1_M, layouts::IQ1_M, true> {
     struct Raw { u32 low, high; words2 scales; u32 group; };
 
     static DEVICE Raw load(const u8* tensor, i64, int piece) {
         const int group = piece & 7;
-        const u8* at = tensor + (i64)56 * (piece >> 3);
+        const u8* at = tensor + (i64)BLOCK_BYTES * (piece >> 3);
         Raw raw;
         raw.low = word(at + 4 * group);
         raw.high = half_word(at + 32 + 2 * group);

@@ -30,22 +30,22 @@ DEVICE inline u32 iq4_values(u32 codes) {
 DEVICE inline int iq4_value(u32 code) { return (i8)(iq4_values(code) & 255u); }
 
 // Codes of 4 or 5 bits. Without an offset a code stands for code − 2^(BITS − 1).
-template <int BITS, bool OFFSET>
-struct Codes32 {
-    static constexpr int BLOCK = 32;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 2, PARTS = 1;
+template <class L, int BITS, bool OFFSET>
+struct Codes32 : L {
+    static constexpr int PARTS = 1;
     static constexpr bool MINS = OFFSET;
     struct Raw { words4 codes; u32 high, scale; };
 
-    static constexpr int SCALE_PLANE = BITS == 5 ? 20 : 16;
-
     static DEVICE u32 scale_bits(const u8* tensor, i64 n_blocks, i64 block) {
-        const u8* plane = tensor + SCALE_PLANE * n_blocks;
-        return OFFSET ? word(plane + 4 * block) : half_word(plane + 2 * block);
+        const u8* at = tensor + L::SCALE_PLANE * n_blocks + L::SCALE_BYTES * block;
+        return OFFSET ? word(at) : half_word(at);
     }
     static DEVICE u32 high_bits(const u8* tensor, i64 n_blocks, i64 block) {
-        return BITS == 5 ? word(tensor + 16 * n_blocks + 4 * block) : 0;
+        if constexpr (BITS == 5) {
+            return word(tensor + L::HIGH_PLANE * n_blocks + L::HIGH_BYTES * block);
+        } else {
+            return 0;
+        }
     }
 
     static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
@@ -93,30 +93,26 @@ struct Codes32 {
     }
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const words2 low = word_pair(tensor + 16 * block + 8 * (g & 1));
+        const words2 low = word_pair(tensor + L::CODES_BYTES * block + 8 * (g & 1));
         values({low, high_bits(tensor, n_blocks, block), scale_bits(tensor, n_blocks, block)}, g, out);
     }
 
     static DEVICE Eight eight_of_block(const u8* block, int g) {
-        constexpr int HIGH = OFFSET ? 4 : 2, LOW = BITS == 5 ? HIGH + 4 : HIGH;
-        Eight eight;
-        eight.low = word_pair_of_halves(block + LOW + 8 * (g & 1));
-        eight.high = BITS == 5 ? word_of_halves(block + HIGH) : 0;
-        eight.scale = OFFSET ? word_of_halves(block) : half_word(block);
+        Eight eight = {word_pair_of_halves(block + L::CODES_AT + 8 * (g & 1)), 0, 0};
+        if constexpr (BITS == 5) eight.high = word_of_halves(block + L::HIGH_AT);
+        eight.scale = OFFSET ? word_of_halves(block + L::SCALE_AT) : half_word(block + L::SCALE_AT);
         return eight;
     }
 };
 
-struct Q4_0 : Codes32<4, false> {};
-struct Q4_1 : Codes32<4, true> {};
-struct Q5_0 : Codes32<5, false> {};
-struct Q5_1 : Codes32<5, true> {};
+struct Q4_0 : Codes32<layouts::Q4_0, 4, false> {};
+struct Q4_1 : Codes32<layouts::Q4_1, 4, true> {};
+struct Q5_0 : Codes32<layouts::Q5_0, 5, false> {};
+struct Q5_1 : Codes32<layouts::Q5_1, 5, true> {};
 
-struct Q8_0 {
-    static constexpr int BLOCK = 32;
-    static constexpr bool PLAIN = false;
-    // Half a block: neighbouring lanes load neighbouring 16 bytes.
-    static constexpr int VECTORS = 1, PARTS = 1;
+// A piece is half a block: neighbouring lanes load neighbouring 16 bytes.
+struct Q8_0 : layouts::Q8_0 {
+    static constexpr int PARTS = 1;
     static constexpr bool MINS = false;
     struct Raw { words4 codes; u32 scale; };
 
@@ -124,7 +120,7 @@ struct Q8_0 {
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.codes = four_words_once(tensor + (i64)16 * piece);
-        raw.scale = half_word(tensor + 32 * n_blocks + (i64)2 * (piece >> 1));
+        raw.scale = half_word(tensor + SCALE_PLANE * n_blocks + (i64)SCALE_BYTES * (piece >> 1));
         return raw;
     }
 
@@ -145,18 +141,17 @@ struct Q8_0 {
     }
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        values({word_pair(tensor + 32 * block + 8 * g), half_word(tensor + 32 * n_blocks + 2 * block)}, g, out);
+        const words2 codes = word_pair(tensor + CODES_BYTES * block + 8 * g);
+        values({codes, half_word(tensor + SCALE_PLANE * n_blocks + SCALE_BYTES * block)}, g, out);
     }
 
     static DEVICE Eight eight_of_block(const u8* block, int g) {
-        return {word_pair_of_halves(block + 2 + 8 * g), half_word(block)};
+        return {word_pair_of_halves(block + CODES_AT + 8 * g), half_word(block + SCALE_AT)};
     }
 };
 
-struct IQ4_NL {
-    static constexpr int BLOCK = 32;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 2, PARTS = 1;
+struct IQ4_NL : layouts::IQ4_NL {
+    static constexpr int PARTS = 1;
     static constexpr bool MINS = false;
     struct Raw { words4 codes; u32 scale; };
 
@@ -164,7 +159,7 @@ struct IQ4_NL {
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.codes = four_words_once(tensor + (i64)16 * piece);
-        raw.scale = half_word(tensor + 16 * n_blocks + (i64)2 * piece);
+        raw.scale = half_word(tensor + SCALE_PLANE * n_blocks + (i64)SCALE_BYTES * piece);
         return raw;
     }
 
@@ -180,8 +175,8 @@ struct IQ4_NL {
     }
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const words2 pair = word_pair(tensor + 16 * block + 8 * (g & 1));
-        const float d = half_at(tensor + 16 * n_blocks + 2 * block);
+        const words2 pair = word_pair(tensor + CODES_BYTES * block + 8 * (g & 1));
+        const float d = half_at(tensor + SCALE_PLANE * n_blocks + SCALE_BYTES * block);
         const int shift = g >> 1 << 2;
 #pragma unroll
         for (int j = 0; j < 8; j++) {

@@ -29,19 +29,16 @@ DEVICE inline u32 ternary_digits(u32 bytes, int n) {
 
 // A block is 32 bytes of five digits, each digit 32 neighbours; 16 bytes of five digits, each 16 neighbours; and four
 // bytes of four digits, each four neighbours.
-struct TQ1_0 {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 2, PARTS = 1;
+struct TQ1_0 : layouts::TQ1_0 {
+    static constexpr int PARTS = 1;
     static constexpr bool MINS = false;
-    static constexpr int REST_PLANE = 48, D_PLANE = 52;
     // The bytes of two runs, and which digit each word of them gives.
     struct Raw { words4 a, b; u32 d; int digit_a, digit_b, step_b; };
 
     static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         const int block = piece >> 3, group = piece & 7;
-        const u8* at = tensor + (i64)48 * block;
+        const u8* at = tensor + (i64)CODES_BYTES * block;
         Raw raw;
         raw.a = four_words(at + (group < 5 ? 0 : 32));
         raw.b = four_words(at + (group < 5 ? 16 : 32));
@@ -49,11 +46,11 @@ struct TQ1_0 {
         raw.digit_b = group < 5 ? group : 2 * (group - 5) + 1;
         raw.step_b = 0;
         if (group == 7) {
-            const u32 rest = word(tensor + REST_PLANE * n_blocks + (i64)4 * block);
+            const u32 rest = word(tensor + REST_PLANE * n_blocks + (i64)REST_BYTES * block);
             raw.b = {rest, rest, rest, rest};
             raw.digit_b = 0, raw.step_b = 1;
         }
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * block);
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * block);
         return raw;
     }
 
@@ -69,14 +66,14 @@ struct TQ1_0 {
     }
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const float d = half_at(tensor + D_PLANE * n_blocks + 2 * block);
-        const u8* at = tensor + 48 * block;
+        const float d = half_at(tensor + D_PLANE * n_blocks + D_BYTES * block);
+        const u8* at = tensor + CODES_BYTES * block;
         if (g < 30) {
             const int byte = g < 20 ? 8 * (g & 3) : 32 + 8 * (g & 1), n = g < 20 ? g >> 2 : (g - 20) >> 1;
             const words2 pair = word_pair(at + byte);
             write_codes(d, ternary_digits(pair.x, n), ternary_digits(pair.y, n), out);
         } else {
-            const u32 rest = word(tensor + REST_PLANE * n_blocks + 4 * block);
+            const u32 rest = word(tensor + REST_PLANE * n_blocks + REST_BYTES * block);
             const int n = 2 * (g - 30);
             write_codes(d, ternary_digits(rest, n), ternary_digits(rest, n + 1), out);
         }
@@ -84,19 +81,16 @@ struct TQ1_0 {
 };
 
 // The codes lie as those of Q2_K do.
-struct TQ2_0 {
-    static constexpr int BLOCK = 256;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 4, PARTS = 4;
+struct TQ2_0 : layouts::TQ2_0 {
+    static constexpr int PARTS = 4;
     static constexpr bool MINS = false;
-    static constexpr int D_PLANE = 64;
     struct Raw { words4 codes; u32 d; };
 
     static DEVICE int first_of(int piece, int v) { return first_of_strided(piece, v); }
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.codes = four_words_once(tensor + (i64)16 * piece);
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * (piece >> 2));
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * (piece >> 2));
         return raw;
     }
 
@@ -113,9 +107,9 @@ struct TQ2_0 {
     }
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const words2 pair = word_pair(tensor + 64 * block + 32 * (g >> 4) + 8 * (g & 3));
+        const words2 pair = word_pair(tensor + CODES_BYTES * block + 32 * (g >> 4) + 8 * (g & 3));
         const int shift = g >> 2 << 1 & 6;
-        const float d = half_at(tensor + D_PLANE * n_blocks + 2 * block);
+        const float d = half_at(tensor + D_PLANE * n_blocks + D_BYTES * block);
         write_codes(d, less_one(pair.x >> shift & 0x03030303u), less_one(pair.y >> shift & 0x03030303u), out);
     }
 };
@@ -140,12 +134,9 @@ DEVICE inline float half_ue4m3(u32 code) {
     return float_of_bits((exponent + 119) << 23 | mantissa << 20);
 }
 
-struct MXFP4 {
-    static constexpr int BLOCK = 32;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 2, PARTS = 1;
+struct MXFP4 : layouts::MXFP4 {
+    static constexpr int PARTS = 1;
     static constexpr bool MINS = false;
-    static constexpr int SCALE_PLANE = 16;
     struct Raw { words4 codes; u32 scale; };
 
     static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
@@ -168,20 +159,17 @@ struct MXFP4 {
     }
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const words2 pair = word_pair(tensor + 16 * block + 8 * (g & 1));
+        const words2 pair = word_pair(tensor + CODES_BYTES * block + 8 * (g & 1));
         const int shift = g >> 1 << 2;
         const u32 low = e2m1_doubled(pair.x >> shift & 0x0F0F0F0Fu), high = e2m1_doubled(pair.y >> shift & 0x0F0F0F0Fu);
         write_codes(half_e8m0(tensor[SCALE_PLANE * n_blocks + block]), low, high, out);
     }
 };
 
-struct NVFP4 {
-    static constexpr int BLOCK = 64;
-    static constexpr bool PLAIN = false;
-    // Half a block: two groups of 16, each with its scale.
-    static constexpr int VECTORS = 2, PARTS = 2;
+// A piece is half a block: two groups of 16, each with its scale.
+struct NVFP4 : layouts::NVFP4 {
+    static constexpr int PARTS = 2;
     static constexpr bool MINS = false;
-    static constexpr int SCALES_PLANE = 32;
     struct Raw { words4 codes; u32 scales; };
 
     static DEVICE int first_of(int piece, int v) { return 32 * piece + 16 * v; }
@@ -207,20 +195,17 @@ struct NVFP4 {
     }
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const words2 pair = word_pair(tensor + 32 * block + 8 * (g >> 1));
+        const words2 pair = word_pair(tensor + CODES_BYTES * block + 8 * (g >> 1));
         const int shift = g << 2 & 4;
         const u32 low = e2m1_doubled(pair.x >> shift & 0x0F0F0F0Fu), high = e2m1_doubled(pair.y >> shift & 0x0F0F0F0Fu);
-        write_codes(half_ue4m3(tensor[SCALES_PLANE * n_blocks + 4 * block + (g >> 1)]), low, high, out);
+        write_codes(half_ue4m3(tensor[SCALES_PLANE * n_blocks + SCALES_BYTES * block + (g >> 1)]), low, high, out);
     }
 };
 
-struct Q1_0 {
-    static constexpr int BLOCK = 128;
-    static constexpr bool PLAIN = false;
-    // Half a block.
-    static constexpr int VECTORS = 4, PARTS = 2;
+// A piece is half a block.
+struct Q1_0 : layouts::Q1_0 {
+    static constexpr int PARTS = 2;
     static constexpr bool MINS = false;
-    static constexpr int D_PLANE = 16;
     struct Raw { words2 bits; u32 d; };
 
     // Four bits as −1 and 1.
@@ -230,7 +215,7 @@ struct Q1_0 {
     static DEVICE Raw load(const u8* tensor, i64 n_blocks, int piece) {
         Raw raw;
         raw.bits = word_pair(tensor + (i64)8 * piece);
-        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)2 * (piece >> 1));
+        raw.d = half_word(tensor + D_PLANE * n_blocks + (i64)D_BYTES * (piece >> 1));
         return raw;
     }
 
@@ -245,17 +230,14 @@ struct Q1_0 {
     }
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const u32 bits = tensor[16 * block + g];
-        write_codes(half_at(tensor + D_PLANE * n_blocks + 2 * block), signs(bits), signs(bits >> 4), out);
+        const u32 bits = tensor[CODES_BYTES * block + g];
+        write_codes(half_at(tensor + D_PLANE * n_blocks + D_BYTES * block), signs(bits), signs(bits >> 4), out);
     }
 };
 
-struct Q2_0 {
-    static constexpr int BLOCK = 64;
-    static constexpr bool PLAIN = false;
-    static constexpr int VECTORS = 4, PARTS = 2;
+struct Q2_0 : layouts::Q2_0 {
+    static constexpr int PARTS = 2;
     static constexpr bool MINS = false;
-    static constexpr int D_PLANE = 16;
     struct Raw { words4 codes; u32 d; };
 
     static DEVICE int first_of(int piece, int v) { return 64 * piece + 16 * v; }
@@ -275,9 +257,9 @@ struct Q2_0 {
     }
 
     static DEVICE void eight(const u8* tensor, i64 n_blocks, i64 block, int g, float* out) {
-        const u32 codes = half_word(tensor + 16 * block + 2 * g);
+        const u32 codes = half_word(tensor + CODES_BYTES * block + 2 * g);
         const u32 low = less_one(spread_pairs(codes & 255u)), high = less_one(spread_pairs(codes >> 8));
-        write_codes(half_at(tensor + D_PLANE * n_blocks + 2 * block), low, high, out);
+        write_codes(half_at(tensor + D_PLANE * n_blocks + D_BYTES * block), low, high, out);
     }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "platform.h"
+#include "tables.h"
 
 namespace formats {
 

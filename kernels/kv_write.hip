@@ -15,7 +15,7 @@ DEVICE inline i32 slot_to_write(const i32* slots, int n_tokens, const Layout& st
     return block_max(later, shared) != 0 ? -1 : slot;
 }
 
-KERNEL_OF(256, kv_write)
+KERNEL_OF(KV_WRITE_THREADS, kv_write)
 (u8* state, Layout state_at, i32 type, const float* rows, Layout rows_at, const i32* slots) {
     SHARED float shared[ROW_WAVES];
     const int token = block_index_x();
@@ -54,9 +54,9 @@ DEVICE inline float extreme_of_block(const float* x) {
     return size < INFINITY_F ? extreme : INFINITY_F;
 }
 
-// Rounded as in src/tensor/blocks/store.rs. Eight lanes take a block, four adjacent elements each. Supports only the
-// block formats of cache.h.
-KERNEL_OF(256, kv_write_blocks)
+// Rounded as src/tensor/blocks/store.rs says.
+// Eight lanes take a block, four neighbours each. The caller names only the block formats of cache.h.
+KERNEL_OF(KV_WRITE_THREADS, kv_write_blocks)
 (u8* state, Layout state_at, i32 type, const float* rows, Layout rows_at, const i32* slots) {
     SHARED float shared[ROW_WAVES];
     const int token = block_index_x();
@@ -74,7 +74,7 @@ KERNEL_OF(256, kv_write_blocks)
         }
         const float x[4] = {four.x, four.y, four.z, four.w};
         const float extreme = extreme_of_block(x);
-        const float d = type == CACHE_Q8_0 ? fabsf(extreme) / 127.0f : extreme / -8.0f;
+        const float d = type == TYPE_Q8_0 ? fabsf(extreme) / 127.0f : extreme / -8.0f;
         u16 scale = float_to_half(d);
         const bool finite = (scale & 0x7C00u) != 0x7C00u;
         if (!finite) scale = 0x7C00u;
@@ -85,7 +85,7 @@ KERNEL_OF(256, kv_write_blocks)
         for (int i = 0; i < 4; i++) {
             const float value = finite ? x[i] : 0.0f;
             u32 code;
-            if (type == CACHE_Q8_0) {
+            if (type == TYPE_Q8_0) {
                 code = (u32)(i32)fmaxf(fminf(roundf(value * inverse), 127.0f), -127.0f) & 255u;
             } else {
                 code = (u32)(i32)fmaxf(fminf(multiply_then_add(value, inverse, 8.5f), 15.0f), 0.0f);
@@ -99,10 +99,10 @@ KERNEL_OF(256, kv_write_blocks)
         u8* to = row + at / CACHE_BLOCK * cache_block_bytes(type);
         const int within = at % CACHE_BLOCK;
         if (within == 0) *(u16*)to = scale;
-        if (type == CACHE_Q8_0) {
-            store_word(to + 2 + within, codes);
+        if (type == TYPE_Q8_0) {
+            store_word(to + layouts::Q8_0::CODES_AT + within, codes);
         } else if (within < 16) {
-            store_word(to + 2 + within, codes | partner << 4);
+            store_word(to + layouts::Q4_0::CODES_AT + within, codes | partner << 4);
         }
     }
 }

@@ -24,8 +24,7 @@ matrices(const u8* a, const Layout& a_at, const float* b, const Layout& b_at, fl
     return found;
 }
 
-#define MATMUL_THREADS 256
-#define TILE 64
+#define TILE MATMUL_TILE
 #define DEPTH 16
 // The stride of a tile's rows in shared memory, so that a wave's stores fall into different banks.
 #define TILE_STEP (TILE + 4)
@@ -67,7 +66,7 @@ KERNEL_OF(MATMUL_THREADS, matmul_tiles)
     floats4 sum0 = zero, sum1 = zero, sum2 = zero, sum3 = zero;
     for (i64 first = 0; first < a_at.ne[0]; first += DEPTH) {
         load_tile((float*)tile_a, a_type, of.a, a_at, first_i, first);
-        load_tile((float*)tile_b, PLAIN_F32, (const u8*)of.b, b_at, first_j, first);
+        load_tile((float*)tile_b, TYPE_F32, (const u8*)of.b, b_at, first_j, first);
         barrier();
 #pragma unroll
         for (int k = 0; k < DEPTH; ++k) {

@@ -2,8 +2,6 @@
 // memory.
 #include "elements.h"
 
-enum { ROPE_NORM = 0, ROPE_NEOX = 1 };
-
 DEVICE inline double f64_of_bits(i64 bits) {
     union { i64 bits; double value; } u;
     u.bits = bits;

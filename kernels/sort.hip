@@ -7,7 +7,6 @@
 
 // Greater than every element's key.
 #define NO_KEY 0xFFFFFFFFFFFFFFFFull
-#define SORT_THREADS 256
 
 DEVICE inline u64 key_of(float x, i64 i, int descending) {
     union { float value; u32 word; } u;

@@ -1,14 +1,11 @@
 #!/usr/bin/env python3
-"""Write the lattice points of the IQ1, IQ2 and IQ3 formats, for Rust and for kernels.
+"""Write the lattice points of the IQ1, IQ2 and IQ3 formats. Kernels are given the same table by src/device/tables.rs.
 
 The points are facts of the formats. They are read from the Python package `gguf` (MIT licence), which
 describes every format: `pip install gguf numpy`. Usage:
 
     python3 tools/iq_grids.py > src/tensor/blocks/iq_points.rs
-    python3 tools/iq_grids.py --kernels > kernels/lattice_points.h
 """
-
-import sys
 
 import gguf.quants as quants
 import numpy as np
@@ -56,19 +53,5 @@ def rust():
         print("];")
 
 
-def kernels():
-    print("// The lattice points of the IQ1, IQ2 and IQ3 formats, 16 bits a point.")
-    print("//")
-    print("// Coordinate j of a point is a number in bits w·j to w·j + w - 1, lowest first, with w = 2 for eight coordinates")
-    print("// and 4 for four. What the numbers stand for is in formats_lattice.h. Written by `tools/iq_grids.py --kernels`")
-    print("// from the formats' description in the Python package `gguf`; do not edit.")
-    print("#pragma once")
-    for name, grid, what in GRIDS:
-        print(f"\n// Points of {name}: {what}.")
-        print(f"TABLE u16 {name}_POINTS[{len(points(grid))}] = {{")
-        print("\n".join(rows(grid)))
-        print("};")
-
-
 if __name__ == "__main__":
-    kernels() if "--kernels" in sys.argv[1:] else rust()
+    rust()

@@ -75,13 +75,15 @@ pub enum Which {
     Scratch,
 }
 
-/// An argument of a kernel.
+/// The value of an argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Arg {
     /// The address this many bytes past the first element of a tensor.
     Address(Which, usize),
+    /// A null pointer.
+    Null,
     /// `Layout`, by value: sizes and strides of a tensor in four dimensions.
     Layout(Which),
     /// `int`.
@@ -94,6 +96,9 @@ pub enum Arg {
     F32(f32),
 }
 
+/// An argument with the name that the kernel's source has for it.
+pub type NamedArg = (&'static str, Arg);
+
 /// A kernel to launch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
@@ -105,8 +110,8 @@ pub struct Launch {
     pub block: [u32; 3],
     /// Dynamic shared memory in bytes.
     pub shared: u32,
-    /// The arguments, in the kernel's order.
-    pub args: Vec<Arg>,
+    /// The arguments with their names, in the kernel's order.
+    pub args: Vec<(Cow<'static, str>, Arg)>,
 }
 
 /// `C = A · Bᵀ + beta · C` with the BLAS library; `A` is `[k, m]` (`m` rows of `k`), `B` `[k, n]`, `C` F32 `[n, m]`,
@@ -236,13 +241,14 @@ impl<'l> Lower<'l> {
         (Which::Scratch, start)
     }
 
-    /// Adds a kernel: `blocks` of `threads`, with the arguments in the kernel's order.
+    /// Adds a kernel: `grid` blocks of `block` threads, with the arguments in the kernel's order, each under the name that
+    /// the kernel's source has for it. A plan keeps the names, and a test compares them with the sources.
     pub fn launch(
         &mut self,
         variant: Variant,
         grid: [usize; 3],
         block: usize,
-        args: &[Arg],
+        args: &[NamedArg],
     ) -> Result<(), LowerError> {
         self.launch_shared(variant, grid, block, 0, args)
     }
@@ -258,7 +264,7 @@ impl<'l> Lower<'l> {
         grid: [usize; 3],
         block: usize,
         shared: usize,
-        args: &[Arg],
+        args: &[NamedArg],
     ) -> Result<(), LowerError> {
         let most = [i32::MAX as usize, 65_535, 65_535];
         if grid.iter().zip(most).any(|(&n, most)| n == 0 || n > most) || block == 0 || block > 1024 {
@@ -277,7 +283,7 @@ impl<'l> Lower<'l> {
             grid: grid.map(|n| n as u32),
             block: [block as u32, 1, 1],
             shared: shared as u32,
-            args: args.to_vec(),
+            args: args.iter().map(|&(name, arg)| (name.into(), arg)).collect(),
         }));
         Ok(())
     }

@@ -20,7 +20,8 @@ mod module;
 #[doc(hidden)]
 pub mod platform;
 mod probe;
-pub(crate) mod sources;
+#[doc(hidden)]
+pub mod sources;
 mod stream;
 
 pub(crate) use blas::BlasHandle;

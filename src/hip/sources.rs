@@ -1,6 +1,11 @@
-//! The kernel sources, embedded in the library: all input of the run-time compilers.
+//! The kernel sources: the run-time compilers are given all they read. The files of `kernels/` are built into the library;
+//! beside them are the headers that Rust writes ([`tables`]).
 
-/// A file of `kernels/`.
+use std::sync::LazyLock;
+
+use crate::device::tables;
+
+/// A file of `kernels/`, or a header that Rust writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceFile {
     /// Its name, with the extension.
@@ -15,8 +20,8 @@ macro_rules! embed {
     };
 }
 
-/// Every file of `kernels/`, one per line; a test compares the list with the folder.
-const FILES: &[SourceFile] = embed! {
+/// Every file of `kernels/`, one line each; a test compares the list with the folder.
+const EMBEDDED: &[SourceFile] = embed! {
     "attention.h",
     "attention.hip",
     "attention_combine.hip",
@@ -37,7 +42,6 @@ const FILES: &[SourceFile] = embed! {
     "functions.h",
     "get_rows.hip",
     "kv_write.hip",
-    "lattice_points.h",
     "linear_few.hip",
     "linear_float.hip",
     "linear_many.hip",
@@ -65,33 +69,43 @@ const FILES: &[SourceFile] = embed! {
     "sort.hip",
 };
 
+/// Every file: kernels and headers, those that Rust writes too.
+pub fn files() -> &'static [SourceFile] {
+    static FILES: LazyLock<Vec<SourceFile>> = LazyLock::new(|| {
+        let written = tables::headers().map(|(name, text)| SourceFile { name, text });
+        EMBEDDED.iter().copied().chain(written).collect()
+    });
+    &FILES
+}
+
 /// The text of `kernels/{name}.hip`.
 pub fn source(name: &str) -> Option<&'static str> {
-    let file = FILES.iter().find(|file| file.name.strip_suffix(".hip") == Some(name));
+    let file = files().iter().find(|file| file.name.strip_suffix(".hip") == Some(name));
     file.map(|file| file.text)
 }
 
 /// The headers.
 pub fn headers() -> impl Iterator<Item = &'static SourceFile> {
-    FILES.iter().filter(|file| file.name.ends_with(".h"))
+    files().iter().filter(|file| file.name.ends_with(".h"))
 }
 
 /// The headers that a text includes, directly or indirectly, each once, in the order of the list. Conditions are
 /// ignored, so the list may be too long but never too short.
 pub fn included(text: &str) -> Vec<&'static SourceFile> {
-    let mut found = vec![false; FILES.len()];
+    let files = files();
+    let mut found = vec![false; files.len()];
     let mut open = vec![text];
     while let Some(text) = open.pop() {
         for name in text.lines().filter_map(include) {
-            let position = FILES.iter().position(|file| file.name == name);
-            if let Some((seen, file)) = position.and_then(|i| Some((found.get_mut(i)?, FILES.get(i)?)))
+            let position = files.iter().position(|file| file.name == name);
+            if let Some((seen, file)) = position.and_then(|i| Some((found.get_mut(i)?, files.get(i)?)))
                 && !std::mem::replace(seen, true)
             {
                 open.push(file.text);
             }
         }
     }
-    FILES.iter().zip(found).filter_map(|(file, found)| found.then_some(file)).collect()
+    files.iter().zip(found).filter_map(|(file, found)| found.then_some(file)).collect()
 }
 
 /// The file name in a line `#include "…"`.
@@ -112,7 +126,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         there.sort();
-        let mut listed: Vec<&str> = FILES.iter().map(|file| file.name).collect();
+        let mut listed: Vec<&str> = EMBEDDED.iter().map(|file| file.name).collect();
         listed.sort_unstable();
         assert_eq!(listed, there, "list each file of kernels/ in src/hip/sources.rs, once");
     }
@@ -136,11 +150,23 @@ mod tests {
     fn sources_are_found_by_name() {
         assert_eq!(source("platform"), None);
         assert_eq!(source(""), None);
-        for file in FILES {
+        for file in files() {
             if let Some(name) = file.name.strip_suffix(".hip") {
                 assert_eq!(source(name), Some(file.text));
             }
         }
         assert!(headers().any(|file| file.name == "platform.h"));
+    }
+
+    #[test]
+    fn headers_that_rust_writes_are_files_like_all_others() {
+        let names: Vec<&str> = included("#include \"formats.h\"").iter().map(|file| file.name).collect();
+        assert!(names.contains(&"tables.h") && names.contains(&"lattice_points.h"), "{names:?}");
+        for (name, _) in tables::headers() {
+            assert!(
+                EMBEDDED.iter().all(|file| file.name != name),
+                "{name} is written by Rust: remove it from kernels/"
+            );
+        }
     }
 }

@@ -4,22 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::pieces::{Pieces, are_flat};
 use crate::cpu::{CpuStep, StepError};
+pub use crate::device::BinaryKind;
 use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
-
-/// The kind of arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the four operations of arithmetic")]
-#[non_exhaustive]
-pub enum BinaryKind {
-    Add,
-    Sub,
-    Mul,
-    Div,
-}
 
 /// `a ∘ b`, both F32. `b` is repeated along each dimension where its size divides `a`'s.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,16 +88,16 @@ impl Operator for Binary {
         let pieces = Pieces::of(lower, a.shape, flat, 4);
         let [n, per_row, flat] = pieces.args();
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::Address(Which::Input(1), 0),
-            Arg::Layout(Which::Input(1)),
-            Arg::I64(b_row as i64),
-            Arg::Address(Which::Output, 0),
+            ("a", Arg::Address(Which::Input(0), 0)),
+            ("a_at", Arg::Layout(Which::Input(0))),
+            ("b", Arg::Address(Which::Input(1), 0)),
+            ("b_at", Arg::Layout(Which::Input(1))),
+            ("b_n", Arg::I64(b_row as i64)),
+            ("out", Arg::Address(Which::Output, 0)),
             n,
             per_row,
             flat,
-            Arg::I32(self.kind as i32),
+            ("kind", Arg::I32(self.kind.number())),
         ];
         pieces.launch(lower, Variant::new("elementwise", "binary"), &args)
     }

@@ -67,7 +67,11 @@ impl Operator for ClampedSwiglu {
     }
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        launch_gated(lower, "clamped_swiglu", &[Arg::F32(self.alpha), Arg::F32(self.limit)])
+        launch_gated(
+            lower,
+            "clamped_swiglu",
+            &[("alpha", Arg::F32(self.alpha)), ("limit", Arg::F32(self.limit))],
+        )
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

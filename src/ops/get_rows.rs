@@ -57,14 +57,14 @@ impl Operator for GetRows {
         }
         let pieces = n.div_ceil(8 * THREADS);
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::I64((table.shape.elements() / table.dtype.block_elements()) as i64),
-            Arg::Address(Which::Input(1), 0),
-            Arg::Layout(Which::Input(1)),
-            Arg::Address(Which::Output, 0),
-            Arg::I64(n as i64),
-            Arg::I32(pieces as i32),
+            ("table", Arg::Address(Which::Input(0), 0)),
+            ("table_at", Arg::Layout(Which::Input(0))),
+            ("n_blocks", Arg::I64((table.shape.elements() / table.dtype.block_elements()) as i64)),
+            ("ids", Arg::Address(Which::Input(1), 0)),
+            ("ids_at", Arg::Layout(Which::Input(1))),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("n", Arg::I64(n as i64)),
+            ("pieces", Arg::I32(pieces as i32)),
         ];
         let variant = Variant::new("get_rows", "get_rows").define("FORMAT", table.dtype);
         lower.launch(variant, [pieces * rows, 1, 1], THREADS, &args)

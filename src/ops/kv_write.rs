@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::rule;
 use crate::cpu::vector::Element;
 use crate::cpu::{CpuStep, StepError};
+use crate::device::constants::KV_WRITE_THREADS;
 use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
@@ -75,15 +76,15 @@ impl Operator for KvWrite {
             return Ok(());
         }
         let args = [
-            Arg::Address(Which::Output, 0),
-            Arg::Layout(Which::Output),
-            Arg::I32(lower.output().dtype as i32),
-            Arg::Address(Which::Input(1), 0),
-            Arg::Layout(Which::Input(1)),
-            Arg::Address(Which::Input(2), 0),
+            ("state", Arg::Address(Which::Output, 0)),
+            ("state_at", Arg::Layout(Which::Output)),
+            ("type", Arg::I32(lower.output().dtype.number())),
+            ("rows", Arg::Address(Which::Input(1), 0)),
+            ("rows_at", Arg::Layout(Which::Input(1))),
+            ("slots", Arg::Address(Which::Input(2), 0)),
         ];
         let entry = if lower.output().dtype.is_plain() { "kv_write" } else { "kv_write_blocks" };
-        lower.launch(Variant::new("kv_write", entry), [n_tokens, 1, 1], 256, &args)
+        lower.launch(Variant::new("kv_write", entry), [n_tokens, 1, 1], KV_WRITE_THREADS, &args)
     }
 
     fn reads_state_blocks(&self, input: usize) -> bool {

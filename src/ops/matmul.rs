@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
+use crate::device::constants::{MATMUL_THREADS as THREADS, MATMUL_TILE as TILE};
 use crate::device::{Arg, Command, Gemm, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
@@ -26,11 +27,7 @@ impl<'g> Tensor<'g> {
     }
 }
 
-/// Threads of a block of `kernels/matmul.hip`.
-const THREADS: usize = 256;
-/// Rows and columns of the output per block.
-const TILE: usize = 64;
-/// With fewer rows than this on either side a tile would be mostly empty, so one wave computes one element.
+/// Fewer rows than this on either side would leave most of a tile empty: a wave then makes one element.
 const FEW: usize = 16;
 /// The least number of multiplications per matrix for the BLAS library, which is called once for every matrix.
 const BLAS_WORK: usize = 1 << 26;
@@ -125,22 +122,22 @@ impl Operator for Matmul {
             return Ok(());
         }
         let mut args = vec![
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::I32(a.dtype as i32),
-            Arg::Address(Which::Input(1), 0),
-            Arg::Layout(Which::Input(1)),
-            Arg::Address(Which::Output, 0),
+            ("a", Arg::Address(Which::Input(0), 0)),
+            ("a_at", Arg::Layout(Which::Input(0))),
+            ("a_type", Arg::I32(a.dtype.number())),
+            ("b", Arg::Address(Which::Input(1), 0)),
+            ("b_at", Arg::Layout(Which::Input(1))),
+            ("out", Arg::Address(Which::Output, 0)),
         ];
         if few {
-            args.push(Arg::I64(elements as i64));
+            args.push(("elements", Arg::I64(elements as i64)));
             let blocks = elements.div_ceil(THREADS / lower.target().wave as usize);
             return lower.launch(Variant::new("matmul", "matmul_dots"), [blocks, 1, 1], THREADS, &args);
         }
         let (tiles_n, tiles_m) = (n.div_ceil(TILE), m.div_ceil(TILE));
         // Numbers beyond I32 are refused with the grid.
         let int = |n: usize| Arg::I32(i32::try_from(n).unwrap_or(i32::MAX));
-        args.extend([int(tiles_n), int(tiles_m)]);
+        args.extend([("tiles_n", int(tiles_n)), ("tiles_m", int(tiles_m))]);
         let blocks = tiles_n.saturating_mul(tiles_m).saturating_mul(b2 * b3);
         lower.launch(Variant::new("matmul", "matmul_tiles"), [blocks, 1, 1], THREADS, &args)
     }

@@ -82,11 +82,11 @@ impl Operator for NormQuantize {
             );
         }
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            optional_input(lower, 1),
-            Arg::Address(Which::Output, 0),
-            Arg::I32(k as i32),
-            Arg::F32(self.eps),
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("weight", optional_input(lower, 1)),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("k", Arg::I32(k as i32)),
+            ("eps", Arg::F32(self.eps)),
         ];
         // Four elements a thread: one block computes a row, and the whole step waits for it.
         let threads = k.div_ceil(4).next_power_of_two().clamp(lower.target().wave as usize, 1024);

@@ -1,7 +1,7 @@
 //! The division of a tensor for elementwise kernels: rows into pieces, one per block of threads. Its counterpart is
 //! `share_of_thread` in `kernels/elements.h`.
 
-use crate::device::{Arg, Lower, LowerError, Variant};
+use crate::device::{Arg, Lower, LowerError, NamedArg, Variant};
 use crate::tensor::{Desc, Shape};
 
 /// A divided tensor.
@@ -32,15 +32,20 @@ impl Pieces {
         Pieces { n, pieces: n.div_ceil(each * threads), rows, threads, flat }
     }
 
-    /// The kernel arguments of the division: `i64 n, i32 pieces, i32 flat`.
-    pub fn args(self) -> [Arg; 3] {
-        // More pieces than I32 can hold are refused with the grid.
+    /// The arguments that say so: `i64 n, i32 pieces, i32 flat`.
+    pub fn args(self) -> [NamedArg; 3] {
+        // More pieces than I32 counts are refused with the grid.
         let pieces = i32::try_from(self.pieces).unwrap_or(i32::MAX);
-        [Arg::I64(self.n as i64), Arg::I32(pieces), Arg::I32(self.flat.into())]
+        [("n", Arg::I64(self.n as i64)), ("pieces", Arg::I32(pieces)), ("flat", Arg::I32(self.flat.into()))]
     }
 
-    /// Adds a kernel that runs over the pieces; nothing for a tensor without elements.
-    pub fn launch(self, lower: &mut Lower<'_>, variant: Variant, args: &[Arg]) -> Result<(), LowerError> {
+    /// Adds a kernel that runs over the pieces. There is nothing to launch for a tensor without elements.
+    pub fn launch(
+        self,
+        lower: &mut Lower<'_>,
+        variant: Variant,
+        args: &[NamedArg],
+    ) -> Result<(), LowerError> {
         if self.n == 0 || self.rows == 0 {
             return Ok(());
         }

@@ -97,14 +97,14 @@ fn launch_copy(lower: &mut Lower<'_>, i: usize, offset: usize, flat: bool) -> Re
     let [n, per_row, flat] = pieces.args();
     let from = Which::Input(i as u32);
     let args = [
-        Arg::Address(from, 0),
-        Arg::Layout(from),
-        Arg::Address(Which::Output, offset),
-        Arg::Layout(Which::Output),
+        ("from", Arg::Address(from, 0)),
+        ("from_at", Arg::Layout(from)),
+        ("to", Arg::Address(Which::Output, offset)),
+        ("to_at", Arg::Layout(Which::Output)),
         n,
         per_row,
         flat,
-        Arg::I32(bytes as i32),
+        ("bytes", Arg::I32(bytes as i32)),
     ];
     pieces.launch(lower, Variant::new("rearrange", "copy_elements"), &args)
 }
@@ -255,11 +255,11 @@ impl Operator for Cast {
         let pieces = Pieces::of(lower, input.shape, flat, 4);
         let [n, per_row, flat] = pieces.args();
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::I32(input.dtype as i32),
-            Arg::Address(Which::Output, 0),
-            Arg::I32(self.dtype as i32),
+            ("from", Arg::Address(Which::Input(0), 0)),
+            ("from_at", Arg::Layout(Which::Input(0))),
+            ("from_type", Arg::I32(input.dtype.number())),
+            ("to", Arg::Address(Which::Output, 0)),
+            ("to_type", Arg::I32(self.dtype.number())),
             n,
             per_row,
             flat,
@@ -307,15 +307,15 @@ impl Cast {
             return Ok(());
         }
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::I64((n / input.dtype.block_elements()) as i64),
-            Arg::Address(Which::Output, 0),
-            Arg::I64(n as i64),
+            ("from", Arg::Address(Which::Input(0), 0)),
+            ("n_blocks", Arg::I64((n / input.dtype.block_elements()) as i64)),
+            ("to", Arg::Address(Which::Output, 0)),
+            ("n", Arg::I64(n as i64)),
         ];
         let variant = Variant::new("dequantize", "dequantize").define("FORMAT", input.dtype);
         // A thread reads eight elements.
         let blocks = n.div_ceil(8 * THREADS);
-        lower.launch(variant.define("TO", self.dtype as i32), [blocks, 1, 1], THREADS, &args)
+        lower.launch(variant.define("TO", self.dtype.number()), [blocks, 1, 1], THREADS, &args)
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
-use crate::device::{Arg, Lower, LowerError, Variant, Which};
+use crate::device::{Arg, Lower, LowerError, NamedArg, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
@@ -46,9 +46,9 @@ impl<'g> Tensor<'g> {
     }
 }
 
-/// Launches a kernel of `kernels/rows.h`: a block for each row of the first input, with `args` after the input and its
-/// layout.
-pub fn launch_rows(lower: &mut Lower<'_>, variant: Variant, args: &[Arg]) -> Result<(), LowerError> {
+/// Launches a kernel of `kernels/rows.h`: a block for each row of the first input, with these arguments after
+/// the input and its layout.
+pub fn launch_rows(lower: &mut Lower<'_>, variant: Variant, args: &[NamedArg]) -> Result<(), LowerError> {
     let Some(x) = lower.inputs().first() else { return Ok(()) };
     let (n, rows) = (x.shape.dim(0), x.shape.rows());
     if rows == 0 {
@@ -59,14 +59,14 @@ pub fn launch_rows(lower: &mut Lower<'_>, variant: Variant, args: &[Arg]) -> Res
     }
     // Eight elements a thread: enough waves to hide latency, few enough to add their sums quickly.
     let threads = n.div_ceil(8).next_power_of_two().clamp(lower.target().wave as usize, 512);
-    let mut all = vec![Arg::Address(Which::Input(0), 0), Arg::Layout(Which::Input(0))];
+    let mut all = vec![("x", Arg::Address(Which::Input(0), 0)), ("x_at", Arg::Layout(Which::Input(0)))];
     all.extend(args);
     lower.launch(variant, [rows, 1, 1], threads, &all)
 }
 
 /// The address of an optional input; null if it is absent.
 pub fn optional_input(lower: &Lower<'_>, i: usize) -> Arg {
-    if i < lower.inputs().len() { Arg::Address(Which::Input(i as u32), 0) } else { Arg::I64(0) }
+    if i < lower.inputs().len() { Arg::Address(Which::Input(i as u32), 0) } else { Arg::Null }
 }
 
 impl Operator for ReduceRows {
@@ -92,7 +92,7 @@ impl Operator for ReduceRows {
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         let n = lower.inputs().first().map_or(1, |x| x.shape.dim(0));
         let divisor = if self.mean { n as f32 } else { 1.0 };
-        let args = [Arg::Address(Which::Output, 0), Arg::F32(divisor)];
+        let args = [("out", Arg::Address(Which::Output, 0)), ("divisor", Arg::F32(divisor))];
         launch_rows(lower, Variant::new("norm", "reduce_rows"), &args)
     }
 
@@ -158,7 +158,12 @@ impl Operator for LayerNorm {
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         let (weight, bias) = (optional_input(lower, 1), optional_input(lower, 2));
-        let args = [weight, bias, Arg::Address(Which::Output, 0), Arg::F32(self.eps)];
+        let args = [
+            ("weight", weight),
+            ("bias", bias),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("eps", Arg::F32(self.eps)),
+        ];
         launch_rows(lower, Variant::new("norm", "layer_norm"), &args)
     }
 

@@ -66,7 +66,11 @@ impl Operator for RmsNorm {
     }
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        let args = [optional_input(lower, 1), Arg::Address(Which::Output, 0), Arg::F32(self.eps)];
+        let args = [
+            ("weight", optional_input(lower, 1)),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("eps", Arg::F32(self.eps)),
+        ];
         launch_rows(lower, Variant::new("norm", "rms_norm"), &args)
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::reduce::optional_input;
 use super::rule;
 use crate::cpu::{CpuStep, StepError, math};
+pub use crate::device::RopeKind;
 use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
@@ -15,19 +16,8 @@ use crate::tensor::{DType, Desc};
 /// Heads that a block of the kernel rotates: enough to share a token's angles, few enough to fill a device.
 const HEADS: usize = 8;
 
-/// The pairs of elements of a head that are rotated together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RopeKind {
-    /// Adjacent elements: `2j` and `2j + 1`.
-    Norm,
-    /// Elements of the two halves: `j` and `j + n_rot / 2`.
-    Neox,
-}
-
-/// Rotates the first `n_rot` elements of each head, pair by pair, by an angle that grows with the token's position:
-/// pair `j` by `position · freq_base^(-2j / n_rot) / freq_factors[j]`.
+/// Turns the first `n_rot` elements of each head, pair by pair, by an angle that grows with the
+/// token's position: pair `j` by `position · freq_base^(-2j / n_rot) / freq_factors[j]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rope {
     /// The pairs of elements.
@@ -223,20 +213,20 @@ impl Operator for Rope {
         let bits = |x: f64| Arg::I64(x.to_bits() as i64);
         let (low, span) = self.ramp();
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::Address(Which::Input(1), 0),
-            optional_input(lower, 2),
-            Arg::Address(Which::Output, 0),
-            Arg::I32(self.kind as i32),
-            Arg::I32(self.n_rot as i32),
-            bits(self.ratio()),
-            Arg::F32(self.freq_scale),
-            Arg::F32(self.ext_factor),
-            bits(low),
-            bits(span),
-            Arg::F32(self.magnitude() as f32),
-            Arg::I32(HEADS as i32),
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("x_at", Arg::Layout(Which::Input(0))),
+            ("positions", Arg::Address(Which::Input(1), 0)),
+            ("factors", optional_input(lower, 2)),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("kind", Arg::I32(self.kind.number())),
+            ("n_rot", Arg::I32(self.n_rot as i32)),
+            ("ratio_bits", bits(self.ratio())),
+            ("freq_scale", Arg::F32(self.freq_scale)),
+            ("ext_factor", Arg::F32(self.ext_factor)),
+            ("low_bits", bits(low)),
+            ("span_bits", bits(span)),
+            ("magnitude", Arg::F32(self.magnitude() as f32)),
+            ("heads", Arg::I32(HEADS as i32)),
         ];
         lower.launch(Variant::new("rope", "rope"), [n_tokens, n_head.div_ceil(HEADS), 1], 256, &args)
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::rule;
 use super::sort::order;
 use crate::cpu::{CpuStep, StepError, math, vector};
+pub use crate::device::ChosenWeights;
 use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
@@ -44,20 +45,7 @@ pub struct SelectExperts {
     pub groups: ExpertGroups,
 }
 
-/// The normalisation of the selected experts' scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ChosenWeights {
-    /// The scores themselves.
-    Given,
-    /// Each score divided by their sum; the sum is at least the smallest normal number.
-    Shares,
-    /// The softmax of the scores.
-    Softmax,
-}
-
-/// The weights of each token's selected experts I32 `[n_used, n_tokens]`, from their scores F32 `[n_expert, n_tokens]`:
+/// Of each token's numbers F32 `[n_expert, n_tokens]` those of its chosen experts I32 `[n_used, n_tokens]`, as weights:
 /// F32 `[n_used, n_tokens]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExpertWeights {
@@ -177,14 +165,14 @@ impl Operator for SelectExperts {
         let ExpertGroups { n_group, n_group_used, score } = self.groups;
         let int = |n: usize| Arg::I32(i32::try_from(n).unwrap_or(i32::MAX));
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::Address(Which::Output, 0),
-            int(n_expert),
-            int(self.n_used),
-            int(n_group),
-            int(n_group_used),
-            Arg::I32((score == GroupScore::BestTwo).into()),
+            ("scores", Arg::Address(Which::Input(0), 0)),
+            ("scores_at", Arg::Layout(Which::Input(0))),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("n_expert", int(n_expert)),
+            ("n_used", int(self.n_used)),
+            ("n_group", int(n_group)),
+            ("n_group_used", int(n_group_used)),
+            ("best_two", Arg::I32((score == GroupScore::BestTwo).into())),
         ];
         let shared = (n_expert + 2 * n_group).saturating_mul(SCORE);
         let variant = Variant::new("experts", "select_experts");
@@ -276,13 +264,13 @@ impl Operator for ExpertWeights {
             return Ok(());
         }
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::Address(Which::Input(1), 0),
-            Arg::Layout(Which::Input(1)),
-            Arg::Address(Which::Output, 0),
-            Arg::I32(self.chosen as i32),
-            Arg::F32(self.scale),
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("x_at", Arg::Layout(Which::Input(0))),
+            ("ids", Arg::Address(Which::Input(1), 0)),
+            ("ids_at", Arg::Layout(Which::Input(1))),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("chosen", Arg::I32(self.chosen.number())),
+            ("scale", Arg::F32(self.scale)),
         ];
         let wave = lower.target().wave as usize;
         lower.launch(Variant::new("experts", "expert_weights"), [tokens, 1, 1], wave, &args)

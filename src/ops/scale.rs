@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::rule;
-use super::unary::{SCALE, SOFTCAP, launch_unary};
+use super::unary::{UnaryKind, launch_unary};
 use crate::cpu::{CpuStep, StepError, math, vector};
 use crate::device::{Lower, LowerError};
 use crate::graph::case::{Case, CaseInput, Draw};
@@ -70,7 +70,7 @@ impl Operator for Scale {
     }
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        launch_unary(lower, SCALE, self.factor, self.bias)
+        launch_unary(lower, UnaryKind::SCALE.0, self.factor, self.bias)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
@@ -113,7 +113,7 @@ impl Operator for Softcap {
     }
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        launch_unary(lower, SOFTCAP, self.cap, 0.0)
+        launch_unary(lower, UnaryKind::SOFTCAP.0, self.cap, 0.0)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {

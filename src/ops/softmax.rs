@@ -136,17 +136,24 @@ impl Operator for Softmax {
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
         let n_inputs = lower.inputs().len();
-        let none = Arg::I64(0);
+        let none = Arg::Null;
         let input = |i: usize| Which::Input(i as u32);
         let mask_type = lower.inputs().get(1).map_or(DType::F32, |mask| mask.dtype);
-        // Without a mask its layout is not used; `x`'s is passed instead.
-        let mask = match self.masked(n_inputs) {
-            true => [Arg::Address(input(1), 0), Arg::Layout(input(1)), Arg::I32(mask_type as i32)],
-            false => [none, Arg::Layout(input(0)), Arg::I32(DType::F32 as i32)],
+        // Without a mask its layout is not looked at: x's stands in.
+        let (mask, mask_at, mask_type) = match self.masked(n_inputs) {
+            true => (Arg::Address(input(1), 0), input(1), mask_type),
+            false => (none, input(0), DType::F32),
         };
         let sinks = if self.sinks { Arg::Address(input(n_inputs - 1), 0) } else { none };
-        let rest = [sinks, Arg::Address(Which::Output, 0), Arg::F32(self.scale), Arg::F32(self.max_bias)];
-        let args = [mask.as_slice(), rest.as_slice()].concat();
+        let args = [
+            ("mask", mask),
+            ("mask_at", Arg::Layout(mask_at)),
+            ("mask_type", Arg::I32(mask_type.number())),
+            ("sinks", sinks),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("scale", Arg::F32(self.scale)),
+            ("max_bias", Arg::F32(self.max_bias)),
+        ];
         launch_rows(lower, Variant::new("softmax", "softmax"), &args)
     }
 

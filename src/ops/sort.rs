@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rule;
 use crate::cpu::{CpuStep, StepError};
+use crate::device::constants::SORT_THREADS as THREADS;
 use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
@@ -75,9 +76,7 @@ pub(super) fn order(row: &[f32], descending: bool, a: i32, b: i32) -> Ordering {
     wanted.then(a.cmp(&b))
 }
 
-/// Threads of a block of `kernels/sort.hip`.
-const THREADS: usize = 256;
-/// Elements that one block searches: eight for each thread, so that their loads overlap.
+/// Elements that one block searches: eight for each thread, so that their loads run together.
 const ARGMAX_PART: usize = 8 * THREADS;
 /// Elements that one block sorts in shared memory, 16 KiB of keys. A power of two.
 const SORT_PART: usize = 2048;
@@ -113,16 +112,23 @@ fn launch_first(lower: &mut Lower<'_>, k: usize) -> Result<(), LowerError> {
         let last = parts == 1;
         let size = if last { n.next_power_of_two() } else { SORT_PART };
         let firsts = match last {
-            true => Arg::Address(Which::Output, 0),
+            true => Arg::Null,
             false => scratch(lower, rows, parts * k)?,
         };
         let mut args = match source {
-            None => vec![Arg::Address(Which::Input(0), 0), Arg::Layout(Which::Input(0))],
-            Some(keys) => vec![keys],
+            None => {
+                vec![("x", Arg::Address(Which::Input(0), 0)), ("x_at", Arg::Layout(Which::Input(0)))]
+            }
+            Some(keys) => vec![("x", keys)],
         };
-        args.extend([Arg::I64(n as i64), int(lower, parts)?, int(lower, size)?]);
-        args.extend(source.is_none().then_some(Arg::I32(1)));
-        args.extend([int(lower, k)?, firsts, Arg::Address(Which::Output, 0), Arg::I32(last.into())]);
+        args.extend([("n", Arg::I64(n as i64)), ("parts", int(lower, parts)?), ("size", int(lower, size)?)]);
+        args.extend(source.is_none().then_some(("descending", Arg::I32(1))));
+        args.extend([
+            ("keep", int(lower, k)?),
+            ("firsts", firsts),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("last", Arg::I32(last.into())),
+        ]);
         let entry = if source.is_none() { "sort_elements" } else { "sort_keys" };
         let grid = blocks(rows, parts);
         lower.launch_shared(Variant::new("sort", entry), grid, THREADS, size * KEY, &args)?;
@@ -149,21 +155,21 @@ fn launch_sort(lower: &mut Lower<'_>, descending: bool, k: usize) -> Result<(), 
     let size = padded.min(SORT_PART);
     let parts = padded / size;
     let out = Arg::Address(Which::Output, 0);
-    let keys = if parts == 1 { out } else { scratch(lower, rows, padded)? };
+    let keys = if parts == 1 { Arg::Null } else { scratch(lower, rows, padded)? };
     let (shared, grid) = (size * KEY, blocks(rows, parts));
     let [n_parts, part] = [int(lower, parts)?, int(lower, size)?];
     let keep = int(lower, if parts == 1 { k } else { size })?;
     let args = [
-        Arg::Address(Which::Input(0), 0),
-        Arg::Layout(Which::Input(0)),
-        Arg::I64(n as i64),
-        n_parts,
-        part,
-        Arg::I32(descending.into()),
-        keep,
-        keys,
-        out,
-        Arg::I32((parts == 1).into()),
+        ("x", Arg::Address(Which::Input(0), 0)),
+        ("x_at", Arg::Layout(Which::Input(0))),
+        ("n", Arg::I64(n as i64)),
+        ("parts", n_parts),
+        ("size", part),
+        ("descending", Arg::I32(descending.into())),
+        ("keep", keep),
+        ("firsts", keys),
+        ("out", out),
+        ("last", Arg::I32((parts == 1).into())),
     ];
     lower.launch_shared(Variant::new("sort", "sort_elements"), grid, THREADS, shared, &args)?;
     let pairs = rows * padded / 2;
@@ -172,7 +178,12 @@ fn launch_sort(lower: &mut Lower<'_>, descending: bool, k: usize) -> Result<(), 
         let mut distance = half;
         while distance >= size {
             let flip = Arg::I32((distance == half).into());
-            let args = [keys, Arg::I64(pairs as i64), Arg::I64(distance as i64), flip];
+            let args = [
+                ("keys", keys),
+                ("pairs", Arg::I64(pairs as i64)),
+                ("half", Arg::I64(distance as i64)),
+                ("flip", flip),
+            ];
             lower.launch(
                 Variant::new("sort", "merge_far"),
                 blocks(pairs.div_ceil(THREADS), 1),
@@ -182,7 +193,14 @@ fn launch_sort(lower: &mut Lower<'_>, descending: bool, k: usize) -> Result<(), 
             distance /= 2;
         }
         half *= 2;
-        let args = [keys, n_parts, part, int(lower, k)?, out, Arg::I32((half == padded).into())];
+        let args = [
+            ("keys", keys),
+            ("parts", n_parts),
+            ("size", part),
+            ("keep", int(lower, k)?),
+            ("out", out),
+            ("last", Arg::I32((half == padded).into())),
+        ];
         lower.launch_shared(Variant::new("sort", "merge_near"), grid, THREADS, shared, &args)?;
     }
     Ok(())
@@ -214,20 +232,20 @@ impl Operator for Argmax {
         let Some((rows, n)) = rows(lower) else { return Ok(()) };
         let parts = n.div_ceil(ARGMAX_PART);
         let out = Arg::Address(Which::Output, 0);
-        let firsts = if parts == 1 { out } else { scratch(lower, rows, parts)? };
+        let firsts = if parts == 1 { Arg::Null } else { scratch(lower, rows, parts)? };
         let n_parts = int(lower, parts)?;
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::I64(n as i64),
-            n_parts,
-            Arg::I32(ARGMAX_PART as i32),
-            firsts,
-            out,
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("x_at", Arg::Layout(Which::Input(0))),
+            ("n", Arg::I64(n as i64)),
+            ("parts", n_parts),
+            ("part", Arg::I32(ARGMAX_PART as i32)),
+            ("firsts", firsts),
+            ("out", out),
         ];
         lower.launch(Variant::new("sort", "argmax_parts"), blocks(rows, parts), THREADS, &args)?;
         if parts > 1 {
-            let args = [firsts, n_parts, out];
+            let args = [("firsts", firsts), ("parts", n_parts), ("out", out)];
             lower.launch(Variant::new("sort", "argmax_join"), blocks(rows, 1), THREADS, &args)?;
         }
         Ok(())

@@ -75,15 +75,15 @@ impl Operator for Temperature {
         let pieces = Pieces::of(lower, lower.output().shape, false, 4);
         let [n, per_row, flat] = pieces.args();
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::Address(Which::Input(1), 0),
-            Arg::Address(Which::Output, 0),
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("x_at", Arg::Layout(Which::Input(0))),
+            ("positions", Arg::Address(Which::Input(1), 0)),
+            ("out", Arg::Address(Which::Output, 0)),
             n,
             per_row,
             flat,
-            Arg::F32(self.scale),
-            Arg::I32(i32::try_from(self.length).unwrap_or(i32::MAX)),
+            ("scale", Arg::F32(self.scale)),
+            ("length", Arg::I32(i32::try_from(self.length).unwrap_or(i32::MAX))),
         ];
         pieces.launch(lower, Variant::new("elementwise", "temperature"), &args)
     }

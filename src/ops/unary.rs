@@ -5,60 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::pieces::{Pieces, are_flat};
 use super::rule;
 use crate::cpu::{CpuStep, Isa, StepError, math, vector};
-use crate::device::{Arg, Lower, LowerError, Variant, Which};
+pub use crate::device::UnaryKind;
+use crate::device::{Arg, Lower, LowerError, NamedArg, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
 use crate::tensor::{DType, Desc};
-
-/// The function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum UnaryKind {
-    /// x·σ(x).
-    Silu,
-    /// The Gaussian error linear unit in its tanh form.
-    Gelu,
-    /// The Gaussian error linear unit x·Φ(x), within 6e-7·|x|.
-    GeluErf,
-    /// x·σ(1.702·x).
-    GeluQuick,
-    /// max(x, 0).
-    Relu,
-    /// max(x, 0)².
-    ReluSqr,
-    /// σ(x) = 1 / (1 + e⁻ˣ).
-    Sigmoid,
-    /// The hyperbolic tangent.
-    Tanh,
-    /// eˣ.
-    Exp,
-    /// -x.
-    Neg,
-    /// |x|.
-    Abs,
-    /// x².
-    Sqr,
-    /// √x.
-    Sqrt,
-}
-
-/// Every kind, for drawing cases.
-const KINDS: [UnaryKind; 13] = [
-    UnaryKind::Silu,
-    UnaryKind::Gelu,
-    UnaryKind::GeluErf,
-    UnaryKind::GeluQuick,
-    UnaryKind::Relu,
-    UnaryKind::ReluSqr,
-    UnaryKind::Sigmoid,
-    UnaryKind::Tanh,
-    UnaryKind::Exp,
-    UnaryKind::Neg,
-    UnaryKind::Abs,
-    UnaryKind::Sqr,
-    UnaryKind::Sqrt,
-];
 
 /// A function of each element of an F32 tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,12 +85,7 @@ macro_rules! with_function {
     };
 }
 
-/// The numbers of two more functions of `kernels/functions.h`: `factor · x + bias` and `factor · tanh(x / factor)`.
-pub(super) const SCALE: i32 = UnaryKind::Sqrt as i32 + 1;
-/// `factor · tanh(x / factor)`.
-pub(super) const SOFTCAP: i32 = SCALE + 1;
-
-/// Adds the kernel that applies the function of this number to each element of the first input.
+/// Adds the kernel that applies a function of this number to each element of the first input.
 pub(super) fn launch_unary(
     lower: &mut Lower<'_>,
     kind: i32,
@@ -149,15 +95,15 @@ pub(super) fn launch_unary(
     let pieces = Pieces::of(lower, lower.output().shape, are_flat(lower.inputs()), 4);
     let [n, per_row, flat] = pieces.args();
     let args = [
-        Arg::Address(Which::Input(0), 0),
-        Arg::Layout(Which::Input(0)),
-        Arg::Address(Which::Output, 0),
+        ("x", Arg::Address(Which::Input(0), 0)),
+        ("x_at", Arg::Layout(Which::Input(0))),
+        ("out", Arg::Address(Which::Output, 0)),
         n,
         per_row,
         flat,
-        Arg::I32(kind),
-        Arg::F32(factor),
-        Arg::F32(bias),
+        ("kind", Arg::I32(kind)),
+        ("factor", Arg::F32(factor)),
+        ("bias", Arg::F32(bias)),
     ];
     pieces.launch(lower, Variant::new("elementwise", "unary"), &args)
 }
@@ -167,16 +113,16 @@ pub(super) fn launch_unary(
 pub(super) fn launch_gated(
     lower: &mut Lower<'_>,
     entry: &'static str,
-    rest: &[Arg],
+    rest: &[NamedArg],
 ) -> Result<(), LowerError> {
     let flat = are_flat(lower.inputs());
     let pieces = Pieces::of(lower, lower.output().shape, flat, 4);
     let mut args = vec![
-        Arg::Address(Which::Input(0), 0),
-        Arg::Layout(Which::Input(0)),
-        Arg::Address(Which::Input(1), 0),
-        Arg::Layout(Which::Input(1)),
-        Arg::Address(Which::Output, 0),
+        ("gate", Arg::Address(Which::Input(0), 0)),
+        ("gate_at", Arg::Layout(Which::Input(0))),
+        ("up", Arg::Address(Which::Input(1), 0)),
+        ("up_at", Arg::Layout(Which::Input(1))),
+        ("out", Arg::Address(Which::Output, 0)),
     ];
     args.extend(pieces.args());
     args.extend_from_slice(rest);
@@ -320,7 +266,7 @@ impl Operator for Unary {
     }
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        launch_unary(lower, self.kind as i32, 0.0, 0.0)
+        launch_unary(lower, self.kind.number(), 0.0, 0.0)
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
@@ -328,7 +274,7 @@ impl Operator for Unary {
     }
 
     fn case(draw: &mut Draw<'_>) -> Case {
-        let kind = draw.one_of(&KINDS);
+        let kind = draw.one_of(UnaryKind::ALL);
         let sizes = [draw.one_of(&[1, 7, 16, 33, 5000]), draw.number(1..=3), draw.number(1..=2)];
         let mut x = draw.values(sizes.iter().product(), 4.0);
         if kind == UnaryKind::Sqrt {
@@ -368,7 +314,7 @@ impl Operator for Gated {
     }
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        launch_gated(lower, "gated", &[Arg::I32(self.activation as i32)])
+        launch_gated(lower, "gated", &[("kind", Arg::I32(self.activation.number()))])
     }
 
     fn cost(&self, inputs: &[Desc], output: &Desc) -> Cost {
@@ -376,8 +322,8 @@ impl Operator for Gated {
     }
 
     fn case(draw: &mut Draw<'_>) -> Case {
-        // Square roots need non-negative inputs, so they are left out here.
-        let activation = draw.one_of(&KINDS[..KINDS.len() - 1]);
+        // Square roots only of what is never negative, so not here.
+        let activation = draw.one_of(&UnaryKind::ALL[..UnaryKind::ALL.len() - 1]);
         let sizes = [draw.one_of(&[1, 7, 16, 33, 5000]), draw.number(1..=3)];
         let gate = draw.values(sizes.iter().product(), 4.0);
         let up = draw.values(gate.len(), 4.0);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rule;
 use crate::cpu::{CpuStep, StepError, vector};
+use crate::device::constants::WEIGHTED_SUM_THREADS as THREADS;
 use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Operator, ShapeError, Tensor};
@@ -54,19 +55,18 @@ impl Operator for WeightedSum {
     }
 
     fn hip(&self, lower: &mut Lower<'_>) -> Result<(), LowerError> {
-        const THREADS: usize = 256;
         let [n, tokens, ..] = lower.output().shape.ne();
         if n * tokens == 0 {
             return Ok(());
         }
         let pieces = n.div_ceil(4 * THREADS);
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Layout(Which::Input(0)),
-            Arg::Address(Which::Input(1), 0),
-            Arg::Layout(Which::Input(1)),
-            Arg::Address(Which::Output, 0),
-            Arg::I32(i32::try_from(pieces).unwrap_or(i32::MAX)),
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("x_at", Arg::Layout(Which::Input(0))),
+            ("w", Arg::Address(Which::Input(1), 0)),
+            ("w_at", Arg::Layout(Which::Input(1))),
+            ("out", Arg::Address(Which::Output, 0)),
+            ("pieces", Arg::I32(i32::try_from(pieces).unwrap_or(i32::MAX))),
         ];
         let blocks = pieces.saturating_mul(tokens);
         lower.launch(Variant::new("experts", "weighted_sum"), [blocks, 1, 1], THREADS, &args)

@@ -110,6 +110,9 @@ struct Lives<'g> {
     readers: Vec<usize>,
     /// For each node, the distinct roots that it reads.
     reads: Vec<Vec<NodeId>>,
+    /// For each node, the bytes of the arena that its value occupies. It is kept because each node is asked for it many
+    /// times, and the operators answer.
+    bytes: Vec<i64>,
     alive: i64,
 }
 
@@ -129,15 +132,15 @@ impl<'g> Lives<'g> {
         for (_, id) in graph.outputs() {
             readers[graph.root(*id).0.index()] += 1;
         }
-        Lives { graph, readers, reads, alive: 0 }
+        let bytes = |id: NodeId| match graph.memory(id) {
+            Some(Memory::Fresh | Memory::InPlace(_)) => graph.node(id).desc.extent() as i64,
+            _ => 0,
+        };
+        Lives { graph, readers, reads, bytes: graph.ids().map(bytes).collect(), alive: 0 }
     }
 
-    /// Bytes of the arena that a value occupies.
     fn bytes(&self, id: NodeId) -> i64 {
-        match self.graph.memory(id) {
-            Some(Memory::Fresh | Memory::InPlace(_)) => self.graph.node(id).desc.extent() as i64,
-            _ => 0,
-        }
+        self.bytes[id.index()]
     }
 
     /// Bytes that running this node allocates: those of all outputs of an operator. A further output is allocated by

@@ -4,47 +4,44 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The type of a tensor's elements.
+/// Calls a macro with the rows of the block formats: the name, the number in GGUF files, elements and bytes of a block, and
+/// the struct of [`blocks`](super::blocks) that says what its bytes mean. One row is one format: all lists of formats follow from these.
 ///
-/// A *block format* packs a fixed number of neighbouring elements of a row into a fixed number of
-/// bytes. Plain types are block formats with one element a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[allow(non_camel_case_types, reason = "the formats' own names, as GGUF files and users write them")]
-#[allow(missing_docs, reason = "a variant is its format's name; the table below says the rest")]
-#[non_exhaustive]
-pub enum DType {
-    F32,
-    F16,
-    BF16,
-    I32,
-    Q4_0,
-    Q4_1,
-    Q5_0,
-    Q5_1,
-    Q8_0,
-    Q2_K,
-    Q3_K,
-    Q4_K,
-    Q5_K,
-    Q6_K,
-    IQ1_S,
-    IQ1_M,
-    IQ2_XXS,
-    IQ2_XS,
-    IQ2_S,
-    IQ3_XXS,
-    IQ3_S,
-    IQ4_NL,
-    IQ4_XS,
-    TQ1_0,
-    TQ2_0,
-    MXFP4,
-    NVFP4,
-    Q1_0,
-    Q2_0,
+/// Source: the GGUF specification's `ggml_type` and ggml's block definitions.
+macro_rules! for_every_format {
+    ($call:ident) => {
+        $call! {
+            Q4_0 2 32 18 BlockQ4_0,
+            Q4_1 3 32 20 BlockQ4_1,
+            Q5_0 6 32 22 BlockQ5_0,
+            Q5_1 7 32 24 BlockQ5_1,
+            Q8_0 8 32 34 BlockQ8_0,
+            Q2_K 10 256 84 BlockQ2K,
+            Q3_K 11 256 110 BlockQ3K,
+            Q4_K 12 256 144 BlockQ4K,
+            Q5_K 13 256 176 BlockQ5K,
+            Q6_K 14 256 210 BlockQ6K,
+            IQ1_S 19 256 50 BlockIq1S,
+            IQ1_M 29 256 56 BlockIq1M,
+            IQ2_XXS 16 256 66 BlockIq2Xxs,
+            IQ2_XS 17 256 74 BlockIq2Xs,
+            IQ2_S 22 256 82 BlockIq2S,
+            IQ3_XXS 18 256 98 BlockIq3Xxs,
+            IQ3_S 21 256 110 BlockIq3S,
+            IQ4_NL 20 32 18 BlockIq4Nl,
+            IQ4_XS 23 256 136 BlockIq4Xs,
+            TQ1_0 34 256 54 BlockTq1_0,
+            TQ2_0 35 256 66 BlockTq2_0,
+            MXFP4 39 32 17 BlockMxfp4,
+            NVFP4 40 64 36 BlockNvfp4,
+            Q1_0 41 128 18 BlockQ1_0,
+            Q2_0 42 64 18 BlockQ2_0,
+        }
+    };
 }
+pub(crate) use for_every_format;
 
-/// One row of the table of element types.
+/// Name, number in GGUF files, elements and bytes of a block.
 struct Row {
     dtype: DType,
     name: &'static str,
@@ -57,39 +54,35 @@ const fn row(dtype: DType, name: &'static str, ggml_id: u32, elements: usize, by
     Row { dtype, name, ggml_id, elements, bytes }
 }
 
-/// Name, number in GGUF files, elements and bytes of a block. In the order of the enum.
-/// Source: the GGUF specification's `ggml_type` and ggml's block definitions.
-const TABLE: [Row; 29] = [
-    row(DType::F32, "F32", 0, 1, 4),
-    row(DType::F16, "F16", 1, 1, 2),
-    row(DType::BF16, "BF16", 30, 1, 2),
-    row(DType::I32, "I32", 26, 1, 4),
-    row(DType::Q4_0, "Q4_0", 2, 32, 18),
-    row(DType::Q4_1, "Q4_1", 3, 32, 20),
-    row(DType::Q5_0, "Q5_0", 6, 32, 22),
-    row(DType::Q5_1, "Q5_1", 7, 32, 24),
-    row(DType::Q8_0, "Q8_0", 8, 32, 34),
-    row(DType::Q2_K, "Q2_K", 10, 256, 84),
-    row(DType::Q3_K, "Q3_K", 11, 256, 110),
-    row(DType::Q4_K, "Q4_K", 12, 256, 144),
-    row(DType::Q5_K, "Q5_K", 13, 256, 176),
-    row(DType::Q6_K, "Q6_K", 14, 256, 210),
-    row(DType::IQ1_S, "IQ1_S", 19, 256, 50),
-    row(DType::IQ1_M, "IQ1_M", 29, 256, 56),
-    row(DType::IQ2_XXS, "IQ2_XXS", 16, 256, 66),
-    row(DType::IQ2_XS, "IQ2_XS", 17, 256, 74),
-    row(DType::IQ2_S, "IQ2_S", 22, 256, 82),
-    row(DType::IQ3_XXS, "IQ3_XXS", 18, 256, 98),
-    row(DType::IQ3_S, "IQ3_S", 21, 256, 110),
-    row(DType::IQ4_NL, "IQ4_NL", 20, 32, 18),
-    row(DType::IQ4_XS, "IQ4_XS", 23, 256, 136),
-    row(DType::TQ1_0, "TQ1_0", 34, 256, 54),
-    row(DType::TQ2_0, "TQ2_0", 35, 256, 66),
-    row(DType::MXFP4, "MXFP4", 39, 32, 17),
-    row(DType::NVFP4, "NVFP4", 40, 64, 36),
-    row(DType::Q1_0, "Q1_0", 41, 128, 18),
-    row(DType::Q2_0, "Q2_0", 42, 64, 18),
-];
+macro_rules! element_types {
+    ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => {
+        /// The type of a tensor's elements.
+        ///
+        /// A *block format* packs a fixed number of neighbouring elements of a row into a fixed number of
+        /// bytes. Plain types are block formats with one element a block.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[allow(non_camel_case_types, reason = "the formats' own names, as GGUF files and users write them")]
+        #[allow(missing_docs, reason = "a variant is its format's name; the table says the rest")]
+        #[non_exhaustive]
+        pub enum DType {
+            F32,
+            F16,
+            BF16,
+            I32,
+            $($name),*
+        }
+
+        /// In the order of the enum.
+        const TABLE: &[Row] = &[
+            row(DType::F32, "F32", 0, 1, 4),
+            row(DType::F16, "F16", 1, 1, 2),
+            row(DType::BF16, "BF16", 30, 1, 2),
+            row(DType::I32, "I32", 26, 1, 4),
+            $(row(DType::$name, stringify!($name), $ggml_id, $elements, $bytes)),*
+        ];
+    };
+}
+for_every_format!(element_types);
 
 impl DType {
     /// Every element type, in the order of the enum.
@@ -106,7 +99,12 @@ impl DType {
         self.row().name
     }
 
-    /// The type of this name, case-insensitive.
+    /// The number that kernels know the type by: its place in the table.
+    pub fn number(self) -> i32 {
+        self as i32
+    }
+
+    /// The type of a name, in any case of letters.
     pub fn from_name(name: &str) -> Option<DType> {
         TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.dtype)
     }

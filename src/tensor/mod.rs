@@ -5,7 +5,7 @@
 
 pub mod blocks;
 mod desc;
-mod dtype;
+pub(crate) mod dtype;
 mod shape;
 
 pub use desc::{Desc, LayoutError};

@@ -23,6 +23,7 @@ mod probe;
 #[cfg(feature = "demo")]
 mod run;
 mod safety;
+mod signatures;
 mod sim;
 mod trace;
 mod views;

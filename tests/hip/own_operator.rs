@@ -82,7 +82,11 @@ impl Operator for PowerSum {
             power => Variant::own("power_sum", KERNEL, "power_sum").define("POWER", power),
         };
         let input = Which::Input(0);
-        let args = [Arg::Address(input, 0), Arg::Layout(input), Arg::Address(Which::Output, 0)];
+        let args = [
+            ("x", Arg::Address(input, 0)),
+            ("x_at", Arg::Layout(input)),
+            ("out", Arg::Address(Which::Output, 0)),
+        ];
         let rows = lower.output().shape.elements();
         lower.launch_shared(variant, [rows, 1, 1], THREADS, THREADS * size_of::<f32>(), &args)
     }

@@ -14,6 +14,7 @@ pub mod random_graph;
 pub mod reference;
 pub mod sessions;
 pub mod several;
+pub mod signature;
 pub mod skipped;
 pub mod timelines;
 pub mod tiny_hybrid;

@@ -96,10 +96,10 @@ impl Operator for Magnitude {
         contiguous(lower)?;
         let n = lower.output().shape.elements();
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Address(Which::Output, 0),
-            Arg::Address(Which::OutputAt(1), 0),
-            Arg::I64(n as i64),
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("magnitudes", Arg::Address(Which::Output, 0)),
+            ("signs", Arg::Address(Which::OutputAt(1), 0)),
+            ("n", Arg::I64(n as i64)),
         ];
         let variant = Variant::own("magnitude", KERNELS, "magnitude");
         lower.launch(variant, [n.div_ceil(THREADS), 1, 1], THREADS, &args)
@@ -179,16 +179,16 @@ impl Operator for Recur {
         let [n, n_head, n_tokens, _] = lower.output().shape.ne();
         let n_slots = lower.output_at(1).map_or(0, |state| state.shape.dim(2));
         let args = [
-            Arg::Address(Which::Input(0), 0),
-            Arg::Address(Which::Input(2), 0),
-            Arg::Address(Which::Output, 0),
-            Arg::Address(Which::OutputAt(1), 0),
-            Arg::Address(Which::OutputAt(2), 0),
-            Arg::I32(n as i32),
-            Arg::I32(n_head as i32),
-            Arg::I32(n_tokens as i32),
-            Arg::I32(n_slots as i32),
-            Arg::F32(self.keep),
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("slots", Arg::Address(Which::Input(2), 0)),
+            ("y", Arg::Address(Which::Output, 0)),
+            ("state", Arg::Address(Which::OutputAt(1), 0)),
+            ("sums", Arg::Address(Which::OutputAt(2), 0)),
+            ("n", Arg::I32(n as i32)),
+            ("n_head", Arg::I32(n_head as i32)),
+            ("n_tokens", Arg::I32(n_tokens as i32)),
+            ("n_slots", Arg::I32(n_slots as i32)),
+            ("keep", Arg::F32(self.keep)),
         ];
         lower.launch(Variant::own("recur", KERNELS, "recur"), [n_head, 1, 1], THREADS, &args)
     }

@@ -123,15 +123,17 @@ impl Operator for Decay {
         if !lower.inputs().iter().all(Desc::is_contiguous) {
             return Err(lower.unsupported("the inputs must lie without gaps"));
         }
-        let sizes = [n, n_head, n_rows, n_runs, n_slots].map(|n| Arg::I32(n as i32));
+        let sizes =
+            [("n", n), ("n_head", n_head), ("n_rows", n_rows), ("n_runs", n_runs), ("n_slots", n_slots)];
+        let sizes = sizes.map(|(name, n)| (name, Arg::I32(n as i32)));
         let mut args = vec![
-            Arg::Address(Which::Input(0), 0),
-            Arg::Address(Which::Input(2), 0),
-            Arg::Address(Which::Output, 0),
-            Arg::Address(Which::OutputAt(1), 0),
+            ("x", Arg::Address(Which::Input(0), 0)),
+            ("runs", Arg::Address(Which::Input(2), 0)),
+            ("y", Arg::Address(Which::Output, 0)),
+            ("state", Arg::Address(Which::OutputAt(1), 0)),
         ];
         args.extend(sizes);
-        args.push(Arg::F32(self.keep));
+        args.push(("keep", Arg::F32(self.keep)));
         lower.launch(Variant::own("decay", KERNEL, "decay"), [n_head, 1, 1], 64, &args)
     }
 

@@ -180,7 +180,7 @@ impl<'a> Quantized<'a> {
 /// [`worker_bytes`] bytes for this worker alone, aligned to a cache line.
 pub(super) unsafe fn multiply(isa: Isa, job: &Quantized<'_>, rows: Range<usize>, own: *mut u8) {
     macro_rules! of_format {
-        ($($name:ident $block:ident),*) => {
+        ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => {
             match job.args.dtype {
                 // SAFETY: the caller vouches for it.
                 $(DType::$name => unsafe { multiply_as::<blocks::$block>(isa, job, rows, own) },)*

@@ -171,7 +171,7 @@ impl Case {
                 let mut values = vec![0f32; self.k];
                 blocks::dequantize(self.dtype, row, &mut values).unwrap();
                 macro_rules! sizes {
-                    ($($name:ident $block:ident),*) => {
+                    ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => {
                         match self.dtype {
                             $(DType::$name => sizes_of_terms::<blocks::$block>(row, &values),)*
                             _ => values.iter().map(|value| f64::from(value.abs())).collect(),

@@ -91,7 +91,7 @@ pub(super) fn bind(
             let missing = || bad_step(step, "a kernel was not compiled");
             let function = functions.next().ok_or_else(missing)?.clone();
             let (mut words, mut starts) = (Vec::new(), Vec::new());
-            for arg in &launch.args {
+            for (_, arg) in &launch.args {
                 starts.push(words.len() as u16);
                 tensor.push(arg, &mut words)?;
             }
@@ -144,6 +144,7 @@ impl Tensors<'_> {
     fn push(&self, arg: &Arg, words: &mut Vec<u64>) -> Result<(), ExecError> {
         match *arg {
             Arg::Address(which, offset) => words.push(self.address((which, offset))?),
+            Arg::Null => words.push(0),
             Arg::Layout(which) => words.extend(layout(&self.operand(which)?.desc)),
             Arg::I32(value) => words.push(low(value.to_ne_bytes())),
             Arg::U32(value) => words.push(low(value.to_ne_bytes())),

@@ -339,6 +339,9 @@ impl HipExecutor {
             Ok(replayed) => {
                 self.flight = Some(Flight { plan: id, replayed, timing, asked, start: Instant::now() });
                 self.plans[id.0].fresh.fill(false);
+                if !replayed && self.may_replay(timing) {
+                    self.record_if_it_pays(id);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -348,13 +351,12 @@ impl HipExecutor {
         }
     }
 
-    /// Replays the run if it was recorded, records it if that pays off now, and else queues it step by step. Returns
-    /// true if the run was replayed.
+    /// Replays the run if it was recorded, and else queues it step by step. Returns true if the run was replayed.
     fn queue(&mut self, id: PlanId, timing: bool) -> Result<bool, ExecError> {
         let done = |lanes: &Lanes, stream: &crate::hip::Stream| {
             stream.record(&lanes.done).map_err(|error| ExecError::gpu("the fence's event", error))
         };
-        if self.options.graphs && !timing && !self.options.trace && self.replay(id)? {
+        if self.may_replay(timing) && self.replay(id) {
             done(&self.lanes, &self.lanes.compute)?;
             return Ok(true);
         }
@@ -365,31 +367,39 @@ impl HipExecutor {
         Ok(false)
     }
 
-    /// Replays the run if it is recorded or can be recorded now. Returns true if it was replayed.
-    fn replay(&mut self, id: PlanId) -> Result<bool, ExecError> {
-        let loaded = &mut self.plans[id.0];
-        if let Replay::StepByStep { runs } = &mut loaded.replay {
-            let wanted = loaded.runs_before_recording;
-            self.unsteady_runs += 1;
-            if *runs < wanted {
-                *runs += 1;
-                return Ok(false);
-            }
-            self.plans[id.0].replay = match self.record(id) {
-                Ok(graph) => Replay::Recorded(graph),
-                Err(error) => self.refuse_replay("recorded", &error.to_string()),
-            };
-        }
-        let Replay::Recorded(graph) = &self.plans[id.0].replay else { return Ok(false) };
+    /// True if runs may be replayed. A run whose steps are timed or traced is queued step by step.
+    fn may_replay(&self, timing: bool) -> bool {
+        self.options.graphs && !timing && !self.options.trace
+    }
+
+    /// Replays the run if it is recorded. Returns true if it was replayed.
+    fn replay(&mut self, id: PlanId) -> bool {
+        let Replay::Recorded(graph) = &self.plans[id.0].replay else { return false };
         // SAFETY: the recording refers to memory that the executor still owns, as moving the arena drops recordings.
         // The executor is borrowed until the fence.
         match unsafe { self.lanes.compute.launch_graph(graph) } {
-            Ok(()) => Ok(true),
+            Ok(()) => true,
             Err(error) => {
                 self.plans[id.0].replay = self.refuse_replay("replayed", &error.to_string());
-                Ok(false)
+                false
             }
         }
+    }
+
+    /// Records the plan for later runs if that pays off now. A run of it has just been queued step by step, and the
+    /// device computes it while the host records.
+    fn record_if_it_pays(&mut self, id: PlanId) {
+        let loaded = &mut self.plans[id.0];
+        let Replay::StepByStep { runs } = &mut loaded.replay else { return };
+        self.unsteady_runs += 1;
+        if *runs < loaded.runs_before_recording {
+            *runs += 1;
+            return;
+        }
+        self.plans[id.0].replay = match self.record(id) {
+            Ok(graph) => Replay::Recorded(graph),
+            Err(error) => self.refuse_replay("recorded", &error.to_string()),
+        };
     }
 
     fn refuse_replay(&mut self, what: &str, error: &str) -> Replay {
@@ -406,7 +416,8 @@ impl HipExecutor {
         let (loaded, arena) = (&self.plans[id.0], self.store.arena());
         self.lanes.copy.begin_capture().map_err(failed)?;
         let work = Work { loaded, arena, recorded: true, timing: false };
-        // SAFETY: nothing runs while it is recorded; replays are queued under the same guarantees.
+        // SAFETY: recorded work does not run; replays are queued under the same guarantees. The streams' earlier work is
+        // not part of the recording.
         let queued = unsafe { self.lanes.queue(&work) };
         let graph = self.lanes.copy.end_capture();
         if graph.is_err() {

@@ -233,6 +233,7 @@ impl Work<'_> {
         let (mut from, mut start) = (0, 0);
         let mut copied = Ok(());
         for plane in planes(upload.dtype) {
+            let plane = &plane.bytes;
             let bytes = plane.len() * job.blocks;
             let to = upload.address + (start + job.first * plane.len()) as u64;
             // SAFETY: the device memory holds all blocks of the tensor, and the buffer holds this plane's part; both

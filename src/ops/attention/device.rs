@@ -10,7 +10,8 @@
 use std::ops::Range;
 
 use super::Attention;
-use crate::device::{Arg, Lower, LowerError, Variant, Which};
+use crate::device::constants::{ATTENTION_THREADS, COMBINE_THREADS, MAX_SPLITS, TILED_WAVES};
+use crate::device::{Arg, Lower, LowerError, NamedArg, Variant, Which};
 use crate::ops::reduce::optional_input;
 use crate::tensor::{DType, Desc};
 
@@ -18,13 +19,11 @@ use crate::tensor::{DType, Desc};
 const TILED_TOKENS: usize = 32;
 /// The longest head of which a tile of queries fits shared memory.
 const TILED_HEAD_DIM: usize = 256;
-/// The most waves of a tile's block, 16 tokens each, and the most elements of the values that it sums.
-const TILED_WAVES: usize = 4;
+/// Elements of the values that a tile's block sums, at most.
 const TILED_VALUES: usize = 128;
 /// Blocks of `attention_split` per compute unit: as many as are resident at once.
 const BLOCKS_PER_UNIT: usize = 4;
-/// The most splits, as in `attention_combine.hip`, and the fewest keys of a split.
-const MAX_SPLITS: usize = 128;
+/// Keys of a split at least.
 const MIN_KEYS: usize = 32;
 /// For tokens that fill the device without splits: the fewest keys of a split, so that its start and its partial sums
 /// are cheap compared with its keys; and the most times that blocks fill the device, as even a split without keys costs
@@ -127,10 +126,10 @@ impl Step {
             .define("HEAD_DIM", self.head_dim)
             .define("VALUES", self.head_dim_v / parts)
             .define("BF16", i32::from(tiles_of == DType::BF16))
-            .define("K_TYPE", self.k.dtype as i32)
-            .define("V_TYPE", self.v.dtype as i32);
+            .define("K_TYPE", self.k.dtype.number())
+            .define("V_TYPE", self.v.dtype.number());
         let grid = [self.n_head, n_tokens.div_ceil(16 * TILED_WAVES), parts];
-        let own = vec![Arg::Address(Which::Output, 0), int(lower, n_tokens)?];
+        let own = vec![("out", Arg::Address(Which::Output, 0)), ("n_tokens", int(lower, n_tokens)?)];
         let args = [self.inputs(lower, 0)?, own, self.attributes(lower)?];
         lower.launch(variant, grid, TILED_WAVES * lower.target().wave as usize, &args.concat())
     }
@@ -177,7 +176,7 @@ impl Step {
     /// Scratch memory for the partial sums of `tokens` tokens; null if keys are not divided.
     fn partial(&self, lower: &mut Lower<'_>, tokens: usize, splits: usize) -> [Arg; 2] {
         if splits == 1 {
-            return [Arg::I64(0); 2];
+            return [Arg::Null; 2];
         }
         let rows = tokens * self.n_head * splits;
         [rows * self.head_dim_v, rows * 2].map(|floats| {
@@ -203,20 +202,34 @@ impl Step {
             .define("CHUNKS", chunks)
             .define("HEADS", heads)
             .define("EIGHTS", i32::from(eights))
-            .define("K_TYPE", self.k.dtype as i32)
-            .define("V_TYPE", self.v.dtype as i32);
+            .define("K_TYPE", self.k.dtype.number())
+            .define("V_TYPE", self.v.dtype.number());
         let out = Arg::Address(Which::Output, tokens.start * lower.output().strides[2]);
         let [n_splits, parts, min_keys] = [splits, parts, min_keys].map(|n| Arg::I32(n as i32));
-        let own = vec![out, partial, sums, n_splits, parts, min_keys];
+        let own = vec![
+            ("out", out),
+            ("partial", partial),
+            ("partial_sums", sums),
+            ("splits", n_splits),
+            ("parts", parts),
+            ("min_keys", min_keys),
+        ];
         let args = [self.inputs(lower, tokens.start)?, own, self.attributes(lower)?];
-        lower.launch(variant, [tokens.len() * splits, rows, 1], 128, &args.concat())?;
+        lower.launch(variant, [tokens.len() * splits, rows, 1], ATTENTION_THREADS, &args.concat())?;
         if splits == 1 {
             return Ok(());
         }
         let head_dim_v = Arg::I32(self.head_dim_v as i32);
-        let args = [partial, sums, optional_input(lower, 6), out, n_splits, head_dim_v];
+        let args = [
+            ("partial", partial),
+            ("partial_sums", sums),
+            ("sinks", optional_input(lower, 6)),
+            ("out", out),
+            ("splits", n_splits),
+            ("head_dim_v", head_dim_v),
+        ];
         let variant = Variant::new("attention_combine", "attention_combine");
-        lower.launch(variant, [self.n_head, tokens.len(), 1], 256, &args)
+        lower.launch(variant, [self.n_head, tokens.len(), 1], COMBINE_THREADS, &args)
     }
 
     /// The most keys of a token.
@@ -242,34 +255,37 @@ impl Step {
         Cut { splits, parts: splits, min_keys: if few { 1 } else { min_keys } }
     }
 
-    /// Arguments for the inputs, from token `first` on.
-    fn inputs(&self, lower: &Lower<'_>, first: usize) -> Result<Vec<Arg>, LowerError> {
+    /// Arguments for the inputs, those of each token from `first` on.
+    fn inputs(&self, lower: &Lower<'_>, first: usize) -> Result<Vec<NamedArg>, LowerError> {
         let table = lower.inputs().get(5).map_or([0, 0], |table| [table.shape.dim(0), table.shape.dim(1)]);
         let mut args = Vec::new();
-        for i in 0..3 {
-            let offset = if i == 0 { first * lower.inputs()[0].strides[2] } else { 0 };
-            args.extend([Arg::Address(Which::Input(i), offset), Arg::Layout(Which::Input(i))]);
+        for (i, (name, layout)) in [("q", "q_at"), ("k", "k_at"), ("v", "v_at")].into_iter().enumerate() {
+            let (which, offset) =
+                (Which::Input(i as u32), if i == 0 { first * lower.inputs()[0].strides[2] } else { 0 });
+            args.extend([(name, Arg::Address(which, offset)), (layout, Arg::Layout(which))]);
         }
-        args.extend([3, 4].map(|i| Arg::Address(Which::Input(i), first * size_of::<i32>())));
-        args.push(Arg::Address(Which::Input(5), 0));
-        for n in [table[0], table[1], self.limit] {
-            args.push(int(lower, n)?);
+        for (i, name) in [(3, "positions"), (4, "sequences")] {
+            args.push((name, Arg::Address(Which::Input(i), first * size_of::<i32>())));
         }
-        args.push(optional_input(lower, 6));
+        args.push(("block_table", Arg::Address(Which::Input(5), 0)));
+        for (name, n) in [("n_blocks", table[0]), ("n_seq", table[1]), ("limit", self.limit)] {
+            args.push((name, int(lower, n)?));
+        }
+        args.push(("sinks", optional_input(lower, 6)));
         Ok(args)
     }
 
     /// Arguments for the attributes.
-    fn attributes(&self, lower: &Lower<'_>) -> Result<Vec<Arg>, LowerError> {
+    fn attributes(&self, lower: &Lower<'_>) -> Result<Vec<NamedArg>, LowerError> {
         let op = &self.op;
         // A window that covers all positions has no effect.
         let window = op.window.filter(|&window| window < self.limit).unwrap_or(0);
         Ok(vec![
-            int(lower, op.block_size)?,
-            int(lower, self.k.shape.dim(2) / op.block_size)?,
-            int(lower, window)?,
-            Arg::F32(op.scale),
-            Arg::F32(op.softcap.unwrap_or(0.0)),
+            ("block_size", int(lower, op.block_size)?),
+            ("cache_blocks", int(lower, self.k.shape.dim(2) / op.block_size)?),
+            ("window", int(lower, window)?),
+            ("scale", Arg::F32(op.scale)),
+            ("softcap", Arg::F32(op.softcap.unwrap_or(0.0))),
         ])
     }
 }
@@ -320,12 +336,16 @@ mod tests {
         (commands.into_iter().map(launch).collect(), scratch)
     }
 
-    /// The splits of a launch that combines them.
-    fn splits_of(launch: &Launch) -> usize {
-        match launch.args[4] {
-            Arg::I32(splits) => splits as usize,
-            other => panic!("{other:?}"),
+    /// An integer argument of a launch.
+    fn int_of(launch: &Launch, name: &str) -> usize {
+        match launch.args.iter().find(|(found, _)| found == name) {
+            Some((_, Arg::I32(n))) => *n as usize,
+            other => panic!("{name}: {other:?}"),
         }
+    }
+
+    fn splits_of(launch: &Launch) -> usize {
+        int_of(launch, "splits")
     }
 
     /// The name and tokens of each launch for contexts of 1,024 tokens.
@@ -335,10 +355,7 @@ mod tests {
             launches.iter().find(|launch| launch.variant.entry == "attention_combine").map_or(1, splits_of);
         let described = launches.iter().map(|launch| {
             let tokens = match &*launch.variant.entry {
-                "attention_tiled" => match launch.args[14] {
-                    Arg::I32(n_prompt) => n_prompt as usize,
-                    other => panic!("{other:?}"),
-                },
+                "attention_tiled" => int_of(launch, "n_tokens"),
                 "attention_combine" => launch.grid[1] as usize,
                 _ => launch.grid[0] as usize / splits,
             };

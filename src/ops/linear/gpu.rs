@@ -11,6 +11,7 @@
 use crate::device::{Arg, Command, Gemm, Lower, LowerError, Variant, Which};
 use crate::ops::UnaryKind;
 use crate::tensor::DType;
+use crate::tensor::blocks::vectors;
 
 /// The most tokens for which reading weights takes longer than multiplying.
 pub(in crate::ops) const FEW_TOKENS: usize = 8;
@@ -18,10 +19,7 @@ pub(in crate::ops) const FEW_TOKENS: usize = 8;
 /// Threads of a block of the elementwise kernels.
 const THREADS: usize = 256;
 
-/// A null pointer.
-const NONE: Arg = Arg::I64(0);
-
-/// The location of a tensor.
+/// Where a tensor is.
 pub(in crate::ops) type Place = (Which, usize);
 
 /// True if products of few tokens with weights of this type use integers, as for block formats.
@@ -29,18 +27,7 @@ pub(in crate::ops) fn takes_quantized(dtype: DType) -> bool {
     vectors(dtype).is_some()
 }
 
-/// Runs of 16 elements in a piece of a format, the same as `VECTORS` in `kernels/formats.h`; `None` for plain types.
-fn vectors(dtype: DType) -> Option<usize> {
-    match dtype {
-        DType::Q8_0 => Some(1),
-        DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => Some(4),
-        DType::TQ2_0 | DType::Q1_0 | DType::Q2_0 => Some(4),
-        _ if dtype.is_plain() => None,
-        _ => Some(2),
-    }
-}
-
-/// Bytes of a quantized row of `k` activations: a byte each, 8 bytes per 32, rounded up to loads of 16 bytes.
+/// Bytes of a quantized row of `k` activations: a byte each, 8 bytes for 32, and up to whole loads of 16.
 pub(in crate::ops) fn quantized_bytes(k: usize) -> usize {
     (k + k / 4).next_multiple_of(16)
 }
@@ -121,7 +108,7 @@ fn address((which, offset): Place) -> Arg {
 }
 
 fn address_or_none(place: Option<Place>) -> Arg {
-    place.map_or(NONE, address)
+    place.map_or(Arg::Null, address)
 }
 
 /// The number of blocks of a tensor of `n` elements.
@@ -138,7 +125,12 @@ pub(in crate::ops) fn quantize(
     rows: usize,
 ) -> Result<(), LowerError> {
     let blocks_of_row = k.div_ceil(4 * THREADS);
-    let args = [address(x), address(to), Arg::I32(k as i32), Arg::I32(blocks_of_row as i32)];
+    let args = [
+        ("x", address(x)),
+        ("out", address(to)),
+        ("k", Arg::I32(k as i32)),
+        ("blocks_of_row", Arg::I32(blocks_of_row as i32)),
+    ];
     lower.launch(Variant::new("quantize", "quantize"), [blocks_of_row * rows, 1, 1], THREADS, &args)
 }
 
@@ -153,9 +145,14 @@ fn dequantize(
 ) -> Result<(), LowerError> {
     let variant = Variant::new("dequantize", "dequantize")
         .define("FORMAT", dtype)
-        .define("TO", to_dtype as usize)
+        .define("TO", to_dtype.number())
         .define("CLAMP", u8::from(clamp));
-    let args = [address(from), n_blocks(dtype, n), address(to), Arg::I64(n as i64)];
+    let args = [
+        ("from", address(from)),
+        ("n_blocks", n_blocks(dtype, n)),
+        ("to", address(to)),
+        ("n", Arg::I64(n as i64)),
+    ];
     lower.launch(variant, [n.div_ceil(8 * THREADS), 1, 1], THREADS, &args)
 }
 
@@ -214,18 +211,26 @@ impl Products<'_> {
     fn few(&self, kernel: &'static str, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
         let bucket = self.tokens.next_power_of_two().min(FEW_TOKENS);
         let few = Few::of(lower, self.dtype, self.k, bucket, (self.rows(), self.gate.is_some()));
-        let mut args: Vec<Arg> = (0..3).map(|i| address_or_none(self.weight(i).map(|(at, _)| at))).collect();
-        args.extend((0..3).map(|i| n_blocks(self.dtype, self.weight(i).map_or(0, |(_, n)| n * self.k))));
-        args.extend((0..3).map(|i| Arg::I32(self.weight(i).map_or(0, |(_, n)| n) as i32)));
+        let rows = |i: usize| self.weight(i).map_or(0, |(_, n)| n);
+        let mut args = Vec::new();
+        for (i, name) in ["w0", "w1", "w2"].into_iter().enumerate() {
+            args.push((name, address_or_none(self.weight(i).map(|(at, _)| at))));
+        }
+        for (i, name) in ["n_blocks0", "n_blocks1", "n_blocks2"].into_iter().enumerate() {
+            args.push((name, n_blocks(self.dtype, rows(i) * self.k)));
+        }
+        for (i, name) in ["n0", "n1", "n2"].into_iter().enumerate() {
+            args.push((name, Arg::I32(rows(i) as i32)));
+        }
         args.extend([
-            address(x),
-            address_or_none(self.bias),
-            address_or_none(self.residual),
-            Arg::Address(Which::Output, 0),
-            Arg::I32(self.k as i32),
-            Arg::I32(self.n_out() as i32),
-            Arg::I32(self.tokens as i32),
-            Arg::I32(self.gate.map_or(0, |gate| gate as i32)),
+            ("x", address(x)),
+            ("bias", address_or_none(self.bias)),
+            ("residual", address_or_none(self.residual)),
+            ("y", Arg::Address(Which::Output, 0)),
+            ("k", Arg::I32(self.k as i32)),
+            ("n_out", Arg::I32(self.n_out() as i32)),
+            ("tokens", Arg::I32(self.tokens as i32)),
+            ("activation_kind", Arg::I32(self.gate.map_or(0, UnaryKind::number))),
         ]);
         let taken = if self.gate.is_some() { &self.weights[..1] } else { self.weights };
         let blocks = taken.iter().map(|(_, n)| n.div_ceil(few.rows)).sum();
@@ -261,11 +266,11 @@ impl Products<'_> {
         let output = (Which::Output, 0);
         if let Some(bias) = self.bias {
             let args = [
-                address(bias),
-                address_or_none(self.residual),
-                address(output),
-                Arg::I32(n as i32),
-                Arg::I64((n * tokens) as i64),
+                ("bias", address(bias)),
+                ("residual", address_or_none(self.residual)),
+                ("y", address(output)),
+                ("n", Arg::I32(n as i32)),
+                ("elements", Arg::I64((n * tokens) as i64)),
             ];
             let blocks = (n * tokens).div_ceil(THREADS);
             lower.launch(Variant::new("bias", "bias_rows"), [blocks, 1, 1], THREADS, &args)?;
@@ -286,15 +291,15 @@ impl Products<'_> {
         let side = if fills { 128 } else { 64 };
         let variant = many_variant("linear_many", self.dtype, side);
         let args = [
-            address(weight),
-            n_blocks(self.dtype, k * n),
-            address(x),
-            address_or_none(self.bias),
-            address_or_none(self.residual),
-            Arg::Address(Which::Output, 0),
-            Arg::I32(k as i32),
-            Arg::I32(n as i32),
-            Arg::I32(tokens as i32),
+            ("weight", address(weight)),
+            ("n_blocks", n_blocks(self.dtype, k * n)),
+            ("x", address(x)),
+            ("bias", address_or_none(self.bias)),
+            ("residual", address_or_none(self.residual)),
+            ("y", Arg::Address(Which::Output, 0)),
+            ("k", Arg::I32(k as i32)),
+            ("n", Arg::I32(n as i32)),
+            ("tokens", Arg::I32(tokens as i32)),
         ];
         lower.launch(variant, blocks(side), many_threads(lower, side), &args)
     }

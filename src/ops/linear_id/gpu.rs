@@ -5,6 +5,7 @@
 //! of `kernels/experts.hip`) and multiplied tile by tile with matrix instructions, even where a BLAS library is
 //! present: it would need each expert's number of rows on the host. A deterministic plan never groups.
 
+use crate::device::constants::EXPERT_TILE_BYTES as TILE;
 use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::ops::linear::gpu::{
     FEW_TOKENS, Few, many_threads, many_variant, n_blocks, quantize, quantized_bytes, takes_quantized,
@@ -17,10 +18,7 @@ const MANY_ROWS: usize = 4;
 /// Rows of an expert, and rows of a weight, per block of the grouped kernel.
 const SIDE: usize = 64;
 
-/// Bytes of a tile in `kernels/experts.h`.
-const TILE: usize = 16;
-
-/// The most threads that group rows.
+/// The threads that group rows, at most.
 const GROUP_THREADS: usize = 1024;
 
 /// A product during lowering.
@@ -62,7 +60,7 @@ impl ById {
     }
 
     fn bias(&self) -> Arg {
-        if self.bias { Arg::Address(Which::Input(3), 0) } else { Arg::I64(0) }
+        if self.bias { Arg::Address(Which::Input(3), 0) } else { Arg::Null }
     }
 
     fn share(&self) -> usize {
@@ -85,17 +83,17 @@ impl ById {
         let few = Few::of(lower, self.dtype, self.k, 1, (self.n_out, false));
         let [weight, blocks_of_weight] = self.weight();
         let args = [
-            weight,
-            blocks_of_weight,
-            Arg::Address(Which::Input(2), 0),
-            Arg::Address(x.0, x.1),
-            self.bias(),
-            Arg::Address(Which::Output, 0),
-            Arg::I32(self.k as i32),
-            Arg::I32(self.n_out as i32),
-            Arg::I32(self.n_expert as i32),
-            Arg::I32(self.rows as i32),
-            Arg::I32(self.share() as i32),
+            ("weight", weight),
+            ("n_blocks", blocks_of_weight),
+            ("ids", Arg::Address(Which::Input(2), 0)),
+            ("x", Arg::Address(x.0, x.1)),
+            ("bias", self.bias()),
+            ("y", Arg::Address(Which::Output, 0)),
+            ("k", Arg::I32(self.k as i32)),
+            ("n_out", Arg::I32(self.n_out as i32)),
+            ("n_expert", Arg::I32(self.n_expert as i32)),
+            ("rows_of_y", Arg::I32(self.rows as i32)),
+            ("share", Arg::I32(self.share() as i32)),
         ];
         let grid = [self.n_out.div_ceil(few.rows), self.rows, 1];
         lower.launch(few.variant(source, entry, 1).define("BY_ID", 1), grid, few.threads, &args)
@@ -112,29 +110,29 @@ impl ById {
         let parts = (GROUP_THREADS / groups).clamp(1, self.rows.div_ceil(32));
         let threads = (groups * parts).next_multiple_of(64).min(GROUP_THREADS);
         let args = [
-            Arg::Address(Which::Input(2), 0),
-            Arg::I32(self.rows as i32),
-            Arg::I32(self.n_expert as i32),
-            Arg::I32(parts as i32),
-            Arg::I32(SIDE as i32),
-            Arg::Address(order.0, order.1),
-            Arg::Address(tiles.0, tiles.1),
-            Arg::I32(n_tiles as i32),
+            ("ids", Arg::Address(Which::Input(2), 0)),
+            ("n", Arg::I32(self.rows as i32)),
+            ("n_expert", Arg::I32(self.n_expert as i32)),
+            ("parts", Arg::I32(parts as i32)),
+            ("side", Arg::I32(SIDE as i32)),
+            ("order", Arg::Address(order.0, order.1)),
+            ("tiles", Arg::Address(tiles.0, tiles.1)),
+            ("n_tiles", Arg::I32(n_tiles as i32)),
         ];
         let shared = groups * (parts + 2) * size_of::<i32>();
         lower.launch_shared(Variant::new("experts", "group_rows"), [1, 1, 1], threads, shared, &args)?;
         let [weight, blocks_of_weight] = self.weight();
         let args = [
-            weight,
-            blocks_of_weight,
-            Arg::Address(order.0, order.1),
-            Arg::Address(tiles.0, tiles.1),
-            Arg::Address(Which::Input(1), 0),
-            self.bias(),
-            Arg::Address(Which::Output, 0),
-            Arg::I32(self.k as i32),
-            Arg::I32(self.n_out as i32),
-            Arg::I32(self.share() as i32),
+            ("weight", weight),
+            ("n_blocks", blocks_of_weight),
+            ("order", Arg::Address(order.0, order.1)),
+            ("tiles", Arg::Address(tiles.0, tiles.1)),
+            ("x", Arg::Address(Which::Input(1), 0)),
+            ("bias", self.bias()),
+            ("y", Arg::Address(Which::Output, 0)),
+            ("k", Arg::I32(self.k as i32)),
+            ("n", Arg::I32(self.n_out as i32)),
+            ("share", Arg::I32(self.share() as i32)),
         ];
         let variant = many_variant("linear_many_id", self.dtype, SIDE).define("BY_ID", 1);
         let grid = [self.n_out.div_ceil(SIDE), n_tiles, 1];

@@ -6,6 +6,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::planes::{OnDevice, Plane, plane_list};
 use super::{Block, groups};
 
 /// Twice the value of each E2M1 code. Code 8, minus zero, counts as zero.
@@ -31,8 +32,6 @@ pub struct BlockNvfp4 {
     /// `8·g + j`.
     pub qs: [u8; 32],
 }
-
-const _: () = assert!(size_of::<BlockMxfp4>() == 17 && size_of::<BlockNvfp4>() == 36);
 
 /// Half of an E8M0 scale: `2^(e − 128)`. Subnormal for `e` < 2, so that every code is a number.
 #[inline(always)]
@@ -67,10 +66,20 @@ fn write_codes(out: &mut [f32], half_scale: f32, bytes: &[u8]) {
     }
 }
 
+impl OnDevice for BlockMxfp4 {
+    const PLANES: &'static [Plane] = plane_list!(BlockMxfp4: codes = qs, scale = e);
+    const VECTORS: usize = 2;
+}
+
 impl Block<32> for BlockMxfp4 {
     fn dequantize(&self, out: &mut [f32; 32]) {
         write_codes(out, half_e8m0(self.e), &self.qs);
     }
+}
+
+impl OnDevice for BlockNvfp4 {
+    const PLANES: &'static [Plane] = plane_list!(BlockNvfp4: codes = qs, scales = d);
+    const VECTORS: usize = 2;
 }
 
 impl Block<64> for BlockNvfp4 {

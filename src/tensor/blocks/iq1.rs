@@ -8,6 +8,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::iq_grids::IQ1_GRID;
 use super::lattice::Lattice;
+use super::planes::{OnDevice, Plane, plane_list};
 
 /// IQ1_S, 256 elements in 50 bytes; the scale of 32 elements is `d · (1 + 2·s)`, `s` of 3 bits.
 #[repr(C)]
@@ -37,8 +38,6 @@ pub struct BlockIq1M {
     /// (`k` < 4) in bits `3·k..3·k + 3`. Its bits 12..16 are bits `4·t..4·t + 4` of the f16 `d`.
     pub scales: [u8; 8],
 }
-
-const _: () = assert!(size_of::<BlockIq1S>() == 50 && size_of::<BlockIq1M>() == 56);
 
 impl BlockIq1S {
     /// Number `g` < 8 of `qh`: index bits, scale and shift of elements `32·g..32·g + 32`.
@@ -77,6 +76,11 @@ fn group_scale(d: f32, s: u16) -> f32 {
     d * f32::from(1 + 2 * (s & 7)) * 0.125
 }
 
+impl OnDevice for BlockIq1S {
+    const PLANES: &'static [Plane] = plane_list!(BlockIq1S: codes = qs, high = qh, d = d);
+    const VECTORS: usize = 2;
+}
+
 impl Lattice for BlockIq1S {
     const FINE: bool = false;
 
@@ -96,6 +100,11 @@ impl Lattice for BlockIq1S {
     fn scale(&self, d: f32, t: usize) -> f32 {
         group_scale(d, self.group_bits(t / 2) >> 12)
     }
+}
+
+impl OnDevice for BlockIq1M {
+    const PLANES: &'static [Plane] = plane_list!(BlockIq1M: whole = qs..scales);
+    const VECTORS: usize = 2;
 }
 
 impl Lattice for BlockIq1M {

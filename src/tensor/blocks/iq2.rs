@@ -7,6 +7,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::iq_grids::{IQ2_S_GRID, IQ2_XS_GRID, IQ2_XXS_GRID, signed};
 use super::lattice::Lattice;
+use super::planes::{OnDevice, Plane, plane_list};
 
 /// IQ2_XXS, 256 elements in 66 bytes; one scale for 32 elements.
 #[repr(C)]
@@ -50,9 +51,6 @@ pub struct BlockIq2S {
     pub scales: [u8; 8],
 }
 
-const _: () = assert!(size_of::<BlockIq2Xxs>() == 66 && size_of::<BlockIq2Xs>() == 74);
-const _: () = assert!(size_of::<BlockIq2S>() == 82);
-
 /// The eight signs that seven bits stand for: the number of negative elements is even, so the eighth
 /// sign is the parity of the others. Bits above the seventh are ignored.
 #[inline(always)]
@@ -94,6 +92,11 @@ impl BlockIq2S {
     }
 }
 
+impl OnDevice for BlockIq2Xxs {
+    const PLANES: &'static [Plane] = plane_list!(BlockIq2Xxs: codes = qs, d = d);
+    const VECTORS: usize = 2;
+}
+
 impl Lattice for BlockIq2Xxs {
     const FINE: bool = false;
 
@@ -114,6 +117,11 @@ impl Lattice for BlockIq2Xxs {
     }
 }
 
+impl OnDevice for BlockIq2Xs {
+    const PLANES: &'static [Plane] = plane_list!(BlockIq2Xs: codes = qs, scales = scales, d = d);
+    const VECTORS: usize = 2;
+}
+
 impl Lattice for BlockIq2Xs {
     const FINE: bool = true;
 
@@ -132,6 +140,11 @@ impl Lattice for BlockIq2Xs {
     fn scale(&self, d: f32, t: usize) -> f32 {
         group_scale(d, self.scales[t / 2] >> (t % 2 * 4))
     }
+}
+
+impl OnDevice for BlockIq2S {
+    const PLANES: &'static [Plane] = plane_list!(BlockIq2S: codes = qs..signs, rest = qh..scales, d = d);
+    const VECTORS: usize = 2;
 }
 
 impl Lattice for BlockIq2S {

@@ -8,6 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use super::iq_grids::{IQ3_S_GRID, IQ3_XXS_GRID, signed};
 use super::iq2::signs_of_7_bits;
 use super::lattice::Lattice;
+use super::planes::{OnDevice, Plane, plane_list};
 
 /// IQ3_XXS, 256 elements in 98 bytes; the scale of 32 elements is `d · (0.5 + s) / 2`.
 #[repr(C)]
@@ -39,8 +40,6 @@ pub struct BlockIq3S {
     pub scales: [u8; 4],
 }
 
-const _: () = assert!(size_of::<BlockIq3Xxs>() == 98 && size_of::<BlockIq3S>() == 110);
-
 /// Two neighbouring points as one run of eight magnitudes.
 #[inline(always)]
 fn join([a, b, c, d]: [i8; 4], [e, f, g, h]: [i8; 4]) -> [i8; 8] {
@@ -63,6 +62,11 @@ impl BlockIq3S {
     }
 }
 
+impl OnDevice for BlockIq3Xxs {
+    const PLANES: &'static [Plane] = plane_list!(BlockIq3Xxs: codes = qs, rest = scales_signs, d = d);
+    const VECTORS: usize = 2;
+}
+
 impl Lattice for BlockIq3Xxs {
     const FINE: bool = false;
 
@@ -81,6 +85,12 @@ impl Lattice for BlockIq3Xxs {
     fn scale(&self, d: f32, t: usize) -> f32 {
         d * (0.5 + (self.group_bits(t / 2) >> 28) as f32) * 0.5
     }
+}
+
+impl OnDevice for BlockIq3S {
+    const PLANES: &'static [Plane] =
+        plane_list!(BlockIq3S: codes = qs, signs = signs, high = qh, scales = scales, d = d);
+    const VECTORS: usize = 2;
 }
 
 impl Lattice for BlockIq3S {

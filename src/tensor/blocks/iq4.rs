@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::planes::{OnDevice, Plane, plane_list};
 use super::{Block, f16_field, groups};
 
 /// The values that the sixteen codes of IQ4_NL and IQ4_XS stand for: dense near zero, where most
@@ -35,8 +36,6 @@ pub struct BlockIq4Xs {
     pub qs: [u8; 128],
 }
 
-const _: () = assert!(size_of::<BlockIq4Nl>() == 18 && size_of::<BlockIq4Xs>() == 136);
-
 impl BlockIq4Xs {
     /// The eight scales, −32..32.
     #[inline(always)]
@@ -61,10 +60,20 @@ fn write_codes(out: &mut [f32; 32], scale: f32, bytes: &[u8]) {
     }
 }
 
+impl OnDevice for BlockIq4Nl {
+    const PLANES: &'static [Plane] = plane_list!(BlockIq4Nl: codes = qs, scale = d);
+    const VECTORS: usize = 2;
+}
+
 impl Block<32> for BlockIq4Nl {
     fn dequantize(&self, out: &mut [f32; 32]) {
         write_codes(out, f16_field(self.d), &self.qs);
     }
+}
+
+impl OnDevice for BlockIq4Xs {
+    const PLANES: &'static [Plane] = plane_list!(BlockIq4Xs: codes = qs, rest = d..scales_l);
+    const VECTORS: usize = 2;
 }
 
 impl Block<256> for BlockIq4Xs {

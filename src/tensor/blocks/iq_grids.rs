@@ -27,6 +27,18 @@ pub static IQ3_S_GRID: [[i8; 4]; 512] = expand(&iq_points::IQ3_S, &IQ3_S_VALUES)
 /// Grid of IQ1_S and IQ1_M: eight numbers of −1, 0, 1.
 pub static IQ1_GRID: [[i8; 8]; 2048] = expand(&iq_points::IQ1, &IQ1_VALUES);
 
+/// The points of each lattice as the formats number them, 16 bits each, with the name of the lattice. Kernels are given these.
+pub fn lattice_points() -> [(&'static str, &'static [u16]); 6] {
+    [
+        ("IQ2_XXS", &iq_points::IQ2_XXS),
+        ("IQ2_XS", &iq_points::IQ2_XS),
+        ("IQ2_S", &iq_points::IQ2_S),
+        ("IQ3_XXS", &iq_points::IQ3_XXS),
+        ("IQ3_S", &iq_points::IQ3_S),
+        ("IQ1", &iq_points::IQ1),
+    ]
+}
+
 /// `POINTS` points of `DIMS` coordinates from 16 bits each. A coordinate without a value stops the
 /// compilation.
 const fn expand<const DIMS: usize, const POINTS: usize>(

@@ -6,6 +6,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::planes::{OnDevice, Plane, plane_list};
 use super::{Block, f16_field, groups};
 
 /// Q2_K, 256 elements in 84 bytes: `x[i] = d·scale[i / 16] · q[i] − dmin·min[i / 16]`, `q` of 2 bits.
@@ -88,10 +89,6 @@ pub struct BlockQ6K {
     pub d: [u8; 2],
 }
 
-const _: () = assert!(size_of::<BlockQ2K>() == 84 && size_of::<BlockQ3K>() == 110);
-const _: () = assert!(size_of::<BlockQ4K>() == 144 && size_of::<BlockQ5K>() == 176);
-const _: () = assert!(size_of::<BlockQ6K>() == 210);
-
 /// The eight scales and eight mins (0..64) of Q4_K and Q5_K from their twelve bytes.
 ///
 /// For `t` < 4: bits 0..6 of byte `t` are scale `t`; bits 0..6 of byte `4 + t` are min `t`. Scale and
@@ -148,6 +145,11 @@ impl BlockQ5K {
     }
 }
 
+impl OnDevice for BlockQ2K {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ2K: codes = qs, scales = scales, d = d..dmin);
+    const VECTORS: usize = 4;
+}
+
 impl Block<256> for BlockQ2K {
     fn dequantize(&self, out: &mut [f32; 256]) {
         let (d, dmin) = (f16_field(self.d), f16_field(self.dmin));
@@ -160,6 +162,11 @@ impl Block<256> for BlockQ2K {
             }
         }
     }
+}
+
+impl OnDevice for BlockQ3K {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ3K: codes = qs, high = hmask, scales = scales, d = d);
+    const VECTORS: usize = 4;
 }
 
 impl Block<256> for BlockQ3K {
@@ -179,6 +186,11 @@ impl Block<256> for BlockQ3K {
     }
 }
 
+impl OnDevice for BlockQ4K {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ4K: codes = qs, scales = scales, d = d..dmin);
+    const VECTORS: usize = 4;
+}
+
 impl Block<256> for BlockQ4K {
     fn dequantize(&self, out: &mut [f32; 256]) {
         let (d, dmin) = (f16_field(self.d), f16_field(self.dmin));
@@ -191,6 +203,12 @@ impl Block<256> for BlockQ4K {
             }
         }
     }
+}
+
+impl OnDevice for BlockQ5K {
+    const PLANES: &'static [Plane] =
+        plane_list!(BlockQ5K: codes = qs, high = qh, scales = scales, d = d..dmin);
+    const VECTORS: usize = 4;
 }
 
 impl Block<256> for BlockQ5K {
@@ -206,6 +224,11 @@ impl Block<256> for BlockQ5K {
             }
         }
     }
+}
+
+impl OnDevice for BlockQ6K {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ6K: codes = ql, high = qh, scales = scales, d = d);
+    const VECTORS: usize = 4;
 }
 
 impl Block<256> for BlockQ6K {

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::planes::{OnDevice, Plane, plane_list};
 use super::{Block, f16_field};
 
 /// Q4_0, 32 elements in 18 bytes: `x[i] = d · (q[i] − 8)`, `q` of 4 bits.
@@ -62,9 +63,10 @@ pub struct BlockQ8_0 {
     pub qs: [i8; 32],
 }
 
-const _: () = assert!(size_of::<BlockQ4_0>() == 18 && size_of::<BlockQ4_1>() == 20);
-const _: () = assert!(size_of::<BlockQ5_0>() == 22 && size_of::<BlockQ5_1>() == 24);
-const _: () = assert!(size_of::<BlockQ8_0>() == 34);
+impl OnDevice for BlockQ4_0 {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ4_0: codes = qs, scale = d);
+    const VECTORS: usize = 2;
+}
 
 impl Block<32> for BlockQ4_0 {
     fn dequantize(&self, out: &mut [f32; 32]) {
@@ -74,6 +76,11 @@ impl Block<32> for BlockQ4_0 {
             out[j + 16] = d * f32::from((byte >> 4) as i8 - 8);
         }
     }
+}
+
+impl OnDevice for BlockQ4_1 {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ4_1: codes = qs, scale = d..m);
+    const VECTORS: usize = 2;
 }
 
 impl Block<32> for BlockQ4_1 {
@@ -126,6 +133,11 @@ impl BlockQ5_1 {
     }
 }
 
+impl OnDevice for BlockQ5_0 {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ5_0: codes = qs, high = qh, scale = d);
+    const VECTORS: usize = 2;
+}
+
 impl Block<32> for BlockQ5_0 {
     fn dequantize(&self, out: &mut [f32; 32]) {
         let d = f16_field(self.d);
@@ -133,11 +145,21 @@ impl Block<32> for BlockQ5_0 {
     }
 }
 
+impl OnDevice for BlockQ5_1 {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ5_1: codes = qs, high = qh, scale = d..m);
+    const VECTORS: usize = 2;
+}
+
 impl Block<32> for BlockQ5_1 {
     fn dequantize(&self, out: &mut [f32; 32]) {
         let (d, m) = (f16_field(self.d), f16_field(self.m));
         *out = self.codes().map(|q| d * f32::from(q) + m);
     }
+}
+
+impl OnDevice for BlockQ8_0 {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ8_0: codes = qs, scale = d);
+    const VECTORS: usize = 1;
 }
 
 impl Block<32> for BlockQ8_0 {

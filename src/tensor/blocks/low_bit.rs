@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::planes::{OnDevice, Plane, plane_list};
 use super::{Block, f16_field, groups};
 
 /// Q1_0, 128 elements in 18 bytes: `x[i]` is `d` where its bit is set and `−d` where it is not.
@@ -24,7 +25,10 @@ pub struct BlockQ2_0 {
     pub qs: [u8; 16],
 }
 
-const _: () = assert!(size_of::<BlockQ1_0>() == 18 && size_of::<BlockQ2_0>() == 18);
+impl OnDevice for BlockQ1_0 {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ1_0: codes = qs, d = d);
+    const VECTORS: usize = 4;
+}
 
 impl Block<128> for BlockQ1_0 {
     fn dequantize(&self, out: &mut [f32; 128]) {
@@ -35,6 +39,11 @@ impl Block<128> for BlockQ1_0 {
             }
         }
     }
+}
+
+impl OnDevice for BlockQ2_0 {
+    const PLANES: &'static [Plane] = plane_list!(BlockQ2_0: codes = qs, d = d);
+    const VECTORS: usize = 4;
 }
 
 impl Block<64> for BlockQ2_0 {

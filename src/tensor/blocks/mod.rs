@@ -33,6 +33,7 @@ mod tests;
 
 pub use error::BlockError;
 pub(crate) use fp4::{BlockMxfp4, BlockNvfp4, E2M1_DOUBLED, half_e8m0, half_ue4m3};
+pub(crate) use iq_grids::lattice_points;
 pub(crate) use iq1::{BlockIq1M, BlockIq1S};
 pub(crate) use iq2::{BlockIq2S, BlockIq2Xs, BlockIq2Xxs};
 pub(crate) use iq3::{BlockIq3S, BlockIq3Xxs};
@@ -41,7 +42,7 @@ pub(crate) use k_quants::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
 pub(crate) use lattice::Lattice;
 pub(crate) use legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 pub(crate) use low_bit::{BlockQ1_0, BlockQ2_0};
-pub(crate) use planes::{planes, to_planes};
+pub(crate) use planes::{Plane, planes, to_planes, vectors};
 pub use quantize::{WRITABLE, quantize};
 pub(crate) use store::Store;
 pub(crate) use ternary::{BlockTq1_0, BlockTq2_0, ternary_digit};
@@ -50,6 +51,7 @@ use bytemuck::Pod;
 use half::f16;
 
 use super::DType;
+use super::dtype::for_every_format;
 
 /// A block of `N` elements.
 pub(crate) trait Block<const N: usize>: Pod {
@@ -78,39 +80,24 @@ pub fn dequantize(dtype: DType, blocks: &[u8], out: &mut [f32]) -> Result<(), Bl
 /// Decodes bytes into values; the caller has compared the lengths.
 type Decode = fn(&[u8], &mut [f32]);
 
-/// How each element type is decoded.
+/// How each element type is decoded. A block whose struct does not have the sizes of its row in the table of element types
+/// stops the compilation.
 fn decoder(dtype: DType) -> Option<Decode> {
-    Some(match dtype {
-        DType::F32 => plain::decode_f32,
-        DType::F16 => plain::decode_f16,
-        DType::BF16 => plain::decode_bf16,
-        DType::I32 => return None,
-        DType::Q4_0 => decode::<BlockQ4_0, _>,
-        DType::Q4_1 => decode::<BlockQ4_1, _>,
-        DType::Q5_0 => decode::<BlockQ5_0, _>,
-        DType::Q5_1 => decode::<BlockQ5_1, _>,
-        DType::Q8_0 => decode::<BlockQ8_0, _>,
-        DType::Q2_K => decode::<BlockQ2K, _>,
-        DType::Q3_K => decode::<BlockQ3K, _>,
-        DType::Q4_K => decode::<BlockQ4K, _>,
-        DType::Q5_K => decode::<BlockQ5K, _>,
-        DType::Q6_K => decode::<BlockQ6K, _>,
-        DType::IQ1_S => decode::<BlockIq1S, _>,
-        DType::IQ1_M => decode::<BlockIq1M, _>,
-        DType::IQ2_XXS => decode::<BlockIq2Xxs, _>,
-        DType::IQ2_XS => decode::<BlockIq2Xs, _>,
-        DType::IQ2_S => decode::<BlockIq2S, _>,
-        DType::IQ3_XXS => decode::<BlockIq3Xxs, _>,
-        DType::IQ3_S => decode::<BlockIq3S, _>,
-        DType::IQ4_NL => decode::<BlockIq4Nl, _>,
-        DType::IQ4_XS => decode::<BlockIq4Xs, _>,
-        DType::TQ1_0 => decode::<BlockTq1_0, _>,
-        DType::TQ2_0 => decode::<BlockTq2_0, _>,
-        DType::MXFP4 => decode::<BlockMxfp4, _>,
-        DType::NVFP4 => decode::<BlockNvfp4, _>,
-        DType::Q1_0 => decode::<BlockQ1_0, _>,
-        DType::Q2_0 => decode::<BlockQ2_0, _>,
-    })
+    macro_rules! of {
+        ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => {
+            match dtype {
+                DType::F32 => plain::decode_f32,
+                DType::F16 => plain::decode_f16,
+                DType::BF16 => plain::decode_bf16,
+                DType::I32 => return None,
+                $(DType::$name => {
+                    const { assert!(size_of::<$block>() == $bytes && align_of::<$block>() == 1) };
+                    decode::<$block, $elements>
+                })*
+            }
+        };
+    }
+    Some(for_every_format!(of))
 }
 
 fn decode<B: Block<N>, const N: usize>(blocks: &[u8], out: &mut [f32]) {

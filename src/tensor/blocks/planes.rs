@@ -10,62 +10,74 @@
 use std::ops::Range;
 
 use crate::tensor::DType;
+use crate::tensor::dtype::for_every_format;
 
-/// The planes of a format: for each, which bytes of a block it holds. Plain types have one, and so does IQ1_M, whose
-/// 56 bytes keep every field aligned: the block as it is.
-///
-/// The device's side of this table is `kernels/formats.h`.
-pub fn planes(dtype: DType) -> &'static [Range<usize>] {
-    match dtype {
-        // Codes, scale.
-        DType::Q4_0 | DType::IQ4_NL => &[2..18, 0..2],
-        DType::Q8_0 => &[2..34, 0..2],
-        // Codes, scale and offset.
-        DType::Q4_1 => &[4..20, 0..4],
-        // Low bits, high bits, scale, or scale and offset.
-        DType::Q5_0 => &[6..22, 2..6, 0..2],
-        DType::Q5_1 => &[8..24, 4..8, 0..4],
-        // Codes, scales and mins, `d` and `dmin`.
-        DType::Q2_K => &[16..80, 0..16, 80..84],
-        // Low bits, high bits, scales, `d`.
-        DType::Q3_K => &[32..96, 0..32, 96..108, 108..110],
-        // Codes, scales and mins, `d` and `dmin`.
-        DType::Q4_K => &[16..144, 4..16, 0..4],
-        // Low bits, high bits, scales and mins, `d` and `dmin`.
-        DType::Q5_K => &[48..176, 16..48, 4..16, 0..4],
-        // Low bits, high bits, scales, `d`.
-        DType::Q6_K => &[0..128, 128..192, 192..208, 208..210],
-        // Codes, all else.
-        DType::IQ4_XS => &[8..136, 0..8],
-        // Codes, scale or scales.
-        DType::MXFP4 => &[1..17, 0..1],
-        DType::NVFP4 => &[4..36, 0..4],
-        DType::Q1_0 | DType::Q2_0 => &[2..18, 0..2],
-        DType::TQ2_0 => &[0..64, 64..66],
-        // Bytes of five digits, bytes of four, `d`.
-        DType::TQ1_0 => &[0..48, 48..52, 52..54],
-        // Indices, signs and scales, `d`.
-        DType::IQ2_XXS => &[2..66, 0..2],
-        // Indices and signs, scales, `d`.
-        DType::IQ2_XS => &[2..66, 66..74, 0..2],
-        // Indices and signs, high bits of the indices and scales, `d`.
-        DType::IQ2_S => &[2..66, 66..82, 0..2],
-        // Indices, signs and scales, `d`.
-        DType::IQ3_XXS => &[2..66, 66..98, 0..2],
-        // Low bits of the indices, signs, high bits, scales, `d`.
-        DType::IQ3_S => &[2..66, 74..106, 66..74, 106..110, 0..2],
-        // Indices, all else but `d`, `d`.
-        DType::IQ1_S => &[2..34, 34..50, 0..2],
-        _ => whole_block(dtype.block_bytes()),
-    }
+/// One field of all blocks of a tensor, or a run of neighbouring fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plane {
+    /// The name that kernels find it by.
+    pub name: &'static str,
+    /// The bytes of a block that it holds.
+    pub bytes: Range<usize>,
 }
 
-/// One plane of so many bytes; sizes that no type has give none.
-fn whole_block(bytes: usize) -> &'static [Range<usize>] {
+/// How blocks lie on a device, and how kernels read them. Kernels are given all of it by the header that
+/// [`device::tables`](crate::device::tables) writes.
+pub trait OnDevice {
+    /// The planes, in the order of falling alignment. A format whose blocks stay whole has one.
+    const PLANES: &'static [Plane];
+    /// A thread unpacks a *piece* at a time: so many runs of 16 neighbouring elements.
+    const VECTORS: usize;
+}
+
+/// The planes of a block, each with its name and its field, or the first and the last of its fields:
+/// `plane_list!(BlockQ4K: codes = qs, scales = scales, d = d..dmin)`.
+macro_rules! plane_list {
+    ($block:ident: $($name:ident = $first:ident $(..$last:ident)?),*) => {
+        &[$($crate::tensor::blocks::Plane {
+            name: stringify!($name),
+            bytes: std::mem::offset_of!($block, $first)..plane_list!(@end $block, $first $(, $last)?),
+        }),*]
+    };
+    (@end $block:ident, $first:ident, $last:ident) => { plane_list!(@end $block, $last) };
+    (@end $block:ident, $last:ident) => {
+        std::mem::offset_of!($block, $last)
+            + $crate::tensor::blocks::planes::size_of_field(|block: &$block| &block.$last)
+    };
+}
+pub(super) use plane_list;
+
+/// Bytes of the field that a function finds.
+pub(super) const fn size_of_field<B, F>(_: fn(&B) -> &F) -> usize {
+    size_of::<F>()
+}
+
+/// The planes of a format. Plain types have one, and so does IQ1_M, whose 56 bytes keep every field aligned: the block as
+/// it is.
+pub fn planes(dtype: DType) -> &'static [Plane] {
     macro_rules! of {
-        ($($bytes:literal)*) => { match bytes { $($bytes => &[0..$bytes],)* _ => &[] } };
+        ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => {
+            match dtype {
+                DType::F32 | DType::I32 => &[Plane { name: "elements", bytes: 0..4 }],
+                DType::F16 | DType::BF16 => &[Plane { name: "elements", bytes: 0..2 }],
+                $(DType::$name => super::$block::PLANES,)*
+            }
+        };
     }
-    of!(2 4 56)
+    for_every_format!(of)
+}
+
+/// Runs of 16 elements that a thread of a kernel unpacks at a time ([`OnDevice::VECTORS`]); `None` for plain types.
+pub fn vectors(dtype: DType) -> Option<usize> {
+    macro_rules! of {
+        ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => {
+            match dtype {
+                DType::F32 | DType::F16 | DType::BF16 | DType::I32 => None,
+                $(DType::$name => Some(super::$block::VECTORS),)*
+            }
+        };
+    }
+    for_every_format!(of)
 }
 
 /// Takes a run of blocks of a tensor apart: calls `write` once for each plane, with where its bytes go, counted
@@ -84,10 +96,10 @@ pub fn to_planes(
 ) {
     let planes = planes(dtype);
     if let [plane] = planes {
-        return write(first_block * plane.len(), blocks);
+        return write(first_block * plane.bytes.len(), blocks);
     }
     let mut start = 0;
-    for plane in planes {
+    for Plane { bytes: plane, .. } in planes {
         gather(dtype.block_bytes(), plane, blocks, buffer);
         write(start + first_block * plane.len(), buffer);
         start += n_blocks * plane.len();
@@ -132,7 +144,7 @@ mod tests {
         let n_blocks = tensor.len() / dtype.block_bytes();
         let mut blocks = vec![0; tensor.len()];
         let mut start = 0;
-        for plane in planes(dtype) {
+        for Plane { bytes: plane, .. } in planes(dtype) {
             for (i, block) in blocks.chunks_exact_mut(dtype.block_bytes()).enumerate() {
                 block[plane.clone()].copy_from_slice(&tensor[start + i * plane.len()..][..plane.len()]);
             }
@@ -144,7 +156,7 @@ mod tests {
     #[test]
     fn planes_hold_every_byte_once() {
         for dtype in DType::all() {
-            let mut bytes: Vec<usize> = planes(dtype).iter().cloned().flatten().collect();
+            let mut bytes: Vec<usize> = planes(dtype).iter().flat_map(|plane| plane.bytes.clone()).collect();
             bytes.sort_unstable();
             assert_eq!(bytes, (0..dtype.block_bytes()).collect::<Vec<_>>(), "{dtype}");
         }
@@ -154,7 +166,7 @@ mod tests {
     fn planes_keep_the_alignment_that_kernels_load_with() {
         for dtype in DType::all().filter(|&dtype| planes(dtype).len() > 1) {
             let mut before = 0;
-            for plane in planes(dtype) {
+            for Plane { bytes: plane, .. } in planes(dtype) {
                 // A field is read in words of its own alignment, at most 16 bytes each.
                 let word = (1 << plane.len().trailing_zeros()).min(16);
                 assert_eq!(before % word, 0, "{dtype}: plane {plane:?} starts at {before}·n");

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::planes::{OnDevice, Plane, plane_list};
 use super::{Block, f16_field, groups};
 
 /// TQ1_0, 256 elements in 54 bytes: `x[i] = d · (t[i] − 1)`, `t` a base-3 digit.
@@ -31,8 +32,6 @@ pub struct BlockTq2_0 {
     pub d: [u8; 2],
 }
 
-const _: () = assert!(size_of::<BlockTq1_0>() == 54 && size_of::<BlockTq2_0>() == 66);
-
 /// Powers of three, to bring digit `n` of a byte to the front.
 const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
 
@@ -52,6 +51,11 @@ fn write_digits(out: &mut [f32], d: f32, bytes: &[u8]) {
     }
 }
 
+impl OnDevice for BlockTq1_0 {
+    const PLANES: &'static [Plane] = plane_list!(BlockTq1_0: codes = qs, rest = qh, d = d);
+    const VECTORS: usize = 2;
+}
+
 impl Block<256> for BlockTq1_0 {
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = f16_field(self.d);
@@ -59,6 +63,11 @@ impl Block<256> for BlockTq1_0 {
         write_digits(&mut out[160..240], d, &self.qs[32..]);
         write_digits(&mut out[240..], d, &self.qh);
     }
+}
+
+impl OnDevice for BlockTq2_0 {
+    const PLANES: &'static [Plane] = plane_list!(BlockTq2_0: codes = qs, d = d);
+    const VECTORS: usize = 4;
 }
 
 impl Block<256> for BlockTq2_0 {

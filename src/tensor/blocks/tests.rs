@@ -59,39 +59,6 @@ fn every_format_has_the_exact_values_of_its_fixture() {
 }
 
 #[test]
-fn structs_have_the_sizes_of_the_table_of_element_types() {
-    fn check<B: Block<N>, const N: usize>(dtype: DType) {
-        assert_eq!((size_of::<B>(), N), (dtype.block_bytes(), dtype.block_elements()), "{dtype}");
-        assert_eq!(align_of::<B>(), 1, "{dtype}");
-    }
-    check::<BlockQ4_0, _>(DType::Q4_0);
-    check::<BlockQ4_1, _>(DType::Q4_1);
-    check::<BlockQ5_0, _>(DType::Q5_0);
-    check::<BlockQ5_1, _>(DType::Q5_1);
-    check::<BlockQ8_0, _>(DType::Q8_0);
-    check::<BlockQ2K, _>(DType::Q2_K);
-    check::<BlockQ3K, _>(DType::Q3_K);
-    check::<BlockQ4K, _>(DType::Q4_K);
-    check::<BlockQ5K, _>(DType::Q5_K);
-    check::<BlockQ6K, _>(DType::Q6_K);
-    check::<BlockIq1S, _>(DType::IQ1_S);
-    check::<BlockIq1M, _>(DType::IQ1_M);
-    check::<BlockIq2Xxs, _>(DType::IQ2_XXS);
-    check::<BlockIq2Xs, _>(DType::IQ2_XS);
-    check::<BlockIq2S, _>(DType::IQ2_S);
-    check::<BlockIq3Xxs, _>(DType::IQ3_XXS);
-    check::<BlockIq3S, _>(DType::IQ3_S);
-    check::<BlockIq4Nl, _>(DType::IQ4_NL);
-    check::<BlockIq4Xs, _>(DType::IQ4_XS);
-    check::<BlockTq1_0, _>(DType::TQ1_0);
-    check::<BlockTq2_0, _>(DType::TQ2_0);
-    check::<BlockMxfp4, _>(DType::MXFP4);
-    check::<BlockNvfp4, _>(DType::NVFP4);
-    check::<BlockQ1_0, _>(DType::Q1_0);
-    check::<BlockQ2_0, _>(DType::Q2_0);
-}
-
-#[test]
 fn sizes_that_do_not_fit_are_errors() {
     for dtype in real_types() {
         let (bytes, elements) = (dtype.block_bytes(), dtype.block_elements());

@@ -11,6 +11,7 @@ mod low_bit;
 use super::{avx2, avx512::Registers};
 use crate::cpu::activations::CHUNK;
 use crate::tensor::DType;
+pub(super) use crate::tensor::dtype::for_every_format;
 
 /// Rows in a panel, one per lane of a 512-bit register.
 pub(super) const PANEL: usize = 16;
@@ -100,24 +101,10 @@ pub(super) trait Format: Sized {
     }
 }
 
-/// Calls a macro with the name and the block type of every block format.
-macro_rules! for_every_format {
-    ($call:ident) => {
-        $call! {
-            Q4_0 BlockQ4_0, Q4_1 BlockQ4_1, Q5_0 BlockQ5_0, Q5_1 BlockQ5_1, Q8_0 BlockQ8_0,
-            Q2_K BlockQ2K, Q3_K BlockQ3K, Q4_K BlockQ4K, Q5_K BlockQ5K, Q6_K BlockQ6K,
-            IQ1_S BlockIq1S, IQ1_M BlockIq1M, IQ2_XXS BlockIq2Xxs, IQ2_XS BlockIq2Xs, IQ2_S BlockIq2S,
-            IQ3_XXS BlockIq3Xxs, IQ3_S BlockIq3S, IQ4_NL BlockIq4Nl, IQ4_XS BlockIq4Xs,
-            TQ1_0 BlockTq1_0, TQ2_0 BlockTq2_0, MXFP4 BlockMxfp4, NVFP4 BlockNvfp4, Q1_0 BlockQ1_0, Q2_0 BlockQ2_0
-        }
-    };
-}
-pub(super) use for_every_format;
-
-/// True if a format is multiplied as integers.
+/// Whether a format is multiplied as integers.
 pub(super) fn is_integer(dtype: DType) -> bool {
     macro_rules! any {
-        ($($name:ident $block:ident),*) => { matches!(dtype, $(DType::$name)|*) };
+        ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => { matches!(dtype, $(DType::$name)|*) };
     }
     for_every_format!(any)
 }
