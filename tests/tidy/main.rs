@@ -120,9 +120,41 @@ fn folders_state_their_purpose() {
     }
 }
 
-/// Allowed dependencies: `tensor ← cpu, device ← graph ← ops ← plan ← exec ← model ← cli`; `hip` uses `device`, and of
-/// the folders above it only `exec` and `model` use it; `gguf` uses only `tensor`, `text` only `gguf`; `graphs` uses
-/// the public API, which is checked by compiling [`graphs`](crate::graphs) outside of the crate.
+/// Errors give `Remedy`s; only the command line knows its options. `hip` speaks to compilers in theirs, and the
+/// parameters of `sampling` are options by design.
+#[test]
+fn library_names_no_command_line_options() {
+    let folders = [
+        "src/tensor",
+        "src/gguf",
+        "src/device",
+        "src/cpu",
+        "src/graph",
+        "src/ops",
+        "src/plan",
+        "src/exec",
+        "src/text",
+        "src/model",
+        "src/engine",
+        "src/quantize",
+        "graphs",
+    ];
+    let names_option = |line: &str| {
+        let long = line.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+        long || line.contains("(-c") || line.contains(" -c ") || line.contains(" -c;")
+    };
+    complaints(&folders, |_, text| {
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
+        let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        code.filter(|line| names_option(line))
+            .map(|line| format!("names an option: {}", line.trim()))
+            .collect()
+    });
+}
+
+/// Allowed dependencies: `tensor ← cpu, device ← graph ← ops ← plan ← exec ← model ← quantize ← cli`; `hip` uses
+/// `device`, and of the folders above it only `exec` and `model` use it; `gguf` uses only `tensor`, `text` only
+/// `gguf`; `graphs` uses the public API, which is checked by compiling [`graphs`](crate::graphs) outside of the crate.
 #[test]
 fn dependencies_point_one_way() {
     let knows: &[(&str, &[&str])] = &[

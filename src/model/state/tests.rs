@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Remedy;
 
 #[test]
 fn contexts_beyond_i32_slots_are_refused() {
@@ -13,7 +14,8 @@ fn contexts_beyond_i32_slots_are_refused() {
     let refused = [(most + 1, 1), (usize::MAX, 1), (1, usize::MAX), (most, 2), (usize::MAX, usize::MAX)];
     for (n_ctx, n_sequences) in refused {
         let error = CacheLayout::new(n_ctx, n_sequences).unwrap_err();
-        assert!(matches!(error, ModelError::Context { .. }) && error.to_string().contains("-c"), "{error}");
+        assert!(matches!(error, ModelError::Context { .. }), "{error}");
+        assert_eq!(error.remedies(), [Remedy::SmallerContext]);
     }
     assert!(CacheLayout::pooled(4096, 1, Some(usize::MAX)).is_err());
 }
