@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_names_are_upper_snake_case() {
+    fn kernel_names_are_upper_snake_case() {
         assert_eq!(upper_snake_case("GeluErf"), "GELU_ERF");
         assert_eq!(RopeKind::kernel_names(), ["ROPE_NORM", "ROPE_NEOX"]);
     }

@@ -1,4 +1,4 @@
-//! One conversation in its own session: each turn computes only its new tokens.
+//! One conversation in its own session: an answer computes only the new tokens of its prompt.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -225,7 +225,7 @@ impl Chat {
         result.map(|()| answer)
     }
 
-    /// A generation whose penalties see exactly the prompt: earlier turns may be missing from it.
+    /// A generation whose penalties see exactly the prompt, which may lack earlier messages.
     fn generation(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<Generation, ModelError> {
         let mut sampler = self.sampler.clone();
         sampler.forget();
@@ -347,7 +347,7 @@ mod tests {
     use super::*;
     use crate::sampling::{Penalties, Temperature};
 
-    /// An answer depends on its prompt alone: tokens of earlier turns that are not in the prompt are forgotten.
+    /// An answer depends on its prompt alone: tokens of earlier answers that are not in the prompt are forgotten.
     #[test]
     fn penalties_see_the_prompt_alone() {
         let model = Model::demo().unwrap();

@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn values_show_on_one_line() {
+    fn values_display_on_one_line() {
         assert_eq!(Value::from("a\nb\u{1b}").to_string(), r#""a\nb\u{1b}""#);
         assert_eq!(Value::from((0..9u32).collect::<Vec<_>>()).to_string(), "[u32; 9] 0 1 2 3 4 5 …");
         let names: Strings = ["x", "y"].into_iter().collect();

@@ -19,7 +19,7 @@ const COMPRESSED: &[u8] = b"CCOB";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeObjectError {
-    /// It is neither an ELF file nor a bundle of them.
+    /// Neither an ELF file nor a bundle of ELF files.
     #[error("not an ELF file: {0}")]
     NotElf(String),
     /// A bundle with a damaged table, with compression, or without device code.

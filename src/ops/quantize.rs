@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_comes_back_within_half_a_step() {
+    fn a_row_round_trips_within_half_a_step() {
         let x: Vec<f32> = (0..64).map(|i| (i as f32 - 31.5) * 0.37).collect();
         let (mut words, mut back) = (vec![0; words(64)], vec![0.0; 64]);
         quantize_row(&x, &mut words);

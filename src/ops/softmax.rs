@@ -23,7 +23,7 @@ pub struct Softmax {
     pub scale: f32,
     /// ALiBi's largest exponent, 8 in the paper; 0 turns slopes off.
     pub max_bias: f32,
-    /// The last input is sinks.
+    /// True if the last input is sinks.
     pub sinks: bool,
 }
 

@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_in_any_case_and_short() {
+    fn mix_names_ignore_case_and_have_aliases() {
         assert_eq!(Mix::from_name("q4_k").unwrap().name(), "Q4_K_M");
         assert_eq!(Mix::from_name("iq4_xs").unwrap().file_type(), 30);
         assert!(Mix::from_name("Q7_K").is_none());

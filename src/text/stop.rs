@@ -2,8 +2,8 @@
 
 /// Finds the first of several texts in a stream of pieces, and holds back text that may become one.
 ///
-/// The match that is complete first counts; of several that end there, the longest. So the result does not depend on
-/// how the text is cut into pieces.
+/// The match that is complete first counts; if several end at the same place, the longest. So the result does not
+/// depend on the division of the text into pieces.
 #[derive(Clone, Debug, Default)]
 pub struct StopStrings {
     texts: Vec<String>,
@@ -84,7 +84,7 @@ mod tests {
     proptest! {
         /// A small alphabet, so that stop strings overlap themselves and each other.
         #[test]
-        fn result_is_independent_of_how_text_is_cut(
+        fn result_does_not_depend_on_the_division_of_the_text(
             pieces in prop::collection::vec("[abé]{0,4}", 0..12), stops in prop::collection::vec("[abé]{1,4}", 0..4),
         ) {
             let mut matcher = StopStrings::new(&stops);

@@ -350,7 +350,7 @@ fn a_deal_waits_for_scattered_rows() {
 }
 
 #[test]
-fn an_input_may_be_worked_on_in_its_place() {
+fn an_output_may_be_computed_in_place_of_its_input() {
     let expected: Vec<f32> = (0..ROW * ROWS).map(|i| i as f32 + 1.0).collect();
     for threads in 1..=3 {
         assert_eq!(run_within_time(Act::AddOne, threads).unwrap(), expected);

@@ -303,7 +303,7 @@ fn vocabularies_keep_their_order() {
 }
 
 #[test]
-fn data_may_come_while_the_file_is_written() {
+fn tensor_data_may_be_supplied_while_writing() {
     let mut writer = GgufWriter::new();
     writer.tensor("now", DType::F32, [3, 1], vec![1; 12]).unwrap();
     writer.later("later", DType::F16, [5, 1]).unwrap();

@@ -201,7 +201,7 @@ fn runner(cases: u32) -> TestRunner {
 }
 
 #[test]
-fn rows_have_their_own_bits_on_the_cpu() {
+fn row_bits_do_not_depend_on_the_batch_on_the_cpu() {
     for row in table() {
         let isas = Isa::available();
         let turn = Cell::new(0);
@@ -235,17 +235,17 @@ fn rows_have_their_own_bits_on(gpu: &Gpu) {
 }
 
 #[test]
-fn rows_have_their_own_bits_on_waves_of_32() {
+fn row_bits_do_not_depend_on_the_batch_on_waves_of_32() {
     rows_have_their_own_bits_on(&Gpu::simulated(config(32)));
 }
 
 #[test]
-fn rows_have_their_own_bits_on_waves_of_64() {
+fn row_bits_do_not_depend_on_the_batch_on_waves_of_64() {
     rows_have_their_own_bits_on(&Gpu::simulated(config(64)));
 }
 
 #[test]
-fn rows_have_their_own_bits_on_a_real_device() {
+fn row_bits_do_not_depend_on_the_batch_on_a_real_device() {
     match Gpu::real() {
         Some(gpu) => rows_have_their_own_bits_on(&gpu),
         None => skipped("RFGRAPH_HIP_PLATFORM names no real device"),

@@ -205,7 +205,7 @@ fn state_staging_is_counted_in_the_budget() {
 
 /// The pinned memory of a plan that is refused half way is freed, and its part of the budget too.
 #[test]
-fn pinned_memory_of_a_refused_plan_is_given_back() {
+fn pinned_memory_of_a_refused_plan_is_freed() {
     let gpu = Gpu::simulated(config(32));
     let mut executor = gpu.executor(no_weights());
     let plan = relu(&executor);

@@ -67,7 +67,7 @@ fn kernels_of_one_program_are_compiled_together() {
 }
 
 #[test]
-fn keys_tell_apart_all_that_changes_code() {
+fn keys_differ_where_the_code_may_differ() {
     let folder = tempfile::tempdir().unwrap();
     let options = || JitOptions { threads: NonZeroUsize::MIN, cache: None };
     let key = |arch: &str, versions: &str, variant: &Variant| {
@@ -162,7 +162,7 @@ fn other_failures_have_names() {
 }
 
 #[test]
-fn a_program_filed_under_another_key_is_not_taken() {
+fn a_program_stored_under_another_key_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::new(folder.path(), LIMIT);
     let (a, b) = (Key::of(["a"]), Key::of(["b"]));
@@ -193,7 +193,7 @@ proptest! {
     }
 
     #[test]
-    fn keys_depend_on_where_parts_begin(a in prop::collection::vec("[ab]{0,3}", 0..4), b in prop::collection::vec("[ab]{0,3}", 0..4)) {
+    fn keys_depend_on_part_boundaries(a in prop::collection::vec("[ab]{0,3}", 0..4), b in prop::collection::vec("[ab]{0,3}", 0..4)) {
         let key = |parts: &[String]| Key::of(parts.iter().map(String::as_str));
         prop_assert_eq!(key(&a) == key(&b), a == b);
     }

@@ -37,7 +37,7 @@ fn few(seed: u32, n: u32) -> Vec<u32> {
 /// The states of Transformers for the same F32 weights (`make_states.py`). Only the order of sums differs: 1e-3 at
 /// most, as for the logits computed from them.
 #[test]
-fn states_agree_with_transformers() {
+fn hidden_states_agree_with_transformers() {
     let model = Model::open(inside("stories260K/stories260K-F32.gguf")).unwrap();
     let prompt = ids(&inside("stories260K/stories260K.ids.txt"));
     let wanted = npy(&inside("stories260K/stories260K.states.npy"));
@@ -61,7 +61,7 @@ fn states_agree_with_transformers() {
 
 /// Each architecture's graph has hidden states of the width that its shape declares.
 #[test]
-fn every_architecture_has_states() {
+fn every_architecture_has_hidden_states() {
     for fixture in architectures::fixtures() {
         let model = fixture.model();
         let (shape, name) = (model.architecture().shape(), &fixture.name);

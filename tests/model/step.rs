@@ -332,7 +332,7 @@ fn a_sequence_is_put_aside_and_goes_on() {
 
 /// An interrupted prompt keeps room for its computed tokens only.
 #[test]
-fn an_interrupted_prompt_gives_its_room_back() {
+fn an_interrupted_prompt_releases_its_room() {
     use std::ops::ControlFlow;
     let mut session =
         Session::new(&tiny_llama(N_LAYER), &SessionOptions { ubatch: Some(32), ..pool() }).unwrap();
@@ -547,7 +547,7 @@ proptest! {
     /// P11: whatever else is in a batch, however a text was cut into chunks, and whichever sequence computed its
     /// prefix, a row has the bits that its text has alone.
     #[test]
-    fn a_row_has_the_bits_of_its_text_alone(
+    fn row_bits_depend_on_the_rows_text_only(
         recurrent in any::<bool>(),
         acts in prop::collection::vec((0usize..4, act()), 1..16),
     ) {
@@ -560,7 +560,7 @@ proptest! {
 
 /// The same on a simulated GPU, where the batch determines tiles, splits and kernels for few rows.
 #[test]
-fn a_row_has_the_bits_of_its_text_alone_on_a_gpu() {
+fn row_bits_depend_on_the_rows_text_only_on_a_gpu() {
     let gpu = Gpu::simulated(config(32));
     let on_gpu = |options: &SessionOptions| SessionOptions {
         device: gpu.choice(),

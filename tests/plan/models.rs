@@ -56,7 +56,7 @@ fn arenas_of_models_are_tight() {
 
 /// A deeper model has as many steps per layer, and an arena of the same size.
 #[test]
-fn depth_costs_steps_and_no_memory() {
+fn deeper_models_need_more_steps_but_no_larger_arena() {
     let plans = [2, 3, 32].map(|n_layer| plan(&tiny_llama(n_layer), 1, 1));
     let steps = plans.each_ref().map(|plan| plan.steps.len());
     assert_eq!(steps[2] - steps[1], 29 * (steps[1] - steps[0]), "{steps:?}");

@@ -146,7 +146,7 @@ proptest! {
     #![proptest_config(config(500))]
 
     #[test]
-    fn plans_are_data(choices in choices(), threads in 1usize..4) {
+    fn equal_graphs_have_equal_plans_that_round_trip(choices in choices(), threads in 1usize..4) {
         let random = RandomGraph::draw(&mut Draw::new(&choices), MOST);
         let device = DeviceDesc::cpu(threads);
         let plan = compile(&random.build(), &device).unwrap();

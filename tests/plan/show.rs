@@ -26,7 +26,7 @@ fn a_small_plan_as_a_drawing() {
 }
 
 #[test]
-fn equal_plans_look_equal() {
+fn equal_plans_have_equal_text_and_drawings() {
     assert_eq!(small().to_string(), small().to_string());
     assert_eq!(small().dot().to_string(), small().dot().to_string());
 }

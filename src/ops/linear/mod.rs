@@ -18,9 +18,9 @@ use crate::tensor::{DType, Desc, Shape};
 /// tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Linear {
-    /// The bias is an input.
+    /// True if the bias is an input.
     pub bias: bool,
-    /// The residual is an input.
+    /// True if the residual is an input.
     pub residual: bool,
 }
 

@@ -20,7 +20,7 @@ use crate::tensor::{DType, Desc};
 /// tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinearId {
-    /// The bias is an input.
+    /// True if the bias is an input.
     pub bias: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Rewinding: the same draws come again, and a clone is independent.
+//! Rewinding: draws repeat, and a clone is independent.
 
 use proptest::prelude::*;
 
@@ -49,7 +49,7 @@ fn go_on(sampler: &mut Sampler, seed: u64, places: std::ops::Range<usize>) -> Ve
 
 proptest! {
     #[test]
-    fn same_draws_come_again_after_a_rewind(
+    fn draws_repeat_after_a_rewind(
         params in params(), seed in any::<u64>(), prompt in prop::collection::vec(0u32..N_VOCAB as u32, 0..80),
         before in 0usize..40, taken in 1usize..60, unaccepted in any::<bool>(), kept in 0usize..60,
     ) {
@@ -118,7 +118,7 @@ fn rewind_beyond_the_limit_is_refused_and_changes_nothing() {
     let mut clone = sampler.clone();
     assert_eq!(sampler.rewind(257), Err(SampleError::Rewind { asked: 257, kept: 256 }));
     assert_eq!(go_on(&mut sampler, 1, 300..310), go_on(&mut clone, 1, 300..310));
-    // A forgotten text cannot come back.
+    // Forgotten text cannot be restored.
     sampler.forget();
     go_on(&mut sampler, 1, 0..3);
     assert_eq!(sampler.rewind(4), Err(SampleError::Rewind { asked: 4, kept: 3 }));

@@ -1,12 +1,12 @@
-//! What the formats of 256 elements whose codes are points of a lattice have in common: IQ1, IQ2, IQ3.
+//! Common to the 256-element formats whose codes are points of a lattice: IQ1, IQ2, IQ3.
 
 use bytemuck::Pod;
 
 use super::{Block, f16_field, groups};
 
-/// A block of 256 elements, eight neighbours at a time: `x[i] = scale · code[i]` with codes of 8 bits.
+/// A block of 256 elements, read eight at a time: `x[i] = scale · code[i]` with codes of 8 bits.
 pub trait Lattice: Pod {
-    /// Whether 16 neighbours share a scale, not 32.
+    /// True if a scale covers 16 elements instead of 32.
     const FINE: bool;
 
     /// The codes of elements `8·p..8·p + 8`, `p` < 32.
@@ -15,7 +15,7 @@ pub trait Lattice: Pod {
     /// The scale of the scales, an f16.
     fn scale_of_scales(&self) -> [u8; 2];
 
-    /// The scale of elements `16·t..16·t + 16`, `t` < 16, of which `d` is the scale of the scales. It is exact.
+    /// The exact scale of elements `16·t..16·t + 16`, `t` < 16, for the scale of the scales `d`.
     fn scale(&self, d: f32, t: usize) -> f32;
 }
 

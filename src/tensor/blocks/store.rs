@@ -1,15 +1,15 @@
-//! Values to blocks in memory that is written while a model runs: nothing fails, nothing is allocated, and nothing is
-//! searched for, as `quantize` searches for the best scale. A GPU writes the same bits (`kernels/kv_write.hip`).
+//! Rounding of values to blocks while a model runs, for KV caches: it does not fail, allocate, or search for the best
+//! scale as `quantize` does. A GPU writes the same bits (`kernels/kv_write.hip`).
 
 use half::f16;
 
 use super::{Block, BlockQ4_0, BlockQ8_0};
 
-/// A block format that rows of a KV cache can be kept in.
+/// A block format of a KV cache.
 pub trait Store<const N: usize>: Block<N> {
-    /// The block whose scale puts the largest value at the last code, and everything else at the nearest. Where a value
-    /// is not finite, or too large for the f16 scale, every element of the block reads as not a number: its scale is
-    /// infinite, and every code stands for 0.
+    /// The block whose scale maps the largest value to the last code, with the other values rounded to the nearest
+    /// code. If a value is not finite, or too large for the f16 scale, every element of the block reads as NaN: its
+    /// scale is infinite, and every code is that of 0.
     fn store(values: &[f32; N]) -> Self;
 }
 
@@ -42,7 +42,7 @@ impl Store<32> for BlockQ4_0 {
         let Some((d, inverse)) = scale(values, extreme(values) / -8.0) else {
             return BlockQ4_0 { d: INFINITE, qs: [0x88; 16] };
         };
-        // The conversion cuts towards zero and saturates; with the half it rounds to nearest.
+        // The conversion truncates and saturates; adding a half rounds to the nearest.
         let code = |x: f32| ((x * inverse + 8.5) as u8).min(15);
         BlockQ4_0 { d, qs: std::array::from_fn(|j| code(values[j]) | code(values[j + 16]) << 4) }
     }
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_block_reads_as_not_a_number() {
+    fn values_that_do_not_fit_read_as_nan() {
         for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e10, f32::MIN] {
             let mut row = [0.25; 32];
             row[17] = wrong;
@@ -71,10 +71,10 @@ mod tests {
     }
 
     proptest! {
-        /// A step is the largest value over 127, or over 8; the scale rounds to f16, by a share of 2⁻¹¹, which moves the
-        /// last code by that share of the value. Q4_0's last code on the other side is 7, half a step short of 7.5.
+        /// A step is the largest value over 127, or over 8; the scale rounds to f16, with a relative error of 2⁻¹¹,
+        /// which the last code's value has as well. Q4_0's last code on the other side is 7, half a step short of 7.5.
         #[test]
-        fn all_else_is_off_by_half_a_step(row in prop::array::uniform32(-1e5f32..1e5)) {
+        fn finite_values_are_off_by_at_most_half_a_step(row in prop::array::uniform32(-1e5f32..1e5)) {
             let largest = row.iter().fold(0f32, |largest, x| largest.max(x.abs()));
             let rounding = largest * 2f32.powi(-11) + 1e-6;
             for (x, found) in row.iter().zip(values::<BlockQ8_0>(&row)) {

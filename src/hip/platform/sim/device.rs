@@ -265,7 +265,7 @@ impl State {
         self.report_user(user, &format!("hipHostFree of allocation {} ({} bytes)", block.number, block.bytes))
     }
 
-    /// The queued operation that uses something.
+    /// The description of a queued operation for which `uses` is true.
     pub fn user_of(&self, uses: impl Fn(&Op) -> bool) -> Option<String> {
         self.lanes.iter().flat_map(|lane| &lane.queue).find(|op| uses(op)).map(|op| op.to_string())
     }

@@ -1,33 +1,33 @@
 //! The search for scale and offset of one group of values.
 //!
-//! With the levels given, the best scale (and offset) are a linear least-squares problem; with scale and offset
-//! given, the best levels are the nearest ones. Doing both in turn never makes the error larger, but ends in the
-//! nearest of many minima. So it starts from the best of a grid of candidates.
+//! For given levels, the best scale (and offset) solve a linear least-squares problem; for given scale and offset, the
+//! best levels are the nearest ones. Alternating both never increases the error, but ends in a local minimum. So it
+//! starts from the best of a grid of candidates.
 
 use super::levels::{Group, Levels, Moments, inverse};
 
-/// How often levels and scales are improved in turn, after the grid.
+/// The most alternating improvements of levels and scales after the grid.
 const POLISH: usize = 3;
 
 /// The grid for a scale: numbers that the largest value is mapped to, before it is rounded to a level.
 #[derive(Clone, Copy)]
 pub(super) struct ScaleGrid {
-    /// The first, less than the greatest level.
+    /// The first number, below the largest level.
     pub(super) from: f32,
-    /// The last, beyond the least level: large values are then cut to it, for the good of the others.
+    /// The last number, beyond the smallest level: large values are then clamped, so that the others get finer steps.
     pub(super) to: f32,
-    /// The distance of two.
+    /// The distance between adjacent numbers.
     pub(super) step: f32,
 }
 
-/// The scale that makes the error of `x ≈ scale · level` small. It may be negative: the levels of most formats
+/// A scale with a small error of `x ≈ scale · level`. It may be negative: the levels of most formats
 /// reach further on one side.
 pub(super) fn scale<L: Levels, const N: usize>(group: &Group<'_, N>, grid: ScaleGrid) -> f32 {
     let extreme = group.extreme().abs();
     if extreme == 0.0 {
         return 0.0;
     }
-    // With the best scale for given levels the error is Σwx² − (Σwxl)²/Σwl²: the fraction is to be large.
+    // With the best scale for given levels the error is Σwx² − (Σwxl)²/Σwl²: maximize the fraction.
     let gain = |m: &Moments| if m.ll > 0.0 { m.xl * m.xl / m.ll } else { 0.0 };
     let (mut best, mut most) = (Moments::default(), 0.0);
     let mut improve = |inverse: f32| {
@@ -56,12 +56,12 @@ pub(super) fn scale<L: Levels, const N: usize>(group: &Group<'_, N>, grid: Scale
     scale
 }
 
-/// The grid for scale and offset: how far the ends of the levels' range lie inside of the values' range, in
-/// units of a level's step. The same numbers serve both ends.
+/// The grid for scale and offset: distances of the ends of the levels' range from those of the values' range, positive
+/// inside, in units of a level's step. Both ends use the same numbers.
 pub(super) type OffsetGrid = &'static [f32];
 
-/// Scale and offset that make the error of `x ≈ scale · level + offset` small; the offset is at most
-/// `most_offset`. Levels are whole numbers from 0.
+/// Scale and offset with a small error of `x ≈ scale · level + offset`; the offset is at most `most_offset`. Levels are
+/// whole numbers from 0.
 pub(super) fn scale_and_offset<L: Levels, const N: usize>(
     group: &Group<'_, N>,
     most_offset: f32,
@@ -104,7 +104,7 @@ pub(super) fn scale_and_offset<L: Levels, const N: usize>(
     (scale, offset)
 }
 
-/// Scale and offset of least error for given levels, the offset at most `most_offset`.
+/// The best scale and offset for given levels, the offset at most `most_offset`.
 fn solve(m: &Moments, most_offset: f32) -> (f32, f32) {
     let determinant = m.w * m.ll - m.l * m.l;
     if determinant > f32::EPSILON * m.w * m.ll {
@@ -114,7 +114,7 @@ fn solve(m: &Moments, most_offset: f32) -> (f32, f32) {
             return (scale, offset);
         }
     }
-    // The offset at its bound, or all levels the same.
+    // The offset is at its bound, or all levels are equal.
     let mean = m.x / m.w;
     if m.ll == 0.0 || most_offset.is_infinite() {
         return (0.0, mean.min(most_offset));
@@ -122,7 +122,7 @@ fn solve(m: &Moments, most_offset: f32) -> (f32, f32) {
     ((m.xl - most_offset * m.l) / m.ll, most_offset)
 }
 
-/// The error less the constant Σwx².
+/// The error minus the constant Σwx².
 fn residual(m: &Moments, scale: f32, offset: f32) -> f32 {
     scale * (scale * m.ll - 2.0 * m.xl) + offset * (offset * m.w - 2.0 * m.x) + 2.0 * scale * offset * m.l
 }

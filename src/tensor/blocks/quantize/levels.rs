@@ -1,12 +1,12 @@
-//! What codes stand for, and sums over a group of values with their levels.
+//! The levels of codes, and sums over a group of values with their levels.
 
 use super::super::{E2M1_DOUBLED, IQ4_VALUES};
 
-/// The numbers that a format's codes stand for, in units of the scale.
+/// The values of a format's codes, in units of the scale.
 pub(super) trait Levels {
-    /// The least level.
+    /// The smallest level.
     const LEAST: f32;
-    /// The greatest level.
+    /// The largest level.
     const MOST: f32;
     /// The level nearest to a number.
     fn nearest(t: f32) -> f32;
@@ -26,7 +26,7 @@ impl<const LEAST: i32, const MOST: i32> Levels for Whole<LEAST, MOST> {
 
     #[inline(always)]
     fn nearest(t: f32) -> f32 {
-        // Comparisons and not `clamp`: these are single vector instructions.
+        // Comparisons, unlike `clamp`, are single vector instructions.
         let t = if t > Self::LEAST { t } else { Self::LEAST };
         let t = if t < Self::MOST { t } else { Self::MOST };
         (t + ROUND) - ROUND
@@ -37,13 +37,12 @@ impl<const LEAST: i32, const MOST: i32> Levels for Whole<LEAST, MOST> {
     }
 }
 
-/// The nearest of a list of levels for each half unit from −128 up: all midpoints of two levels are multiples
-/// of one half.
+/// A table of the nearest level for each half unit from −128 on: all midpoints of two levels are multiples of one half.
 const fn nearest_of(levels: &[i8; 16]) -> [f32; 512] {
     let mut table = [0.0; 512];
     let mut i = 0;
     while i < 512 {
-        // Four times the middle of the half unit, to stay whole.
+        // Four times the middle of the half unit, so that it is an integer.
         let middle = 2 * i as i32 - 511;
         let (mut best, mut k) = (0, 1);
         while k < 16 {
@@ -62,7 +61,7 @@ const fn nearest_of(levels: &[i8; 16]) -> [f32; 512] {
 /// Looks a number up in a table of [`nearest_of`].
 #[inline(always)]
 fn look_up(table: &[f32; 512], t: f32) -> f32 {
-    // The conversion cuts and saturates; what is left of the index range is taken by `min`.
+    // The conversion truncates and saturates at 0; `min` limits the index at the other end.
     table[((2.0 * t + 256.0) as usize).min(511)]
 }
 
@@ -107,7 +106,7 @@ impl Levels for E2m1 {
     }
 }
 
-/// Values of one scale, and how much the error of each counts.
+/// Values with a common scale, and the weights of their errors.
 pub(super) struct Group<'a, const N: usize> {
     pub(super) x: &'a [f32; N],
     pub(super) w: &'a [f32; N],
@@ -123,7 +122,7 @@ pub(super) struct Moments {
     pub(super) xl: f32,
 }
 
-/// Sums are taken in so many lanes, so that they are vector additions.
+/// The number of partial sums, so that sums are vector additions.
 const LANES: usize = 8;
 
 /// `1 / scale`, or 0 for a scale of 0, at which every value has the level nearest to 0.
@@ -133,7 +132,7 @@ pub(super) fn inverse(scale: f32) -> f32 {
 }
 
 impl<const N: usize> Group<'_, N> {
-    /// Adds up `terms` of all values and their weights.
+    /// The sums of `terms` over all values and their weights.
     #[inline(always)]
     fn sum<const K: usize>(&self, terms: impl Fn(f32, f32) -> [f32; K]) -> [f32; K] {
         let mut lanes = [[0f32; LANES]; K];

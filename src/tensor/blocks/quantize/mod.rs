@@ -1,19 +1,19 @@
-//! Values to blocks: plain types, the 32-element formats, the K-quants, IQ4 and MXFP4.
+//! Quantization of values to blocks: plain types, the 32-element formats, the K-quants, IQ4 and MXFP4.
 //!
-//! A block stands for values `scale · level + offset`, where a level is a small number that a code of a few
-//! bits names. The codes of given scales are easy: the nearest level. The scales are searched for: those that
-//! make the weighted sum of squared errors small.
+//! A block represents values `scale · level + offset`, where a level is a small number that a code of a few bits
+//! selects. For given scales, each code is that of the nearest level. The scales are searched for a small weighted sum
+//! of squared errors.
 //!
 //! - `levels`: the levels of a code, and sums over a group of values.
 //! - `fit`: scale, or scale and offset, of one group: a grid of candidates, each improved by least squares.
 //! - `simple`: formats of one scale a block.
 //! - `scaled`: formats whose groups have integer scales below the block's (Q3_K, Q6_K, IQ4_XS).
-//! - `offset`: the same with integer mins (Q2_K, Q4_K, Q5_K).
+//! - `offset`: formats whose groups also have integer mins (Q2_K, Q4_K, Q5_K).
 //!
 //! Every block is fitted alone and by the same arithmetic, so that a tensor's bytes depend on its values alone.
 //!
-//! Before the search a block's values are multiplied by a power of two that brings the largest to 1..2. That
-//! changes no digit, and no square overflows or vanishes.
+//! Before the search a block's values are multiplied by a power of two that scales the largest to 1..2. That is exact,
+//! and no square overflows or underflows.
 
 mod fit;
 mod levels;
@@ -53,12 +53,12 @@ pub const WRITABLE: [DType; 16] = [
 
 /// Appends `values` as elements of `dtype` to `out`.
 ///
-/// Plain types are rounded (ties to even; too large a value becomes infinite). In block formats the scales are
-/// searched for, so that the squared error is no larger than that of the plain scheme: the largest value
-/// at the last code, everything else at the nearest.
+/// Plain types are rounded (ties to even; too large a value becomes infinite). For block formats the search finds
+/// scales with a squared error no larger than that of the plain scheme: the largest value gets the last code, every
+/// other the nearest code.
 ///
-/// Errors: a type outside of [`WRITABLE`], values that do not fill whole blocks, and in block formats values
-/// that are not finite or too large for the block's scale. After an error `out` is as before.
+/// Errors: a type outside of [`WRITABLE`], values that do not fill whole blocks, and in block formats values that are
+/// not finite or too large for the block's scale. After an error `out` is unchanged.
 pub fn quantize(dtype: DType, values: &[f32], out: &mut Vec<u8>) -> Result<(), BlockError> {
     match dtype {
         DType::F32 => plain::encode_f32(values, out),
@@ -82,9 +82,9 @@ pub fn quantize(dtype: DType, values: &[f32], out: &mut Vec<u8>) -> Result<(), B
     Ok(())
 }
 
-/// A block format that values can be written in.
+/// A block format that can be written.
 trait Quantize<const N: usize>: Block<N> {
-    /// The block near to finite values; `None` if they are too large for a field.
+    /// The block that approximates finite values; `None` if they are too large for a field.
     fn quantize(values: &Scaled<N>) -> Option<Self>;
 }
 
@@ -109,18 +109,18 @@ fn encode<B: Quantize<N>, const N: usize>(
     Ok(())
 }
 
-/// A block's values, multiplied by a power of two that brings the largest magnitude to 1..2.
+/// A block's values, multiplied by a power of two that scales the largest magnitude to 1..2.
 struct Scaled<const N: usize> {
     x: [f32; N],
-    /// What the values were divided by.
+    /// The divisor of the values.
     unit: f32,
 }
 
-/// Every value's error counts the same: without knowledge of what a matrix is multiplied with, the expected error of
-/// a product is the sum of the squared errors.
+/// Equal weights of all errors: without knowledge of the activations, the expected squared error of a product is
+/// proportional to the sum of the squared errors.
 const EVEN: [f32; 256] = [1.0; 256];
 
-/// A number as an f16 field holds it.
+/// A number rounded to an f16 field.
 #[derive(Clone, Copy)]
 struct Field {
     bytes: [u8; 2],

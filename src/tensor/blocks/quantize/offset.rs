@@ -1,15 +1,15 @@
 //! Formats whose groups have an integer scale and an integer min: Q2_K, Q4_K, Q5_K.
 //!
-//! Each group is fitted alone; then the block's `d` and `dmin` are what maps the largest scale and min to the
-//! last integer, and each group takes the pair of integers near its own that gives the least error. With
-//! integers and levels given, `d` and `dmin` are a least-squares problem of two unknowns, and both are improved
-//! in turn.
+//! Each group is fitted alone; then the block's `d` and `dmin` map the largest scale and min to the last integer, and
+//! each group takes the pair of integers near its own scale and min with the smallest error. For given integers and
+//! levels, `d` and `dmin` solve a least-squares problem of two unknowns; integers and both numbers are improved
+//! alternately.
 
 use super::fit::{OffsetGrid, scale_and_offset};
 use super::levels::{Group, Levels, Whole, inverse};
 use super::*;
 
-/// How often the block's numbers and the groups' are improved in turn.
+/// The most alternating improvements of the block's numbers and the groups' integers.
 const ROUNDS: usize = 5;
 
 /// A block's `d` and `dmin`, the groups' integer scales and mins, and all codes.
@@ -47,7 +47,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// `d` and `dmin`, neither below 0; `None` where the sums do not say.
+    /// `d` and `dmin`, neither below 0; `None` if the sums do not determine them.
     fn solve(&self) -> Option<[f32; 2]> {
         let Sums { aa, ab, bb, xa, xb } = *self;
         let determinant = aa * bb - ab * ab;
@@ -66,7 +66,7 @@ impl<const G: usize, const N: usize> Groups<'_, G, N> {
         Group { x: &self.values.x.as_chunks().0[g], w: &self.w.as_chunks().0[g] }
     }
 
-    /// Gives each group the best of nine pairs around the wanted one.
+    /// Selects for each group the best of nine pairs around the wanted one.
     fn round<L: Levels>(&self, [d, dmin]: [f32; 2], wanted: [Pair; G], most: f32) -> Round<G> {
         let mut round = Round { pairs: [[0.0; 2]; G], error: 0.0, next: [d, dmin] };
         let mut sums = Sums::default();
@@ -108,7 +108,7 @@ impl<const G: usize, const N: usize> Groups<'_, G, N> {
         let mut best = (zero, zero, [[0.0; 2]; G]);
         let mut lowest = f32::INFINITY;
         let mut fits = false;
-        // From the plain scheme, too: the result is never worse than it.
+        // Start from the plain scheme, too: the result is never worse.
         let starts = starts.iter().map(|start| (alone, *start)).chain([(plain, [1.0; 2])]);
         for (pairs, start) in starts {
             let largest = |k: usize| pairs.iter().fold(0.0f32, |largest, pair| largest.max(pair[k]));
@@ -142,7 +142,7 @@ impl<const G: usize, const N: usize> Groups<'_, G, N> {
     }
 }
 
-/// Steps to the pairs that are tried, the wanted one first.
+/// Offsets of the candidate pairs from the wanted pair, which comes first.
 const NEAR: [(f32, f32); 9] = [
     (0.0, 0.0),
     (-1.0, 0.0),
@@ -155,13 +155,14 @@ const NEAR: [(f32, f32); 9] = [
     (1.0, -1.0),
 ];
 
-/// Integers up to 15 are coarse: it pays to give up the largest scale or min for the good of the others.
+/// Integers up to 15 are coarse: clamping the largest scale or min may reduce the error of the others more.
 const STARTS_Q2: [[f32; 2]; 4] = [[1.0, 1.0], [0.9, 1.0], [1.0, 0.9], [0.85, 0.85]];
 
 const GRID_Q2: OffsetGrid = &[-0.3, -0.15, 0.0, 0.15, 0.3, 0.45, 0.6, 0.75];
 const GRID_Q4: OffsetGrid = &[-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0];
 
-/// The twelve bytes of eight 6-bit scales and mins; see [`unpack_scales_mins`](super::super::k_quants::unpack_scales_mins).
+/// The twelve bytes of eight 6-bit scales and mins; see
+/// [`unpack_scales_mins`](super::super::k_quants::unpack_scales_mins).
 fn pack_scales_mins(pairs: &[Pair; 8]) -> [u8; 12] {
     let pair = |g: usize| pairs[g].map(|x| x as u8);
     let mut packed = [0; 12];

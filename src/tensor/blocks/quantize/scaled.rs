@@ -1,15 +1,15 @@
 //! Formats whose groups have an integer scale below the block's scale: Q3_K, Q6_K, IQ4_XS.
 //!
-//! Each group is fitted alone; then the block's scale `d` is what maps the largest of their scales to the last
-//! integer, and each group takes the integer near its own that gives the least error. With integers and
-//! levels given, `d` is a least-squares problem of one unknown, and both are improved in turn.
+//! Each group is fitted alone; then the block's scale `d` maps the largest of the groups' scales to the last integer,
+//! and each group takes the integer near its own scale with the smallest error. For given integers and levels, `d`
+//! solves a least-squares problem of one unknown; integers and `d` are improved alternately.
 
 use super::fit::{ScaleGrid, scale};
 use super::levels::{Group, Iq4, Levels, Whole, inverse};
 use super::simple::{GRID_IQ4, iq4_weights, pack_nibbles};
 use super::*;
 
-/// How often the block's scale and the groups' are improved in turn.
+/// The most alternating improvements of the block's scale and the groups' scales.
 const ROUNDS: usize = 4;
 
 /// The least and greatest integer scale of a group.
@@ -40,7 +40,7 @@ impl<const G: usize, const N: usize> Groups<'_, G, N> {
         Group { x: &self.values.x.as_chunks().0[g], w: &self.w.as_chunks().0[g] }
     }
 
-    /// Gives each group the best of three integers around the wanted one.
+    /// Selects for each group the best of three integers around the wanted one.
     fn round<L: Levels>(&self, d: f32, wanted: [f32; G], (least, most): Integers) -> Round<G> {
         let mut round = Round { integers: [0.0; G], error: 0.0, next: d };
         let (mut up, mut down) = (0.0, 0.0);
@@ -72,10 +72,10 @@ impl<const G: usize, const N: usize> Groups<'_, G, N> {
         let mut best = (self.values.field(0.0)?, [0.0; G]);
         let mut lowest = f32::INFINITY;
         let mut fits = false;
-        // From the plain scheme, too: the result is never worse than it.
+        // Start from the plain scheme, too: the result is never worse.
         let starts = starts.iter().map(|start| (scales, *start)).chain([(plain, 1.0)]);
         for (scales, start) in starts {
-            // The integer that reaches furthest takes the scale that is furthest from 0.
+            // The integer of largest magnitude gets the scale of largest magnitude.
             let mut next = furthest(&scales) / integers.0 * start;
             let Some(stored) = self.values.field(next) else { continue };
             let mut wanted = scales.map(|scale| scale * inverse(stored.value));

@@ -2,13 +2,13 @@
 //!
 //! The plain scheme is one of the candidates:
 //!
-//! - Q4_0, Q5_0, IQ4_NL: `d = extreme / least level`, where `extreme` is the value of largest magnitude with its
-//!   sign: it gets the level that has no mirror image, so that all levels are used;
+//! - Q4_0, Q5_0, IQ4_NL: `d = extreme / smallest level`, where `extreme` is the value of largest magnitude with its
+//!   sign. It gets the level without a positive counterpart, so that all levels are used;
 //! - Q4_1, Q5_1: `m = min`, `d = (max − min) / levels`;
-//! - MXFP4: the least power of two at which the largest value is not cut by more than rounding does.
+//! - MXFP4: the smallest power of two for which the largest value is not clamped by more than its rounding.
 //!
-//! Q8_0 is the plain scheme with `d = amax / 127`. Its error is far below that of the activations that it is
-//! multiplied with, and so its bytes are those that other programs write.
+//! Q8_0 is the plain scheme with `d = amax / 127`: its error is far below that of the activations, so a search is not
+//! worth it, and other programs write the same bytes.
 
 use super::super::half_e8m0;
 use super::fit::{OffsetGrid, ScaleGrid, scale, scale_and_offset};
@@ -24,7 +24,7 @@ pub(super) const GRID_IQ4: ScaleGrid = ScaleGrid { from: 90.0, to: 150.0, step: 
 const OFFSETS: OffsetGrid = &[-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0];
 
 /// Weights for the levels of IQ4, which are far apart for large values: errors there count more, in proportion to the
-/// value. Chosen by the KL divergence of the demo model, where even weights give half as much again.
+/// value. Chosen by the KL divergence of the demo model, which is 1.5 times as large with equal weights.
 pub(super) fn iq4_weights<const N: usize>(x: &[f32; N]) -> [f32; N] {
     x.map(f32::abs)
 }
@@ -51,7 +51,7 @@ fn above_offset<L: Levels>(values: &Scaled<32>, w: &[f32; 32]) -> Option<(Field,
     Some((d, m, group.codes::<L>(d.value, m.value)))
 }
 
-/// Low four bits of 32 codes, as every format of this family packs them.
+/// The low four bits of 32 codes, packed as in every format of this file.
 pub(super) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
     std::array::from_fn(|j| codes[j] & 15 | codes[j + 16] << 4)
 }
@@ -108,8 +108,8 @@ impl Quantize<32> for BlockIq4Nl {
 impl Quantize<32> for BlockMxfp4 {
     fn quantize(values: &Scaled<32>) -> Option<Self> {
         let group = Group { x: &values.x, w: &EVEN };
-        // The largest value is in 1..2 units, or all are 0. The largest level is 12 halves of the scale, so
-        // that half a scale of 1/8 unit serves values up to 1.5, and 1/4 all; smaller ones cut more.
+        // The largest value is in 1..2 units, or all are 0. The largest level is 12 times half the scale, so that half
+        // a scale of 1/8 covers values up to 1.5, and 1/4 all; smaller scales clamp more.
         let unit = (values.unit.to_bits() >> 23) as i32 - 127;
         let exponent = |shift: i32| u8::try_from(unit + shift + 128).ok().filter(|&e| e < 255);
         let scale = |e: u8| half_e8m0(e) / values.unit;

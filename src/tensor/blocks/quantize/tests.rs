@@ -1,4 +1,4 @@
-//! Every block format against the plain scheme, and what a block's bytes may depend on.
+//! Every block format compared with the plain scheme, and the independence of blocks.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn round_trip(dtype: DType, values: &[f32]) -> Vec<f32> {
     back
 }
 
-/// The weight of a value's error in what is made small.
+/// The weight of a value's error in the minimized sum.
 fn weight(dtype: DType, x: f32) -> f64 {
     if matches!(dtype, DType::IQ4_NL | DType::IQ4_XS) { f64::from(x).abs() } else { 1.0 }
 }
@@ -33,7 +33,7 @@ fn error(dtype: DType, values: &[f32], back: &[f32]) -> f64 {
     values.iter().zip(back).map(term).sum()
 }
 
-/// A number through an f16.
+/// A number rounded to f16.
 fn stored(x: f32) -> f32 {
     f16::from_f32(x).to_f32()
 }
@@ -95,7 +95,7 @@ fn plain_offset(values: &[f32], n: usize, levels: &[f32], most: f32) -> Vec<f32>
     values.chunks(n).zip(&pairs).flat_map(group).collect()
 }
 
-/// What the plain scheme makes of a block's values.
+/// A block's values after a round trip through the plain scheme.
 fn plain(dtype: DType, values: &[f32]) -> Vec<f32> {
     let iq4: Vec<f32> = super::super::IQ4_VALUES.map(f32::from).to_vec();
     match dtype {
@@ -111,7 +111,7 @@ fn plain(dtype: DType, values: &[f32]) -> Vec<f32> {
         DType::Q4_K => plain_offset(values, 32, &whole(0, 15), 63.0),
         DType::Q5_K => plain_offset(values, 32, &whole(0, 31), 63.0),
         DType::MXFP4 => {
-            // The power of two that is the largest value's, over that of the largest number of E2M1, 4.
+            // The largest value's power of two, divided by that of E2M1's largest number, 4.
             let largest = extreme(values).abs();
             let scale = if largest == 0.0 { 1.0 } else { 2f32.powi(largest.log2().floor() as i32 - 2) };
             let levels = super::super::E2M1_DOUBLED.map(|level| f32::from(level) / 2.0);
@@ -121,7 +121,7 @@ fn plain(dtype: DType, values: &[f32]) -> Vec<f32> {
     }
 }
 
-/// Values as matrices have them, of any size an f16 scale can serve, with and without an offset and with outliers.
+/// Values like those of matrices, of any size that fits an f16 scale, with and without an offset and with outliers.
 fn any_block() -> impl Strategy<Value = Vec<f32>> {
     let shape = (-12i32..9, prop_oneof![Just(0f32), Just(3.0), Just(-0.7)], 1u32..6);
     (shape, vec(-1f32..1.0, 256)).prop_map(|((exponent, centre, power), values)| {
@@ -134,14 +134,14 @@ proptest! {
 
     #[test]
     fn no_block_is_worse_than_the_plain_scheme(values in any_block()) {
-        // Q8_0 is the plain scheme itself: see below.
+        // Q8_0 is the plain scheme itself: see `q8_0_is_the_plain_scheme`.
         for dtype in formats().filter(|&dtype| dtype != DType::Q8_0) {
             let n = dtype.block_elements();
             for values in values.chunks(n) {
                 let (found, plain) = (round_trip(dtype, values), plain(dtype, values));
                 let (found, plain) = (error(dtype, values, &found), error(dtype, values, &plain));
-                // The search compares errors as f32 sums of 256 terms, each of a few roundings, and levels on the
-                // edge of two codes may fall either way: 2⁻²⁴ · 300 of the values' own squares, and of the error.
+                // The search compares errors as f32 sums of 256 terms, each of a few roundings, and a value between two
+                // codes may round either way: 2⁻²⁴ · 300 of the values' own squares, and of the error.
                 let own: f64 = values.iter().map(|&x| weight(dtype, x) * f64::from(x).powi(2)).sum();
                 prop_assert!(found <= plain * (1.0 + 1e-4) + 1e-9 * own, "{dtype}: {found} and not {plain}");
             }
@@ -157,7 +157,7 @@ proptest! {
         }
     }
 
-    /// A power of two moves the scales and nothing else, as far as f16 has their digits.
+    /// A power of two changes only the scales, as far as f16 holds their digits.
     #[test]
     fn powers_of_two_change_no_code(values in vec(16f32..64.0, 256), exponent in -3i32..4) {
         let power = 2f32.powi(exponent);
@@ -174,12 +174,12 @@ proptest! {
 }
 
 #[test]
-fn blocks_of_one_value_come_back() {
+fn blocks_of_one_value_round_trip() {
     for dtype in formats() {
         for x in [0.0f32, 1.0, -1.0, 0.5, -96.0] {
             let back = round_trip(dtype, &[x; 256]);
-            // One f16 rounding of a scale, or of a scale and an offset; MXFP4 and IQ4 have a level there, but for
-            // the power of two.
+            // One f16 rounding of a scale, or of a scale and an offset; MXFP4's scale is a power of two, so it is off
+            // by more.
             let bound = if dtype == DType::MXFP4 { x.abs() / 4.0 } else { x.abs() * 2f32.powi(-9) };
             assert!(back.iter().all(|y| (x - y).abs() <= bound), "{dtype}: {x} became {}", back[0]);
         }
@@ -187,7 +187,7 @@ fn blocks_of_one_value_come_back() {
 }
 
 #[test]
-fn values_that_no_scale_can_serve() {
+fn tiny_values_become_zero_and_huge_values_are_errors() {
     for dtype in formats() {
         let n = dtype.block_elements();
         assert!(round_trip(dtype, &vec![1e-30; n]).iter().all(|&x| x.abs() <= 1e-7), "{dtype}");
@@ -203,7 +203,7 @@ fn values_that_no_scale_can_serve() {
     }
 }
 
-/// Q8_0 is what other programs write, too: the bytes of this block are known.
+/// Other programs write the same Q8_0: the bytes of this block are known.
 #[test]
 fn q8_0_is_the_plain_scheme() {
     let values: Vec<f32> = (0..32).map(|i| (i as f32 - 20.0) * 0.1).collect();
