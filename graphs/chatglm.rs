@@ -3,53 +3,22 @@
 //!
 //! Team GLM, "ChatGLM: A Family of Large Language Models from GLM-130B to GLM-4 All Tools", 2024.
 
-use super::decoder::Sizes;
-use super::rotary::Rotary;
+use super::common::{Common, NormKind};
+use super::decoder::Decoder;
+use super::layer::Layer;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Head, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Keys, ModelError};
 use crate::ops::RopeKind;
 
-/// The hyper-parameters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ChatGlm {
-    sizes: Sizes,
-    eps: f32,
-    rotary: Rotary,
-}
+#[derive(Debug)]
+pub(super) struct ChatGlm;
 
-impl ChatGlm {
-    /// Reads the hyper-parameters.
-    pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
-        let sizes = Sizes::read(keys)?;
-        Ok(Box::new(ChatGlm {
-            eps: keys.positive("attention.layer_norm_rms_epsilon")?,
-            rotary: Rotary::read(keys, RopeKind::Norm, sizes.head_dim_k, sizes.head_dim_k / 2)?,
-            sizes,
-        }))
+impl Decoder for ChatGlm {
+    fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
+        Ok((Common::read_half_turned(keys, NormKind::Rms, RopeKind::Norm)?, ChatGlm))
     }
 
-    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
-    fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
-        let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
-        let h = b.rms_norm(x, &name("attn_norm"), self.eps);
-        let [q, k, v] = sizes.qkv(b, il, h);
-        let [q, k] = [q, k].map(|x| self.rotary.turn(b, x));
-        let attended = b.attend(il, (q, k, v), b.causal(sizes.scale()));
-
-        let [attended, x] = [attended, x].map(|x| sizes.wanted(b, il, x));
-        let x = sizes.attn_output(b, il, attended).add(x).named(name("ffn_inp"));
-        let h = b.rms_norm(x, &name("ffn_norm"), self.eps);
-        sizes.fused_ffn(b, il, h).add(x).named(name("out"))
-    }
-}
-
-impl Architecture for ChatGlm {
-    fn shape(&self) -> ModelShape {
-        self.sizes.shape()
-    }
-
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
-        let norm = |x| b.rms_norm(x, "output_norm", self.eps);
-        self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
+    fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
+        l.fused_ffn(h)
     }
 }

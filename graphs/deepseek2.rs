@@ -7,22 +7,22 @@
 //! vectors, and its output is multiplied by the second. Older files have a single matrix `attn_kv_b`, which gives keys
 //! and values.
 
-use super::decoder::{SharedExperts, Sizes, heads};
+use super::common::{Common, NormKind};
+use super::decoder::Decoder;
+use super::experts::SharedExperts;
+use super::layer::{Layer, heads};
 use super::rotary::Rotary;
+use super::sizes::Sizes;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Experts, Head, Heads, Keys, ModelBuilder, ModelError, ModelShape, Values};
-use crate::ops::{ExpertGroups, GroupScore, RopeKind};
+use crate::model::{Experts, Heads, Keys, ModelError, Values};
+use crate::ops::{Attention, ExpertGroups, GroupScore, RopeKind};
 use crate::tensor::DType;
 
-/// The hyper-parameters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeepSeek2 {
-    sizes: Sizes,
+#[derive(Debug)]
+pub(super) struct DeepSeek2 {
     latent: Latent,
     mixture: SharedExperts,
-    eps: f32,
     scale: f32,
-    rotary: Rotary,
 }
 
 /// The widths of latent attention.
@@ -34,15 +34,16 @@ struct Latent {
     kv_rank: usize,
     /// Of a key in the product with a query, including its rotary part.
     head_dim_k: usize,
+    /// Of the rotary part of a key.
+    n_rot: usize,
     /// Of a value.
     head_dim_v: usize,
     /// True if the file has the matrix of keys and values in two parts.
     split: bool,
 }
 
-impl DeepSeek2 {
-    /// Reads the hyper-parameters.
-    pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
+impl Decoder for DeepSeek2 {
+    fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
         let sizes = Sizes::read(keys)?;
         let rotary = Rotary::read(keys, RopeKind::Norm, sizes.head_dim_k, sizes.head_dim_k)?;
         let split = keys.tensor_shape("blk.0.attn_k_b.weight").is_some();
@@ -51,11 +52,12 @@ impl DeepSeek2 {
             kv_rank: keys.count("attention.kv_lora_rank", 1..=1 << 16)?,
             head_dim_k: keys.opt_count("attention.key_length_mla", 1..=1024)?.unwrap_or(sizes.head_dim_k),
             head_dim_v: keys.opt_count("attention.value_length_mla", 1..=1024)?.unwrap_or(sizes.head_dim_v),
+            n_rot: rotary.rope.n_rot,
             split,
         };
-        if latent.head_dim_k <= rotary.rope.n_rot {
+        if latent.head_dim_k <= latent.n_rot {
             let reason = format!("keys of {} elements must have some that are not turned", latent.head_dim_k);
-            return Err(keys.refuse("rope.dimension_count", rotary.rope.n_rot, reason));
+            return Err(keys.refuse("rope.dimension_count", latent.n_rot, reason));
         }
         // The file's number is a tenth of `mscale_all_dim`, which equals `mscale` in every published model, so the
         // rotation keeps its magnitude and only the scores grow.
@@ -65,99 +67,88 @@ impl DeepSeek2 {
         let v3 = keys.tensor_shape(&format!("blk.{}.exp_probs_b.bias", sizes.n_layer - 1)).is_some();
         let otherwise =
             Experts { normalise: false, groups: (!v3).then_some(groups), ..Experts::new(0, 0, sizes.n_ff) };
-        Ok(Box::new(DeepSeek2 {
+        let own = DeepSeek2 {
             mixture: SharedExperts::read(keys, &sizes, otherwise)?,
-            eps: keys.positive("attention.layer_norm_rms_epsilon")?,
             scale: growth * growth / (latent.head_dim_k as f32).sqrt(),
-            rotary: rotary.with_log_multiplier(mscale.map(|_| 1.0)),
             latent,
-            sizes,
-        }))
+        };
+        let rotary = rotary.with_log_multiplier(mscale.map(|_| 1.0));
+        Ok((Common::of(keys, NormKind::Rms, sizes, Some(rotary))?, own))
     }
 
+    fn attended<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
+        match self.latent.split {
+            true => self.attend_short(l, h),
+            false => self.attend_full(l, h),
+        }
+    }
+
+    fn attention(&self, l: &Layer<'_, '_>) -> Attention {
+        Attention { scale: self.scale, ..l.causal() }
+    }
+
+    fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
+        self.mixture.ffn(l, h)
+    }
+}
+
+impl DeepSeek2 {
     /// Queries, `[head_dim_k, n_head, n_tokens]`: their elements without and with rotary positions.
-    fn queries<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> [Tensor<'g>; 2] {
-        let (name, dim) = (|part: &str| format!("blk.{il}.{part}"), self.latent.head_dim_k);
-        let width = dim * self.sizes.n_head;
+    fn queries<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> [Tensor<'g>; 2] {
+        let (dim, n_rot, n_head) = (self.latent.head_dim_k, self.latent.n_rot, l.common.sizes.n_head);
         let q = match self.latent.q_rank {
             Some(rank) => {
-                let short = b.linear(h, &name("attn_q_a"), rank);
-                b.linear(b.rms_norm(short, &name("attn_q_a_norm"), self.eps), &name("attn_q_b"), width)
+                let short = l.norm(l.linear(h, "attn_q_a", rank), "attn_q_a_norm");
+                l.linear(short, "attn_q_b", dim * n_head)
             }
-            None => b.linear(h, &name("attn_q"), width),
+            None => l.linear(h, "attn_q", dim * n_head),
         };
-        let (q, n_rot) = (heads(q, self.sizes.n_head), self.rotary.rope.n_rot);
-        [q.slice(0, 0, dim - n_rot), self.rotary.turn(b, q.slice(0, dim - n_rot, n_rot))]
+        let q = heads(q, n_head);
+        [q.slice(0, 0, dim - n_rot), l.turn(q.slice(0, dim - n_rot, n_rot))]
     }
 
     /// The normed latent vector of each token, `[kv_rank, n_tokens]`, and the rotary part of its key, `[n_rot, 1,
     /// n_tokens]`.
-    fn short<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> [Tensor<'g>; 2] {
-        let name = |part: &str| format!("blk.{il}.{part}");
-        let (rank, n_rot) = (self.latent.kv_rank, self.rotary.rope.n_rot);
-        let both = b.linear(h, &name("attn_kv_a_mqa"), rank + n_rot);
-        let short = b.rms_norm(both.slice(0, 0, rank), &name("attn_kv_a_norm"), self.eps);
-        [short, self.rotary.turn(b, heads(both, 1).slice(0, rank, n_rot))]
+    fn short<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> [Tensor<'g>; 2] {
+        let Latent { kv_rank: rank, n_rot, .. } = self.latent;
+        let both = l.linear(h, "attn_kv_a_mqa", rank + n_rot);
+        let short = l.norm(both.slice(0, 0, rank), "attn_kv_a_norm");
+        [short, l.turn(heads(both, 1).slice(0, rank, n_rot))]
     }
 
     /// Attention over the latent vectors: `[head_dim_v · n_head, n_tokens]`.
-    fn attend_short<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> Tensor<'g> {
-        let Latent { kv_rank, head_dim_k, head_dim_v, .. } = self.latent;
-        let (n_head, n_tokens) = (self.sizes.n_head, h.dim(1));
-        let [q, q_turned] = self.queries(b, il, h);
-        let [short, k_turned] = self.short(b, il, h);
+    fn attend_short<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
+        let Latent { kv_rank, head_dim_k, n_rot, head_dim_v, .. } = self.latent;
+        let (n_head, n_tokens) = (l.common.sizes.n_head, h.dim(1));
+        let [q, q_turned] = self.queries(l, h);
+        let [short, k_turned] = self.short(l, h);
         // Each head has its own matrix: the heads are the third dimension of the products.
         let of_heads = |x: Tensor<'g>, part: &str, n_in: usize, n_out: usize| {
-            let weight = b.weight(&format!("blk.{il}.{part}.weight"), [n_in, n_out, n_head]);
+            let weight = l.b.weight(&l.name(&format!("{part}.weight")), [n_in, n_out, n_head]);
             weight.cast(DType::F32).matmul(x.permute([0, 2, 1, 3]).copy()).permute([0, 2, 1, 3])
         };
-        let q = of_heads(q, "attn_k_b", head_dim_k - self.rotary.rope.n_rot, kv_rank);
+        let q = of_heads(q, "attn_k_b", head_dim_k - n_rot, kv_rank);
         let q = q.concat(&[q_turned], 0);
         let k = heads(short, 1).concat(&[k_turned], 0);
-        let attended =
-            b.attend(il, Heads { q, k, v: Values::InKeys(kv_rank), sinks: None }, b.causal(self.scale));
+        let of_latent = Heads { q, k, v: Values::InKeys(kv_rank), sinks: None };
+        let attended = l.b.attend(l.il, of_latent, self.attention(l));
         let attended = of_heads(heads(attended, n_head), "attn_v_b", kv_rank, head_dim_v);
         attended.copy().reshape([head_dim_v * n_head, n_tokens])
     }
 
     /// Attention over keys and values computed from the latent vectors.
-    fn attend_full<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, h: Tensor<'g>) -> Tensor<'g> {
-        let Latent { head_dim_k, head_dim_v, .. } = self.latent;
-        let (n_head, n_rot) = (self.sizes.n_head, self.rotary.rope.n_rot);
-        let [q, q_turned] = self.queries(b, il, h);
-        let [short, k_turned] = self.short(b, il, h);
+    fn attend_full<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
+        let Latent { head_dim_k, n_rot, head_dim_v, .. } = self.latent;
+        let n_head = l.common.sizes.n_head;
+        let [q, q_turned] = self.queries(l, h);
+        let [short, k_turned] = self.short(l, h);
         let dim = head_dim_k - n_rot + head_dim_v;
-        let kv = heads(b.linear(short, &format!("blk.{il}.attn_kv_b"), dim * n_head), n_head);
+        let kv = heads(l.linear(short, "attn_kv_b", dim * n_head), n_head);
         let k = kv.slice(0, 0, head_dim_k - n_rot);
         // All heads share the rotary part.
         let k_turned = k_turned.concat(&vec![k_turned; n_head - 1], 1);
         let v = kv.slice(0, head_dim_k - n_rot, head_dim_v);
         let (q, k) = (q.concat(&[q_turned], 0), k.concat(&[k_turned], 0));
-        b.attend(il, (q, k, v), b.causal(self.scale))
-    }
-
-    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
-    fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
-        let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
-        let h = b.rms_norm(x, &name("attn_norm"), self.eps);
-        let attended = match self.latent.split {
-            true => self.attend_short(b, il, h),
-            false => self.attend_full(b, il, h),
-        };
-        let [attended, x] = [attended, x].map(|x| sizes.wanted(b, il, x));
-        let x = sizes.attn_output(b, il, attended).add(x).named(name("ffn_inp"));
-        let h = b.rms_norm(x, &name("ffn_norm"), self.eps);
-        self.mixture.ffn(b, sizes, il, h).add(x).named(name("out"))
-    }
-}
-
-impl Architecture for DeepSeek2 {
-    fn shape(&self) -> ModelShape {
-        self.sizes.shape()
-    }
-
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
-        let norm = |x| b.rms_norm(x, "output_norm", self.eps);
-        self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
+        l.b.attend(l.il, (q, k, v), self.attention(l))
     }
 }

@@ -3,57 +3,32 @@
 //!
 //! Almazrouei et al., "The Falcon Series of Open Language Models", 2023.
 
-use super::decoder::Sizes;
-use super::rotary::Rotary;
+use super::common::{Common, NormKind};
+use super::decoder::Decoder;
+use super::layer::Layer;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Head, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Keys, ModelError};
 use crate::ops::{RopeKind, UnaryKind};
 
-/// The hyper-parameters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Falcon {
-    sizes: Sizes,
-    eps: f32,
-    rotary: Rotary,
-}
+#[derive(Debug)]
+pub(super) struct Falcon;
 
-impl Falcon {
-    /// Reads the hyper-parameters.
-    pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
-        let sizes = Sizes::read(keys)?;
-        Ok(Box::new(Falcon {
-            eps: keys.positive("attention.layer_norm_epsilon")?,
-            rotary: Rotary::read(keys, RopeKind::Neox, sizes.head_dim_k, sizes.head_dim_k)?,
-            sizes,
-        }))
+impl Decoder for Falcon {
+    fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
+        Ok((Common::read(keys, NormKind::Layer, RopeKind::Neox)?, Falcon))
     }
 
-    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
-    fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
-        let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
-        let h = b.layer_norm(x, &name("attn_norm"), self.eps);
+    fn layer<'g>(&self, l: &Layer<'_, 'g>, x: Tensor<'g>) -> Tensor<'g> {
+        let h = l.norm(x, "attn_norm");
         // The feed-forward part uses the first norm in both cases.
-        let of_attention = match b.has(&name("attn_norm_2.weight")) {
-            true => b.layer_norm(x, &name("attn_norm_2"), self.eps),
-            false => h,
-        };
-        let [q, k, v] = sizes.qkv(b, il, of_attention);
-        let [q, k] = [q, k].map(|x| self.rotary.turn(b, x));
-        let attended = b.attend(il, (q, k, v), b.causal(sizes.scale()));
-
-        let [attended, h, x] = [attended, h, x].map(|x| sizes.wanted(b, il, x));
-        let attended = sizes.attn_output(b, il, attended);
-        sizes.ffn(b, il, h, UnaryKind::GeluErf).add(attended).add(x).named(name("out"))
-    }
-}
-
-impl Architecture for Falcon {
-    fn shape(&self) -> ModelShape {
-        self.sizes.shape()
+        let of_attention = if l.has("attn_norm_2") { l.norm(x, "attn_norm_2") } else { h };
+        let attended = self.attended(l, of_attention);
+        let [attended, h, x] = l.wanted([attended, h, x]);
+        let attended = l.attn_output(attended);
+        self.ffn(l, h).add(attended).add(x).named(l.name("out"))
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
-        let norm = |x| b.layer_norm(x, "output_norm", self.eps);
-        self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
+    fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
+        l.plain_ffn(h, UnaryKind::GeluErf)
     }
 }

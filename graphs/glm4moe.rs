@@ -4,66 +4,48 @@
 //!
 //! GLM-4.5 Team, "GLM-4.5: Agentic, Reasoning, and Coding (ARC) Foundation Models", 2025.
 
-use super::decoder::{SharedExperts, Sizes, normed_if};
+use std::ops::Range;
+
+use super::common::{Common, NormKind};
+use super::decoder::Decoder;
+use super::experts::SharedExperts;
+use super::layer::{Layer, with_norms};
 use super::rotary::Rotary;
+use super::sizes::Sizes;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Experts, Gating, Head, Keys, ModelBuilder, ModelError, ModelShape};
+use crate::model::{Experts, Gating, Keys, ModelError};
 use crate::ops::RopeKind;
 
-/// The hyper-parameters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Glm4Moe {
-    sizes: Sizes,
+#[derive(Debug)]
+pub(super) struct Glm4Moe {
     mixture: SharedExperts,
     /// Additional layers after the last for multi-token prediction; unused here.
     n_layer_nextn: usize,
-    eps: f32,
-    rotary: Rotary,
 }
 
-impl Glm4Moe {
-    /// Reads the hyper-parameters.
-    pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
+impl Decoder for Glm4Moe {
+    const FFN_NORM: &'static str = "post_attention_norm";
+
+    fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
         let mut sizes = Sizes::read(keys)?;
         let n_layer_nextn = keys.opt_count("nextn_predict_layers", 0..=sizes.n_layer - 1)?.unwrap_or(0);
         sizes.n_layer -= n_layer_nextn;
         let otherwise = Experts { gating: Gating::Sigmoid, ..Experts::new(0, 0, sizes.n_ff) };
-        Ok(Box::new(Glm4Moe {
-            mixture: SharedExperts::read(keys, &sizes, otherwise)?,
-            n_layer_nextn,
-            eps: keys.positive("attention.layer_norm_rms_epsilon")?,
-            rotary: Rotary::read(keys, RopeKind::Neox, sizes.head_dim_k, sizes.head_dim_k)?,
-            sizes,
-        }))
+        let mixture = SharedExperts::read(keys, &sizes, otherwise)?;
+        let rotary = Rotary::read(keys, RopeKind::Neox, sizes.head_dim_k, sizes.head_dim_k)?;
+        let common = Common::of(keys, NormKind::Rms, sizes, Some(rotary))?;
+        Ok((common, Glm4Moe { mixture, n_layer_nextn }))
     }
 
-    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
-    fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
-        let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
-        let h = b.rms_norm(x, &name("attn_norm"), self.eps);
-        let [q, k, v] = sizes.qkv(b, il, h);
-        let normed = |x, part| normed_if(b, x, &name(part), |x, name| b.rms_norm(x, name, self.eps));
-        let q = self.rotary.turn(b, normed(q, "attn_q_norm"));
-        let k = self.rotary.turn(b, normed(k, "attn_k_norm"));
-        let attended = b.attend(il, (q, k, v), b.causal(sizes.scale()));
-
-        let [attended, x] = [attended, x].map(|x| sizes.wanted(b, il, x));
-        let x = sizes.attn_output(b, il, attended).add(x).named(name("ffn_inp"));
-        let h = b.rms_norm(x, &name("post_attention_norm"), self.eps);
-        self.mixture.ffn(b, sizes, il, h).add(x).named(name("out"))
-    }
-}
-
-impl Architecture for Glm4Moe {
-    fn shape(&self) -> ModelShape {
-        self.sizes.shape()
+    fn layers_left_out(&self, common: &Common) -> Range<usize> {
+        common.sizes.n_layer..common.sizes.n_layer + self.n_layer_nextn
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
-        for il in self.sizes.n_layer..self.sizes.n_layer + self.n_layer_nextn {
-            b.leave_out(&format!("blk.{il}."));
-        }
-        let norm = |x| b.rms_norm(x, "output_norm", self.eps);
-        self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
+    fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
+        with_norms(qk, |x, norm| l.turn(if l.has(norm) { l.norm(x, norm) } else { x }))
+    }
+
+    fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
+        self.mixture.ffn(l, h)
     }
 }

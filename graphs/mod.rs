@@ -1,14 +1,17 @@
 //! Model code: one architecture per file, written against the public API only.
 //!
 //! A file defines an architecture in the order of the computation, with GGUF's names for tensors and metadata. A new
-//! architecture needs a file and a line in the table. `decoder` and `rotary` have the parts that most architectures
-//! share.
+//! architecture needs a file and a line in the table. `decoder` has the decoder that most architectures are, and an
+//! architecture's file only the parts in which it differs; `common` and `sizes` have the hyper-parameters that all of
+//! them have, `layer` the parts of a layer, `experts` and `rotary` parts that many share.
 
 mod chatglm;
 mod cohere2;
 mod command_r;
+mod common;
 mod decoder;
 mod deepseek2;
+mod experts;
 mod falcon;
 mod gemma;
 mod gemma2;
@@ -19,6 +22,7 @@ mod gpt2;
 mod gpt_oss;
 mod gptneox;
 mod granite;
+mod layer;
 mod llama;
 mod mistral3;
 mod olmo2;
@@ -29,62 +33,39 @@ mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
 mod rotary;
+mod sizes;
 mod stablelm;
 mod starcoder2;
 
-pub use chatglm::ChatGlm;
-pub use cohere2::Cohere2;
-pub use command_r::CommandR;
-pub use deepseek2::DeepSeek2;
-pub use falcon::Falcon;
-pub use gemma::Gemma;
-pub use gemma2::Gemma2;
-pub use gemma3::Gemma3;
-pub use glm4::Glm4;
-pub use glm4moe::Glm4Moe;
-pub use gpt_oss::GptOss;
-pub use gpt2::Gpt2;
-pub use gptneox::GptNeoX;
-pub use granite::Granite;
-pub use llama::Llama;
-pub use mistral3::Mistral3;
-pub use olmo2::Olmo2;
-pub use phi2::Phi2;
-pub use phi3::Phi3;
-pub use qwen2::Qwen2;
-pub use qwen2moe::Qwen2Moe;
-pub use qwen3::Qwen3;
-pub use qwen3moe::Qwen3Moe;
-pub use stablelm::StableLm;
-pub use starcoder2::StarCoder2;
+use decoder::row;
 
 use crate::model::ArchitectureRow;
 
 /// The architectures, by `general.architecture`.
 pub const TABLE: &[ArchitectureRow] = &[
-    ArchitectureRow { name: "chatglm", models: "ChatGLM 3, GLM 4 (9B)", read: ChatGlm::read },
-    ArchitectureRow { name: "cohere2", models: "Command R7B, Command A", read: Cohere2::read },
-    ArchitectureRow { name: "command-r", models: "Command R, Command R+", read: CommandR::read },
-    ArchitectureRow { name: "deepseek2", models: "DeepSeek V2, V3 and R1", read: DeepSeek2::read },
-    ArchitectureRow { name: "falcon", models: "Falcon 7B and 40B", read: Falcon::read },
-    ArchitectureRow { name: "gemma", models: "Gemma", read: Gemma::read },
-    ArchitectureRow { name: "gemma2", models: "Gemma 2", read: Gemma2::read },
-    ArchitectureRow { name: "gemma3", models: "Gemma 3 (text)", read: Gemma3::read },
-    ArchitectureRow { name: "glm4", models: "GLM 4 (0414)", read: Glm4::read },
-    ArchitectureRow { name: "glm4moe", models: "GLM 4.5 and 4.6", read: Glm4Moe::read },
-    ArchitectureRow { name: "gpt-oss", models: "gpt-oss", read: GptOss::read },
-    ArchitectureRow { name: "gpt2", models: "GPT-2", read: Gpt2::read },
-    ArchitectureRow { name: "gptneox", models: "GPT-NeoX, Pythia", read: GptNeoX::read },
-    ArchitectureRow { name: "granite", models: "Granite 3", read: Granite::read },
-    ArchitectureRow { name: "llama", models: "Llama 1 to 3, Mistral, Mixtral", read: Llama::read },
-    ArchitectureRow { name: "mistral3", models: "Ministral 3, Devstral 2", read: Mistral3::read },
-    ArchitectureRow { name: "olmo2", models: "OLMo 2 and 3", read: Olmo2::read },
-    ArchitectureRow { name: "phi2", models: "Phi 1.5 and 2", read: Phi2::read },
-    ArchitectureRow { name: "phi3", models: "Phi 3 and 4", read: Phi3::read },
-    ArchitectureRow { name: "qwen2", models: "Qwen 1.5, 2 and 2.5", read: Qwen2::read },
-    ArchitectureRow { name: "qwen2moe", models: "Qwen 1.5 and 2 MoE", read: Qwen2Moe::read },
-    ArchitectureRow { name: "qwen3", models: "Qwen 3", read: Qwen3::read },
-    ArchitectureRow { name: "qwen3moe", models: "Qwen 3 MoE", read: Qwen3Moe::read },
-    ArchitectureRow { name: "stablelm", models: "StableLM 2", read: StableLm::read },
-    ArchitectureRow { name: "starcoder2", models: "StarCoder 2", read: StarCoder2::read },
+    row::<chatglm::ChatGlm>("chatglm", "ChatGLM 3, GLM 4 (9B)"),
+    row::<cohere2::Cohere2>("cohere2", "Command R7B, Command A"),
+    row::<command_r::CommandR>("command-r", "Command R, Command R+"),
+    row::<deepseek2::DeepSeek2>("deepseek2", "DeepSeek V2, V3 and R1"),
+    row::<falcon::Falcon>("falcon", "Falcon 7B and 40B"),
+    row::<gemma::Gemma>("gemma", "Gemma"),
+    row::<gemma2::Gemma2>("gemma2", "Gemma 2"),
+    row::<gemma3::Gemma3>("gemma3", "Gemma 3 (text)"),
+    row::<glm4::Glm4>("glm4", "GLM 4 (0414)"),
+    row::<glm4moe::Glm4Moe>("glm4moe", "GLM 4.5 and 4.6"),
+    row::<gpt_oss::GptOss>("gpt-oss", "gpt-oss"),
+    row::<gpt2::Gpt2>("gpt2", "GPT-2"),
+    row::<gptneox::GptNeoX>("gptneox", "GPT-NeoX, Pythia"),
+    row::<granite::Granite>("granite", "Granite 3"),
+    row::<llama::Llama>("llama", "Llama 1 to 3, Mistral, Mixtral"),
+    row::<mistral3::Mistral3>("mistral3", "Ministral 3, Devstral 2"),
+    row::<olmo2::Olmo2>("olmo2", "OLMo 2 and 3"),
+    row::<phi2::Phi2>("phi2", "Phi 1.5 and 2"),
+    row::<phi3::Phi3>("phi3", "Phi 3 and 4"),
+    row::<qwen2::Qwen2>("qwen2", "Qwen 1.5, 2 and 2.5"),
+    row::<qwen2moe::Qwen2Moe>("qwen2moe", "Qwen 1.5 and 2 MoE"),
+    row::<qwen3::Qwen3>("qwen3", "Qwen 3"),
+    row::<qwen3moe::Qwen3Moe>("qwen3moe", "Qwen 3 MoE"),
+    row::<stablelm::StableLm>("stablelm", "StableLM 2"),
+    row::<starcoder2::StarCoder2>("starcoder2", "StarCoder 2"),
 ];

@@ -4,68 +4,43 @@
 //!
 //! OLMo Team, "2 OLMo 2 Furious", 2024; "Olmo 3", 2025.
 
-use super::decoder::{Sizes, heads, windows};
+use super::common::{Common, NormKind};
+use super::decoder::Decoder;
+use super::layer::{Layer, heads, with_norms};
 use super::rotary::Rotary;
+use super::sizes::Sizes;
 use crate::graph::Tensor;
-use crate::model::{Architecture, Head, Keys, ModelBuilder, ModelError, ModelShape};
-use crate::ops::{Attention, RopeKind, UnaryKind};
+use crate::model::{Keys, ModelError};
+use crate::ops::RopeKind;
 
-/// The hyper-parameters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Olmo2 {
-    sizes: Sizes,
-    windows: Vec<Option<usize>>,
-    eps: f32,
-    rotary: Rotary,
+#[derive(Debug)]
+pub(super) struct Olmo2 {
     /// Rotary positions of the layers with a window.
     rotary_local: Rotary,
 }
 
-impl Olmo2 {
-    /// Reads the hyper-parameters.
-    pub fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
+impl Decoder for Olmo2 {
+    fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
         let sizes = Sizes::read(keys)?;
         let (rotary, base) = Rotary::read_with_local(keys, RopeKind::Neox, sizes.head_dim_k)?;
-        let base = base.unwrap_or(rotary.rope.freq_base);
-        Ok(Box::new(Olmo2 {
-            eps: keys.positive("attention.layer_norm_rms_epsilon")?,
-            windows: windows(keys, sizes.n_layer, |il| (il + 1) % 4 != 0)?,
-            rotary_local: rotary.local(base),
-            rotary,
-            sizes,
-        }))
+        let rotary_local = rotary.local(base.unwrap_or(rotary.rope.freq_base));
+        let common = Common::of(keys, NormKind::Rms, sizes, Some(rotary))?;
+        Ok((common.windowed(keys, |il| (il + 1) % 4 != 0)?, Olmo2 { rotary_local }))
     }
 
-    /// One layer: maps `x`, `[n_embd, n_tokens]`, to the same shape.
-    fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
-        let (name, sizes) = (|part: &str| format!("blk.{il}.{part}"), &self.sizes);
-        let (n_tokens, dim) = (x.dim(1), sizes.head_dim_k);
-        let [q, k, v] = sizes.qkv(b, il, x);
-        let window = self.windows[il];
-        let rotary = if window.is_some() { &self.rotary_local } else { &self.rotary };
-        let normed = |x: Tensor<'g>, part: &str, n_head: usize| {
-            let x = b.rms_norm(x.reshape([dim * n_head, n_tokens]), &name(part), self.eps);
-            rotary.turn(b, heads(x, n_head))
-        };
-        let q = normed(q, "attn_q_norm", sizes.n_head);
-        let k = normed(k, "attn_k_norm", sizes.n_head_kv);
-        let attended = b.attend(il, (q, k, v), Attention { window, ..b.causal(sizes.scale()) });
-
-        let [attended, x] = [attended, x].map(|x| sizes.wanted(b, il, x));
-        let attended = sizes.attn_output(b, il, attended);
-        let x = b.rms_norm(attended, &name("post_attention_norm"), self.eps).add(x).named(name("ffn_inp"));
-        let h = sizes.gated_ffn(b, il, x, UnaryKind::Silu);
-        b.rms_norm(h, &name("post_ffw_norm"), self.eps).add(x).named(name("out"))
-    }
-}
-
-impl Architecture for Olmo2 {
-    fn shape(&self) -> ModelShape {
-        self.sizes.shape()
+    fn layer<'g>(&self, l: &Layer<'_, 'g>, x: Tensor<'g>) -> Tensor<'g> {
+        let attended = self.attended(l, x);
+        let [attended, x] = l.wanted([attended, x]);
+        let attended = l.norm(l.attn_output(attended), "post_attention_norm");
+        let x = attended.add(x).named(l.name("ffn_inp"));
+        l.norm(self.ffn(l, x), "post_ffw_norm").add(x).named(l.name("out"))
     }
 
-    fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
-        let norm = |x| b.rms_norm(x, "output_norm", self.eps);
-        self.sizes.decode(b, |il, x| self.layer(b, il, x), norm)
+    fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
+        with_norms(qk, |x, norm| {
+            let (dim, n_head, n_tokens) = (x.dim(0), x.dim(1), x.dim(2));
+            let normed = l.norm(x.reshape([dim * n_head, n_tokens]), norm);
+            l.turn_locally(&self.rotary_local, heads(normed, n_head))
+        })
     }
 }

@@ -1,0 +1,87 @@
+//! The sizes of a decoder, from the keys that every architecture uses.
+
+use crate::model::{Keys, ModelError};
+
+/// The sizes of a decoder.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sizes {
+    pub n_vocab: usize,
+    pub n_ctx_train: usize,
+    pub n_layer: usize,
+    pub n_embd: usize,
+    pub n_ff: usize,
+    pub n_head: usize,
+    pub n_head_kv: usize,
+    pub head_dim_k: usize,
+    pub head_dim_v: usize,
+}
+
+impl Sizes {
+    /// Reads the sizes, and checks that they are consistent.
+    pub fn read(keys: &Keys<'_>) -> Result<Sizes, ModelError> {
+        let n_embd = keys.count("embedding_length", 1..=1 << 20)?;
+        let n_head = keys.count("attention.head_count", 1..=1 << 12)?;
+        let n_head_kv = keys.opt_count("attention.head_count_kv", 1..=n_head)?.unwrap_or(n_head);
+        if !n_head.is_multiple_of(n_head_kv) {
+            let reason = format!("it must divide the {n_head} heads of attention.head_count");
+            return Err(keys.refuse("attention.head_count_kv", n_head_kv, reason));
+        }
+        let head_dim_k = match keys.opt_count("attention.key_length", 1..=1024)? {
+            Some(n) => n,
+            None if n_embd.is_multiple_of(n_head) => n_embd / n_head,
+            None => {
+                let reason = format!("it must divide the embedding_length {n_embd}");
+                return Err(keys.refuse("attention.head_count", n_head, reason));
+            }
+        };
+        if keys.opt_bool("attention.causal")? == Some(false) {
+            let reason = "rfgraph runs decoders, whose tokens see only those before them";
+            return Err(keys.refuse("attention.causal", false, reason));
+        }
+        Ok(Sizes {
+            n_vocab: n_vocab(keys)?,
+            n_ctx_train: keys.count("context_length", 1..=1 << 30)?,
+            n_layer: keys.count("block_count", 1..=1 << 10)?,
+            n_embd,
+            n_ff: keys.count("feed_forward_length", 1..=1 << 22)?,
+            n_head,
+            n_head_kv,
+            head_dim_k,
+            head_dim_v: keys.opt_count("attention.value_length", 1..=1024)?.unwrap_or(head_dim_k),
+        })
+    }
+
+    /// The usual scale of attention scores, `1 / √head_dim`.
+    pub fn scale(&self) -> f32 {
+        1.0 / (self.head_dim_k as f32).sqrt()
+    }
+}
+
+/// The attention window of each layer: `attention.sliding_window` for the layers selected by the file's
+/// `attention.sliding_window_pattern` or else by `default`, `None` for the others.
+pub(super) fn windows(
+    keys: &Keys<'_>,
+    n_layer: usize,
+    default: impl Fn(usize) -> bool,
+) -> Result<Vec<Option<usize>>, ModelError> {
+    let window = keys.opt_count("attention.sliding_window", 0..=1 << 30)?.filter(|&window| window > 0);
+    let pattern = keys.opt_layers("attention.sliding_window_pattern", n_layer)?;
+    let pattern = pattern.unwrap_or_else(|| (0..n_layer).map(default).collect());
+    Ok(pattern.into_iter().map(|windowed| window.filter(|_| windowed)).collect())
+}
+
+/// The size of the vocabulary: the rows of the embeddings, checked against the other sources.
+fn n_vocab(keys: &Keys<'_>) -> Result<usize, ModelError> {
+    let missing = || keys.refuse("vocab_size", "unknown", "the file has no token_embd.weight to count");
+    let n_vocab = keys.tensor_shape("token_embd.weight").ok_or_else(missing)?.dim(1);
+    if let Some(n) = keys.opt_count("vocab_size", 1..=1 << 30)?.filter(|&n| n != n_vocab) {
+        return Err(keys.refuse("vocab_size", n, format!("token_embd.weight has {n_vocab} rows")));
+    }
+    match keys.vocabulary()? {
+        Some(n) if n > n_vocab => {
+            let reason = format!("tokenizer.ggml.tokens lists {n} tokens");
+            Err(keys.refuse("vocab_size", n_vocab, reason))
+        }
+        _ => Ok(n_vocab),
+    }
+}
