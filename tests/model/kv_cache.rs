@@ -55,7 +55,7 @@ fn heads_that_are_not_whole_blocks_are_refused() {
         assert!(matches!(error, ModelError::Graph(_)), "{error:?}");
         let message = error.to_string();
         let dtype = if k.is_plain() { v } else { k };
-        for part in [name, "8 elements", dtype.name(), "--cache-type-k"] {
+        for part in [name, "8 elements", dtype.name(), "cache type"] {
             assert!(message.contains(part), "{part} is not in: {message}");
         }
     }

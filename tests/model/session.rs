@@ -78,7 +78,7 @@ fn a_full_context_is_an_error_and_session_stays_usable() {
     let full = session.prefill(id, &prompt).unwrap().to_vec();
     let error = session.decode(&[(id, 300)]).unwrap_err();
     assert!(matches!(error, ModelError::ContextFull { wanted: 41, n_ctx: 40, .. }), "{error}");
-    assert!(error.to_string().contains("-c"), "{error}");
+    assert!(error.to_string().contains("a larger context"), "{error}");
     // The earlier logits are still available, and the session goes on.
     assert_eq!(bits(session.logits().unwrap().row(0)), bits(&full));
     cut(&mut session, id, 39);
@@ -143,7 +143,10 @@ fn too_long_contexts_are_refused_before_any_allocation() {
     };
     for (n_ctx, n_sequences) in [(usize::MAX, 1), (99_999_999_999, 1), (1, usize::MAX), (2_000_000_000, 2)] {
         let error = set_up(n_ctx, n_sequences);
-        assert!(matches!(error, ModelError::Context { .. }) && error.to_string().contains("-c"), "{error}");
+        assert!(
+            matches!(error, ModelError::Context { .. }) && error.to_string().contains("a smaller context"),
+            "{error}"
+        );
     }
     // For a context that can be counted, the tables are first checked against the budget.
     for error in [set_up(2_000_000_000, 1), set_up(32, 60_000_000)] {
