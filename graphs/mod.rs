@@ -1,9 +1,9 @@
 //! Model code: one architecture per file, written against the public API only.
 //!
 //! A file defines an architecture in the order of the computation, with GGUF's names for tensors and metadata. A new
-//! architecture needs a file and a line in the table. `decoder` has the decoder that most architectures are, and an
-//! architecture's file only the parts in which it differs; `common` and `sizes` have the hyper-parameters that all of
-//! them have, `layer` the parts of a layer, `experts` and `rotary` parts that many share.
+//! architecture needs a file, and here its `mod` and its row of the table. `decoder` has the decoder that most
+//! architectures are, and an architecture's file only the parts in which it differs; `common` and `sizes` have the
+//! hyper-parameters that all of them have, `layer` the parts of a layer, `experts` and `rotary` parts that many share.
 
 mod chatglm;
 mod cohere2;

@@ -24,19 +24,26 @@ fn architectures_table(page: &mut String) {
     let references = references();
     let mut of: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for fixture in fixtures() {
-        let (class, exercises) = &references[&fixture.name];
+        let row = references.get(&fixture.name);
+        let (class, exercises) = row
+            .unwrap_or_else(|| panic!("the table of tests/fixtures/arch/README.md lacks the row of {}", fixture.name));
         let line = format!("- `{}` ({class}): {exercises}", fixture.name);
         of.entry(fixture.model().architecture_name().to_string()).or_default().push(line);
     }
-    page.push_str("## Architectures\n\nBy `general.architecture`. Each was checked, on the CPU, on the simulated GPU and on an NVIDIA H200, against \
-         logits of `transformers`\nfor tiny models with random weights (`tests/fixtures/arch`), in files that llama.cpp's converter made.\n\n");
+    page.push_str(
+        "## Architectures\n\nBy `general.architecture`. Tests compare each, on the CPU and on the simulated GPU, with another \
+         implementation's logits for tiny\nmodels with random weights. Real devices: [runs](device-runs.md).\n\n",
+    );
     page.push_str("| architecture | models | fixtures |\n| --- | --- | --- |\n");
     for row in TABLE {
-        writeln!(page, "| `{}` | {} | {} |", row.name, row.models, of[row.name].len()).unwrap();
+        let fixtures = of.get(row.name).map_or(0, Vec::len);
+        assert!(fixtures > 0, "{} has no fixture in tests/fixtures/arch", row.name);
+        writeln!(page, "| `{}` | {} | {fixtures} |", row.name, row.models).unwrap();
     }
     page.push_str(
         "\nA file of another architecture, or with a tensor or a key that its architecture does not read, is \
-         refused by name.\n\n### Fixtures\n\n",
+         refused by name.\n\n### Fixtures\n\nIn brackets the class of `transformers` that gave the logits, or another \
+         source; llama.cpp's converter made the files, unless\n`tests/fixtures/arch/README.md` says otherwise.\n\n",
     );
     for line in TABLE.iter().flat_map(|row| &of[row.name]) {
         writeln!(page, "{line}").unwrap();
@@ -44,8 +51,8 @@ fn architectures_table(page: &mut String) {
 }
 
 fn formats_table(page: &mut String) {
-    page.push_str("\n## Formats of weights\n\nEvery format is read bit for bit as ggml reads it (`tests/fixtures/quants`) and \
-         multiplied in its stored form, on the\nCPU and on a GPU, by `linear` and by `linear_id`.\n\n");
+    page.push_str("\n## Formats of weights\n\nEvery format is read bit for bit as ggml reads it (`tests/fixtures/quants`; its README \
+         names exceptions) and\nmultiplied in its stored form, on the CPU and on a GPU, by `linear` and by `linear_id`.\n\n");
     page.push_str("| format | elements of a block | bits a weight |\n| --- | --- | --- |\n");
     for dtype in DType::all().filter(|dtype| dtype.is_float()) {
         let (elements, bytes) = (dtype.block_elements(), dtype.block_bytes());
