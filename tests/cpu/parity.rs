@@ -111,7 +111,7 @@ fn check(row: &OperatorRow, choices: &[u32]) -> Result<(), TestCaseError> {
 /// one operator that `RFGRAPH_PARITY_ONLY` names.
 #[test]
 fn every_operator_gives_the_same_everywhere() {
-    let only = std::env::var("RFGRAPH_PARITY_ONLY").ok();
+    let only = several::parity_only();
     let cases = std::env::var("RFGRAPH_PARITY_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
     for row in ops::TABLE
         .iter()

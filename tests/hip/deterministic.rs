@@ -20,6 +20,7 @@ use rfgraph::plan::compile;
 use rfgraph::tensor::{DType, Desc, Shape};
 
 use crate::support::gpu::{self, Gpu, config};
+use crate::support::several;
 use crate::support::skipped::skipped;
 
 /// The graph of a case with `inputs`, whose names begin with `name`.
@@ -189,7 +190,7 @@ fn cases_of(default: u32) -> u32 {
 }
 
 fn table() -> impl Iterator<Item = &'static OperatorRow> {
-    let only = std::env::var("RFGRAPH_PARITY_ONLY").ok();
+    let only = several::parity_only();
     ops::TABLE.iter().filter(move |row| only.as_ref().is_none_or(|only| only == row.name))
 }
 

@@ -108,7 +108,7 @@ fn compare(case: &Case, answer: &Answer, desc: Desc, bytes: &[u8]) -> Result<(),
 /// Draws every row of the table and the tests' operators with several outputs equally often, and checks the list of
 /// operators without a kernel.
 fn check_table(gpu: &Gpu) {
-    let only = std::env::var("RFGRAPH_PARITY_ONLY").ok();
+    let only = several::parity_only();
     let mut missing = BTreeSet::new();
     for row in ops::TABLE
         .iter()

@@ -14,6 +14,14 @@ use serde::{Deserialize, Serialize};
 /// The rows of these operators, for executors to register.
 pub const ROWS: [OperatorRow; 2] = [OperatorRow::of::<Magnitude>(), OperatorRow::of::<Recur>()];
 
+/// The one operator that `RFGRAPH_PARITY_ONLY` names, if it is set.
+pub fn parity_only() -> Option<String> {
+    let only = std::env::var("RFGRAPH_PARITY_ONLY").ok()?;
+    let known = rfgraph::ops::TABLE.iter().chain(&ROWS).any(|row| row.name == only);
+    assert!(known, "RFGRAPH_PARITY_ONLY={only}: there is no such operator");
+    Some(only)
+}
+
 const KERNELS: &str = r#"
 #include "platform.h"
 
