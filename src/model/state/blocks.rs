@@ -322,7 +322,11 @@ impl Blocks {
             assert_eq!(holders == 0, idle.contains(&block), "block {block} is idle or held");
             assert!(findable || (holders <= 1 && first_child == NONE && parent == NONE), "block {block}");
             if findable {
-                assert_eq!(self.find(Parent::of(parent, salt), self.tokens(block)), Some(block), "a block has no double");
+                assert_eq!(
+                    self.find(Parent::of(parent, salt), self.tokens(block)),
+                    Some(block),
+                    "a block has no double"
+                );
             }
             if findable && parent != NONE {
                 assert!(self.at(parent).findable && self.at(parent).holders >= holders, "block {block}");

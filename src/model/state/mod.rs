@@ -154,6 +154,11 @@ impl States {
             .map(|(i, _)| SequenceId(i))
     }
 
+    /// The most sequences that are open at a time.
+    pub fn n_sequences(&self) -> usize {
+        self.layout.n_sequences
+    }
+
     /// The number of tokens that fit blocks which no open sequence holds.
     pub fn free_tokens(&self) -> usize {
         self.paged.blocks.n_idle() * BLOCK_SIZE
