@@ -13,7 +13,8 @@
 //!
 //! The crate's root has the names that most programs need:
 //!
-//! - **Answers.** [`Chat`] is one conversation with a model. [`Generation`] is one answer in progress, independent of a
+//! - **Answers.** [`Chat`] is one conversation with a model. [`Engine`] computes many answers at once, for many callers.
+//!   [`Generation`] is one answer in progress, independent of a
 //!   session: it takes the outputs of rows, chooses tokens with a [`Sampler`], and returns text and its next row.
 //! - **Models.** A [`Session`] is a [`Model`] with the states of its sequences on the devices of a [`DeviceChoice`].
 //!   [`Session::step`] computes [`Rows`] of any sequences in one batch and returns each row's [`Output`].
@@ -55,7 +56,10 @@ pub mod text;
 
 pub use cpu::physical_cores;
 pub use device::PlatformKind;
-pub use engine::{Answer, AnswerOptions, Chat, ChatOptions, GenerateOptions, Generation, Next, Stop};
+pub use engine::{
+    Answer, AnswerOptions, Chat, ChatOptions, Engine, EngineError, EngineOptions, Event, GenerateOptions,
+    Generation, Next, Reply, Request, Stop,
+};
 pub use exec::{Budget, CpuExecutor, ExecError, Executor, HipExecutor, HipOptions, PlanId, WeightMap};
 pub use gguf::{Gguf, GgufError};
 pub use graph::{Graph, GraphDef, GraphError, Operator, Tensor};
@@ -73,6 +77,11 @@ pub use text::{ChatTemplate, Message, Tokenizer};
 #[cfg(all(doctest, feature = "demo"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// That of the page on the engine.
+#[cfg(all(doctest, feature = "demo"))]
+#[doc = include_str!("../docs/engine.md")]
+struct EnginePage;
 
 /// And so is that of the page on sessions.
 #[cfg(all(doctest, feature = "demo"))]

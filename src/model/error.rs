@@ -196,6 +196,13 @@ pub enum ModelError {
     /// A ubatch of no tokens.
     #[error("a ubatch of 0 tokens computes nothing; give at least 1")]
     EmptyUbatch,
+    /// A thread cannot be started.
+    #[error("the engine's thread cannot be started: {error}")]
+    Thread {
+        /// The system's error.
+        #[source]
+        error: std::io::Error,
+    },
     /// An output of no tokens.
     #[error("a prompt of no tokens has no {wanted}")]
     NoTokens {

@@ -17,6 +17,7 @@ pub use build::{
 use build::{BatchShape, OutputCounts, PROMPT_ROWS, Request};
 pub use error::{ModelError, RowsError};
 pub use file::{Architecture, ArchitectureRow, Architectures, GgufWeights, Keys, Model, ModelShape};
+pub(crate) use session::Pooled;
 pub use session::{
     ContextShift, DeviceChoice, Logits, MemoryNeed, Outputs, Pooling, RowOutput, Rows, Session,
     SessionOptions, Setup, StateNeed, l2_normalize,

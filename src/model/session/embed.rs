@@ -62,21 +62,45 @@ impl Session {
     }
 
     fn pool(&mut self, id: SequenceId, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>, ModelError> {
-        let mut sum = vec![0f64; self.model().architecture().shape().n_embd];
-        let mut n = 0;
-        self.all_states(id, tokens, |state| {
-            n += 1;
-            let takes = match pooling {
-                Pooling::Mean => true,
-                Pooling::Cls => n == 1,
-                Pooling::Last => n == tokens.len(),
-            };
-            if takes {
-                sum.iter_mut().zip(state).for_each(|(sum, &x)| *sum += f64::from(x));
-            }
-        })?;
-        let of = if pooling == Pooling::Mean { n as f64 } else { 1.0 };
-        Ok(sum.into_iter().map(|sum| (sum / of) as f32).collect())
+        let n_embd = self.model().architecture().shape().n_embd;
+        let mut pooled = Pooled::new(pooling, n_embd, tokens.len());
+        self.all_states(id, tokens, |state| pooled.add(state))?;
+        Ok(pooled.vector())
+    }
+}
+
+/// The embedding of a text whose hidden states arrive one by one.
+#[derive(Clone, Debug)]
+pub(crate) struct Pooled {
+    pooling: Pooling,
+    sum: Vec<f64>,
+    n: usize,
+    n_tokens: usize,
+}
+
+impl Pooled {
+    /// Begins with a text of `n_tokens` tokens.
+    pub(crate) fn new(pooling: Pooling, n_embd: usize, n_tokens: usize) -> Pooled {
+        Pooled { pooling, sum: vec![0.0; n_embd], n: 0, n_tokens }
+    }
+
+    /// Adds the next token's hidden state.
+    pub(crate) fn add(&mut self, state: &[f32]) {
+        self.n += 1;
+        let takes = match self.pooling {
+            Pooling::Mean => true,
+            Pooling::Cls => self.n == 1,
+            Pooling::Last => self.n == self.n_tokens,
+        };
+        if takes {
+            self.sum.iter_mut().zip(state).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+    }
+
+    /// The embedding, after the last token.
+    pub(crate) fn vector(&self) -> Vec<f32> {
+        let of = if self.pooling == Pooling::Mean { self.n as f64 } else { 1.0 };
+        self.sum.iter().map(|sum| (sum / of) as f32).collect()
     }
 }
 

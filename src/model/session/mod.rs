@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use batch::{Batch, RowLimits};
 use bytemuck::Pod;
+pub(crate) use embed::Pooled;
 pub use embed::{Pooling, l2_normalize};
 pub use memory::{MemoryNeed, StateNeed};
 pub use options::{SessionOptions, Setup};

@@ -18,7 +18,17 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub fn open_with(&mut self, tokens: &[u32]) -> Result<(SequenceId, usize), ModelError> {
-        let id = self.open()?;
+        self.open_salted(0, tokens)
+    }
+
+    /// As [`Session::open_with`], but the sequence shares state only with sequences of the same salt, so that the time
+    /// that a prompt takes does not tell one user what another user sent. [`Session::open`] and [`Session::open_with`]
+    /// have the salt 0.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_salted(&mut self, salt: u64, tokens: &[u32]) -> Result<(SequenceId, usize), ModelError> {
+        let id = self.states.open_salted(salt)?;
         Ok((id, self.reuse(id, tokens)?))
     }
 
@@ -40,9 +50,7 @@ impl Session {
     /// # Errors
     /// As [`Session::open`]; [`ModelError::ClosedSequence`] or [`ModelError::EmbeddingRow`] of the other sequence.
     pub fn fork(&mut self, id: SequenceId) -> Result<(SequenceId, usize), ModelError> {
-        let tokens: Vec<u32> = self.states.tokens(id)?.collect();
-        let fork = self.open()?;
-        Ok((fork, self.states.reuse(fork, &tokens)?))
+        self.states.fork(id)
     }
 
     /// Closes a sequence that goes on later, and returns its tokens. Its memory is free for others, and its whole
@@ -60,7 +68,6 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub fn go_on(&mut self, aside: &Aside) -> Result<(SequenceId, usize), ModelError> {
-        let id = self.open()?;
-        Ok((id, self.states.reuse(id, aside.tokens())?))
+        self.states.go_on(aside)
     }
 }

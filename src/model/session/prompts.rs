@@ -57,7 +57,7 @@ impl Session {
         self.check_whole(id, tokens)?;
         let mut done = 0;
         while done < tokens.len() {
-            let n = self.next_chunk(id, tokens.len() - done)?;
+            let n = self.next_chunk(id, tokens.len() - done, self.ubatch)?;
             let rows = Rows::of(id, &tokens[done..done + n]).want(Output::Logits);
             self.run(std::iter::once(rows))?;
             done += n;
@@ -79,10 +79,10 @@ impl Session {
         self.states.reserve(id, tokens.len())
     }
 
-    /// The number of tokens, out of `left`, in a prompt's next chunk. A snapshot of recurrent state is kept at the end
-    /// of the prompt's last whole block, so a chunk ends there.
-    fn next_chunk(&self, id: SequenceId, left: usize) -> Result<usize, ModelError> {
-        let n = chunk(left, self.ubatch);
+    /// The number of tokens, out of `left` and at most `most`, in a prompt's next chunk. A snapshot of recurrent state
+    /// is kept at the end of the prompt's last whole block, so a chunk ends there.
+    pub(crate) fn next_chunk(&self, id: SequenceId, left: usize, most: usize) -> Result<usize, ModelError> {
+        let n = chunk(left, most.min(self.ubatch));
         let len = self.states.len(id)?;
         let boundary = (len + left - 1) / BLOCK_SIZE * BLOCK_SIZE;
         let crosses = self.states.has_recurrent() && (len + 1..len + n).contains(&boundary);

@@ -25,6 +25,23 @@ pub(super) struct Prefix {
     forgotten: u32,
 }
 
+/// The block before a block of a sequence. Sequences of different salts share no blocks: the salt belongs to the first
+/// block, since all others are found through it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Parent {
+    /// None: the block is the first of a sequence with this salt.
+    Root(u64),
+    /// A findable block.
+    Block(i32),
+}
+
+impl Parent {
+    /// The parent `block`, which is [`NONE`] for the first block of a sequence.
+    pub fn of(block: i32, salt: u64) -> Parent {
+        if block == NONE { Parent::Root(salt) } else { Parent::Block(block) }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Block {
     /// The number of sequences that hold the block.
@@ -33,6 +50,8 @@ struct Block {
     /// The number of times that the block stopped being findable.
     forgotten: u32,
     parent: i32,
+    /// The salt of a findable block without a parent: see [`Parent`].
+    salt: u64,
     first_child: i32,
     /// The neighbours in the list of the parent's children.
     next: i32,
@@ -69,6 +88,7 @@ impl Blocks {
             findable: false,
             forgotten: 0,
             parent: NONE,
+            salt: 0,
             first_child: NONE,
             next: NONE,
             previous: NONE,
@@ -171,18 +191,21 @@ impl Blocks {
     }
 
     /// The findable child of `parent` that holds these tokens.
-    pub fn find(&self, parent: i32, tokens: &[u32]) -> Option<i32> {
-        let first = if parent == NONE { self.first } else { self.at(parent).first_child };
+    pub fn find(&self, parent: Parent, tokens: &[u32]) -> Option<i32> {
+        let (first, salt) = match parent {
+            Parent::Root(salt) => (self.first, salt),
+            Parent::Block(block) => (self.at(block).first_child, 0),
+        };
         let child = |block: i32| (block != NONE).then_some(block);
         std::iter::successors(child(first), |&block| child(self.at(block).next))
-            .find(|&block| self.tokens(block) == tokens)
+            .find(|&block| self.at(block).salt == salt && self.tokens(block) == tokens)
     }
 
     /// Finds the blocks of the longest findable prefix of these tokens: the last block, and the number of blocks.
-    pub fn find_all(&self, tokens: &[u32]) -> (i32, usize) {
+    pub fn find_all(&self, salt: u64, tokens: &[u32]) -> (i32, usize) {
         let (mut last, mut n) = (NONE, 0);
         for tokens in tokens.chunks_exact(BLOCK_SIZE) {
-            let Some(block) = self.find(last, tokens) else { break };
+            let Some(block) = self.find(Parent::of(last, salt), tokens) else { break };
             (last, n) = (block, n + 1);
         }
         (last, n)
@@ -194,8 +217,12 @@ impl Blocks {
     }
 
     /// Makes a full block findable as a child of `parent`, which is findable and has no child with the same tokens.
-    pub fn publish(&mut self, block: i32, parent: i32) {
+    pub fn publish(&mut self, block: i32, parent: Parent) {
         debug_assert!(!self.is_findable(block), "block {block} is in the tree");
+        let (parent, salt) = match parent {
+            Parent::Root(salt) => (NONE, salt),
+            Parent::Block(parent) => (parent, 0),
+        };
         let first = self.first_after(parent);
         let next = std::mem::replace(first, block);
         if next != NONE {
@@ -203,6 +230,7 @@ impl Blocks {
         }
         let new = self.at_mut(block);
         (new.findable, new.parent, new.next, new.previous) = (true, parent, next, NONE);
+        new.salt = salt;
     }
 
     /// Removes a block and its descendants, which are idle, from the tree.
@@ -290,11 +318,15 @@ impl Blocks {
         }
         assert_eq!(self.newest, idle.last().copied().unwrap_or(NONE));
         for block in 0..self.blocks.len() as i32 {
-            let Block { holders, findable, parent, first_child, .. } = *self.at(block);
+            let Block { holders, findable, parent, salt, first_child, .. } = *self.at(block);
             assert_eq!(holders == 0, idle.contains(&block), "block {block} is idle or held");
             assert!(findable || (holders <= 1 && first_child == NONE && parent == NONE), "block {block}");
             if findable {
-                assert_eq!(self.find(parent, self.tokens(block)), Some(block), "a block has no double");
+                assert_eq!(
+                    self.find(Parent::of(parent, salt), self.tokens(block)),
+                    Some(block),
+                    "a block has no double"
+                );
             }
             if findable && parent != NONE {
                 assert!(self.at(parent).findable && self.at(parent).holders >= holders, "block {block}");

@@ -59,6 +59,7 @@ pub enum Rewind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aside {
     tokens: Vec<u32>,
+    salt: u64,
 }
 
 impl Aside {
@@ -110,10 +111,19 @@ impl States {
     /// # Errors
     /// [`ModelError::NoFreeSequence`] if all sequences of the session are open.
     pub fn open(&mut self) -> Result<SequenceId, ModelError> {
+        self.open_salted(0)
+    }
+
+    /// As [`States::open`]; the sequence shares blocks only with sequences of the same salt.
+    ///
+    /// # Errors
+    /// As [`States::open`].
+    pub fn open_salted(&mut self, salt: u64) -> Result<SequenceId, ModelError> {
         let n_sequences = self.sequences.len();
         let full = || ModelError::NoFreeSequence { n_sequences };
         let id = self.sequences.iter().position(Option::is_none).ok_or_else(full)?;
         self.sequences[id] = Some(Sequence::default());
+        self.paged.salts[id] = salt;
         Ok(SequenceId(id))
     }
 
@@ -142,6 +152,11 @@ impl States {
             .enumerate()
             .filter(|(_, sequence)| sequence.is_some())
             .map(|(i, _)| SequenceId(i))
+    }
+
+    /// The most sequences that are open at a time.
+    pub fn n_sequences(&self) -> usize {
+        self.layout.n_sequences
     }
 
     /// The number of tokens that fit blocks which no open sequence holds.
@@ -274,9 +289,14 @@ impl States {
         Ok(held.zip(tokens).take_while(|(held, token)| held == *token && *held != NO_TOKEN).count())
     }
 
+    /// The number of these tokens that a sequence with this salt would find in the states.
+    pub fn findable(&self, salt: u64, tokens: &[u32]) -> usize {
+        self.find(salt, tokens).map_or(0, |(_, n)| n)
+    }
+
     /// The longest findable prefix of these tokens that has state of every kind, and its length.
-    fn find(&self, tokens: &[u32]) -> Option<(Prefix, usize)> {
-        let (mut block, mut n) = self.paged.blocks.find_all(tokens);
+    fn find(&self, salt: u64, tokens: &[u32]) -> Option<(Prefix, usize)> {
+        let (mut block, mut n) = self.paged.blocks.find_all(salt, tokens);
         while let Some(prefix) = self.paged.blocks.prefix(block) {
             if self.recurrent.as_ref().is_none_or(|recurrent| recurrent.has(prefix)) {
                 return Some((prefix, n * BLOCK_SIZE));
@@ -293,13 +313,14 @@ impl States {
     pub(super) fn reuse(&mut self, id: SequenceId, tokens: &[u32]) -> Result<usize, ModelError> {
         let len = self.len(id)?;
         let own = self.can_rewind(id, len, self.common(id, tokens)?);
-        if self.find(tokens).is_none_or(|(_, n)| n <= own) {
+        let salt = self.salt(id);
+        if self.find(salt, tokens).is_none_or(|(_, n)| n <= own) {
             self.cut(id, own);
             return Ok(own);
         }
         self.cut(id, 0);
         // Cutting may have made more of the tokens findable.
-        let Some((prefix, n)) = self.find(tokens) else { return Ok(0) };
+        let Some((prefix, n)) = self.find(salt, tokens) else { return Ok(0) };
         self.kinds().for_each(|kind| kind.share(id.0, prefix));
         self.sequences[id.0] = Some(Sequence { len: n, first_embedding: None });
         Ok(n)
@@ -322,8 +343,32 @@ impl States {
     /// As [`States::tokens`]: a sequence with embedding rows cannot be computed again.
     pub fn put_aside(&mut self, id: SequenceId) -> Result<Aside, ModelError> {
         let tokens = self.tokens(id)?.collect();
+        let salt = self.salt(id);
         self.close(id)?;
-        Ok(Aside { tokens })
+        Ok(Aside { tokens, salt })
+    }
+
+    /// Opens a sequence that was put aside, and returns the number of its tokens that the states still hold.
+    ///
+    /// # Errors
+    /// As [`States::open`].
+    pub(super) fn go_on(&mut self, aside: &Aside) -> Result<(SequenceId, usize), ModelError> {
+        let id = self.open_salted(aside.salt)?;
+        Ok((id, self.reuse(id, &aside.tokens)?))
+    }
+
+    /// Opens a sequence that begins as an open one, and returns the number of tokens that both share.
+    ///
+    /// # Errors
+    /// As [`States::open`] and [`States::tokens`].
+    pub(super) fn fork(&mut self, id: SequenceId) -> Result<(SequenceId, usize), ModelError> {
+        let tokens: Vec<u32> = self.tokens(id)?.collect();
+        let fork = self.open_salted(self.salt(id))?;
+        Ok((fork, self.reuse(fork, &tokens)?))
+    }
+
+    fn salt(&self, id: SequenceId) -> u64 {
+        self.paged.salts.get(id.0).copied().unwrap_or_default()
     }
 
     /// The slot of a position of a sequence; -1 if the sequence has no block for it.

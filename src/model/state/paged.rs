@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::blocks::{Blocks, NO_TOKEN, NONE, Prefix};
+use super::blocks::{Blocks, NO_TOKEN, NONE, Parent, Prefix};
 use super::{BLOCK_SIZE, CacheLayout, StateKind};
 use crate::model::ModelError;
 
@@ -20,6 +20,8 @@ pub(super) struct Paged {
     pub blocks: Blocks,
     /// The block tables, `[blocks_per_sequence, n_sequences]`; -1 where a sequence has no block.
     pub tables: Vec<i32>,
+    /// Each sequence's salt: see [`Parent`].
+    pub salts: Vec<u64>,
 }
 
 impl Paged {
@@ -29,6 +31,7 @@ impl Paged {
             blocks_per_sequence: layout.blocks_per_sequence,
             blocks: Blocks::new(layout.n_blocks),
             tables: vec![NONE; layout.blocks_per_sequence * layout.n_sequences],
+            salts: vec![0; layout.n_sequences],
         }
     }
 
@@ -68,11 +71,17 @@ impl Paged {
         }
     }
 
+    /// The parent of a block of a sequence, given the block before it.
+    fn parent(&self, seq: usize, before: i32) -> Parent {
+        Parent::of(before, self.salts.get(seq).copied().unwrap_or_default())
+    }
+
     /// Makes full block `n` of a sequence findable, unless a block with the same prefix is.
     fn publish(&mut self, seq: usize, n: usize) {
-        let parent = if n == 0 { NONE } else { self.entry(seq, n - 1) };
+        let before = if n == 0 { NONE } else { self.entry(seq, n - 1) };
         let block = self.entry(seq, n);
-        let rooted = n == 0 || self.blocks.is_findable(parent);
+        let rooted = n == 0 || self.blocks.is_findable(before);
+        let parent = self.parent(seq, before);
         let tokens = self.blocks.tokens(block);
         if rooted && !tokens.contains(&NO_TOKEN) && self.blocks.find(parent, tokens).is_none() {
             self.blocks.publish(block, parent);
@@ -90,10 +99,10 @@ impl Paged {
                 last = block;
             } else if tokens.contains(&NO_TOKEN) {
                 break;
-            } else if let Some(same) = self.blocks.find(last, tokens) {
+            } else if let Some(same) = self.blocks.find(self.parent(seq, last), tokens) {
                 last = same;
             } else if n >= keep {
-                self.blocks.publish(block, last);
+                self.blocks.publish(block, self.parent(seq, last));
                 last = block;
             } else {
                 // The sequence keeps the block, and may not hold the block's parent.

@@ -69,6 +69,8 @@ struct Device {
 #[derive(Clone, Debug)]
 enum Act {
     Open,
+    /// Opens a sequence that shares nothing with those of [`Act::Open`].
+    OpenSalted,
     Append(Vec<u32>),
     /// Guessed tokens, and how many of them are rewound.
     Guess(Vec<u32>, usize),
@@ -90,6 +92,7 @@ fn text(runs: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u32>> {
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => Just(Act::Open),
+        1 => Just(Act::OpenSalted),
         3 => text(1..3).prop_map(Act::Append),
         2 => (text(1..2), 0..BLOCK_SIZE).prop_map(|(tokens, n)| Act::Guess(tokens, n)),
         4 => text(1..5).prop_map(Act::Reuse),
@@ -132,17 +135,23 @@ impl Device {
         for position in held.len()..text.len() {
             let slot = self.states.slot(id, position);
             self.assert_unread(id, slot);
-            self.paged[usize::try_from(slot).unwrap()] = text[..=position].to_vec();
+            self.paged[usize::try_from(slot).unwrap()] = self.content(id, &text[..=position]);
         }
         if self.states.has_recurrent() {
             let [source, target] = self.states.source_and_target(id);
             let before = usize::try_from(source).map_or(Vec::new(), |source| self.recurrent[source].clone());
-            assert_eq!(before, held, "{id:?} goes on from another sequence's state");
-            self.recurrent[usize::try_from(target).unwrap()] = text.clone();
+            let own = if held.is_empty() { Vec::new() } else { self.content(id, &held) };
+            assert_eq!(before, own, "{id:?} goes on from another sequence's state");
+            self.recurrent[usize::try_from(target).unwrap()] = self.content(id, &text);
         }
         self.states.advance(id, tokens);
         self.held[which] = Some((id, text));
         true
+    }
+
+    /// The content of a slot after these tokens of a sequence: the salt, then the tokens.
+    fn content(&self, id: SequenceId, tokens: &[u32]) -> Vec<u32> {
+        std::iter::once(self.states.salt(id) as u32).chain(tokens.iter().copied()).collect()
     }
 
     /// Panics if another sequence reads a slot that this one writes.
@@ -172,6 +181,9 @@ impl Device {
     fn act(&mut self, which: usize, act: Act) {
         match (self.held[which].clone(), act) {
             (None, Act::Open) => self.open(which),
+            (None, Act::OpenSalted) => {
+                self.held[which] = Some((self.states.open_salted(1).unwrap(), Vec::new()));
+            }
             (_, Act::Append(tokens)) => drop(self.append(which, &tokens)),
             (Some((id, held)), Act::Guess(tokens, n)) => {
                 self.states.mark(id).unwrap();
@@ -193,7 +205,7 @@ impl Device {
                 self.append(which, &tokens[n..]);
             }
             (Some(_), Act::Rewind(to)) => drop(self.rewind(which, to)),
-            (Some((_, held)), Act::Fork) => self.fork(&held),
+            (Some((id, held)), Act::Fork) => self.fork(id, &held),
             (Some((id, held)), Act::Fail(n)) => self.fail(which, id, held, n),
             (Some((id, held)), Act::PutAside) => {
                 let aside = self.states.put_aside(id).unwrap();
@@ -212,20 +224,19 @@ impl Device {
 
     /// Opens a sequence, and continues one that was put aside, if any.
     fn open(&mut self, which: usize) {
-        let id = self.states.open().unwrap();
-        let mut held = Vec::new();
-        if let Some((aside, mut tokens)) = self.aside.pop() {
-            let n = self.states.reuse(id, aside.tokens()).unwrap();
-            tokens.truncate(n);
-            held = tokens;
-        }
-        self.held[which] = Some((id, held));
+        self.held[which] = Some(match self.aside.pop() {
+            Some((aside, mut tokens)) => {
+                let (id, n) = self.states.go_on(&aside).unwrap();
+                tokens.truncate(n);
+                (id, tokens)
+            }
+            None => (self.states.open().unwrap(), Vec::new()),
+        });
     }
 
-    fn fork(&mut self, held: &[u32]) {
+    fn fork(&mut self, of: SequenceId, held: &[u32]) {
         let Some(free) = self.held.iter().position(Option::is_none) else { return };
-        let id = self.states.open().unwrap();
-        let n = self.states.reuse(id, held).unwrap();
+        let (id, n) = self.states.fork(of).unwrap();
         // A block is findable only if its parent is, so not every full block may be shared.
         assert!(n.is_multiple_of(BLOCK_SIZE) && n <= held.len());
         self.held[free] = Some((id, held[..n].to_vec()));
@@ -257,11 +268,13 @@ impl Device {
             assert_eq!(&self.states.tokens(*id).unwrap().collect::<Vec<_>>(), held);
             for position in 0..held.len() {
                 let slot = usize::try_from(self.states.slot(*id, position)).unwrap();
-                assert_eq!(self.paged[slot], held[..=position], "{id:?} at {position}");
+                assert_eq!(self.paged[slot], self.content(*id, &held[..=position]), "{id:?} at {position}");
             }
             if let Some(recurrent) = &self.states.recurrent {
                 let current = recurrent.current(id.0);
-                assert_eq!(current.map_or(&[][..], |slot| &self.recurrent[slot as usize]), held);
+                let content = current.map_or(&[][..], |slot| &self.recurrent[slot as usize]);
+                assert_eq!(content.get(1..).unwrap_or_default(), held);
+                assert!(content.first().is_none_or(|&salt| u64::from(salt) == self.states.salt(*id)));
             }
         }
         let tables = self.states.tables();
@@ -278,7 +291,7 @@ impl Device {
     }
 
     fn find(&self, tokens: &[u32]) -> usize {
-        self.states.find(tokens).map_or(0, |(_, n)| n)
+        self.states.findable(0, tokens)
     }
 }
 
@@ -384,8 +397,8 @@ fn blocks_with_embedding_rows_are_never_found() {
     assert!(states.tokens(id).is_err() && states.put_aside(id).is_err());
     assert_eq!(states.common(id, &[&[7; 40][..], &[u32::MAX; 8]].concat()).unwrap(), 40);
     states.close(id).unwrap();
-    assert_eq!(states.find(&rows).map(|(_, n)| n), Some(32));
-    assert_eq!(states.find(&[7; 96]).map(|(_, n)| n), Some(32));
+    assert_eq!(states.findable(0, &rows), 32);
+    assert_eq!(states.findable(0, &[7; 96]), 32);
 }
 
 proptest! {
