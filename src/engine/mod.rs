@@ -15,7 +15,8 @@ mod pace;
 mod reply;
 mod request;
 mod shared;
-#[cfg(all(test, feature = "demo"))]
+#[cfg(feature = "demo")]
+#[cfg(test)]
 mod tests;
 mod worker;
 
