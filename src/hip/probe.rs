@@ -1,7 +1,7 @@
 //! Finds devices, or reports why there are none in words that a user can act on.
 //!
 //! This module never panics. A GPU's libraries are other people's code on hardware in any state, so they are called on
-//! a separate thread, and a library that does not answer in time is an error.
+//! a separate thread, and a library that does not answer in time is an error. Only AMD's are opened on the calling one.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -107,7 +107,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// Probes every candidate platform, once per process.
+    /// Probes every candidate platform, once per process. On AMD the first call that looks for devices belongs on the
+    /// thread that ends the process: with ROCm 6.4.3 a process whose libraries another thread opened crashes at its end.
     ///
     /// # Errors
     /// `RFGRAPH_HIP_PLATFORM` is not a platform's name.
@@ -175,7 +176,8 @@ pub enum Selected {
     },
 }
 
-/// Selects a device of the first platform that has one. Opens no device.
+/// Selects a device of the first platform that has one. Opens no device. For the thread to call it on, see
+/// [`Device::probe`].
 ///
 /// # Errors
 /// A GPU was requested and there is none, or none of that number; `RFGRAPH_HIP_PLATFORM` is not a platform's name.
@@ -192,7 +194,7 @@ pub struct Probe {
     pub search: Option<Search>,
     /// Device nodes of AMD's driver. The runtime is only called if one of them can be opened.
     pub nodes: Vec<PathBuf>,
-    /// The deadline of a platform's libraries.
+    /// The deadline of a platform's libraries; AMD's are opened without it.
     pub deadline: Duration,
 }
 
@@ -287,12 +289,17 @@ impl Probe {
         }
     }
 
+    /// Opens a platform's libraries.
+    fn open(&self, platform: PlatformKind) -> Result<&'static Api, LoadError> {
+        match &self.search {
+            Some(search) => platform::api_from(platform, search),
+            None => platform::api(platform),
+        }
+    }
+
     /// Opens a platform's libraries and counts its devices. Call it through `guarded`.
     fn find(&self, platform: PlatformKind) -> Result<Found, ProbeError> {
-        let api = match &self.search {
-            Some(search) => platform::api_from(platform, search)?,
-            None => platform::api(platform)?,
-        };
+        let api = self.open(platform)?;
         if platform == PlatformKind::Amd {
             // Without its driver the runtime finds nothing, and may hang.
             self.check_nodes()?;
@@ -339,6 +346,10 @@ impl Probe {
     }
 
     /// Runs `ask` on a separate thread and waits for it until the deadline.
+    ///
+    /// AMD's libraries are opened on the calling thread first, without a deadline. If one thread opens `libamdhip64`, and
+    /// another one calls it and runs the exit handlers, the runtime deletes an object of its own twice and the process
+    /// ends with SIGSEGV (6.4.3; `tests/hip/exit.rs`).
     fn guarded<T: Send + 'static>(
         &self,
         platform: PlatformKind,
@@ -347,6 +358,9 @@ impl Probe {
         if platform == PlatformKind::Sim {
             // The simulated platform is part of this process and hides devices per thread.
             return ask();
+        }
+        if platform == PlatformKind::Amd {
+            self.open(platform)?;
         }
         let not_asked = |reason: String| ProbeError::NotAsked { platform, reason };
         let (sender, receiver) = mpsc::channel();
