@@ -100,6 +100,10 @@ pub struct Device {
     pub name: String,
     /// The target that kernels are compiled for.
     pub target: Target,
+    /// Its compute units; on RDNA `target.compute_units` counts pairs of them.
+    pub compute_units: u32,
+    /// The reason why the BLAS library is there but not used.
+    pub blas_problem: Option<String>,
     /// Bytes of free memory.
     pub free: u64,
     /// Bytes of total memory.
@@ -384,8 +388,16 @@ impl Probe {
 
 fn describe(context: &Context, index: u32) -> Result<Device, HipError> {
     let (free, total) = context.memory_info()?;
-    let (name, target) = (context.name().to_string(), context.target().clone());
-    Ok(Device { index, ordinal: context.ordinal(), name, target, free, total })
+    Ok(Device {
+        index,
+        ordinal: context.ordinal(),
+        name: context.name().to_string(),
+        target: context.target().clone(),
+        compute_units: context.compute_units(),
+        blas_problem: context.blas_problem().map(Into::into),
+        free,
+        total,
+    })
 }
 
 fn refusal(node: &std::path::Path, error: &std::io::Error) -> String {
