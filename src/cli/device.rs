@@ -7,7 +7,7 @@ use super::error::{CliError, eprintln_quietly};
 use super::progress::{Progress, Unit};
 use crate::exec::{HipOptions, Loading, OnLoading};
 use crate::hip::{Context, Request, Selected, select};
-use crate::model::{DeviceChoice, Model, ModelError, Setup};
+use crate::model::{DeviceChoice, Model, Setup};
 
 /// A value of `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +35,20 @@ impl FromStr for DeviceArg {
 }
 
 impl DeviceArg {
-    /// The device for this model; checks that it exists.
+    /// The device for this model; checks that it opens.
     pub(super) fn resolve(self, model: &Model) -> Result<DeviceChoice, CliError> {
+        Ok(self.open(model)?.0)
+    }
+
+    /// The device for this model, and the GPU if it is one.
+    pub(super) fn open(self, model: &Model) -> Result<(DeviceChoice, Option<Context>), CliError> {
         let number = match self {
-            DeviceArg::Cpu => return Ok(DeviceChoice::Cpu),
+            DeviceArg::Cpu => return Ok((DeviceChoice::Cpu, None)),
             DeviceArg::Hip(number) => Some(number),
             DeviceArg::Auto => None,
         };
         let choice = match number {
-            None => DeviceChoice::Auto.resolve(model)?,
+            None => DeviceChoice::Auto,
             Some(_) => {
                 match select(Request::Hip(number)).map_err(|error| CliError::Input(error.to_string()))? {
                     Selected::Hip { platform, ordinal } => DeviceChoice::Hip { platform, ordinal },
@@ -51,7 +56,8 @@ impl DeviceArg {
                 }
             }
         };
-        if let Some(context) = open(choice)? {
+        let opened = choice.open(model)?;
+        if let (_, Some(context)) = &opened {
             if self == DeviceArg::Auto {
                 eprintln_quietly(&format!(
                     "computing on {}; --device cpu computes on the CPU",
@@ -61,15 +67,8 @@ impl DeviceArg {
             let target = context.target();
             tracing::info!("device: {} ({}, {})", context.name(), target.platform, target.arch);
         }
-        Ok(choice)
+        Ok(opened)
     }
-}
-
-/// The GPU of a resolved choice; `None` for the CPU.
-pub(super) fn open(choice: DeviceChoice) -> Result<Option<Context>, CliError> {
-    let DeviceChoice::Hip { platform, ordinal } = choice else { return Ok(None) };
-    let context = Context::open(platform, ordinal);
-    Ok(Some(context.map_err(|error| ModelError::Device { platform, ordinal, error })?))
 }
 
 /// Progress bars for the work of a GPU session before its first token.

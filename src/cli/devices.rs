@@ -117,8 +117,8 @@ fn write_platform(text: &mut String, report: &PlatformReport) -> std::fmt::Resul
         (None, Some(_)) => {}
     }
     for device in &report.devices {
-        let Device { index, name, target, free, total, .. } = device;
-        let (arch, units, wave) = (&target.arch, target.compute_units, target.wave);
+        let Device { index, name, target, compute_units: units, free, total, .. } = device;
+        let (arch, wave) = (&target.arch, target.wave);
         let shared = Bytes(u64::from(target.shared_bytes));
         writeln!(text, "  hip:{index}  {name}")?;
         writeln!(
@@ -127,7 +127,8 @@ fn write_platform(text: &mut String, report: &PlatformReport) -> std::fmt::Resul
         )?;
         writeln!(text, "         {} free of {}", Bytes(*free), Bytes(*total))?;
         if !target.blas {
-            writeln!(text, "         no BLAS library; rfgraph's own kernels multiply")?;
+            let reason = device.blas_problem.as_deref().unwrap_or("no BLAS library");
+            writeln!(text, "         {reason}; rfgraph's own kernels multiply")?;
         }
     }
     match &report.problem {
@@ -148,19 +149,23 @@ mod tests {
         let platform = PlatformKind::Amd;
         let target = Target { platform, arch, wave: 64, compute_units: 104, shared_bytes: 65_536, blas };
         let name = "AMD Instinct MI250X".into();
-        Device { index, ordinal: index, name, target, free: 60 << 30, total: 64 << 30 }
+        let (free, total) = (60 << 30, 64 << 30);
+        let (compute_units, blas_problem) = (208, None);
+        Device { index, ordinal: index, name, target, compute_units, blas_problem, free, total }
     }
 
     #[test]
     fn list_names_devices_and_reasons_for_missing_ones() {
         let absent = "NVIDIA's driver is not installed";
+        let blas_problem = Some("the BLAS library has no files for gfx90a in /x".into());
+        let without_files = Device { blas_problem, ..device(2, false) };
         let report = Report {
             platforms: vec![
                 PlatformReport {
                     platform: PlatformKind::Amd,
                     versions: Some("amd runtime 6.4.43484, driver 6.4.43484, compiler 9.0".into()),
-                    devices: vec![device(0, true), device(1, false)],
-                    problem: Some(format!("hip:2: {}", HipError::new("hipSetDevice", 2))),
+                    devices: vec![device(0, true), device(1, false), without_files],
+                    problem: Some(format!("hip:3: {}", HipError::new("hipSetDevice", 2))),
                 },
                 PlatformReport::nothing(PlatformKind::Nvidia, absent),
             ],
@@ -168,13 +173,17 @@ mod tests {
         insta::assert_snapshot!(text(&report), @"
         amd runtime 6.4.43484, driver 6.4.43484, compiler 9.0
           hip:0  AMD Instinct MI250X
-                 gfx90a:sramecc+:xnack-, 104 compute units, waves of 64, 64.0 KiB shared memory a block
+                 gfx90a:sramecc+:xnack-, 208 compute units, waves of 64, 64.0 KiB shared memory a block
                  60.0 GiB free of 64.0 GiB
           hip:1  AMD Instinct MI250X
-                 gfx90a:sramecc+:xnack-, 104 compute units, waves of 64, 64.0 KiB shared memory a block
+                 gfx90a:sramecc+:xnack-, 208 compute units, waves of 64, 64.0 KiB shared memory a block
                  60.0 GiB free of 64.0 GiB
                  no BLAS library; rfgraph's own kernels multiply
-          hip:2: hipSetDevice failed with hipErrorOutOfMemory (2): the device has no room for it; use a smaller context, fewer layers on the GPU or a smaller file, or close what else uses the GPU
+          hip:2  AMD Instinct MI250X
+                 gfx90a:sramecc+:xnack-, 208 compute units, waves of 64, 64.0 KiB shared memory a block
+                 60.0 GiB free of 64.0 GiB
+                 the BLAS library has no files for gfx90a in /x; rfgraph's own kernels multiply
+          hip:3: hipSetDevice failed with hipErrorOutOfMemory (2): the device has no room for it; use a smaller context, fewer layers on the GPU or a smaller file, or close what else uses the GPU
         nvidia: NVIDIA's driver is not installed
         --device auto takes hip:0 (AMD Instinct MI250X, amd)
         ");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::device::{DeviceArg, open};
+use super::device::DeviceArg;
 use super::error::CliError;
 use super::options::{CacheArgs, ContextArg, ModelArg, ThreadsArg};
 use super::output::{print, write_file};
@@ -62,7 +62,8 @@ pub(super) fn run(args: &GraphArgs) -> Result<(), CliError> {
     let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
     let layout = CacheLayout::new(n_ctx, 1)?;
     let graph = model.graph(args.tokens.get(), 1, layout, args.cache.types())?;
-    let device = open(args.device.resolve(&model)?)?.map_or_else(
+    let (_, gpu) = args.device.open(&model)?;
+    let device = gpu.map_or_else(
         || DeviceDesc::cpu(args.threads.count().get()),
         |context| DeviceDesc::hip(context.target().clone()),
     );

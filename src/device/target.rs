@@ -43,11 +43,11 @@ pub struct Target {
     pub arch: String,
     /// Lanes of a wave: 32 or 64.
     pub wave: u32,
-    /// Compute units (multiprocessors).
+    /// Compute units (multiprocessors), as the runtime counts them: pairs of them on RDNA.
     pub compute_units: u32,
     /// Bytes of shared memory that a block may use.
     pub shared_bytes: u32,
-    /// True if the BLAS library is present.
+    /// True if there is a BLAS library for this device.
     pub blas: bool,
 }
 

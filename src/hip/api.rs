@@ -67,6 +67,8 @@ pub const hipDeviceAttributeComputeCapabilityMajor: c_int = 23;
 pub const hipDeviceAttributeMaxSharedMemoryPerBlock: c_int = 74;
 pub const hipDeviceAttributeMultiprocessorCount: c_int = 63;
 pub const hipDeviceAttributeWarpSize: c_int = 87;
+/// AMD's only: compute units, where `hipDeviceAttributeMultiprocessorCount` counts pairs of them on RDNA.
+pub const hipDeviceAttributePhysicalMultiProcessorCount: c_int = 10_015;
 
 /// `HIPBLAS_OP_N`.
 pub const HIPBLAS_OP_N: c_int = 111;
@@ -237,4 +239,7 @@ pub struct Api {
     pub arch: unsafe extern "C" fn(name: *mut c_char, len: c_int, device: c_int) -> hipError_t,
     /// Raises the limit of a kernel's dynamic shared memory; a no-op on platforms without such a limit.
     pub allow_shared: unsafe extern "C" fn(function: hipFunction_t, bytes: c_uint) -> hipError_t,
+    /// `Ok` if the BLAS library, where there is one, can multiply on an architecture (without features); otherwise the
+    /// reason why not.
+    pub blas_serves: fn(arch: &str) -> Result<(), String>,
 }

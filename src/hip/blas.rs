@@ -26,12 +26,13 @@ struct Handle(hipblasHandle_t);
 unsafe impl Send for Handle {}
 
 impl Context {
-    /// Opens the BLAS library on `stream`; `None` if the platform has no such library.
+    /// Opens the BLAS library on `stream`; `None` if the platform has no such library, or none for this device
+    /// ([`Context::blas_problem`]).
     ///
     /// # Errors
     /// The library exists but does not start.
     pub fn blas(&self, stream: &Stream) -> Result<Option<BlasHandle>, HipError> {
-        let Some(blas) = self.api().blas else { return Ok(None) };
+        let Some(blas) = self.api().blas.filter(|_| self.target().blas) else { return Ok(None) };
         self.runtime()?;
         let mut raw: hipblasHandle_t = std::ptr::null_mut();
         // SAFETY: `raw` is valid for a write.

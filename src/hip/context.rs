@@ -34,13 +34,16 @@ struct Inner {
     api: Api,
     ordinal: u32,
     target: Target,
+    compute_units: u32,
+    blas_problem: Option<String>,
     name: String,
     pace: Pace,
     versions: Versions,
 }
 
 impl Context {
-    /// Opens a device: loads the platform's libraries, starts its runtime and queries the device.
+    /// Opens a device: loads the platform's libraries, starts its runtime and queries the device. For the thread to call
+    /// it on, see [`Device::probe`](super::Device::probe).
     ///
     /// # Errors
     /// The platform's libraries cannot be loaded, its runtime does not start, or the device does not exist.
@@ -53,11 +56,16 @@ impl Context {
         // SAFETY: takes no pointer; repeated calls are allowed.
         check("hipInit", unsafe { (api.runtime.hipInit)(0) })?;
         set_device(api, platform, ordinal)?;
-        let target = target(api, platform, ordinal)?;
+        let mut target = target(api, platform, ordinal)?;
+        let blas_problem = blas_problem(api, &target);
+        target.blas &= blas_problem.is_none();
+        let compute_units = compute_units(api, &target, ordinal)?;
         let name = name(api, ordinal)?;
         let versions = Versions::ask(api, platform)?;
         let pace = pace(api, ordinal)?;
-        Ok(Context { inner: Arc::new(Inner { api: *api, ordinal, target, name, pace, versions }) })
+        let api = *api;
+        let inner = Inner { api, ordinal, target, compute_units, blas_problem, name, pace, versions };
+        Ok(Context { inner: Arc::new(inner) })
     }
 
     /// The function table.
@@ -68,6 +76,17 @@ impl Context {
     /// The target that kernels are chosen and compiled for.
     pub fn target(&self) -> &Target {
         &self.inner.target
+    }
+
+    /// The device's compute units as its data sheet counts them. [`Target::compute_units`] is what the runtime schedules
+    /// on: pairs of them on RDNA.
+    pub fn compute_units(&self) -> u32 {
+        self.inner.compute_units
+    }
+
+    /// The reason why the BLAS library is there but not used on this device.
+    pub fn blas_problem(&self) -> Option<&str> {
+        self.inner.blas_problem.as_deref()
     }
 
     /// The device's display name.
@@ -90,13 +109,14 @@ impl Context {
         self.inner.versions
     }
 
-    /// Free and total bytes of device memory. Other programs change the free bytes at any time.
+    /// Free and total bytes of device memory. Other programs change the free bytes at any time. A runtime that counts more
+    /// bytes free than there are is corrected.
     pub fn memory_info(&self) -> Result<(u64, u64), HipError> {
         let (mut free, mut total) = (0_usize, 0_usize);
         // SAFETY: both are valid for a write.
         let code = unsafe { (self.runtime()?.hipMemGetInfo)(&mut free, &mut total) };
         self.check("hipMemGetInfo", code)?;
-        Ok((free as u64, total as u64))
+        Ok((free.min(total) as u64, total as u64))
     }
 
     /// Returns an error if `code`, the result of `call`, is not success.
@@ -187,6 +207,24 @@ pub(super) fn target(api: &Api, platform: PlatformKind, ordinal: u32) -> Result<
         shared_bytes: attribute(api::hipDeviceAttributeMaxSharedMemoryPerBlock, "bytes of shared memory")?,
         blas: api.blas.is_some(),
     })
+}
+
+/// The reason why the BLAS library, if there is one, is not used on a device.
+fn blas_problem(api: &Api, target: &Target) -> Option<String> {
+    api.blas.as_ref().and_then(|_| (api.blas_serves)(target.base_arch()).err())
+}
+
+/// A device's compute units; the multiprocessors that the runtime counts where it does not tell them apart.
+fn compute_units(api: &Api, target: &Target, ordinal: u32) -> Result<u32, HipError> {
+    if target.platform != PlatformKind::Amd {
+        return Ok(target.compute_units);
+    }
+    let (mut value, device): (c_int, _) = (0, number(ordinal)?);
+    let attribute = api::hipDeviceAttributePhysicalMultiProcessorCount;
+    // SAFETY: `value` is valid for a write.
+    let code = unsafe { (api.runtime.hipDeviceGetAttribute)(&mut value, attribute, device) };
+    let value = u32::try_from(value).ok().filter(|&units| code == api::hipSuccess && units > 0);
+    Ok(value.unwrap_or(target.compute_units))
 }
 
 /// A device's [`Pace`]. Attributes that the platform does not know are left out.

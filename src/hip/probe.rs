@@ -1,7 +1,7 @@
 //! Finds devices, or reports why there are none in words that a user can act on.
 //!
 //! This module never panics. A GPU's libraries are other people's code on hardware in any state, so they are called on
-//! a separate thread, and a library that does not answer in time is an error.
+//! a separate thread, and a library that does not answer in time is an error. Only AMD's are opened on the calling one.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -100,6 +100,10 @@ pub struct Device {
     pub name: String,
     /// The target that kernels are compiled for.
     pub target: Target,
+    /// Its compute units; on RDNA `target.compute_units` counts pairs of them.
+    pub compute_units: u32,
+    /// The reason why the BLAS library is there but not used.
+    pub blas_problem: Option<String>,
     /// Bytes of free memory.
     pub free: u64,
     /// Bytes of total memory.
@@ -107,7 +111,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// Probes every candidate platform, once per process.
+    /// Probes every candidate platform, once per process. On AMD the first call that looks for devices belongs on the
+    /// thread that ends the process: with ROCm 6.4.3 a process whose libraries another thread opened crashes at its end.
     ///
     /// # Errors
     /// `RFGRAPH_HIP_PLATFORM` is not a platform's name.
@@ -175,7 +180,8 @@ pub enum Selected {
     },
 }
 
-/// Selects a device of the first platform that has one. Opens no device.
+/// Selects a device of the first platform that has one. Opens no device. For the thread to call it on, see
+/// [`Device::probe`].
 ///
 /// # Errors
 /// A GPU was requested and there is none, or none of that number; `RFGRAPH_HIP_PLATFORM` is not a platform's name.
@@ -192,7 +198,7 @@ pub struct Probe {
     pub search: Option<Search>,
     /// Device nodes of AMD's driver. The runtime is only called if one of them can be opened.
     pub nodes: Vec<PathBuf>,
-    /// The deadline of a platform's libraries.
+    /// The deadline of a platform's libraries; AMD's are opened without it.
     pub deadline: Duration,
 }
 
@@ -287,12 +293,17 @@ impl Probe {
         }
     }
 
+    /// Opens a platform's libraries.
+    fn open(&self, platform: PlatformKind) -> Result<&'static Api, LoadError> {
+        match &self.search {
+            Some(search) => platform::api_from(platform, search),
+            None => platform::api(platform),
+        }
+    }
+
     /// Opens a platform's libraries and counts its devices. Call it through `guarded`.
     fn find(&self, platform: PlatformKind) -> Result<Found, ProbeError> {
-        let api = match &self.search {
-            Some(search) => platform::api_from(platform, search)?,
-            None => platform::api(platform)?,
-        };
+        let api = self.open(platform)?;
         if platform == PlatformKind::Amd {
             // Without its driver the runtime finds nothing, and may hang.
             self.check_nodes()?;
@@ -339,6 +350,10 @@ impl Probe {
     }
 
     /// Runs `ask` on a separate thread and waits for it until the deadline.
+    ///
+    /// AMD's libraries are opened on the calling thread first, without a deadline. If one thread opens `libamdhip64`, and
+    /// another one calls it and runs the exit handlers, the runtime deletes an object of its own twice and the process
+    /// ends with SIGSEGV (6.4.3; `tests/hip/exit.rs`).
     fn guarded<T: Send + 'static>(
         &self,
         platform: PlatformKind,
@@ -347,6 +362,9 @@ impl Probe {
         if platform == PlatformKind::Sim {
             // The simulated platform is part of this process and hides devices per thread.
             return ask();
+        }
+        if platform == PlatformKind::Amd {
+            self.open(platform)?;
         }
         let not_asked = |reason: String| ProbeError::NotAsked { platform, reason };
         let (sender, receiver) = mpsc::channel();
@@ -370,8 +388,16 @@ impl Probe {
 
 fn describe(context: &Context, index: u32) -> Result<Device, HipError> {
     let (free, total) = context.memory_info()?;
-    let (name, target) = (context.name().to_string(), context.target().clone());
-    Ok(Device { index, ordinal: context.ordinal(), name, target, free, total })
+    Ok(Device {
+        index,
+        ordinal: context.ordinal(),
+        name: context.name().to_string(),
+        target: context.target().clone(),
+        compute_units: context.compute_units(),
+        blas_problem: context.blas_problem().map(Into::into),
+        free,
+        total,
+    })
 }
 
 fn refusal(node: &std::path::Path, error: &std::io::Error) -> String {

@@ -10,6 +10,7 @@ mod code_object;
 mod deterministic;
 #[cfg(feature = "demo")]
 mod device;
+mod exit;
 mod experts;
 mod faults;
 // These tests read the log, and the logger is part of the command line.

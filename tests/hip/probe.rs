@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rfgraph::device::{Gemm, PlatformKind};
-use rfgraph::hip::api::{Rtc, Runtime};
+use rfgraph::hip::api::{Blas, Rtc, Runtime};
 use rfgraph::hip::platform::Search;
 use rfgraph::hip::{Context, PlatformReport, Priority, Probe, ProbeError, Report, Request, Selected};
 use rfgraph::tensor::DType;
@@ -60,8 +60,10 @@ fn child_process_of_the_other_tests() {
         second: format!("{:?}", probe.select(Request::Hip(Some(1)))),
     };
     println!("{MARK}{}", serde_json::to_string(&answer).unwrap());
-    if task.compute {
-        compute();
+    match task.platform {
+        PlatformKind::Amd if task.compute => find_no_blas(),
+        _ if task.compute => compute(),
+        _ => {}
     }
 }
 
@@ -104,8 +106,9 @@ impl Fake {
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "probe::child_process_of_the_other_tests", "--ignored", "--nocapture"]);
         child.env(TASK, serde_json::to_string(&task).unwrap());
-        for hiding in ["HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"] {
-            child.env_remove(hiding);
+        let variables = ["HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"];
+        for variable in variables.into_iter().chain(["ROCBLAS_TENSILE_LIBPATH"]) {
+            child.env_remove(variable);
         }
         child.envs(self.visible.map(|visible| ("HIP_VISIBLE_DEVICES", visible)));
         let output = child.output().unwrap();
@@ -249,6 +252,8 @@ fn a_device_is_described_as_the_runtime_says() {
                 "shared_bytes": 65536,
                 "blas": false
               },
+              "compute_units": 96,
+              "blas_problem": null,
               "free": 21474836480,
               "total": 25769803776
             }
@@ -273,6 +278,64 @@ fn the_older_layout_of_properties_is_read_and_another_is_not() {
     // An arch at an unknown offset is not read: that would be guessing.
     let fake = amd(&["ARCH_OFFSET=2000"]).unwrap();
     insta::assert_snapshot!(fake.problem(), @"hip:0: hipGetDeviceProperties failed with hipErrorNotSupported (801): the runtime does not say what to compile for where its versions 5 to 7 do");
+}
+
+#[test]
+fn more_free_memory_than_there_is_is_clamped() {
+    let Some(fake) = amd(&["FREE_GIB=25"]) else { return };
+    let device = &fake.report().devices[0];
+    assert_eq!((device.free, device.total), (24 << 30, 24 << 30));
+}
+
+/// Builds a hipBLAS that loads a rocBLAS as it starts, and aborts where a handle is made.
+#[must_use]
+fn with_blas(fake: &Fake) -> bool {
+    let text = "#include <dlfcn.h>
+        #include <stdlib.h>
+        __attribute__((constructor)) static void load(void) { if (!dlopen(ROCBLAS, RTLD_NOW)) abort(); }
+        int hipblasCreate(void *handle) { abort(); }
+        int hipblasGemmEx_v2(void) { return 0; }";
+    let library = fake.path("librocblas.so.4");
+    let path = format!("ROCBLAS=\"{}\"", library.display());
+    fake.build("librocblas.so.4", "int rocblas_gemm_ex(void) { return 0; }", &[])
+        && fake.build("libhipblas.so.2", &with_all(Blas::NAMES, text), &[&path])
+}
+
+/// Puts an empty file of kernels where Debian has them.
+fn add_kernels(fake: &Fake, file: &str) {
+    let folder = fake.path("rocblas/4.4.1/library");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(file), "").unwrap();
+}
+
+#[test]
+fn rocblas_without_files_for_the_gpu_is_not_used() {
+    let Some(mut fake) = amd(&["ARCH=\"gfx1201\""]) else { return };
+    if !with_blas(&fake) {
+        return;
+    }
+    fake.compute = true;
+    let device = fake.report().devices.remove(0);
+    assert!(!device.target.blas);
+    assert_eq!(device.blas_problem.as_deref(), Some("the BLAS library's files of kernels were not found"));
+    add_kernels(&fake, "TensileLibrary_lazy_gfx1100.dat");
+    let device = fake.report().devices.remove(0);
+    assert!(!device.target.blas);
+    let problem = device.blas_problem.unwrap().replace(&fake.folder.path().display().to_string(), "FOLDER");
+    insta::assert_snapshot!(problem, @"the BLAS library has no files for gfx1201 in FOLDER/rocblas/4.4.1/library (set ROCBLAS_TENSILE_LIBPATH to a folder that has them)");
+    add_kernels(&fake, "TensileLibrary_lazy_gfx1201.dat");
+    fake.compute = false;
+    let device = fake.report().devices.remove(0);
+    assert_eq!((device.target.blas, device.blas_problem), (true, None));
+}
+
+/// A handle is not made for a device that the BLAS library has no files for; the fake would abort.
+fn find_no_blas() {
+    let folder = serde_json::from_str::<Task>(&std::env::var(TASK).unwrap()).unwrap().folder;
+    assert!(folder.join("libhipblas.so.2").exists());
+    let context = Context::open(PlatformKind::Amd, 0).unwrap();
+    let stream = context.stream(Priority::Low).unwrap();
+    assert!(context.blas(&stream).unwrap().is_none());
 }
 
 #[test]

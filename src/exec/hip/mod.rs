@@ -20,7 +20,7 @@ mod store;
 mod upload;
 mod waiting;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use blas_start::BlasStart;
@@ -137,6 +137,12 @@ impl HipExecutor {
     ) -> Result<HipExecutor, ExecError> {
         let failed = |error| ExecError::gpu("the executor's streams and events", error);
         let compute = context.stream(options.priority).map_err(failed)?;
+        if options.blas
+            && let Some(problem) = context.blas_problem()
+        {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| tracing::warn!("{problem}; products use rfgraph's own kernels"));
+        }
         let found = if options.blas { context.blas(&compute) } else { Ok(None) };
         let blas = found.unwrap_or_else(|error| {
             tracing::warn!("the BLAS library does not start ({error}); products use rfgraph's own kernels");

@@ -12,7 +12,8 @@ use crate::hip::{Context, Pace, Request as DeviceRequest, Selected, select};
 use crate::model::{BatchShape, CacheLayout, GgufWeights, Model, ModelError, Output, Portion, Request};
 use crate::plan::{DeviceDesc, Plan, compile};
 
-/// The device that computes a model.
+/// The device that computes a model. A program that uses an AMD GPU opens its first session on the thread that ends the
+/// process; see [`Device::probe`](crate::hip::Device::probe).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceChoice {
@@ -41,30 +42,54 @@ impl DeviceChoice {
     /// # Errors
     /// [`ModelError::Probe`] if `RFGRAPH_HIP_PLATFORM` names an unknown platform.
     pub fn resolve(self, model: &Model) -> Result<DeviceChoice, ModelError> {
-        if self != DeviceChoice::Auto {
-            return Ok(self);
+        match self {
+            DeviceChoice::Auto => Ok(self.open(model)?.0),
+            DeviceChoice::Cpu | DeviceChoice::Hip { .. } => Ok(self),
         }
-        let weights: u64 = model.gguf().tensors().iter().map(|info| info.bytes as u64).sum();
-        if weights < DeviceChoice::SMALL_MODEL {
-            tracing::info!("device: the CPU (a model of {weights} bytes is faster there)");
-            return Ok(DeviceChoice::Cpu);
+    }
+
+    /// Like [`DeviceChoice::resolve`], with the GPU that was opened for it; `None` for the CPU.
+    pub(crate) fn open(self, model: &Model) -> Result<(DeviceChoice, Option<Context>), ModelError> {
+        match self {
+            DeviceChoice::Cpu => Ok((self, None)),
+            DeviceChoice::Auto => {
+                let opened = open_best(model)?;
+                let hip = |context: &Context| DeviceChoice::Hip {
+                    platform: context.target().platform,
+                    ordinal: context.ordinal(),
+                };
+                Ok((opened.as_ref().map_or(DeviceChoice::Cpu, hip), opened))
+            }
+            DeviceChoice::Hip { platform, ordinal } => {
+                let failed = |error| ModelError::Device { platform, ordinal, error };
+                Ok((self, Some(Context::open(platform, ordinal).map_err(failed)?)))
+            }
         }
-        let selected = select(DeviceRequest::Auto)?;
-        let (platform, ordinal) = match selected {
-            Selected::Hip { platform, ordinal } => (platform, ordinal),
-            Selected::Cpu { why } => {
-                tracing::info!("device: the CPU ({why})");
-                return Ok(DeviceChoice::Cpu);
-            }
-        };
-        match Context::open(platform, ordinal) {
-            Ok(_) => Ok(DeviceChoice::Hip { platform, ordinal }),
-            Err(error) => {
-                tracing::warn!(
-                    "GPU {ordinal} of platform {platform} does not open, so the CPU computes: {error}"
-                );
-                Ok(DeviceChoice::Cpu)
-            }
+    }
+}
+
+/// The GPU of [`DeviceChoice::Auto`], opened; `None` for the CPU.
+fn open_best(model: &Model) -> Result<Option<Context>, ModelError> {
+    let weights: u64 = model.gguf().tensors().iter().map(|info| info.bytes as u64).sum();
+    if weights < DeviceChoice::SMALL_MODEL {
+        tracing::info!("device: the CPU (a model of {weights} bytes is faster there)");
+        return Ok(None);
+    }
+    let selected = select(DeviceRequest::Auto)?;
+    let (platform, ordinal) = match selected {
+        Selected::Hip { platform, ordinal } => (platform, ordinal),
+        Selected::Cpu { why } => {
+            tracing::info!("device: the CPU ({why})");
+            return Ok(None);
+        }
+    };
+    match Context::open(platform, ordinal) {
+        Ok(context) => Ok(Some(context)),
+        Err(error) => {
+            tracing::warn!(
+                "GPU {ordinal} of platform {platform} does not open, so the CPU computes: {error}"
+            );
+            Ok(None)
         }
     }
 }
@@ -136,11 +161,11 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelE
     let whole = Portion::whole(n_layer);
     let least = demand.ubatch_or(ubatch::LEAST);
     let on_cpu = |portion| Ok::<_, ModelError>(Part { portion, backend: cpu(demand, least, setup)? });
-    let DeviceChoice::Hip { platform, ordinal } = demand.options.device.resolve(demand.model)? else {
+    let (_, Some(context)) = demand.options.device.open(demand.model)? else {
         return Ok(Placed { parts: vec![on_cpu(whole)?], ubatch: least });
     };
+    let (platform, ordinal) = (context.target().platform, context.ordinal());
     let failed = |error| ModelError::Device { platform, ordinal, error };
-    let context = Context::open(platform, ordinal).map_err(failed)?;
     let (free, total) = context.memory_info().map_err(failed)?;
     let budget = Budget::gpu(free, total, demand.options.memory_fraction);
     let mut target = context.target().clone();

@@ -137,7 +137,8 @@ impl Cuda {
             hipGraphExecDestroy,
         };
         let blas = Blas { hipblasCreate, hipblasDestroy, hipblasSetStream, hipblasGemmEx };
-        Api { runtime, rtc: self.rtc, blas: self.blas.map(|_| blas), arch, allow_shared }
+        let blas = self.blas.map(|_| blas);
+        Api { runtime, rtc: self.rtc, blas, arch, allow_shared, blas_serves: |_| Ok(()) }
     }
 
     /// The visible devices, in the user's order.

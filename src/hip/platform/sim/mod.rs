@@ -44,5 +44,6 @@ pub fn api() -> Api {
         blas: blas.then_some(blas::TABLE),
         arch: runtime::arch,
         allow_shared: runtime::allow_shared,
+        blas_serves: |_| Ok(()),
     }
 }

@@ -3,9 +3,12 @@
 //! The versions differ in three ways: the run-time compiler is a separate library or part of the runtime, the
 //! properties of a device are a struct with one of two layouts, and products have one of two signatures.
 
+mod rocblas;
+
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
+use self::rocblas::Files;
 use super::library::{Opened, Search, sonames};
 use super::{LoadError, PlatformKind};
 use crate::hip::api::{self, Api, Blas, Rtc, Runtime, hipError_t, hipblasHandle_t, hipblasStatus_t};
@@ -32,6 +35,7 @@ struct Extra {
     properties: Option<GetProperties>,
     create_handle: Option<CreateHandle>,
     set_atomics: Option<SetAtomics>,
+    blas_files: Files,
 }
 
 /// Opens ROCm's libraries and fills the table; the first call of a process selects the libraries.
@@ -60,10 +64,12 @@ pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
         properties: properties("hipGetDeviceProperties"),
         create_handle: blas.as_ref().map(|(blas, _)| blas.hipblasCreate),
         set_atomics: blas.as_ref().and_then(|(_, set_atomics)| *set_atomics),
+        // hipBLAS has just loaded rocBLAS, if there is one.
+        blas_files: Files::of_process(),
     };
     EXTRA.get_or_init(|| extra);
     let blas = blas.map(|(blas, _)| Blas { hipblasCreate: create_handle, ..blas });
-    Ok(Api { runtime, rtc, blas, arch, allow_shared })
+    Ok(Api { runtime, rtc, blas, arch, allow_shared, blas_serves })
 }
 
 /// The run-time compiler only, which needs neither a GPU nor a driver.
@@ -181,6 +187,12 @@ unsafe extern "C" fn arch(name: *mut c_char, len: c_int, device: c_int) -> hipEr
 fn arch_in(properties: &[u8], offset: usize) -> Option<&[u8]> {
     let name = CStr::from_bytes_until_nul(properties.get(offset..)?).ok()?.to_bytes();
     name.starts_with(b"gfx").then_some(name)
+}
+
+/// Looks for rocBLAS's files for the architecture.
+fn blas_serves(arch: &str) -> Result<(), String> {
+    // Without the table there is no library.
+    EXTRA.get().map_or(Ok(()), |extra| extra.blas_files.serve(arch))
 }
 
 /// ROCm allows every kernel the device's whole shared memory.
