@@ -25,8 +25,9 @@ fn architectures_table(page: &mut String) {
     let mut of: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for fixture in fixtures() {
         let row = references.get(&fixture.name);
-        let (class, exercises) = row
-            .unwrap_or_else(|| panic!("the table of tests/fixtures/arch/README.md lacks the row of {}", fixture.name));
+        let (class, exercises) = row.unwrap_or_else(|| {
+            panic!("the table of tests/fixtures/arch/README.md lacks the row of {}", fixture.name)
+        });
         let line = format!("- `{}` ({class}): {exercises}", fixture.name);
         of.entry(fixture.model().architecture_name().to_string()).or_default().push(line);
     }

@@ -2,7 +2,7 @@
 //!
 //! The `llguidance` library follows the grammar over the bytes of the text, and matches tokens through a trie of the
 //! vocabulary's bytes. Control tokens never match, except those that end an answer once the grammar is satisfied.
-//! `gbnf` translates GBNF grammars.
+//! `gbnf` compiles GBNF grammars.
 //!
 //! This folder knows a `Tokenizer`. It knows no sampler and no model: it masks the logits it is given.
 
@@ -12,7 +12,7 @@ use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{GrammarInit, TopLevelGrammar};
 use llguidance::panic_utils::catch_unwind;
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
@@ -103,7 +103,8 @@ impl ConstraintFactory {
         if let Some(object) = schema.as_object_mut() {
             object.entry("x-guidance").or_insert_with(|| json!({ "whitespace_pattern": JSON_SPACE }));
         }
-        self.make(TopLevelGrammar::from_json_schema(schema)).map_err(ConstraintError::Schema)
+        self.make(GrammarInit::Serialized(TopLevelGrammar::from_json_schema(schema)))
+            .map_err(ConstraintError::Schema)
     }
 
     /// Output that a grammar derives, in `llguidance`'s variant of Lark or in llama.cpp's GBNF, which is recognized by
@@ -112,16 +113,16 @@ impl ConstraintFactory {
     /// # Errors
     /// [`ConstraintError::Grammar`] or [`ConstraintError::Gbnf`], with the line.
     pub fn grammar(&self, grammar: &str) -> Result<Constraint, ConstraintError> {
-        let lark = match gbnf::is_gbnf(grammar) {
-            true => gbnf::to_lark(grammar)?,
-            false => grammar.to_string(),
+        let init = match gbnf::is_gbnf(grammar) {
+            true => gbnf::emit(&gbnf::read(grammar)?).map_err(ConstraintError::Grammar)?,
+            false => GrammarInit::Serialized(TopLevelGrammar::from_lark(grammar.to_string())),
         };
-        self.make(TopLevelGrammar::from_lark(lark)).map_err(ConstraintError::Grammar)
+        self.make(init).map_err(ConstraintError::Grammar)
     }
 
-    fn make(&self, grammar: TopLevelGrammar) -> Result<Constraint, String> {
+    fn make(&self, grammar: GrammarInit) -> Result<Constraint, String> {
         // Panics of the library become errors, as they do while matching.
-        let parser = catch_unwind(AssertUnwindSafe(|| self.factory.create_parser(grammar)))
+        let parser = catch_unwind(AssertUnwindSafe(|| self.factory.create_parser_from_init_default(grammar)))
             .map_err(|error| format!("{error:#}"))?;
         let fresh = Matcher::new(Ok(parser));
         match fresh.get_error() {
