@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets, on inputs that are built from pieces of real ones.
+//! The bodies of the fuzz targets, on inputs that are built from pieces of real ones; `PROPTEST_CASES` sets their number.
 
 use proptest::prelude::*;
 
@@ -183,8 +183,6 @@ fn nested() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     #[test]
     fn any_text_is_a_gbnf_grammar_or_an_error(text in text(GBNF)) {
         bodies::gbnf(text.as_bytes());

@@ -3,7 +3,7 @@
 use llguidance::derivre::RegexAst;
 use serde_json::{Map, Value, json};
 
-use super::keywords::{TYPES, ZOD_DURATION, bounds, is_of, refusal, shown, size, types};
+use super::keywords::{BOUNDS, TYPES, ZOD_DURATION, bounds, is_of, refusal, shown, size, types};
 use super::lexemes::{Lexeme, MARKER};
 use super::number::is_rounded;
 use super::rewrite::Rewriter;
@@ -81,7 +81,11 @@ impl Rewriter<'_> {
         }
         if !types.is_empty() {
             let mut rest = Map::new();
-            self.keywords(map, &["pattern", "type"], path, false, &mut rest)?;
+            let mut done = vec!["pattern", "type"];
+            if !types.contains(&"number") && !types.contains(&"integer") {
+                done.extend(BOUNDS);
+            }
+            self.keywords(map, &done, path, false, &mut rest)?;
             rest.insert("type".into(), types.into());
             choices.push(rest.into());
         }
