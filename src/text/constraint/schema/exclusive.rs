@@ -61,7 +61,8 @@ fn differ(a: &[&Value], b: &[&Value]) -> bool {
     // Lists and objects may hold such numbers too.
     let nested = |value: &&&Value| value.is_array() || value.is_object();
     let (a_nested, b_nested) = (a.iter().any(|value| nested(&value)), b.iter().any(|value| nested(&value)));
-    !(a_nested && b_nested) && !a.iter().any(|a| b.iter().any(|b| same(a, b)))
+    let common = a.iter().any(|a| b.iter().any(|b| same(a, b)));
+    !(common || a_nested && b_nested)
 }
 
 /// A restriction that makes choices exclude each other. Each leaves only values that satisfy the `oneOf`.
