@@ -157,6 +157,18 @@ impl Generation {
         self
     }
 
+    /// Begins a constraint that is [waiting](Constraint::waiting) before the next token. Without effect if there is
+    /// none or it has begun.
+    #[cfg(feature = "grammar")]
+    pub fn begin_constraint(&mut self) {
+        if let Some(constraint) = &mut self.constraint {
+            constraint.begin();
+            if self.stop.is_none() && constraint.is_complete() {
+                self.stop = Some(Stop::EndOfGeneration);
+            }
+        }
+    }
+
     /// The least output that the generation needs of its next row.
     pub fn wants(&self) -> Output {
         if self.needs_logits() { Output::Logits } else { wish(self.sampler.needs()) }

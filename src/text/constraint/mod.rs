@@ -2,20 +2,22 @@
 //!
 //! The `llguidance` library follows the grammar over the bytes of the text, and matches tokens through a trie of the
 //! vocabulary's bytes. Control tokens never match, except those that end an answer once the grammar is satisfied.
-//! `gbnf` translates GBNF grammars.
+//! `gbnf` compiles GBNF grammars, `schema` JSON schemas; `compile` has the limits of both.
 //!
 //! This folder knows a `Tokenizer`. It knows no sampler and no model: it masks the logits it is given.
 
+mod compile;
 mod gbnf;
+mod schema;
 
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{GrammarInit, TopLevelGrammar};
 use llguidance::panic_utils::catch_unwind;
 use llguidance::{Matcher, ParserFactory};
-use serde_json::{Value, json};
+use serde_json::Value;
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
 use crate::text::tokenizer::{TokenKind, Tokenizer};
@@ -53,9 +55,6 @@ pub enum ConstraintError {
     },
 }
 
-/// White space allowed between two tokens of a JSON answer: with unlimited white space, models may never stop.
-const JSON_SPACE: &str = r"\x20|\x0A[\x20\x09]{0,20}";
-
 /// Longest token in the trie, in bytes. Longer tokens are never allowed.
 const LONGEST_TOKEN: usize = 255;
 
@@ -82,28 +81,29 @@ impl ConstraintFactory {
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = catch_unwind(AssertUnwindSafe(|| ParserFactory::new_simple(&env)))
             .map_err(|error| ConstraintError::Vocabulary(format!("{error:#}")))?;
-        factory.quiet().limits_mut().verbose_errors = false;
+        compile::set_limits(factory.quiet().limits_mut());
         Ok(ConstraintFactory { factory, n_vocab })
     }
 
     /// Output that is JSON and satisfies a JSON schema, given as JSON text. Its tokens are separated by at most a
     /// space, or a newline and indentation; the schema's key `x-guidance` changes this and other options of
-    /// `llguidance`.
+    /// `llguidance`. A `format` that is not known, or beside a `pattern`, is an annotation.
     ///
     /// # Errors
-    /// [`ConstraintError::Json`] locates the JSON error; [`ConstraintError::Schema`] names an unsupported feature: no
-    /// part of a schema is ignored.
+    /// [`ConstraintError::Json`] locates the JSON error; [`ConstraintError::Schema`] names the keyword that is not
+    /// supported, and its path: no part of a schema is ignored.
     pub fn json_schema(&self, schema: &str) -> Result<Constraint, ConstraintError> {
+        compile::check_size(schema, compile::MOST_SCHEMA).map_err(ConstraintError::Schema)?;
         let parsed: Result<Value, _> = serde_json::from_str(schema);
-        let mut schema = parsed.map_err(|error| ConstraintError::Json(error.to_string()))?;
-        // An equivalent object, so that an option can be added.
-        if schema == Value::Bool(true) {
-            schema = json!({});
-        }
-        if let Some(object) = schema.as_object_mut() {
-            object.entry("x-guidance").or_insert_with(|| json!({ "whitespace_pattern": JSON_SPACE }));
-        }
-        self.make(TopLevelGrammar::from_json_schema(schema)).map_err(ConstraintError::Schema)
+        let schema = parsed.map_err(|error| ConstraintError::Json(error.to_string()))?;
+        let compiled = compile::with_stack(|| {
+            let limits = self.factory.limits();
+            let made = schema::compile(&schema, "#", limits).and_then(|init| {
+                self.make(init).map_err(|reason| schema::Refusal { path: "#".into(), reason })
+            });
+            made.map_err(|refusal| schema::locate(&schema, limits, refusal).to_string())
+        });
+        compiled.map_err(ConstraintError::Schema)
     }
 
     /// Output that a grammar derives, in `llguidance`'s variant of Lark or in llama.cpp's GBNF, which is recognized by
@@ -112,27 +112,38 @@ impl ConstraintFactory {
     /// # Errors
     /// [`ConstraintError::Grammar`] or [`ConstraintError::Gbnf`], with the line.
     pub fn grammar(&self, grammar: &str) -> Result<Constraint, ConstraintError> {
-        let lark = match gbnf::is_gbnf(grammar) {
-            true => gbnf::to_lark(grammar)?,
-            false => grammar.to_string(),
+        let made = if gbnf::is_gbnf(grammar) {
+            compile::check_size(grammar, compile::MOST_GBNF).map_err(ConstraintError::Grammar)?;
+            let rules = gbnf::read(grammar)?;
+            compile::with_stack(|| self.make(gbnf::emit(&rules)?))
+        } else {
+            compile::check_lark(grammar).map_err(ConstraintError::Grammar)?;
+            let lark = GrammarInit::Serialized(TopLevelGrammar::from_lark(grammar.to_string()));
+            compile::with_stack(|| self.make(lark))
         };
-        self.make(TopLevelGrammar::from_lark(lark)).map_err(ConstraintError::Grammar)
+        made.map_err(ConstraintError::Grammar)
     }
 
-    fn make(&self, grammar: TopLevelGrammar) -> Result<Constraint, String> {
+    /// Compiles a grammar, and finds the tokens that may be first: then a grammar that is too large to be followed is an
+    /// error at once.
+    fn make(&self, grammar: GrammarInit) -> Result<Constraint, String> {
         // Panics of the library become errors, as they do while matching.
-        let parser = catch_unwind(AssertUnwindSafe(|| self.factory.create_parser(grammar)))
-            .map_err(|error| format!("{error:#}"))?;
-        let fresh = Matcher::new(Ok(parser));
-        match fresh.get_error() {
-            Some(error) => Err(error),
-            None => Ok(Constraint {
-                matcher: fresh.deep_clone(),
-                fresh: Arc::new(fresh),
-                accepted: Vec::new(),
-                n_vocab: self.n_vocab,
-            }),
+        let parser = catch_unwind(AssertUnwindSafe(|| self.factory.create_parser_from_init_default(grammar)))
+            .map_err(|error| compile::reason(&format!("{error:#}")))?;
+        let mut fresh = Matcher::new(Ok(parser));
+        if let Some(error) = fresh.get_error() {
+            return Err(compile::reason(&error));
         }
+        fresh.compute_mask_or_eos().map_err(|error| compile::reason(&error.to_string()))?;
+        Ok(Constraint {
+            matcher: fresh.deep_clone(),
+            fresh: Arc::new(fresh),
+            accepted: Vec::new(),
+            waits: false,
+            waited: 0,
+            begun: true,
+            n_vocab: self.n_vocab,
+        })
     }
 }
 
@@ -159,12 +170,19 @@ fn bytes_in_trie(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
 }
 
 /// The tokens allowed next in one answer. A clone continues independently from the same point.
+///
+/// A constraint begins with the answer's first token, or later if it is [`waiting`](Self::waiting).
 pub struct Constraint {
     matcher: Matcher,
     /// The state before the first token.
     fresh: Arc<Matcher>,
-    /// The tokens of the answer so far.
+    /// The tokens of the answer since the constraint began.
     accepted: Vec<u32>,
+    /// Every answer begins without the constraint.
+    waits: bool,
+    /// Number of tokens of the answer before the constraint began.
+    waited: usize,
+    begun: bool,
     n_vocab: usize,
 }
 
@@ -175,17 +193,39 @@ impl Clone for Constraint {
             matcher: self.matcher.deep_clone(),
             fresh: self.fresh.clone(),
             accepted: self.accepted.clone(),
-            n_vocab: self.n_vocab,
+            ..*self
         }
     }
 }
 
 impl Constraint {
+    /// The constraint for answers whose beginning is free, such as thoughts: until [`begin`](Self::begin) is called,
+    /// every token is allowed. Starts another answer.
+    #[must_use]
+    pub fn waiting(mut self) -> Constraint {
+        self.waits = true;
+        self.restart();
+        self
+    }
+
+    /// Begins the constraint before the next token. Without effect if it has begun.
+    pub fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    /// True if the constraint restricts the next token; false while it is waiting.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
     /// Sets the logits of all tokens that are not allowed next to −∞.
     ///
     /// # Errors
     /// [`ConstraintError::Stuck`] if no token is allowed, or following the grammar exceeds the library's limits.
     pub fn mask(&mut self, logits: &mut [f32]) -> Result<(), ConstraintError> {
+        if !self.begun {
+            return Ok(());
+        }
         let allowed = self.matcher.compute_mask_or_eos().map_err(stuck)?;
         let words = allowed.as_slice();
         for (id, logit) in logits.iter_mut().enumerate() {
@@ -202,20 +242,32 @@ impl Constraint {
     /// # Errors
     /// [`ConstraintError::Stuck`] if the mask did not allow it.
     pub fn accept(&mut self, token: u32) -> Result<(), ConstraintError> {
+        if !self.begun {
+            self.waited += 1;
+            return Ok(());
+        }
         self.matcher.consume_token(token).map_err(stuck)?;
         self.accepted.push(token);
         Ok(())
     }
 
     /// Rewinds the last `n` accepted tokens: restores the state before the first of them. This also clears
-    /// [`ConstraintError::Stuck`], even with `n` = 0.
+    /// [`ConstraintError::Stuck`], even with `n` = 0. Rewound to before the token that it began at, the constraint is
+    /// waiting again.
     ///
     /// # Errors
     /// [`ConstraintError::Rewind`] if fewer tokens were accepted in this answer.
     pub fn rewind(&mut self, n: usize) -> Result<(), ConstraintError> {
-        let accepted = self.accepted.len();
-        let Some(left) = accepted.checked_sub(n) else {
+        let accepted = self.waited + self.accepted.len();
+        if n > accepted {
             return Err(ConstraintError::Rewind { asked: n, accepted });
+        }
+        let Some(left) = self.accepted.len().checked_sub(n) else {
+            self.waited = accepted - n;
+            self.accepted.clear();
+            self.matcher = self.fresh.deep_clone();
+            self.begun = false;
+            return Ok(());
         };
         let taken = self.accepted.split_off(left);
         let rolled_back =
@@ -240,13 +292,15 @@ impl Constraint {
 
     /// True if the grammar is satisfied and allows no further token.
     pub fn is_complete(&self) -> bool {
-        self.matcher.is_stopped()
+        self.begun && self.matcher.is_stopped()
     }
 
     /// Starts another answer.
     pub fn restart(&mut self) {
         self.matcher = self.fresh.deep_clone();
         self.accepted.clear();
+        self.waited = 0;
+        self.begun = !self.waits;
     }
 }
 
@@ -256,7 +310,10 @@ fn stuck(error: impl Display) -> ConstraintError {
 
 impl std::fmt::Debug for Constraint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Constraint").field("n_vocab", &self.n_vocab).finish_non_exhaustive()
+        f.debug_struct("Constraint")
+            .field("n_vocab", &self.n_vocab)
+            .field("begun", &self.begun)
+            .finish_non_exhaustive()
     }
 }
 

@@ -101,3 +101,47 @@ fn rewind_clears_an_error_and_is_refused_beyond_the_start() {
         assert_eq!(place(&mut constraint, n_vocab), places[accepted], "{grammar}");
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// A constraint that begins later is the same from there on, and a rewind over its beginning makes it wait again.
+    #[test]
+    fn a_constraint_begins_after_free_tokens(
+        grammar in prop::sample::select(GRAMMARS), free in prop::collection::vec(0u32..300, 0..6),
+        choices in prop::collection::vec(any::<usize>(), 1..10), back in 0usize..16,
+    ) {
+        let tokenizer = demo_tokenizer();
+        let n_vocab = tokenizer.n_vocab();
+        let everything = (false, (0..n_vocab as u32).collect::<Vec<u32>>());
+        let expected = go_on(&mut constraint(&tokenizer, grammar), n_vocab, &choices);
+        let mut late = constraint(&tokenizer, grammar).waiting();
+        for &token in &free {
+            prop_assert!(!late.has_begun());
+            prop_assert_eq!(&place(&mut late, n_vocab), &everything);
+            late.accept(token).unwrap();
+        }
+        late.begin();
+        prop_assert_eq!(&go_on(&mut late, n_vocab, &choices), &expected);
+        let accepted = expected.1.len();
+        let n = back.min(free.len() + accepted);
+        late.rewind(n).unwrap();
+        if n <= accepted {
+            prop_assert!(late.has_begun());
+            prop_assert_eq!(&place(&mut late, n_vocab), &expected.0[accepted - n]);
+        } else {
+            prop_assert!(!late.has_begun());
+            prop_assert_eq!(&place(&mut late, n_vocab), &everything);
+            let left = free.len() + accepted - n;
+            prop_assert_eq!(late.rewind(left + 1), Err(ConstraintError::Rewind { asked: left + 1, accepted: left }));
+            let mut clone = late.clone();
+            late.begin();
+            prop_assert_eq!(&go_on(&mut late, n_vocab, &choices), &expected);
+            prop_assert!(!clone.has_begun(), "a clone is independent");
+            clone.begin();
+            prop_assert_eq!(&go_on(&mut clone, n_vocab, &choices), &expected);
+        }
+        late.restart();
+        prop_assert!(!late.has_begun());
+    }
+}

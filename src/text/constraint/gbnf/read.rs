@@ -1,25 +1,15 @@
-//! Translates grammars in GBNF, llama.cpp's form of BNF, to Lark.
-//!
-//! GBNF works on characters. So each character of a literal and each class becomes its own lexeme: then the lexer's
-//! rule of the longest match never applies, and the language is the same.
+//! Reads the text of a GBNF grammar into plain rules: groups and repetitions become rules of their own.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-/// An error in a grammar, with its line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {reason}")]
-pub struct GbnfError {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// Description of the error.
-    pub reason: String,
-}
+use super::GbnfError;
+use super::rules::{Rules, Sequence, Symbol};
 
 /// True if a grammar is in GBNF: its first rule is defined with `::=`.
-pub(super) fn is_gbnf(grammar: &str) -> bool {
+pub(in super::super) fn is_gbnf(grammar: &str) -> bool {
     let lines = grammar.lines().map(str::trim_start);
     let text: Vec<&str> = lines.filter(|line| !line.starts_with('#') && !line.is_empty()).take(2).collect();
     let after_name = text.join(" ");
@@ -27,38 +17,57 @@ pub(super) fn is_gbnf(grammar: &str) -> bool {
     after_name.trim_start().starts_with("::=")
 }
 
-/// The equivalent grammar in Lark, whose start rule is GBNF's `root`.
-pub(super) fn to_lark(grammar: &str) -> Result<String, GbnfError> {
-    let mut reader =
-        Reader { text: grammar, chars: grammar.char_indices().peekable(), rules: HashMap::new(), depth: 0 };
-    let mut lark = String::new();
+/// The rules of a grammar.
+pub(super) fn read(grammar: &str) -> Result<Rules, GbnfError> {
+    let rules = Rules { alternatives: Vec::new(), terminals: Vec::new(), root: 0 };
+    let mut reader = Reader {
+        text: grammar,
+        chars: grammar.char_indices().peekable(),
+        rules,
+        names: HashMap::new(),
+        terminals: HashMap::new(),
+        repeated: HashMap::new(),
+        depth: 0,
+    };
     reader.space();
     while reader.chars.peek().is_some() {
-        reader.rule(&mut lark)?;
+        reader.rule()?;
     }
-    let mut rules: Vec<(&str, &Rule)> = reader.rules.iter().map(|(name, rule)| (*name, rule)).collect();
-    rules.sort_by_key(|(_, rule)| rule.used_at);
-    if let Some((name, rule)) = rules.iter().find(|(_, rule)| !rule.defined) {
+    let undefined = reader.names.iter().filter(|(_, rule)| !rule.defined);
+    if let Some((name, rule)) = undefined.min_by_key(|(_, rule)| rule.used_at) {
         let reason = format!("there is no rule `{name}`");
         return Err(GbnfError { line: reader.line_of(rule.used_at), reason });
     }
-    match reader.rules.get("root") {
-        Some(root) => Ok(format!("start: {}\n{lark}", root.lark)),
+    match reader.names.get("root") {
+        Some(root) => Ok(Rules { root: root.number, ..reader.rules }),
         None => Err(GbnfError { line: 1, reason: "there is no rule `root`, where a text begins".into() }),
     }
 }
 
-/// A rule: its Lark name, the offset of its first mention, and whether it is defined yet.
-struct Rule {
-    lark: String,
+/// A named rule: its number, the offset of its first mention, and whether it is defined yet.
+struct Named {
+    number: usize,
     used_at: usize,
     defined: bool,
+}
+
+/// A number of repetitions: exactly so many, at most so many, or any number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Times {
+    Exactly(u32),
+    AtMost(u32),
+    Any,
 }
 
 struct Reader<'g> {
     text: &'g str,
     chars: Peekable<CharIndices<'g>>,
-    rules: HashMap<&'g str, Rule>,
+    rules: Rules,
+    names: HashMap<&'g str, Named>,
+    /// Numbers of the terminals, by their regular expressions.
+    terminals: HashMap<String, usize>,
+    /// Rules of repetitions.
+    repeated: HashMap<(Symbol, Times), usize>,
     depth: usize,
 }
 
@@ -107,15 +116,26 @@ impl<'g> Reader<'g> {
         &self.text[start..end]
     }
 
-    /// The rule with this name, in Lark.
-    fn reference(&mut self, name: &'g str, at: usize) -> &mut Rule {
-        let number = self.rules.len();
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
-        let lark = || format!("r{number}_{}", name.chars().map(plain).collect::<String>());
-        self.rules.entry(name).or_insert_with(|| Rule { lark: lark(), used_at: at, defined: false })
+    /// The rule with this name.
+    fn reference(&mut self, name: &'g str, at: usize) -> &mut Named {
+        let rules = &mut self.rules;
+        self.names.entry(name).or_insert_with(|| Named {
+            number: rules.add(Vec::new()),
+            used_at: at,
+            defined: false,
+        })
     }
 
-    fn rule(&mut self, out: &mut String) -> Result<(), GbnfError> {
+    fn terminal(&mut self, regex: String) -> Symbol {
+        let terminals = &mut self.rules.terminals;
+        let number = *self.terminals.entry(regex).or_insert_with_key(|regex| {
+            terminals.push(regex.clone());
+            terminals.len() - 1
+        });
+        Symbol::Terminal(number)
+    }
+
+    fn rule(&mut self) -> Result<(), GbnfError> {
         let at = self.at();
         let name = self.name();
         if name.is_empty() {
@@ -130,82 +150,116 @@ impl<'g> Reader<'g> {
         if std::mem::replace(&mut rule.defined, true) {
             return self.error(format!("the rule `{name}` is defined twice"));
         }
-        let lark = rule.lark.clone();
-        let _ = write!(out, "{lark}: ");
-        self.alternatives(out)?;
-        out.push('\n');
+        let number = rule.number;
+        self.rules.alternatives[number] = self.alternatives()?;
         Ok(())
     }
 
-    fn alternatives(&mut self, out: &mut String) -> Result<(), GbnfError> {
-        loop {
-            self.sequence(out)?;
-            if !self.take('|') {
-                return Ok(());
-            }
-            out.push_str(" | ");
+    fn alternatives(&mut self) -> Result<Vec<Sequence>, GbnfError> {
+        let mut alternatives = vec![self.sequence()?];
+        while self.take('|') {
+            alternatives.push(self.sequence()?);
         }
+        Ok(alternatives)
     }
 
     /// Items up to a terminator: `|`, `)`, the next rule, or the end.
-    fn sequence(&mut self, out: &mut String) -> Result<(), GbnfError> {
-        let mut empty = true;
+    fn sequence(&mut self) -> Result<Sequence, GbnfError> {
+        let mut sequence = Sequence::new();
         loop {
             self.space();
             if matches!(self.chars.peek(), None | Some((_, '|' | ')'))) || self.at_next_rule() {
-                break;
+                return Ok(sequence);
             }
-            let mut item = String::new();
-            self.item(&mut item)?;
-            // Lark has no `{0}`: an item repeated zero times is the empty text.
-            let (item, often) = match self.repetition()? {
-                often if often == "{0,0}" => ("\"\"", String::new()),
-                often => (item.as_str(), often),
-            };
-            let _ = write!(out, "{}({item}){often}", if empty { "" } else { " " });
-            empty = false;
+            let item = self.item()?;
+            match self.repetition()? {
+                None => sequence.extend(item),
+                Some((least, most)) => {
+                    let item = match item[..] {
+                        [] => continue,
+                        [symbol] => symbol,
+                        _ => Symbol::Rule(self.rules.add(vec![item])),
+                    };
+                    sequence.extend(self.repeat(item, Times::Exactly(least)));
+                    let more = most.map_or(Times::Any, |most| Times::AtMost(most - least));
+                    sequence.extend(self.repeat(item, more));
+                }
+            }
         }
-        if empty {
-            out.push_str("\"\"");
+    }
+
+    /// A repeated symbol. Large numbers are halved, so that they need few rules: the depth is at most 14.
+    fn repeat(&mut self, symbol: Symbol, times: Times) -> Option<Symbol> {
+        match times {
+            Times::Exactly(0) | Times::AtMost(0) => return None,
+            Times::Exactly(1) => return Some(symbol),
+            _ => {}
         }
-        Ok(())
+        if let Some(&rule) = self.repeated.get(&(symbol, times)) {
+            return Some(Symbol::Rule(rule));
+        }
+        let rule = self.rules.add(Vec::new());
+        self.repeated.insert((symbol, times), rule);
+        let join = |parts: &[Option<Symbol>]| parts.iter().copied().flatten().collect::<Sequence>();
+        self.rules.alternatives[rule] = match times {
+            Times::Any => vec![Vec::new(), vec![Symbol::Rule(rule), symbol]],
+            Times::Exactly(n) => {
+                let half = self.repeat(symbol, Times::Exactly(n / 2));
+                vec![join(&[half, half, (n % 2 == 1).then_some(symbol)])]
+            }
+            Times::AtMost(1) => vec![Vec::new(), vec![symbol]],
+            Times::AtMost(n) => {
+                // Up to half of them, or more.
+                let few = self.repeat(symbol, Times::AtMost(n / 2));
+                let many = self.repeat(symbol, Times::Exactly(n / 2 + 1));
+                let more = self.repeat(symbol, Times::AtMost(n - n / 2 - 1));
+                vec![join(&[few]), join(&[many, more])]
+            }
+        };
+        Some(Symbol::Rule(rule))
     }
 
     /// True if a name and `::=` follow.
     fn at_next_rule(&mut self) -> bool {
-        let mut ahead =
-            Reader { text: self.text, chars: self.chars.clone(), rules: HashMap::new(), depth: 0 };
-        let name = ahead.name();
-        ahead.space();
-        !name.is_empty() && "::=".chars().all(|c| ahead.take(c))
+        let before = self.chars.clone();
+        let named = !self.name().is_empty();
+        let defined = named && {
+            self.space();
+            "::=".chars().all(|c| self.take(c))
+        };
+        self.chars = before;
+        defined
     }
 
-    fn item(&mut self, out: &mut String) -> Result<(), GbnfError> {
+    fn item(&mut self) -> Result<Sequence, GbnfError> {
         if self.take('"') {
-            return self.literal(out);
+            return self.literal();
         }
         if self.take('[') {
-            return self.class(out);
+            return Ok(vec![self.class()?]);
         }
         if self.take('.') {
-            out.push_str(r"/[\x{0}-\x{10FFFF}]/");
-            return Ok(());
+            return Ok(vec![self.terminal(r"[\x{0}-\x{10FFFF}]".into())]);
         }
         if self.take('(') {
             if self.depth >= DEEPEST {
                 return self.error(format!("more than {DEEPEST} groups within each other"));
             }
             self.depth += 1;
-            self.alternatives(out)?;
+            let mut alternatives = self.alternatives()?;
             self.depth -= 1;
-            return if self.take(')') { Ok(()) } else { self.error("a `(` is not closed") };
+            if !self.take(')') {
+                return self.error("a `(` is not closed");
+            }
+            return Ok(match alternatives.len() {
+                1 => alternatives.swap_remove(0),
+                _ => vec![Symbol::Rule(self.rules.add(alternatives))],
+            });
         }
         let at = self.at();
         let name = self.name();
         if !name.is_empty() {
-            let lark = &self.reference(name, at).lark;
-            out.push_str(lark);
-            return Ok(());
+            return Ok(vec![Symbol::Rule(self.reference(name, at).number)]);
         }
         match self.chars.peek() {
             Some((_, '<' | '!')) => self.error("tokens (`<…>`) are not supported; spell their text"),
@@ -214,23 +268,19 @@ impl<'g> Reader<'g> {
         }
     }
 
-    /// A literal: one lexeme per character.
-    fn literal(&mut self, out: &mut String) -> Result<(), GbnfError> {
-        let mut empty = true;
+    /// A literal: one terminal per character.
+    fn literal(&mut self) -> Result<Sequence, GbnfError> {
+        let mut sequence = Sequence::new();
         while !self.take('"') {
             let Some(c) = self.character()? else { return self.error("a literal is not closed") };
-            let _ = write!(out, "{}/\\x{{{:X}}}/", if empty { "" } else { " " }, c as u32);
-            empty = false;
+            sequence.push(self.terminal(format!(r"\x{{{:X}}}", c as u32)));
         }
-        if empty {
-            out.push_str("\"\"");
-        }
-        Ok(())
+        Ok(sequence)
     }
 
-    /// A character class, as a regular expression.
-    fn class(&mut self, out: &mut String) -> Result<(), GbnfError> {
-        out.push_str(if self.take('^') { "/[^" } else { "/[" });
+    /// A character class.
+    fn class(&mut self) -> Result<Symbol, GbnfError> {
+        let mut out = String::from(if self.take('^') { "[^" } else { "[" });
         let mut empty = true;
         while !self.take(']') {
             let Some(first) = self.character()? else { return self.error("a `[` is not closed") };
@@ -253,8 +303,8 @@ impl<'g> Reader<'g> {
         if empty {
             return self.error("a class of no characters matches nothing");
         }
-        out.push_str("]/");
-        Ok(())
+        out.push(']');
+        Ok(self.terminal(out))
     }
 
     /// One character of a literal or a class, unescaped; `None` at the end of the grammar.
@@ -287,14 +337,14 @@ impl<'g> Reader<'g> {
         }
     }
 
-    /// The repetition of the last item, in Lark's syntax.
-    fn repetition(&mut self) -> Result<String, GbnfError> {
+    /// The repetition of the last item, if it has one: the least and the most.
+    fn repetition(&mut self) -> Result<Option<(u32, Option<u32>)>, GbnfError> {
         self.space();
         if let Some((_, c)) = self.chars.next_if(|&(_, c)| matches!(c, '*' | '+' | '?')) {
-            return Ok(c.to_string());
+            return Ok(Some((u32::from(c == '+'), (c == '?').then_some(1))));
         }
         if !self.take('{') {
-            return Ok(String::new());
+            return Ok(None);
         }
         let least = self.number()?;
         let most = if self.take(',') { self.number()? } else { least };
@@ -305,8 +355,7 @@ impl<'g> Reader<'g> {
         match (least, most) {
             (None, None) => self.error("a repetition needs a number"),
             (Some(least), Some(most)) if most < least => self.error(format!("{{{least},{most}}} is never")),
-            (least, None) => Ok(format!("{{{},}}", least.unwrap_or(0))),
-            (least, Some(most)) => Ok(format!("{{{},{most}}}", least.unwrap_or(0))),
+            (least, most) => Ok(Some((least.unwrap_or(0), most))),
         }
     }
 
