@@ -7,8 +7,13 @@ mod support;
 
 #[cfg(feature = "grammar")]
 mod constraint;
+mod conversations;
 mod families;
 mod splits;
+mod template_bounds;
+mod template_cases;
+mod template_of_model;
+mod template_snippets;
 mod templates;
 mod tokenizer;
 mod vocabularies;

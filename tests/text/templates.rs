@@ -6,14 +6,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rfgraph::Remedy;
-use rfgraph::gguf::Gguf;
-use rfgraph::text::{ChatTemplate, Message, RenderOptions, TemplateError, Tokenizer, VocabData};
+use rfgraph::text::{ChatTemplate, Message, RenderOptions, TemplateError};
 use serde_json::Value;
 
-fn fixtures() -> PathBuf {
+pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/text")
 }
 
@@ -28,7 +26,7 @@ fn conversation() -> Vec<Message> {
 }
 
 /// 21 November 2026, 03:04:05 UTC.
-fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_795_230_245)
 }
 
@@ -57,12 +55,6 @@ fn own_templates_render_as_in_jinja2() {
     }
     assert!(count >= 5, "{count} templates");
 }
-
-/// Templates and cases whose rendering differs from Jinja2's.
-///
-/// After Jinja2's `safe`, any text that is added is escaped for HTML, so that the tools of this template become
-/// `{&#34;name&#34; …`. No author meant such a prompt; our rendering keeps them as JSON.
-const EXCEPTIONS: &[(&str, &str)] = &[("meetkai-functionary-medium-v3.1", "tools")];
 
 /// The rendering of a case by a real template.
 fn render_case(source: &str, case: &Value) -> Result<String, TemplateError> {
@@ -103,37 +95,22 @@ fn real_templates_render_as_in_jinja2() {
             }
             Err(error) => Some(error.to_string()),
         };
-        let excepted = EXCEPTIONS.contains(&(name, case));
-        match complaint {
-            Some(complaint) if !excepted => failures.push(format!("{name}, {case}: {complaint}")),
-            None if excepted => failures.push(format!("{name}, {case}: is no exception any more")),
-            _ => {}
-        }
+        failures.extend(complaint.map(|complaint| format!("{name}, {case}: {complaint}")));
     }
     failures.sort();
     assert!(failures.is_empty(), "{} of {renderings}:\n{}", failures.len(), failures.join("\n"));
     assert!(renderings > 120, "{renderings} renderings");
 }
 
+/// A template that refuses a system message gets its text elsewhere (`conversations`); what it refuses for another
+/// reason is an error with its words.
 #[test]
 fn errors_raised_by_templates_are_reported() {
-    let folder = fixtures().join("templates");
-    let cases: Value = serde_json::from_str(&fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
-    let source = fs::read_to_string(folder.join("real/google-gemma-2-2b-it.jinja")).unwrap();
-    assert_eq!(cases["refused"]["google-gemma-2-2b-it"][0], "plain");
-    let error = render_case(&source, &cases["cases"]["plain"]).unwrap_err();
-    assert!(matches!(&error, TemplateError::Refused(why) if why == "System role not supported"), "{error}");
-}
-
-#[test]
-fn a_template_that_does_not_end_is_stopped() {
-    let start = Instant::now();
-    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
-    assert!(matches!(render(endless), Err(TemplateError::Endless)));
-    let recursive = "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}";
-    assert!(matches!(render(recursive), Err(TemplateError::Failed { .. } | TemplateError::Endless)));
-    // Ten million steps take about a second; the limit leaves room for a busy machine.
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    let source = fs::read_to_string(fixtures().join("templates/real/google-gemma-2-2b-it.jinja")).unwrap();
+    let template = ChatTemplate::new(&source, "<s>", "</s>").unwrap();
+    let error = template.render(&[Message::new("assistant", "Hi")], true).unwrap_err();
+    let expected = "Conversation roles must alternate user/assistant/user/assistant/...";
+    assert!(matches!(&error, TemplateError::Refused(why) if why == expected), "{error}");
 }
 
 #[test]
@@ -148,37 +125,13 @@ fn errors_have_a_reason_and_a_place() {
     assert!(syntax.ends_with("a plain prompt needs no template"), "{syntax}");
     let failed = message("\n\n{{ messages.nothing.at_all }}");
     assert!(failed.starts_with("tokenizer.chat_template, line 3: undefined value"), "{failed}");
+    // Rewritten operators keep their lines, and so does what follows a long comment.
+    let operator = message("{#\n\n#}\n{% set x = [\n 1] %}\n{{ x +\n 1 }}");
+    assert!(operator.starts_with("tokenizer.chat_template, line 6: "), "{operator}");
     assert!(message("{{ strftime_now('%Q') }}").contains("%Q"));
     let deep = "{% set ns = namespace(x=[]) %}{% for i in range(2000) %}{% set ns.x = [ns.x] %}{% endfor %}";
     for print in ["{{ ns.x }}", "{{ ns.x | tojson }}"] {
         let message = message(&format!("{deep}{print}"));
         assert!(message.contains("nested more than 100 deep"), "{message}");
     }
-}
-
-fn demo_vocabulary() -> VocabData {
-    VocabData::from_metadata(Gguf::open(&fixtures().join("demo-vocab.gguf")).unwrap().metadata()).unwrap()
-}
-
-#[test]
-fn the_demo_models_template_equals_the_default() {
-    let own = Tokenizer::new(demo_vocabulary()).unwrap();
-    let without = Tokenizer::new(VocabData { chat_template: None, ..demo_vocabulary() }).unwrap();
-    for tokenizer in [own, without] {
-        let template = ChatTemplate::of(&tokenizer).unwrap();
-        let text = template.render(&[Message::new("user", "What is 347 + 285?")], true).unwrap();
-        assert_eq!(text, "<|im_start|>user\nWhat is 347 + 285?<|im_end|>\n<|im_start|>assistant\n");
-        let ids = tokenizer.encode_chat(&text);
-        assert_eq!(ids[..2], [0, 1]);
-        assert_eq!(tokenizer.decode(&ids[1..], true), text);
-    }
-}
-
-#[test]
-fn without_a_template_the_error_names_the_remedy() {
-    let path = fixtures().join("stories260K-vocab.gguf");
-    let data = VocabData::from_metadata(Gguf::open(&path).unwrap().metadata()).unwrap();
-    let error = ChatTemplate::of(&Tokenizer::new(data).unwrap()).err().unwrap();
-    assert!(matches!(error, TemplateError::Missing));
-    assert_eq!(error.remedies(), [Remedy::PlainPrompt]);
 }

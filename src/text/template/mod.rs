@@ -1,15 +1,24 @@
 //! Chat templates: a conversation rendered in the format that a model was trained on.
 //!
 //! A GGUF file carries its template as Jinja source (`tokenizer.chat_template`), written for the Python library Jinja2
-//! as set up by Hugging Face `transformers`: blocks trimmed, a few functions added, values printed as Python prints
-//! them. Rendering follows that within a limit of instructions, since a file may contain any program. Memory is not
-//! limited: a template can build a long string in few instructions.
+//! as set up by Hugging Face `transformers`. Rendering equals that byte for byte, or fails: `syntax` reads the source as
+//! Jinja2 does and translates it for the engine, and `python` has Python's values and Jinja2's functions. A file may
+//! contain any program, so `bounds` limits its time, memory and nesting.
+//!
+//! Nothing that a message says is dropped in silence: `conversation` looks for each text in the prompt, and tries the
+//! other forms of a conversation that templates want.
 //!
 //! This folder knows the special tokens of a `Tokenizer`. It knows no sampling and no model.
 
+mod bounds;
+mod conversation;
 mod python;
+mod syntax;
+#[cfg(test)]
+mod tests;
 mod time;
 
+use std::sync::Once;
 use std::time::SystemTime;
 
 use minijinja::syntax::SyntaxConfig;
@@ -17,50 +26,11 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 
 use crate::Remedy;
 use crate::text::tokenizer::Tokenizer;
-use python::{indent, is_iterable, is_sequence, of_json, print_value, string_of, to_json};
+use bounds::{Bounds, Exceeded, on_deep_stack, within};
+pub use conversation::Message;
+use conversation::{FORMS, Form};
+use python::{list, of_json};
 use time::{strftime, unix_seconds};
-
-/// One message of a conversation.
-///
-/// The fields follow the chat format of Hugging Face `transformers`; a template sees the fields that are set.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Message {
-    /// Role of the author: `system`, `user`, `assistant` or `tool`; the template defines the valid roles.
-    pub role: String,
-    /// Text of the message.
-    pub content: String,
-    /// The assistant's reasoning before the message.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reasoning_content: Option<String>,
-    /// The tools that the assistant calls, each
-    /// `{"id": …, "type": "function", "function": {"name": …, "arguments": {…}}}`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tool_calls: Vec<serde_json::Value>,
-    /// For a tool's result: the tool's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// For a tool's result: the id of the call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tool_call_id: Option<String>,
-}
-
-impl Message {
-    /// A message with this role and text.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
-        Message { role: role.into(), content: content.into(), ..Message::default() }
-    }
-
-    fn to_value(&self) -> Value {
-        let mut fields = vec![("role", self.role.as_str().into()), ("content", self.content.as_str().into())];
-        let calls = || self.tool_calls.iter().map(of_json).collect::<Value>();
-        let text = |text: &Option<String>| text.as_deref().map(Value::from);
-        fields.extend(text(&self.reasoning_content).map(|text| ("reasoning_content", text)));
-        fields.extend((!self.tool_calls.is_empty()).then(|| ("tool_calls", calls())));
-        fields.extend(text(&self.name).map(|text| ("name", text)));
-        fields.extend(text(&self.tool_call_id).map(|text| ("tool_call_id", text)));
-        Value::from_pairs(fields)
-    }
-}
 
 /// Inputs of a template besides the messages.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +44,26 @@ pub struct RenderOptions<'a> {
     pub variables: serde_json::Map<String, serde_json::Value>,
     /// The time for templates that print the date (in UTC); `None` is the current time.
     pub now: Option<SystemTime>,
+}
+
+impl RenderOptions<'_> {
+    /// Bytes of tools and variables.
+    fn bytes(&self) -> usize {
+        let variables =
+            self.variables.iter().map(|(key, value)| key.len() + json_bytes(value)).sum::<usize>();
+        variables + self.tools.iter().map(json_bytes).sum::<usize>()
+    }
+}
+
+/// About the length of a value in JSON.
+fn json_bytes(value: &serde_json::Value) -> usize {
+    use serde_json::Value as Json;
+    8 + match value {
+        Json::String(text) => text.len(),
+        Json::Array(items) => items.iter().map(json_bytes).sum(),
+        Json::Object(fields) => fields.iter().map(|(key, value)| key.len() + json_bytes(value)).sum(),
+        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+    }
 }
 
 /// Reason why a conversation cannot be rendered.
@@ -97,10 +87,32 @@ pub enum TemplateError {
     /// The template itself rejects the conversation.
     #[error("the chat template refuses this conversation: {0}")]
     Refused(String),
-    /// The template exceeded the instruction limit.
-    #[error("tokenizer.chat_template did not end within {STEPS} steps; a plain prompt needs no template")]
-    Endless,
-    /// An operation of the template failed.
+    /// The template took more steps than the conversation's size allows.
+    #[error("tokenizer.chat_template did not end within its {steps} steps; a plain prompt needs no template")]
+    Endless {
+        /// The limit of instructions.
+        steps: u64,
+    },
+    /// The template built more text than the conversation's size allows.
+    #[error("tokenizer.chat_template built more than {bytes} bytes; a plain prompt needs no template")]
+    TooLarge {
+        /// The limit of bytes, of all values that the template builds.
+        bytes: u64,
+    },
+    /// The template leaves out what a message says, in every form that it was given.
+    #[error(
+        "the chat template leaves out the {role} message {index} ({excerpt:?}); leave the message out, or use a plain \
+         prompt"
+    )]
+    Dropped {
+        /// Role of the message.
+        role: String,
+        /// Place of the message in the conversation, counted from 0.
+        index: usize,
+        /// The beginning of its text.
+        excerpt: String,
+    },
+    /// An operation of the template failed, or is one that this renderer does not have.
     #[error("tokenizer.chat_template, line {line}: {reason}; a plain prompt needs no template")]
     Failed {
         /// The line of the template, counted from 1.
@@ -120,14 +132,14 @@ impl TemplateError {
     }
 }
 
-/// Instruction limit of a template: real ones take a few hundred per message.
-const STEPS: u64 = 10_000_000;
-
 /// Name of the template in its environment.
 const NAME: &str = "chat";
 
 /// The variable that holds the time of rendering, as [`ChatTemplate::render_with`] sets it.
-const NOW: &str = "__seconds_since_1970";
+const NOW: &str = "__rf_seconds_since_1970";
+
+/// Nesting of macros' calls times four, the engine's weight of a call.
+const MAX_CALLS: usize = 500;
 
 /// The ChatML format, for vocabularies that have its tokens in files without a template.
 const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}\
@@ -141,8 +153,12 @@ struct Raised(String);
 /// A compiled chat template with the special tokens it may name.
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    /// Bytes of the source.
+    size: usize,
     bos: String,
     eos: String,
+    /// Says once that messages take another form.
+    warned: Once,
 }
 
 impl ChatTemplate {
@@ -151,32 +167,24 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError::Syntax`] if the source is not supported Jinja.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<ChatTemplate, TemplateError> {
-        let mut environment = Environment::new();
-        let mut syntax = SyntaxConfig::builder();
-        environment
-            .set_syntax(syntax.trim_blocks(true).lstrip_blocks(true).build().map_err(|e| explain(&e, true))?);
-        environment.set_fuel(Some(STEPS));
-        environment.set_debug(false);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.set_formatter(print_value);
-        environment.add_filter("tojson", to_json);
-        environment.add_filter("indent", indent);
-        environment.add_filter("string", string_of);
-        environment.add_test("iterable", is_iterable);
-        environment.add_test("sequence", is_sequence);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        let source = without_generation_tags(source);
-        environment.add_template_owned(NAME, source).map_err(|error| explain(&error, true))?;
-        Ok(ChatTemplate { environment, bos: bos.to_owned(), eos: eos.to_owned() })
+        let syntax = |error: syntax::SyntaxError| TemplateError::Syntax {
+            line: error.line,
+            reason: format!("syntax error: {}", error.reason),
+        };
+        let translated = syntax::translate(source).map_err(syntax)?;
+        let compiled = on_deep_stack(|| compile(translated));
+        let environment = compiled.map_err(|reason| TemplateError::Syntax { line: 1, reason })??;
+        let (bos, eos) = (bos.to_owned(), eos.to_owned());
+        Ok(ChatTemplate { environment, size: source.len(), bos, eos, warned: Once::new() })
     }
 
-    /// The template of a model: from its file, or ChatML if the vocabulary has `<|im_start|>`.
+    /// The template of a model: from its file, or ChatML if the vocabulary has `<|im_start|>`. A template without any
+    /// text is none.
     ///
     /// # Errors
     /// [`TemplateError::Missing`] if neither applies, [`TemplateError::Syntax`] as [`new`](Self::new).
     pub fn of(tokenizer: &Tokenizer) -> Result<ChatTemplate, TemplateError> {
-        let source = match tokenizer.chat_template() {
+        let source = match tokenizer.chat_template().filter(|source| !source.trim().is_empty()) {
             Some(source) => source,
             None if tokenizer.special_id("<|im_start|>").is_some() => CHATML,
             None => return Err(TemplateError::Missing),
@@ -189,12 +197,16 @@ impl ChatTemplate {
     /// print the date get the current one, in UTC.
     ///
     /// # Errors
-    /// [`TemplateError`] if the template rejects the conversation, fails, or exceeds the instruction limit.
+    /// [`TemplateError`] if the template rejects the conversation, drops a part of it, fails, or exceeds its limits.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TemplateError> {
         self.render_with(messages, &RenderOptions { add_generation_prompt, ..RenderOptions::default() })
     }
 
     /// [`render`](Self::render) with tools and further variables.
+    ///
+    /// The template gets the conversation as it is first. If it fails or leaves a message out, it gets texts as typed
+    /// parts; then texts beside tool calls as messages of their own; then system messages as a part of the first user
+    /// message. A warning says once that messages were split or moved.
     ///
     /// # Errors
     /// As [`render`](Self::render).
@@ -203,45 +215,119 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions<'_>,
     ) -> Result<String, TemplateError> {
-        let template = self.environment.get_template(NAME).map_err(|error| explain(&error, false))?;
-        let given =
-            Value::from_pairs(options.variables.iter().map(|(key, value)| (key.as_str(), of_json(value))));
+        let mut first_error = None;
+        for &form in FORMS {
+            let Some(shaped) = form.shape(messages) else { continue };
+            let rendered = self.render_once(&shaped, form, options, self.bounds(messages, options));
+            match rendered.and_then(|text| conversation::check(messages, &text).map(|()| text)) {
+                Ok(text) => {
+                    if let Some(warning) = form.warning() {
+                        self.warned.call_once(|| tracing::warn!("{warning}"));
+                    }
+                    return Ok(text);
+                }
+                // Another form changes nothing here.
+                Err(error @ (TemplateError::Endless { .. } | TemplateError::TooLarge { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => first_error.get_or_insert(error),
+            };
+        }
+        Err(first_error.unwrap_or(TemplateError::Missing))
+    }
+
+    fn bounds(&self, messages: &[Message], options: &RenderOptions<'_>) -> Bounds {
+        let bytes = messages.iter().map(Message::bytes).sum::<usize>() + options.bytes() + self.size;
+        Bounds::of(bytes, messages.len())
+    }
+
+    fn render_once(
+        &self,
+        messages: &[Message],
+        form: Form,
+        options: &RenderOptions<'_>,
+        bounds: Bounds,
+    ) -> Result<String, TemplateError> {
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(bounds.steps));
+        let run = || within(bounds, || self.run(&environment, messages, form, options));
+        let failed = |reason| TemplateError::Failed { line: 1, reason };
+        on_deep_stack(run).map_err(failed)?.map_err(|error| explain(&error, bounds, false))
+    }
+
+    fn run(
+        &self,
+        environment: &Environment<'_>,
+        messages: &[Message],
+        form: Form,
+        options: &RenderOptions<'_>,
+    ) -> Result<String, Error> {
+        let template = environment.get_template(NAME)?;
+        let values =
+            |values: &[serde_json::Value]| list(values.iter().map(of_json).collect::<Result<_, _>>()?);
+        let mut given = Vec::new();
+        for (key, value) in &options.variables {
+            given.push((key.as_str(), of_json(value)?));
+        }
+        let messages = messages.iter().map(|message| message.to_value(form)).collect::<Result<_, _>>()?;
         let usual = context! {
-            messages => messages.iter().map(Message::to_value).collect::<Value>(),
+            messages => list(messages)?,
             add_generation_prompt => options.add_generation_prompt,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
             // As in transformers, the variables exist in conversations without tools too.
-            tools => (!options.tools.is_empty()).then(|| options.tools.iter().map(of_json).collect::<Value>()),
+            tools => (!options.tools.is_empty()).then(|| values(options.tools)).transpose()?,
             documents => Value::from(()),
-            __seconds_since_1970 => unix_seconds(options.now.unwrap_or_else(SystemTime::now)),
+            __rf_seconds_since_1970 => unix_seconds(options.now.unwrap_or_else(SystemTime::now)),
         };
-        template.render(context! { ..given, ..usual }).map_err(|error| explain(&error, false))
+        template.render(context! { ..Value::from_pairs(given), ..usual })
     }
 }
 
+/// The environment with the translated template.
+fn compile(translated: String) -> Result<Environment<'static>, TemplateError> {
+    let none = Bounds::of(0, 0);
+    let mut environment = Environment::empty();
+    let mut syntax = SyntaxConfig::builder();
+    let syntax = syntax.keep_trailing_newline(true).build().map_err(|error| explain(&error, none, true))?;
+    environment.set_syntax(syntax);
+    environment.set_debug(false);
+    environment.set_recursion_limit(MAX_CALLS);
+    python::install(&mut environment);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment.add_template_owned(NAME, translated).map_err(|error| explain(&error, none, true))?;
+    Ok(environment)
+}
+
 /// The template function that rejects a conversation.
-fn raise_exception(message: String) -> Result<Value, Error> {
+fn raise_exception(message: &Value) -> Result<Value, Error> {
+    let message = python::message_of(message)?;
     Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
 }
 
 /// The template function that formats the present time.
-fn strftime_now(state: &mut State, format: &str) -> Result<String, Error> {
+fn strftime_now(state: &mut State<'_, '_>, format: &str) -> Result<String, Error> {
     let seconds = state.lookup(NOW).and_then(|value| value.as_i64()).unwrap_or(0);
     strftime(format, seconds).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
 }
 
 /// Converts an engine error: the innermost reason, without the engine's own prefix.
-fn explain(error: &Error, compiling: bool) -> TemplateError {
+fn explain(error: &Error, bounds: Bounds, compiling: bool) -> TemplateError {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
         if let Some(Raised(message)) = inner.downcast_ref() {
             return TemplateError::Refused(message.clone());
         }
+        match inner.downcast_ref() {
+            Some(Exceeded::Memory) => return TemplateError::TooLarge { bytes: bounds.bytes },
+            Some(Exceeded::Work) => return TemplateError::Endless { steps: bounds.steps },
+            None => {}
+        }
+        if inner.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::OutOfFuel) {
+            return TemplateError::Endless { steps: bounds.steps };
+        }
         source = inner.source();
-    }
-    if error.kind() == ErrorKind::OutOfFuel {
-        return TemplateError::Endless;
     }
     let kind = error.kind();
     let reason = error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}"));
@@ -250,30 +336,4 @@ fn explain(error: &Error, compiling: bool) -> TemplateError {
         true => TemplateError::Syntax { line, reason },
         false => TemplateError::Failed { line, reason },
     }
-}
-
-/// The source with `{% generation %}` … `{% endgeneration %}` replaced by a condition that is always true. The tag, an
-/// extension of transformers, marks the model's own text for training and renders its content.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at);
-        out.push_str(before);
-        let Some(end) = tag.find("%}") else {
-            rest = tag;
-            break;
-        };
-        let inner = &tag[2..end];
-        let (left, name) = inner.strip_prefix(['-', '+']).map_or(("", inner), |name| (&inner[..1], name));
-        let (name, right) =
-            name.strip_suffix(['-', '+']).map_or((name, ""), |short| (short, &name[short.len()..]));
-        match name.trim() {
-            "generation" => out.extend(["{%", left, " if true ", right, "%}"]),
-            "endgeneration" => out.extend(["{%", left, " endif ", right, "%}"]),
-            _ => out.push_str(&tag[..end + 2]),
-        }
-        rest = &tag[end + 2..];
-    }
-    out + rest
 }

@@ -1,0 +1,201 @@
+//! Messages, the forms in which templates take them, and the promise that none of their words is lost.
+
+use std::borrow::Cow;
+
+use minijinja::{Error, Value};
+
+use super::TemplateError;
+use super::json_bytes;
+use super::python::{dictionary, list, of_json};
+
+/// One message of a conversation.
+///
+/// The fields follow the chat format of Hugging Face `transformers`; a template sees the fields that are set.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Message {
+    /// Role of the author: `system`, `user`, `assistant` or `tool`; the template defines the valid roles.
+    pub role: String,
+    /// Text of the message.
+    pub content: String,
+    /// The assistant's reasoning before the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// The tools that the assistant calls, each
+    /// `{"id": …, "type": "function", "function": {"name": …, "arguments": {…}}}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<serde_json::Value>,
+    /// For a tool's result: the tool's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// For a tool's result: the id of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl Message {
+    /// A message with this role and text.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
+        Message { role: role.into(), content: content.into(), ..Message::default() }
+    }
+
+    /// About the bytes of the message in JSON.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = [&self.reasoning_content, &self.name, &self.tool_call_id];
+        let texts = texts.into_iter().flatten().map(String::len).sum::<usize>();
+        64 + self.role.len()
+            + self.content.len()
+            + texts
+            + self.tool_calls.iter().map(json_bytes).sum::<usize>()
+    }
+
+    /// The message as a template sees it.
+    pub(super) fn to_value(&self, form: Form) -> Result<Value, Error> {
+        let content = match form.is_typed {
+            true => {
+                let part = [("type", "text"), ("text", self.content.as_str())];
+                list(vec![dictionary(part.map(|(key, value)| (key.into(), value.into())).into())?])?
+            }
+            false => Value::from(self.content.as_str()),
+        };
+        let mut fields = vec![("role", Value::from(self.role.as_str())), ("content", content)];
+        let text = |text: &Option<String>| text.as_deref().map(Value::from);
+        fields.extend(text(&self.reasoning_content).map(|text| ("reasoning_content", text)));
+        if !self.tool_calls.is_empty() {
+            let calls = self.tool_calls.iter().map(of_json).collect::<Result<_, _>>()?;
+            fields.push(("tool_calls", list(calls)?));
+        }
+        fields.extend(text(&self.name).map(|text| ("name", text)));
+        fields.extend(text(&self.tool_call_id).map(|text| ("tool_call_id", text)));
+        dictionary(fields.into_iter().map(|(key, value)| (Value::from(key), value)).collect())
+    }
+}
+
+/// A form of a conversation that a template may want.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Form {
+    /// Texts are lists of one part, `[{"type": "text", "text": …}]`.
+    is_typed: bool,
+    /// A text beside tool calls is a message of its own.
+    splits_calls: bool,
+    /// System messages become a part of the first user message.
+    moves_system: bool,
+}
+
+const PLAIN: Form = Form { is_typed: false, splits_calls: false, moves_system: false };
+
+/// The forms in the order in which they are tried.
+pub(super) const FORMS: &[Form] = &[
+    PLAIN,
+    Form { is_typed: true, ..PLAIN },
+    Form { splits_calls: true, ..PLAIN },
+    Form { moves_system: true, ..PLAIN },
+    Form { splits_calls: true, moves_system: true, ..PLAIN },
+    Form { is_typed: true, splits_calls: true, ..PLAIN },
+    Form { is_typed: true, moves_system: true, ..PLAIN },
+];
+
+impl Form {
+    /// The conversation in this form; none if that changes nothing.
+    pub(super) fn shape(self, messages: &[Message]) -> Option<Cow<'_, [Message]>> {
+        let mut shaped = Cow::Borrowed(messages);
+        if self.splits_calls {
+            shaped = with_calls_apart(&shaped)?.into();
+        }
+        if self.moves_system {
+            shaped = with_system_moved(&shaped)?.into();
+        }
+        Some(shaped)
+    }
+
+    /// The warning that a user should see.
+    pub(super) fn warning(self) -> Option<&'static str> {
+        match (self.moves_system, self.splits_calls) {
+            (true, _) => Some(
+                "the chat template takes no system message: its text goes before that of the first user message",
+            ),
+            (_, true) => {
+                Some("the chat template leaves out texts beside tool calls: they are messages of their own")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Each text beside tool calls in a message before them.
+fn with_calls_apart(messages: &[Message]) -> Option<Vec<Message>> {
+    let has_both = |message: &Message| !message.tool_calls.is_empty() && !message.content.trim().is_empty();
+    if !messages.iter().any(has_both) {
+        return None;
+    }
+    let mut apart = Vec::new();
+    for message in messages {
+        if has_both(message) {
+            apart.push(Message { tool_calls: Vec::new(), ..message.clone() });
+            apart.push(Message { content: String::new(), reasoning_content: None, ..message.clone() });
+        } else {
+            apart.push(message.clone());
+        }
+    }
+    Some(apart)
+}
+
+/// The texts of system messages before that of the first user message, as llama.cpp does it.
+fn with_system_moved(messages: &[Message]) -> Option<Vec<Message>> {
+    let is_system = |message: &&Message| message.role == "system";
+    let mut texts: Vec<&str> = messages.iter().filter(is_system).map(|m| m.content.as_str()).collect();
+    if texts.is_empty() {
+        return None;
+    }
+    let mut moved: Vec<Message> = messages.iter().filter(|message| !is_system(message)).cloned().collect();
+    let user = moved.iter_mut().find(|message| message.role == "user")?;
+    texts.push(&user.content);
+    user.content = texts.join("\n");
+    Some(moved)
+}
+
+/// Ends of thoughts in a message of the assistant. Templates drop the thoughts of earlier answers.
+const ENDS_OF_THOUGHTS: [&str; 6] =
+    ["</think>", "[/THINK]", "</seed:think>", "<|END_THINKING|>", "</thinking>", "</thought>"];
+
+/// Most characters of a message in an error.
+const EXCERPT: usize = 40;
+
+/// Checks that the prompt has the text of each message.
+pub(super) fn check(messages: &[Message], prompt: &str) -> Result<(), TemplateError> {
+    let mut folded = None;
+    let mut from = 0;
+    for (index, message) in messages.iter().enumerate() {
+        let text = message.content.trim();
+        // Texts mostly stand in the order of their messages.
+        if let Some(at) = prompt[from..].find(text) {
+            from += at + text.len();
+            continue;
+        }
+        let is_assistant = message.role == "assistant" || message.role == "model";
+        let ends = ENDS_OF_THOUGHTS.iter().filter(|_| is_assistant);
+        let answer = ends.filter_map(|end| text.rsplit_once(end)).map(|(_, answer)| answer.trim()).next();
+        let folded = folded.get_or_insert_with(|| letters(prompt));
+        let is_there = |text: &str| prompt.contains(text) || is_written(text, prompt, folded);
+        if !is_there(text) && !answer.is_some_and(is_there) {
+            return Err(TemplateError::Dropped {
+                role: message.role.clone(),
+                index,
+                excerpt: text.chars().take(EXCERPT).collect(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// True if the prompt has the text in another writing: as a JSON string, or as the same letters and digits with other
+/// marks between, which is how templates write the JSON of a tool's result.
+fn is_written(text: &str, prompt: &str, folded: &str) -> bool {
+    let json = serde_json::Value::from(text).to_string();
+    let wanted = letters(text);
+    prompt.contains(json.trim_matches('"')) || (!wanted.is_empty() && folded.contains(&wanted))
+}
+
+/// Letters and digits of a text.
+fn letters(text: &str) -> String {
+    text.chars().filter(|character| character.is_alphanumeric()).collect()
+}
