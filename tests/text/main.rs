@@ -5,8 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answers;
 #[cfg(feature = "grammar")]
 mod constraint;
+mod ends;
 mod families;
 mod splits;
 mod templates;

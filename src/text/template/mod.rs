@@ -54,7 +54,10 @@ impl Message {
         let mut fields = vec![("role", self.role.as_str().into()), ("content", self.content.as_str().into())];
         let calls = || self.tool_calls.iter().map(of_json).collect::<Value>();
         let text = |text: &Option<String>| text.as_deref().map(Value::from);
-        fields.extend(text(&self.reasoning_content).map(|text| ("reasoning_content", text)));
+        // Templates name the assistant's reasoning differently; each reads one of these.
+        for name in ["reasoning_content", "reasoning", "thinking"] {
+            fields.extend(text(&self.reasoning_content).map(|text| (name, text)));
+        }
         fields.extend((!self.tool_calls.is_empty()).then(|| ("tool_calls", calls())));
         fields.extend(text(&self.name).map(|text| ("name", text)));
         fields.extend(text(&self.tool_call_id).map(|text| ("tool_call_id", text)));
