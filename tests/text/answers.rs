@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use rfgraph::gguf::Gguf;
 use rfgraph::text::{
-    ANSWER_MARKERS, AnswerFormat, AnswerParser, ChatTemplate, EncodeOptions, Message, Part, PartKind, Place,
-    StreamDecoder, TokenKind, Tokenizer, VocabData,
+    ANSWER_MARKERS, AnswerFormat, AnswerParser, ChatTemplate, END_NAMES, EncodeOptions, Message, Part,
+    PartKind, Place, RenderOptions, StreamDecoder, TokenKind, Tokenizer, VocabData,
 };
 use serde_json::json;
 
@@ -37,7 +37,9 @@ fn push(parser: &mut AnswerParser, decoder: &mut StreamDecoder, tokenizer: &Toke
             let text = std::str::from_utf8(tokenizer.token_bytes(id)).unwrap();
             parser.push_special(id, text, kind != TokenKind::UserDefined);
         }
-        _ => drop(parser.push_text(decoder.push(id))),
+        _ => {
+            parser.push_text(decoder.push(id));
+        }
     }
 }
 
@@ -396,4 +398,114 @@ fn templates_get_the_thoughts_that_they_keep() {
         assert!(older.contains("ANSWER"), "{name}");
         assert_eq!(older.contains("THOUGHTS"), keeps_older, "{name}: {older}");
     }
+}
+
+/// Real templates with thoughts or calls that are not told apart in their own renderings: their formats are not read.
+const UNREAD_CALLS: [&str; 11] = [
+    "GigaChat3-10B-A1.8B",
+    "Kimi-K3",
+    "MiniMax-M3",
+    "meetkai-functionary-medium-v3.1",
+    "meetkai-functionary-medium-v3.2",
+    "meta-llama-Llama-3.1-8B-Instruct",
+    "meta-llama-Llama-3.2-3B-Instruct",
+    "meta-llama-Llama-3.3-70B-Instruct",
+    "openbmb-MiniCPM5-1B",
+    "tencent-Hy3",
+    "fireworks-ai-llama-3-firefunction-v2",
+];
+
+/// What a real template renders after its own generation prompt for an answer, and the prompt.
+fn rendered(
+    template: &ChatTemplate,
+    answer: &Message,
+    tools: &[serde_json::Value],
+) -> Option<(String, String)> {
+    let variables = json!({"enable_thinking": true, "thinking": true}).as_object().unwrap().clone();
+    let render = |messages: &[Message], add_generation_prompt| {
+        let variables = variables.clone();
+        template
+            .render_with(messages, &RenderOptions { add_generation_prompt, tools, variables, now: None })
+            .ok()
+    };
+    let user = Message::new("user", "Hi");
+    let prompt = render(std::slice::from_ref(&user), true)?;
+    let whole = render(&[user, answer.clone()], false)?;
+    let mut written = whole.strip_prefix(&prompt)?.trim_end();
+    // The token that ends the answer does not reach the parser.
+    let ends = END_NAMES.iter().map(|end| end.name).chain(["<|message_sep|>"]);
+    for end in ends {
+        written = written.strip_suffix(end).unwrap_or(written);
+    }
+    Some((prompt.clone(), written.to_owned()))
+}
+
+/// The real templates, each with its name and a tokenizer that has it.
+fn real_templates() -> Vec<(String, ChatTemplate, Tokenizer)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/text/templates/real");
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut all = Vec::new();
+    for path in paths.filter(|path| path.extension().is_some_and(|extension| extension == "jinja")) {
+        let source = std::fs::read_to_string(&path).unwrap();
+        let Ok(template) = ChatTemplate::new(&source, "<s>", "</s>") else { continue };
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        all.push((name, template, tokenizer(&source, &[])));
+    }
+    all
+}
+
+/// The answers that real templates write into a prompt are read as they were given.
+#[test]
+fn thoughts_in_the_renderings_of_real_templates_are_told_apart() {
+    let answer =
+        Message { reasoning_content: Some("THOUGHTS".into()), ..Message::new("assistant", "ANSWER") };
+    let (mut n, mut failures) = (0, Vec::new());
+    for (name, template, tokenizer) in real_templates() {
+        let Some((prompt, written)) = rendered(&template, &answer, &[]) else { continue };
+        if !written.contains("THOUGHTS") {
+            continue;
+        }
+        n += 1;
+        let parts = told(&tokenizer, &prompt, &written);
+        let of =
+            |kind| parts.iter().filter(|part| part.0 == kind).map(|part| part.1.as_str()).collect::<String>();
+        // What follows the text ends the answer in the model's vocabulary.
+        if of(PartKind::Thoughts) != "THOUGHTS" || !of(PartKind::Text).starts_with("ANSWER") {
+            failures.push(format!("{name}: {written:?} {parts:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{} of {n}:\n{}", failures.len(), failures.join("\n"));
+    assert!(n >= 20, "{n} templates");
+}
+
+#[test]
+fn calls_in_the_renderings_of_real_templates_are_read() {
+    let tool = json!({"type": "function", "function": {"name": "get_weather", "description": "d", "parameters":
+        {"type": "object", "properties": {"city": {"type": "string"}, "n": {"type": "integer"}}}}});
+    let call = |arguments| {
+        let call = json!({"id": "call12345", "type": "function", "function": {"name": "get_weather", "arguments": arguments}});
+        Message { tool_calls: vec![call], ..Message::new("assistant", "") }
+    };
+    let arguments = json!({"city": "Oslo", "n": 3});
+    let (mut n, mut failures) = (0, Vec::new());
+    for (name, template, tokenizer) in real_templates() {
+        let tools = std::slice::from_ref(&tool);
+        let as_text = || rendered(&template, &call(json!(arguments.to_string())), tools);
+        let Some((prompt, written)) = rendered(&template, &call(arguments.clone()), tools).or_else(as_text)
+        else {
+            continue;
+        };
+        if !written.contains("get_weather") {
+            continue;
+        }
+        let is_read = parts(&tokenizer, &prompt, &written).iter().any(|part| {
+            part.calls.iter().any(|call| call.name == "get_weather" && call.arguments == arguments)
+        });
+        n += 1;
+        if is_read == UNREAD_CALLS.contains(&name.as_str()) {
+            failures.push(format!("{name}, read: {is_read}: {written:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{} of {n}:\n{}", failures.len(), failures.join("\n"));
+    assert!(n >= 25, "{n} templates");
 }

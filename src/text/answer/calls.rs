@@ -1,8 +1,10 @@
-//! Calls of tools, as models write them: in JSON, after the tool's name, or in tags (`calls_in_tags`).
+//! Calls of tools, as models write them: in JSON, after the tool's name, in tags (`calls_in_tags`), or in Python
+//! (`calls_in_python`).
 
 use serde_json::{Map, Value};
 
 use super::ToolCall;
+use super::calls_in_python::read_python;
 use super::calls_in_tags::{read_braces, read_tags};
 
 /// Markers inside of a call: before the name, between name and arguments, after the arguments. Each may be empty.
@@ -15,8 +17,11 @@ const NAMED: [[&str; 3]; 4] = [
 
 /// The calls between the markers of a tool call; none if they cannot be read.
 pub(super) fn read_calls(body: &str) -> Vec<ToolCall> {
-    let read =
-        in_json(body).or_else(|| after_names(body)).or_else(|| read_braces(body)).or_else(|| read_tags(body));
+    let read = in_json(body)
+        .or_else(|| after_names(body))
+        .or_else(|| read_braces(body))
+        .or_else(|| read_tags(body))
+        .or_else(|| read_python(body));
     read.unwrap_or_default()
 }
 
@@ -199,6 +204,7 @@ mod tests {
                 "get_weather<arg_key>city</arg_key><arg_value>Oslo</arg_value><arg_key>n</arg_key><arg_value>3</arg_value>",
             ),
             (None, "call:get_weather{city:<|\"|>Oslo<|\"|>,n:3}"),
+            (None, "[get_weather(city='Oslo', n=3)]"),
         ] {
             let id = id.map(str::to_owned);
             let expected = ToolCall { id, name: "get_weather".into(), arguments: arguments.clone() };
@@ -232,6 +238,11 @@ mod tests {
             "a<arg_key>b</arg_key>",
             "call:f{a:",
             "call:f{a:1} or so",
+            "[f(a=1)] or so",
+            "[f(1)]",
+            "[f(a='b)]",
+            "[1, 2]",
+            &format!("[f(a={})]", "[".repeat(10_000)),
             &"[".repeat(10_000),
             &format!("call:f{{a:{}", "[".repeat(10_000)),
         ] {

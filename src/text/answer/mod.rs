@@ -12,6 +12,7 @@
 //! This folder knows the special tokens of a `Tokenizer`. It renders no template and knows no session.
 
 mod calls;
+mod calls_in_python;
 mod calls_in_tags;
 mod harmony;
 mod pending;

@@ -70,6 +70,8 @@ pub const ANSWER_MARKERS: &[AnswerMarkers] = &[
     text("<|begin|>assistant<|content|>", "<|end|>", "Solar Open"),
     text("<|content|>", "<|end|>", "Solar Open"),
     text("<|open|>response<|sep|>", "<|close|>response<|sep|>", "Kimi K3"),
+    // The end of the whole answer, which shows nothing.
+    text("<|close|>message<|sep|>", "<|end_of_msg|>", "Kimi K3"),
     call("<tool_call>", "</tool_call>", "Hermes, Qwen, GLM 4.5, Granite 4, Nemotron 3"),
     call("<tool_calls>", "</tool_calls>", "MiniMax M1, Apriel"),
     call("<seed:tool_call>", "</seed:tool_call>", "Seed-OSS"),

@@ -28,7 +28,7 @@ impl Tags {
         for row in ANSWER_MARKERS {
             let marker = |text: &str| {
                 let marker = Marker::new(text, tokenizer);
-                (template.contains(text) || marker.is_in_vocabulary()).then_some(marker)
+                (is_in_template(template, text) || marker.is_in_vocabulary()).then_some(marker)
             };
             let Some(open) = marker(row.open) else { continue };
             let close = row.close.map(marker);
@@ -53,6 +53,19 @@ impl Tags {
 
 /// Most bytes of white space that wait for the next marker: a model may write line ends without end.
 const MOST_SPACE: usize = 256;
+
+/// True if a template writes the marker: as a whole or, where it has several, from its pieces (`<|open|>`, `think`,
+/// `<|sep|>`).
+fn is_in_template(template: &str, marker: &str) -> bool {
+    let pieces = marker.split_inclusive('>').flat_map(|piece| match piece.find('<') {
+        Some(at) if piece.contains('｜') => piece[at..].split('｜').collect::<Vec<_>>(),
+        Some(at) => vec![&piece[..at], &piece[at..]],
+        None => vec![piece],
+    });
+    let pieces: Vec<&str> = pieces.filter(|piece| piece.contains(char::is_alphanumeric)).collect();
+    let has = |piece: &&str| template.contains(piece.trim_end_matches('>'));
+    template.contains(marker) || (pieces.len() > 1 && pieces.iter().all(has))
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {

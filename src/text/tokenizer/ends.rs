@@ -93,23 +93,35 @@ pub(super) fn end_of_generation(data: &VocabData) -> Vec<u32> {
     ids
 }
 
+/// Most tokens that a warning names.
+const MOST_NAMED: usize = 16;
+
 /// Corrects kinds that contradict the tokens: a token that ends an answer, or that the file names by id and that looks
 /// like a marker, is structure; `<0x0A>` is a byte in a vocabulary that has bytes. Says so.
 pub(super) fn correct_kinds(data: &VocabData, ends: &[u32], has_bytes: bool, kinds: &mut [TokenKind]) {
-    let mut changed = Vec::new();
+    // Many files of Qwen and others make them user-defined, which changes little.
+    let (mut changed, mut user_defined) = (Vec::new(), Vec::new());
     let named = data.named_ids().into_iter().filter_map(|(_, id)| id);
     for id in named.chain(ends.iter().copied()) {
         let (Some(text), Some(kind)) = (data.tokens.get(id as usize), kinds.get_mut(id as usize)) else {
             continue;
         };
         if !kind.is_structure() && looks_like_marker(text) {
-            changed.push(text.as_str());
+            let list = if *kind == TokenKind::UserDefined { &mut user_defined } else { &mut changed };
+            list.push(text.as_str());
             *kind = TokenKind::Control;
         }
     }
+    let first = |texts: &[&str]| texts[..texts.len().min(MOST_NAMED)].join(", ");
     if !changed.is_empty() {
-        let list = changed.join(", ");
+        let list = first(&changed);
         tracing::warn!("tokenizer.ggml.token_type does not say so, but these are control tokens: {list}");
+    }
+    if !user_defined.is_empty() {
+        let list = first(&user_defined);
+        tracing::debug!(
+            "tokenizer.ggml.token_type makes tokens user-defined that are control tokens: {list}"
+        );
     }
     if has_bytes {
         let mut have = [false; 256];
