@@ -42,7 +42,7 @@ fn model(spelled: &[(u32, &str, i32)], keys: &[(&str, Value)]) -> File {
         writer.set(key, value.clone()).unwrap();
     }
     for info in gguf.tensors() {
-        writer.tensor(&info.name, info.dtype, info.shape.clone(), gguf.data(info)).unwrap();
+        writer.tensor(&info.name, info.dtype, info.shape, gguf.data(info)).unwrap();
     }
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writer.write(&mut file).unwrap();

@@ -63,7 +63,9 @@ fn file_with(more: &[(&str, i32)], keys: &[(&str, Value)]) -> Result<Tokenizer, 
     }
     let strings = |list: &[String]| list.iter().map(String::as_str).collect::<Strings>();
     let mut file = GgufWriter::new();
-    let set = |file: &mut GgufWriter, key: &str, value: Value| drop(file.set(key, value).unwrap());
+    let set = |file: &mut GgufWriter, key: &str, value: Value| {
+        file.set(key, value).unwrap();
+    };
     set(&mut file, "general.architecture", "llama".into());
     set(&mut file, "tokenizer.ggml.model", DEMO.model.as_str().into());
     set(&mut file, "tokenizer.ggml.pre", DEMO.pre.as_deref().unwrap().into());

@@ -318,7 +318,7 @@ fn encoding_equal_characters_is_not_quadratic() {
 fn refusal(data: &VocabData, change: impl FnOnce(&mut VocabData)) -> String {
     let mut data = data.clone();
     change(&mut data);
-    Tokenizer::new(data).err().expect("it is refused").to_string()
+    Tokenizer::new(data).expect_err("it is refused").to_string()
 }
 
 #[test]

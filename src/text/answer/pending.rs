@@ -84,7 +84,8 @@ impl Pending {
         from: usize,
         is_valid: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let from = self.text.floor_char_boundary(from);
+        let is_boundary = |&at: &usize| self.text.is_char_boundary(at);
+        let from = (0..=from).rev().find(is_boundary).unwrap_or(0);
         let places = self.text[from..].match_indices(&marker.text).map(|(at, _)| from + at);
         let agrees = |&at: &usize| self.specials_agree(marker, at, at + marker.text.len()) && is_valid(at);
         places.into_iter().find(agrees)
@@ -92,7 +93,9 @@ impl Pending {
 
     /// The first place at which the text ends with a beginning of the marker.
     pub(super) fn begun(&self, marker: &Marker, is_valid: impl Fn(usize) -> bool) -> Option<usize> {
-        let first = self.text.ceil_char_boundary((self.text.len() + 1).saturating_sub(marker.text.len()));
+        let len = self.text.len();
+        let first = (len + 1).saturating_sub(marker.text.len());
+        let first = (first..len).find(|&at| self.text.is_char_boundary(at)).unwrap_or(len);
         let starts = self.text[first..].char_indices().map(|(at, _)| first + at);
         let begins = |&at: &usize| {
             marker.text.starts_with(&self.text[at..])
