@@ -309,10 +309,12 @@ impl Chat {
             give(step.deltas)?;
             let Next::Token(token) = step.next else { break };
             if interrupted(options.interrupt) {
-                return give(generation.end(Stop::Interrupted));
+                generation.end(Stop::Interrupted);
+                return give(generation.deltas());
             }
             if let Some(stop) = self.make_room(options)? {
-                return give(generation.end(stop));
+                generation.end(stop);
+                return give(generation.deltas());
             }
             answer.decode_runs += 1;
             self.session.step(&[Rows::of(self.sequence, &[token]).want(generation.wants())])?;

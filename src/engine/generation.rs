@@ -229,13 +229,20 @@ impl Generation {
         }
     }
 
-    /// Ends the answer from outside, and returns what was held back.
-    pub fn end(&mut self, stop: Stop) -> &[Delta] {
+    /// Ends the answer from outside, and returns the text for the user that was held back ([`deltas`](Self::deltas) has
+    /// all that was).
+    pub fn end(&mut self, stop: Stop) -> &str {
         self.deltas.clear();
+        self.text.clear();
         if self.stop.is_none() {
             self.stop = Some(stop);
             self.flush();
         }
+        &self.text
+    }
+
+    /// All that the last call of [`advance`](Self::advance) or [`end`](Self::end) made final, by parts of the answer.
+    pub fn deltas(&self) -> &[Delta] {
         &self.deltas
     }
 
