@@ -71,7 +71,7 @@ pub use plan::{CompileError, Plan, compile};
 pub use remedy::Remedy;
 pub use sampling::{Sampler, SamplerParams};
 pub use tensor::{DType, Desc, Shape};
-pub use text::{ChatTemplate, Message, Tokenizer};
+pub use text::{AnswerFormat, AnswerParser, ChatTemplate, Delta, Message, Part, PartKind, Tokenizer};
 
 /// The README's programs are tests.
 #[cfg(all(doctest, feature = "demo"))]

@@ -1,18 +1,19 @@
 //! The chat of `rfgraph run` at a terminal.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use rustyline::DefaultEditor;
 use rustyline::error::{ReadlineError, Signal};
 
+use super::answer::Printer;
 use super::device::setup;
 use super::error::{CliError, eprintln_quietly};
 use super::interrupt::{self, Second};
 use super::progress::{Progress, Unit, read_ahead};
-use super::run::{RunArgs, end_line, tell};
+use super::run::{RunArgs, tell};
 use crate::engine::{AnswerOptions, Chat};
 use crate::model::ModelError;
 use crate::text::Message;
@@ -62,13 +63,14 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
     let options = args.session.options(&model, n_ctx)?;
     read_ahead(model.gguf(), options.device);
-    let mut conversation = Chat::new(&model, &options, &setup(), args.choice(&tokenizer)?)?;
+    let chosen = args.sampling.choose(&model, &tokenizer)?;
+    let mut conversation = Chat::new(&model, &options, &setup(), args.choice(&chosen, &tokenizer)?)?;
     let mut messages: Vec<Message> = args.system_message().into_iter().collect();
     let opening = messages.len();
     let mut prompt = Prompt::open()?;
     // After the editor, which installs its own signal handler when it is made.
     let pressed = interrupt::listen(Second::Waits);
-    let context_shift = args.shift.of(args, &model, &tokenizer, conversation.n_ctx())?;
+    let context_shift = args.context_shift(&model, &tokenizer, conversation.n_ctx())?;
     eprintln_quietly(&format!("{}: /help lists the commands, Ctrl-D ends", args.model.label()));
     while let Some(line) = prompt.next_line()? {
         let said = match Line::of(&line) {
@@ -91,7 +93,7 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
         messages.push(Message::new("user", said));
         pressed.store(false, Ordering::Relaxed);
         let tokens = tokenizer.encode_chat(&template.render(&messages, true)?);
-        let mut out = io::stdout().lock();
+        let mut printer = Printer::new(&args.parts, io::stdout().lock());
         let mut progress = Progress::new("prompt", Unit::Tokens, tokens.len());
         let mut on_prompt = |done, total| progress.set_of(done, total);
         let options = AnswerOptions {
@@ -100,16 +102,12 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
             context_shift,
             on_prompt: Some(&mut on_prompt),
         };
-        let answer = conversation.answer(&tokens, options, |piece| {
-            out.write_all(piece.as_bytes())?;
-            Ok::<(), CliError>(out.flush()?)
-        });
-        drop(out);
+        let answer = conversation.answer(&tokens, options, |delta| printer.put(delta));
         match answer {
             Ok(answer) => {
-                end_line(&answer.text)?;
+                printer.finish()?;
                 tell(&answer, conversation.n_ctx());
-                messages.push(Message::new("assistant", answer.text));
+                messages.push(answer.message());
             }
             // The conversation continues without the message that does not fit.
             Err(CliError::Model(error)) if matches!(*error, ModelError::ContextFull { .. }) => {

@@ -3,6 +3,7 @@
 //! This folder turns arguments into library calls and results into text. Results go to standard output, everything else
 //! to standard error. It computes nothing that a user of the library could not compute.
 
+mod answer;
 mod bench;
 mod chat;
 mod completions;

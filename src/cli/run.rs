@@ -1,11 +1,12 @@
 //! `rfgraph run`: an answer to a prompt, or a chat at the terminal.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 
+use super::answer::{PartsArgs, Printer, ReportedPart};
 use super::chat;
 #[cfg(feature = "grammar")]
 use super::constraint::ConstraintArgs;
@@ -16,11 +17,12 @@ use super::logprobs::Logprob;
 use super::options::{ContextArg, ModelArg, SessionArgs};
 use super::output::print_json;
 use super::progress::{Progress, Unit, read_ahead};
-use super::sampling::SamplingArgs;
+use super::sampling::{Chosen, SamplingArgs};
 use super::shift::ShiftArg;
 use super::text::TextArgs;
 use super::trace::TraceArg;
 use crate::engine::{Answer, AnswerOptions, Chat, ChatOptions, GenerateOptions, Stop};
+use crate::model::{ContextShift, Model};
 use crate::text::{Message, Tokenizer};
 
 /// Answer a prompt, or chat at the terminal
@@ -42,12 +44,16 @@ pub(super) struct RunArgs {
     /// System message at the start of the conversation
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     pub(super) system: Option<String>,
-    /// Generate at most N tokens [default: until the model ends the answer or the context is full]
-    #[arg(short = 'n', long = "max-tokens", value_name = "N")]
-    pub(super) max_tokens: Option<usize>,
-    /// Stop string: the answer ends before it. May be repeated
+    /// Generate at most N tokens; -1: until the model ends the answer or the context is full; -2: likewise, and the
+    /// context is never shifted
+    #[arg(short = 'n', long = "max-tokens", value_name = "N", default_value = "-1", allow_negative_numbers = true,
+        value_parser = max_tokens)]
+    max_tokens: MaxTokens,
+    /// Stop string: the answer ends before it. The name of a control token stops at that token. May be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = stop_string)]
     stop: Vec<String>,
+    #[command(flatten)]
+    pub(super) parts: PartsArgs,
     #[command(flatten)]
     pub(super) ctx: ContextArg,
     #[command(flatten)]
@@ -73,16 +79,51 @@ fn stop_string(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("an empty text would end every answer at once".into()) } else { Ok(text.into()) }
 }
 
+/// The limit of an answer's tokens; the negative numbers mean what they mean in llama.cpp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MaxTokens {
+    /// 0 or more.
+    Tokens(usize),
+    /// -1.
+    Any,
+    /// -2.
+    UntilFull,
+}
+
+fn max_tokens(text: &str) -> Result<MaxTokens, String> {
+    match text {
+        "-1" => Ok(MaxTokens::Any),
+        "-2" => Ok(MaxTokens::UntilFull),
+        _ => text.parse().map(MaxTokens::Tokens).map_err(|_| "expected 0 or more, -1 or -2".into()),
+    }
+}
+
 impl RunArgs {
     /// Limits, stop strings and records of an answer.
     pub(super) fn limits(&self) -> GenerateOptions {
-        GenerateOptions { max_tokens: self.max_tokens, stop: self.stop.clone(), logprobs: self.logprobs }
+        let max_tokens = match self.max_tokens {
+            MaxTokens::Tokens(n) => Some(n),
+            MaxTokens::Any | MaxTokens::UntilFull => None,
+        };
+        GenerateOptions { max_tokens, stop: self.stop.clone(), logprobs: self.logprobs }
+    }
+
+    /// The context shift, if it is requested and the limit of tokens allows it.
+    pub(super) fn context_shift(
+        &self,
+        model: &Model,
+        tokenizer: &Tokenizer,
+        n_ctx: usize,
+    ) -> Result<Option<ContextShift>, CliError> {
+        let shift = self.shift.of(self, model, tokenizer, n_ctx)?;
+        Ok(shift.filter(|_| self.max_tokens != MaxTokens::UntilFull))
     }
 
     /// Settings for choosing the answer's tokens.
-    pub(super) fn choice(&self, tokenizer: &Tokenizer) -> Result<ChatOptions, CliError> {
+    pub(super) fn choice(&self, chosen: &Chosen, tokenizer: &Tokenizer) -> Result<ChatOptions, CliError> {
         Ok(ChatOptions {
-            sampling: self.sampling.params_for(tokenizer)?,
+            sampling: chosen.params.clone(),
+            plain: !self.parts.divides(self.raw),
             #[cfg(feature = "grammar")]
             constraint: self.constraint.open(tokenizer)?,
             logprobs: self.logprobs.is_some(),
@@ -93,13 +134,17 @@ impl RunArgs {
 /// The output of `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
-    text: &'a str,
+    text: String,
+    /// The answer's thoughts, text and tool calls, in order.
+    parts: Vec<ReportedPart<'a>>,
     tokens: &'a [u32],
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<Vec<Logprob>>,
     /// `end`, `stop`, `limit`, `context` or `interrupted`.
     stop: &'static str,
     counts: Counts,
+    /// The samplers' settings, and whether each is a default, the file's or an option's.
+    sampling: &'a serde_json::Map<String, serde_json::Value>,
     timings: Timings,
 }
 
@@ -144,32 +189,29 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
     let options = args.session.options(&model, n_ctx)?;
     read_ahead(model.gguf(), options.device);
-    let mut conversation = Chat::new(&model, &options, &setup(), args.choice(&tokenizer)?)?;
+    let chosen = args.sampling.choose(&model, &tokenizer)?;
+    let mut conversation = Chat::new(&model, &options, &setup(), args.choice(&chosen, &tokenizer)?)?;
     let load_time = start.elapsed();
     if let Some(trace) = trace {
         trace.start(conversation.session());
     }
-    let context_shift = args.shift.of(args, &model, &tokenizer, conversation.n_ctx())?;
+    let context_shift = args.context_shift(&model, &tokenizer, conversation.n_ctx())?;
     let interrupt = Some(interrupt::listen(Second::Exits));
     tracing::info!("loaded in {:.2} s", load_time.as_secs_f64());
-    let mut out = io::stdout().lock();
+    let mut printer = Printer::new(&args.parts, io::stdout().lock());
     let mut progress = Progress::new("prompt", Unit::Tokens, prompt.len());
     let mut on_prompt = |done, total| progress.set_of(done, total);
     let on_prompt: Option<&mut dyn FnMut(usize, usize)> = Some(&mut on_prompt);
     let limits = AnswerOptions { generate: args.limits(), interrupt, context_shift, on_prompt };
-    let answer = conversation.answer(&prompt, limits, |piece| {
-        if !args.json && !piece.is_empty() {
-            out.write_all(piece.as_bytes())?;
-            out.flush()?;
-        }
-        Ok::<(), CliError>(())
+    let answer = conversation.answer(&prompt, limits, |delta| {
+        if args.json { Ok::<(), CliError>(()) } else { printer.put(delta) }
     })?;
-    drop(out);
     if args.json {
+        drop(printer);
         let logprobs = args.logprobs.map(|_| Logprob::list(&answer.logprobs, &tokenizer));
-        print_json(&report(&answer, logprobs, load_time))?;
+        print_json(&report(args, &answer, logprobs, &chosen.settings, load_time))?;
     } else {
-        end_line(&answer.text)?;
+        printer.finish()?;
     }
     tell(&answer, conversation.n_ctx());
     if let Some(trace) = trace {
@@ -183,14 +225,6 @@ impl RunArgs {
     pub(super) fn system_message(&self) -> Option<Message> {
         self.system.as_deref().map(|text| Message::new("system", text))
     }
-}
-
-/// Prints a newline if the answer does not end with one.
-pub(super) fn end_line(text: &str) -> Result<(), CliError> {
-    if !text.ends_with('\n') {
-        io::stdout().lock().write_all(b"\n")?;
-    }
-    Ok(())
 }
 
 /// Prints notes on an answer to standard error.
@@ -216,13 +250,22 @@ pub(super) fn tell(answer: &Answer, n_ctx: usize) {
     );
 }
 
-fn report(answer: &Answer, logprobs: Option<Vec<Logprob>>, load_time: Duration) -> Report<'_> {
+fn report<'a>(
+    args: &RunArgs,
+    answer: &'a Answer,
+    logprobs: Option<Vec<Logprob>>,
+    sampling: &'a serde_json::Map<String, serde_json::Value>,
+    load_time: Duration,
+) -> Report<'a> {
+    let (text, parts) = args.parts.report(answer);
     Report {
-        text: &answer.text,
+        text,
+        parts,
         tokens: &answer.tokens,
         logprobs,
         stop: answer.stop.name(),
         counts: Counts { prompt: answer.prompt_tokens, generated: answer.tokens.len() },
+        sampling,
         timings: Timings {
             load_seconds: load_time.as_secs_f64(),
             prompt_seconds: answer.prompt_time.as_secs_f64(),

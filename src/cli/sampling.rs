@@ -3,11 +3,15 @@
 //! The options of the samplers are generated from the table of `sampling`: names, defaults, help and ranges. The
 //! options of the whole chain are defined here.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::LazyLock;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use serde_json::{Map, json};
 
 use super::error::CliError;
+use crate::model::Model;
 use crate::sampling::{Mirostat, Parameter, SamplerParams, Stage, Value};
 use crate::text::Tokenizer;
 
@@ -17,6 +21,8 @@ pub(super) struct SamplingArgs {
     /// The samplers' settings; the other fields are defaults.
     samplers: SamplerParams,
     chain: ChainArgs,
+    /// The names of the options that were given.
+    given: Vec<String>,
 }
 
 impl Args for SamplingArgs {
@@ -43,7 +49,13 @@ impl FromArgMatches for SamplingArgs {
         if samplers.temperature.value < 0.0 {
             samplers.temperature.value = 0.0;
         }
-        Ok(SamplingArgs { samplers, chain: ChainArgs::from_arg_matches(matches)? })
+        let is_given = |name: &&str| {
+            matches!(matches.try_contains_id(name), Ok(true))
+                && matches.value_source(name) != Some(ValueSource::DefaultValue)
+        };
+        let names: Vec<&str> = samplers.parameters().iter().map(|parameter| parameter.name).collect();
+        let given = names.iter().copied().chain(CHAIN).filter(is_given).map(str::to_owned).collect();
+        Ok(SamplingArgs { samplers, chain: ChainArgs::from_arg_matches(matches)?, given })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -94,6 +106,9 @@ fn set(parameter: Parameter<'_>, matches: &ArgMatches) {
     }
 }
 
+/// The ids of the options of the whole chain that a file may suggest.
+const CHAIN: [&str; 6] = ["samplers", "mirostat", "mirostat_lr", "mirostat_ent", "seed", "min_keep"];
+
 /// Options of the whole chain of samplers.
 #[derive(Debug, Args)]
 struct ChainArgs {
@@ -111,8 +126,9 @@ struct ChainArgs {
     /// Samplers in the order of their application, separated by `;`
     #[arg(long, value_name = "NAMES", default_value_t = default_order(), hide_short_help = true)]
     samplers: String,
-    /// Random seed: the same seed gives the same text
-    #[arg(long, value_name = "S", default_value_t = SamplerParams::default().seed)]
+    /// Random seed: the same seed gives the same text; -1: a random one
+    #[arg(long, value_name = "S", default_value_t = SamplerParams::default().seed, allow_negative_numbers = true,
+        value_parser = seed)]
     seed: u64,
 }
 
@@ -138,6 +154,14 @@ fn mirostat(text: &str) -> Result<u8, String> {
         "1" => Err("Mirostat 1 is not supported; 2 serves the same purpose".into()),
         _ => Err("expected 0 or 2".into()),
     }
+}
+
+/// A seed; -1 stands for a random one of 32 bits.
+fn seed(text: &str) -> Result<u64, String> {
+    if text == "-1" {
+        return Ok(RandomState::new().build_hasher().finish() >> 32);
+    }
+    text.parse().map_err(|_| "expected 0 or a positive number, or -1 for a random seed".into())
 }
 
 fn default_order() -> String {
@@ -171,16 +195,95 @@ impl SamplingArgs {
         Ok(params)
     }
 
-    /// The settings for a vocabulary; --ignore-eos bans its end tokens.
-    pub(super) fn params_for(&self, tokenizer: &Tokenizer) -> Result<SamplerParams, CliError> {
-        let mut params = self.params()?;
-        if self.chain.ignore_eos {
-            let ids = 0..tokenizer.n_vocab() as u32;
-            let ends = ids.filter(|&id| tokenizer.is_end_of_generation(id));
-            params.logit_bias.extend(ends.map(|id| (id, f32::NEG_INFINITY)));
+    /// The settings for a model: options win over what the file suggests, and that over the defaults.
+    pub(super) fn choose(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Chosen, CliError> {
+        let mut options = self.params()?;
+        let is_given = |name: &str| self.given.iter().any(|given| given == name);
+        let mut params = SamplerParams { logit_bias: options.logit_bias.clone(), ..SamplerParams::default() };
+        (params.seed, params.min_keep) = (options.seed, options.min_keep);
+        let suggested = model.suggest_sampling(&mut params);
+        for (to, from) in params.parameters().into_iter().zip(options.parameters()) {
+            match (to.value, from.value) {
+                _ if !is_given(to.name) => {}
+                (Value::Number(to, _), Value::Number(from, _)) => *to = *from,
+                (Value::Count(to, _), Value::Count(from, _)) => *to = *from,
+                (Value::Texts(to), Value::Texts(from)) => to.clone_from(from),
+                _ => {}
+            }
         }
-        Ok(params)
+        if is_given("samplers") {
+            params.order.clone_from(&options.order);
+        }
+        let gives_mirostat = CHAIN[1..4].iter().any(|name| is_given(name));
+        if gives_mirostat {
+            params.mirostat = self.mirostat(params.mirostat, is_given);
+        }
+        params.check()?;
+        let source = |name: &str| match name {
+            _ if is_given(name) || (name == "mirostat" && gives_mirostat) => "option",
+            _ if suggested.contains(&name) => "file",
+            _ => "default",
+        };
+        let settings = settings(&mut params, source);
+        if self.chain.ignore_eos {
+            let ends = tokenizer.end_tokens().iter();
+            params.logit_bias.extend(ends.map(|&id| (id, f32::NEG_INFINITY)));
+        }
+        tracing::info!("the seed is {}", params.seed);
+        for name in suggested.iter().filter(|name| source(name) == "file") {
+            tracing::info!("the file sets {name}: {}", settings[*name]["value"]);
+        }
+        Ok(Chosen { params, settings })
     }
+
+    /// Mirostat by the options that were given, on top of what the file suggests.
+    fn mirostat(&self, suggested: Option<Mirostat>, is_given: impl Fn(&str) -> bool) -> Option<Mirostat> {
+        let options = &self.chain.mirostat;
+        let is_on = if is_given("mirostat") { options.mirostat == 2 } else { suggested.is_some() };
+        let mut mirostat = suggested.unwrap_or_default();
+        if is_given("mirostat_ent") {
+            mirostat.tau = options.mirostat_ent;
+        }
+        if is_given("mirostat_lr") {
+            mirostat.eta = options.mirostat_lr;
+        }
+        is_on.then_some(mirostat)
+    }
+}
+
+/// The settings of an answer, and where each is from.
+pub(super) struct Chosen {
+    pub(super) params: SamplerParams,
+    /// For `--json`: by name, `{"value": …, "from": "default" | "file" | "option"}`.
+    pub(super) settings: Map<String, serde_json::Value>,
+}
+
+/// The settings by name, each with its source.
+fn settings(
+    params: &mut SamplerParams,
+    source: impl Fn(&str) -> &'static str,
+) -> Map<String, serde_json::Value> {
+    let order = params.order.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(";");
+    let mirostat = params.mirostat.map(|mirostat| json!({"tau": mirostat.tau, "eta": mirostat.eta}));
+    let mut all = vec![
+        ("samplers", json!(order)),
+        ("mirostat", json!(mirostat)),
+        ("seed", json!(params.seed)),
+        ("min_keep", json!(params.min_keep)),
+    ];
+    for parameter in params.parameters() {
+        let value = match parameter.value {
+            // Rounded to the digits that the number has as f32.
+            Value::Number(value, _) => {
+                value.to_string().parse().map_or(json!(null), |value: f64| json!(value))
+            }
+            Value::Count(value, _) => json!(value),
+            Value::Texts(texts) => json!(texts),
+        };
+        all.push((parameter.name, value));
+    }
+    let entry = |(name, value): (&str, _)| (name.to_owned(), json!({"value": value, "from": source(name)}));
+    all.into_iter().map(entry).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::model::{
 use crate::sampling::{Sampler, SamplerParams, TokenLogprobs};
 #[cfg(feature = "grammar")]
 use crate::text::Constraint;
-use crate::text::{ChatTemplate, Message, Tokenizer};
+use crate::text::{AnswerFormat, ChatTemplate, Delta, Message, Part, PartKind, Tokenizer, ToolCall};
 
 /// Settings for choosing the tokens of a chat's answers.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +25,8 @@ pub struct ChatOptions {
     pub constraint: Option<Constraint>,
     /// Log-probabilities will be requested ([`GenerateOptions::logprobs`]).
     pub logprobs: bool,
+    /// Answers are not divided into thoughts, text and tool calls: all is text, and markers are shown.
+    pub plain: bool,
 }
 
 impl ChatOptions {
@@ -55,8 +57,10 @@ pub struct AnswerOptions<'a> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The whole text.
+    /// The text for the user: that of the parts of kind [`PartKind::Text`].
     pub text: String,
+    /// All of the answer, by parts.
+    pub parts: Vec<Part>,
     /// The generated tokens.
     pub tokens: Vec<u32>,
     /// Log-probabilities of each token, if requested.
@@ -76,6 +80,33 @@ pub struct Answer {
     pub decode_time: Duration,
 }
 
+impl Answer {
+    /// The text of the model's thoughts; `None` if it had none.
+    pub fn thoughts(&self) -> Option<String> {
+        let thoughts = self.parts.iter().filter(|part| part.kind == PartKind::Thoughts);
+        let texts: Vec<&str> =
+            thoughts.map(|part| part.text.as_str()).filter(|text| !text.is_empty()).collect();
+        (!texts.is_empty()).then(|| texts.join("\n"))
+    }
+
+    /// The answer as a message of the conversation, for the chat template.
+    pub fn message(&self) -> Message {
+        let calls = self.parts.iter().flat_map(|part| &part.calls);
+        let call_of = |call: &ToolCall| {
+            let function = serde_json::json!({"name": call.name, "arguments": call.arguments});
+            match &call.id {
+                Some(id) => serde_json::json!({"id": id, "type": "function", "function": function}),
+                None => serde_json::json!({"type": "function", "function": function}),
+            }
+        };
+        Message {
+            reasoning_content: self.thoughts(),
+            tool_calls: calls.map(call_of).collect(),
+            ..Message::new("assistant", self.text.clone())
+        }
+    }
+}
+
 /// A conversation in its own session.
 ///
 /// ```no_run
@@ -89,6 +120,7 @@ pub struct Chat {
     session: Session,
     sequence: SequenceId,
     tokenizer: Tokenizer,
+    format: AnswerFormat,
     sampler: Sampler,
     #[cfg(feature = "grammar")]
     constraint: Option<Constraint>,
@@ -98,7 +130,8 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// A chat with the model in a file, on the device of [`DeviceChoice::Auto`] with default options.
+    /// A chat with the model in a file, on the device of [`DeviceChoice::Auto`], with the samplers' settings that the
+    /// file suggests and default options.
     ///
     /// # Errors
     /// [`ModelError`] if the file cannot be read or run.
@@ -119,7 +152,9 @@ impl Chat {
         let defaults = SessionOptions::default();
         let n_ctx = defaults.n_ctx.min(model.architecture().shape().n_ctx_train);
         let options = SessionOptions { n_ctx, device: DeviceChoice::Auto, ..defaults };
-        Chat::new(model, &options, &Setup::default(), ChatOptions::default())
+        let mut choice = ChatOptions::default();
+        model.suggest_sampling(&mut choice.sampling);
+        Chat::new(model, &options, &Setup::default(), choice)
     }
 
     /// An empty conversation in a new session.
@@ -145,10 +180,15 @@ impl Chat {
         let want = if needs_logits { Output::Logits } else { wish(sampler.needs()) };
         let mut session = Session::with(model, options, &Setup { want, ..setup.clone() })?;
         let sequence = session.open()?;
+        let format = match choice.plain {
+            true => AnswerFormat::plain(&tokenizer),
+            false => AnswerFormat::of(&tokenizer),
+        };
         Ok(Chat {
             session,
             sequence,
             tokenizer,
+            format,
             sampler,
             #[cfg(feature = "grammar")]
             constraint: choice.constraint,
@@ -157,31 +197,36 @@ impl Chat {
         })
     }
 
-    /// Sends a user message and returns the answer's text. Both become part of the conversation.
+    /// Sends a user message and returns the answer's text, without the model's thoughts. Message and answer become part
+    /// of the conversation, as the chat template keeps them.
     ///
     /// # Errors
     /// [`ModelError`] if the file has no usable chat template, or the answer fails.
     pub fn ask(&mut self, text: &str) -> Result<String, ModelError> {
         self.messages.push(Message::new("user", text));
-        let answer = self.answer_messages();
-        match &answer {
-            Ok(text) => self.messages.push(Message::new("assistant", text.clone())),
-            Err(_) => drop(self.messages.pop()),
+        match self.answer_messages() {
+            Ok(answer) => {
+                self.messages.push(answer.message());
+                Ok(answer.text)
+            }
+            Err(error) => {
+                self.messages.pop();
+                Err(error)
+            }
         }
-        answer
     }
 
-    fn answer_messages(&mut self) -> Result<String, ModelError> {
-        if self.template.is_none() {
-            self.template = Some(self.session.model().chat_template(&self.tokenizer)?);
-        }
-        let Some(template) = &self.template else { return Ok(String::new()) };
-        let prompt = self.tokenizer.encode_chat(&template.render(&self.messages, true)?);
-        let answer = self.answer(&prompt, AnswerOptions::default(), |_| Ok::<(), ModelError>(()))?;
-        Ok(answer.text)
+    fn answer_messages(&mut self) -> Result<Answer, ModelError> {
+        let template = match self.template.take() {
+            Some(template) => template,
+            None => self.session.model().chat_template(&self.tokenizer)?,
+        };
+        let rendered = self.template.insert(template).render(&self.messages, true)?;
+        let prompt = self.tokenizer.encode_chat(&rendered);
+        self.answer(&prompt, AnswerOptions::default(), |_| Ok::<(), ModelError>(()))
     }
 
-    /// Answers a prompt, passing each piece of text to `each` as it is decided. The prompt is the whole conversation; a
+    /// Answers a prompt, passing each piece of the answer to `each` as it is decided. The prompt is the whole conversation; a
     /// prefix shared with the previous prompt and answer is not computed again. With a context shift, a prompt that is
     /// too long is shortened first.
     ///
@@ -191,7 +236,7 @@ impl Chat {
         &mut self,
         prompt: &[u32],
         mut options: AnswerOptions<'_>,
-        mut each: impl FnMut(&str) -> Result<(), E>,
+        mut each: impl FnMut(&Delta) -> Result<(), E>,
     ) -> Result<Answer, E> {
         let start = Instant::now();
         let prompt = match options.context_shift {
@@ -202,6 +247,7 @@ impl Chat {
         let done = self.prefill(&prompt, reused, &mut options)?;
         let mut answer = Answer {
             text: String::new(),
+            parts: Vec::new(),
             tokens: Vec::new(),
             logprobs: Vec::new(),
             stop: Stop::Interrupted,
@@ -230,7 +276,8 @@ impl Chat {
         let mut sampler = self.sampler.clone();
         sampler.forget();
         prompt.iter().for_each(|&token| sampler.accept(token));
-        let generation = Generation::new(&self.tokenizer, sampler, options)?;
+        let generation =
+            Generation::new(&self.tokenizer, sampler, options)?.in_parts(self.format.parser(prompt));
         #[cfg(feature = "grammar")]
         if let Some(constraint) = &self.constraint {
             return Ok(generation.constrained(constraint.clone()));
@@ -244,22 +291,30 @@ impl Chat {
         generation: &mut Generation,
         options: &AnswerOptions<'_>,
         answer: &mut Answer,
-        each: &mut impl FnMut(&str) -> Result<(), E>,
+        each: &mut impl FnMut(&Delta) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut give = |text: &str| {
-            answer.text.push_str(text);
-            each(text)
+        let (text, parts) = (&mut answer.text, &mut answer.parts);
+        let mut give = |deltas: &[Delta]| {
+            deltas.iter().try_for_each(|delta| {
+                if delta.kind == PartKind::Text {
+                    text.push_str(&delta.text);
+                }
+                Part::collect(parts, delta);
+                each(delta)
+            })
         };
         while generation.stop().is_none() {
             let outputs = self.session.outputs()?;
             let step = generation.advance(outputs.last(0))?;
-            give(step.text)?;
+            give(step.deltas)?;
             let Next::Token(token) = step.next else { break };
             if interrupted(options.interrupt) {
-                return give(generation.end(Stop::Interrupted));
+                generation.end(Stop::Interrupted);
+                return give(generation.deltas());
             }
             if let Some(stop) = self.make_room(options)? {
-                return give(generation.end(stop));
+                generation.end(stop);
+                return give(generation.deltas());
             }
             answer.decode_runs += 1;
             self.session.step(&[Rows::of(self.sequence, &[token]).want(generation.wants())])?;

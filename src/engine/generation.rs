@@ -1,10 +1,16 @@
 //! One answer: chooses a token from the last row's output, gives its text and the next row or the reason for the end.
 
+use std::collections::VecDeque;
+
 use crate::model::{ModelError, Output, RowOutput};
 use crate::sampling::{Needs, Sampler, TokenLogprobs};
 #[cfg(feature = "grammar")]
 use crate::text::Constraint;
-use crate::text::{StopStrings, StreamDecoder, Tokenizer};
+#[cfg(feature = "grammar")]
+use crate::text::Place;
+use crate::text::{
+    AnswerFormat, AnswerParser, Delta, PartKind, StopStrings, StreamDecoder, TokenKind, Tokenizer,
+};
 
 /// End conditions of an answer besides the model's end token, and the records kept of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,7 +18,7 @@ pub struct GenerateOptions {
     /// Most tokens to generate; `None` means no limit.
     pub max_tokens: Option<usize>,
     /// Stop strings. They are not part of the answer, and may begin or end inside a token: text that may still become
-    /// one is held back.
+    /// one is held back. A special token counts as its text, as a whole.
     pub stop: Vec<String>,
     /// Keeps the log-probability of each token and of this many most probable tokens.
     pub logprobs: Option<usize>,
@@ -58,13 +64,23 @@ pub enum Next {
 }
 
 /// One step of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Advance<'g> {
-    /// Text that is now final; empty inside an incomplete character or a possible stop string.
+    /// Text for the user that is now final; empty inside an incomplete character, a possible stop string or thoughts.
     pub text: &'g str,
+    /// All that is now final, by parts of the answer.
+    pub deltas: &'g [Delta],
     /// The next row, or the reason for the end.
     pub next: Next,
+}
+
+/// A token's text, or text between special tokens.
+#[derive(Clone, Debug)]
+struct Piece {
+    text: String,
+    /// A special token, and whether it is structure.
+    special: Option<(u32, bool)>,
 }
 
 /// An answer in progress, independent of a session: the caller computes the rows that the generation requests.
@@ -99,12 +115,20 @@ pub struct Generation {
     sampler: Sampler,
     #[cfg(feature = "grammar")]
     constraint: Option<Constraint>,
+    /// The constraint has accepted a token.
+    #[cfg(feature = "grammar")]
+    constrains: bool,
     /// Working memory: the logits after the constraint's mask.
     #[cfg(feature = "grammar")]
     masked: Vec<f32>,
     options: GenerateOptions,
     decoder: StreamDecoder,
     stops: StopStrings,
+    /// Text that may become a stop string, by tokens.
+    held: VecDeque<Piece>,
+    parser: AnswerParser,
+    /// What the last token made final.
+    deltas: Vec<Delta>,
     text: String,
     tokens: Vec<u32>,
     logprobs: Vec<TokenLogprobs>,
@@ -135,9 +159,14 @@ impl Generation {
             #[cfg(feature = "grammar")]
             constraint: None,
             #[cfg(feature = "grammar")]
+            constrains: false,
+            #[cfg(feature = "grammar")]
             masked: Vec::new(),
             stops: StopStrings::new(&options.stop),
             options,
+            held: VecDeque::new(),
+            parser: AnswerFormat::plain(tokenizer).parser(&[]),
+            deltas: Vec::new(),
             text: String::new(),
             tokens: Vec::new(),
             logprobs: Vec::new(),
@@ -146,7 +175,15 @@ impl Generation {
         })
     }
 
-    /// Restricts the answer to the constraint, which must not have accepted any token yet.
+    /// Divides the answer into parts ([`AnswerFormat::parser`]). Without this all of it is text.
+    #[must_use]
+    pub fn in_parts(mut self, parser: AnswerParser) -> Generation {
+        self.parser = parser;
+        self
+    }
+
+    /// Restricts the answer to the constraint, which must not have accepted any token yet. In an answer with parts it
+    /// begins where the text does, after the thoughts.
     #[cfg(feature = "grammar")]
     #[must_use]
     pub fn constrained(mut self, constraint: Constraint) -> Generation {
@@ -195,7 +232,7 @@ impl Generation {
         match self.choose_and_accept(output) {
             Ok(chosen) => {
                 let next = self.set_text(chosen);
-                Ok(Advance { text: &self.text, next })
+                Ok(Advance { text: &self.text, deltas: &self.deltas, next })
             }
             Err(error) => {
                 self.failed = true;
@@ -204,14 +241,21 @@ impl Generation {
         }
     }
 
-    /// Ends the answer from outside, and returns the text that was held back.
+    /// Ends the answer from outside, and returns the text for the user that was held back ([`deltas`](Self::deltas) has
+    /// all that was).
     pub fn end(&mut self, stop: Stop) -> &str {
+        self.deltas.clear();
         self.text.clear();
         if self.stop.is_none() {
             self.stop = Some(stop);
             self.flush();
         }
         &self.text
+    }
+
+    /// All that the last call of [`advance`](Self::advance) or [`end`](Self::end) made final, by parts of the answer.
+    pub fn deltas(&self) -> &[Delta] {
+        &self.deltas
     }
 
     /// Chooses a token; unless it ends the answer, the constraint, the sampler and the records accept it.
@@ -221,8 +265,12 @@ impl Generation {
             return Ok(Next::Stopped(Stop::EndOfGeneration));
         }
         #[cfg(feature = "grammar")]
-        if let Some(constraint) = &mut self.constraint {
+        if self.is_constrained()
+            && Some(token) != self.thoughts_token()
+            && let Some(constraint) = &mut self.constraint
+        {
             constraint.accept(token)?;
+            self.constrains = true;
         }
         self.sampler.accept(token);
         self.tokens.push(token);
@@ -247,22 +295,57 @@ impl Generation {
 
     fn sample(&mut self, logits: &[f32]) -> Result<u32, ModelError> {
         #[cfg(feature = "grammar")]
-        if let Some(constraint) = &mut self.constraint {
-            self.masked.clear();
-            self.masked.extend_from_slice(logits);
-            constraint.mask(&mut self.masked)?;
+        if self.constraint.is_some() {
+            self.mask(logits)?;
             return Ok(self.sampler.sample(&self.masked)?);
         }
         Ok(self.sampler.sample(logits)?)
     }
 
+    /// True if the constraint limits the next token: in the text, and not in thoughts or markers before it.
+    #[cfg(feature = "grammar")]
+    fn is_constrained(&self) -> bool {
+        self.constrains || matches!(self.parser.place(), Place::Text | Place::Start)
+    }
+
+    /// The token with which thoughts may begin in place of constrained text.
+    #[cfg(feature = "grammar")]
+    fn thoughts_token(&self) -> Option<u32> {
+        self.parser.thoughts_token().filter(|_| !self.constrains)
+    }
+
+    /// Sets the logits that the constraint leaves. Thoughts are free but cannot end the answer, which would not match.
+    #[cfg(feature = "grammar")]
+    fn mask(&mut self, logits: &[f32]) -> Result<(), ModelError> {
+        self.masked.clear();
+        self.masked.extend_from_slice(logits);
+        if !self.is_constrained() {
+            for &end in self.tokenizer.end_tokens() {
+                if let Some(logit) = self.masked.get_mut(end as usize) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+            return Ok(());
+        }
+        let thoughts = self.thoughts_token().map(|token| token as usize);
+        if let Some(constraint) = &mut self.constraint {
+            constraint.mask(&mut self.masked)?;
+        }
+        if let Some((masked, &logit)) =
+            thoughts.and_then(|at| Some((self.masked.get_mut(at)?, logits.get(at)?)))
+        {
+            *masked = logit;
+        }
+        Ok(())
+    }
+
     /// Sets the text that the chosen token makes final, and checks whether the answer ends.
     fn set_text(&mut self, chosen: Next) -> Next {
-        self.text.clear();
+        self.deltas.clear();
         self.stop = match chosen {
             Next::Stopped(stop) => Some(stop),
             Next::Token(token) => {
-                self.text.push_str(self.stops.push(self.decoder.push(token)));
+                self.decode(token);
                 match self.stops.found() {
                     Some(_) => Some(Stop::StopString),
                     None if self.options.max_tokens.is_some_and(|most| self.tokens.len() >= most) => {
@@ -274,16 +357,81 @@ impl Generation {
         };
         if self.stop.is_some() {
             self.flush();
+        } else {
+            self.take_deltas();
         }
         self.stop.map_or(chosen, Next::Stopped)
     }
 
-    /// Adds the bytes of an incomplete character, and text held back as a possible stop string.
-    fn flush(&mut self) {
-        self.text.push_str(self.stops.push(self.decoder.finish()));
-        if self.stops.found().is_none() {
-            self.text.push_str(self.stops.finish());
+    /// Appends a token's text to the answer.
+    fn decode(&mut self, token: u32) {
+        use TokenKind::{Control, Unknown, UserDefined};
+        match self.tokenizer.kind(token) {
+            Some(kind @ (Control | Unknown | UserDefined)) => {
+                // Bytes of an incomplete character end here.
+                let text = self.decoder.finish().to_owned();
+                self.hold(text, None);
+                let text = String::from_utf8_lossy(self.tokenizer.token_bytes(token)).into_owned();
+                self.hold(text, Some((token, kind != UserDefined)));
+            }
+            _ => {
+                let text = self.decoder.push(token).to_owned();
+                self.hold(text, None);
+            }
         }
+    }
+
+    /// Passes a piece to the stop strings, and what they let go to the parser.
+    fn hold(&mut self, text: String, special: Option<(u32, bool)>) {
+        let free = match special {
+            Some(_) => self.stops.push_special(&text).len(),
+            None => self.stops.push(&text).len(),
+        };
+        self.held.push_back(Piece { text, special });
+        self.release(free);
+    }
+
+    /// Passes the first bytes of the held pieces to the parser. They never end inside a special token.
+    fn release(&mut self, mut n: usize) {
+        while let Some(mut piece) = self.held.pop_front() {
+            match piece.special {
+                Some((id, is_structure)) if piece.text.len() <= n => {
+                    self.parser.push_special(id, &piece.text, is_structure);
+                }
+                None if n > 0 || piece.text.is_empty() => {
+                    let rest = piece.text.split_off(n.min(piece.text.len()));
+                    self.parser.push_text(&piece.text);
+                    if !rest.is_empty() {
+                        self.held.push_front(Piece { text: rest, special: None });
+                    }
+                }
+                _ => {
+                    self.held.push_front(piece);
+                    return;
+                }
+            }
+            n -= piece.text.len();
+        }
+    }
+
+    /// Adds the bytes of an incomplete character, and text held back as a possible stop string or marker.
+    fn flush(&mut self) {
+        let text = self.decoder.finish().to_owned();
+        self.hold(text, None);
+        if self.stops.found().is_none() {
+            let free = self.stops.finish().len();
+            self.release(free);
+        }
+        self.held.clear();
+        self.parser.finish();
+        self.take_deltas();
+    }
+
+    fn take_deltas(&mut self) {
+        self.deltas.extend(self.parser.take());
+        self.text.clear();
+        let text = self.deltas.iter().filter(|delta| delta.kind == PartKind::Text);
+        text.for_each(|delta| self.text.push_str(&delta.text));
     }
 
     /// True if the constraint allows no further token.

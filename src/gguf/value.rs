@@ -184,7 +184,7 @@ impl Value {
     }
 
     /// The value, if it is an integer of any width.
-    pub(super) fn integer(&self) -> Option<i128> {
+    pub(crate) fn integer(&self) -> Option<i128> {
         Some(match *self {
             Value::U8(n) => n.into(),
             Value::I8(n) => n.into(),

@@ -1,13 +1,14 @@
-//! Between text and tokens: tokenizers, chat templates, grammars, stop strings.
+//! Between text and tokens: tokenizers, chat templates, grammars, stop strings, the parts of answers.
 //!
 //! `pretokenizer` cuts text into words; `tokenizer` builds [`Tokenizer`]s from a GGUF file's vocabulary and decodes ids
 //! to text ([`StreamDecoder`]); `template` renders a conversation as a prompt ([`ChatTemplate`]); `constraint` masks
 //! the tokens that a grammar or a JSON schema does not allow (`Constraint`); [`StopStrings`] finds the text at which an
-//! answer ends.
+//! answer ends; `answer` divides an answer into thoughts, text and tool calls ([`AnswerParser`]).
 //!
 //! This folder reads its tables from a GGUF file's metadata. It knows no tensor, no graph, no device and no model, and
 //! does not choose tokens: `sampling` does.
 
+mod answer;
 #[cfg(feature = "grammar")]
 mod constraint;
 mod pretokenizer;
@@ -15,6 +16,10 @@ mod stop;
 mod template;
 mod tokenizer;
 
+// Public for the page of models, which lists them.
+#[doc(hidden)]
+pub use answer::{ANSWER_MARKERS, AnswerMarkers, MarkerRole};
+pub use answer::{AnswerFormat, AnswerParser, Delta, Part, PartKind, Place, ToolCall};
 #[cfg(feature = "grammar")]
 pub use constraint::{Constraint, ConstraintError, ConstraintFactory, GbnfError};
 pub use pretokenizer::known_pre_tokenizers;
@@ -23,6 +28,9 @@ pub use pretokenizer::known_pre_tokenizers;
 pub use pretokenizer::{PRE_TOKENIZERS, PreTokenizer};
 pub use stop::StopStrings;
 pub use template::{ChatTemplate, Message, RenderOptions, TemplateError};
+// Public for the page of models, which lists them.
+#[doc(hidden)]
+pub use tokenizer::{END_NAMES, EndName};
 pub use tokenizer::{
     EncodeOptions, StreamDecoder, TOKENIZER_FAMILIES, TokenKind, Tokenizer, TokenizerError, VocabData,
 };

@@ -1,4 +1,8 @@
 //! Stop strings: text at which an answer ends, found even across token borders.
+//!
+//! The text of a special token is found as a whole or not at all: `<|user|>` stops at that token, and `user` does not.
+
+use std::ops::Range;
 
 /// Finds the first of several texts in a stream of pieces, and holds back text that may become one.
 ///
@@ -9,6 +13,8 @@ pub struct StopStrings {
     texts: Vec<String>,
     /// Text held back because it may begin a stop string.
     held: String,
+    /// The special tokens in `held`.
+    tokens: Vec<Range<usize>>,
     /// Text returned by the last call.
     free: String,
     found: Option<usize>,
@@ -28,26 +34,65 @@ impl StopStrings {
         if self.found.is_some() {
             return &self.free;
         }
-        let mut seen = self.held.len();
+        let mut end = self.held.len();
         self.held.push_str(piece);
         // Any character may complete a stop string.
         for c in piece.chars() {
-            seen += c.len_utf8();
-            let text = &self.held[..seen];
-            let ends = |(_, stop): &(usize, &String)| !stop.is_empty() && text.ends_with(stop.as_str());
-            let longest = self.texts.iter().enumerate().filter(ends).max_by_key(|(_, stop)| stop.len());
-            if let Some((index, stop)) = longest {
-                self.found = Some(index);
-                self.free.push_str(&self.held[..seen - stop.len()]);
-                self.held.clear();
+            end += c.len_utf8();
+            if self.ends_at(end) {
                 return &self.free;
             }
         }
-        let begun =
-            |&(start, _): &(usize, char)| self.texts.iter().any(|stop| stop.starts_with(&self.held[start..]));
+        self.hold()
+    }
+
+    /// [`push`](Self::push) of a special token's text.
+    pub fn push_special(&mut self, text: &str) -> &str {
+        self.free.clear();
+        if self.found.is_some() {
+            return &self.free;
+        }
+        let start = self.held.len();
+        self.held.push_str(text);
+        self.tokens.push(start..self.held.len());
+        if self.ends_at(self.held.len()) {
+            return &self.free;
+        }
+        self.hold()
+    }
+
+    /// True if a stop string ends at this byte of the held text; the text before it is free then.
+    fn ends_at(&mut self, end: usize) -> bool {
+        let text = &self.held[..end];
+        let ends = |(_, stop): &(usize, &String)| {
+            !stop.is_empty() && text.ends_with(stop.as_str()) && !self.is_inside_token(end - stop.len())
+        };
+        let longest = self.texts.iter().enumerate().filter(ends).max_by_key(|(_, stop)| stop.len());
+        let Some((index, stop)) = longest else { return false };
+        self.free.push_str(&self.held[..end - stop.len()]);
+        self.found = Some(index);
+        self.held.clear();
+        self.tokens.clear();
+        true
+    }
+
+    fn is_inside_token(&self, at: usize) -> bool {
+        self.tokens.iter().any(|token| token.start < at && at < token.end)
+    }
+
+    /// Holds back the text that may begin a stop string, and frees the text before it.
+    fn hold(&mut self) -> &str {
+        let begun = |&(start, _): &(usize, char)| {
+            !self.is_inside_token(start)
+                && self.texts.iter().any(|stop| stop.starts_with(&self.held[start..]))
+        };
         let keep = self.held.char_indices().find(begun).map_or(self.held.len(), |(start, _)| start);
         self.free.push_str(&self.held[..keep]);
         self.held.drain(..keep);
+        self.tokens.retain(|token| token.end > keep);
+        for token in &mut self.tokens {
+            *token = token.start - keep..token.end - keep;
+        }
         &self.free
     }
 
@@ -56,6 +101,7 @@ impl StopStrings {
         self.free.clear();
         self.free.push_str(&self.held);
         self.held.clear();
+        self.tokens.clear();
         &self.free
     }
 
@@ -101,6 +147,23 @@ mod tests {
                 (text, index.map(|i| stops[i].clone()))
             });
         }
+    }
+
+    #[test]
+    fn a_special_token_stops_as_a_whole_only() {
+        let mut stops = StopStrings::new(&["user", "<|user|>", "a<|user|>b"]);
+        assert_eq!(stops.push_special("<|users|>"), "<|users|>");
+        assert_eq!(stops.push("<|us"), "");
+        assert_eq!(stops.push("x"), "<|usx");
+        assert_eq!(stops.push("a"), "");
+        assert_eq!(stops.push_special("<|user|>"), "a");
+        assert_eq!(stops.found(), Some(1));
+        let mut stops = StopStrings::new(&["<|x|>\n"]);
+        assert_eq!(stops.push("a<|x|>"), "a");
+        assert_eq!(stops.finish(), "<|x|>");
+        assert_eq!(stops.push_special("<|x|>"), "");
+        assert_eq!(stops.push("\nb"), "");
+        assert_eq!(stops.found(), Some(0));
     }
 
     #[test]

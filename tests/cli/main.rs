@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "cli")]
+mod answers;
 #[cfg(all(feature = "cli", feature = "demo", target_os = "linux"))]
 mod chat;
 #[cfg(all(feature = "cli", feature = "demo"))]

@@ -28,7 +28,7 @@ fn generate(n_ctx: usize, max_tokens: Option<usize>, each: impl Fn(usize, &Atomi
     let options = AnswerOptions { generate, interrupt: Some(&flag), ..AnswerOptions::default() };
     let pieces = RefCell::new(Vec::new());
     let answer = chat.answer(&prompt, options, |piece| {
-        pieces.borrow_mut().push(piece.to_string());
+        pieces.borrow_mut().push(piece.text.clone());
         each(pieces.borrow().len(), &flag);
         Ok::<(), ModelError>(())
     });

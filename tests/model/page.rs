@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rfgraph::graphs::TABLE;
 use rfgraph::tensor::DType;
-use rfgraph::text::{PRE_TOKENIZERS, TOKENIZER_FAMILIES};
+use rfgraph::text::{ANSWER_MARKERS, END_NAMES, MarkerRole, PRE_TOKENIZERS, TOKENIZER_FAMILIES};
 
 use crate::support::architectures::fixtures;
 use crate::support::inside::inside;
@@ -75,6 +75,30 @@ fn tokenizers_table(page: &mut String) {
     }
 }
 
+fn answers_tables(page: &mut String) {
+    page.push_str(
+        "\n## Tokens that end an answer\n\nBesides those that a file names by id. A name counts whatever kind the file gives its \
+         token.\n\n| token | models | source |\n| --- | --- | --- |\n",
+    );
+    let code = |text: &str| format!("`{}`", text.replace('|', "\\|"));
+    for end in END_NAMES {
+        writeln!(page, "| {} | {} | {} |", code(end.name), end.models, end.source).unwrap();
+    }
+    page.push_str(
+        "\n## Markers of the parts of answers\n\nBy the models' chat templates. A pair counts for a file whose template or whose \
+         vocabulary has both markers.\n\n| part | before it | after it | models |\n| --- | --- | --- | --- |\n",
+    );
+    for row in ANSWER_MARKERS {
+        let part = match row.role {
+            MarkerRole::Thoughts => "thoughts",
+            MarkerRole::ToolCall => "calls of tools",
+            MarkerRole::Text => "text",
+        };
+        let close = row.close.map_or("(the next one, or the end)".into(), code);
+        writeln!(page, "| {part} | {} | {close} | {} |", code(row.open), row.models).unwrap();
+    }
+}
+
 #[test]
 fn models_page_matches_the_tables() {
     let mut page = String::from(
@@ -83,6 +107,7 @@ fn models_page_matches_the_tables() {
     architectures_table(&mut page);
     formats_table(&mut page);
     tokenizers_table(&mut page);
+    answers_tables(&mut page);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/models.md");
     if std::env::var_os("RFGRAPH_WRITE_DOCS").is_some() {
         std::fs::write(&path, &page).unwrap();

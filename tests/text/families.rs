@@ -96,7 +96,6 @@ fn missing_data_of_a_family_is_named() {
             "tokenizer.ggml.precompiled_charsmap, of 9 bytes",
         ),
         (refusal("wordpiece-cased", |d| d.unk = None), "tokenizer.ggml.model \"bert\" needs it"),
-        (refusal("wordpiece-cased", |d| d.sep = Some(7000)), "seperator_token_id is 7000"),
         (
             refusal("characters", |d| {
                 d.unk = None;

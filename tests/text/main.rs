@@ -5,9 +5,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answers;
 #[cfg(feature = "grammar")]
 mod constraint;
 mod conversations;
+mod ends;
 mod families;
 mod splits;
 mod template_bounds;

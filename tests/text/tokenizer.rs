@@ -318,7 +318,7 @@ fn encoding_equal_characters_is_not_quadratic() {
 fn refusal(data: &VocabData, change: impl FnOnce(&mut VocabData)) -> String {
     let mut data = data.clone();
     change(&mut data);
-    Tokenizer::new(data).err().expect("it is refused").to_string()
+    Tokenizer::new(data).expect_err("it is refused").to_string()
 }
 
 #[test]
@@ -337,7 +337,6 @@ fn contradictory_vocabularies_are_refused_by_name() {
             demo(|d| d.kinds = Some(vec![TokenKind::Normal])),
             "token_type has 1 entries; tokenizer.ggml.tokens has 1792",
         ),
-        (demo(|d| d.bos = Some(1792)), "bos_token_id is 1792; ids go from 0 to 1791"),
         (demo(|d| d.bos = None), "tokenizer.ggml.bos_token_id is missing"),
         (demo(|d| d.merges.push("ab".into())), "merges[1498] is \"ab\""),
         (demo(|d| d.merges.push("a ".into())), "merges[1498] is \"a \""),

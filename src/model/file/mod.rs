@@ -5,6 +5,7 @@
 mod architecture;
 mod keys;
 mod opened;
+mod suggested;
 mod weights;
 
 pub use architecture::{Architecture, ArchitectureRow, Architectures, ModelShape};

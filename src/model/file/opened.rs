@@ -1,7 +1,7 @@
 //! A model: a file with its architecture, tokenizer and chat template.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{Architecture, Architectures, Keys};
 #[cfg(feature = "demo")]
@@ -16,6 +16,7 @@ pub struct Model {
     gguf: Arc<Gguf>,
     name: String,
     architecture: Arc<dyn Architecture>,
+    tokenizer: Arc<OnceLock<Tokenizer>>,
 }
 
 impl Model {
@@ -49,7 +50,12 @@ impl Model {
         let keys = Keys::new(&gguf, &name);
         let architecture = (row.read)(&keys)?;
         keys.refuse_unread()?;
-        Ok(Model { gguf: Arc::new(gguf), name, architecture: Arc::from(architecture) })
+        Ok(Model {
+            gguf: Arc::new(gguf),
+            name,
+            architecture: Arc::from(architecture),
+            tokenizer: Arc::default(),
+        })
     }
 
     /// The file.
@@ -67,9 +73,13 @@ impl Model {
         &*self.architecture
     }
 
-    /// The file's tokenizer.
+    /// The file's tokenizer, which the first call makes.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
-        Ok(Tokenizer::new(VocabData::from_metadata(self.gguf.metadata())?)?)
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer.clone());
+        }
+        let tokenizer = Tokenizer::new(VocabData::from_metadata(self.gguf.metadata())?)?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer).clone())
     }
 
     /// The file's chat template.

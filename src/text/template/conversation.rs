@@ -59,7 +59,10 @@ impl Message {
         };
         let mut fields = vec![("role", Value::from(self.role.as_str())), ("content", content)];
         let text = |text: &Option<String>| text.as_deref().map(Value::from);
-        fields.extend(text(&self.reasoning_content).map(|text| ("reasoning_content", text)));
+        // Templates name the assistant's reasoning differently; each reads one of these.
+        for name in ["reasoning_content", "reasoning", "thinking"] {
+            fields.extend(text(&self.reasoning_content).map(|text| (name, text)));
+        }
         if !self.tool_calls.is_empty() {
             let calls = self.tool_calls.iter().map(of_json).collect::<Result<_, _>>()?;
             fields.push(("tool_calls", list(calls)?));

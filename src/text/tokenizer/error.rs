@@ -13,14 +13,6 @@ pub enum TokenizerError {
     /// A metadata value has the wrong type for its key.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    /// A token of an unknown kind.
-    #[error("tokenizer.ggml.token_type[{index}] is {number}; kinds go from 1 to 6")]
-    UnknownKind {
-        /// The token.
-        index: usize,
-        /// Its kind.
-        number: i32,
-    },
     /// The file declares that it has no tokenizer.
     #[error("the file has no tokenizer (tokenizer.ggml.model is \"{0}\"); give token ids instead of text")]
     NoTokenizer(String),
@@ -53,16 +45,6 @@ pub enum TokenizerError {
         found: usize,
         /// The number of tokens.
         expected: usize,
-    },
-    /// A token id out of range.
-    #[error("{key} is {id}; ids go from 0 to {last}", last = n_vocab.saturating_sub(1))]
-    IdOutOfRange {
-        /// The metadata key.
-        key: &'static str,
-        /// The id it gives.
-        id: u32,
-        /// The number of tokens.
-        n_vocab: usize,
     },
     /// An inconsistent table of replacements.
     #[error(

@@ -11,6 +11,7 @@ mod algorithms;
 mod bpe;
 mod byte_alphabet;
 mod charsmap;
+mod ends;
 mod error;
 mod merge;
 mod special;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 pub use algorithms::TOKENIZER_FAMILIES;
 use bpe::BpeEncoder;
+pub use ends::{END_NAMES, EndName};
 pub use error::TokenizerError;
 use special::SpecialTokens;
 use spm::SpmEncoder;
@@ -56,6 +58,12 @@ impl Default for EncodeOptions {
 #[derive(Clone)]
 pub struct Tokenizer {
     vocab: Arc<Vocabulary>,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("n_vocab", &self.n_vocab()).finish_non_exhaustive()
+    }
 }
 
 impl Tokenizer {
@@ -178,6 +186,17 @@ impl Tokenizer {
             .map(|(_, _, id)| id)
     }
 
+    /// The control and user-defined tokens in a text, with their places.
+    pub(in crate::text) fn special_tokens_in(&self, text: &str) -> Vec<(std::ops::Range<usize>, u32)> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some((start, end, id)) = self.vocab.special.find(&text[at..]) {
+            found.push((at + start..at + end, id));
+            at += end;
+        }
+        found
+    }
+
     /// The kind of a token.
     pub fn kind(&self, id: u32) -> Option<TokenKind> {
         self.vocab.kinds.get(id as usize).copied()
@@ -223,10 +242,15 @@ impl Tokenizer {
         self.vocab.add_bos
     }
 
-    /// True if the token ends an answer: EOS, end of turn, or a special token with one of the names that models use for
-    /// either.
+    /// True if the token ends an answer: the file names it as the end of a text or of a message, or it has one of the
+    /// names that models use for either ([`END_NAMES`]).
     pub fn is_end_of_generation(&self, id: u32) -> bool {
-        self.vocab.end_of_generation.contains(&id)
+        self.vocab.end_of_generation.binary_search(&id).is_ok()
+    }
+
+    /// The tokens that end an answer, in the order of their ids.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.vocab.end_of_generation
     }
 
     /// The file's chat template, as Jinja source.

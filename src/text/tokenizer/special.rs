@@ -14,6 +14,13 @@ struct Node {
     token: Option<u32>,
 }
 
+/// True for text in brackets, such as `<|im_end|>`, `</s>` or `[EOS]`: it is not a piece of ordinary text.
+pub(super) fn looks_like_marker(text: &str) -> bool {
+    let text = text.strip_prefix('_').unwrap_or(text);
+    let pairs = [('<', '>'), ('[', ']')];
+    text.len() > 2 && pairs.iter().any(|&(open, close)| text.starts_with(open) && text.ends_with(close))
+}
+
 /// A set of strings: the special tokens, or all pieces of a vocabulary (unigram, WordPiece).
 pub(super) struct SpecialTokens {
     nodes: Vec<Node>,

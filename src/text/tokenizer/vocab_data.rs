@@ -62,6 +62,9 @@ pub struct VocabData {
     pub eos: Option<u32>,
     /// `tokenizer.ggml.eot_token_id`: the token at the end of a message.
     pub eot: Option<u32>,
+    /// Further tokens that end an answer: `tokenizer.ggml.eom_token_id`, `eos_token_ids` and other lists, and the tokens of
+    /// filling in the middle that pad, separate files or name a repository.
+    pub ends: Vec<u32>,
     /// `tokenizer.ggml.unknown_token_id`.
     pub unk: Option<u32>,
     /// `tokenizer.ggml.padding_token_id`.
@@ -90,4 +93,44 @@ pub struct VocabData {
     pub strip_after: Vec<u32>,
     /// `tokenizer.chat_template`: the Jinja source.
     pub chat_template: Option<String>,
+}
+
+impl VocabData {
+    /// The ids of single tokens, with their keys.
+    pub(super) fn named_ids(&self) -> [(&'static str, Option<u32>); 6] {
+        [
+            ("tokenizer.ggml.bos_token_id", self.bos),
+            ("tokenizer.ggml.eos_token_id", self.eos),
+            ("tokenizer.ggml.eot_token_id", self.eot),
+            ("tokenizer.ggml.unknown_token_id", self.unk),
+            ("tokenizer.ggml.padding_token_id", self.pad),
+            ("tokenizer.ggml.seperator_token_id", self.sep),
+        ]
+    }
+
+    /// Drops ids that are no token's, and says so: the file counts as if it did not name them. Without a BOS or EOS
+    /// none is added.
+    pub(super) fn drop_ids_out_of_range(&mut self) {
+        let n_vocab = self.tokens.len();
+        let is_token = |id: u32| (id as usize) < n_vocab;
+        for (key, id) in self.named_ids() {
+            if let Some(id) = id.filter(|&id| !is_token(id)) {
+                warn_out_of_range(key, i128::from(id), n_vocab);
+            }
+        }
+        let adds_bos = self.bos.is_none_or(is_token);
+        let adds_eos = self.eos.is_none_or(is_token);
+        self.add_bos = self.add_bos.map(|add| add && adds_bos);
+        self.add_eos = self.add_eos.map(|add| add && adds_eos);
+        for id in [&mut self.bos, &mut self.eos, &mut self.eot, &mut self.unk, &mut self.pad, &mut self.sep] {
+            *id = id.filter(|&id| is_token(id));
+        }
+        self.ends.retain(|&id| is_token(id));
+    }
+}
+
+/// Says that a key's id is no token's.
+pub(super) fn warn_out_of_range(key: &str, id: i128, n_vocab: usize) {
+    let last = n_vocab.saturating_sub(1);
+    tracing::warn!("{key} is {id}, and ids go from 0 to {last}; the key is ignored");
 }

@@ -1,7 +1,8 @@
 //! The vocabulary in a GGUF file's metadata.
 
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, Value, ValueType};
 
+use super::vocab_data::warn_out_of_range;
 use super::{TokenKind, TokenizerError, VocabData};
 
 impl VocabData {
@@ -11,8 +12,7 @@ impl VocabData {
     /// tokens that strip white space follow from the model's name, as no key lists them.
     ///
     /// # Errors
-    /// [`TokenizerError::Metadata`] names a key whose value has the wrong type, [`TokenizerError::UnknownKind`] a token
-    /// of an unknown kind.
+    /// [`TokenizerError::Metadata`] names a key whose value has the wrong type.
     ///
     /// [`Tokenizer::new`]: super::Tokenizer::new
     pub fn from_metadata(metadata: &Metadata) -> Result<VocabData, TokenizerError> {
@@ -23,30 +23,36 @@ impl VocabData {
                 strings.map(|s| s.iter().map(str::to_owned).collect()).unwrap_or_default(),
             )
         };
-        let kind_of = |(index, &number): (usize, &i32)| {
-            TokenKind::from_number(number.into()).ok_or(TokenizerError::UnknownKind { index, number })
-        };
-        let kinds = metadata.opt_i32s("tokenizer.ggml.token_type")?;
+        let kinds = metadata.opt_i32s("tokenizer.ggml.token_type")?.map(|numbers| kinds_of(&numbers));
         let model = owned("tokenizer.ggml.model")?.unwrap_or_default();
         let tokens: Vec<String> = list("tokenizer.ggml.tokens")?;
         let default = defaults(&model);
+        let ids = |key| ids_of(metadata, key, tokens.len());
         let id = |key, default: Option<u32>| {
             let default = default.filter(|&id| (id as usize) < tokens.len());
-            metadata.opt_u32(key).map(|id| id.or(default))
+            Ok::<_, TokenizerError>(ids(key)?.first().copied().or(default))
         };
+        let (eos, eot) = (ids("tokenizer.ggml.eos_token_id")?, ids("tokenizer.ggml.eot_token_id")?);
+        let default_eos = default.eos.filter(|&id| (id as usize) < tokens.len());
+        let mut ends = Vec::new();
+        for key in END_KEYS {
+            ends.extend(ids(key)?);
+        }
+        ends.extend(eos.iter().chain(&eot));
         let charsmap = metadata.opt_i32s("tokenizer.ggml.precompiled_charsmap")?;
         let mut data = VocabData {
             bos: id("tokenizer.ggml.bos_token_id", default.bos)?,
-            eos: id("tokenizer.ggml.eos_token_id", default.eos)?,
+            eos: eos.first().copied().or(default_eos),
             unk: id("tokenizer.ggml.unknown_token_id", default.unk)?,
             pad: id("tokenizer.ggml.padding_token_id", default.pad)?,
             sep: id("tokenizer.ggml.seperator_token_id", default.sep)?,
             model,
             pre: owned("tokenizer.ggml.pre")?,
             scores: metadata.opt_f32s("tokenizer.ggml.scores")?.map(|scores| scores.into_owned()),
-            kinds: kinds.map(|kinds| kinds.iter().enumerate().map(kind_of).collect()).transpose()?,
+            kinds,
             merges: list("tokenizer.ggml.merges")?,
-            eot: metadata.opt_u32("tokenizer.ggml.eot_token_id")?,
+            eot: eot.first().copied(),
+            ends,
             add_bos: metadata.opt_bool("tokenizer.ggml.add_bos_token")?,
             add_eos: metadata.opt_bool("tokenizer.ggml.add_eos_token")?,
             add_sep: metadata.opt_bool("tokenizer.ggml.add_sep_token")?,
@@ -60,6 +66,13 @@ impl VocabData {
             tokens,
             ..VocabData::default()
         };
+        // A key that names no token: none is added.
+        if data.bos.is_none() && metadata.get("tokenizer.ggml.bos_token_id").is_some() {
+            data.add_bos = Some(false);
+        }
+        if data.eos.is_none() && metadata.get("tokenizer.ggml.eos_token_id").is_some() {
+            data.add_eos = Some(false);
+        }
         let name = metadata.opt_str("general.name")?.unwrap_or_default();
         let architecture = metadata.opt_str("general.architecture")?.unwrap_or_default();
         data.strip_by_name(name, architecture);
@@ -88,6 +101,51 @@ impl VocabData {
             self.strip_after.extend(special.map(|(_, id)| id));
         }
     }
+}
+
+/// Keys of tokens that end an answer, besides EOS and EOT.
+const END_KEYS: [&str; 8] = [
+    "tokenizer.ggml.eom_token_id",
+    "tokenizer.ggml.eos_token_ids",
+    "tokenizer.ggml.eot_token_ids",
+    "tokenizer.ggml.eom_token_ids",
+    "tokenizer.ggml.eog_token_ids",
+    "tokenizer.ggml.fim_pad_token_id",
+    "tokenizer.ggml.fim_rep_token_id",
+    "tokenizer.ggml.fim_sep_token_id",
+];
+
+/// The ids of a key: one, or a list. An id that is no token's is dropped with a warning.
+fn ids_of(metadata: &Metadata, key: &str, n_vocab: usize) -> Result<Vec<u32>, TokenizerError> {
+    let numbers = match metadata.get(key) {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(list)) if list.element_type() != ValueType::String => {
+            (0..list.len()).filter_map(|index| list.get(index)?.integer()).collect()
+        }
+        Some(value) => match value.integer() {
+            Some(number) => vec![number],
+            // The error names the key and its type.
+            None => vec![metadata.opt_i64(key)?.map_or(-1, i128::from)],
+        },
+    };
+    let is_token = |&number: &i128| (0..n_vocab as i128).contains(&number);
+    if let Some(&number) = numbers.iter().find(|number| !is_token(number)) {
+        warn_out_of_range(key, number, n_vocab);
+    }
+    Ok(numbers.into_iter().filter(is_token).filter_map(|number| u32::try_from(number).ok()).collect())
+}
+
+/// The kinds with these numbers. A number that no kind has, such as 0 ("undefined"), is that of an ordinary token.
+fn kinds_of(numbers: &[i32]) -> Vec<TokenKind> {
+    let known = |&number: &i32| TokenKind::from_number(number.into());
+    if let Some((index, number)) = numbers.iter().enumerate().find(|(_, number)| known(number).is_none()) {
+        let n = numbers.iter().filter(|number| known(number).is_none()).count();
+        tracing::warn!(
+            "tokenizer.ggml.token_type[{index}] is {number}, and kinds go from 1 to 6; {n} such tokens are taken for \
+             ordinary ones"
+        );
+    }
+    numbers.iter().map(|number| known(number).unwrap_or(TokenKind::Normal)).collect()
 }
 
 /// The ids of an algorithm's special tokens when a file does not name them.

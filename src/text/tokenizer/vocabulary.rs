@@ -3,6 +3,7 @@
 use super::algorithms::TOKENIZER_FAMILIES;
 use super::bpe::Bpe;
 use super::byte_alphabet::push_bytes;
+use super::ends::{correct_kinds, end_of_generation};
 use super::special::SpecialTokens;
 use super::spelling::{byte_token, push_text};
 use super::spm::Spm;
@@ -22,6 +23,7 @@ pub(super) struct Vocabulary {
     /// Control, unknown and user-defined tokens; and the user-defined ones only.
     pub(super) special: SpecialTokens,
     pub(super) user_defined: SpecialTokens,
+    /// Sorted.
     pub(super) end_of_generation: Vec<u32>,
     pub(super) add_bos: bool,
     pub(super) add_eos: bool,
@@ -46,25 +48,6 @@ pub(super) enum Algorithm {
     Unigram(Box<Unigram>),
 }
 
-/// Names of tokens that end a message or a text in known models, in addition to those that files name.
-const END_NAMES: &[&str] = &[
-    "<|endoftext|>",
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end_of_text|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|EOT|>",
-    "<end_of_turn>",
-    "<turn|>",
-    "<｜end▁of▁sentence｜>",
-    "[EOT]",
-    "<EOT>",
-    "_<EOT>",
-];
-
 impl Vocabulary {
     /// Checks a vocabulary and builds its tables.
     pub fn new(mut data: VocabData) -> Result<Vocabulary, TokenizerError> {
@@ -77,12 +60,16 @@ impl Vocabulary {
         if data.model == "gemma4" {
             data.pre = Some("gemma4".to_owned());
         }
+        data.drop_ids_out_of_range();
         check_shape(&data)?;
-        let kinds = kinds_of(&data);
+        let ends = end_of_generation(&data);
+        let has_bytes = matches!(data.model.as_str(), "llama" | "t5" | "gemma4");
+        let mut kinds = kinds_of(&data, has_bytes);
+        correct_kinds(&data, &ends, has_bytes, &mut kinds);
         let pre = PreTokenizer::by_name(data.pre.as_deref());
         let in_byte_alphabet = data.model == "gpt2" && pre.is_some_and(|pre| !pre.characters);
         let mut decoded = Vec::with_capacity(data.tokens.iter().map(String::len).sum());
-        let mut ends = Vec::with_capacity(data.tokens.len());
+        let mut token_ends = Vec::with_capacity(data.tokens.len());
         for (text, &kind) in data.tokens.iter().zip(&kinds) {
             match (kind, byte_token(text)) {
                 (TokenKind::Byte, Some(byte)) => decoded.push(byte),
@@ -92,9 +79,10 @@ impl Vocabulary {
                 _ if in_byte_alphabet => push_bytes(text, &mut decoded),
                 _ => push_text(text, &mut decoded),
             }
-            ends.push(decoded.len());
+            token_ends.push(decoded.len());
         }
-        let bytes_of = |id: usize| &decoded[id.checked_sub(1).map_or(0, |before| ends[before])..ends[id]];
+        let bytes_of =
+            |id: usize| &decoded[id.checked_sub(1).map_or(0, |before| token_ends[before])..token_ends[id]];
         let algorithm = match data.model.as_str() {
             "llama" => Algorithm::Spm(Box::new(Spm::new(&data, &kinds)?)),
             "bert" => Algorithm::WordPiece(Box::new(WordPiece::new(&data, &kinds)?)),
@@ -114,7 +102,7 @@ impl Vocabulary {
         let user_defined = chosen(|kind| kind == TokenKind::UserDefined);
         let special = chosen(|kind| kind.is_structure() || kind == TokenKind::UserDefined);
         Ok(Vocabulary {
-            end_of_generation: end_of_generation(&data, &kinds),
+            end_of_generation: ends,
             add_bos: data.add_bos.unwrap_or(adds_bos),
             add_eos: data.add_eos.unwrap_or(adds_eos),
             add_sep: adds_sep,
@@ -131,7 +119,7 @@ impl Vocabulary {
             algorithm,
             kinds,
             decoded,
-            ends,
+            ends: token_ends,
             special,
             user_defined,
         })
@@ -154,11 +142,6 @@ fn check_shape(data: &VocabData) -> Result<(), TokenizerError> {
             return Err(TokenizerError::Length { key, found, expected: n_vocab });
         }
     }
-    for (key, id) in named_ids(data) {
-        if let Some(id) = id.filter(|&id| id as usize >= n_vocab) {
-            return Err(TokenizerError::IdOutOfRange { key, id, n_vocab });
-        }
-    }
     let model = TOKENIZER_FAMILIES.iter().find(|(name, _)| *name == data.model).map_or("", |(name, _)| name);
     if data.add_bos == Some(true) && data.bos.is_none() {
         return Err(TokenizerError::Missing { key: "tokenizer.ggml.bos_token_id", model });
@@ -169,54 +152,21 @@ fn check_shape(data: &VocabData) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-/// The ids in the metadata, with their keys.
-fn named_ids(data: &VocabData) -> [(&'static str, Option<u32>); 6] {
-    [
-        ("tokenizer.ggml.bos_token_id", data.bos),
-        ("tokenizer.ggml.eos_token_id", data.eos),
-        ("tokenizer.ggml.eot_token_id", data.eot),
-        ("tokenizer.ggml.unknown_token_id", data.unk),
-        ("tokenizer.ggml.padding_token_id", data.pad),
-        ("tokenizer.ggml.seperator_token_id", data.sep),
-    ]
-}
-
 /// Each token's kind. In a file without kinds, the tokens that the metadata name are structure.
-fn kinds_of(data: &VocabData) -> Vec<TokenKind> {
+fn kinds_of(data: &VocabData, has_bytes: bool) -> Vec<TokenKind> {
     if let Some(kinds) = &data.kinds {
         return kinds.clone();
     }
-    let has_bytes = matches!(data.model.as_str(), "llama" | "t5" | "gemma4");
     let kind_of = |text: &String| match byte_token(text) {
         Some(_) if has_bytes => TokenKind::Byte,
         _ => TokenKind::Normal,
     };
     let mut kinds: Vec<TokenKind> = data.tokens.iter().map(kind_of).collect();
-    for id in named_ids(data).into_iter().filter_map(|(_, id)| id) {
+    for id in data.named_ids().into_iter().filter_map(|(_, id)| id) {
         kinds[id as usize] = TokenKind::Control;
     }
     if let Some(unk) = data.unk {
         kinds[unk as usize] = TokenKind::Unknown;
     }
     kinds
-}
-
-/// The tokens that end an answer.
-fn end_of_generation(data: &VocabData, kinds: &[TokenKind]) -> Vec<u32> {
-    let is_special =
-        |id: u32| kinds[id as usize].is_structure() || kinds[id as usize] == TokenKind::UserDefined;
-    let named = |name: &str| {
-        data.tokens.iter().zip(0..).find(|&(text, id)| text == name && is_special(id)).map(|(_, id)| id)
-    };
-    let mut ids: Vec<u32> = data.eos.into_iter().chain(data.eot).collect();
-    ids.extend(END_NAMES.iter().filter_map(|name| named(name)));
-    // In models whose answers end with <|return|> or <|call|> (the harmony format), <|end|> only closes one message of
-    // an answer.
-    if named("<|return|>").is_some() && named("<|call|>").is_some() {
-        let message_end = named("<|end|>");
-        ids.retain(|&id| Some(id) != message_end || Some(id) == data.eos || Some(id) == data.eot);
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }

@@ -1,0 +1,344 @@
+//! Parts between two markers, such as `<think>` … `</think>`.
+
+use std::sync::Arc;
+
+use super::calls::read_calls;
+use super::pending::{Marker, Pending};
+use super::rows::{ANSWER_MARKERS, MarkerRole};
+use super::{Out, PartKind, Place};
+use crate::text::Tokenizer;
+
+/// The markers of a model.
+#[derive(Debug)]
+pub(super) struct Tags {
+    pairs: Vec<Pair>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    open: Marker,
+    close: Option<Marker>,
+    role: MarkerRole,
+}
+
+impl Tags {
+    /// The pairs that the template or the vocabulary has; `None` without thoughts and tool calls.
+    pub(super) fn of(tokenizer: &Tokenizer, template: &str) -> Option<Tags> {
+        let mut pairs = Vec::new();
+        for row in ANSWER_MARKERS {
+            let marker = |text: &str| {
+                let marker = Marker::new(text, tokenizer);
+                (is_in_template(template, text) || marker.is_in_vocabulary()).then_some(marker)
+            };
+            let Some(open) = marker(row.open) else { continue };
+            let close = row.close.map(marker);
+            if close.as_ref().is_some_and(Option::is_none) {
+                continue;
+            }
+            pairs.push(Pair { open, close: close.flatten(), role: row.role });
+        }
+        let divides = pairs.iter().any(|pair| pair.role != MarkerRole::Text);
+        divides.then_some(Tags { pairs })
+    }
+
+    /// The first marker of thoughts.
+    pub(super) fn thoughts_open(&self) -> Option<&str> {
+        self.thoughts().next().map(|(_, pair)| pair.open.text.as_str())
+    }
+
+    fn thoughts(&self) -> impl Iterator<Item = (usize, &Pair)> {
+        self.pairs.iter().enumerate().filter(|(_, pair)| pair.role == MarkerRole::Thoughts)
+    }
+}
+
+/// Most bytes of white space that wait for the next marker: a model may write line ends without end.
+const MOST_SPACE: usize = 256;
+
+/// True if a template writes the marker: as a whole or, where it has several, from its pieces (`<|open|>`, `think`,
+/// `<|sep|>`).
+fn is_in_template(template: &str, marker: &str) -> bool {
+    let pieces = marker.split_inclusive('>').flat_map(|piece| match piece.find('<') {
+        Some(at) if piece.contains('｜') => piece[at..].split('｜').collect::<Vec<_>>(),
+        Some(at) => vec![&piece[..at], &piece[at..]],
+        None => vec![piece],
+    });
+    let pieces: Vec<&str> = pieces.filter(|piece| piece.contains(char::is_alphanumeric)).collect();
+    let has = |piece: &&str| template.contains(piece.trim_end_matches('>'));
+    template.contains(marker) || (pieces.len() > 1 && pieces.iter().all(has))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before the first part, or between two: nothing but white space came.
+    Between,
+    /// In the thoughts of a pair.
+    Thoughts(usize),
+    Text,
+    /// In the call of a pair, whose opening marker is still pending.
+    Call(usize),
+}
+
+/// The parser of parts between two markers.
+#[derive(Clone, Debug)]
+pub(super) struct TagsParser {
+    tags: Arc<Tags>,
+    state: State,
+    /// Thoughts, a call or a marker came before: white space belongs to it.
+    follows: bool,
+    /// The part has had nothing but white space.
+    fresh: bool,
+    /// The pair around the text whose opening marker came.
+    around: Option<usize>,
+    /// The text ends with a line end, or has not begun.
+    at_line_start: bool,
+    /// Bytes of the pending text that were searched for the end of a call.
+    searched: usize,
+}
+
+/// A marker in the pending text.
+struct Found {
+    at: usize,
+    len: usize,
+    pair: usize,
+    opens: bool,
+}
+
+impl TagsParser {
+    /// A parser for the answer to a prompt that ends with `tail`.
+    pub(super) fn new(tags: Arc<Tags>, tail: &str) -> TagsParser {
+        let tail = tail.trim_end();
+        let opened =
+            tags.thoughts().find(|(_, pair)| tail.ends_with(&pair.open.text)).map(|(index, _)| index);
+        let closes = |pair: &Pair| pair.close.as_ref().is_some_and(|close| tail.ends_with(&close.text));
+        let closed = tags.thoughts().any(|(_, pair)| closes(pair));
+        TagsParser {
+            state: opened.map_or(State::Between, State::Thoughts),
+            tags,
+            follows: closed,
+            fresh: true,
+            around: None,
+            at_line_start: true,
+            searched: 0,
+        }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        match self.state {
+            State::Between if !self.follows && self.tags.thoughts().next().is_some() => Place::Start,
+            State::Between | State::Text => Place::Text,
+            State::Thoughts(_) => Place::Thoughts,
+            State::Call(_) => Place::Markup,
+        }
+    }
+
+    /// Divides the pending text as far as it is certain; at the end of the answer, all of it.
+    pub(super) fn run(&mut self, pending: &mut Pending, out: &mut Out, ends: bool) {
+        while match self.state {
+            State::Between | State::Text => self.text(pending, out, ends),
+            State::Thoughts(pair) => self.thoughts(pair, pending, out, ends),
+            State::Call(pair) => self.call(pair, pending, out, ends),
+        } {}
+    }
+
+    /// Between parts or in the text. True if the state changed.
+    fn text(&mut self, pending: &mut Pending, out: &mut Out, ends: bool) -> bool {
+        if let Some(found) = self.next_marker(pending) {
+            self.give_text(found.at, true, pending, out);
+            self.enter(&found, pending, out);
+            return true;
+        }
+        let all = pending.text().len();
+        let certain = if ends { all } else { self.begun(pending).unwrap_or(all) };
+        self.give_text(certain, ends, pending, out);
+        false
+    }
+
+    /// Gives the first `n` pending bytes as text, without white space that belongs to markers. `is_end` if a marker or
+    /// the answer's end follows.
+    fn give_text(&mut self, n: usize, is_end: bool, pending: &mut Pending, out: &mut Out) {
+        let mut left = n;
+        if self.state == State::Between {
+            let space = pending.leading_space().min(n);
+            let marker_follows = is_end && n < pending.text().len();
+            if self.follows || (space == n && marker_follows) {
+                let (raw, _) = pending.take(space);
+                out.add_markup(PartKind::Text, &raw);
+                left -= space;
+            }
+            // White space alone decides nothing yet.
+            if left == 0 || (space == n && !is_end && n <= MOST_SPACE) {
+                return;
+            }
+            self.state = State::Text;
+        }
+        let text = &pending.text()[..left];
+        let kept = text.trim_end().len();
+        let kept = if left - kept > MOST_SPACE { left } else { kept };
+        let marker_follows = is_end && left < pending.text().len();
+        let (kept, space) = match (is_end, marker_follows) {
+            (false, _) => (kept, 0),
+            (true, true) => (kept, left - kept),
+            (true, false) => (left, 0),
+        };
+        self.give(PartKind::Text, kept, pending, out);
+        let (raw, _) = pending.take(space);
+        out.add_markup(PartKind::Text, &raw);
+    }
+
+    fn give(&mut self, kind: PartKind, n: usize, pending: &mut Pending, out: &mut Out) {
+        let (raw, text) = pending.take(n);
+        if let Some(last) = raw.chars().next_back() {
+            self.at_line_start = last == '\n';
+        }
+        out.add(kind, &raw, &text);
+    }
+
+    /// The first marker in the pending text that may stand where it does.
+    fn next_marker(&self, pending: &Pending) -> Option<Found> {
+        let mut first: Option<Found> = None;
+        let mut offer = |found: Found| {
+            let better = |best: &Found| {
+                (found.at, std::cmp::Reverse(found.len)) < (best.at, std::cmp::Reverse(best.len))
+            };
+            if first.as_ref().is_none_or(better) {
+                first = Some(found);
+            }
+        };
+        for (pair, Pair { open, close, role }) in self.tags.pairs.iter().enumerate() {
+            if let Some(at) = pending.find(open, 0, |at| self.may_open(open, *role, at, pending)) {
+                offer(Found { at, len: open.text.len(), pair, opens: true });
+            }
+            if let Some(close) = close.as_ref().filter(|_| self.around == Some(pair))
+                && let Some(at) = pending.find(close, 0, |_| true)
+            {
+                offer(Found { at, len: close.text.len(), pair, opens: false });
+            }
+        }
+        first
+    }
+
+    /// The first place at which a marker may have begun, or white space before one.
+    fn begun(&self, pending: &Pending) -> Option<usize> {
+        let mut first = None;
+        for (pair, Pair { open, close, role }) in self.tags.pairs.iter().enumerate() {
+            let opening = pending.begun(open, |at| self.may_open(open, *role, at, pending));
+            let closing = close.as_ref().filter(|_| self.around == Some(pair));
+            let closing = closing.and_then(|close| pending.begun(close, |_| true));
+            first = first.into_iter().chain(opening).chain(closing).min();
+        }
+        first
+    }
+
+    /// True if an opening marker may stand at this place of the pending text. One that is a special token may stand
+    /// anywhere. A plain one could be the answer's text: thoughts begin the answer, and a call begins a line.
+    fn may_open(&self, open: &Marker, role: MarkerRole, at: usize, pending: &Pending) -> bool {
+        let before = &pending.text()[..at];
+        let is_first = self.state == State::Between && before.trim_start().is_empty();
+        let starts_line = || before.chars().next_back().map_or(self.at_line_start, |c| c == '\n');
+        !open.is_plain() || is_first || (role == MarkerRole::ToolCall && starts_line())
+    }
+
+    /// Goes on after a marker in the text, which is at the start of the pending text.
+    fn enter(&mut self, found: &Found, pending: &mut Pending, out: &mut Out) {
+        let pair = found.pair;
+        let role = self.tags.pairs[pair].role;
+        self.fresh = true;
+        match (role, found.opens) {
+            (MarkerRole::Thoughts, _) => {
+                out.close();
+                let (raw, _) = pending.take(found.len);
+                out.add(PartKind::Thoughts, &raw, "");
+                self.state = State::Thoughts(pair);
+            }
+            (MarkerRole::ToolCall, _) => {
+                // Whether it is one is known at its end.
+                self.searched = found.len;
+                self.state = State::Call(pair);
+            }
+            (MarkerRole::Text, opens) => {
+                let (raw, _) = pending.take(found.len);
+                out.add_markup(PartKind::Text, &raw);
+                self.around = opens.then_some(pair);
+                self.state = State::Between;
+                self.follows = true;
+            }
+        }
+    }
+
+    /// In the thoughts of a pair. True if they ended.
+    fn thoughts(&mut self, pair: usize, pending: &mut Pending, out: &mut Out, ends: bool) -> bool {
+        let tags = Arc::clone(&self.tags);
+        let Pair { open, close, .. } = &tags.pairs[pair];
+        while self.fresh {
+            let space = pending.leading_space();
+            // Some models open the thoughts that the prompt has opened.
+            let again = pending.find(open, 0, |at| at == space).map(|at| at + open.text.len());
+            if again.is_none() && !ends && pending.begun(open, |at| at == space).is_some() {
+                return false;
+            }
+            let (raw, _) = pending.take(again.unwrap_or(space));
+            out.add(PartKind::Thoughts, &raw, "");
+            if pending.text().is_empty() {
+                return false;
+            }
+            self.fresh = again.is_some();
+        }
+        let found =
+            close.as_ref().and_then(|close| Some((pending.find(close, 0, |_| true)?, close.text.len())));
+        let all = pending.text().len();
+        let Some((at, len)) = found else {
+            let begun = close.as_ref().and_then(|close| pending.begun(close, |_| true));
+            let most = begun.unwrap_or(all);
+            let kept = pending.text()[..most].trim_end().len();
+            let certain = if ends {
+                all
+            } else if most - kept > MOST_SPACE {
+                most
+            } else {
+                kept
+            };
+            self.give(PartKind::Thoughts, certain, pending, out);
+            return false;
+        };
+        let kept = pending.text()[..at].trim_end().len();
+        self.give(PartKind::Thoughts, kept, pending, out);
+        let (raw, _) = pending.take(at - kept + len);
+        out.add(PartKind::Thoughts, &raw, "");
+        let close = close.as_ref().map(|close| close.text.as_str());
+        let text_opens =
+            |pair: &Pair| pair.role == MarkerRole::Text && Some(pair.open.text.as_str()) == close;
+        self.around = tags.pairs.iter().position(text_opens);
+        (self.state, self.follows, self.at_line_start) = (State::Between, true, true);
+        true
+    }
+
+    /// In a call, whose opening marker begins the pending text. True if it ended.
+    fn call(&mut self, pair: usize, pending: &mut Pending, out: &mut Out, ends: bool) -> bool {
+        let tags = Arc::clone(&self.tags);
+        let Pair { open, close, .. } = &tags.pairs[pair];
+        // A call without an end goes on to the next one.
+        let end = close.as_ref().unwrap_or(open);
+        let from = self.searched.saturating_sub(end.text.len()).max(open.text.len());
+        let found = pending.find(end, from, |_| true);
+        self.searched = pending.text().len();
+        let (body_end, whole) = match found {
+            Some(at) => (at, at + close.as_ref().map_or(0, |close| close.text.len())),
+            None if ends => (pending.text().len(), pending.text().len()),
+            None => return false,
+        };
+        let body = pending.text()[open.text.len()..body_end].trim().to_owned();
+        let calls = read_calls(&body);
+        if calls.is_empty() {
+            self.state = State::Text;
+            self.give(PartKind::Text, whole, pending, out);
+        } else {
+            let (raw, _) = pending.take(whole);
+            out.close();
+            out.add_calls(PartKind::ToolCall, &raw, &body, calls);
+            (self.state, self.follows) = (State::Between, true);
+        }
+        self.at_line_start = true;
+        self.fresh = true;
+        found.is_some()
+    }
+}
