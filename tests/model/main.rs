@@ -12,10 +12,12 @@ mod embeddings;
 #[cfg(feature = "demo")]
 mod generation;
 mod hostile;
+mod keys;
 #[cfg(feature = "demo")]
 mod kv_cache;
 mod models;
 mod page;
+mod rope_scaling;
 #[cfg(feature = "demo")]
 mod reuse;
 #[cfg(feature = "demo")]

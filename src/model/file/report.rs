@@ -19,6 +19,9 @@ pub struct KeyReport {
     pub unknown: Vec<String>,
     /// Values that are meant although the file does not have the key.
     pub assumed: Vec<Assumed>,
+    /// Keys that the architecture looked for, with or without success.
+    #[serde(skip)]
+    pub read: Vec<String>,
 }
 
 /// A value that is meant although the file does not say it.
@@ -65,6 +68,7 @@ impl KeyReport {
             list.push(key.to_string());
         }
         report.assumed = used.assumed;
+        report.read = used.asked.into_iter().collect();
         Ok(report)
     }
 
