@@ -104,7 +104,11 @@ fn gating(keys: &Keys<'_>, has_bias: bool) -> Gating {
         false => Gating::Softmax,
         true => {
             if !keys.is_set("expert_gating_func") {
-                keys.assume("expert_gating_func", 2, "sigmoid, since the file has a bias of the choice, exp_probs_b");
+                keys.assume(
+                    "expert_gating_func",
+                    2,
+                    "sigmoid, since the file has a bias of the choice, exp_probs_b",
+                );
             }
             Gating::Sigmoid
         }

@@ -18,7 +18,8 @@ pub(super) struct Scaled {
 }
 
 /// The keys that have an effect with YaRN only.
-const YARN_KEYS: &[&str] = &["ext_factor", "attn_factor", "beta_fast", "beta_slow", "log_multiplier", "truncate"];
+const YARN_KEYS: &[&str] =
+    &["ext_factor", "attn_factor", "beta_fast", "beta_slow", "log_multiplier", "truncate"];
 
 /// The numbers that several scalings use.
 struct Numbers {
@@ -69,8 +70,12 @@ fn missing(kind: &str) -> &'static str {
             "its factors are in rope_factors_long.weight and rope_factors_short.weight, which the file does not have; \
              convert the model again"
         }
-        "llama3" => "its factors are in rope_freqs.weight, which the file does not have; convert the model again",
-        _ => "none, linear, yarn and dynamic are known here, and longrope and llama3 with their tensors of factors",
+        "llama3" => {
+            "its factors are in rope_freqs.weight, which the file does not have; convert the model again"
+        }
+        _ => {
+            "none, linear, yarn and dynamic are known here, and longrope and llama3 with their tensors of factors"
+        }
     }
 }
 
@@ -126,10 +131,19 @@ fn yarn(keys: &Keys<'_>, rope: Rope, numbers: &Numbers) -> Result<Scaled, ModelE
     let implied = 1.0 + 0.1 * factor.ln().max(0.0);
     let growth = if rope.ext_factor == 0.0 { 1.0 } else { 1.0 + 0.1 * factor.ln() };
     if growth < 0.1 {
-        return Err(keys.refuse("rope.scaling.factor", factor, "YaRN extends a context and cannot shrink it so far"));
+        return Err(keys.refuse(
+            "rope.scaling.factor",
+            factor,
+            "YaRN extends a context and cannot shrink it so far",
+        ));
     }
     let attn_factor = stated.unwrap_or(implied) / growth;
-    Ok(Scaled { rope: Rope { attn_factor, ..rope }, stated: stated.is_some(), long: false, n_positions: None })
+    Ok(Scaled {
+        rope: Rope { attn_factor, ..rope },
+        stated: stated.is_some(),
+        long: false,
+        n_positions: None,
+    })
 }
 
 /// The magnitude of rotated elements that the file states. It replaces the one that the factor implies.
@@ -140,7 +154,8 @@ fn stated_magnitude(keys: &Keys<'_>, numbers: &Numbers) -> Result<Option<f32>, M
     let general = numbers.attn_factor.filter(|&factor| factor != 1.0);
     match (stated, general) {
         (Some(stated), Some(general)) if stated != general => {
-            let reason = format!("rope.scaling.attn_factor is {general}, and both state the magnitude of YaRN");
+            let reason =
+                format!("rope.scaling.attn_factor is {general}, and both state the magnitude of YaRN");
             Err(keys.refuse(key, stated, reason))
         }
         _ => Ok(stated.or(general)),

@@ -105,7 +105,9 @@ fn n_vocab(keys: &Keys<'_>) -> Result<usize, ModelError> {
     keys.warn_unless("vocab_size", n_vocab, &format!("token_embd.weight has {n_vocab} rows"));
     match keys.vocabulary()? {
         Some(n) if n > n_vocab => {
-            let reason = format!("tokenizer.ggml.tokens lists {n} tokens, of which some have no row in token_embd.weight");
+            let reason = format!(
+                "tokenizer.ggml.tokens lists {n} tokens, of which some have no row in token_embd.weight"
+            );
             Err(keys.refuse("vocab_size", n_vocab, reason))
         }
         _ => Ok(n_vocab),
@@ -119,6 +121,6 @@ fn layers(keys: &Keys<'_>) -> Result<(usize, usize), ModelError> {
     let first = n_block - n_nextn;
     // A file from which these layers were removed may still count them, or may not.
     let has = |tensor: &str| keys.tensor_shape(&format!("blk.{first}.{tensor}.weight")).is_some();
-    let counted = has("nextn.eh_proj") || !has("attn_norm");
+    let counted = has("nextn.eh_proj") || !has("attn_output");
     Ok((n_block, if counted { n_nextn } else { 0 }))
 }

@@ -12,7 +12,9 @@ use super::options::{ContextArg, ModelArg, SessionArgs};
 use super::output::{print, print_json};
 use crate::exec::{Budget, Bytes};
 use crate::gguf::{Gguf, Value};
-use crate::model::{Assumed, CacheTypes, KeyReport, MemoryNeed, Model, ModelShape, SessionOptions, StateNeed};
+use crate::model::{
+    Assumed, CacheTypes, KeyReport, MemoryNeed, Model, ModelShape, SessionOptions, StateNeed,
+};
 
 /// Show the contents of a model file and the memory it needs
 ///

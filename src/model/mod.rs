@@ -17,8 +17,8 @@ pub use build::{
 use build::{BatchShape, OutputCounts, PROMPT_ROWS, Request};
 pub use error::{ModelError, RowsError};
 pub use file::{
-    ARCHITECTURE_KEYS, Architecture, ArchitectureRow, Architectures, Assumed, Effect, FILE_KEYS, GgufWeights, KeyReport,
-    KeyRow, Keys, Model, ModelShape,
+    ARCHITECTURE_KEYS, Architecture, ArchitectureRow, Architectures, Assumed, Effect, FILE_KEYS, GgufWeights,
+    KeyReport, KeyRow, Keys, Model, ModelShape,
 };
 pub use session::{
     ContextShift, DeviceChoice, Logits, MemoryNeed, Outputs, Pooling, RowOutput, Rows, Session,

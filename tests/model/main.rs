@@ -17,9 +17,9 @@ mod keys;
 mod kv_cache;
 mod models;
 mod page;
-mod rope_scaling;
 #[cfg(feature = "demo")]
 mod reuse;
+mod rope_scaling;
 #[cfg(feature = "demo")]
 mod session;
 #[cfg(feature = "demo")]

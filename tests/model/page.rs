@@ -26,8 +26,9 @@ fn architectures_table(page: &mut String) {
     let mut of: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for fixture in fixtures() {
         let row = references.get(&fixture.name);
-        let (class, exercises) = row
-            .unwrap_or_else(|| panic!("the table of tests/fixtures/arch/README.md lacks the row of {}", fixture.name));
+        let (class, exercises) = row.unwrap_or_else(|| {
+            panic!("the table of tests/fixtures/arch/README.md lacks the row of {}", fixture.name)
+        });
         let line = format!("- `{}` ({class}): {exercises}", fixture.name);
         of.entry(fixture.model().architecture_name().to_string()).or_default().push(line);
     }
@@ -130,7 +131,11 @@ fn keys_table(page: &mut String) {
         ("Keys of architectures, without the prefix `ARCHITECTURE.`", ARCHITECTURE_KEYS, &readers),
         ("Other keys", FILE_KEYS, &BTreeMap::new()),
     ] {
-        writeln!(page, "### {title}\n\n| key | meaning | effect on the answer | meant where absent | obeyed by |").unwrap();
+        writeln!(
+            page,
+            "### {title}\n\n| key | meaning | effect on the answer | meant where absent | obeyed by |"
+        )
+        .unwrap();
         page.push_str("| --- | --- | --- | --- | --- |\n");
         for row in rows {
             let (by, effect) = (obeyed_by(row, readers), effect(row));

@@ -198,7 +198,9 @@ impl<'a> Keys<'a> {
                 Some(layers) if layers.len() == n || Some(layers.len()) == self.n_blocks() => {
                     Ok(Some(layers.into_iter().take(n).collect()))
                 }
-                _ => Err(self.refuse(key, list, format!("it must have one switch for each of the {n} layers"))),
+                _ => {
+                    Err(self.refuse(key, list, format!("it must have one switch for each of the {n} layers")))
+                }
             },
             Some(_) => {
                 let period = self.count(key, 1..=1 << 10)?;

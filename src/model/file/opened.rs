@@ -109,7 +109,9 @@ fn refuse_other_types(gguf: &Gguf, architecture: &str) -> Result<(), ModelError>
         None => return Ok(()),
     };
     let reason = match kind {
-        "adapter" => "an adapter (LoRA) changes a model and is none; give the model, or a file into which it is merged",
+        "adapter" => {
+            "an adapter (LoRA) changes a model and is none; give the model, or a file into which it is merged"
+        }
         "imatrix" => "an importance matrix helps to quantize a model and is none; give the model",
         "mmproj" => "this is the part of a model that sees or hears; give the file of its text model",
         _ => return Ok(()),

@@ -81,9 +81,10 @@ impl KeyReport {
                  differ from the model's: {names}"
             );
         }
-        let texts = gguf.metadata().iter().filter(|(_, value)| {
-            matches!(value, Value::NotUtf8(_) | Value::Array(Array::NotUtf8(_)))
-        });
+        let texts = gguf
+            .metadata()
+            .iter()
+            .filter(|(_, value)| matches!(value, Value::NotUtf8(_) | Value::Array(Array::NotUtf8(_))));
         for (key, _) in texts {
             tracing::warn!("the text of {key} is not UTF-8; no answer needs it");
         }
@@ -94,6 +95,9 @@ impl KeyReport {
 }
 
 fn refusal(key: &str, value: &Value, row: &KeyRow, architecture: &str) -> ModelError {
-    let reason = format!("{}; rfgraph's `{architecture}` does not compute this, and the answer would be wrong", row.what);
+    let reason = format!(
+        "{}; rfgraph's `{architecture}` does not compute this, and the answer would be wrong",
+        row.what
+    );
     ModelError::Value { key: key.to_string(), value: value.to_string(), reason }
 }

@@ -60,7 +60,8 @@ impl VocabData {
             tokens,
             ..VocabData::default()
         };
-        let name = metadata.opt_str("general.name")?.unwrap_or_default();
+        // A name that is not UTF-8 is none of those that matter.
+        let name = metadata.opt_str("general.name").ok().flatten().unwrap_or_default();
         let architecture = metadata.opt_str("general.architecture")?.unwrap_or_default();
         data.strip_by_name(name, architecture);
         Ok(data)

@@ -10,13 +10,21 @@ const FILE: &str = "the reader of files";
 pub const FILE_KEYS: &[KeyRow] = &[
     KeyRow::none("general.architecture", "the architecture").by("the table of architectures"),
     KeyRow::none("general.alignment", "alignment of tensor data in bytes").by(FILE).absent("32"),
-    KeyRow::none("general.type", "`model`; files of type `adapter`, `imatrix` or `mmproj` are no models and are refused")
-        .by(FILE)
-        .absent("`model`"),
+    KeyRow::none(
+        "general.type",
+        "`model`; files of type `adapter`, `imatrix` or `mmproj` are no models and are refused",
+    )
+    .by(FILE)
+    .absent("`model`"),
     KeyRow::none("general.quantization_version", "version of the block formats"),
     KeyRow::none("general.file_type", "number of the mix that most tensors have"),
     KeyRow::none("general.tensor_extra.*", "precision of activations that the writer suggests for tensors"),
     KeyRow::none("general.sampling.*", "settings of samplers that the model's authors suggest"),
+    KeyRow::none(
+        "general.name",
+        "name of the model; tells ModernBERT and Phi 3 models, whose special tokens strip spaces",
+    )
+    .by(TOKENIZER),
     KeyRow::none("general.*", "name, authors, licence, links, tags and origin of the model"),
     KeyRow::none("split.*", "place in a split model").by(FILE).absent("the model is one file"),
     KeyRow::none("tokenizer.ggml.model", "family of the tokenizer").by(TOKENIZER),
@@ -42,21 +50,32 @@ pub const FILE_KEYS: &[KeyRow] = &[
     KeyRow::none("tokenizer.ggml.middle_token_id", "older name of a fill-in-the-middle token"),
     KeyRow::none("tokenizer.ggml.add_bos_token", "prompts begin with BOS").by(TOKENIZER).absent("by family"),
     KeyRow::none("tokenizer.ggml.add_eos_token", "prompts end with EOS").by(TOKENIZER).absent("no"),
-    KeyRow::none("tokenizer.ggml.add_sep_token", "texts end with the separator").by(TOKENIZER).absent("by family"),
-    KeyRow::none("tokenizer.ggml.add_space_prefix", "a space before the text").by(TOKENIZER).absent("by family"),
+    KeyRow::none("tokenizer.ggml.add_sep_token", "texts end with the separator")
+        .by(TOKENIZER)
+        .absent("by family"),
+    KeyRow::none("tokenizer.ggml.add_space_prefix", "a space before the text")
+        .by(TOKENIZER)
+        .absent("by family"),
     KeyRow::none("tokenizer.ggml.remove_extra_whitespaces", "runs of spaces count as one")
         .by(TOKENIZER)
         .absent("by family"),
     KeyRow::none("tokenizer.ggml.precompiled_charsmap", "normalization of characters").by(TOKENIZER),
     KeyRow::none("tokenizer.ggml.normalizer.*", "lower case and accents").by(TOKENIZER),
     KeyRow::changes("tokenizer.ggml.suppress_tokens", &[], "tokens that an answer may not have"),
-    KeyRow::none("tokenizer.huggingface.json", "the tokenizer in another format; `tokenizer.ggml.*` has it too"),
+    KeyRow::none(
+        "tokenizer.huggingface.json",
+        "the tokenizer in another format; `tokenizer.ggml.*` has it too",
+    ),
     KeyRow::none("tokenizer.rwkv.world", "the vocabulary of RWKV models in another format"),
     KeyRow::none("tokenizer.chat_template", "the chat template").by(TEMPLATE),
     KeyRow::none("tokenizer.chat_template.*", "further chat templates by name"),
     KeyRow::none("tokenizer.chat_templates", "names of the further chat templates"),
     KeyRow::none("tokenizer.*", "other facts about the tokenizer"),
     KeyRow::none("quantize.imatrix.*", "origin of the importance matrix that the quantizer used"),
-    KeyRow::changes("diffusion.*", &[], "a diffusion model, which does not write an answer from left to right"),
+    KeyRow::changes(
+        "diffusion.*",
+        &[],
+        "a diffusion model, which does not write an answer from left to right",
+    ),
     KeyRow::changes("xielu.*", &[], "parameters of the activation xIELU"),
 ];
