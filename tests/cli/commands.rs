@@ -8,7 +8,7 @@ use rfgraph::model::Model;
 use rfgraph::plan::Plan;
 use serde_json::Value;
 
-fn command(args: &[&str]) -> Command {
+pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rfgraph"));
     command.args(args).env_remove("RFGRAPH_LOG").stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -37,13 +37,13 @@ fn json(args: &[&str]) -> Value {
 }
 
 /// The exit code and error message of a run that writes nothing to standard output.
-fn failure(args: &[&str]) -> (Option<i32>, String) {
+pub fn failure(args: &[&str]) -> (Option<i32>, String) {
     let output = command(args).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-const SUM: &str = "What is 347 + 285?";
+pub const SUM: &str = "What is 347 + 285?";
 
 #[test]
 fn a_prompt_is_answered_on_standard_output_alone() {
@@ -570,65 +570,4 @@ fn context_shift_continues_an_answer_past_the_end_of_the_context() {
     assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("shortened"));
     let (code, message) = failure(&["run", "-p", "hi", "-c", "16", "--context-shift=16"]);
     assert!(code == Some(2) && message.contains("keeps all"), "{message}");
-}
-
-/// The demo model's file with two more keys: one without effect, one that nobody knows.
-fn file_with_keys() -> tempfile::NamedTempFile {
-    let model = Model::demo().unwrap();
-    let mut writer = rfgraph::gguf::GgufWriter::new();
-    for (key, value) in model.gguf().metadata().iter() {
-        writer.set(key, value.clone()).unwrap();
-    }
-    writer.set("llama.ssm.state_size", 0u32).unwrap();
-    writer.set("llama.wobble", 1u32).unwrap();
-    writer.set("llama.rope.scaling.type", "yarn").unwrap();
-    writer.set("llama.rope.scaling.factor", 1f32).unwrap();
-    for info in model.gguf().tensors() {
-        writer.tensor(&info.name, info.dtype, info.shape, model.gguf().data(info)).unwrap();
-    }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    writer.write(&mut fs::File::create(file.path()).unwrap()).unwrap();
-    file
-}
-
-#[test]
-fn unknown_keys_are_a_warning_and_with_strict_an_error() {
-    let file = file_with_keys();
-    let path = file.path().to_str().unwrap();
-    let run = |options: &[&str]| {
-        command(&[&["run", path, "-p", SUM, "--device", "cpu"], options].concat()).output()
-    };
-    let output = run(&[]).unwrap();
-    let warning = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "632\n", "{warning}");
-    assert!(warning.contains("WARN") && warning.contains("llama.wobble"), "{warning}");
-    assert!(!warning.contains("ssm.state_size") && !warning.contains("assumed"), "{warning}");
-    let log = String::from_utf8(run(&["-v"]).unwrap().stderr).unwrap();
-    assert!(log.contains("llama.rope.scaling.original_context_length is not in the file"), "{log}");
-    let (code, message) = failure(&["run", path, "-p", SUM, "--device", "cpu", "--strict"]);
-    assert!(code == Some(1) && message.contains("llama.wobble"), "{message}");
-    assert!(command(&["run", "-p", SUM, "--strict"]).output().unwrap().status.success());
-}
-
-#[test]
-fn inspect_shows_the_fate_of_every_key() {
-    let file = file_with_keys();
-    let path = file.path().to_str().unwrap();
-    let output = command(&["inspect", path, "--json"]).output().unwrap();
-    let keys = serde_json::from_slice::<Value>(&output.stdout).unwrap()["keys"].clone();
-    let has = |list: &str, key: &str| keys[list].as_array().unwrap().iter().any(|name| name == key);
-    assert!(has("obeyed", "llama.block_count") && has("obeyed", "tokenizer.ggml.tokens"), "{keys}");
-    assert!(has("ignored", "llama.ssm.state_size") && has("obeyed", "general.name"), "{keys}");
-    assert_eq!(keys["unknown"], serde_json::json!(["llama.wobble"]));
-    assert_eq!(keys["assumed"][0]["key"], "llama.rope.scaling.original_context_length");
-    let output = command(&["inspect", path]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(String::from_utf8(output.stderr).unwrap().matches("llama.wobble").count(), 1);
-    for line in ["  unknown llama.wobble", "  ignored llama.ssm.state_size", "  obeyed  llama.block_count"] {
-        assert!(text.contains(line), "{line} is not in {text}");
-    }
-    assert!(text.contains("  assumed llama.rope.scaling.original_context_length"), "{text}");
-    let strict = command(&["inspect", path, "--json", "--strict"]).output().unwrap();
-    let report: Value = serde_json::from_slice(&strict.stdout).unwrap();
-    assert!(report["problem"].as_str().unwrap().contains("llama.wobble"), "{report}");
 }
