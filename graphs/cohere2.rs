@@ -18,7 +18,7 @@ pub(super) struct Cohere2 {
 impl Decoder for Cohere2 {
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
         let common = Common::read(keys, NormKind::Layer, RopeKind::Norm)?;
-        let logit_scale = keys.opt_positive("logit_scale")?.unwrap_or(1.0);
+        let logit_scale = keys.opt_positive_or_zero("logit_scale")?.unwrap_or(1.0);
         Ok((common.windowed(keys, |il| (il + 1) % 4 != 0)?, Cohere2 { logit_scale }))
     }
 

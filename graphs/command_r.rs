@@ -18,7 +18,7 @@ pub(super) struct CommandR {
 impl Decoder for CommandR {
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
         let common = Common::read(keys, NormKind::Layer, RopeKind::Norm)?;
-        Ok((common, CommandR { logit_scale: keys.opt_positive("logit_scale")?.unwrap_or(1.0) }))
+        Ok((common, CommandR { logit_scale: keys.opt_positive_or_zero("logit_scale")?.unwrap_or(1.0) }))
     }
 
     fn layer<'g>(&self, l: &Layer<'_, 'g>, x: Tensor<'g>) -> Tensor<'g> {

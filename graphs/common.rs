@@ -1,7 +1,7 @@
 //! The hyper-parameters that every decoder has.
 
 use super::rotary::Rotary;
-use super::sizes::{Sizes, windows};
+use super::sizes::{Sizes, windows, windows_of};
 use crate::graph::Tensor;
 use crate::model::{Keys, ModelBuilder, ModelError};
 use crate::ops::RopeKind;
@@ -49,6 +49,21 @@ impl Common {
     /// With the file's window for the layers that it selects, or else for those selected by `default`.
     pub fn windowed(self, keys: &Keys<'_>, default: impl Fn(usize) -> bool) -> Result<Common, ModelError> {
         Ok(Common { windows: windows(keys, self.sizes.n_layer, default)?, ..self })
+    }
+
+    /// As [`Common::windowed`], where a file without the key means a window of `n` tokens.
+    pub fn windowed_by(
+        self,
+        keys: &Keys<'_>,
+        n: usize,
+        default: impl Fn(usize) -> bool,
+    ) -> Result<Common, ModelError> {
+        let key = "attention.sliding_window";
+        let window = keys.opt_count(key, 0..=1 << 30)?.unwrap_or_else(|| {
+            keys.assume(key, n, "the window of the published models, whose first files lack the key");
+            n
+        });
+        Ok(Common { windows: windows_of(keys, Some(window), self.sizes.n_layer, default)?, ..self })
     }
 }
 

@@ -2,7 +2,6 @@
 //! logits. An architecture overrides the parts in which it differs.
 
 use std::fmt::Debug;
-use std::ops::Range;
 
 use super::common::Common;
 use super::layer::Layer;
@@ -19,14 +18,9 @@ pub(super) trait Decoder: Debug + Send + Sync + Sized + 'static {
     /// Reads the hyper-parameters: the common ones, and those that only this architecture has.
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError>;
 
-    /// The number of learned positions, if positions are learned.
-    fn n_positions(&self, _: &Common) -> Option<usize> {
-        None
-    }
-
-    /// Layers of the file, after those of the decoder, that do not contribute to the next token.
-    fn layers_left_out(&self, _: &Common) -> Range<usize> {
-        0..0
+    /// The number of positions, if they are learned or their scaling is known for so many only.
+    fn n_positions(&self, common: &Common) -> Option<usize> {
+        common.rotary.as_ref().and_then(|rotary| rotary.n_positions)
     }
 
     /// The embeddings of the batch's tokens, F32 `[n_embd, n_tokens]`.
@@ -135,7 +129,8 @@ impl<D: Decoder> Architecture for Whole<D> {
 
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let Whole { common, own } = self;
-        for il in own.layers_left_out(common) {
+        // Layers for multi-token prediction do not contribute to the next token.
+        for il in common.sizes.n_layer..common.sizes.n_layer + common.sizes.n_layer_nextn {
             b.leave_out(&format!("blk.{il}."));
         }
         let x = b.embed(common.sizes.n_embd, || own.embeddings(common, b));

@@ -1,4 +1,4 @@
-//! `deepseek2`: DeepSeek V2, V3 and R1. Keys and values of all heads are computed from one short latent vector per
+//! `deepseek2`: DeepSeek V2, V3 and R1, and GLM 4.7 Flash. Keys and values of all heads are computed from one short latent vector per
 //! token, and only that vector is cached (latent attention); dense layers, then mixtures of experts with shared
 //! experts.
 //!
@@ -14,7 +14,7 @@ use super::layer::{Layer, heads};
 use super::rotary::Rotary;
 use super::sizes::Sizes;
 use crate::graph::Tensor;
-use crate::model::{Experts, Heads, Keys, ModelError, Values};
+use crate::model::{Experts, Gating, Heads, Keys, ModelError, Values};
 use crate::ops::{Attention, ExpertGroups, GroupScore, RopeKind};
 use crate::tensor::DType;
 
@@ -45,7 +45,8 @@ struct Latent {
 impl Decoder for DeepSeek2 {
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
         let sizes = Sizes::read(keys)?;
-        let rotary = Rotary::read(keys, RopeKind::Norm, sizes.head_dim_k, sizes.head_dim_k)?;
+        let (dim, kind) = (sizes.head_dim_k, RopeKind::Norm);
+        let rotary = Rotary::read_without_multiplier(keys, kind, dim, dim)?;
         let split = keys.tensor_shape("blk.0.attn_k_b.weight").is_some();
         let latent = Latent {
             q_rank: keys.opt_count("attention.q_lora_rank", 0..=1 << 16)?.filter(|&rank| rank > 0),
@@ -61,12 +62,16 @@ impl Decoder for DeepSeek2 {
         }
         // The file's number is a tenth of `mscale_all_dim`, which equals `mscale` in every published model, so the
         // rotation keeps its magnitude and only the scores grow.
-        let mscale = Rotary::log_multiplier(keys)?.map(|tenth| tenth / 0.1);
+        let mscale = Rotary::log_multiplier(keys)?.filter(|&tenth| tenth > 0.0).map(|tenth| tenth / 0.1);
         let growth = rotary.magnitude(mscale.unwrap_or(0.0));
         let groups = ExpertGroups { n_group: 1, n_group_used: 1, score: GroupScore::Best };
         let v3 = keys.tensor_shape(&format!("blk.{}.exp_probs_b.bias", sizes.n_layer - 1)).is_some();
-        let otherwise =
-            Experts { normalise: false, groups: (!v3).then_some(groups), ..Experts::new(0, 0, sizes.n_ff) };
+        let otherwise = Experts {
+            normalise: false,
+            groups: (!v3).then_some(groups),
+            gating: gating(keys, v3),
+            ..Experts::new(0, 0, sizes.n_ff)
+        };
         let own = DeepSeek2 {
             mixture: SharedExperts::read(keys, &sizes, otherwise)?,
             scale: growth * growth / (latent.head_dim_k as f32).sqrt(),
@@ -89,6 +94,24 @@ impl Decoder for DeepSeek2 {
 
     fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
         self.mixture.ffn(l, h)
+    }
+}
+
+/// The weights of experts in a file that does not say them. GLM 4.7 Flash's first files lack the key; a bias of the choice
+/// is published with sigmoids only.
+fn gating(keys: &Keys<'_>, has_bias: bool) -> Gating {
+    match has_bias {
+        false => Gating::Softmax,
+        true => {
+            if !keys.is_set("expert_gating_func") {
+                keys.assume(
+                    "expert_gating_func",
+                    2,
+                    "sigmoid, since the file has a bias of the choice, exp_probs_b",
+                );
+            }
+            Gating::Sigmoid
+        }
     }
 }
 

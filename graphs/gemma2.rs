@@ -21,11 +21,12 @@ pub(super) struct Gemma2 {
 
 impl Decoder for Gemma2 {
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
-        let common = Common::read(keys, NormKind::Rms, RopeKind::Neox)?.windowed(keys, |il| il % 2 == 0)?;
+        let common = Common::read(keys, NormKind::Rms, RopeKind::Neox)?;
+        let common = common.windowed_by(keys, 4096, |il| il % 2 == 0)?;
         let own = Gemma2 {
-            scale: query_scale(&common.sizes, N_LAYER_27B),
-            attn_softcap: keys.opt_positive("attn_logit_softcapping")?,
-            final_softcap: keys.opt_positive("final_logit_softcapping")?,
+            scale: query_scale(keys, &common.sizes, N_LAYER_27B),
+            attn_softcap: softcap(keys, "attn_logit_softcapping", 50.0)?,
+            final_softcap: softcap(keys, "final_logit_softcapping", 30.0)?,
         };
         Ok((common, own))
     }
@@ -52,13 +53,24 @@ impl Decoder for Gemma2 {
     }
 }
 
+/// A soft cap; 0 is none. The first files lack the key and mean the cap of the published models.
+fn softcap(keys: &Keys<'_>, key: &str, published: f32) -> Result<Option<f32>, ModelError> {
+    if !keys.has(key) {
+        keys.assume(key, published, "the soft cap of the published models, whose first files lack the key");
+        return Ok(Some(published));
+    }
+    keys.opt_positive_or_zero(key)
+}
+
 /// Number of layers of the 27B model, the only sign by which a file can be recognized as that model.
 const N_LAYER_27B: usize = 46;
 
 /// The scale of the scores: `1 / √head_dim`, but `1 / √(n_embd / n_head)` for the 27B models. It is in no key.
-pub(super) fn query_scale(sizes: &Sizes, n_layer_27b: usize) -> f32 {
-    match sizes.n_layer == n_layer_27b {
-        true => 1.0 / (sizes.n_embd as f32 / sizes.n_head as f32).sqrt(),
-        false => sizes.scale(),
+pub(super) fn query_scale(keys: &Keys<'_>, sizes: &Sizes, n_layer_27b: usize) -> f32 {
+    if sizes.n_layer != n_layer_27b {
+        return sizes.scale();
     }
+    let scale = 1.0 / (sizes.n_embd as f32 / sizes.n_head as f32).sqrt();
+    keys.assume("attention.scale", scale, "that of the 27B model, recognized by its number of layers");
+    scale
 }

@@ -27,8 +27,8 @@ impl Decoder for Gemma3 {
         let sizes = Sizes::read(keys)?;
         let (rotary, base) = Rotary::read_with_local(keys, RopeKind::Neox, sizes.head_dim_k)?;
         let own = Gemma3 {
-            scale: query_scale(&sizes, N_LAYER_27B),
-            final_softcap: keys.opt_positive("final_logit_softcapping")?,
+            scale: query_scale(keys, &sizes, N_LAYER_27B),
+            final_softcap: keys.opt_positive_or_zero("final_logit_softcapping")?,
             rotary_local: rotary.local(base.unwrap_or(10_000.0)),
         };
         let common = Common::of(keys, NormKind::Rms, sizes, Some(rotary))?;

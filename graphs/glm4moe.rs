@@ -4,8 +4,6 @@
 //!
 //! GLM-4.5 Team, "GLM-4.5: Agentic, Reasoning, and Coding (ARC) Foundation Models", 2025.
 
-use std::ops::Range;
-
 use super::common::{Common, NormKind};
 use super::decoder::Decoder;
 use super::experts::SharedExperts;
@@ -19,26 +17,18 @@ use crate::ops::RopeKind;
 #[derive(Debug)]
 pub(super) struct Glm4Moe {
     mixture: SharedExperts,
-    /// Additional layers after the last for multi-token prediction; unused here.
-    n_layer_nextn: usize,
 }
 
 impl Decoder for Glm4Moe {
     const FFN_NORM: &'static str = "post_attention_norm";
 
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
-        let mut sizes = Sizes::read(keys)?;
-        let n_layer_nextn = keys.opt_count("nextn_predict_layers", 0..=sizes.n_layer - 1)?.unwrap_or(0);
-        sizes.n_layer -= n_layer_nextn;
+        let sizes = Sizes::read(keys)?;
         let otherwise = Experts { gating: Gating::Sigmoid, ..Experts::new(0, 0, sizes.n_ff) };
         let mixture = SharedExperts::read(keys, &sizes, otherwise)?;
         let rotary = Rotary::read(keys, RopeKind::Neox, sizes.head_dim_k, sizes.head_dim_k)?;
         let common = Common::of(keys, NormKind::Rms, sizes, Some(rotary))?;
-        Ok((common, Glm4Moe { mixture, n_layer_nextn }))
-    }
-
-    fn layers_left_out(&self, common: &Common) -> Range<usize> {
-        common.sizes.n_layer..common.sizes.n_layer + self.n_layer_nextn
+        Ok((common, Glm4Moe { mixture }))
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {

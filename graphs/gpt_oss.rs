@@ -30,8 +30,7 @@ impl Decoder for GptOss {
         let otherwise = Experts { gating, activation, ..Experts::new(0, 0, sizes.n_ff) };
         let (rotary, base) = Rotary::read_with_local(keys, RopeKind::Neox, sizes.head_dim_k)?;
         let base = base.unwrap_or(rotary.rope.freq_base);
-        // The model is published with `truncate: false`, which has no key.
-        let rotary = rotary.with(|rope| Rope { whole_pairs: false, ..rope.clone() });
+        let rotary = rotary.with(|rope| Rope { whole_pairs: truncate(keys, rope), ..rope.clone() });
         let own = GptOss {
             experts: Experts::read(keys, otherwise)?,
             rotary_local: rotary.with(|rope| Rope { freq_base: base, ..rope.clone() }),
@@ -50,4 +49,16 @@ impl Decoder for GptOss {
     fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
         l.moe(h, &self.experts)
     }
+}
+
+/// True if the ends of YaRN's ramp are rounded to whole pairs.
+fn truncate(keys: &Keys<'_>, rope: &Rope) -> bool {
+    let key = "rope.scaling.yarn_truncate";
+    if keys.has(key) {
+        return rope.whole_pairs;
+    }
+    if rope.ext_factor != 0.0 {
+        keys.assume(key, false, "the model is published so");
+    }
+    false
 }

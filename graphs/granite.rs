@@ -27,10 +27,10 @@ impl Decoder for Granite {
             return Err(keys.refuse("rope.scaling.finetuned", false, reason));
         }
         let own = Granite {
-            embedding_scale: keys.opt_positive("embedding_scale")?.unwrap_or(1.0),
-            residual_scale: keys.opt_positive("residual_scale")?.unwrap_or(1.0),
-            attention_scale: keys.opt_positive("attention.scale")?.unwrap_or(common.sizes.scale()),
-            logit_scale: keys.opt_positive("logit_scale")?.unwrap_or(1.0),
+            embedding_scale: keys.opt_positive_or_zero("embedding_scale")?.unwrap_or(1.0),
+            residual_scale: keys.opt_positive_or_zero("residual_scale")?.unwrap_or(1.0),
+            attention_scale: keys.opt_positive_or_zero("attention.scale")?.unwrap_or(common.sizes.scale()),
+            logit_scale: keys.opt_positive_or_zero("logit_scale")?.unwrap_or(1.0),
         };
         Ok((common, own))
     }

@@ -36,7 +36,6 @@ impl Decoder for Mistral3 {
             let reason = "attention.temperature_scale counts in original contexts";
             return Err(keys.refuse("rope.scaling.original_context_length", "missing", reason));
         }
-        let rotary = rotary.with_log_multiplier(Rotary::log_multiplier(keys)?);
         let common = Common::of(keys, NormKind::Rms, sizes, Some(rotary))?;
         Ok((common, Mistral3 { temperature: scale.map(|scale| Temperature { scale, orig_ctx }) }))
     }

@@ -3,7 +3,7 @@
 //! A file defines an architecture in the order of the computation, with GGUF's names for tensors and metadata. A new
 //! architecture needs a file, and here its `mod` and its row of the table. `decoder` has the decoder that most
 //! architectures are, and an architecture's file only the parts in which it differs; `common` and `sizes` have the
-//! hyper-parameters that all of them have, `layer` the parts of a layer, `experts` and `rotary` parts that many share.
+//! hyper-parameters that all of them have, `layer` the parts of a layer, `experts`, `rotary` and `scaling` parts that many share.
 
 mod chatglm;
 mod cohere2;
@@ -33,6 +33,7 @@ mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
 mod rotary;
+mod scaling;
 mod sizes;
 mod stablelm;
 mod starcoder2;
@@ -46,7 +47,7 @@ pub const TABLE: &[ArchitectureRow] = &[
     row::<chatglm::ChatGlm>("chatglm", "ChatGLM 3, GLM 4 (9B)"),
     row::<cohere2::Cohere2>("cohere2", "Command R7B, Command A"),
     row::<command_r::CommandR>("command-r", "Command R, Command R+"),
-    row::<deepseek2::DeepSeek2>("deepseek2", "DeepSeek V2, V3 and R1"),
+    row::<deepseek2::DeepSeek2>("deepseek2", "DeepSeek V2, V3 and R1, GLM 4.7 Flash"),
     row::<falcon::Falcon>("falcon", "Falcon 7B and 40B"),
     row::<gemma::Gemma>("gemma", "Gemma"),
     row::<gemma2::Gemma2>("gemma2", "Gemma 2"),
@@ -56,7 +57,7 @@ pub const TABLE: &[ArchitectureRow] = &[
     row::<gpt_oss::GptOss>("gpt-oss", "gpt-oss"),
     row::<gpt2::Gpt2>("gpt2", "GPT-2"),
     row::<gptneox::GptNeoX>("gptneox", "GPT-NeoX, Pythia"),
-    row::<granite::Granite>("granite", "Granite 3"),
+    row::<granite::Granite>("granite", "Granite 3, dense models of Granite 4"),
     row::<llama::Llama>("llama", "Llama 1 to 3, Mistral, Mixtral"),
     row::<mistral3::Mistral3>("mistral3", "Ministral 3, Devstral 2"),
     row::<olmo2::Olmo2>("olmo2", "OLMo 2 and 3"),

@@ -1,5 +1,6 @@
 //! Rotary positions: their settings from GGUF's keys, and the source of the frequency factors.
 
+use super::scaling::Scaled;
 use crate::graph::Tensor;
 use crate::model::{Keys, ModelBuilder, ModelError};
 use crate::ops::{Rope, RopeKind};
@@ -9,6 +10,10 @@ use crate::ops::{Rope, RopeKind};
 pub(super) struct Rotary {
     pub rope: Rope,
     factors: Factors,
+    /// True if the file states the magnitude of rotated elements.
+    stated: bool,
+    /// The number of positions, if there are so many only.
+    pub n_positions: Option<usize>,
 }
 
 /// Divisors of the frequencies.
@@ -31,9 +36,21 @@ impl Rotary {
         head_dim: usize,
         default: usize,
     ) -> Result<Rotary, ModelError> {
+        let rotary = Rotary::read_without_multiplier(keys, kind, head_dim, default)?;
+        Ok(rotary.with_log_multiplier(Rotary::log_multiplier(keys)?))
+    }
+
+    /// As [`Rotary::read`], for an architecture with its own reading of `rope.scaling.yarn_log_multiplier`.
+    pub fn read_without_multiplier(
+        keys: &Keys<'_>,
+        kind: RopeKind,
+        head_dim: usize,
+        default: usize,
+    ) -> Result<Rotary, ModelError> {
         let rotary = Rotary::read_one(keys, kind, head_dim, default)?;
-        // Some files set this key for every model with a window.
-        match keys.opt_positive("rope.freq_base_swa")?.filter(|&base| base != rotary.rope.freq_base) {
+        // Some files set this key for every model, with a window or without.
+        let other = keys.opt_positive("rope.freq_base_swa")?.filter(|&base| base != rotary.rope.freq_base);
+        match other.filter(|_| keys.is_set("attention.sliding_window")) {
             Some(base) => {
                 let reason = "this architecture has one base, rope.freq_base, for all layers";
                 Err(keys.refuse("rope.freq_base_swa", base, reason))
@@ -50,6 +67,7 @@ impl Rotary {
         head_dim: usize,
     ) -> Result<(Rotary, Option<f32>), ModelError> {
         let rotary = Rotary::read_one(keys, kind, head_dim, head_dim)?;
+        let rotary = rotary.with_log_multiplier(Rotary::log_multiplier(keys)?);
         Ok((rotary, keys.opt_positive("rope.freq_base_swa")?))
     }
 
@@ -63,41 +81,14 @@ impl Rotary {
         if n_rot % 2 != 0 {
             return Err(keys.refuse("rope.dimension_count", n_rot, "dimensions rotate in pairs"));
         }
+        if kind == RopeKind::Neox {
+            // A token of a text has the same position in all sections, and sections do not change these pairs.
+            keys.inert("rope.dimension_sections");
+        }
         let base = keys.opt_positive("rope.freq_base")?.unwrap_or(10_000.0);
-        let factor = keys.opt_positive("rope.scaling.factor")?;
-        let stretch = factor.or(keys.opt_positive("rope.scale_linear")?).unwrap_or(1.0);
-        let attn_factor = keys.opt_positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
-        let orig_ctx = keys.opt_count("rope.scaling.original_context_length", 1..=1 << 30)?;
-        let rope = Rope::new(kind, n_rot, base);
-        let plain = |rope| Ok(Rotary { rope, factors: Factors::File });
-        if keys.tensor_shape("rope_factors_long.weight").is_some() {
-            let orig_ctx = orig_ctx.unwrap_or(keys.count("context_length", 1..=1 << 30)?);
-            if let Some(other) = keys.opt_str("rope.scaling.type")?.filter(|&name| name != "longrope") {
-                let reason = "a file with rope_factors_long.weight scales by its factors, longrope";
-                return Err(keys.refuse("rope.scaling.type", other, reason));
-            }
-            if stretch != 1.0 {
-                let key = if factor.is_some() { "rope.scaling.factor" } else { "rope.scale_linear" };
-                return Err(keys.refuse(
-                    key,
-                    stretch,
-                    "with rope_factors_long.weight nothing else stretches",
-                ));
-            }
-            return Ok(Rotary {
-                rope: Rope { attn_factor, orig_ctx, ..rope },
-                factors: Factors::ShortOrLong,
-            });
-        }
-        match keys.opt_str("rope.scaling.type")?.unwrap_or("linear") {
-            "none" => plain(rope),
-            "linear" => plain(Rope { freq_scale: 1.0 / stretch, attn_factor, ..rope }),
-            "yarn" => plain(yarn(keys, Rope { freq_scale: 1.0 / stretch, attn_factor, ..rope }, orig_ctx)?),
-            other => {
-                let reason = "none, linear and yarn are known here, and longrope with the tensor rope_factors_long.weight";
-                Err(keys.refuse("rope.scaling.type", other, reason))
-            }
-        }
+        let Scaled { rope, stated, long, n_positions } = Scaled::read(keys, Rope::new(kind, n_rot, base))?;
+        let factors = if long { Factors::ShortOrLong } else { Factors::File };
+        Ok(Rotary { rope, factors, stated, n_positions })
     }
 
     /// The same positions with changed rotation settings.
@@ -107,7 +98,8 @@ impl Rotary {
 
     /// Rotary positions of layers with a window, which have another base and no scaling.
     pub fn local(&self, base: f32) -> Rotary {
-        Rotary { rope: Rope::new(self.rope.kind, self.rope.n_rot, base), factors: Factors::Ones }
+        let rope = Rope::new(self.rope.kind, self.rope.n_rot, base);
+        Rotary { rope, factors: Factors::Ones, ..*self }
     }
 
     /// The key of YaRN's magnitude, from 0 to 100 (published models have 0.07 to 1).
@@ -128,9 +120,9 @@ impl Rotary {
 
     /// Sets YaRN's magnitude for a model trained with this `mscale_all_dim` and an `mscale` of 1: `(1 + 0.1 · ln s) /
     /// (1 + 0.1 · mscale_all_dim · ln s)` for a context extension `s`. Only YaRN has a magnitude. DeepSeek-AI,
-    /// "DeepSeek-V2", 2024.
+    /// "DeepSeek-V2", 2024. A magnitude that the file states remains.
     pub fn with_log_multiplier(&self, mscale_all_dim: Option<f32>) -> Rotary {
-        let mscale = mscale_all_dim.filter(|_| self.rope.ext_factor != 0.0);
+        let mscale = mscale_all_dim.filter(|_| self.rope.ext_factor != 0.0 && !self.stated);
         let divisor = mscale.map_or(1.0, |mscale| self.magnitude(mscale));
         self.with(|rope| Rope { attn_factor: rope.attn_factor / divisor, ..rope.clone() })
     }
@@ -149,20 +141,4 @@ impl Rotary {
         let factors = if b.n_ctx() > self.rope.orig_ctx { long } else { short };
         x.rope_with_factors(b.position(0), factors, &self.rope)
     }
-}
-
-/// YaRN's settings (Peng et al. 2023, "YaRN: Efficient Context Window Extension of Large Language Models").
-fn yarn(keys: &Keys<'_>, rope: Rope, orig_ctx: Option<usize>) -> Result<Rope, ModelError> {
-    let Some(orig_ctx) = orig_ctx else {
-        let reason = "it must be there for the scaling yarn";
-        return Err(keys.refuse("rope.scaling.original_context_length", "missing", reason));
-    };
-    Ok(Rope {
-        orig_ctx,
-        ext_factor: keys.opt_real("rope.scaling.yarn_ext_factor")?.unwrap_or(1.0),
-        attn_factor: rope.attn_factor * keys.opt_positive("rope.scaling.yarn_attn_factor")?.unwrap_or(1.0),
-        beta_fast: keys.opt_positive("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
-        beta_slow: keys.opt_positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
-        ..rope
-    })
 }

@@ -7,7 +7,10 @@ use crate::model::{Keys, ModelError};
 pub(super) struct Sizes {
     pub n_vocab: usize,
     pub n_ctx_train: usize,
+    /// Layers of the model.
     pub n_layer: usize,
+    /// Layers of the file after these, for multi-token prediction.
+    pub n_layer_nextn: usize,
     pub n_embd: usize,
     pub n_ff: usize,
     pub n_head: usize,
@@ -38,10 +41,16 @@ impl Sizes {
             let reason = "rfgraph runs decoders, whose tokens see only those before them";
             return Err(keys.refuse("attention.causal", false, reason));
         }
+        let (n_block, n_layer_nextn) = layers(keys)?;
+        if !keys.is_set("attention.sliding_window") {
+            keys.inert("attention.sliding_window_pattern");
+            keys.inert("rope.freq_base_swa");
+        }
         Ok(Sizes {
             n_vocab: n_vocab(keys)?,
             n_ctx_train: keys.count("context_length", 1..=1 << 30)?,
-            n_layer: keys.count("block_count", 1..=1 << 10)?,
+            n_layer: n_block - n_layer_nextn,
+            n_layer_nextn,
             n_embd,
             n_ff: keys.count("feed_forward_length", 1..=1 << 22)?,
             n_head,
@@ -64,24 +73,54 @@ pub(super) fn windows(
     n_layer: usize,
     default: impl Fn(usize) -> bool,
 ) -> Result<Vec<Option<usize>>, ModelError> {
-    let window = keys.opt_count("attention.sliding_window", 0..=1 << 30)?.filter(|&window| window > 0);
+    let window = keys.opt_count("attention.sliding_window", 0..=1 << 30)?;
+    windows_of(keys, window, n_layer, default)
+}
+
+/// As [`windows`], of a window that was read.
+pub(super) fn windows_of(
+    keys: &Keys<'_>,
+    window: Option<usize>,
+    n_layer: usize,
+    default: impl Fn(usize) -> bool,
+) -> Result<Vec<Option<usize>>, ModelError> {
+    let window = window.filter(|&window| window > 0);
     let pattern = keys.opt_layers("attention.sliding_window_pattern", n_layer)?;
-    let pattern = pattern.unwrap_or_else(|| (0..n_layer).map(default).collect());
+    let pattern = pattern.unwrap_or_else(|| {
+        let default: Vec<bool> = (0..n_layer).map(default).collect();
+        if window.is_some() {
+            let n = default.iter().filter(|&&windowed| windowed).count();
+            let (of, key) = (format!("{n} of {n_layer} layers"), "attention.sliding_window_pattern");
+            keys.assume(key, of, "as the architecture's models are published");
+        }
+        default
+    });
     Ok(pattern.into_iter().map(|windowed| window.filter(|_| windowed)).collect())
 }
 
-/// The size of the vocabulary: the rows of the embeddings, checked against the other sources.
+/// The size of the vocabulary: the rows of the embeddings.
 fn n_vocab(keys: &Keys<'_>) -> Result<usize, ModelError> {
     let missing = || keys.refuse("vocab_size", "unknown", "the file has no token_embd.weight to count");
     let n_vocab = keys.tensor_shape("token_embd.weight").ok_or_else(missing)?.dim(1);
-    if let Some(n) = keys.opt_count("vocab_size", 1..=1 << 30)?.filter(|&n| n != n_vocab) {
-        return Err(keys.refuse("vocab_size", n, format!("token_embd.weight has {n_vocab} rows")));
-    }
+    keys.warn_unless("vocab_size", n_vocab, &format!("token_embd.weight has {n_vocab} rows"));
     match keys.vocabulary()? {
         Some(n) if n > n_vocab => {
-            let reason = format!("tokenizer.ggml.tokens lists {n} tokens");
+            let reason = format!(
+                "tokenizer.ggml.tokens lists {n} tokens, of which some have no row in token_embd.weight"
+            );
             Err(keys.refuse("vocab_size", n_vocab, reason))
         }
         _ => Ok(n_vocab),
     }
+}
+
+/// The layers of the file and those of them, at its end, that are for multi-token prediction.
+fn layers(keys: &Keys<'_>) -> Result<(usize, usize), ModelError> {
+    let n_block = keys.count("block_count", 1..=1 << 10)?;
+    let n_nextn = keys.opt_count("nextn_predict_layers", 0..=n_block - 1)?.unwrap_or(0);
+    let first = n_block - n_nextn;
+    // A file from which these layers were removed may still count them, or may not.
+    let has = |tensor: &str| keys.tensor_shape(&format!("blk.{first}.{tensor}.weight")).is_some();
+    let counted = has("nextn.eh_proj") || !has("attn_output");
+    Ok((n_block, if counted { n_nextn } else { 0 }))
 }

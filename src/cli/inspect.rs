@@ -12,11 +12,14 @@ use super::options::{ContextArg, ModelArg, SessionArgs};
 use super::output::{print, print_json};
 use crate::exec::{Budget, Bytes};
 use crate::gguf::{Gguf, Value};
-use crate::model::{CacheTypes, MemoryNeed, Model, ModelShape, SessionOptions, StateNeed};
+use crate::model::{
+    Assumed, CacheTypes, KeyReport, MemoryNeed, Model, ModelShape, SessionOptions, StateNeed,
+};
 
 /// Show the contents of a model file and the memory it needs
 ///
-/// Long strings and arrays in the metadata are truncated. The memory is what `rfgraph run` needs with the same
+/// Each key of the metadata is obeyed, ignored (it cannot change an answer of this model) or unknown. Values that are
+/// assumed where the file lacks a key follow. Long strings and arrays are truncated. The memory is what `rfgraph run` needs with the same
 /// options.
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
@@ -39,6 +42,8 @@ pub(super) struct InspectArgs {
 struct Report {
     file: FileReport,
     metadata: Vec<Pair>,
+    /// `null` if the architecture does not accept the file.
+    keys: Option<KeyReport>,
     types: Vec<TypeReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<Vec<TensorReport>>,
@@ -112,7 +117,9 @@ struct MemoryReport {
 
 pub(super) fn run(args: &InspectArgs) -> Result<(), CliError> {
     let gguf = args.model.open_file()?;
-    let (runnable, problem) = match model_report(args) {
+    let opened = args.model.open_leniently();
+    let keys = opened.as_ref().ok().map(|model| model.keys().clone());
+    let (runnable, problem) = match opened.and_then(|model| model_report(args, &model)) {
         Ok(both) => (Some(both), None),
         Err(problem @ CliError::Model(_)) => (None, Some(problem.to_string())),
         Err(other) => return Err(other),
@@ -121,6 +128,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), CliError> {
     let report = Report {
         file: FileReport::of(&gguf, args.model.label()),
         metadata: gguf.metadata().iter().map(|(key, value)| Pair::of(key, value)).collect(),
+        keys,
         types: types(&gguf),
         tensors: args.tensors.then(|| tensors(&gguf)),
         hyper_parameters,
@@ -131,11 +139,11 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), CliError> {
 }
 
 /// The part of the report that needs a supported model.
-fn model_report(args: &InspectArgs) -> Result<(HyperParameters, MemoryReport), CliError> {
-    let model = args.model.open()?;
+fn model_report(args: &InspectArgs, model: &Model) -> Result<(HyperParameters, MemoryReport), CliError> {
+    args.model.check(model)?;
     let shape = model.architecture().shape();
     let options = args.session.options_for_cpu(args.ctx.size(shape.n_ctx_train));
-    let need = MemoryNeed::of(&model, &options)?;
+    let need = MemoryNeed::of(model, &options)?;
     let threads = args.session.threads().get();
     let limit = Budget::host(options.memory_fraction).limit();
     let memory = MemoryReport {
@@ -149,7 +157,7 @@ fn model_report(args: &InspectArgs) -> Result<(HyperParameters, MemoryReport), C
         total: need.weights + need.kv_cache + need.arena,
         budget: (limit != u64::MAX).then_some(limit),
     };
-    Ok((HyperParameters::of(&model, &shape, &need.states), memory))
+    Ok((HyperParameters::of(model, &shape, &need.states), memory))
 }
 
 impl FileReport {
@@ -191,6 +199,9 @@ impl Pair {
             Value::F64(x) => json!(x),
             Value::Bool(b) => json!(b),
             Value::String(text) => json!(text.chars().take(Pair::TEXT).collect::<String>()),
+            Value::NotUtf8(text) => {
+                json!(String::from_utf8_lossy(text).chars().take(Pair::TEXT).collect::<String>())
+            }
             Value::Array(array) => {
                 let first = (0..Pair::ELEMENTS).map_while(|i| array.get(i)).map(|value| Pair::json(&value));
                 json!({
@@ -219,6 +230,16 @@ impl HyperParameters {
             head_dim_k: size("cache_k", 0),
             head_dim_v: size("cache_v", 0),
         }
+    }
+}
+
+/// What became of a key, in a word.
+fn fate(keys: &KeyReport, key: &str) -> &'static str {
+    let is_in = |list: &[String]| list.iter().any(|name| name == key);
+    match () {
+        _ if is_in(&keys.unknown) => "unknown",
+        _ if is_in(&keys.ignored) => "ignored",
+        _ => "obeyed",
     }
 }
 
@@ -267,7 +288,12 @@ impl fmt::Display for Report {
         writeln!(f, "\nmetadata, {} pairs", self.metadata.len())?;
         let width = self.metadata.iter().map(|pair| pair.key.chars().count()).max().unwrap_or(0).min(44);
         for Pair { key, shown, .. } in &self.metadata {
-            writeln!(f, "  {:width$}  {shown}", key.escape_debug().to_string())?;
+            let fate = self.keys.as_ref().map_or("", |keys| fate(keys, key));
+            writeln!(f, "  {fate:8}{:width$}  {shown}", key.escape_debug().to_string())?;
+        }
+        for assumed in self.keys.iter().flat_map(|keys| &keys.assumed) {
+            let Assumed { key, value, reason } = assumed;
+            writeln!(f, "  assumed {key:width$}  {value}: {reason}")?;
         }
         writeln!(f, "\nelement types")?;
         for row in &self.types {

@@ -21,11 +21,29 @@ pub(super) struct ModelArg {
     /// GGUF file (the first part of a split model) [default: the demo model built into rfgraph]
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
+    /// Refuse a file with keys of its architecture that rfgraph does not know [default: warn and ignore them]
+    #[arg(long)]
+    strict: bool,
 }
 
 impl ModelArg {
     /// Opens the model.
     pub(super) fn open(&self) -> Result<Model, CliError> {
+        let model = self.open_leniently()?;
+        self.check(&model)?;
+        Ok(model)
+    }
+
+    /// Refuses the opened model if `--strict` does.
+    pub(super) fn check(&self, model: &Model) -> Result<(), CliError> {
+        if self.strict {
+            model.refuse_unknown_keys()?;
+        }
+        Ok(())
+    }
+
+    /// Opens the model, whatever `--strict` says.
+    pub(super) fn open_leniently(&self) -> Result<Model, CliError> {
         match &self.model {
             Some(path) => Ok(Model::open(path)?),
             #[cfg(feature = "demo")]
@@ -45,6 +63,9 @@ impl ModelArg {
 
     /// The tokenizer of the model's file, as for [`ModelArg::open_file`].
     pub(super) fn open_tokenizer(&self) -> Result<Tokenizer, CliError> {
+        if self.strict {
+            self.open()?;
+        }
         let vocabulary = VocabData::from_metadata(self.open_file()?.metadata()).map_err(ModelError::from)?;
         Ok(Tokenizer::new(vocabulary).map_err(ModelError::from)?)
     }

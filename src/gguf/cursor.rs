@@ -55,8 +55,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A length and the bytes of a text, which may be no UTF-8.
+    pub(super) fn text(&mut self, field: Field<'_>) -> Result<&'a [u8], Fault> {
+        let length = self.scalar::<u64>(field)?;
+        self.take(field, length, 1)
+    }
+
     /// A length and a string.
-    pub(super) fn string(&mut self, field: Field<'_>) -> Result<&'a str, Fault> {
+    fn string(&mut self, field: Field<'_>) -> Result<&'a str, Fault> {
         let length = self.scalar::<u64>(field)?;
         let start = self.at;
         let bytes = self.take(field, length, 1)?;

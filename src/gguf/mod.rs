@@ -16,7 +16,8 @@
 //!   aligns every tensor for its element type.
 //! - Arrays of arrays are refused; no known key uses them.
 //! - Keys have 1 to 65535 bytes, tensor names 1 to 64; neither may occur twice.
-//! - Keys, names and string values are UTF-8; a boolean is 0 or 1.
+//! - Keys and names are UTF-8; a boolean is 0 or 1. A string value that is not UTF-8 is kept as bytes
+//!   ([`Value::NotUtf8`]), and only a getter that needs it as text refuses it.
 //! - Tensors may be in any order and have gaps, but must not overlap.
 //! - Everything before the data is at most 1 GiB.
 

@@ -104,7 +104,7 @@ fn read_value(cursor: &mut Cursor<'_>, key: &str, value_type: ValueType) -> Resu
             let at = cursor.at();
             Value::Bool(boolean(cursor.scalar(field)?).map_err(|reason| field.fault(at, reason))?)
         }
-        ValueType::String => Value::from(cursor.string(field)?),
+        ValueType::String => Value::of_bytes(cursor.text(field)?),
         ValueType::Array => Value::Array(read_array(cursor, key)?),
     })
 }
@@ -131,7 +131,7 @@ fn read_array(cursor: &mut Cursor<'_>, key: &str) -> Result<Array, Fault> {
         ValueType::F32 => Array::F32(read_scalars(cursor, key)?),
         ValueType::F64 => Array::F64(read_scalars(cursor, key)?),
         ValueType::Bool => Array::Bool(read_booleans(cursor, key)?),
-        ValueType::String => Array::String(read_strings(cursor, key)?),
+        ValueType::String => read_strings(cursor, key)?,
         ValueType::Array => return Err(Field::ElementType(key).fault(type_at, Reason::NestedArray)),
     })
 }
@@ -155,9 +155,8 @@ fn read_booleans(cursor: &mut Cursor<'_>, key: &str) -> Result<Vec<bool>, Fault>
         .collect()
 }
 
-fn read_strings(cursor: &mut Cursor<'_>, key: &str) -> Result<Strings, Fault> {
+fn read_strings(cursor: &mut Cursor<'_>, key: &str) -> Result<Array, Fault> {
     let count = cursor.count(Field::Length(key), u64::BYTES)?;
-    let start = cursor.at();
     let (mut text, mut ends) = (Vec::new(), Vec::new());
     for index in 0..count {
         let field = Field::Element(key, index);
@@ -166,9 +165,12 @@ fn read_strings(cursor: &mut Cursor<'_>, key: &str) -> Result<Strings, Fault> {
         ends.push(text.len());
     }
     // Checking all of the text at once is several times faster than checking each string.
-    Strings::from_utf8(text, ends).map_err(|wrong| {
-        let skipped = start + wrong.end_before + u64::BYTES * (wrong.string + 1);
-        Field::Element(key, wrong.string as u64).fault(skipped + wrong.byte, Reason::NotUtf8)
+    Ok(match Strings::from_utf8(text, ends) {
+        Ok(strings) => Array::String(strings),
+        Err((text, ends)) => {
+            let starts = std::iter::once(0).chain(ends.iter().copied());
+            Array::NotUtf8(starts.zip(&ends).map(|(start, &end)| text[start..end].to_vec()).collect())
+        }
     })
 }
 

@@ -152,6 +152,8 @@ pub enum Value {
     F64(f64),
     Bool(bool),
     String(String),
+    /// A string whose bytes are not UTF-8. A getter of strings refuses it.
+    NotUtf8(Vec<u8>),
     Array(Array),
 }
 
@@ -170,21 +172,42 @@ impl Value {
             Value::F32(_) => ValueType::F32,
             Value::F64(_) => ValueType::F64,
             Value::Bool(_) => ValueType::Bool,
-            Value::String(_) => ValueType::String,
+            Value::String(_) | Value::NotUtf8(_) => ValueType::String,
             Value::Array(_) => ValueType::Array,
         }
+    }
+
+    /// A string from a file.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Value {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Value::from(text),
+            Err(_) => Value::NotUtf8(bytes.to_vec()),
+        }
+    }
+
+    /// The value that all elements of a list share; the value itself if it is no list. `None` for an empty list and for
+    /// elements that differ.
+    pub fn uniform(&self) -> Option<Value> {
+        let Value::Array(array) = self else { return Some(self.clone()) };
+        let first = array.get(0)?;
+        (1..array.len()).all(|index| array.get(index).as_ref() == Some(&first)).then_some(first)
     }
 
     /// The type in words, including an array's element type: `array of u32`.
     pub(super) fn describe(&self) -> String {
         match self {
+            Value::NotUtf8(_) => "string that is not UTF-8".into(),
+            Value::Array(Array::NotUtf8(strings)) => {
+                let wrong = strings.iter().position(|text| std::str::from_utf8(text).is_err());
+                format!("array of string whose element {} is not UTF-8", wrong.unwrap_or_default())
+            }
             Value::Array(array) => format!("array of {}", array.element_type()),
             other => other.value_type().to_string(),
         }
     }
 
     /// The value, if it is an integer of any width.
-    pub(crate) fn integer(&self) -> Option<i128> {
+    pub fn integer(&self) -> Option<i128> {
         Some(match *self {
             Value::U8(n) => n.into(),
             Value::I8(n) => n.into(),
@@ -215,6 +238,7 @@ impl fmt::Display for Value {
             Value::F64(x) => x.fmt(f),
             Value::Bool(b) => b.fmt(f),
             Value::String(text) => Quoted(text).fmt(f),
+            Value::NotUtf8(text) => Quoted(&String::from_utf8_lossy(text)).fmt(f),
             Value::Array(array) => array.fmt(f),
         }
     }
@@ -273,6 +297,8 @@ pub enum Array {
     F64(Vec<f64>),
     Bool(Vec<bool>),
     String(Strings),
+    /// Strings of which at least one is not UTF-8. A getter of strings refuses them.
+    NotUtf8(Vec<Vec<u8>>),
 }
 
 /// Evaluates the expression for the elements of any type.
@@ -291,6 +317,7 @@ macro_rules! each_array {
             Array::F64($elements) => $result,
             Array::Bool($elements) => $result,
             Array::String($elements) => $result,
+            Array::NotUtf8($elements) => $result,
         }
     };
 }
@@ -320,7 +347,7 @@ impl Array {
             Array::F32(_) => ValueType::F32,
             Array::F64(_) => ValueType::F64,
             Array::Bool(_) => ValueType::Bool,
-            Array::String(_) => ValueType::String,
+            Array::String(_) | Array::NotUtf8(_) => ValueType::String,
         }
     }
 
@@ -339,6 +366,7 @@ impl Array {
             Array::F64(v) => v.get(index).copied().map(Value::F64),
             Array::Bool(v) => v.get(index).copied().map(Value::Bool),
             Array::String(v) => v.get(index).map(Value::from),
+            Array::NotUtf8(v) => v.get(index).map(|text| Value::of_bytes(text)),
         }
     }
 }
@@ -377,16 +405,21 @@ impl Strings {
         self.ends.push(self.text.len());
     }
 
-    /// Strings concatenated in `text`; an error names the first that is not UTF-8. `ends` is ascending, and its last
-    /// value is the length of `text`.
-    pub(super) fn from_utf8(mut text: Vec<u8>, mut ends: Vec<usize>) -> Result<Strings, WrongString> {
+    /// Strings concatenated in `text`. `ends` is ascending, and its last value is the length of `text`.
+    ///
+    /// # Errors
+    /// Text and ends, if a string is not UTF-8.
+    pub(super) fn from_utf8(
+        mut text: Vec<u8>,
+        mut ends: Vec<usize>,
+    ) -> Result<Strings, (Vec<u8>, Vec<usize>)> {
         text.shrink_to_fit();
         ends.shrink_to_fit();
         match String::from_utf8(text) {
             // The whole text is valid and every cut is at a character boundary, so every string is valid.
             Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => Ok(Strings { text, ends }),
-            Ok(text) => Err(WrongString::find(text.as_bytes(), &ends)),
-            Err(error) => Err(WrongString::find(error.as_bytes(), &ends)),
+            Ok(text) => Err((text.into_bytes(), ends)),
+            Err(error) => Err((error.into_bytes(), ends)),
         }
     }
 
@@ -410,29 +443,6 @@ impl Strings {
     /// The strings in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + DoubleEndedIterator + Clone {
         (0..self.len()).map(|index| self.get(index).unwrap_or_default())
-    }
-}
-
-/// Location of a string that is not UTF-8.
-pub(super) struct WrongString {
-    /// Its index.
-    pub(super) string: usize,
-    /// Offset of the first invalid byte in the string.
-    pub(super) byte: usize,
-    /// Total length of all strings before it in bytes.
-    pub(super) end_before: usize,
-}
-
-impl WrongString {
-    fn find(text: &[u8], ends: &[usize]) -> WrongString {
-        let mut end_before = 0;
-        for (string, &end) in ends.iter().enumerate() {
-            if let Err(error) = std::str::from_utf8(&text[end_before..end]) {
-                return WrongString { string, byte: error.valid_up_to(), end_before };
-            }
-            end_before = end;
-        }
-        WrongString { string: ends.len(), byte: 0, end_before }
     }
 }
 
@@ -468,17 +478,24 @@ mod tests {
     #[test]
     fn each_string_must_be_utf8_even_if_the_whole_text_is() {
         // "ü" cut in two: the whole text is valid, but the second of three strings is not.
-        let wrong = Strings::from_utf8("aüb".as_bytes().to_vec(), vec![1, 2, 4]).err().unwrap();
-        assert_eq!((wrong.string, wrong.byte, wrong.end_before), (1, 0, 1));
-        let wrong = Strings::from_utf8(b"ab\xff".to_vec(), vec![1, 3]).err().unwrap();
-        assert_eq!((wrong.string, wrong.byte, wrong.end_before), (1, 1, 1));
+        assert!(Strings::from_utf8("aüb".as_bytes().to_vec(), vec![1, 2, 4]).is_err());
+        assert!(Strings::from_utf8(b"ab\xff".to_vec(), vec![1, 3]).is_err());
         assert!(Strings::from_utf8("aüb".as_bytes().to_vec(), vec![1, 3, 4]).is_ok());
+    }
+
+    #[test]
+    fn lists_of_equal_elements_are_uniform() {
+        assert_eq!(Value::from(vec![4u32, 4, 4]).uniform(), Some(Value::U32(4)));
+        assert_eq!(Value::from(vec![4u32, 4, 5]).uniform(), None);
+        assert_eq!(Value::from(Vec::<u32>::new()).uniform(), None);
+        assert_eq!(Value::from(7i64).uniform(), Some(Value::I64(7)));
     }
 
     #[test]
     fn values_display_on_one_line() {
         assert_eq!(Value::from("a\nb\u{1b}").to_string(), r#""a\nb\u{1b}""#);
         assert_eq!(Value::from((0..9u32).collect::<Vec<_>>()).to_string(), "[u32; 9] 0 1 2 3 4 5 …");
+        assert_eq!(Value::NotUtf8(b"caf\xe9".to_vec()).to_string(), "\"caf\u{fffd}\"");
         let names: Strings = ["x", "y"].into_iter().collect();
         assert_eq!(Value::from(names).to_string(), r#"[string; 2] "x" "y""#);
     }

@@ -315,9 +315,10 @@ impl<W: Write> Write for Counted<'_, W> {
     }
 }
 
-fn put_string(out: &mut Vec<u8>, text: &str) {
+fn put_string(out: &mut Vec<u8>, text: impl AsRef<[u8]>) {
+    let text = text.as_ref();
     (text.len() as u64).put_le(out);
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(text);
 }
 
 fn put_value(out: &mut Vec<u8>, value: &Value) {
@@ -334,6 +335,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
         Value::F64(x) => x.put_le(out),
         Value::Bool(b) => out.push(u8::from(*b)),
         Value::String(text) => put_string(out, text),
+        Value::NotUtf8(text) => put_string(out, text),
         Value::Array(array) => put_array(out, array),
     }
 }
@@ -354,6 +356,7 @@ fn put_array(out: &mut Vec<u8>, array: &Array) {
         Array::F64(numbers) => put_scalars(out, numbers),
         Array::Bool(values) => out.extend(values.iter().map(|&value| u8::from(value))),
         Array::String(strings) => strings.iter().for_each(|text| put_string(out, text)),
+        Array::NotUtf8(strings) => strings.iter().for_each(|text| put_string(out, text)),
     }
 }
 

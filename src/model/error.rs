@@ -48,12 +48,12 @@ pub enum ModelError {
         /// The first few of the tensors.
         names: Vec<String>,
     },
-    /// Metadata keys that the architecture does not read. Ignoring them might give wrong answers.
+    /// Metadata keys that the table of keys does not have. Ignoring them might give wrong answers.
     #[error("the file has keys that rfgraph's `{architecture}` does not know: {}", names.join(", "))]
     UnknownKeys {
         /// The architecture.
         architecture: String,
-        /// The first few of the keys.
+        /// The keys.
         names: Vec<String>,
     },
     /// The file's tensors do not fit the architecture's graph.
@@ -94,15 +94,15 @@ pub enum ModelError {
         /// Slots that a cache may have.
         most: usize,
     },
-    /// A context of more tokens than the model has positions for.
+    /// A context of more tokens than the model has positions for: learned ones, or such as its scaling is known for.
     #[error(
-        "a context of {n_ctx} tokens is more than the {n_positions} positions that the model has learned; give a \
+        "a context of {n_ctx} tokens is more than the {n_positions} positions that are known for the model; give a \
          smaller context, at most {n_positions}, or 0 for the trained size"
     )]
     Positions {
         /// The requested context in tokens.
         n_ctx: usize,
-        /// The number of learned positions.
+        /// The number of positions.
         n_positions: usize,
     },
     /// A file with a pooling that a session does not support.

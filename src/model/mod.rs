@@ -16,7 +16,10 @@ pub use build::{
 };
 use build::{BatchShape, OutputCounts, PROMPT_ROWS, Request};
 pub use error::{ModelError, RowsError};
-pub use file::{Architecture, ArchitectureRow, Architectures, GgufWeights, Keys, Model, ModelShape};
+pub use file::{
+    ARCHITECTURE_KEYS, Architecture, ArchitectureRow, Architectures, Assumed, Effect, FILE_KEYS, GgufWeights,
+    KeyReport, KeyRow, Keys, Model, ModelShape,
+};
 pub(crate) use session::Pooled;
 pub use session::{
     ContextShift, DeviceChoice, Logits, MemoryNeed, Outputs, Pooling, RowOutput, Rows, Session,

@@ -71,7 +71,8 @@ impl Rope {
         let (low, high) = (self.pair_of(self.beta_fast), self.pair_of(self.beta_slow));
         let (low, high) = if self.whole_pairs { (low.floor(), high.ceil()) } else { (low, high) };
         let (low, high) = (low.max(0.0), high.min(self.n_rot as f64 - 1.0));
-        (low, (high - low).max(0.001))
+        let span = high - low;
+        (low, if span.is_finite() && span != 0.0 { span } else { 0.001 })
     }
 
     /// The ratio of each pair's frequency to that of the pair before.

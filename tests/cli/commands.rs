@@ -8,7 +8,7 @@ use rfgraph::model::Model;
 use rfgraph::plan::Plan;
 use serde_json::Value;
 
-fn command(args: &[&str]) -> Command {
+pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rfgraph"));
     command.args(args).env_remove("RFGRAPH_LOG").stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -37,13 +37,13 @@ fn json(args: &[&str]) -> Value {
 }
 
 /// The exit code and error message of a run that writes nothing to standard output.
-fn failure(args: &[&str]) -> (Option<i32>, String) {
+pub fn failure(args: &[&str]) -> (Option<i32>, String) {
     let output = command(args).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-const SUM: &str = "What is 347 + 285?";
+pub const SUM: &str = "What is 347 + 285?";
 
 #[test]
 fn a_prompt_is_answered_on_standard_output_alone() {

@@ -13,3 +13,5 @@ mod chat;
 mod commands;
 #[cfg(feature = "cli")]
 mod help;
+#[cfg(all(feature = "cli", feature = "demo"))]
+mod keys;

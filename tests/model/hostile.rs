@@ -94,15 +94,17 @@ fn absurd_hyper_parameters_are_refused_or_harmless() {
     }
 }
 
-/// Nothing in a file is silently ignored, for any architecture.
+/// Nothing in a file is silently ignored, for any architecture: an unknown key is reported, an unknown tensor refused.
 #[test]
-fn unknown_keys_and_tensors_are_refused_by_name() {
+fn unknown_keys_and_tensors_are_named() {
     for fixture in fixtures() {
         let (model, name) = (fixture.model(), &fixture.name);
         let architecture = model.architecture_name();
         let key = format!("{architecture}.attention.wobble");
         let keyed = Gguf::from_bytes(rewritten(model.gguf(), &key, Value::U32(1), None)).unwrap();
-        let error = Model::from_gguf(keyed).unwrap_err().to_string();
+        let keyed = Model::from_gguf(keyed).unwrap();
+        assert_eq!(keyed.keys().unknown, std::slice::from_ref(&key), "{name}");
+        let error = keyed.refuse_unknown_keys().unwrap_err().to_string();
         assert!(error.contains(&key) && error.contains(architecture), "{name}: {error}");
 
         let alignment = Value::U32(32);
@@ -122,7 +124,13 @@ fn contradictions_are_refused_by_key() {
         ("mistral3", "rope.scaling.yarn_log_multiplier", Value::F32(-1.0)),
         ("deepseek2-v2", "rope.scaling.yarn_log_multiplier", Value::F32(1e30)),
         ("phi3-longrope", "rope.scaling.type", Value::String("yarn".into())),
-        ("phi3-longrope", "rope.scaling.factor", Value::F32(4.0)),
+        ("llama", "attn_logit_softcapping", Value::F32(50.0)),
+        ("llama", "rope.scaling.type", Value::String("llama3".into())),
+        ("llama", "rope.dimension_sections", Value::from(vec![8u32, 4, 4, 0])),
+        ("qwen3", "attention.sliding_window", Value::U32(64)),
+        ("granite", "rope.scaling.finetuned", Value::Bool(false)),
+        ("llama", "attention.head_count_kv", Value::from(vec![2u32, 1])),
+        ("olmo2", "rope.scaling.type", Value::String("longrope".into())),
         ("falcon-7b", "tensor_data_layout", Value::String("reference".into())),
         ("llama", "tensor_data_layout", Value::String("jploski".into())),
         ("stablelm", "use_parallel_residual", Value::Bool(true)),

@@ -12,12 +12,14 @@ mod embeddings;
 #[cfg(feature = "demo")]
 mod generation;
 mod hostile;
+mod keys;
 #[cfg(feature = "demo")]
 mod kv_cache;
 mod models;
 mod page;
 #[cfg(feature = "demo")]
 mod reuse;
+mod rope_scaling;
 #[cfg(feature = "demo")]
 mod session;
 #[cfg(feature = "demo")]

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use rfgraph::graphs::TABLE;
+use rfgraph::model::{ARCHITECTURE_KEYS, Effect, FILE_KEYS, KeyRow};
 use rfgraph::tensor::DType;
 use rfgraph::text::{ANSWER_MARKERS, END_NAMES, MarkerRole, PRE_TOKENIZERS, TOKENIZER_FAMILIES};
 
@@ -42,8 +43,8 @@ fn architectures_table(page: &mut String) {
         writeln!(page, "| `{}` | {} | {fixtures} |", row.name, row.models).unwrap();
     }
     page.push_str(
-        "\nA file of another architecture, or with a tensor or a key that its architecture does not read, is \
-         refused by name.\n\n### Fixtures\n\nIn brackets the class of `transformers` that gave the logits, or another \
+        "\nA file of another architecture, or with a tensor that its architecture does not read, is refused by \
+         name. Keys: [below](#keys).\n\n### Fixtures\n\nIn brackets the class of `transformers` that gave the logits, or another \
          source; llama.cpp's converter made the files, unless\n`tests/fixtures/arch/README.md` says otherwise.\n\n",
     );
     for line in TABLE.iter().flat_map(|row| &of[row.name]) {
@@ -99,6 +100,77 @@ fn answers_tables(page: &mut String) {
     }
 }
 
+/// The architectures that look for each key, by its name without the prefix.
+fn readers() -> BTreeMap<String, Vec<String>> {
+    let mut readers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for fixture in fixtures() {
+        let model = fixture.model();
+        let name = model.architecture_name();
+        for key in &model.keys().read {
+            let list = readers.entry(key[name.len() + 1..].to_string()).or_default();
+            if !list.iter().any(|known| known == name) {
+                list.push(name.to_string());
+            }
+        }
+    }
+    readers
+}
+
+fn effect(row: &KeyRow) -> String {
+    match row.effect {
+        Effect::None => "none".into(),
+        Effect::Tensors => "none without its tensors".into(),
+        Effect::Changes([]) => "changes it".into(),
+        Effect::Changes(neutral) => {
+            let neutral: Vec<String> = neutral.iter().map(f64::to_string).collect();
+            format!("changes it, unless {}", neutral.join(" or "))
+        }
+    }
+}
+
+fn obeyed_by(row: &KeyRow, readers: &BTreeMap<String, Vec<String>>) -> String {
+    let mut by: Vec<&String> =
+        readers.iter().filter(|(key, _)| row.is_about(key)).flat_map(|(_, names)| names).collect();
+    by.sort();
+    by.dedup();
+    match (row.obeyed_by, row.effect) {
+        (Some(part), _) => part.into(),
+        _ if by.len() == TABLE.len() => "every architecture".into(),
+        _ if by.len() > 6 => format!("{} of {} architectures", by.len(), TABLE.len()),
+        _ if !by.is_empty() => by.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        (None, Effect::Changes(_)) => "nothing: refused".into(),
+        (None, _) => "nothing: ignored".into(),
+    }
+}
+
+fn keys_table(page: &mut String) {
+    page.push_str(
+        "\n## Keys\n\nEvery key that writers of GGUF files produce, older names included. A key that changes the answer is \
+         obeyed, or the file is\nrefused by the key's name; a key without effect never refuses a file. An unknown key of the \
+         file's architecture is a warning,\nand with `--strict` an error. `rfgraph inspect` shows which keys of a file are \
+         obeyed, ignored and unknown, and which values are\nassumed. A list of equal numbers counts as one number.\n\n",
+    );
+    let readers = readers();
+    for (title, rows, readers) in [
+        ("Keys of architectures, without the prefix `ARCHITECTURE.`", ARCHITECTURE_KEYS, &readers),
+        ("Other keys", FILE_KEYS, &BTreeMap::new()),
+    ] {
+        writeln!(
+            page,
+            "### {title}\n\n| key | meaning | effect on the answer | meant where absent | obeyed by |"
+        )
+        .unwrap();
+        page.push_str("| --- | --- | --- | --- | --- |\n");
+        for row in rows {
+            let (by, effect) = (obeyed_by(row, readers), effect(row));
+            writeln!(page, "| `{}` | {} | {effect} | {} | {by} |", row.key, row.what, row.absent).unwrap();
+        }
+        page.push('\n');
+    }
+    page.truncate(page.trim_end().len());
+    page.push('\n');
+}
+
 #[test]
 fn models_page_matches_the_tables() {
     let mut page = String::from(
@@ -108,6 +180,7 @@ fn models_page_matches_the_tables() {
     formats_table(&mut page);
     tokenizers_table(&mut page);
     answers_tables(&mut page);
+    keys_table(&mut page);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/models.md");
     if std::env::var_os("RFGRAPH_WRITE_DOCS").is_some() {
         std::fs::write(&path, &page).unwrap();

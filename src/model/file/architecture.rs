@@ -22,7 +22,7 @@ pub struct ModelShape {
     pub n_vocab: usize,
     /// The context that the model was trained with, in tokens.
     pub n_ctx_train: usize,
-    /// The number of learned positions; `None` for models without learned positions, whose contexts are unlimited.
+    /// The number of positions, if they are learned or their scaling is known for so many only; `None`: unlimited.
     pub n_positions: Option<usize>,
     /// Width of the embedding.
     pub n_embd: usize,
@@ -36,7 +36,7 @@ impl ModelShape {
     /// The context of a session for which `n_ctx` tokens are requested; 0 requests the trained size.
     ///
     /// # Errors
-    /// [`ModelError::Positions`] if the model has fewer learned positions.
+    /// [`ModelError::Positions`] if the model has fewer positions.
     pub(in crate::model) fn context(&self, n_ctx: usize) -> Result<usize, ModelError> {
         let n_ctx = if n_ctx == 0 { self.n_ctx_train } else { n_ctx };
         match self.n_positions.filter(|&n| n < n_ctx) {

@@ -1,32 +1,31 @@
 //! Hyper-parameters from metadata. Every error names the key.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use crate::gguf::{Array, Gguf, Value};
+use super::report::{Assumed, KeyReport, Used};
+use super::table::is_one_of;
+use crate::gguf::{Array, Gguf, Metadata, MetadataError, Value};
 use crate::model::ModelError;
 use crate::tensor::Shape;
-
-/// Keys that do not change a model's computation, so that architectures do not read them.
-const NOT_COMPUTED: &[&str] = &["pooling_type", "rope.scaling.finetuned"];
 
 /// The `tensor_data_layout` that an architecture's graph expects.
 const LAYOUTS: &[(&str, &str)] = &[("llama", "Meta AI original pth"), ("falcon", "jploski")];
 
-/// Reads the metadata of one architecture: `keys.count("block_count", 1..=1000)` reads `llama.block_count`. A key that
-/// the architecture did not read is refused at the end, since it may change the model's computation.
+/// Reads the metadata of one architecture: `keys.count("block_count", 1..=1000)` reads `llama.block_count`. A list of
+/// equal elements counts as one. Keys that the architecture did not read are judged at the end by the table of keys.
 #[derive(Debug)]
 pub struct Keys<'a> {
     gguf: &'a Gguf,
     architecture: &'a str,
-    asked: RefCell<BTreeSet<String>>,
+    used: RefCell<Used>,
 }
 
 impl<'a> Keys<'a> {
     /// The keys of a file whose architecture is called `architecture`.
     pub fn new(gguf: &'a Gguf, architecture: &'a str) -> Keys<'a> {
-        Keys { gguf, architecture, asked: RefCell::default() }
+        Keys { gguf, architecture, used: RefCell::default() }
     }
 
     /// The architecture's name in the file.
@@ -42,7 +41,7 @@ impl<'a> Keys<'a> {
     /// The full key, which counts as read from now on.
     fn ask(&self, key: &str) -> String {
         let name = self.name(key);
-        self.asked.borrow_mut().insert(name.clone());
+        self.used.borrow_mut().asked.insert(name.clone());
         name
     }
 
@@ -59,31 +58,77 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Refuses a file with keys of this architecture that were not read.
-    pub(in crate::model) fn refuse_unread(&self) -> Result<(), ModelError> {
+    /// Ends the reading: judges the keys that were not read.
+    ///
+    /// # Errors
+    /// A key that would change the answer and that was not read, by name.
+    pub(in crate::model) fn finish(self) -> Result<KeyReport, ModelError> {
         self.check_layout()?;
-        let asked = self.asked.borrow();
-        let prefix = self.name("");
-        let unread = self.gguf.metadata().iter().map(|(key, _)| key).filter(|key| {
-            let own = key.strip_prefix(&prefix);
-            own.is_some_and(|own| !NOT_COMPUTED.contains(&own)) && !asked.contains(*key)
-        });
-        let names: Vec<String> = unread.take(5).map(str::to_string).collect();
-        match names.is_empty() {
-            true => Ok(()),
-            false => Err(ModelError::UnknownKeys { architecture: self.architecture.to_string(), names }),
+        KeyReport::of(self.gguf, self.architecture, self.used.into_inner())
+    }
+
+    /// Says that a key has no effect in this file, whatever its value.
+    pub fn inert(&self, key: &str) {
+        let name = self.name(key);
+        self.used.borrow_mut().inert.insert(name);
+    }
+
+    /// Records the value that is meant where the file does not have the key; `reason` is the value's source.
+    pub fn assume(&self, key: &str, value: impl Display, reason: &str) {
+        let assumed = Assumed { key: self.name(key), value: value.to_string(), reason: reason.into() };
+        self.used.borrow_mut().assumed.push(assumed);
+    }
+
+    /// True if the file has the key. It does not count as read.
+    pub fn has(&self, key: &str) -> bool {
+        self.gguf.metadata().get(&self.name(key)).is_some()
+    }
+
+    /// True if the file has the key with a value other than 0 or false. The key does not count as read.
+    pub fn is_set(&self, key: &str) -> bool {
+        let value = self.gguf.metadata().get(&self.name(key));
+        value.is_some_and(|value| !is_one_of(value, &[0.0]))
+    }
+
+    /// Warns if the file has the key with another value than `n`, which counts.
+    pub fn warn_unless(&self, key: &str, n: usize, source: &str) {
+        let name = self.ask(key);
+        let Some(value) = self.gguf.metadata().get(&name) else { return };
+        if value.uniform().and_then(|value| value.integer()) != Some(n as i128) {
+            tracing::warn!("{name} is {value}, and {source}; {n} counts");
+        }
+    }
+
+    /// The one value of a key; the getter reads a value that is no list.
+    fn value<T>(
+        &self,
+        key: &str,
+        getter: impl FnOnce(&'a Metadata, &str) -> Result<Option<T>, MetadataError>,
+        convert: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>, ModelError> {
+        let (name, metadata) = (self.ask(key), self.gguf.metadata());
+        let Some(list @ Value::Array(_)) = metadata.get(&name) else { return Ok(getter(metadata, &name)?) };
+        match list.uniform().as_ref().and_then(convert) {
+            Some(value) => Ok(Some(value)),
+            None => {
+                let reason = "rfgraph's architecture has one value for all layers, or a list of equal ones";
+                Err(self.refuse(key, list, reason))
+            }
         }
     }
 
     /// A count that is required and must be in the range.
     pub fn count(&self, key: &str, range: RangeInclusive<usize>) -> Result<usize, ModelError> {
-        let value = self.gguf.metadata().u64(&self.ask(key))?;
-        self.in_range(key, value, range)
+        match self.opt_count(key, range)? {
+            Some(count) => Ok(count),
+            None => Err(MetadataError::Missing { key: self.name(key), wanted: "u64" }.into()),
+        }
     }
 
     /// A count that may be missing.
     pub fn opt_count(&self, key: &str, range: RangeInclusive<usize>) -> Result<Option<usize>, ModelError> {
-        let value = self.gguf.metadata().opt_u64(&self.ask(key))?;
+        let convert = |value: &Value| value.integer().and_then(|n| n.try_into().ok());
+        let value = self.value(key, Metadata::opt_u64, convert)?;
         value.map(|value| self.in_range(key, value, range)).transpose()
     }
 
@@ -98,23 +143,37 @@ impl<'a> Keys<'a> {
 
     /// A real number that may be missing; it must be finite and greater than zero.
     pub fn opt_positive(&self, key: &str) -> Result<Option<f32>, ModelError> {
-        match self.gguf.metadata().opt_f32(&self.ask(key))? {
-            Some(value) if !(value.is_finite() && value > 0.0) => {
-                Err(self.refuse(key, value, "it must be finite and greater than 0"))
-            }
+        match self.opt_real(key)? {
+            Some(value) if value <= 0.0 => Err(self.refuse(key, value, "it must be greater than 0")),
             value => Ok(value),
+        }
+    }
+
+    /// A real number that may be missing, and is missing where it is 0; otherwise it must be finite and greater than
+    /// zero.
+    pub fn opt_positive_or_zero(&self, key: &str) -> Result<Option<f32>, ModelError> {
+        match self.opt_real(key)? {
+            Some(0.0) => Ok(None),
+            _ => self.opt_positive(key),
         }
     }
 
     /// A real number that is required, finite and greater than zero.
     pub fn positive(&self, key: &str) -> Result<f32, ModelError> {
-        self.gguf.metadata().f32(&self.ask(key))?;
-        Ok(self.opt_positive(key)?.unwrap_or_default())
+        match self.opt_positive(key)? {
+            Some(value) => Ok(value),
+            None => Err(MetadataError::Missing { key: self.name(key), wanted: "f32" }.into()),
+        }
     }
 
     /// A real number that may be missing; it must be finite, and may be zero or negative.
     pub fn opt_real(&self, key: &str) -> Result<Option<f32>, ModelError> {
-        match self.gguf.metadata().opt_f32(&self.ask(key))? {
+        let convert = |value: &Value| match value {
+            Value::F32(x) => Some(*x),
+            Value::F64(x) => Some(*x as f32),
+            _ => None,
+        };
+        match self.value(key, Metadata::opt_f32, convert)? {
             Some(value) if !value.is_finite() => Err(self.refuse(key, value, "it must be finite")),
             value => Ok(value),
         }
@@ -122,7 +181,10 @@ impl<'a> Keys<'a> {
 
     /// A switch that may be missing.
     pub fn opt_bool(&self, key: &str) -> Result<Option<bool>, ModelError> {
-        Ok(self.gguf.metadata().opt_bool(&self.ask(key))?)
+        self.value(key, Metadata::opt_bool, |value| match value {
+            Value::Bool(yes) => Some(*yes),
+            _ => None,
+        })
     }
 
     /// The layers of `n` that have some property, if the file says so: a list of switches, or a number `p` for "all but
@@ -131,15 +193,26 @@ impl<'a> Keys<'a> {
         let name = self.ask(key);
         match self.gguf.metadata().get(&name) {
             None => Ok(None),
-            Some(Value::Array(Array::Bool(layers))) if layers.len() == n => Ok(Some(layers.clone())),
-            Some(Value::Array(_)) => {
-                Err(self.refuse(key, "a list", format!("it must have one switch for each of the {n} layers")))
-            }
+            Some(list @ Value::Array(layers)) => match switches(layers) {
+                // Layers for multi-token prediction come last and are not among the `n`.
+                Some(layers) if layers.len() == n || Some(layers.len()) == self.n_blocks() => {
+                    Ok(Some(layers.into_iter().take(n).collect()))
+                }
+                _ => {
+                    Err(self.refuse(key, list, format!("it must have one switch for each of the {n} layers")))
+                }
+            },
             Some(_) => {
                 let period = self.count(key, 1..=1 << 10)?;
                 Ok(Some((1..=n).map(|i| !i.is_multiple_of(period)).collect()))
             }
         }
+    }
+
+    /// The number of layers in the file.
+    fn n_blocks(&self) -> Option<usize> {
+        let blocks = self.gguf.metadata().opt_u64(&self.name("block_count"));
+        blocks.ok().flatten().and_then(|n| usize::try_from(n).ok())
     }
 
     /// A text that may be missing.
@@ -158,7 +231,20 @@ impl<'a> Keys<'a> {
     }
 
     /// An error about a key's value.
-    pub fn refuse(&self, key: &str, value: impl std::fmt::Display, reason: impl Into<String>) -> ModelError {
+    pub fn refuse(&self, key: &str, value: impl Display, reason: impl Into<String>) -> ModelError {
         ModelError::Value { key: self.name(key), value: value.to_string(), reason: reason.into() }
     }
+}
+
+/// A list as switches: of booleans, or of the numbers 0 and 1.
+fn switches(list: &Array) -> Option<Vec<bool>> {
+    let switch = |index| match list.get(index)? {
+        Value::Bool(yes) => Some(yes),
+        value => match value.integer()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        },
+    };
+    (0..list.len()).map(switch).collect()
 }

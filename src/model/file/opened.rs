@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::{Architecture, Architectures, Keys};
+use super::{Architecture, Architectures, KeyReport, Keys};
 #[cfg(feature = "demo")]
 use crate::gguf::Aligned;
 use crate::gguf::Gguf;
@@ -16,6 +16,7 @@ pub struct Model {
     gguf: Arc<Gguf>,
     name: String,
     architecture: Arc<dyn Architecture>,
+    keys: Arc<KeyReport>,
     tokenizer: Arc<OnceLock<Tokenizer>>,
 }
 
@@ -46,14 +47,17 @@ impl Model {
     /// See [`Model::open`].
     pub fn from_gguf_with(gguf: Gguf, architectures: &Architectures) -> Result<Model, ModelError> {
         let name = gguf.metadata().str("general.architecture")?.to_string();
+        refuse_other_types(&gguf, &name)?;
         let row = architectures.find(&name)?;
         let keys = Keys::new(&gguf, &name);
         let architecture = (row.read)(&keys)?;
-        keys.refuse_unread()?;
+        let keys = keys.finish()?;
+        keys.log(&gguf, &name);
         Ok(Model {
             gguf: Arc::new(gguf),
             name,
             architecture: Arc::from(architecture),
+            keys: Arc::new(keys),
             tokenizer: Arc::default(),
         })
     }
@@ -73,6 +77,25 @@ impl Model {
         &*self.architecture
     }
 
+    /// What became of the file's keys.
+    pub fn keys(&self) -> &KeyReport {
+        &self.keys
+    }
+
+    /// Refuses a file with keys of its architecture that rfgraph does not know. They may change the model's computation.
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownKeys`] names them.
+    pub fn refuse_unknown_keys(&self) -> Result<(), ModelError> {
+        match self.keys.unknown.is_empty() {
+            true => Ok(()),
+            false => Err(ModelError::UnknownKeys {
+                architecture: self.name.clone(),
+                names: self.keys.unknown.clone(),
+            }),
+        }
+    }
+
     /// The file's tokenizer, which the first call makes.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
         if let Some(tokenizer) = self.tokenizer.get() {
@@ -86,4 +109,23 @@ impl Model {
     pub fn chat_template(&self, tokenizer: &Tokenizer) -> Result<ChatTemplate, ModelError> {
         Ok(ChatTemplate::of(tokenizer)?)
     }
+}
+
+/// Refuses files that hold a part of a model, or changes to one.
+fn refuse_other_types(gguf: &Gguf, architecture: &str) -> Result<(), ModelError> {
+    let key = "general.type";
+    let kind = match gguf.metadata().opt_str(key)? {
+        Some(kind) => kind,
+        None if architecture == "clip" => "mmproj",
+        None => return Ok(()),
+    };
+    let reason = match kind {
+        "adapter" => {
+            "an adapter (LoRA) changes a model and is none; give the model, or a file into which it is merged"
+        }
+        "imatrix" => "an importance matrix helps to quantize a model and is none; give the model",
+        "mmproj" => "this is the part of a model that sees or hears; give the file of its text model",
+        _ => return Ok(()),
+    };
+    Err(ModelError::Value { key: key.into(), value: format!("`{kind}`"), reason: reason.into() })
 }

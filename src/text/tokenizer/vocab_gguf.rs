@@ -73,7 +73,8 @@ impl VocabData {
         if data.eos.is_none() && metadata.get("tokenizer.ggml.eos_token_id").is_some() {
             data.add_eos = Some(false);
         }
-        let name = metadata.opt_str("general.name")?.unwrap_or_default();
+        // A name that is not UTF-8 is none of those that matter.
+        let name = metadata.opt_str("general.name").ok().flatten().unwrap_or_default();
         let architecture = metadata.opt_str("general.architecture")?.unwrap_or_default();
         data.strip_by_name(name, architecture);
         Ok(data)
