@@ -163,12 +163,12 @@ impl Operator for Linear {
 }
 
 /// The error of a product due to operands of 16 bits. F16 has 11 significant bits, so each operand is off by up to 2⁻¹¹
-/// of itself, or by half of the smallest subnormal number, 2⁻²⁵; BF16 has 8 bits, and a weight of that type is exact.
+/// of itself, or by half of the smallest subnormal number, 2⁻²⁵; BF16 has 8 bits (2⁻⁸), and a weight of that type is exact.
 /// Zero for F32 weights, which are multiplied in F32.
 pub(in crate::ops) fn halves(dtype: DType, w: &[f32], x: &[f32]) -> f64 {
     let (relative, smallest) = match dtype {
         DType::F32 => return 0.0,
-        DType::BF16 => (2f64.powi(-9), 0.0),
+        DType::BF16 => (2f64.powi(-8), 0.0),
         // The second-order term is below the last digit of this sum.
         _ => (2.002 * 2f64.powi(-11), 2f64.powi(-25)),
     };
