@@ -15,6 +15,9 @@ pub(super) struct Pace {
     decode: Option<f64>,
     /// Seconds that each row of a prompt adds.
     row: Option<f64>,
+    /// Prompt rows of the last step that had some. The next has at most twice as many, since a small step says little
+    /// about a large one.
+    last: usize,
 }
 
 impl Pace {
@@ -25,8 +28,9 @@ impl Pace {
             mix(&mut self.decode, seconds);
         } else {
             // The rest of the step is also there without the prompt rows.
-            let rest = self.decode.unwrap_or(0.0).min(seconds / 2.0);
+            let rest = self.decode.unwrap_or(0.0).min(seconds);
             mix(&mut self.row, (seconds - rest) / n_prompt as f64);
+            self.last = n_prompt;
         }
     }
 
@@ -38,7 +42,7 @@ impl Pace {
         let left = (budget.as_secs_f64() - decode).max(0.0);
         let rows = if row > 0.0 { left / row } else { f64::INFINITY };
         // A cast of a large float saturates.
-        (rows as usize).clamp(LEAST_ROWS, most.max(LEAST_ROWS)).min(most)
+        (rows as usize).min(2 * self.last).max(LEAST_ROWS).min(most)
     }
 }
 
