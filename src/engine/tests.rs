@@ -432,9 +432,12 @@ proptest! {
             let mut reply = alone.submit(request.request());
             let mut expected = Vec::new();
             alone.turn();
-            while alone.stats().running > 0 {
-                alone.turn();
+            loop {
                 expected.extend(texts(&mut reply).into_iter().filter_map(|text| text.token));
+                if alone.stats().running == 0 {
+                    break;
+                }
+                alone.turn();
             }
             prop_assert_eq!(tokens, expected);
         }
