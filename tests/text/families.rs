@@ -89,7 +89,6 @@ fn missing_data_of_a_family_is_named() {
         Tokenizer::new(data).err().unwrap().to_string()
     };
     for (message, part) in [
-        (refusal("unigram", |d| d.scores = None), "tokenizer.ggml.scores is missing"),
         (refusal("unigram", |d| d.unk = None), "tokenizer.ggml.unknown_token_id is missing"),
         (
             refusal("unigram", |d| d.precompiled_charsmap.truncate(9)),

@@ -60,6 +60,22 @@ fn bos_is_added_once() {
     assert_eq!(DEMO.encode_chat("x")[0], DEMO.bos().unwrap());
 }
 
+/// Among pieces with the same score the leftmost pair merges first.
+#[test]
+fn absent_scores_are_zeros() {
+    let with =
+        |scores: Option<Vec<f32>>| Tokenizer::new(VocabData { scores, ..STORIES_DATA.clone() }).unwrap();
+    let (absent, zeros) = (with(None), with(Some(vec![0.0; STORIES_DATA.tokens.len()])));
+    let texts =
+        ["Once upon a time", "Lily's dog was happy.", "aaaa thethe  x", "sometimes something stands there"];
+    for text in texts {
+        assert_eq!(absent.encode(text, WHOLE), zeros.encode(text, WHOLE));
+        assert_eq!(absent.decode(&absent.encode(text, PLAIN), true), text);
+    }
+    // The scores of the file do matter for these texts.
+    assert!(texts.iter().any(|text| absent.encode(text, WHOLE) != STORIES.encode(text, WHOLE)));
+}
+
 #[test]
 fn tokens_that_end_an_answer() {
     let ends: Vec<u32> = (0..DEMO.n_vocab() as u32).filter(|&id| DEMO.is_end_of_generation(id)).collect();
@@ -345,7 +361,6 @@ fn contradictory_vocabularies_are_refused_by_name() {
             demo(|d| d.tokens.iter_mut().filter(|t| *t == "~").for_each(|t| t.push('~'))),
             "no token for the byte 0x7E",
         ),
-        (stories(|d| d.scores = None), "tokenizer.ggml.scores is missing"),
         (stories(|d| d.scores.as_mut().unwrap()[7] = f32::NAN), "scores[7] is not a number"),
         (
             stories(|d| {

@@ -38,8 +38,7 @@ fn priority(score: f32) -> u32 {
 impl Spm {
     /// Checks and indexes a vocabulary.
     pub fn new(data: &VocabData, kinds: &[TokenKind]) -> Result<Spm, TokenizerError> {
-        let missing = TokenizerError::Missing { key: "tokenizer.ggml.scores", model: "llama" };
-        let scores = data.scores.as_ref().ok_or(missing)?;
+        let scores = data.scores_or_zeros();
         if let Some(index) = scores.iter().position(|score| score.is_nan()) {
             return Err(TokenizerError::NanScore(index));
         }
@@ -47,7 +46,7 @@ impl Spm {
         let mut pieces: HashMap<Box<str>, Merge> =
             HashMap::with_capacity_and_hasher(data.tokens.len(), Default::default());
         let mut has_bytes = false;
-        for (((text, id), &kind), &score) in data.tokens.iter().zip(0u32..).zip(kinds).zip(scores) {
+        for (((text, id), &kind), &score) in data.tokens.iter().zip(0u32..).zip(kinds).zip(scores.iter()) {
             match byte_token(text) {
                 Some(byte) if kind == TokenKind::Byte => {
                     byte_ids[byte as usize] = id;

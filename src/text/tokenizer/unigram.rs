@@ -43,7 +43,7 @@ impl Unigram {
     /// Checks and indexes a vocabulary.
     pub fn new(data: &VocabData, kinds: &[TokenKind]) -> Result<Unigram, TokenizerError> {
         let missing = |key| TokenizerError::Missing { key, model: "t5" };
-        let scores = data.scores.clone().ok_or(missing("tokenizer.ggml.scores"))?;
+        let scores = data.scores_or_zeros().into_owned();
         if let Some(index) = scores.iter().position(|score| score.is_nan()) {
             return Err(TokenizerError::NanScore(index));
         }

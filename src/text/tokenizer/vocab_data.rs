@@ -1,5 +1,7 @@
 //! A vocabulary as stored in a GGUF file, unchecked.
 
+use std::borrow::Cow;
+
 /// The kind of a token; the values of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -50,7 +52,7 @@ pub struct VocabData {
     pub pre: Option<String>,
     /// `tokenizer.ggml.tokens`: each token's text, in the algorithm's spelling.
     pub tokens: Vec<String>,
-    /// `tokenizer.ggml.scores`: each token's log-probability (`llama`, `t5`).
+    /// `tokenizer.ggml.scores`: each token's log-probability (`llama`, `t5`); absent: all are 0.
     pub scores: Option<Vec<f32>>,
     /// `tokenizer.ggml.token_type`: each token's kind.
     pub kinds: Option<Vec<TokenKind>>,
@@ -96,6 +98,17 @@ pub struct VocabData {
 }
 
 impl VocabData {
+    /// Each token's score; all are 0 in a vocabulary without scores, as in llama.cpp.
+    pub(super) fn scores_or_zeros(&self) -> Cow<'_, [f32]> {
+        match &self.scores {
+            Some(scores) => Cow::Borrowed(scores),
+            None => {
+                tracing::info!("tokenizer.ggml.scores is absent; all scores are assumed to be 0");
+                Cow::Owned(vec![0.0; self.tokens.len()])
+            }
+        }
+    }
+
     /// The ids of single tokens, with their keys.
     pub(super) fn named_ids(&self) -> [(&'static str, Option<u32>); 6] {
         [
