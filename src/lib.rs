@@ -45,6 +45,8 @@ pub mod graph;
 #[path = "../graphs/mod.rs"]
 pub mod graphs;
 pub mod hip;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod model;
 pub mod ops;
 pub mod plan;
