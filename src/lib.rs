@@ -85,6 +85,11 @@ struct Readme;
 #[doc = include_str!("../docs/engine.md")]
 struct EnginePage;
 
+/// That of the page on names.
+#[cfg(all(doctest, feature = "hub"))]
+#[doc = include_str!("../docs/models-by-name.md")]
+struct NamesPage;
+
 /// And so is that of the page on sessions.
 #[cfg(all(doctest, feature = "demo"))]
 #[doc = include_str!("../docs/sessions.md")]

@@ -17,19 +17,28 @@ mod graph;
 mod inspect;
 mod interrupt;
 mod kernels;
+#[cfg(feature = "hub")]
+mod list;
 mod logging;
 mod logits;
 mod logprobs;
 mod man;
+mod names;
 mod options;
 mod output;
 mod perplexity;
 mod progress;
+#[cfg(feature = "hub")]
+mod pull;
 mod quantize;
 mod remedies;
+#[cfg(feature = "hub")]
+mod rm;
 mod run;
 mod sampling;
 mod shift;
+#[cfg(feature = "hub")]
+mod show;
 mod text;
 mod tokenize;
 mod trace;
@@ -37,7 +46,7 @@ mod unfinished;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Run GGUF models on the CPU or a GPU. An experimental alpha.
 #[derive(Debug, Parser)]
@@ -57,6 +66,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::RunArgs>),
+    #[cfg(feature = "hub")]
+    Pull(pull::PullArgs),
+    #[cfg(feature = "hub")]
+    List(list::ListArgs),
+    #[cfg(feature = "hub")]
+    Show(show::ShowArgs),
+    #[cfg(feature = "hub")]
+    Rm(rm::RmArgs),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Embed(embed::EmbedArgs),
@@ -74,10 +91,18 @@ enum Command {
 /// Runs the program with the process's arguments. The exit code is 0 for success, 1 if the work failed,
 /// 2 if the command line is wrong and 130 after an interrupt.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(names::spell_out(std::env::args_os(), &Cli::command()));
     logging::start(cli.verbose);
     let result = match &cli.command {
         Command::Run(args) => run::run(args),
+        #[cfg(feature = "hub")]
+        Command::Pull(args) => pull::run(args),
+        #[cfg(feature = "hub")]
+        Command::List(args) => list::run(args),
+        #[cfg(feature = "hub")]
+        Command::Show(args) => show::run(args),
+        #[cfg(feature = "hub")]
+        Command::Rm(args) => rm::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Embed(args) => embed::run(args),

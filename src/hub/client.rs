@@ -188,11 +188,7 @@ impl Client {
     pub(super) fn get(&self, url: &str, headers: &[(HeaderName, String)]) -> Result<Response<Body>, Failure> {
         let mut at = url.to_owned();
         for _ in 0..=Client::REDIRECTS {
-            let origin =
-                Origin::of(&at).ok_or_else(|| answer(url, "it leads to an address that is not HTTP"))?;
-            if self.origin.0 == "https" && origin.0 != "https" {
-                return Err(answer(url, "it leads to an unencrypted address").into());
-            }
+            let origin = self.origin_of_step(url, &at)?;
             let mut request = self.agent.get(&at);
             for (name, value) in headers {
                 request = request.header(name, value);
@@ -211,6 +207,15 @@ impl Client {
             }
         }
         Err(answer(url, "it leads from address to address without end").into())
+    }
+
+    /// The origin of an address that a request for `url` has led to, if it may go there.
+    fn origin_of_step(&self, url: &str, at: &str) -> Result<Origin, HubError> {
+        let origin = Origin::of(at).ok_or_else(|| answer(url, "it leads to an address that is not HTTP"))?;
+        match self.origin.0 == "https" && origin.0 != "https" {
+            true => Err(answer(url, "it leads to an unencrypted address")),
+            false => Ok(origin),
+        }
     }
 
     /// A JSON answer of at most 16 MiB, and the address of the next page, if there is one. Tried again as
@@ -411,6 +416,28 @@ mod tests {
         let options = HubOptions { token: Token::new("hf_secret\n"), ..HubOptions::from_env("/x".into()) };
         assert!(!format!("{options:?}").contains("secret"));
         assert_eq!(Token::new(" \n"), None);
+    }
+
+    fn client(endpoint: &str) -> Client {
+        let options = HubOptions::from_env("/x".into());
+        Client::new(&HubOptions { endpoint: endpoint.into(), token: Token::new("hf_secret"), ..options })
+            .unwrap()
+    }
+
+    #[test]
+    fn tokens_are_not_sent_unencrypted_to_another_machine() {
+        for (endpoint, expected) in
+            [("https://example.com", true), ("http://127.0.0.1:1", true), ("http://example.com", false)]
+        {
+            assert_eq!(client(endpoint).authorization.is_some(), expected, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn encrypted_requests_do_not_become_unencrypted() {
+        let step = |endpoint: &str, to: &str| client(endpoint).origin_of_step(endpoint, to).is_ok();
+        assert!(step("https://a", "https://b/x") && step("http://a", "http://b"));
+        assert!(!step("https://a", "http://a") && !step("https://a", "ftp://b"));
     }
 
     #[test]

@@ -71,7 +71,7 @@ type OnEvent<'e> = &'e mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
 pub fn pull(reference: &Reference, options: &HubOptions, on_event: OnEvent<'_>) -> Result<Pulled, HubError> {
     let cache = RepoCache::new(&options.cache, reference);
     if options.offline {
-        return in_cache(reference, options, &cache);
+        return in_cache(reference, options, &cache, on_event);
     }
     let client = Client::new(options)?;
     let on_event = RefCell::new(on_event);
@@ -168,7 +168,12 @@ fn no_variant<T>(reference: &Reference, all: &[Variant<T>]) -> HubError {
 }
 
 /// The model in the cache, at the commit that the branch had last.
-fn in_cache(reference: &Reference, options: &HubOptions, cache: &RepoCache) -> Result<Pulled, HubError> {
+fn in_cache(
+    reference: &Reference,
+    options: &HubOptions,
+    cache: &RepoCache,
+    on_event: OnEvent<'_>,
+) -> Result<Pulled, HubError> {
     let offline = || HubError::Offline { what: reference.to_string(), cache: options.cache.clone() };
     let commit = cache.commit(BRANCH).ok_or_else(offline)?;
     let all = variants(gguf_files(&cache.snapshots().join(commit), 8));
@@ -182,6 +187,9 @@ fn in_cache(reference: &Reference, options: &HubOptions, cache: &RepoCache) -> R
         return Err(HubError::Several { name: reference.to_string(), candidates: candidates.collect() });
     }
     let bytes = chosen.files.iter().map(|file| fs::metadata(file).map_or(0, |file| file.len())).sum();
+    if on_event(Event::Chosen { name: &name, files: chosen.files.len(), bytes, is_fallback }).is_break() {
+        return Err(HubError::Stopped);
+    }
     let path = chosen.files.first().cloned().ok_or_else(offline)?;
     Ok(Pulled { name, path, bytes, downloaded: 0 })
 }

@@ -81,9 +81,19 @@ fn a_file_larger_than_the_disk_is_refused_before_it_is_asked_for() {
 
 #[test]
 fn answers_that_are_no_listing_are_refused() {
-    for body in [&b"<html>"[..], b"", b"[1]", b"{\"sha\": 3}", &[b' '; 17 << 20]] {
+    for body in ["<html>", "", "[1]", "{\"sha\": 3}"] {
         let server = Server::start(move |_| Reply::new(200, body));
         let error = Cache::new().pull(&server, "user/repo").unwrap_err();
         assert!(matches!(error, HubError::Answer { .. }), "{error}");
     }
+}
+
+#[test]
+fn an_answer_of_17_mib_is_refused() {
+    let server = Repository::with_bytes(9).serve(|request, reply| match request.path.contains("/tree/") {
+        true => Reply::new(200, [reply.body, vec![b' '; 17 << 20]].concat()),
+        false => reply,
+    });
+    let error = Cache::new().pull(&server, "user/repo").unwrap_err().to_string();
+    assert!(error.contains("larger than 16 MiB"), "{error}");
 }

@@ -7,6 +7,8 @@ mod choice;
 mod download;
 mod faults;
 mod hostile;
+#[cfg(all(feature = "cli", feature = "demo"))]
+mod program;
 mod refusals;
 mod remove;
 mod repository;
