@@ -36,6 +36,7 @@ pub struct HubOptions {
     /// Address of the server.
     pub endpoint: String,
     /// The token, if there is one. It is sent to the endpoint only, and not over unencrypted HTTP to another machine.
+    /// A program that shows what the crate `log` is given at level trace shows it too: ureq writes whole requests there.
     pub token: Option<Token>,
     /// Use the cache only.
     pub offline: bool,

@@ -1,6 +1,7 @@
 //! Connections and servers that fail in the middle: what is there is used, and nothing wrong is kept.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,7 @@ fn a_download_goes_on_after_a_restart() {
     let (repo, cache) = (Repository::with_bytes(50_000), Cache::new());
     let server = faulty(&repo, |i, _, reply| if i == 0 { reply.cut(12_345) } else { reply });
     let once = HubOptions { attempts: 1, ..cache.options(&server) };
-    let error = pull(&"user/repo".parse().unwrap(), &once, &mut |_| std::ops::ControlFlow::Continue(()));
+    let error = pull(&"user/repo".parse().unwrap(), &once, &mut |_| ControlFlow::Continue(()));
     let Err(HubError::Network { url, problem }) = error else { panic!("{error:?}") };
     assert!(url.starts_with(&server.address) && !problem.is_empty(), "{url}: {problem}");
     cache.pull(&server, "user/repo").unwrap();
@@ -79,19 +80,29 @@ fn a_changed_content_is_fetched_from_the_start() {
     assert_eq!(fs::read(repo.blob(&cache)).unwrap(), bytes(9000));
 }
 
+/// Answers ranges by `partial`, and sends the first whole file with a fault. A part that was continued wrongly costs the
+/// one restart after a wrong checksum, and this fault then ends the download.
+fn with_partial(repo: &Repository, partial: Reply) -> Server {
+    faulty(repo, move |i, request, mut reply| match (request.header("range"), i) {
+        (Some(_), _) => partial.clone(),
+        (None, 1) => {
+            reply.body[10] ^= 1;
+            reply
+        }
+        _ => reply,
+    })
+}
+
 #[test]
 fn a_changed_mark_is_seen_if_the_server_ignores_the_condition() {
     let repo = Repository::with_bytes(9000);
     let cache = with_stale_part(&repo, "\"old\"");
-    let unaware = repo.clone();
-    let server = faulty(&repo, move |_, request, reply| match request.header("range") {
-        Some(_) => Reply::new(206, &unaware.files[0].1[3000..])
-            .header("Content-Range", "bytes 3000-8999/9000")
-            .header("ETag", "\"mark\""),
-        None => reply,
-    });
+    let partial = Reply::new(206, &bytes(9000)[3000..])
+        .header("Content-Range", "bytes 3000-8999/9000")
+        .header("ETag", "\"mark\"");
+    let server = with_partial(&repo, partial);
     cache.pull(&server, "user/repo").unwrap();
-    assert_eq!(ranges(&server), [at(3000), None]);
+    assert_eq!(ranges(&server), [at(3000), None, None]);
     assert_eq!(fs::read(repo.blob(&cache)).unwrap(), bytes(9000));
 }
 
@@ -133,12 +144,10 @@ fn another_range_than_asked_for_is_not_used() {
     let repo = Repository::with_bytes(9000);
     for range in ["bytes 2999-8999/9000", "bytes 3000-8999/9001", "nonsense"] {
         let cache = with_stale_part(&repo, "\"mark\"");
-        let server = faulty(&repo, move |_, request, reply| match request.header("range") {
-            Some(_) => Reply::new(206, vec![1; 6000]).header("Content-Range", range),
-            None => reply,
-        });
+        let partial = Reply::new(206, vec![1; 6000]).header("Content-Range", range);
+        let server = with_partial(&repo, partial);
         cache.pull(&server, "user/repo").unwrap();
-        assert_eq!(ranges(&server), [at(3000), None], "{range}");
+        assert_eq!(ranges(&server), [at(3000), None, None], "{range}");
     }
 }
 
@@ -176,8 +185,9 @@ fn a_stalled_connection_is_given_up_and_gone_on_with() {
         0 => Reply { stall: Duration::from_secs(20), ..reply.cut(4096) },
         _ => reply,
     });
+    let options = HubOptions { stall: Duration::from_millis(500), ..cache.options(&server) };
     let start = Instant::now();
-    cache.pull(&server, "user/repo").unwrap();
+    pull(&"user/repo".parse().unwrap(), &options, &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(ranges(&server), [None, at(4096)]);
 }
@@ -185,9 +195,10 @@ fn a_stalled_connection_is_given_up_and_gone_on_with() {
 #[test]
 fn a_slow_connection_is_not_a_stalled_one() {
     let (repo, cache) = (Repository::with_bytes(9000), Cache::new());
-    // 900 ms in all, and 500 without a byte would be too long.
-    let server = faulty(&repo, |_, _, reply| Reply { pace: Duration::from_millis(100), ..reply });
-    cache.pull(&server, "user/repo").unwrap();
+    // Longer in all than the time without a byte that counts as a stall.
+    let server = faulty(&repo, |_, _, reply| Reply { pace: Duration::from_millis(400), ..reply });
+    let options = HubOptions { stall: Duration::from_secs(3), ..cache.options(&server) };
+    pull(&"user/repo".parse().unwrap(), &options, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!(ranges(&server), [None]);
 }
 

@@ -119,7 +119,8 @@ impl Cache {
             token: Token::new("hf_secret"),
             offline: false,
             cache: self.path().to_owned(),
-            stall: Duration::from_millis(500),
+            // Long enough for a machine with much else to do.
+            stall: Duration::from_secs(10),
             pause: Duration::from_millis(5),
             attempts: 3,
         }

@@ -188,7 +188,8 @@ fn files_without_content_are_left_out() {
         "adapter",
         &format!("sha256:{}", "d".repeat(64)),
     );
-    home.ollama("registry.ollama.ai/library/evil/latest", "model", "sha256:../../../secret");
+    home.ollama("registry.ollama.ai/library/evil/latest", "model", "sha256:x/../../../secret");
+    home.write("ollama/blobs/sha256-x/y", "x");
     home.write("secret", "x");
     home.write("ollama/manifests/a/b/c/d", "{");
     assert!(home.store().list().is_empty(), "{:?}", home.store().list());
