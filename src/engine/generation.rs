@@ -194,18 +194,6 @@ impl Generation {
         self
     }
 
-    /// Begins a constraint that is [waiting](Constraint::waiting) before the next token. Without effect if there is
-    /// none or it has begun.
-    #[cfg(feature = "grammar")]
-    pub fn begin_constraint(&mut self) {
-        if let Some(constraint) = &mut self.constraint {
-            constraint.begin();
-            if self.stop.is_none() && constraint.is_complete() {
-                self.stop = Some(Stop::EndOfGeneration);
-            }
-        }
-    }
-
     /// The least output that the generation needs of its next row.
     pub fn wants(&self) -> Output {
         if self.needs_logits() { Output::Logits } else { wish(self.sampler.needs()) }
@@ -455,6 +443,12 @@ impl Generation {
     /// Reason for the end; `None` while the answer goes on, and after an error.
     pub fn stop(&self) -> Option<Stop> {
         self.stop
+    }
+
+    /// The stop string that ended the answer.
+    pub fn stop_string(&self) -> Option<&str> {
+        let found = self.stops.found()?;
+        self.options.stop.get(found).map(String::as_str)
     }
 
     /// The sampler, with its random state and history, for a further answer.

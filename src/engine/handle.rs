@@ -202,6 +202,10 @@ fn answer_task(
     let mut sampler = Sampler::for_tokenizer(work.sampling, n_vocab, tokenizer)?;
     prompt.iter().for_each(|&token| sampler.accept(token));
     let generation = Generation::new(tokenizer, sampler, work.limits)?;
+    let generation = match work.parser {
+        Some(parser) => generation.in_parts(parser),
+        None => generation,
+    };
     #[cfg(feature = "grammar")]
     let generation = match work.constraint {
         Some(constraint) => generation.constrained(constraint),

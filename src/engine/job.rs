@@ -219,8 +219,8 @@ impl Job {
             return true;
         }
         let n = generation.tokens().len();
-        let (text, next) = match generation.advance(output) {
-            Ok(advance) => (advance.text.to_string(), advance.next),
+        let (text, mut deltas, next) = match generation.advance(output) {
+            Ok(advance) => (advance.text.to_string(), advance.deltas.to_vec(), advance.next),
             Err(error) => {
                 self.fail(error.into());
                 return true;
@@ -231,15 +231,16 @@ impl Job {
         let stop = match next {
             Next::Token(token) if self.computed < n_ctx => {
                 self.tokens.push(token);
-                self.send(Event::Text(TextEvent { text, token: Some(token), logprobs }));
+                self.send(Event::Text(TextEvent { text, deltas, token: Some(token), logprobs }));
                 return false;
             }
             Next::Token(_) => Stop::ContextFull,
             Next::Stopped(stop) => stop,
         };
         let text = text + generation.end(stop);
-        if token.is_some() || !text.is_empty() {
-            self.send(Event::Text(TextEvent { text, token, logprobs }));
+        deltas.extend_from_slice(generation.deltas());
+        if token.is_some() || !deltas.is_empty() {
+            self.send(Event::Text(TextEvent { text, deltas, token, logprobs }));
         }
         self.finish(Some(stop), now);
         true
@@ -253,8 +254,13 @@ impl Job {
     fn finish(&self, stop: Option<Stop>, now: Duration) {
         let admitted = self.times.admitted.unwrap_or(now);
         let prompted = self.times.prompted.unwrap_or(now);
+        let stop_string = match &self.task {
+            Task::Answer(generation, _) => generation.stop_string().map(str::to_owned),
+            Task::Embedding(_) => None,
+        };
         self.send(Event::Finished(Summary {
             stop,
+            stop_string,
             prompt_tokens: self.n_prompt,
             cached_tokens: self.cached,
             generated_tokens: self.n_generated(),

@@ -26,7 +26,7 @@ pub struct AnswerMarkers {
 
 impl AnswerMarkers {
     /// The texts of the markers.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &'static str> {
+    pub(in crate::text) fn texts(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.open).chain(self.close)
     }
 }

@@ -12,6 +12,7 @@
 
 mod bounds;
 mod conversation;
+mod literal;
 mod python;
 mod syntax;
 #[cfg(test)]
