@@ -29,6 +29,8 @@ mod quantize;
 mod remedies;
 mod run;
 mod sampling;
+#[cfg(feature = "serve")]
+mod serve;
 mod shift;
 mod text;
 mod tokenize;
@@ -57,6 +59,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::RunArgs>),
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::ServeArgs>),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Embed(embed::EmbedArgs),
@@ -78,6 +82,8 @@ pub fn main() -> ExitCode {
     logging::start(cli.verbose);
     let result = match &cli.command {
         Command::Run(args) => run::run(args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Embed(args) => embed::run(args),

@@ -70,6 +70,15 @@ impl ModelArg {
         Ok(Tokenizer::new(vocabulary).map_err(ModelError::from)?)
     }
 
+    /// The model's name for clients: its file's without the ending and the number of a part.
+    #[cfg(feature = "serve")]
+    pub(super) fn stem(&self) -> String {
+        let name = self.label();
+        let stem = name.strip_suffix(".gguf").unwrap_or(&name);
+        let part = stem.rsplit_once("-00001-of-").map(|(stem, _)| stem);
+        part.unwrap_or(stem).to_string()
+    }
+
     /// The model's name in tables.
     pub(super) fn label(&self) -> String {
         let name = self.model.as_ref().and_then(|path| path.file_name());

@@ -136,6 +136,7 @@ fn library_names_no_command_line_options() {
         "src/text",
         "src/model",
         "src/engine",
+        "src/serve",
         "src/quantize",
         "graphs",
     ];
@@ -179,6 +180,7 @@ fn dependencies_point_one_way() {
         ("src/model/build", &["model", "gguf", "tensor", "graph", "ops"]),
         ("src/sampling", &["text"]),
         ("src/engine", &["model", "sampling", "text"]),
+        ("src/serve", &["engine", "model", "sampling", "text"]),
         ("src/quantize", &["tensor", "gguf", "cpu", "sampling", "model"]),
         ("graphs", &["tensor", "graph", "ops", "model"]),
     ];

@@ -1,0 +1,198 @@
+//! The models of a server: their names, and what requests need of them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use super::error::{ApiError, Kind};
+use crate::engine::Engine;
+use crate::model::{Model, ModelError, Pooling};
+use crate::sampling::SamplerParams;
+use crate::text::{AnswerFormat, ChatTemplate, Constraint, ConstraintError, ConstraintFactory, Tokenizer};
+
+/// Constraints that are kept compiled.
+const KEPT_CONSTRAINTS: usize = 64;
+
+/// The names of a model: its id, and others by which requests may call it.
+#[derive(Clone, Debug)]
+pub struct ModelNames {
+    /// The name in answers and in lists.
+    pub id: String,
+    /// Further names.
+    pub aliases: Vec<String>,
+}
+
+/// A model that answers.
+pub struct Loaded {
+    pub(super) names: ModelNames,
+    pub(super) created: u64,
+    pub(super) engine: Engine,
+    /// The template, or the reason why there is none: prompts without a conversation need none.
+    pub(super) template: Result<ChatTemplate, String>,
+    pub(super) format: AnswerFormat,
+    pub(super) pooling: Option<Pooling>,
+    /// The samplers' settings for requests that have none.
+    pub(super) sampling: SamplerParams,
+    constraints: Constraints,
+}
+
+impl Loaded {
+    /// A model with its engine. `sampling` are the samplers' settings for requests that have none.
+    ///
+    /// # Errors
+    /// None today; a vocabulary that supports no constraints refuses the requests that have one.
+    pub fn new(engine: Engine, names: ModelNames, sampling: SamplerParams) -> Result<Loaded, ModelError> {
+        let tokenizer = engine.tokenizer();
+        let template = engine.model().chat_template(tokenizer).map_err(|error| error.to_string());
+        let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Ok(Loaded {
+            names,
+            created: created.map(|time| time.as_secs()).unwrap_or(0),
+            template,
+            format: AnswerFormat::of(tokenizer),
+            pooling: Pooling::of(engine.model()).ok(),
+            sampling,
+            constraints: Constraints::default(),
+            engine,
+        })
+    }
+
+    pub(super) fn model(&self) -> &Model {
+        self.engine.model()
+    }
+
+    pub(super) fn tokenizer(&self) -> &Tokenizer {
+        self.engine.tokenizer()
+    }
+
+    pub(super) fn template(&self) -> Result<&ChatTemplate, ApiError> {
+        self.template.as_ref().map_err(|error| ApiError::invalid("messages", error.clone()))
+    }
+
+    /// A compiled constraint. Compiling may take a second: not on a thread that answers requests.
+    pub(super) fn constraint(&self, source: &Source, param: &str) -> Result<Constraint, ApiError> {
+        self.constraints
+            .get(self.tokenizer(), source)
+            .map_err(|error| ApiError::invalid(param, error.to_string()))
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        name == self.names.id || self.names.aliases.iter().any(|alias| alias == name)
+    }
+}
+
+/// The source of a constraint.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// A JSON schema, as JSON text.
+    Schema(String),
+    /// A grammar: Lark or GBNF.
+    Grammar(String),
+}
+
+impl Source {
+    fn hash(&self) -> [u8; 32] {
+        let (tag, text) = match self {
+            Source::Schema(text) => (b"s", text),
+            Source::Grammar(text) => (b"g", text),
+        };
+        Sha256::new().chain_update(tag).chain_update(text).finalize().into()
+    }
+}
+
+/// Compiled constraints by their sources' hashes, the last used first.
+#[derive(Default)]
+struct Constraints {
+    factory: Mutex<Option<Arc<ConstraintFactory>>>,
+    kept: Mutex<VecDeque<([u8; 32], Constraint)>>,
+}
+
+impl Constraints {
+    fn get(&self, tokenizer: &Tokenizer, source: &Source) -> Result<Constraint, ConstraintError> {
+        let hash = source.hash();
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut kept = kept();
+            if let Some(at) = kept.iter().position(|(other, _)| *other == hash) {
+                let found = kept.remove(at);
+                kept.extend(found);
+                kept.rotate_right(1);
+                return kept.front().map(|(_, constraint)| constraint.clone()).ok_or_else(vanished);
+            }
+        }
+        let factory = self.factory(tokenizer)?;
+        let made = match source {
+            Source::Schema(text) => factory.json_schema(text)?,
+            Source::Grammar(text) => factory.grammar(text)?,
+        };
+        let mut kept = kept();
+        kept.push_front((hash, made.clone()));
+        kept.truncate(KEPT_CONSTRAINTS);
+        Ok(made)
+    }
+
+    fn factory(&self, tokenizer: &Tokenizer) -> Result<Arc<ConstraintFactory>, ConstraintError> {
+        let mut factory = self.factory.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(factory) = &*factory {
+            return Ok(Arc::clone(factory));
+        }
+        let made = Arc::new(ConstraintFactory::new(tokenizer)?);
+        *factory = Some(Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+fn vanished() -> ConstraintError {
+    ConstraintError::Grammar("the compiled constraint is gone".to_string())
+}
+
+/// The model of a server, which may be loading.
+pub(super) struct Models {
+    state: RwLock<State>,
+}
+
+enum State {
+    Loading,
+    Ready(Arc<Loaded>),
+    Failed(String),
+}
+
+impl Models {
+    pub fn loading() -> Models {
+        Models { state: RwLock::new(State::Loading) }
+    }
+
+    pub fn set(&self, loaded: Result<Loaded, String>) {
+        let state = match loaded {
+            Ok(loaded) => State::Ready(Arc::new(loaded)),
+            Err(reason) => State::Failed(reason),
+        };
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// The model that answers.
+    pub fn ready(&self) -> Result<Arc<Loaded>, ApiError> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Ready(loaded) => Ok(Arc::clone(loaded)),
+            State::Loading => Err(ApiError::new(Kind::Unavailable, "Loading model")),
+            State::Failed(reason) => {
+                Err(ApiError::new(Kind::Unavailable, format!("the model could not be loaded: {reason}")))
+            }
+        }
+    }
+
+    /// The model of this name. A request without a name takes the one that there is; an unknown name is an error, never
+    /// another model's answer.
+    pub fn find(&self, name: Option<&str>) -> Result<Arc<Loaded>, ApiError> {
+        let loaded = self.ready()?;
+        match name {
+            Some(name) if !name.is_empty() && !loaded.is_called(name) => {
+                let message = format!("there is no model `{name}`; this server has `{}`", loaded.names.id);
+                Err(ApiError { param: Some("model".into()), ..ApiError::new(Kind::UnknownModel, message) })
+            }
+            _ => Ok(loaded),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! OpenAI's interface: one file per route; `messages` reads conversations, `format` the constraints on answers.
+
+pub(super) mod chat;
+mod chat_stream;
+pub(super) mod completions;
+pub(super) mod embeddings;
+mod format;
+mod logprobs;
+mod messages;
+pub(super) mod models;
