@@ -1,0 +1,11 @@
+//! The server, over real connections, with the demo model.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![cfg(all(feature = "serve", feature = "demo"))]
+
+mod bodies;
+mod chats;
+mod client;
+mod completions;
+mod guard;
+mod load;
