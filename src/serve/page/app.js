@@ -60,8 +60,13 @@ function showChat() {
   composer.setRunning(running !== null);
   composer.setContext(usedTokens(chat), server.context(server.model(settings.model)));
   document.title = chat.title ? `${chat.title} – rfgraph` : 'rfgraph';
-  const hash = chat.children.length > 0 ? `#/chat/${chat.id}` : '#/';
-  if (location.hash !== hash && (location.hash !== '' || hash !== '#/')) window.history.pushState(null, '', hash);
+}
+
+/** The address follows the chat that is shown. */
+function showAddress() {
+  const { id, children } = chats.current;
+  const hash = children.length > 0 ? `#/chat/${id}` : '#/';
+  if (location.hash !== hash && (location.hash || '#/') !== hash) window.history.pushState(null, '', hash);
 }
 
 function showWelcome() {
@@ -95,8 +100,9 @@ function showServer() {
   const notice = byId('notice');
   notice.dataset.state = state;
   notice.replaceChildren(...(text ? [el('p', {}, icon(state === 'locked' ? 'key' : 'warning'), text), state === 'locked' && textButton('Enter key', () => enterKey(false))].filter(Boolean) : []));
-  picker.replaceChildren(...server.models.map(({ id }) => el('option', { value: id }, id)));
-  picker.value = server.model(settings.model);
+  const models = server.models.length > 0 ? server.models : [{ id: 'No model' }];
+  picker.replaceChildren(...models.map(({ id }) => el('option', { value: id }, id)));
+  if (server.models.length > 0) picker.value = server.model(settings.model);
   picker.disabled = server.models.length === 0;
   if (state === 'ready') {
     composer.say('');
@@ -124,7 +130,10 @@ async function openAddress() {
 }
 
 window.addEventListener('popstate', openAddress);
-chats.addEventListener('show', showChat);
+chats.addEventListener('show', () => {
+  showChat();
+  showAddress();
+});
 
 window.addEventListener('keydown', (event) => {
   if (document.querySelector('dialog')) return;
@@ -158,5 +167,6 @@ showWelcome();
 showServer();
 await history.show();
 await openAddress();
-composer.focus();
+// On a phone the focus would open the keyboard over the page.
+if (window.matchMedia('(hover: hover)').matches) composer.focus();
 server.check();

@@ -60,7 +60,7 @@ export function askKey(refused) {
     title: 'The server asks for a key',
     confirm: 'Use key',
     body: [
-      el('p', { role: refused ? 'alert' : null }, refused ? 'The server refused that key.'
+      el('p', { class: refused && 'wrong', role: refused && 'alert' }, refused ? 'The server refused that key.'
         : 'It is sent with every request to this server, and to no other.'),
       el('label', { class: 'field' }, 'API key', input),
       el('label', { class: 'check' }, remember, 'Remember it in this browser'),

@@ -36,15 +36,18 @@ export function fileCard(file, remove) {
   );
 }
 
-/** Opens the browser's picker; gives the files that are text, and an error's message for each other. */
+/** Opens the browser's picker; resolves to the files, none if it is closed. */
 export function pickFiles(accept = '') {
   return new Promise((resolve) => {
     const input = el('input', { type: 'file', multiple: true, accept, class: 'unseen', 'aria-hidden': 'true', tabindex: -1 });
-    input.addEventListener('change', () => resolve([...input.files]));
-    input.addEventListener('cancel', () => resolve([]));
+    const done = () => {
+      input.remove();
+      resolve([...input.files]);
+    };
+    input.addEventListener('change', done);
+    input.addEventListener('cancel', done);
     document.body.append(input);
     input.click();
-    input.remove();
   });
 }
 

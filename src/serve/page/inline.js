@@ -257,20 +257,28 @@ function spread(piece) {
 }
 
 /** The nodes of a line of Markdown. */
-export function inline(text) {
+export function inline(line) {
   const all = document.createDocumentFragment();
   const open = [all];
   let tooDeep = 0;
-  for (const piece of new Reader(text).read().flatMap(spread)) {
+  let text = '';
+  // Texts that follow each other become one node.
+  const put = (node) => {
+    const nodes = [text, node].filter(Boolean);
+    open.at(-1).append(...nodes);
+    text = '';
+    return node;
+  };
+  for (const piece of new Reader(line).read().flatMap(spread)) {
     if (piece.open && open.length > MAX_DEPTH) tooDeep += 1;
-    else if (piece.open) {
-      const node = piece.href ? linkTo(piece.href) : el(piece.tag);
-      open.at(-1).append(node);
-      open.push(node);
-    } else if (piece.close && tooDeep > 0) tooDeep -= 1;
-    else if (piece.close) open.pop();
-    else open.at(-1).append(piece.node ?? piece.text);
+    else if (piece.open) open.push(put(piece.href ? linkTo(piece.href) : el(piece.tag)));
+    else if (piece.close && tooDeep > 0) tooDeep -= 1;
+    else if (piece.close) {
+      put();
+      open.pop();
+    } else if (piece.node) put(piece.node);
+    else text += piece.text;
   }
-  all.normalize();
+  put();
   return all;
 }

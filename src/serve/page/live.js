@@ -28,8 +28,8 @@ export class LiveView {
     this.api = api;
     this.label = el('span', {}, STATES.starting);
     this.button = el('button', {
-      type: 'button', id: 'live-button', class: 'chip', popovertarget: 'live', 'aria-haspopup': 'dialog', title: 'Server activity',
-    }, el('span', { class: 'dot' }), this.label, el('span', { class: 'unseen' }, ' – server activity'));
+      type: 'button', class: 'chip', popovertarget: 'live', 'aria-haspopup': 'dialog', title: 'Server activity',
+    }, el('span', { class: 'dot' }), this.label);
     this.body = el('div', { class: 'live-body' });
     this.panel = el('div', { id: 'live', popover: 'auto', role: 'dialog', 'aria-label': 'Server activity' }, el('h2', {}, 'Server activity'), this.body);
     this.panel.addEventListener('toggle', ({ newState }) => (newState === 'open' ? this.#open() : clearTimeout(this.timer)));
@@ -39,6 +39,8 @@ export class LiveView {
 
   #state() {
     this.label.textContent = STATES[this.server.state];
+    // On a phone the label is not shown; the name stays.
+    this.button.setAttribute('aria-label', `${this.label.textContent} – server activity`);
     this.button.dataset.state = this.server.state;
   }
 

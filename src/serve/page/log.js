@@ -22,7 +22,10 @@ export class Log {
     this.column = el('div', { class: 'column' });
     this.log.append(this.title, this.column);
     this.scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.#grown()).observe(this.column);
+    const observer = new ResizeObserver(() => this.#grown());
+    observer.observe(this.column);
+    // The message box grows at the cost of the conversation.
+    observer.observe(this.scroller);
   }
 
   /** The view of a message that is shown, or nothing. */

@@ -221,7 +221,7 @@ function renderTable({ aligns, head, rows }) {
 /** The node of a block. */
 export function render(block) {
   switch (block.type) {
-    case 'code': return new CodeBlock(block).node;
+    case 'code': return new CodeBlock({ ...block, closed: true }).node;
     // The page's own headings are the chat (1) and its messages (2).
     case 'heading': return el(`h${Math.min(6, block.level + 2)}`, { class: `h${block.level}` }, inline(block.text));
     case 'rule': return el('hr');
