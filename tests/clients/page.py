@@ -130,6 +130,8 @@ def demo_model_answers_and_is_measured(visit):
     meter = visit.page.get_by_role("meter", name="Context")
     assert 0 < int(meter.get_attribute("aria-valuenow")) < int(meter.get_attribute("aria-valuemax"))
     expect(visit.page.get_by_role("log", name="Spoken answers")).to_contain_text("632")
+    visit.page.reload()
+    expect(visit.answer()).to_contain_text(re.compile(r"632.*\d+ tokens"))
 
 
 def system_prompt_and_parameters_are_sent(visit):
@@ -152,6 +154,11 @@ def system_prompt_and_parameters_are_sent(visit):
     visit.settings(JSON_schema="{ not JSON")
     visit.say("Hello again")
     expect(visit.answer().get_by_role("alert")).to_contain_text("JSON schema")
+    # Nor is a number that is none.
+    visit.page.evaluate("localStorage.setItem('rfgraph.settings', '{\"temperature\": \"warm\"}')")
+    visit.page.reload()
+    visit.say("Hello once more")
+    expect(visit.answer().get_by_role("alert")).to_contain_text("Temperature")
     assert len(visit.bodies) == count
 
 
@@ -298,6 +305,7 @@ def server_goes_away_and_comes_back(visit):
     visit.box.fill("Kept")
     visit.box.press("Enter")
     expect(visit.box).to_have_value("Kept")
+    expect(visit.page.get_by_role("alert").filter(has_text="Your message stays here")).to_be_visible()
     visit.context.unroute("**/*")
     expect(visit.button("Ready", exact=False)).to_be_visible()
     expect(visit.page.get_by_text("This page tries again by itself.")).not_to_be_visible()
@@ -374,8 +382,10 @@ def files_are_dropped_pasted_and_picked(visit):
     expect(cards).to_have_count(2)
     with visit.page.expect_file_chooser() as picker:
         visit.button("Attach text files").click()
-    picker.value.set_files([{"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": b"\xff\xd8\xff\xe0\x00"}])
-    expect(visit.page.get_by_text("photo.jpg is not a text file.")).to_be_visible()
+    binaries = {"photo.jpg": b"\xff\xd8\xff\xe0", "zeros.txt": b"a\0b"}
+    picker.value.set_files([{"name": n, "mimeType": "text/plain", "buffer": b} for n, b in binaries.items()])
+    for name in binaries:
+        expect(visit.page.get_by_text(f"{name} is not a text file.")).to_be_visible()
     visit.button("Remove two.txt").click()
     visit.say("Explain this")
     assert visit.bodies[-1]["messages"][-1]["content"] == 'File "one.js":\n```js\nlet one = 1;\n```\n\nExplain this'

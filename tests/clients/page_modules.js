@@ -107,7 +107,7 @@ function checkTime({ markdown }, fail) {
 }
 
 async function checkEvents({ eventData }, fail) {
-	const text = 'data: a\r\n\r\n: note\n\ndata:b\ndata: c\n\nevent: x\nid: 1\rdata: ä€\r\rdata: cut';
+	const text = 'data: a\r\n\r\n: note\n\ndata:b\r\ndata: c\n\nevent: x\nid: 1\rdata: ä€\r\rdata: cut';
 	const bytes = new TextEncoder().encode(text);
 	for (let size = 1; size < bytes.length; size += 1) {
 		const got = [];
@@ -138,7 +138,7 @@ function checkArchive({ readArchive, writeArchive }, { addMessage, createChat },
 	if (before !== after) fail(`archive: a round trip makes ${after} of ${before}`);
 	const breaks = {
 		role: (copy) => { copy.messages[first.id].role = 'system'; },
-		orphan: (copy) => { copy.messages[first.id].children.pop(); },
+		orphan: (copy) => { copy.messages[first.id].children.shift(); },
 		cycle: (copy) => { copy.messages[first.id].parent = first.id; },
 		twice: (copy) => { copy.children.push(copy.children[0]); },
 		id: (copy) => { copy.id = '../x'; },

@@ -64,9 +64,9 @@ export class Chats extends EventTarget {
 		chat.title ||= titleOf(chat);
 	}
 
-	/** Sends a message of the user; false if it must wait. */
+	/** Sends a message of the user; false while an answer runs. */
 	send(content, files) {
-		if (this.running || this.server.state === 'away') return false;
+		if (this.running) return false;
 		const chat = this.current;
 		const parent = shownPath(chat).at(-1)?.id ?? null;
 		const message = addMessage(chat, parent, { role: 'user', content, ...(files.length > 0 && { files }) });
