@@ -32,6 +32,7 @@ mod sampling;
 #[cfg(feature = "serve")]
 mod serve;
 mod shift;
+mod spellings;
 mod text;
 mod tokenize;
 mod trace;
@@ -39,13 +40,14 @@ mod unfinished;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Run GGUF models on the CPU or a GPU. An experimental alpha.
 #[derive(Debug, Parser)]
 #[command(name = "rfgraph", version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 success, 1 the work failed, 2 the command line is wrong, 130 interrupted.\n\
+    Each option can be set by a variable of the environment: --cache-type by RFGRAPH_CACHE_TYPE.\n\
     RFGRAPH_LOG sets what is logged to standard error, such as `debug` or `rfgraph::plan=trace`."
 )]
 struct Cli {
@@ -78,7 +80,10 @@ enum Command {
 /// Runs the program with the process's arguments. The exit code is 0 for success, 1 if the work failed,
 /// 2 if the command line is wrong and 130 after an interrupt.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let command = spellings::with_variables(Cli::command());
+    let matches = command.get_matches_from(spellings::translate(std::env::args_os()));
+    // The command that parsed the arguments made the matches.
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     logging::start(cli.verbose);
     let result = match &cli.command {
         Command::Run(args) => run::run(args),

@@ -170,7 +170,7 @@ pub(super) struct SessionArgs {
     threads: ThreadsArg,
     /// Prompt tokens per batch (ubatch): a larger batch is faster and takes more memory [default: 512; on a GPU as many as
     /// take about 200 ms, from 512 to 2048]
-    #[arg(long, value_name = "N")]
+    #[arg(long, alias = "ubatch-size", value_name = "N")]
     ubatch: Option<NonZeroUsize>,
     /// Compute each sequence with the same bits alone and in any batch, whatever its prompt's chunks. Slower
     #[arg(long)]
@@ -193,7 +193,7 @@ struct DeviceArgs {
     device: DeviceArg,
     /// Layers to run on the GPU, counted from the last; the others run on the CPU [default: as many as fit the GPU's
     /// memory]
-    #[arg(long, value_name = "N")]
+    #[arg(long, alias = "n-gpu-layers", value_name = "N")]
     gpu_layers: Option<usize>,
     /// Time limit of one batch on the GPU in seconds; past it the GPU counts as hung [default: 120]
     #[arg(long, value_name = "SECONDS")]

@@ -12,6 +12,7 @@ use super::progress::read_ahead;
 use super::sampling::SamplingArgs;
 use super::text::read_file;
 use crate::engine::{Engine, EngineOptions};
+use crate::model::Pooling;
 use crate::serve::{ApiKey, Loaded, ModelNames, ServeError, ServeOptions, Server};
 
 /// Serve a model over HTTP, many answers at once
@@ -19,8 +20,6 @@ use crate::serve::{ApiKey, Loaded, ModelNames, ServeError, ServeOptions, Server}
 /// Speaks the interfaces of OpenAI (/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models). Answers do not
 /// depend on other requests: a greedy or seeded one is the same alone and among many. Ctrl-C or SIGTERM ends the
 /// server when the running answers are done; a second one ends it at once.
-///
-/// Each option can also be set by a variable of the environment, such as RFGRAPH_PORT for --port.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     #[command(flatten)]
@@ -37,7 +36,7 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     ctx: ContextArg,
     /// Answers that are computed at a time; further ones wait
-    #[arg(long, alias = "np", value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32)]
     parallel: usize,
     /// Tokens that all answers may hold together [default: those of 4 whole contexts]
     #[arg(long, value_name = "TOKENS")]
@@ -49,8 +48,21 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "MS", default_value_t = 50)]
     step_time: u64,
     /// Faster, but the last bits of an answer may depend on other requests
-    #[arg(long)]
+    #[arg(long, conflicts_with = "deterministic")]
     no_deterministic: bool,
+    /// Most tokens of an answer whose request sets no limit; -1: as many as the context holds
+    #[arg(short = 'n', long, alias = "n-predict", value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    max_tokens: i64,
+    /// Pooling of embeddings: mean, last or cls [default: the file's]
+    #[arg(long, value_name = "KIND", value_parser = super::embed::pooling)]
+    pooling: Option<Pooling>,
+    /// Chat template to use in place of the file's
+    #[arg(long, value_name = "FILE")]
+    chat_template_file: Option<PathBuf>,
+    /// llama-server's switches for what this server always does
+    #[arg(long = "cont-batching", hide = true, action = clap::ArgAction::Count,
+        aliases = ["jinja", "metrics", "slots", "kv-unified", "embedding", "embeddings"])]
+    always: u8,
     #[command(flatten)]
     session: SessionArgs,
     #[command(flatten)]
@@ -176,7 +188,15 @@ fn load(args: &ServeArgs, server: &Server) -> Result<Loaded, CliError> {
     let mut names = args.alias.iter().cloned();
     let names =
         ModelNames { id: names.next().unwrap_or_else(|| args.model.stem()), aliases: names.collect() };
-    Ok(Loaded::new(engine, names, sampling)?)
+    let mut loaded = Loaded::new(engine, names, sampling)?;
+    loaded.limit_answers(usize::try_from(args.max_tokens).ok());
+    if let Some(pooling) = args.pooling {
+        loaded.set_pooling(pooling);
+    }
+    if let Some(path) = &args.chat_template_file {
+        loaded.set_template(&read_file(path)?)?;
+    }
+    Ok(loaded)
 }
 
 fn explain(error: ServeError) -> CliError {

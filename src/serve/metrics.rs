@@ -172,16 +172,36 @@ impl Metrics {
         let mut text = String::new();
         // Writing to a text does not fail.
         let _ = encode(&mut text, &self.registry);
-        let end = "# EOF\n";
-        text.truncate(text.trim_end_matches(end).len());
+        text = classic(&text);
         if let Some(stats) = stats {
             engine(&mut text, stats);
             if llama {
                 llama_names(&mut text, stats);
             }
         }
-        text + end
+        text
     }
+}
+
+/// The registry's text, which is OpenMetrics', in the older format that every reader knows: there a counter is described
+/// under the name of its sample.
+fn classic(text: &str) -> String {
+    let is_counter = |name: &str| text.contains(&format!("# TYPE {name} counter\n"));
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(word), Some(name), Some(rest)) if is_counter(name) => {
+                // Writing to a text does not fail.
+                let _ = writeln!(out, "# {word} {name}_total {rest}");
+            }
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
 }
 
 /// A metric of the engine: kind, name, help, value.
@@ -190,11 +210,9 @@ type Row = (&'static str, &'static str, &'static str, u64);
 fn write_rows(text: &mut String, prefix: &str, rows: &[Row]) {
     for (kind, name, help, value) in rows {
         let total = if *kind == "counter" { "_total" } else { "" };
+        let name = format!("{prefix}{name}{total}");
         // Writing to a text does not fail.
-        let _ = writeln!(
-            text,
-            "# HELP {prefix}{name} {help}.\n# TYPE {prefix}{name} {kind}\n{prefix}{name}{total} {value}"
-        );
+        let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}\n{name} {value}");
     }
 }
 
@@ -220,7 +238,7 @@ fn engine(text: &mut String, stats: &Stats) {
         ("decode", stats.cancelled_answer),
     ];
     text.push_str(
-        "# HELP rfgraph_cancelled Requests whose client left, by phase.\n# TYPE rfgraph_cancelled counter\n",
+        "# HELP rfgraph_cancelled_total Requests whose client left, by phase.\n# TYPE rfgraph_cancelled_total counter\n",
     );
     for (phase, n) in cancelled {
         let _ = writeln!(text, "rfgraph_cancelled_total{{phase=\"{phase}\"}} {n}");

@@ -20,6 +20,7 @@ mod metrics;
 mod models;
 mod openai;
 mod options;
+mod page;
 mod parts;
 mod prompt;
 mod request_log;

@@ -10,7 +10,9 @@ use super::error::{ApiError, Kind};
 use crate::engine::Engine;
 use crate::model::{Model, ModelError, Pooling};
 use crate::sampling::SamplerParams;
-use crate::text::{AnswerFormat, ChatTemplate, Constraint, ConstraintError, ConstraintFactory, Tokenizer};
+use crate::text::{
+    AnswerFormat, ChatTemplate, Constraint, ConstraintError, ConstraintFactory, TemplateError, Tokenizer,
+};
 
 /// Constraints that are kept compiled.
 const KEPT_CONSTRAINTS: usize = 64;
@@ -35,6 +37,8 @@ pub struct Loaded {
     pub(super) pooling: Option<Pooling>,
     /// The samplers' settings for requests that have none.
     pub(super) sampling: SamplerParams,
+    /// The limit of tokens for requests that have none.
+    pub(super) max_tokens: Option<usize>,
     constraints: Constraints,
 }
 
@@ -54,9 +58,32 @@ impl Loaded {
             format: AnswerFormat::of(tokenizer),
             pooling: Pooling::of(engine.model()).ok(),
             sampling,
+            max_tokens: None,
             constraints: Constraints::default(),
             engine,
         })
+    }
+
+    /// Limits the tokens of answers whose requests set no limit.
+    pub fn limit_answers(&mut self, most: Option<usize>) {
+        self.max_tokens = most;
+    }
+
+    /// Sets the pooling of embeddings in place of the file's.
+    pub fn set_pooling(&mut self, pooling: Pooling) {
+        self.pooling = Some(pooling);
+    }
+
+    /// Sets the chat template in place of the file's.
+    ///
+    /// # Errors
+    /// [`TemplateError::Syntax`].
+    pub fn set_template(&mut self, source: &str) -> Result<(), TemplateError> {
+        let tokenizer = self.engine.tokenizer();
+        let text_of = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+        let template = ChatTemplate::new(source, text_of(tokenizer.bos()), text_of(tokenizer.eos()))?;
+        self.template = Ok(template);
+        Ok(())
     }
 
     pub(super) fn model(&self) -> &Model {

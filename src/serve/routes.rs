@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -13,12 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::app::App;
 use super::error::ApiError;
-use super::{guard, openai};
-
-/// True for the files of the page.
-pub(super) fn is_asset(_path: &str) -> bool {
-    false
-}
+use super::{guard, openai, page};
 
 type Routes = Router<Arc<App>>;
 
@@ -41,11 +36,20 @@ pub(super) fn router(app: Arc<App>) -> Router {
         router = both(router, path, method);
     }
     router = router.route("/metrics", get(metrics));
+    if app.options.page {
+        for path in page::paths() {
+            router = router.route(&path, get(asset));
+        }
+    }
     router
         // A panic of a handler ends its request, and nothing else.
         .layer(CatchPanicLayer::new())
         .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
         .with_state(app)
+}
+
+async fn asset(uri: Uri, headers: HeaderMap) -> Response {
+    page::file(uri.path(), &headers)
 }
 
 async fn health(State(app): State<Arc<App>>) -> Result<Response, ApiError> {

@@ -132,7 +132,14 @@ impl Settings {
         };
         Ok(Settings {
             sampling,
-            limits: GenerateOptions { max_tokens: max_tokens(fields)?, stop: stops(fields)?, logprobs: None },
+            limits: GenerateOptions {
+                max_tokens: match max_tokens(fields)? {
+                    Some(limit) => limit,
+                    None => loaded.max_tokens,
+                },
+                stop: stops(fields)?,
+                logprobs: None,
+            },
             shares_prefix: flag(fields, "cache_prompt")?.unwrap_or(true),
             cache_salt: cache_salt(fields)?,
         })
@@ -269,11 +276,11 @@ fn logit_bias(fields: &Map<String, Value>, loaded: &Loaded) -> Result<Vec<(u32, 
     Ok(biases)
 }
 
-/// The limit of tokens under its many names; negative: none.
-fn max_tokens(fields: &Map<String, Value>) -> Result<Option<usize>, ApiError> {
+/// The limit of tokens under its many names, if it is given; negative: none.
+fn max_tokens(fields: &Map<String, Value>) -> Result<Option<Option<usize>>, ApiError> {
     for name in ["max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict", "num_predict"] {
         if let Some(n) = whole(fields, name, -2, i64::from(i32::MAX))? {
-            return Ok(usize::try_from(n).ok());
+            return Ok(Some(usize::try_from(n).ok()));
         }
     }
     Ok(None)
