@@ -175,6 +175,18 @@ async function moduleFailures() {
 	return failures.slice(0, 10);
 }
 
+/** The controls that have no name for a screen reader, and the ids that are there twice. */
+function namelessControls() {
+	const problems = [];
+	for (const control of document.querySelectorAll('button, a, input, select, textarea, summary, [tabindex="0"]')) {
+		const label = control.labels?.[0]?.textContent ?? '';
+		const name = control.getAttribute('aria-label') || label.trim() || (control.matches('button, a, summary') && control.textContent.trim());
+		if (!name) problems.push(`no name: ${control.outerHTML.slice(0, 120)}`);
+	}
+	const ids = Array.from(document.querySelectorAll('[id]'), ({ id }) => id);
+	return [...problems, ...ids.filter((id, at) => ids.indexOf(id) !== at).map((id) => `twice: ${id}`)];
+}
+
 /** The texts whose contrast with what is behind them is below AA. */
 function faintTexts() {
 	const pixel = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });

@@ -134,6 +134,7 @@ async function openAddress() {
 }
 
 window.addEventListener('popstate', openAddress);
+chats.addEventListener('unsaved', ({ detail }) => composer.say(`The browser cannot store this chat: ${detail}`));
 chats.addEventListener('show', () => {
 	showChat();
 	showAddress();

@@ -11,7 +11,8 @@ import { addMessage, choose, createChat, pathTo, shownPath, titleOf } from './tr
 /** A running answer is stored this often, so that a closed page loses little. */
 const SAVE_MS = 1500;
 
-/** Sends `show` when the open chat or its messages change, and `history` when the list of chats does. */
+/** Sends `show` when the open chat or its messages change, `history` when the list of chats does, and `unsaved` if one
+ * cannot be stored. */
 export class Chats extends EventTarget {
 	constructor({ api, store, server, settings }) {
 		super();
@@ -51,7 +52,12 @@ export class Chats extends EventTarget {
 	}
 
 	async #store(chat) {
-		if (!this.gone.has(chat)) await this.store.put(chat);
+		if (this.gone.has(chat)) return;
+		try {
+			await this.store.put(chat);
+		} catch (error) {
+			this.dispatchEvent(new CustomEvent('unsaved', { detail: error.message }));
+		}
 	}
 
 	async #save(chat) {

@@ -10,7 +10,7 @@ const PUNCTUATION = /[!-/:-@[-`{-~\p{P}\p{S}]/u;
 const ENTITIES = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: '\u00a0' };
 
 /** The address if a link may lead there: the web and mail, and nothing that runs code. */
-export function safeAddress(text) {
+function safeAddress(text) {
 	try {
 		const { protocol, href } = new URL(text);
 		return ['http:', 'https:', 'mailto:'].includes(protocol) ? href : null;
