@@ -96,7 +96,7 @@ function checkTime({ markdown }, fail) {
 		rules: `${'- '.repeat(20_000)}x`, headings: `# ${' #'.repeat(20_000)} x`, spaces: `|-${' '.repeat(50_000)}x`, fences: '```\n'.repeat(5000),
 		tables: '| a |\n|---|\n'.repeat(5000), dollars: '$a'.repeat(30_000), formulas: '\\('.repeat(30_000), entities: '&#'.repeat(50_000),
 		address: `https://x${')'.repeat(50_000)}`, html: '<https://'.repeat(20_000), nested: `${'**a '.repeat(20_000)}${' b**'.repeat(20_000)}`,
-		code: `\`\`\`js\n${'/* " \' `'.repeat(8000)}\n\`\`\``, css: `\`\`\`css\n${'a:b '.repeat(14_000)}\n\`\`\``,
+		code: `\`\`\`js\n${'/* " \' `'.repeat(8000)}\n\`\`\``, yaml: `\`\`\`yaml\n${'a: b '.repeat(12_000)}\n\`\`\``,
 	};
 	for (const [name, text] of Object.entries(hostile)) {
 		const begin = performance.now();

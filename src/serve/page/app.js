@@ -11,7 +11,7 @@ import { History } from './history.js';
 import { icon } from './icons.js';
 import { LiveView } from './live.js';
 import { Log } from './log.js';
-import { loadSettings, saveSettings } from './parameters.js';
+import { loadSettings, set } from './parameters.js';
 import { Server } from './server.js';
 import { openSettings } from './settings.js';
 import { Sidebar } from './sidebar.js';
@@ -42,8 +42,7 @@ function send(text, files) {
 }
 
 function choose(model) {
-	settings.model = model;
-	saveSettings(settings);
+	set(settings, 'model', model);
 	showChat();
 	showWelcome();
 }

@@ -187,6 +187,8 @@ export class Chats extends EventTarget {
 
 	async rename(id, title) {
 		const chat = id === this.current.id ? this.current : this.runs.get(id)?.chat ?? await this.store.get(id);
+		// Another tab may have deleted it.
+		if (!chat) return;
 		chat.title = title;
 		await this.#save(chat);
 		if (chat === this.current) this.#tell('show');
