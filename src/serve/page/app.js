@@ -76,7 +76,7 @@ function showWelcome() {
 	const room = most === null ? '' : `, with room for ${count(most)} tokens`;
 	log.setWelcome(
 		el('h2', {}, model ? `Chat with ${model}` : 'Start a chat'),
-		el('p', {}, `Everything runs on your own server${room}. Chats stay in this browser.`),
+		el('p', {}, `Everything runs on this server${room}. Chats stay in this browser.`),
 		el('ul', { class: 'hints' }, ...HINTS.map(([key, text]) => el('li', {}, el('kbd', {}, key), text))),
 	);
 }
