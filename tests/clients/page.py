@@ -212,6 +212,17 @@ def stop_and_escape_end_an_answer(visit):
         expect(visit.answer()).to_contain_text("Stopped.")
 
 
+def half_an_answer_survives_a_reload(visit):
+    visit.open()
+    visit.say(SUM, done=False)
+    expect(visit.answer().locator(".markdown").last).not_to_be_empty()
+    visit.page.wait_for_timeout(500)
+    visit.page.reload()
+    expect(visit.answer()).to_contain_text("The page was left while this answer arrived.")
+    expect(visit.answer().locator(".markdown").last).to_have_text(re.compile("^63?$"))
+    expect(visit.answer().get_by_role("button", name="Continue answer")).to_be_visible()
+
+
 def hostile_text_stays_text(visit):
     visit.open()
     hostile = '<img src=x onerror="window.harm = 1"><script>window.harm = 1</script>'
@@ -534,7 +545,8 @@ PHONE = {"width": 375, "height": 740, "phone": True}
 CHECKS = {
     page_comes_whole_and_from_one_host: {}, demo_model_answers_and_is_measured: {},
     system_prompt_and_parameters_are_sent: {}, branches_keep_every_version: {}, cut_answer_is_continued: {},
-    stop_and_escape_end_an_answer: {"script": SLOW}, hostile_text_stays_text: {}, thoughts_are_folded_with_their_time: {},
+    stop_and_escape_end_an_answer: {"script": SLOW},
+    half_an_answer_survives_a_reload: {"script": SLOW}, hostile_text_stays_text: {}, thoughts_are_folded_with_their_time: {},
     tool_calls_are_shown_and_answered: {}, probabilities_show_the_rivals: {}, errors_are_shown_and_tried_again: {},
     server_goes_away_and_comes_back: {}, history_is_searched_renamed_and_deleted: {}, chats_are_exported_and_imported: {},
     files_are_dropped_pasted_and_picked: {}, keyboard_does_everything: {}, key_is_asked_for_and_kept_for_the_tab: {},
