@@ -212,6 +212,17 @@ def stop_and_escape_end_an_answer(visit):
         expect(visit.answer()).to_contain_text("Stopped.")
 
 
+def half_an_answer_survives_a_reload(visit):
+    visit.open()
+    visit.say(SUM, done=False)
+    expect(visit.answer().locator(".markdown").last).not_to_be_empty()
+    visit.page.wait_for_timeout(500)
+    visit.page.reload()
+    expect(visit.answer()).to_contain_text("The page was left while this answer arrived.")
+    expect(visit.answer().locator(".markdown").last).to_have_text(re.compile("^63?$"))
+    expect(visit.answer().get_by_role("button", name="Continue answer")).to_be_visible()
+
+
 def hostile_text_stays_text(visit):
     visit.open()
     hostile = '<img src=x onerror="window.harm = 1"><script>window.harm = 1</script>'
@@ -484,6 +495,32 @@ def colours_have_contrast(visit):
         assert faint == [], faint
 
 
+def controls_have_names(visit):
+    visit.open()
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    visit.serve({"reasoning_content": "Hm."}, {"content": "| a |\n|---|\n\n```\nb\n```"}, {"tool_calls": [call]})
+    visit.say("Hello")
+    visit.button("Settings").click()
+    problems = visit.page.evaluate(f"{(HERE / 'page_modules.js').read_text()}\nnamelessControls()")
+    assert problems == [], "\n".join(problems)
+
+
+def restarted_server_is_learned_anew(visit):
+    visit.page.route("**/v1/models", lambda route: route.fulfill(json={"data": [{"id": "another"}]}))
+    visit.page.route("**/props", lambda route: route.fulfill(json={}))
+    visit.open()
+    picker = visit.page.get_by_role("combobox", name="Model")
+    expect(picker).to_have_value("another")
+    visit.page.unroute("**/v1/models")
+    visit.say(SUM)
+    expect(visit.answer().get_by_role("alert")).to_be_visible()
+    expect(picker).not_to_have_value("another")
+    visit.button("Try again").click()
+    visit.wait()
+    expect(visit.answer()).to_contain_text("632")
+    visit.problems = [problem for problem in visit.problems if "404" not in problem]
+
+
 def theme_is_chosen_and_kept(visit):
     visit.open()
     scheme = "getComputedStyle(document.body).backgroundColor"
@@ -508,11 +545,13 @@ PHONE = {"width": 375, "height": 740, "phone": True}
 CHECKS = {
     page_comes_whole_and_from_one_host: {}, demo_model_answers_and_is_measured: {},
     system_prompt_and_parameters_are_sent: {}, branches_keep_every_version: {}, cut_answer_is_continued: {},
-    stop_and_escape_end_an_answer: {"script": SLOW}, hostile_text_stays_text: {}, thoughts_are_folded_with_their_time: {},
+    stop_and_escape_end_an_answer: {"script": SLOW},
+    half_an_answer_survives_a_reload: {"script": SLOW}, hostile_text_stays_text: {}, thoughts_are_folded_with_their_time: {},
     tool_calls_are_shown_and_answered: {}, probabilities_show_the_rivals: {}, errors_are_shown_and_tried_again: {},
     server_goes_away_and_comes_back: {}, history_is_searched_renamed_and_deleted: {}, chats_are_exported_and_imported: {},
     files_are_dropped_pasted_and_picked: {}, keyboard_does_everything: {}, key_is_asked_for_and_kept_for_the_tab: {},
-    live_view_reads_the_metrics: {}, phone_fits_its_width: PHONE, colours_have_contrast: {}, theme_is_chosen_and_kept: {},
+    live_view_reads_the_metrics: {}, phone_fits_its_width: PHONE, colours_have_contrast: {}, controls_have_names: {},
+    restarted_server_is_learned_anew: {}, theme_is_chosen_and_kept: {},
     modules_keep_their_word: {},
 }
 

@@ -96,7 +96,7 @@ function checkTime({ markdown }, fail) {
 		rules: `${'- '.repeat(20_000)}x`, headings: `# ${' #'.repeat(20_000)} x`, spaces: `|-${' '.repeat(50_000)}x`, fences: '```\n'.repeat(5000),
 		tables: '| a |\n|---|\n'.repeat(5000), dollars: '$a'.repeat(30_000), formulas: '\\('.repeat(30_000), entities: '&#'.repeat(50_000),
 		address: `https://x${')'.repeat(50_000)}`, html: '<https://'.repeat(20_000), nested: `${'**a '.repeat(20_000)}${' b**'.repeat(20_000)}`,
-		code: `\`\`\`js\n${'/* " \' `'.repeat(8000)}\n\`\`\``, css: `\`\`\`css\n${'a:b '.repeat(14_000)}\n\`\`\``,
+		code: `\`\`\`js\n${'/* " \' `'.repeat(8000)}\n\`\`\``, yaml: `\`\`\`yaml\n${'a: b '.repeat(12_000)}\n\`\`\``,
 	};
 	for (const [name, text] of Object.entries(hostile)) {
 		const begin = performance.now();
@@ -173,6 +173,18 @@ async function moduleFailures() {
 	checkMetrics(live, fail);
 	checkArchive(archive, tree, fail);
 	return failures.slice(0, 10);
+}
+
+/** The controls that have no name for a screen reader, and the ids that are there twice. */
+function namelessControls() {
+	const problems = [];
+	for (const control of document.querySelectorAll('button, a, input, select, textarea, summary, [tabindex="0"]')) {
+		const label = control.labels?.[0]?.textContent ?? '';
+		const name = control.getAttribute('aria-label') || label.trim() || (control.matches('button, a, summary') && control.textContent.trim());
+		if (!name) problems.push(`no name: ${control.outerHTML.slice(0, 120)}`);
+	}
+	const ids = Array.from(document.querySelectorAll('[id]'), ({ id }) => id);
+	return [...problems, ...ids.filter((id, at) => ids.indexOf(id) !== at).map((id) => `twice: ${id}`)];
 }
 
 /** The texts whose contrast with what is behind them is below AA. */

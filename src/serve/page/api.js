@@ -1,5 +1,6 @@
 // The server's endpoints. Knows HTTP, keys and errors, and nothing of the page.
 
+import { keep, recall } from './kept.js';
 import { eventData } from './sse.js';
 
 /** An error that the server gave: its status, and the fields of its error body. */
@@ -22,23 +23,11 @@ export class AwayError extends Error {
 export class Keys {
 	static NAME = 'rfgraph.key';
 
-	get() {
-		try {
-			return sessionStorage.getItem(Keys.NAME) ?? localStorage.getItem(Keys.NAME) ?? this.unsaved ?? '';
-		} catch {
-			return this.unsaved ?? '';
-		}
-	}
+	get = () => recall(Keys.NAME, 'sessionStorage') ?? recall(Keys.NAME) ?? '';
 
 	set(key, remember) {
-		this.unsaved = key;
-		try {
-			localStorage.removeItem(Keys.NAME);
-			sessionStorage.setItem(Keys.NAME, key);
-			if (remember) localStorage.setItem(Keys.NAME, key);
-		} catch {
-			// Storage is blocked: the key lives as long as the page.
-		}
+		keep(Keys.NAME, key, 'sessionStorage');
+		keep(Keys.NAME, remember ? key : null);
 	}
 }
 

@@ -11,7 +11,7 @@ import { History } from './history.js';
 import { icon } from './icons.js';
 import { LiveView } from './live.js';
 import { Log } from './log.js';
-import { loadSettings, saveSettings } from './parameters.js';
+import { loadSettings, set } from './parameters.js';
 import { Server } from './server.js';
 import { openSettings } from './settings.js';
 import { Sidebar } from './sidebar.js';
@@ -42,8 +42,7 @@ function send(text, files) {
 }
 
 function choose(model) {
-	settings.model = model;
-	saveSettings(settings);
+	set(settings, 'model', model);
 	showChat();
 	showWelcome();
 }
@@ -77,7 +76,7 @@ function showWelcome() {
 	const room = most === null ? '' : `, with room for ${count(most)} tokens`;
 	log.setWelcome(
 		el('h2', {}, model ? `Chat with ${model}` : 'Start a chat'),
-		el('p', {}, `Everything runs on your own server${room}. Chats stay in this browser.`),
+		el('p', {}, `Everything runs on this server${room}. Chats stay in this browser.`),
 		el('ul', { class: 'hints' }, ...HINTS.map(([key, text]) => el('li', {}, el('kbd', {}, key), text))),
 	);
 }
@@ -134,6 +133,7 @@ async function openAddress() {
 }
 
 window.addEventListener('popstate', openAddress);
+chats.addEventListener('unsaved', ({ detail }) => composer.say(`The browser cannot store this chat: ${detail}`));
 chats.addEventListener('show', () => {
 	showChat();
 	showAddress();

@@ -8,10 +8,11 @@ import { SettingsError } from './parameters.js';
 import { requestBody } from './requests.js';
 import { addMessage, choose, createChat, pathTo, shownPath, titleOf } from './tree.js';
 
-/** A running answer is stored this often, so that a closed page loses little. */
-const SAVE_MS = 1500;
+/** A running answer is stored this often: what a page begins to store when it is closed is not stored. */
+const SAVE_MS = 1000;
 
-/** Sends `show` when the open chat or its messages change, and `history` when the list of chats does. */
+/** Sends `show` when the open chat or its messages change, `history` when the list of chats does, and `unsaved` if one
+ * cannot be stored. */
 export class Chats extends EventTarget {
 	constructor({ api, store, server, settings }) {
 		super();
@@ -22,7 +23,6 @@ export class Chats extends EventTarget {
 		this.viewOf = () => undefined;
 		// Chats that were deleted while an answer ran; they must not be stored again.
 		this.gone = new WeakSet();
-		window.addEventListener('pagehide', () => this.runs.forEach(({ chat }) => this.#store(chat)));
 	}
 
 	/** The message of the open chat that is being answered, or null. */
@@ -51,7 +51,12 @@ export class Chats extends EventTarget {
 	}
 
 	async #store(chat) {
-		if (!this.gone.has(chat)) await this.store.put(chat);
+		if (this.gone.has(chat)) return;
+		try {
+			await this.store.put(chat);
+		} catch (error) {
+			this.dispatchEvent(new CustomEvent('unsaved', { detail: error.message }));
+		}
 	}
 
 	async #save(chat) {
@@ -141,7 +146,7 @@ export class Chats extends EventTarget {
 
 	/** The listener hands everything to the view, if the message is shown, and stores it now and then. */
 	#listener(chat, message) {
-		let saved = performance.now();
+		let saved = -Infinity;
 		const call = (name, ...values) => {
 			this.viewOf(message.id)?.[name](...values);
 			if (performance.now() - saved < SAVE_MS) return;
@@ -181,6 +186,8 @@ export class Chats extends EventTarget {
 
 	async rename(id, title) {
 		const chat = id === this.current.id ? this.current : this.runs.get(id)?.chat ?? await this.store.get(id);
+		// Another tab may have deleted it.
+		if (!chat) return;
 		chat.title = title;
 		await this.#save(chat);
 		if (chat === this.current) this.#tell('show');

@@ -48,7 +48,7 @@ export function randomId() {
 }
 
 /** Copies text; `navigator.clipboard` exists on secure origins only, so there is a second way. */
-export async function copyText(text) {
+async function copyText(text) {
 	if (navigator.clipboard) {
 		try {
 			await navigator.clipboard.writeText(text);

@@ -52,8 +52,6 @@ const LANGUAGES = {
 	sql: { comments: '--[^\\n]*|/\\*[\\s\\S]*?(?:\\*/|(?![\\s\\S]))', words: WORDS.sql, flags: 'i' },
 	json: { more: '(?<key>"(?:[^"\\\\\\n]|\\\\.)*"(?=[ \\t]*:))', words: WORDS.data },
 	yaml: { comments: '(?<![^\\s])#[^\\n]*', more: '(?<key>^[ \\t-]*[\\w.-]+(?=:(?:\\s|$)))', words: WORDS.data, flags: 'm' },
-	toml: { comments: HASH_COMMENTS, more: '(?<key>^[ \\t]*(?:\\[+[^\\]\\n]*\\]+|[\\w.-]+(?=[ \\t]*=)))', words: WORDS.data, flags: 'm' },
-	css: { comments: '/\\*[\\s\\S]*?(?:\\*/|(?![\\s\\S]))', more: '(?<key>[\\w-]+(?=\\s*:[^:{]{0,200}[;}\\n])|@[\\w-]+)' },
 	html: { comments: '<!--[\\s\\S]*?(?:-->|(?![\\s\\S]))', more: '(?<keyword2></?[a-zA-Z][\\w:-]*|/?>)|(?<key>[\\w:-]+(?==["\']))' },
 	diff: { strings: '', more: '(?<added>^\\+[^\\n]*)|(?<removed>^-[^\\n]*)|(?<keyword2>^@@[^\\n]*)', flags: 'm' },
 };
@@ -61,8 +59,8 @@ const LANGUAGES = {
 const ALIASES = {
 	rs: 'rust', py: 'python', js: 'javascript', jsx: 'javascript', ts: 'javascript', tsx: 'javascript', typescript: 'javascript',
 	h: 'c', cpp: 'c', 'c++': 'c', cuda: 'c', hip: 'c', cs: 'c', csharp: 'c', 'c#': 'c', java: 'c', kotlin: 'c', scala: 'c', swift: 'c',
-	dart: 'c', golang: 'go', sh: 'shell', bash: 'shell', zsh: 'shell', console: 'shell', yml: 'yaml', ini: 'toml', jsonc: 'json',
-	xml: 'html', svg: 'html', scss: 'css', patch: 'diff',
+	dart: 'c', golang: 'go', sh: 'shell', bash: 'shell', zsh: 'shell', console: 'shell', yml: 'yaml', jsonc: 'json',
+	xml: 'html', svg: 'html', patch: 'diff',
 };
 
 const made = new Map();

@@ -6,11 +6,16 @@ import { el } from './dom.js';
 const MAX_DEPTH = 16;
 
 const SPECIAL = /[\\`*_~[\]!<&$h\n]/g;
+/** The method of `Reader` for each special character; it says true if it took something. */
+const METHODS = {
+	'\\': 'escape', '`': 'code', '*': 'run', _: 'run', '~': 'run', '[': 'open', '!': 'image', ']': 'close', '<': 'autolink',
+	'&': 'entity', $: 'dollars', h: 'address', '\n': 'lineBreak',
+};
 const PUNCTUATION = /[!-/:-@[-`{-~\p{P}\p{S}]/u;
 const ENTITIES = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: '\u00a0' };
 
 /** The address if a link may lead there: the web and mail, and nothing that runs code. */
-export function safeAddress(text) {
+function safeAddress(text) {
 	try {
 		const { protocol, href } = new URL(text);
 		return ['http:', 'https:', 'mailto:'].includes(protocol) ? href : null;
@@ -63,23 +68,8 @@ class Reader {
 	}
 
 	special(char) {
-		const done = {
-			'\\': () => this.escape(),
-			'`': () => this.code(),
-			'*': () => this.run('*'),
-			_: () => this.run('_'),
-			'~': () => this.run('~'),
-			'[': () => this.open('['),
-			'!': () => this.text[this.at + 1] === '[' && this.open('!['),
-			']': () => this.close(),
-			'<': () => this.autolink(),
-			'&': () => this.entity(),
-			$: () => this.formula(/\$\$[^$]{1,1000}\$\$|\$(?![\s$])[^$\n]*?[^\s$\\]\$(?!\d)/y),
-			h: () => this.address(),
-			'\n': () => this.lineBreak(),
-		}[char]();
-		if (done) return;
-		this.say(this.text[this.at]);
+		if (this[METHODS[char]](char)) return;
+		this.say(char);
 		this.at += 1;
 	}
 
@@ -88,6 +78,10 @@ class Reader {
 		const found = this.take(/\\([!-/:-@[-`{-~])/y);
 		if (found) this.say(found[1]);
 		return Boolean(found);
+	}
+
+	dollars() {
+		return this.formula(/\$\$[^$]{1,1000}\$\$|\$(?![\s$])[^$\n]*?[^\s$\\]\$(?!\d)/y);
 	}
 
 	/** A formula is kept as it is written, so that its stars and underscores are no emphasis. */
@@ -173,6 +167,10 @@ class Reader {
 		return true;
 	}
 
+	image() {
+		return this.text[this.at + 1] === '[' && this.open('![');
+	}
+
 	open(bracket) {
 		const piece = { text: bracket, bracket, index: this.pieces.length };
 		this.pieces.push(piece);
@@ -203,7 +201,7 @@ class Reader {
 	}
 
 	run(char) {
-		const [run] = this.take(char === '*' ? /\*+/y : char === '_' ? /_+/y : /~+/y);
+		const [run] = this.take({ '*': /\*+/y, _: /_+/y, '~': /~+/y }[char]);
 		const before = this.text[this.at - run.length - 1] ?? ' ';
 		const after = this.text[this.at] ?? ' ';
 		const [spaceBefore, spaceAfter] = [before, after].map((c) => /\s/.test(c));

@@ -63,7 +63,7 @@ export class LiveView {
 			this.last = null;
 			const absent = [404, 501].includes(error.status);
 			this.body.replaceChildren(el('p', { class: 'hint' }, absent ? 'This server gives no metrics.' : error.message));
-			this.server.failed(error);
+			if (!absent) this.server.failed(error);
 		}
 		clearTimeout(this.timer);
 		if (this.panel.matches(':popover-open')) this.timer = setTimeout(() => this.#ask(), EVERY_MS);

@@ -34,8 +34,9 @@ export class Log {
 	/** Shows a chat; `running` is the message that is being answered, or null. */
 	show(chat, running) {
 		const path = shownPath(chat);
-		if (chat.id !== this.chatId) {
-			this.chatId = chat.id;
+		// An imported chat may have the id of the one that it replaces.
+		if (chat !== this.chat) {
+			this.chat = chat;
 			this.views.clear();
 			this.column.replaceChildren();
 			this.toEnd();

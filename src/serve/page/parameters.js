@@ -1,5 +1,7 @@
 // What a request says beside its messages: one table of the parameters, and the user's settings of them.
 
+import { keep, recall } from './kept.js';
+
 const STORED = 'rfgraph.settings';
 
 /** `key` is the field of the request. An empty setting is left out, and the server's own value holds. */
@@ -25,7 +27,7 @@ const DEFAULTS = {
 
 export function loadSettings() {
 	try {
-		const stored = JSON.parse(localStorage.getItem(STORED)) ?? {};
+		const stored = JSON.parse(recall(STORED)) ?? {};
 		const fits = (key) => typeof stored[key] === typeof DEFAULTS[key];
 		return Object.fromEntries(Object.entries(DEFAULTS).map(([key, value]) => [key, fits(key) ? stored[key] : value]));
 	} catch {
@@ -33,12 +35,10 @@ export function loadSettings() {
 	}
 }
 
-export function saveSettings(settings) {
-	try {
-		localStorage.setItem(STORED, JSON.stringify(settings));
-	} catch {
-		// Storage is blocked: the settings live as long as the page.
-	}
+/** Changes a setting, and keeps it. */
+export function set(settings, key, value) {
+	settings[key] = value;
+	keep(STORED, JSON.stringify(settings));
 }
 
 function readJson(text, what, holds, shape) {

@@ -33,10 +33,10 @@ export class Server extends EventTarget {
 
 	/** A request of the page failed: the state may have changed. */
 	async failed(error) {
-		if (error instanceof AwayError || [401, 503].includes(error.status)) {
-			if (error.status === 401) this.#become('locked');
-			await this.check();
-		}
+		const state = { 401: 'locked', 404: 'starting' }[error.status];
+		// A server that does not know the model was started anew with another one.
+		if (state) this.#become(state);
+		if (state || error instanceof AwayError || error.status === 503) await this.check();
 	}
 
 	async #check() {

@@ -1,8 +1,8 @@
 // The dialog of the system prompt and the parameters. A change holds at once; nothing has to be saved.
 
 import { openDialog } from './dialogs.js';
-import { el, randomId, textButton } from './dom.js';
-import { PARAMETERS, readSchema, readTools, saveSettings } from './parameters.js';
+import { el, randomId } from './dom.js';
+import { PARAMETERS, readSchema, readTools, set } from './parameters.js';
 
 function numberField(parameter, settings, given) {
 	const { key, label, hint, min, max, step } = parameter;
@@ -10,13 +10,8 @@ function numberField(parameter, settings, given) {
 	const input = el('input', {
 		type: 'number', inputmode: 'decimal', min, max, step, value: settings[key],
 		placeholder: given === undefined ? 'server’s' : String(given), 'aria-describedby': id,
-		on: {
-			input: () => {
-				// A number that is typed by halves reads as empty; the field says itself that it is wrong.
-				settings[key] = input.value;
-				saveSettings(settings);
-			},
-		},
+		// A number that is typed by halves reads as empty; the field is marked then.
+		on: { input: () => set(settings, key, input.value) },
 	});
 	return el('div', { class: 'field' }, el('label', {}, label, input), el('p', { class: 'hint', id }, hint));
 }
@@ -40,8 +35,7 @@ function jsonField(key, label, placeholder, hint, read, settings) {
 		class: 'mono', rows: 5, spellcheck: 'false', placeholder, value: settings[key], 'aria-describedby': id,
 		on: {
 			input: () => {
-				settings[key] = box.value;
-				saveSettings(settings);
+				set(settings, key, box.value);
 				check();
 			},
 		},
@@ -51,34 +45,19 @@ function jsonField(key, label, placeholder, hint, read, settings) {
 }
 
 /**
- * Opens the dialog. `chat` is the open one, whose system prompt is edited with the one of new chats; `given` are the
- * server's values by parameter; `changed(system)` is called when the dialog closes.
+ * Opens the dialog. `system` is the prompt of the open chat, which is edited with that of new chats; `given` are the server's
+ * values by parameter; `changed(system)` is called when the dialog closes.
  */
 export function openSettings({ settings, system, given, changed }) {
 	const prompt = el('textarea', {
 		rows: 4, value: system, placeholder: 'You are …',
-		on: {
-			input: () => {
-				settings.system = prompt.value;
-				saveSettings(settings);
-			},
-		},
+		on: { input: () => set(settings, 'system', prompt.value) },
 	});
 	const probabilities = el('input', {
 		type: 'checkbox', role: 'switch', checked: settings.probabilities,
-		on: {
-			change: () => {
-				settings.probabilities = probabilities.checked;
-				saveSettings(settings);
-			},
-		},
+		on: { change: () => set(settings, 'probabilities', probabilities.checked) },
 	});
 	const numbers = el('div', { class: 'grid' }, ...PARAMETERS.map((one) => numberField(one, settings, given[one.key])));
-	const reset = textButton('Reset the parameters', () => {
-		for (const { key } of PARAMETERS) settings[key] = '';
-		saveSettings(settings);
-		for (const input of numbers.querySelectorAll('input')) input.value = '';
-	});
 	const calls = 'Functions that the model may call; you give the results.';
 	const body = el(
 		'div',
@@ -87,7 +66,6 @@ export function openSettings({ settings, system, given, changed }) {
 		el('p', { class: 'hint' }, 'For this chat and for new ones.'),
 		el('h3', {}, 'Parameters'),
 		numbers,
-		reset,
 		el('h3', {}, 'Answer'),
 		el('label', { class: 'check' }, probabilities, 'Token probabilities'),
 		el('p', { class: 'hint' }, 'Shows each token of an answer; point at one to see its rivals.'),

@@ -2,6 +2,7 @@
 
 import { iconButton, relabel } from './dom.js';
 import { icon } from './icons.js';
+import { keep } from './kept.js';
 
 const STORED = 'rfgraph.theme';
 const ORDER = ['auto', 'light', 'dark'];
@@ -18,11 +19,7 @@ export function themeButton() {
 		const theme = ORDER[(ORDER.indexOf(root.dataset.theme ?? 'auto') + 1) % ORDER.length];
 		if (theme === 'auto') delete root.dataset.theme;
 		else root.dataset.theme = theme;
-		try {
-			localStorage.setItem(STORED, theme);
-		} catch {
-			// Storage is blocked: the choice lives as long as the page.
-		}
+		keep(STORED, theme);
 		show();
 	});
 	const show = () => {
