@@ -40,6 +40,7 @@ files! {
     "history.js",
     "icons.js",
     "inline.js",
+    "kept.js",
     "layout.css",
     "live.js",
     "log.js",
