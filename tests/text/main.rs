@@ -18,4 +18,6 @@ mod template_of_model;
 mod template_snippets;
 mod templates;
 mod tokenizer;
+#[cfg(feature = "grammar")]
+mod tools;
 mod vocabularies;
