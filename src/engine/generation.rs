@@ -293,13 +293,15 @@ impl Generation {
     /// True if the constraint limits the next token: in the text, and not in thoughts or markers before it.
     #[cfg(feature = "grammar")]
     fn is_constrained(&self) -> bool {
-        self.constrains || matches!(self.parser.place(), Place::Text | Place::Start)
+        let is_whole = || self.constraint.as_ref().is_some_and(Constraint::is_whole);
+        self.constrains || is_whole() || matches!(self.parser.place(), Place::Text | Place::Start)
     }
 
     /// The token with which thoughts may begin in place of constrained text.
     #[cfg(feature = "grammar")]
     fn thoughts_token(&self) -> Option<u32> {
-        self.parser.thoughts_token().filter(|_| !self.constrains)
+        let is_whole = || self.constraint.as_ref().is_some_and(Constraint::is_whole);
+        self.parser.thoughts_token().filter(|_| !self.constrains && !is_whole())
     }
 
     /// Sets the logits that the constraint leaves. Thoughts are free but cannot end the answer, which would not match.

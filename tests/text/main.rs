@@ -19,4 +19,6 @@ mod template_of_model;
 mod template_snippets;
 mod templates;
 mod tokenizer;
+#[cfg(feature = "grammar")]
+mod tools;
 mod vocabularies;

@@ -33,8 +33,8 @@ pub(super) struct Rewritten {
     pub(super) lexemes: Vec<Lexeme>,
 }
 
-/// Rewrites the part of a schema at a path.
-pub(super) fn rewrite(root: &Value, path: &str) -> Result<Rewritten, Refusal> {
+/// Rewrites the part of a schema at a path. `n_before` placeholders are in use elsewhere in the grammar.
+pub(super) fn rewrite(root: &Value, path: &str, n_before: usize) -> Result<Rewritten, Refusal> {
     let refused = |reason: &str| Refusal { path: path.into(), reason: reason.into() };
     let mut rewriter = Rewriter {
         root,
@@ -42,6 +42,7 @@ pub(super) fn rewrite(root: &Value, path: &str) -> Result<Rewritten, Refusal> {
         names: HashMap::new(),
         todo: Vec::new(),
         lexemes: Vec::new(),
+        n_before,
         lexeme_of: HashMap::new(),
         n_schemas: 0,
         n_multiples: 0,
@@ -114,6 +115,8 @@ pub(super) struct Rewriter<'s> {
     /// Definitions to write: name, path, merged.
     pub(super) todo: Vec<(String, String, bool)>,
     pub(super) lexemes: Vec<Lexeme>,
+    /// Placeholders that are in use elsewhere in the grammar.
+    pub(super) n_before: usize,
     pub(super) lexeme_of: HashMap<String, usize>,
     pub(super) n_schemas: usize,
     pub(super) n_multiples: usize,

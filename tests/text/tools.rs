@@ -1,0 +1,646 @@
+//! Calls of tools in the forms of real models: found, enforced and read.
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use rfgraph::sampling::Rng;
+use rfgraph::text::{
+    Constraint, ConstraintFactory, EncodeOptions, Part, PartKind, StreamDecoder, TokenKind, Tokenizer,
+    ToolChoice, ToolError, ToolFormat, VocabData,
+};
+use serde_json::{Value, json};
+
+use crate::answers::{DEMO, cut_parts_in, push, real_templates};
+
+/// Markers that are single tokens in the vocabularies of the models.
+const TOKENS: [&str; 47] = [
+    "<tool_call>",
+    "</tool_call>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "<|START_ACTION|>",
+    "<|END_ACTION|>",
+    "<|START_RESPONSE|>",
+    "<|END_RESPONSE|>",
+    "<|tools_prefix|>",
+    "<|tools_suffix|>",
+    "<|message_sep|>",
+    "<|role_sep|>",
+    "<|function_call|>",
+    "<|open|>",
+    "<|close|>",
+    "<|sep|>",
+    "<|tool_call_start|>",
+    "<|tool_call_end|>",
+    "<minimax:tool_call>",
+    "</minimax:tool_call>",
+    "]<]minimax[>[",
+    "[TOOL_CALLS]",
+    "[CALL_ID]",
+    "[ARGS]",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁calls▁end｜>",
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁call▁end｜>",
+    "<｜tool▁sep｜>",
+    "｜DSML｜",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|\"|>",
+    "<|tool_calls_section_begin|>",
+    "<|tool_calls_section_end|>",
+    "<|tool_call_begin|>",
+    "<|tool_call_argument_begin|>",
+    "<|start|>",
+    "<|channel|>",
+    "<|message|>",
+    "<|constrain|>",
+    "<|end|>",
+    "<|call|>",
+    "<|return|>",
+    "<|python_tag|>",
+];
+
+fn function(name: &str, parameters: Value) -> Value {
+    json!({"type": "function", "function": {"name": name, "description": "d", "parameters": parameters}})
+}
+
+/// Tools with arguments of every kind that all formats can write.
+fn flat_tools() -> Vec<Value> {
+    let weather = json!({"type": "object", "properties": {
+        "city": {"type": "string", "description": "Where"},
+        "days": {"type": "integer", "minimum": 1, "maximum": 14},
+        "unit": {"enum": ["C", "3", "true", "a b"]},
+        "code": {"type": "string", "pattern": "^[A-Z]{2}[0-9]{1,3}$"},
+        "short": {"type": "string", "minLength": 2, "maxLength": 5},
+        "hourly": {"type": "boolean"},
+        "share": {"type": "number", "minimum": 0, "maximum": 1},
+        "near": {"$ref": "#/$defs/Near"}
+    }, "required": ["days", "near"], "$defs": {"Near": {"title": "Near", "enum": ["sea", "hill"]}}});
+    vec![
+        function("get_weather", weather),
+        function("now", json!({"type": "object", "properties": {}})),
+        function(
+            "note",
+            json!({"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}),
+        ),
+    ]
+}
+
+/// Tools whose arguments are lists, objects and values of several kinds.
+fn nested_tools() -> Vec<Value> {
+    let item = json!({"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer"}},
+        "required": ["name"], "additionalProperties": false});
+    let order = json!({"type": "object", "properties": {
+        "items": {"type": "array", "items": {"$ref": "#/$defs/Item"}, "minItems": 1, "maxItems": 2},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": null},
+        "id": {"type": ["integer", "string"]},
+        "tags": {"type": "array", "items": {"type": "string"}, "maxItems": 2},
+        "place": {"$ref": "#/$defs/Item"}
+    }, "required": ["items", "id"], "$defs": {"Item": item}});
+    vec![function("order", order)]
+}
+
+/// A walk over allowed tokens: chosen at random, but those that close something more often. `None` if it is long.
+fn walk(tokenizer: &Tokenizer, constraint: &mut Constraint, rng: &mut Rng) -> Option<Vec<u32>> {
+    let mut tokens = Vec::new();
+    let mut logits = vec![0.0f32; tokenizer.n_vocab()];
+    let closes = |id: u32| {
+        let text = tokenizer.token_text(id).unwrap_or_default();
+        text.len() < 3 && text.contains(['"', '}', ']', '<', '\n', '\'', ',', 'Ċ'])
+    };
+    while tokens.len() < 600 {
+        if constraint.is_complete() {
+            return Some(tokens);
+        }
+        logits.fill(0.0);
+        constraint.mask(&mut logits).unwrap();
+        let allowed: Vec<u32> =
+            (0..).zip(&logits).filter(|(_, logit)| **logit == 0.0).map(|(id, _)| id).collect();
+        let ends = |id: &&u32| tokenizer.is_end_of_generation(**id);
+        if allowed.iter().any(|id| ends(&id)) && rng.next_unit() < 0.4 {
+            return Some(tokens);
+        }
+        let closing: Vec<u32> = allowed.iter().copied().filter(|&id| closes(id)).collect();
+        let markers: Vec<u32> =
+            allowed.iter().copied().filter(|&id| id as usize >= DEMO.tokens.len()).collect();
+        let from = if !markers.is_empty() && rng.next_unit() < 0.3 { &markers } else { &allowed };
+        let from = if !closing.is_empty() && rng.next_unit() < 0.4 { &closing } else { from };
+        let from: Vec<u32> = from.iter().copied().filter(|id| !ends(&id)).collect();
+        let Some(&token) = from.get((rng.next_unit() * from.len() as f64) as usize) else {
+            return Some(tokens);
+        };
+        constraint.accept(token).unwrap();
+        tokens.push(token);
+    }
+    None
+}
+
+/// The parts of an answer.
+fn parts(format: &ToolFormat, tokenizer: &Tokenizer, tools: &[Value], tokens: &[u32]) -> Vec<Part> {
+    let prompt =
+        tokenizer.encode("<|start|>assistant", EncodeOptions { add_special: false, parse_special: true });
+    let mut parser = format.answers(tools).unwrap().parser(&prompt);
+    let mut decoder = StreamDecoder::new(tokenizer, true);
+    tokens.iter().for_each(|&id| push(&mut parser, &mut decoder, tokenizer, id));
+    let rest = decoder.finish().to_owned();
+    parser.push_text(&rest);
+    parser.finish();
+    let mut parts = Vec::new();
+    parser.take().iter().for_each(|delta| Part::collect(&mut parts, delta));
+    parts
+}
+
+/// Checks that the calls of an answer are of the tools and valid, and returns their number.
+fn check(parts: &[Part], tools: &[Value]) -> Result<usize, String> {
+    let mut n = 0;
+    for call in parts.iter().flat_map(|part| &part.calls) {
+        n += 1;
+        let tool = tools.iter().find(|tool| tool["function"]["name"] == call.name);
+        let Some(tool) = tool else { return Err(format!("no tool {}", call.name)) };
+        let validator = jsonschema::validator_for(&tool["function"]["parameters"]).unwrap();
+        if let Err(error) = validator.validate(&call.arguments) {
+            return Err(format!("{error} in {}", call.arguments));
+        }
+    }
+    Ok(n)
+}
+
+/// The demo's tokenizer with a template, and with more tokens of this kind.
+fn tokenizer(template: &str, tokens: &[&str], kind: TokenKind) -> Tokenizer {
+    let mut data = VocabData { chat_template: Some(template.to_owned()), ..DEMO.clone() };
+    for text in tokens {
+        data.tokens.push((*text).to_string());
+        data.kinds.as_mut().unwrap().push(kind);
+    }
+    Tokenizer::new(data).unwrap()
+}
+
+/// A format with the vocabulary that it is tried with.
+struct Case {
+    name: String,
+    tokenizer: Tokenizer,
+    format: ToolFormat,
+    factory: ConstraintFactory,
+}
+
+/// The formats of all templates, with their markers as text, as control tokens, and as user-defined tokens.
+static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+    let mut all = Vec::new();
+    for (name, template, plain) in real_templates() {
+        let source = plain.chat_template().unwrap().to_owned();
+        let tokens: Vec<&str> = TOKENS.into_iter().filter(|token| source.contains(*token)).collect();
+        let control = tokenizer(&source, &tokens, TokenKind::Control);
+        let defined = tokenizer(&source, &tokens, TokenKind::UserDefined);
+        for (kind, tokenizer) in [("text", plain), ("control", control), ("user-defined", defined)] {
+            // The tokens of headers are control tokens in every vocabulary.
+            let has_headers = source.contains("<|start|>");
+            if kind != "text" && tokens.is_empty() || kind == "user-defined" && has_headers {
+                continue;
+            }
+            let format = ToolFormat::of(&template, &tokenizer);
+            let factory = ConstraintFactory::new(&tokenizer).unwrap();
+            all.push(Case { name: format!("{name}, {kind}"), tokenizer, format, factory });
+        }
+    }
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
+});
+
+/// Walks through the answers of every format that a choice allows; fails where `complain` does. Returns how many
+/// answers ended, of how many, and how many calls they had.
+fn walk_all(
+    choice: &ToolChoice,
+    parallel: bool,
+    seeds: u64,
+    complain: impl Fn(&Case, &[Part], usize) -> Option<String>,
+) -> (usize, usize, usize) {
+    let (mut failures, mut ended, mut all, mut calls) = (Vec::new(), 0, 0, 0);
+    for (n, case) in CASES.iter().enumerate() {
+        for tools in [flat_tools(), nested_tools()] {
+            let constraint = case.format.constraint(&case.factory, &tools, choice, parallel);
+            let constraint = constraint.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+            for seed in 0..seeds {
+                all += 1;
+                let mut rng = Rng::new(seed << 32 | n as u64);
+                let Some(tokens) = walk(&case.tokenizer, &mut constraint.clone(), &mut rng) else { continue };
+                ended += 1;
+                let parts = parts(&case.format, &case.tokenizer, &tools, &tokens);
+                let text = case.tokenizer.decode(&tokens, true);
+                let raw: String = parts.iter().map(|part| part.raw.as_str()).collect();
+                let complaint = match check(&parts, &tools) {
+                    Err(error) => Some(error),
+                    Ok(_) if raw != text => Some("bytes are lost".into()),
+                    Ok(n) => {
+                        calls += n;
+                        complain(case, &parts, n)
+                    }
+                };
+                if let Some(complaint) = complaint {
+                    failures.push(format!("{}, {seed}: {complaint}: {text:?}: {parts:?}", case.name));
+                }
+            }
+        }
+    }
+    let first = failures[..failures.len().min(10)].join("\n");
+    assert!(failures.is_empty(), "{} of {ended}:\n{first}", failures.len());
+    (ended, all, calls)
+}
+
+fn has_text(parts: &[Part]) -> bool {
+    parts.iter().any(|part| part.kind == PartKind::Text && !part.text.trim().is_empty())
+}
+
+#[test]
+fn required_calls_of_every_format_are_read_and_valid() {
+    let (ended, all, calls) = walk_all(&ToolChoice::Required, true, 3, |_, parts, n| {
+        (n == 0 || has_text(parts)).then(|| "no call, or text beside calls".into())
+    });
+    assert!(ended > all * 2 / 3 && calls > ended, "{ended} of {all}, {calls} calls");
+}
+
+#[test]
+fn a_named_tool_is_the_one_that_is_called() {
+    let choice = ToolChoice::Named("get_weather".into());
+    for case in CASES.iter() {
+        let constraint = case.format.constraint(&case.factory, &flat_tools(), &choice, false).unwrap();
+        let Some(tokens) = walk(&case.tokenizer, &mut constraint.clone(), &mut Rng::new(7)) else { continue };
+        let parts = parts(&case.format, &case.tokenizer, &flat_tools(), &tokens);
+        let names: Vec<&str> =
+            parts.iter().flat_map(|part| &part.calls).map(|call| call.name.as_str()).collect();
+        assert_eq!(names, ["get_weather"], "{}: {parts:?}", case.name);
+    }
+}
+
+#[test]
+fn chosen_calls_are_valid_and_text_is_free() {
+    let texts = std::cell::Cell::new(0);
+    let (ended, all, calls) = walk_all(&ToolChoice::Auto, true, 4, |_, parts, _| {
+        texts.set(texts.get() + usize::from(has_text(parts)));
+        None
+    });
+    assert!(
+        ended > all / 2 && calls > 100 && texts.get() > ended / 4,
+        "{ended} of {all}, {calls} calls, {texts:?} texts"
+    );
+}
+
+#[test]
+fn no_tool_is_called_where_none_may_be() {
+    let (ended, all, calls) =
+        walk_all(&ToolChoice::None, true, 2, |_, _, n| (n > 0).then(|| "a call".into()));
+    assert!(ended > all / 2 && calls == 0, "{ended} of {all}");
+}
+
+/// A text is not read as a call where its first characters are a call's marker: the constraint takes over.
+#[test]
+fn a_marker_in_a_chosen_answer_begins_a_call() {
+    let mut n = 0;
+    for case in CASES.iter().filter(|case| case.name.contains("Qwen3-0.6B") || case.name.contains("Seed-OSS"))
+    {
+        let marker = if case.name.contains("Seed") { "<seed:tool_call>" } else { "<tool_call>" };
+        let mut constraint =
+            case.format.constraint(&case.factory, &flat_tools(), &ToolChoice::Auto, true).unwrap();
+        let options = EncodeOptions { add_special: false, parse_special: true };
+        for token in case.tokenizer.encode(&format!("I look.\n{marker}"), options) {
+            constraint.accept(token).unwrap();
+        }
+        let mut logits = vec![0.0f32; case.tokenizer.n_vocab()];
+        constraint.mask(&mut logits).unwrap();
+        let allowed: Vec<u32> =
+            (0..).zip(&logits).filter(|(_, logit)| **logit == 0.0).map(|(id, _)| id).collect();
+        // Nothing but the line end of the form.
+        let texts: Vec<&str> = allowed.iter().filter_map(|&id| case.tokenizer.token_text(id)).collect();
+        assert!(texts.iter().all(|text| text.starts_with('Ċ')), "{}: {texts:?}", case.name);
+        n += 1;
+    }
+    assert!(n >= 4, "{n} formats");
+}
+
+#[test]
+fn templates_whose_calls_are_unknown_have_the_generic_form() {
+    let mut generic: Vec<&str> =
+        CASES.iter().filter(|case| case.format.is_generic()).map(|case| case.name.as_str()).collect();
+    generic.dedup_by_key(|name| name.split(',').next().unwrap().to_owned());
+    let names: Vec<&str> = generic.iter().map(|name| name.split(',').next().unwrap()).collect();
+    assert_eq!(names, GENERIC);
+    // One call at a time, by their templates.
+    let single: Vec<&str> = CASES
+        .iter()
+        .filter(|case| case.name.ends_with("text") && !case.format.is_parallel())
+        .map(|case| case.name.split(',').next().unwrap())
+        .collect();
+    assert_eq!(single, SINGLE);
+}
+
+/// Templates that neither write calls nor have the markers of any.
+const GENERIC: [&str; 8] = [
+    "CohereForAI-c4ai-command-r-plus-tool_use",
+    "HuggingFaceTB-SmolLM3-3B",
+    "LFM2-8B-A1B",
+    "LFM2.5-Instruct",
+    "fireworks-ai-llama-3-firefunction-v2",
+    "google-gemma-2-2b-it",
+    "llama-cpp-rwkv-world",
+    "microsoft-Phi-3.5-mini-instruct",
+];
+
+/// Templates that write one call of a message with several, or refuse them.
+const SINGLE: [&str; 6] = [
+    "GigaChat3-10B-A1.8B",
+    "GigaChat3.1-10B-A1.8B",
+    "meta-llama-Llama-3.1-8B-Instruct",
+    "meta-llama-Llama-3.2-3B-Instruct",
+    "meta-llama-Llama-3.3-70B-Instruct",
+    "openai-gpt-oss-120b",
+];
+
+/// Templates that do not write calls, with the markers of their models' vocabularies.
+#[test]
+fn markers_of_the_vocabulary_give_the_form_that_a_template_does_not_show() {
+    let templates = real_templates();
+    for (name, tokens, expected) in [
+        ("LFM2-8B-A1B", ["<|tool_call_start|>", "<|tool_call_end|>"], "[note(text='a')]"),
+        ("LFM2.5-Instruct", ["<|tool_call_start|>", "<|tool_call_end|>"], "[note(text='a')]"),
+        (
+            "ibm-granite-granite-3.3-2B-Instruct",
+            ["<|tool_call|>", ""],
+            "[{\"name\": \"note\", \"arguments\": {\"text\":\"a\"}}]",
+        ),
+    ] {
+        let (_, template, plain) = templates.iter().find(|(other, ..)| other == name).unwrap();
+        let tokens: Vec<&str> = tokens.into_iter().filter(|token| !token.is_empty()).collect();
+        let tokenizer = tokenizer(plain.chat_template().unwrap(), &tokens, TokenKind::Control);
+        let format = ToolFormat::of(template, &tokenizer);
+        assert!(!format.is_generic(), "{name}");
+        let factory = ConstraintFactory::new(&tokenizer).unwrap();
+        let mut constraint =
+            format.constraint(&factory, &flat_tools(), &ToolChoice::Required, false).unwrap();
+        let answer = format!("{}{expected}{}", tokens[0], tokens.get(1).unwrap_or(&""));
+        let options = EncodeOptions { add_special: false, parse_special: true };
+        let ids = tokenizer.encode(&answer, options);
+        ids.iter().for_each(|&id| constraint.accept(id).unwrap_or_else(|error| panic!("{name}: {error}")));
+        let parts = parts(&format, &tokenizer, &flat_tools(), &ids);
+        assert_eq!(check(&parts, &flat_tools()), Ok(1), "{name}: {parts:?}");
+    }
+}
+
+/// Templates whose calls the tables of markers do not read.
+const UNKNOWN_TO_TABLES: [&str; 10] = [
+    // Its markers are control tokens, which this vocabulary lacks.
+    "GigaChat3-10B-A1.8B",
+    "Kimi-K3",
+    "MiniMax-M3",
+    "meetkai-functionary-medium-v3.1",
+    "meetkai-functionary-medium-v3.2",
+    "meta-llama-Llama-3.1-8B-Instruct",
+    "meta-llama-Llama-3.2-3B-Instruct",
+    "meta-llama-Llama-3.3-70B-Instruct",
+    "openbmb-MiniCPM5-1B",
+    "tencent-Hy3",
+];
+
+/// What a probed form allows is what the tables of markers read, where they know the format.
+#[test]
+fn tables_and_probed_forms_agree() {
+    let properties =
+        json!({"city": {"enum": ["Oslo", "Rome"]}, "n": {"type": "integer", "minimum": 0, "maximum": 9}});
+    let tools = [function(
+        "get_weather",
+        json!({"type": "object", "properties": properties, "required": ["city", "n"]}),
+    )];
+    let mut unknown = Vec::new();
+    for case in CASES.iter().filter(|case| case.name.ends_with("text") && !case.format.is_generic()) {
+        let constraint = case.format.constraint(&case.factory, &tools, &ToolChoice::Required, true).unwrap();
+        let answers =
+            (0..8).filter_map(|seed| walk(&case.tokenizer, &mut constraint.clone(), &mut Rng::new(seed)));
+        let mut agree = true;
+        for tokens in answers.take(3) {
+            let by_form = parts(&case.format, &case.tokenizer, &tools, &tokens);
+            let by_table = parts(&case.format, &case.tokenizer, &[], &tokens);
+            let calls = |parts: &[Part]| {
+                let calls = parts.iter().flat_map(|part| part.calls.clone());
+                calls.map(|call| (call.name, call.arguments)).collect::<Vec<_>>()
+            };
+            assert!(!calls(&by_form).is_empty(), "{}", case.name);
+            agree &= calls(&by_form) == calls(&by_table);
+        }
+        unknown.extend((!agree).then(|| case.name.trim_end_matches(", text")));
+    }
+    assert_eq!(unknown, UNKNOWN_TO_TABLES);
+}
+
+#[test]
+fn what_cannot_be_kept_names_the_tool_and_the_path() {
+    let case = |name: &str| CASES.iter().find(|case| case.name.starts_with(name)).unwrap();
+    let refusal = |name: &str, parameters: Value| {
+        let case = case(name);
+        let tools = [function("ok", json!({"type": "object"})), function("bad", parameters)];
+        case.format.constraint(&case.factory, &tools, &ToolChoice::Auto, true).unwrap_err().to_string()
+    };
+    let property = |schema: Value| json!({"type": "object", "properties": {"a": schema}});
+    for name in ["Qwen-Qwen3-0.6B", "Qwen3-Coder", "google-gemma-4-31B-it", "LFM2.5-8B-A1B"] {
+        let error = refusal(name, property(json!({"type": "string", "pattern": "(?<=a)b"})));
+        assert!(
+            error.starts_with("tool `bad`: ") && error.contains("#/properties/a/pattern"),
+            "{name}: {error}"
+        );
+        let error = refusal(
+            name,
+            property(json!({"type": "array", "items": {"type": "string"}, "uniqueItems": true})),
+        );
+        assert!(
+            error.starts_with("tool `bad`: ") && error.contains("#/properties/a/uniqueItems"),
+            "{name}: {error}"
+        );
+        let error = refusal(name, json!({"type": "string"}));
+        assert!(error.starts_with("tool `bad`: "), "{name}: {error}");
+    }
+    let error = refusal("Qwen3-Coder", json!({"type": "object", "additionalProperties": {"type": "string"}}));
+    assert!(error.contains("#/additionalProperties"), "{error}");
+    let error = refusal("Qwen3-Coder", property(json!({"enum": ["a", "x\n</parameter>"]})));
+    assert!(error.contains("#/properties/a/enum") && error.contains("</parameter>"), "{error}");
+    let case = case("Qwen-Qwen3-0.6B");
+    let constraint = |tools: &[Value], choice: &ToolChoice| {
+        case.format.constraint(&case.factory, tools, choice, true).map(|_| ()).unwrap_err()
+    };
+    assert_eq!(constraint(&[], &ToolChoice::Required), ToolError::NoTools);
+    assert_eq!(constraint(&flat_tools(), &ToolChoice::Named("x".into())), ToolError::Unknown("x".into()));
+    let twice = [function("f", json!({})), function("f", json!({}))];
+    assert!(matches!(constraint(&twice, &ToolChoice::Auto), ToolError::Malformed { index: 1, .. }));
+    let quoted = [function("f\"", json!({}))];
+    assert!(matches!(constraint(&quoted, &ToolChoice::Auto), ToolError::Malformed { index: 0, .. }));
+}
+
+#[test]
+fn a_template_without_tools_needs_instructions() {
+    let needs = |name: &str| {
+        let case = CASES.iter().find(|case| case.name.starts_with(name)).unwrap();
+        case.format.instructions(&flat_tools()).unwrap()
+    };
+    for name in ["google-gemma-2-2b-it", "microsoft-Phi-3.5-mini-instruct"] {
+        let text = needs(name).unwrap();
+        assert!(["get_weather", "maxLength", "<tool_call>"].iter().all(|word| text.contains(word)), "{text}");
+    }
+    for name in ["Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "ibm-granite-granite-3.3-2B-Instruct"] {
+        assert_eq!(needs(name), None, "{name}");
+    }
+}
+
+/// Answers as models write them who do not keep to their template in everything.
+#[test]
+fn calls_with_other_white_space_and_spellings_are_read() {
+    let read = |name: &str, answer: &str| {
+        let case = CASES.iter().find(|case| case.name.starts_with(name)).unwrap();
+        let tokens = case.tokenizer.encode(answer, EncodeOptions { add_special: false, parse_special: true });
+        let parts = parts(&case.format, &case.tokenizer, &flat_tools(), &tokens);
+        parts
+            .into_iter()
+            .flat_map(|part| part.calls)
+            .map(|call| (call.name, call.arguments))
+            .collect::<Vec<_>>()
+    };
+    let note = |text: &str| vec![("note".to_owned(), json!({ "text": text }))];
+    for (name, answer, text) in [
+        ("meta-llama-Llama-3.1", "{ \"name\" : \"note\", \"parameters\": {\"text\": \"3\"} }", "3"),
+        (
+            "meta-llama-Llama-3.1",
+            "<|python_tag|>{\"name\": \"note\", \"parameters\": {\"text\": \"a\"}}",
+            "a",
+        ),
+        ("meta-llama-Llama-3.1", "<|python_tag|>note.call(text=\"a b\")", "a b"),
+        (
+            "meetkai-functionary-medium-v3.1",
+            "<function=note>{\"text\": \"x</function>y\"}</function>",
+            "x</function>y",
+        ),
+        ("meetkai-functionary-medium-v3.2", "note\n{\"text\": \"a\"}", "a"),
+        ("meetkai-functionary-medium-v3.2", "all\nI note it.\n>>>note\n{\"text\": \"a\"}", "a"),
+        (
+            "Qwen3-Coder",
+            "<tool_call><function=note><parameter=text>007</parameter></function></tool_call>",
+            "007",
+        ),
+        (
+            "Qwen3-Coder",
+            "<tool_call>\n<function=note>\n<parameter=text>\n a\n\n</parameter>\n</function>\n</tool_call>",
+            " a\n",
+        ),
+        (
+            "Qwen-Qwen3-0.6B",
+            "<tool_call>{\"name\": \"note\", \"arguments\": {\"text\": \"</tool_call>\"}}</tool_call>",
+            "</tool_call>",
+        ),
+        (
+            "openbmb-MiniCPM5-1B",
+            "<function name=\"note\">\n<param name=\"text\">true</param>\n</function>",
+            "true",
+        ),
+        (
+            "MiniMax-M2",
+            "<minimax:tool_call>\n<invoke name=\"note\">\n<parameter name=\"text\">1.50</parameter>\n</invoke>\n</minimax:tool_call>",
+            "1.50",
+        ),
+        ("LFM2.5-8B-A1B", "<|tool_call_start|>[note(text=\"it's \\u00e9\")]<|tool_call_end|>", "it's é"),
+        ("google-gemma-4-31B-it", "<|tool_call>call:note{text:<|\"|>3<|\"|>}<tool_call|>", "3"),
+        (
+            "tencent-Hy3",
+            "<tool_calls:opensource><tool_call:opensource>note<tool_sep:opensource><arg_key:opensource>text</arg_key:opensource><arg_value:opensource>3</arg_value:opensource></tool_call:opensource></tool_calls:opensource>",
+            "3",
+        ),
+        (
+            "GigaChat3-10B",
+            "<|message_sep|>\n\nfunction call<|role_sep|>\n{\"name\": \"note\", \"arguments\": {\"text\": \"a\"}}",
+            "a",
+        ),
+    ] {
+        assert_eq!(read(name, answer), note(text), "{name}: {answer}");
+    }
+    // Texts that begin like calls, and calls that are cut.
+    for (name, answer) in [
+        ("meta-llama-Llama-3.1", "{\"city\": \"Oslo\"}"),
+        ("meta-llama-Llama-3.1", "{\"name\": \"note\", \"parameters\": {\"te"),
+        ("meta-llama-Llama-3.1", "note"),
+        ("meetkai-functionary-medium-v3.2", "all\nnote\n{}"),
+        ("meetkai-functionary-medium-v3.2", "notes are good"),
+        ("meetkai-functionary-medium-v3.1", "<function=note>{\"text\": \"a\"}"),
+        ("openbmb-MiniCPM5-1B", "<function name=\"note\"><param name=\"text\">a"),
+        ("Kimi-K3", "<|open|>tools<|sep|><|open|>call tool=\"note\""),
+    ] {
+        assert_eq!(read(name, answer), [], "{name}: {answer}");
+    }
+}
+
+/// Pieces of answers: those of the formats, and others.
+fn soup() -> impl Strategy<Value = Vec<String>> {
+    let pieces = [
+        "<function=",
+        "note",
+        "now",
+        ">",
+        "{\"text\": \"a\"}",
+        "{}",
+        "</function>",
+        "{\"name\": \"",
+        "\", \"parameters\": ",
+        "\", \"arguments\": ",
+        "}",
+        "all\n",
+        ">>>",
+        "\n",
+        " ",
+        "a",
+        "\"",
+        "{",
+        "<|python_tag|>",
+        "<tool_call>",
+        "</tool_call>",
+        "<|open|>",
+        "tools",
+        "<|sep|>",
+        "<|close|>",
+        "call tool=\"note\" index=\"1\"",
+        "argument key=\"text\" type=\"string\"",
+        "]<]minimax[>[",
+        "<invoke name=\"note\">",
+        "</invoke>",
+        "<text>",
+        "</text>",
+        "<param name=\"text\">",
+        "</param>",
+        "<function name=\"",
+        "\">",
+        "<think>",
+        "</think>",
+        "é",
+        "<|message_sep|>\n\nfunction call<|role_sep|>\n",
+        "<parameter=text>",
+        "</parameter>",
+        "<tool_calls:opensource>",
+        "call:note{",
+        "<|\"|>",
+    ];
+    prop::collection::vec(prop::sample::select(pieces.to_vec()).prop_map(str::to_owned), 0..14)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// No byte is lost, and the parts do not depend on how the answer is cut.
+    #[test]
+    fn no_answer_that_may_call_loses_a_byte(
+        pieces in soup(), cuts in prop::collection::vec(1usize..6, 1..8), case in any::<prop::sample::Index>(),
+        thinks in any::<bool>(),
+    ) {
+        let case = case.get(CASES.as_slice());
+        let answer = pieces.concat();
+        let format = case.format.answers(&flat_tools()).unwrap();
+        let prompt = if thinks { "<think>\n" } else { "<|start|>assistant" };
+        let one = cut_parts_in(&format, &case.tokenizer, prompt, &answer, &[1]);
+        let raw: String = one.iter().map(|part| part.raw.as_str()).collect();
+        prop_assert_eq!(&raw, &answer);
+        prop_assert_eq!(&one, &cut_parts_in(&format, &case.tokenizer, prompt, &answer, &cuts));
+    }
+}
