@@ -447,6 +447,11 @@ impl Generation {
         self.stop
     }
 
+    /// The most tokens of the answer ([`GenerateOptions::max_tokens`]).
+    pub fn max_tokens(&self) -> Option<usize> {
+        self.options.max_tokens
+    }
+
     /// The stop string that ended the answer.
     pub fn stop_string(&self) -> Option<&str> {
         let found = self.stops.found()?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::options::Running;
 use super::reply::{EngineError, Event, PromptProgress, Summary, TextEvent};
 use super::{Generation, Next, Stop};
 use crate::model::{Output, Outputs, Pooled, RowOutput, Rows, SequenceId};
@@ -138,6 +139,21 @@ impl Job {
             Task::Answer(generation, _) => generation.tokens().len(),
             Task::Embedding(_) => 0,
         }
+    }
+
+    /// The request as others see it, if it has a sequence.
+    pub fn running(&self) -> Option<Running> {
+        let max_tokens = match &self.task {
+            Task::Answer(generation, _) => generation.max_tokens(),
+            Task::Embedding(_) => Some(0),
+        };
+        Some(Running {
+            number: self.number,
+            sequence: self.sequence?.index(),
+            prompt_tokens: self.n_prompt,
+            generated_tokens: self.n_generated(),
+            max_tokens,
+        })
     }
 
     /// True if the next row is the last token of an answer that goes on.

@@ -397,6 +397,7 @@ impl<C: Clock> Worker<C> {
     /// Makes the present counts visible.
     fn publish(&self) {
         self.shared.set_stats(self.present());
+        self.shared.set_running(self.active.iter().filter_map(Job::running));
     }
 }
 

@@ -34,7 +34,7 @@ pub struct Loaded {
     /// The template, or the reason why there is none: prompts without a conversation need none.
     pub(super) template: Result<ChatTemplate, String>,
     pub(super) format: AnswerFormat,
-    pub(super) pooling: Option<Pooling>,
+    pooling: Option<Pooling>,
     /// The samplers' settings for requests that have none.
     pub(super) sampling: SamplerParams,
     /// The limit of tokens for requests that have none.
@@ -96,6 +96,18 @@ impl Loaded {
 
     pub(super) fn template(&self) -> Result<&ChatTemplate, ApiError> {
         self.template.as_ref().map_err(|error| ApiError::invalid("messages", error.clone()))
+    }
+
+    /// True if the template writes tools into prompts.
+    pub(super) fn takes_tools(&self) -> bool {
+        self.tokenizer().chat_template().is_some_and(|source| source.contains("tools"))
+    }
+
+    /// The pooling of embeddings.
+    pub(super) fn pooling(&self) -> Result<Pooling, ApiError> {
+        self.pooling.ok_or_else(|| {
+            ApiError::invalid("model", "the model's file names a pooling that this server does not have")
+        })
     }
 
     /// A compiled constraint. Compiling may take a second: not on a thread that answers requests.

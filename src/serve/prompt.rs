@@ -25,10 +25,7 @@ pub(super) struct Conversation {
 impl Conversation {
     /// The tokens of the prompt. Rendering may take long: not on a thread that answers requests.
     pub fn encode(&self, loaded: &Loaded) -> Result<Vec<u32>, ApiError> {
-        let (messages, begun) = match self.messages.split_last() {
-            Some((last, before)) if self.continues => (before, last.content.as_str()),
-            _ => (&self.messages[..], ""),
-        };
+        let (messages, begun) = self.begun();
         let tokenizer = loaded.tokenizer();
         let mut tokens = loaded.template()?.encode(tokenizer, messages, &self.options())?;
         if !begun.is_empty() {
@@ -40,7 +37,16 @@ impl Conversation {
 
     /// The text of the prompt.
     pub fn render(&self, loaded: &Loaded) -> Result<String, ApiError> {
-        Ok(loaded.template()?.render_with(&self.messages, &self.options())?)
+        let (messages, begun) = self.begun();
+        Ok(loaded.template()?.render_with(messages, &self.options())? + begun)
+    }
+
+    /// The messages to render, and the beginning of the answer.
+    fn begun(&self) -> (&[Message], &str) {
+        match self.messages.split_last() {
+            Some((last, before)) if self.continues => (before, last.content.as_str()),
+            _ => (&self.messages[..], ""),
+        }
     }
 
     fn options(&self) -> RenderOptions<'_> {

@@ -29,6 +29,8 @@ pub use pretokenizer::known_pre_tokenizers;
 #[doc(hidden)]
 pub use pretokenizer::{PRE_TOKENIZERS, PreTokenizer};
 pub use stop::StopStrings;
+#[cfg(feature = "serve")]
+pub(crate) use template::strftime;
 pub use template::{ChatTemplate, Message, RenderOptions, TemplateError};
 // Public for the page of models, which lists them.
 #[doc(hidden)]

@@ -45,6 +45,13 @@ trait StateKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SequenceId(pub(super) usize);
 
+impl SequenceId {
+    /// Its number, below the session's number of sequences. A later sequence may get the number of a closed one.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// The result of rewinding a sequence to fewer tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a sequence that is shorter than was asked for lacks tokens"]

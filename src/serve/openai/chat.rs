@@ -87,11 +87,13 @@ pub(in crate::serve) async fn count(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let loaded = app.models.find(body.model()?)?;
-    let n = apart(move || {
-        let fields: Fields = body.read()?;
-        Ok(conversation(fields, &body)?.0.encode(&loaded)?.len())
-    });
+    let n = apart(move || Ok(conversation_of(&body)?.encode(&loaded)?.len()));
     Ok(Json(json!({"object": "response.input_tokens", "input_tokens": n.await?})))
+}
+
+/// The conversation of a request.
+pub(in crate::serve) fn conversation_of(body: &Body) -> Result<Conversation, ApiError> {
+    Ok(conversation(body.read()?, body)?.0)
 }
 
 /// Reads a request and renders its prompt.
@@ -214,7 +216,7 @@ fn whole_answer(loaded: &Loaded, id: &str, chat: &ChatAsk, choices: &[Whole]) ->
 }
 
 /// The server's version, as clients expect it.
-pub(super) fn fingerprint() -> &'static str {
+pub(in crate::serve) fn fingerprint() -> &'static str {
     concat!("rfgraph-", env!("CARGO_PKG_VERSION"))
 }
 

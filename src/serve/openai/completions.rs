@@ -15,7 +15,7 @@ use crate::sampling::TokenLogprobs;
 use crate::serve::app::{App, now};
 use crate::serve::ask::{Ask, Client, submit};
 use crate::serve::body::Body;
-use crate::serve::error::{ApiError, Family};
+use crate::serve::error::{ApiError, Family, Kind};
 use crate::serve::models::Loaded;
 use crate::serve::parts::{View, collect};
 use crate::serve::prompt::apart;
@@ -155,6 +155,16 @@ fn prompt(items: &[Value], tokenizer: &Tokenizer, name: &str) -> Result<Vec<u32>
     let mut tokens = Vec::new();
     for (i, item) in items.iter().enumerate() {
         let text = match item {
+            Value::Object(fields)
+                if given(fields, "multimodal_data").is_some_and(|data| *data != json!([])) =>
+            {
+                let message =
+                    format!("{name}: multimodal_data is not supported: this server reads text alone");
+                return Err(ApiError {
+                    param: Some(name.into()),
+                    ..ApiError::new(Kind::NotSupported, message)
+                });
+            }
             Value::Object(fields) => fields.get("prompt_string").and_then(Value::as_str),
             other => other.as_str(),
         };

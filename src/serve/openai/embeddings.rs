@@ -36,9 +36,7 @@ pub(in crate::serve) async fn embed(
     };
     let n_embd = loaded.model().architecture().shape().n_embd;
     let dimensions = whole(&body.0, "dimensions", 1, n_embd as i64)?.map(|n| n as usize);
-    let pooling = loaded.pooling.ok_or_else(|| {
-        ApiError::invalid("model", "the model's file names a pooling that this server does not have")
-    })?;
+    let pooling = loaded.pooling()?;
     let texts = {
         let loaded = Arc::clone(&loaded);
         apart(move || match given(&body.0, "input") {
@@ -63,7 +61,7 @@ pub(in crate::serve) async fn embed(
 }
 
 /// The input with texts in place of `{"content": [{"type": "text", "text": …}]}`.
-fn plain(input: &Value) -> Value {
+pub(in crate::serve) fn plain(input: &Value) -> Value {
     match input {
         Value::Array(items) => items.iter().map(plain).collect(),
         Value::Object(fields) => match fields.get("content") {

@@ -10,7 +10,9 @@ use crate::serve::settings::given;
 const LONGEST: usize = 1 << 20;
 
 /// The constraint that a request asks for, with the field that asks for it.
-pub(super) fn constraint(fields: &Map<String, Value>) -> Result<Option<(Source, &'static str)>, ApiError> {
+pub(in crate::serve) fn constraint(
+    fields: &Map<String, Value>,
+) -> Result<Option<(Source, &'static str)>, ApiError> {
     let mut found = Vec::new();
     if let Some(format) = given(fields, "response_format") {
         found.extend(response_format(format)?.map(|schema| (schema, "response_format")));
@@ -31,10 +33,18 @@ pub(super) fn constraint(fields: &Map<String, Value>) -> Result<Option<(Source, 
         return Err(ApiError::invalid(*second, format!("{first} and {second} exclude each other")));
     }
     match found.pop() {
-        Some((Source::Schema(text) | Source::Grammar(text), name)) if text.len() > LONGEST => {
+        Some((source, name)) => Ok(Some((bounded(source, name)?, name))),
+        None => Ok(None),
+    }
+}
+
+/// A source that is not too long to compile.
+pub(in crate::serve) fn bounded(source: Source, name: &str) -> Result<Source, ApiError> {
+    match &source {
+        Source::Schema(text) | Source::Grammar(text) if text.len() > LONGEST => {
             Err(ApiError::invalid(name, format!("{name} has more than {LONGEST} bytes")))
         }
-        found => Ok(found),
+        _ => Ok(source),
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) fn finite(logprob: f64) -> f64 {
 }
 
 /// A token's text; bytes that are no characters become U+FFFD.
-pub(super) fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
+pub(in crate::serve) fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
     String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned()
 }
 
@@ -28,7 +28,7 @@ fn entry(tokenizer: &Tokenizer, id: u32, logprob: f64) -> Value {
 }
 
 /// An entry of a chat's `logprobs.content`.
-pub(super) fn chat_entry(tokenizer: &Tokenizer, token: &TokenLogprobs) -> Value {
+pub(in crate::serve) fn chat_entry(tokenizer: &Tokenizer, token: &TokenLogprobs) -> Value {
     let mut value = entry(tokenizer, token.token, token.logprob);
     value["top_logprobs"] = token.top.iter().map(|&(id, logprob)| entry(tokenizer, id, logprob)).collect();
     value

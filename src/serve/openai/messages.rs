@@ -45,7 +45,7 @@ struct ContentPart {
 }
 
 #[derive(Debug, Deserialize)]
-struct InCall {
+pub(in crate::serve) struct InCall {
     #[serde(default)]
     id: Option<String>,
     function: InFunction,
@@ -60,7 +60,7 @@ struct InFunction {
 
 /// A tool as clients send it.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct InTool {
+pub(in crate::serve) struct InTool {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -148,7 +148,7 @@ impl InMessage {
 
 impl InCall {
     /// The call with its arguments as a value, which templates expect.
-    fn value(self, at: &str) -> Result<Value, ApiError> {
+    pub fn value(self, at: &str) -> Result<Value, ApiError> {
         let arguments = match self.function.arguments {
             Value::Null => json!({}),
             Value::String(text) if text.trim().is_empty() => json!({}),
@@ -190,7 +190,7 @@ fn called(messages: &[Message], id: &str) -> Option<String> {
 }
 
 /// The functions of the tools. Tools of other kinds, which some clients send along, are skipped.
-pub(super) fn functions(tools: Vec<InTool>) -> Result<Vec<ToolFunction>, ApiError> {
+pub(in crate::serve) fn functions(tools: Vec<InTool>) -> Result<Vec<ToolFunction>, ApiError> {
     if tools.len() > MOST_TOOLS {
         let message = format!("tools has {} entries; {MOST_TOOLS} is the most", tools.len());
         return Err(ApiError::invalid("tools", message));

@@ -211,6 +211,15 @@ impl AnswerFormat {
         matches!(self.family, Family::Harmony(_))
     }
 
+    /// True if answers may have thoughts.
+    pub fn has_thoughts(&self) -> bool {
+        match &self.family {
+            Family::Plain => false,
+            Family::Tags(tags) => tags.thoughts_open().is_some(),
+            Family::Harmony(_) => true,
+        }
+    }
+
     /// A parser for the answer to a prompt. The end of the prompt says where the answer begins: some templates open
     /// the thoughts themselves, or close them.
     pub fn parser(&self, prompt: &[u32]) -> AnswerParser {

@@ -197,7 +197,7 @@ const MAX_WIDTH: usize = 64;
 /// flags and width. A lone `%` at the end stands for itself.
 ///
 /// An error names the unknown directive. (The C library prints it as it stands; no author means that.)
-pub(super) fn strftime(format: &str, unix_seconds: i64) -> Result<String, String> {
+pub(crate) fn strftime(format: &str, unix_seconds: i64) -> Result<String, String> {
     let mut out = String::new();
     format_into(format, &Moment::at(unix_seconds), &mut out)?;
     Ok(out)
