@@ -1,9 +1,11 @@
 //! The models of a server: their names, and what requests need of them.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::error::{ApiError, Kind};
@@ -12,6 +14,7 @@ use crate::model::{Model, ModelError, Pooling};
 use crate::sampling::SamplerParams;
 use crate::text::{
     AnswerFormat, ChatTemplate, Constraint, ConstraintError, ConstraintFactory, TemplateError, Tokenizer,
+    ToolChoice, ToolFormat,
 };
 
 /// Constraints that are kept compiled.
@@ -34,6 +37,8 @@ pub struct Loaded {
     /// The template, or the reason why there is none: prompts without a conversation need none.
     pub(super) template: Result<ChatTemplate, String>,
     pub(super) format: AnswerFormat,
+    /// The form of calls of tools, or the reason why there is none.
+    tools: Result<ToolFormat, String>,
     pooling: Option<Pooling>,
     /// The samplers' settings for requests that have none.
     pub(super) sampling: SamplerParams,
@@ -50,12 +55,15 @@ impl Loaded {
     pub fn new(engine: Engine, names: ModelNames, sampling: SamplerParams) -> Result<Loaded, ModelError> {
         let tokenizer = engine.tokenizer();
         let template = engine.model().chat_template(tokenizer).map_err(|error| error.to_string());
+        let tools =
+            template.as_ref().map(|template| ToolFormat::of(template, tokenizer)).map_err(String::clone);
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Ok(Loaded {
             names,
             created: created.map(|time| time.as_secs()).unwrap_or(0),
             template,
             format: AnswerFormat::of(tokenizer),
+            tools,
             pooling: Pooling::of(engine.model()).ok(),
             sampling,
             max_tokens: None,
@@ -82,6 +90,7 @@ impl Loaded {
         let tokenizer = self.engine.tokenizer();
         let text_of = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
         let template = ChatTemplate::new(source, text_of(tokenizer.bos()), text_of(tokenizer.eos()))?;
+        self.tools = Ok(ToolFormat::of(&template, tokenizer));
         self.template = Ok(template);
         Ok(())
     }
@@ -98,9 +107,14 @@ impl Loaded {
         self.template.as_ref().map_err(|error| ApiError::invalid("messages", error.clone()))
     }
 
-    /// True if the template writes tools into prompts.
-    pub(super) fn takes_tools(&self) -> bool {
-        self.tokenizer().chat_template().is_some_and(|source| source.contains("tools"))
+    /// True if the model has a form of its own for calls of tools.
+    pub(super) fn calls_tools(&self) -> bool {
+        self.tools.as_ref().is_ok_and(|tools| !tools.is_generic())
+    }
+
+    /// The form of calls of tools.
+    pub(super) fn tool_format(&self) -> Result<&ToolFormat, ApiError> {
+        self.tools.as_ref().map_err(|error| ApiError::invalid("tools", error.clone()))
     }
 
     /// The pooling of embeddings.
@@ -112,9 +126,22 @@ impl Loaded {
 
     /// A compiled constraint. Compiling may take a second: not on a thread that answers requests.
     pub(super) fn constraint(&self, source: &Source, param: &str) -> Result<Constraint, ApiError> {
-        self.constraints
-            .get(self.tokenizer(), source)
-            .map_err(|error| ApiError::invalid(param, error.to_string()))
+        let wrong = |error: String| ApiError::invalid(param, error);
+        if let Some(kept) = self.constraints.kept(source) {
+            return Ok(kept);
+        }
+        let factory = self.constraints.factory(self.tokenizer()).map_err(|error| wrong(error.to_string()))?;
+        let made = match source {
+            Source::Schema(text) => factory.json_schema(text).map_err(|error| error.to_string()),
+            Source::Grammar(text) => factory.grammar(text).map_err(|error| error.to_string()),
+            Source::Calls(tools, choice, parallel) => {
+                let made = self.tool_format()?.constraint(&factory, tools, choice, *parallel);
+                made.map_err(|error| error.to_string())
+            }
+        };
+        let made = made.map_err(wrong)?;
+        self.constraints.keep(source, &made);
+        Ok(made)
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -129,13 +156,18 @@ pub(super) enum Source {
     Schema(String),
     /// A grammar: Lark or GBNF.
     Grammar(String),
+    /// Calls of these tools, by this choice; `true`: several calls in an answer.
+    Calls(Vec<Value>, ToolChoice, bool),
 }
 
 impl Source {
     fn hash(&self) -> [u8; 32] {
         let (tag, text) = match self {
-            Source::Schema(text) => (b"s", text),
-            Source::Grammar(text) => (b"g", text),
+            Source::Schema(text) => (b"s", Cow::Borrowed(text)),
+            Source::Grammar(text) => (b"g", Cow::Borrowed(text)),
+            Source::Calls(tools, choice, parallel) => {
+                (b"c", Cow::Owned(format!("{choice:?} {parallel} {}", Value::from(tools.clone()))))
+            }
         };
         Sha256::new().chain_update(tag).chain_update(text).finalize().into()
     }
@@ -149,27 +181,21 @@ struct Constraints {
 }
 
 impl Constraints {
-    fn get(&self, tokenizer: &Tokenizer, source: &Source) -> Result<Constraint, ConstraintError> {
+    /// A compiled constraint that was used before, which becomes the last used.
+    fn kept(&self, source: &Source) -> Option<Constraint> {
         let hash = source.hash();
-        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        {
-            let mut kept = kept();
-            if let Some(at) = kept.iter().position(|(other, _)| *other == hash) {
-                let found = kept.remove(at);
-                kept.extend(found);
-                kept.rotate_right(1);
-                return kept.front().map(|(_, constraint)| constraint.clone()).ok_or_else(vanished);
-            }
-        }
-        let factory = self.factory(tokenizer)?;
-        let made = match source {
-            Source::Schema(text) => factory.json_schema(text)?,
-            Source::Grammar(text) => factory.grammar(text)?,
-        };
-        let mut kept = kept();
-        kept.push_front((hash, made.clone()));
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(other, _)| *other == hash)?;
+        let found = kept.remove(at)?;
+        let constraint = found.1.clone();
+        kept.push_front(found);
+        Some(constraint)
+    }
+
+    fn keep(&self, source: &Source, constraint: &Constraint) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_front((source.hash(), constraint.clone()));
         kept.truncate(KEPT_CONSTRAINTS);
-        Ok(made)
     }
 
     fn factory(&self, tokenizer: &Tokenizer) -> Result<Arc<ConstraintFactory>, ConstraintError> {
@@ -181,10 +207,6 @@ impl Constraints {
         *factory = Some(Arc::clone(&made));
         Ok(made)
     }
-}
-
-fn vanished() -> ConstraintError {
-    ConstraintError::Grammar("the compiled constraint is gone".to_string())
 }
 
 /// The model of a server, which may be loading.

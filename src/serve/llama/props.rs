@@ -23,7 +23,7 @@ pub(in crate::serve) async fn show(State(app): State<Arc<App>>) -> Result<Json<V
         "model_alias": loaded.names.id,
         "model_path": file_name(&loaded),
         "chat_template": tokenizer.chat_template().unwrap_or_default(),
-        "chat_template_caps": {"supports_tools": loaded.takes_tools()},
+        "chat_template_caps": {"supports_tools": loaded.calls_tools()},
         "modalities": {"vision": false, "audio": false},
         "bos_token": text(tokenizer.bos()),
         "eos_token": text(tokenizer.eos()),

@@ -13,7 +13,7 @@ use super::lines::{Form, LinesAsk, loaded_line, respond};
 use super::messages::{InMessage, messages};
 use super::named;
 use crate::serve::app::App;
-use crate::serve::ask::{Ask, Client};
+use crate::serve::ask::Client;
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::models::Loaded;
@@ -52,9 +52,6 @@ fn read(app: &App, loaded: &Loaded, name: &str, body: &Body) -> Result<Option<Li
     let settings = settings(&body.0, app, loaded)?;
     let messages = messages(fields.messages.unwrap_or_default())?;
     let tools = functions(fields.tools.unwrap_or_default())?;
-    if !tools.is_empty() && !loaded.takes_tools() {
-        return Err(ApiError::invalid("tools", format!("\"{name}\" does not support tools")));
-    }
     let variables = think(&body.0, loaded, name)?;
     let source = format(&body.0)?;
     let streams = streams(&body.0)?;
@@ -63,13 +60,9 @@ fn read(app: &App, loaded: &Loaded, name: &str, body: &Body) -> Result<Option<Li
     let continues = last.role == "assistant" && last.tool_calls.is_empty();
     let view = View { thoughts_apart: true, calls_apart: !tools.is_empty() };
     let tools: Vec<Value> = tools.iter().map(tool_value).collect();
-    let conversation = Conversation { messages, tools, variables, continues, opens_answer: !continues };
-    let constraint = match source {
-        Some(source) => Some(loaded.constraint(&source, "format")?),
-        None => None,
-    };
-    let prompt = conversation.encode(loaded)?;
-    let parser = Some(loaded.format.parser(&prompt));
-    let ask = Ask { parser, constraint, ..Ask::plain(prompt, settings) };
+    let opens_answer = !continues;
+    let conversation =
+        Conversation { messages, tools, variables, continues, opens_answer, ..Conversation::default() };
+    let ask = conversation.ask(loaded, settings, source.map(|source| (source, "format")))?;
     Ok(Some(LinesAsk { ask, view, streams, form: Form::Chat }))
 }

@@ -104,7 +104,7 @@ fn capabilities(loaded: &Loaded) -> Vec<&'static str> {
     let pooling = format!("{}.pooling_type", loaded.model().architecture_name());
     let all = [
         ("completion", true),
-        ("tools", loaded.takes_tools()),
+        ("tools", loaded.calls_tools()),
         ("thinking", loaded.format.has_thoughts()),
         ("insert", FillTokens::of(loaded).is_some()),
         ("embedding", metadata.get(&pooling).is_some()),

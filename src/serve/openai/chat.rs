@@ -22,7 +22,7 @@ use crate::serve::prompt::{Conversation, apart};
 use crate::serve::settings::{MOST_LOGPROBS, Settings, flag, whole};
 use crate::serve::stream;
 use crate::serve::usage::{Usage, finish_reason, timings};
-use crate::text::ToolCall;
+use crate::text::{ToolCall, ToolChoice};
 
 /// The most choices of a request.
 const MOST_CHOICES: i64 = 32;
@@ -93,7 +93,7 @@ pub(in crate::serve) async fn count(
 
 /// The conversation of a request.
 pub(in crate::serve) fn conversation_of(body: &Body) -> Result<Conversation, ApiError> {
-    Ok(conversation(body.read()?, body)?.0)
+    conversation(body.read()?, body)
 }
 
 /// Reads a request and renders its prompt.
@@ -111,16 +111,11 @@ fn read(app: &App, loaded: &Loaded, body: &Body) -> Result<ChatAsk, ApiError> {
             return Err(ApiError::invalid("reasoning_format", message));
         }
     };
-    let source = format::constraint(&body.0)?;
-    let (conversation, calls_apart) = conversation(fields, body)?;
-    let constraint = match source {
-        Some((source, name)) => Some(loaded.constraint(&source, name)?),
-        None => None,
-    };
-    let prompt = conversation.encode(loaded)?;
-    let parser = Some(loaded.format.parser(&prompt));
+    let form = format::constraint(&body.0)?;
+    let conversation = conversation(fields, body)?;
+    let calls_apart = conversation.offers_tools();
     Ok(ChatAsk {
-        ask: Ask { parser, constraint, ..Ask::plain(prompt, settings) },
+        ask: conversation.ask(loaded, settings, form)?,
         n,
         view: View { thoughts_apart, calls_apart },
         streams: flag(&body.0, "stream")?.unwrap_or(false),
@@ -129,16 +124,29 @@ fn read(app: &App, loaded: &Loaded, body: &Body) -> Result<ChatAsk, ApiError> {
     })
 }
 
-/// The conversation, and whether the answer may call tools.
-fn conversation(fields: Fields, body: &Body) -> Result<(Conversation, bool), ApiError> {
+/// `tool_choice`: `auto`, `none`, `required`, or a tool by its name.
+fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
+    let name = |choice: &Value| choice.pointer("/function/name").and_then(Value::as_str).map(str::to_owned);
+    match choice {
+        None => Ok(ToolChoice::Auto),
+        Some(Value::String(word)) if word == "auto" => Ok(ToolChoice::Auto),
+        Some(Value::String(word)) if word == "none" => Ok(ToolChoice::None),
+        Some(Value::String(word)) if word == "required" => Ok(ToolChoice::Required),
+        Some(choice) => name(choice).map(ToolChoice::Named).ok_or_else(|| {
+            let message = "tool_choice must be auto, none, required, or \
+                {\"type\": \"function\", \"function\": {\"name\": …}}";
+            ApiError::invalid("tool_choice", message)
+        }),
+    }
+}
+
+/// The conversation of a request.
+fn conversation(fields: Fields, body: &Body) -> Result<Conversation, ApiError> {
     let messages = messages(fields.messages)?;
-    let mut tools = functions(fields.tools.unwrap_or_default())?;
-    match fields.tool_choice.as_ref().and_then(Value::as_str) {
-        None | Some("auto") => {}
-        Some("none") => tools.clear(),
-        Some(_) => {
-            return Err(ApiError::unsupported("tool_choice", "set it to auto or none"));
-        }
+    let tools = functions(fields.tools.unwrap_or_default())?;
+    let choice = tool_choice(fields.tool_choice.as_ref())?;
+    if tools.is_empty() && matches!(choice, ToolChoice::Required | ToolChoice::Named(_)) {
+        return Err(ApiError::invalid("tool_choice", "tool_choice asks for a call, but there are no tools"));
     }
     let mut variables = fields.chat_template_kwargs.unwrap_or_default();
     if let Some(effort) = fields.reasoning_effort {
@@ -165,10 +173,15 @@ fn conversation(fields: Fields, body: &Body) -> Result<(Conversation, bool), Api
     }
     // As in llama-server, an assistant's message at the end is the beginning of the answer.
     let continues = ends_with_assistant && continues.unwrap_or(opens != Some(true));
-    let calls_apart = !tools.is_empty();
-    let tools = tools.iter().map(tool_value).collect();
-    let opens_answer = opens.unwrap_or(!continues);
-    Ok((Conversation { messages, tools, variables, continues, opens_answer }, calls_apart))
+    Ok(Conversation {
+        messages,
+        tools: tools.iter().map(tool_value).collect(),
+        choice,
+        one_call: flag(&body.0, "parallel_tool_calls")? == Some(false),
+        variables,
+        continues,
+        opens_answer: opens.unwrap_or(!continues),
+    })
 }
 
 /// `logprobs` and `top_logprobs`.
