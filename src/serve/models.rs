@@ -169,7 +169,7 @@ impl Source {
                 (b"c", Cow::Owned(format!("{choice:?} {parallel} {}", Value::from(tools.clone()))))
             }
         };
-        Sha256::new().chain_update(tag).chain_update(text).finalize().into()
+        Sha256::new().chain_update(tag).chain_update(text.as_bytes()).finalize().into()
     }
 }
 
