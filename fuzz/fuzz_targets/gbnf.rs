@@ -14,6 +14,6 @@ static ALLOCATOR: limits::counting::Counting = limits::counting::Counting;
 
 fuzz_target!(
     // The first input pays for what is made once.
-    init: _ = bodies::gbnf(b""),
+    init: { let _ = bodies::gbnf(b""); },
     |bytes: &[u8]| limits::run("gbnf", bytes, bodies::gbnf, limits::TIME)
 );

@@ -14,6 +14,6 @@ static ALLOCATOR: limits::counting::Counting = limits::counting::Counting;
 
 fuzz_target!(
     // The first input pays for what is made once.
-    init: _ = bodies::gguf(b""),
+    init: { let _ = bodies::gguf(b""); },
     |bytes: &[u8]| limits::run("gguf", bytes, bodies::gguf, limits::TIME)
 );

@@ -14,6 +14,6 @@ static ALLOCATOR: limits::counting::Counting = limits::counting::Counting;
 
 fuzz_target!(
     // The first input pays for what is made once.
-    init: _ = bodies::lark(b""),
+    init: { let _ = bodies::lark(b""); },
     |bytes: &[u8]| limits::run("lark", bytes, bodies::lark, limits::TIME)
 );

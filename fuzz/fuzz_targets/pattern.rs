@@ -14,6 +14,6 @@ static ALLOCATOR: limits::counting::Counting = limits::counting::Counting;
 
 fuzz_target!(
     // The first input pays for what is made once.
-    init: _ = bodies::pattern(b""),
+    init: { let _ = bodies::pattern(b""); },
     |bytes: &[u8]| limits::run("pattern", bytes, bodies::pattern, limits::TIME)
 );

@@ -14,6 +14,6 @@ static ALLOCATOR: limits::counting::Counting = limits::counting::Counting;
 
 fuzz_target!(
     // The first input pays for what is made once.
-    init: _ = bodies::template(b""),
+    init: { let _ = bodies::template(b""); },
     |bytes: &[u8]| limits::run("template", bytes, bodies::template, limits::TIME)
 );

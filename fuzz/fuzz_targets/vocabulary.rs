@@ -14,6 +14,6 @@ static ALLOCATOR: limits::counting::Counting = limits::counting::Counting;
 
 fuzz_target!(
     // The first input pays for what is made once.
-    init: _ = bodies::vocabulary(b""),
+    init: { let _ = bodies::vocabulary(b""); },
     |bytes: &[u8]| limits::run("vocabulary", bytes, bodies::vocabulary, limits::TIME)
 );
