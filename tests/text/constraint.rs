@@ -1,7 +1,6 @@
 //! Constrained output: whatever allowed tokens are chosen, the text parses, validates, and is derived from the grammar.
 
 mod cases;
-mod fuzzed;
 mod generated;
 mod hostile;
 mod recogniser;
