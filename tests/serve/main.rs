@@ -9,3 +9,4 @@ mod client;
 mod completions;
 mod guard;
 mod load;
+mod tools;
