@@ -45,6 +45,8 @@ pub mod graph;
 #[path = "../graphs/mod.rs"]
 pub mod graphs;
 pub mod hip;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod model;
 pub mod ops;
 pub mod plan;
@@ -84,6 +86,11 @@ struct Readme;
 #[cfg(all(doctest, feature = "demo"))]
 #[doc = include_str!("../docs/engine.md")]
 struct EnginePage;
+
+/// That of the page on names.
+#[cfg(all(doctest, feature = "hub"))]
+#[doc = include_str!("../docs/models-by-name.md")]
+struct NamesPage;
 
 /// And so is that of the page on sessions.
 #[cfg(all(doctest, feature = "demo"))]

@@ -60,10 +60,10 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
     let template = model.chat_template(&tokenizer)?;
-    let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
+    let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train, &args.model);
     let options = args.session.options(&model, n_ctx)?;
     read_ahead(model.gguf(), options.device);
-    let chosen = args.sampling.choose(&model, &tokenizer)?;
+    let chosen = args.sampling.choose(&model, &tokenizer, &args.model)?;
     let mut conversation = Chat::new(&model, &options, &setup(), args.choice(&chosen, &tokenizer)?)?;
     let mut messages: Vec<Message> = args.system_message().into_iter().collect();
     let opening = messages.len();

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use super::remedies::with_options;
 use crate::gguf::GgufError;
+#[cfg(feature = "hub")]
+use crate::hub::HubError;
 use crate::model::ModelError;
 use crate::sampling::ParamError;
 use crate::text::TemplateError;
@@ -25,6 +27,10 @@ pub(super) enum CliError {
     /// A chat template that cannot be rendered.
     #[error("{}", with_options(.0, .0.remedies()))]
     Template(#[from] TemplateError),
+    /// A model that cannot be found, downloaded or deleted.
+    #[cfg(feature = "hub")]
+    #[error("{0}")]
+    Hub(#[source] Box<HubError>),
     /// Sampling options out of range.
     #[error("{0}")]
     Sampling(#[from] ParamError),
@@ -55,6 +61,16 @@ pub(super) enum CliError {
 impl From<ModelError> for CliError {
     fn from(error: ModelError) -> CliError {
         CliError::Model(Box::new(error))
+    }
+}
+
+#[cfg(feature = "hub")]
+impl From<HubError> for CliError {
+    fn from(error: HubError) -> CliError {
+        match error {
+            HubError::Stopped => CliError::Interrupted,
+            other => CliError::Hub(Box::new(other)),
+        }
     }
 }
 

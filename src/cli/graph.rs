@@ -59,7 +59,7 @@ pub(super) fn run(args: &GraphArgs) -> Result<(), CliError> {
     if let Some(output) = &args.output {
         refuse_target("-o", output, model.gguf().paths())?;
     }
-    let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
+    let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train, &args.model);
     let layout = CacheLayout::new(n_ctx, 1)?;
     let graph = model.graph(args.tokens.get(), 1, layout, args.cache.types())?;
     let (_, gpu) = args.device.open(&model)?;

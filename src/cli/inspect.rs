@@ -142,7 +142,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), CliError> {
 fn model_report(args: &InspectArgs, model: &Model) -> Result<(HyperParameters, MemoryReport), CliError> {
     args.model.check(model)?;
     let shape = model.architecture().shape();
-    let options = args.session.options_for_cpu(args.ctx.size(shape.n_ctx_train));
+    let options = args.session.options_for_cpu(args.ctx.size(shape.n_ctx_train, &args.model));
     let need = MemoryNeed::of(model, &options)?;
     let threads = args.session.threads().get();
     let limit = Budget::host(options.memory_fraction).limit();

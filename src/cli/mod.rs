@@ -17,21 +17,30 @@ mod graph;
 mod inspect;
 mod interrupt;
 mod kernels;
+#[cfg(feature = "hub")]
+mod list;
 mod logging;
 mod logits;
 mod logprobs;
 mod man;
+mod names;
 mod options;
 mod output;
 mod perplexity;
 mod progress;
+#[cfg(feature = "hub")]
+mod pull;
 mod quantize;
 mod remedies;
+#[cfg(feature = "hub")]
+mod rm;
 mod run;
 mod sampling;
 #[cfg(feature = "serve")]
 mod serve;
 mod shift;
+#[cfg(feature = "hub")]
+mod show;
 mod spellings;
 mod text;
 mod tokenize;
@@ -63,6 +72,14 @@ enum Command {
     Run(Box<run::RunArgs>),
     #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
+    #[cfg(feature = "hub")]
+    Pull(pull::PullArgs),
+    #[cfg(feature = "hub")]
+    List(list::ListArgs),
+    #[cfg(feature = "hub")]
+    Show(show::ShowArgs),
+    #[cfg(feature = "hub")]
+    Rm(rm::RmArgs),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Embed(embed::EmbedArgs),
@@ -81,7 +98,8 @@ enum Command {
 /// 2 if the command line is wrong and 130 after an interrupt.
 pub fn main() -> ExitCode {
     let command = spellings::with_variables(Cli::command());
-    let matches = command.get_matches_from(spellings::translate(std::env::args_os()));
+    let args = spellings::translate(std::env::args_os());
+    let matches = command.get_matches_from(names::spell_out(args, &Cli::command()));
     // The command that parsed the arguments made the matches.
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     logging::start(cli.verbose);
@@ -89,6 +107,14 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(args),
+        #[cfg(feature = "hub")]
+        Command::Pull(args) => pull::run(args),
+        #[cfg(feature = "hub")]
+        Command::List(args) => list::run(args),
+        #[cfg(feature = "hub")]
+        Command::Show(args) => show::run(args),
+        #[cfg(feature = "hub")]
+        Command::Rm(args) => rm::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Embed(args) => embed::run(args),

@@ -1,5 +1,6 @@
 //! Options shared by several commands.
 
+use std::cell::OnceCell;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,18 +10,43 @@ use clap::Args;
 
 use super::device::DeviceArg;
 use super::error::CliError;
+use super::names::{Located, locate};
+#[cfg(feature = "hub")]
+use super::pull::obtain;
 use crate::exec::Budget;
 use crate::gguf::Gguf;
+#[cfg(feature = "hub")]
+use crate::hub::{Preset, Reference};
 use crate::model::{CacheLayout, CacheTypes, DeviceChoice, Model, ModelError, SessionOptions};
+use crate::sampling::SamplerParams;
 use crate::tensor::DType;
 use crate::text::{Tokenizer, VocabData};
 
 /// The model.
 #[derive(Debug, Args)]
 pub(super) struct ModelArg {
-    /// GGUF file (the first part of a split model) [default: the demo model built into rfgraph]
+    /// GGUF file (the first part of a split model), or name of a model on this machine, as `rfgraph list` shows it
+    /// [default: the demo model built into rfgraph]
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
+    /// In place of MODEL: a model on Hugging Face, USER/REPO[:QUANT], which is downloaded if it is not in the cache;
+    /// -hf is the same
+    #[cfg(feature = "hub")]
+    #[arg(
+        long,
+        visible_alias = "hf-repo",
+        value_name = "REPO",
+        conflicts_with = "model",
+        hide_short_help = true
+    )]
+    hf: Option<Reference>,
+    /// Do not download
+    #[cfg(feature = "hub")]
+    #[arg(long, hide_short_help = true)]
+    offline: bool,
+    /// The file that was found.
+    #[arg(skip)]
+    located: OnceCell<Option<Located>>,
     /// Refuse a file with keys of its architecture that rfgraph does not know [default: warn and ignore them]
     #[arg(long)]
     strict: bool,
@@ -44,8 +70,8 @@ impl ModelArg {
 
     /// Opens the model, whatever `--strict` says.
     pub(super) fn open_leniently(&self) -> Result<Model, CliError> {
-        match &self.model {
-            Some(path) => Ok(Model::open(path)?),
+        match self.located()? {
+            Some(located) => Ok(Model::open(&located.path)?),
             #[cfg(feature = "demo")]
             None => Ok(Model::demo()?),
             #[cfg(not(feature = "demo"))]
@@ -55,8 +81,8 @@ impl ModelArg {
 
     /// Opens the model's file, even if its architecture is not supported.
     pub(super) fn open_file(&self) -> Result<Arc<Gguf>, CliError> {
-        match &self.model {
-            Some(path) => Ok(Arc::new(Gguf::open(path)?)),
+        match self.located()? {
+            Some(located) => Ok(Arc::new(Gguf::open(&located.path)?)),
             None => Ok(Arc::clone(self.open()?.gguf())),
         }
     }
@@ -79,8 +105,53 @@ impl ModelArg {
         part.unwrap_or(stem).to_string()
     }
 
+    /// The file of the path, name or repository; `None` if none was given. Looked for once.
+    fn located(&self) -> Result<Option<&Located>, CliError> {
+        if self.located.get().is_none() {
+            // A value that was set meanwhile is the same one.
+            let _ = self.located.set(self.locate()?);
+        }
+        Ok(self.located.get().and_then(Option::as_ref))
+    }
+
+    fn locate(&self) -> Result<Option<Located>, CliError> {
+        #[cfg(feature = "hub")]
+        if let Some(reference) = &self.hf {
+            return Ok(Some(Located::at(obtain(reference, self.offline)?.path)));
+        }
+        self.model.as_deref().map(locate).transpose()
+    }
+
+    /// The context size of the model's preset.
+    fn preset_ctx(&self) -> Option<usize> {
+        #[cfg(feature = "hub")]
+        return self.preset()?.n_ctx;
+        #[cfg(not(feature = "hub"))]
+        None
+    }
+
+    /// Sets the samplers' settings of the model's preset, and returns their names.
+    pub(super) fn preset_sampling(&self, params: &mut SamplerParams) -> Vec<&'static str> {
+        #[cfg(feature = "hub")]
+        return self.preset().map_or_else(Vec::new, |preset| preset.set(params));
+        #[cfg(not(feature = "hub"))]
+        {
+            let _ = params;
+            Vec::new()
+        }
+    }
+
+    #[cfg(feature = "hub")]
+    fn preset(&self) -> Option<&Preset> {
+        self.located.get()?.as_ref()?.preset.as_ref()
+    }
+
     /// The model's name in tables.
     pub(super) fn label(&self) -> String {
+        #[cfg(feature = "hub")]
+        if let Some(reference) = &self.hf {
+            return reference.to_string();
+        }
         let name = self.model.as_ref().and_then(|path| path.file_name());
         name.map_or_else(|| "demo".into(), |name| name.to_string_lossy().into_owned())
     }
@@ -101,9 +172,9 @@ fn context(text: &str) -> Result<usize, String> {
 }
 
 impl ContextArg {
-    /// The context size for a model that was trained for `trained` tokens.
-    pub(super) fn size(&self, trained: usize) -> usize {
-        match self.ctx {
+    /// The context size for an opened model that was trained for `trained` tokens: the option's, else its preset's.
+    pub(super) fn size(&self, trained: usize, model: &ModelArg) -> usize {
+        match self.ctx.or_else(|| model.preset_ctx()) {
             None => SessionOptions::default().n_ctx.min(trained),
             Some(0) => trained,
             Some(n) => n,

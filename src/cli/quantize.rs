@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::error::CliError;
 use super::interrupt::{Second, listen};
+use super::names::locate;
 use super::options::ThreadsArg;
 use super::output::{print, print_json};
 use super::progress::{Progress, Unit};
@@ -31,7 +32,7 @@ use crate::tensor::blocks::WRITABLE;
 /// complete.
 #[derive(Debug, Args)]
 pub(super) struct QuantizeArgs {
-    /// GGUF file in F32, F16 or BF16 (the first part of a split model)
+    /// GGUF file in F32, F16 or BF16 (the first part of a split model), or its name
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// Output file; an existing file is replaced
@@ -100,7 +101,7 @@ struct TensorReport {
 }
 
 pub(super) fn run(args: &QuantizeArgs) -> Result<(), CliError> {
-    let gguf = Gguf::open(&args.input)?;
+    let gguf = Gguf::open(&locate(&args.input)?.path)?;
     refuse_target("OUT", &args.output, gguf.paths())?;
     let recipe = Recipe {
         mix: args.mix,

@@ -186,10 +186,10 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
         messages.push(Message::new("user", text));
         tokenizer.encode_chat(&model.chat_template(&tokenizer)?.render(&messages, true)?)
     };
-    let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
+    let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train, &args.model);
     let options = args.session.options(&model, n_ctx)?;
     read_ahead(model.gguf(), options.device);
-    let chosen = args.sampling.choose(&model, &tokenizer)?;
+    let chosen = args.sampling.choose(&model, &tokenizer, &args.model)?;
     let mut conversation = Chat::new(&model, &options, &setup(), args.choice(&chosen, &tokenizer)?)?;
     let load_time = start.elapsed();
     if let Some(trace) = trace {

@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_pars
 use serde_json::{Map, json};
 
 use super::error::CliError;
+use super::options::ModelArg;
 use crate::model::Model;
 use crate::sampling::{Mirostat, Parameter, SamplerParams, Stage, Value};
 use crate::text::Tokenizer;
@@ -195,13 +196,20 @@ impl SamplingArgs {
         Ok(params)
     }
 
-    /// The settings for a model: options win over what the file suggests, and that over the defaults.
-    pub(super) fn choose(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Chosen, CliError> {
+    /// The settings for an opened model: options win over its preset, the preset over what the file suggests, and that
+    /// over the defaults.
+    pub(super) fn choose(
+        &self,
+        model: &Model,
+        tokenizer: &Tokenizer,
+        given: &ModelArg,
+    ) -> Result<Chosen, CliError> {
         let mut options = self.params()?;
         let is_given = |name: &str| self.given.iter().any(|given| given == name);
         let mut params = SamplerParams { logit_bias: options.logit_bias.clone(), ..SamplerParams::default() };
         (params.seed, params.min_keep) = (options.seed, options.min_keep);
         let suggested = model.suggest_sampling(&mut params);
+        let preset = given.preset_sampling(&mut params);
         for (to, from) in params.parameters().into_iter().zip(options.parameters()) {
             match (to.value, from.value) {
                 _ if !is_given(to.name) => {}
@@ -221,6 +229,7 @@ impl SamplingArgs {
         params.check()?;
         let source = |name: &str| match name {
             _ if is_given(name) || (name == "mirostat" && gives_mirostat) => "option",
+            _ if preset.contains(&name) => "preset",
             _ if suggested.contains(&name) => "file",
             _ => "default",
         };
@@ -254,7 +263,7 @@ impl SamplingArgs {
 /// The settings of an answer, and where each is from.
 pub(super) struct Chosen {
     pub(super) params: SamplerParams,
-    /// For `--json`: by name, `{"value": …, "from": "default" | "file" | "option"}`.
+    /// For `--json`: by name, `{"value": …, "from": "default" | "file" | "preset" | "option"}`.
     pub(super) settings: Map<String, serde_json::Value>,
 }
 

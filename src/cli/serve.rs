@@ -169,13 +169,13 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
 fn load(args: &ServeArgs, server: &Server) -> Result<Loaded, CliError> {
     let model = args.model.open()?;
     let tokenizer = model.tokenizer()?;
-    let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train);
+    let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train, &args.model);
     let mut session = args.session.options(&model, n_ctx)?;
     read_ahead(model.gguf(), session.device);
     session.n_sequences = args.parallel.max(1);
     session.n_tokens = Some(args.pool.unwrap_or(4 * n_ctx));
     session.deterministic = !args.no_deterministic;
-    let sampling = args.sampling.choose(&model, &tokenizer)?.params;
+    let sampling = args.sampling.choose(&model, &tokenizer, &args.model)?.params;
     let options = EngineOptions {
         session,
         setup: setup(),

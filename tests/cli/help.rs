@@ -2,8 +2,12 @@
 
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 17] = [
     "run",
+    "pull",
+    "list",
+    "show",
+    "rm",
     "tokenize",
     "logits",
     "embed",

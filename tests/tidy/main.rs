@@ -137,6 +137,7 @@ fn library_names_no_command_line_options() {
         "src/model",
         "src/engine",
         "src/serve",
+        "src/hub",
         "src/quantize",
         "graphs",
     ];
@@ -181,6 +182,7 @@ fn dependencies_point_one_way() {
         ("src/sampling", &["text"]),
         ("src/engine", &["model", "sampling", "text"]),
         ("src/serve", &["engine", "model", "sampling", "text"]),
+        ("src/hub", &["gguf", "sampling"]),
         ("src/quantize", &["tensor", "gguf", "cpu", "sampling", "model"]),
         ("graphs", &["tensor", "graph", "ops", "model"]),
     ];

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::error::CliError;
+use super::names::locate;
 use super::output::print;
 use crate::device::Target;
 use crate::hip::jit::Cache;
@@ -28,7 +29,7 @@ const TARGETS: &str = "gfx906,gfx908,gfx90a,gfx942,gfx1030,gfx1100,gfx1101,gfx11
 #[command(after_help = "With --check the exit code is 1 if a kernel does not compile or spills registers.\n\
     RFGRAPH_CACHE_DIR names the folder of compiled kernels, RFGRAPH_CACHE_MIB its largest size.")]
 pub(super) struct KernelsArgs {
-    /// GGUF file [default: the kernels of every operator]
+    /// GGUF file, or name of a model [default: the kernels of every operator]
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Compile the kernels
@@ -63,7 +64,8 @@ pub(super) fn run(args: &KernelsArgs, verbose: bool) -> Result<(), CliError> {
     if let Some(target) = &args.compile {
         return child::run(target);
     }
-    let model = args.model.as_ref().map(Model::open).transpose()?;
+    let located = args.model.as_deref().map(locate).transpose()?;
+    let model = located.map(|located| Model::open(located.path)).transpose()?;
     let needs = match &model {
         Some(model) => needs::of_model(model, &args.arch)?,
         None => needs::of_table(&args.arch),
