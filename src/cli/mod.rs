@@ -28,6 +28,7 @@ mod progress;
 mod quantize;
 mod remedies;
 mod run;
+mod run_args;
 mod sampling;
 #[cfg(feature = "serve")]
 mod serve;
@@ -58,7 +59,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(Box<run::RunArgs>),
+    Run(Box<run_args::RunArgs>),
     #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
     Tokenize(tokenize::TokenizeArgs),

@@ -67,7 +67,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 /// A text of more than two times the keys that a GPU sums at once in a deterministic plan.
 fn long_text() -> impl Strategy<Value = Act> {
-    (0u32..2, 300usize..340).prop_map(|(seed, n)| Act::Text(seed, n))
+    (0u32..2, 260usize..280).prop_map(|(seed, n)| Act::Text(seed, n))
 }
 
 /// The context of a sequence.
@@ -253,7 +253,8 @@ fn on_a_gpu(make: impl Fn(&SessionOptions, Setup) -> Session) {
         let options = SessionOptions { device: gpu.choice(), cache_types, ..options.clone() };
         make(&options, Setup { hip: gpu::options(), ..Setup::default() })
     };
-    let config = ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() };
+    let cases = std::env::var("RFGRAPH_PARITY_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     // Every schedule has a text with several splits of keys and a prompt of more rows than a tile beside it.
     let acts = (long_text(), 33usize..80, prop::collection::vec((0usize..4, act()), 3..6));
