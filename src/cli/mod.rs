@@ -35,6 +35,7 @@ mod remedies;
 #[cfg(feature = "hub")]
 mod rm;
 mod run;
+mod run_args;
 mod sampling;
 #[cfg(feature = "serve")]
 mod serve;
@@ -69,7 +70,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(Box<run::RunArgs>),
+    Run(Box<run_args::RunArgs>),
     #[cfg(feature = "serve")]
     Serve(Box<serve::ServeArgs>),
     #[cfg(feature = "hub")]

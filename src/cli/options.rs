@@ -182,11 +182,16 @@ impl ContextArg {
     }
 }
 
+/// Parses a count.
+pub(super) fn one_or_more(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "expected 1 or more".into())
+}
+
 /// Number of threads.
 #[derive(Debug, Args)]
 pub(super) struct ThreadsArg {
     /// Number of threads [default: one per physical core]
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = one_or_more)]
     threads: Option<NonZeroUsize>,
 }
 
@@ -240,8 +245,8 @@ pub(super) struct SessionArgs {
     #[command(flatten)]
     threads: ThreadsArg,
     /// Prompt tokens per batch (ubatch): a larger batch is faster and takes more memory [default: 512; on a GPU as many as
-    /// take about 200 ms, from 512 to 2048]
-    #[arg(long, alias = "ubatch-size", value_name = "N")]
+    /// take about 200 ms, from 64 to 2048]
+    #[arg(long, alias = "ubatch-size", value_name = "N", value_parser = one_or_more)]
     ubatch: Option<NonZeroUsize>,
     /// Compute each sequence with the same bits alone and in any batch, whatever its prompt's chunks. Slower
     #[arg(long)]

@@ -78,7 +78,7 @@ struct Bound {
 }
 
 // SAFETY: the addresses point into memory that the executor owns or keeps alive (arena, states, owned
-// copies, the weight source), none of which is tied to a thread.
+// copies, the weight source), and nothing in it is tied to a thread.
 unsafe impl Send for Bound {}
 // SAFETY: a step cannot be written through a shared reference; only `run`, which holds the executor mutably, writes.
 unsafe impl Sync for Bound {}

@@ -434,7 +434,7 @@ fn a_plan_is_written_as_a_page() {
     assert!(plan.steps.iter().all(|step| written.contains(&format!("\"name\":\"{}\"", step.name))));
     assert!(written.len() < 300_000, "{} bytes", written.len());
     let (code, message) = failure(&[&page[..], &["-o", folder.path().to_str().unwrap()]].concat());
-    assert!(code == Some(2) && message.contains("no file"), "{message}");
+    assert!(code == Some(2) && message.contains("not a file"), "{message}");
 }
 
 /// The number of steps in a trace.

@@ -125,6 +125,7 @@ fn effect(row: &KeyRow) -> String {
             let neutral: Vec<String> = neutral.iter().map(f64::to_string).collect();
             format!("changes it, unless {}", neutral.join(" or "))
         }
+        other => panic!("the page has no words for {other:?}"),
     }
 }
 

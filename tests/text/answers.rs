@@ -185,7 +185,7 @@ fn calls_of_channels_have_name_and_arguments() {
         assert_eq!(parts[0].kind, PartKind::ToolCall, "{header}");
         assert_eq!(parts[0].calls[0].name, "get_weather");
         assert_eq!(parts[0].calls[0].arguments, json!({"city": "Oslo"}));
-        // Cut in the arguments it is no call.
+        // Cut in the arguments it is not a call.
         let answer = format!("{header}<|message|>{{\"city\": \"Os");
         assert_eq!(told(&tokenizer, "<|start|>assistant", &answer), [text(&answer)]);
     }

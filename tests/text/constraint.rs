@@ -126,7 +126,7 @@ fn allowed_texts_are_derived_from_the_grammar() {
         for seed in 0..150 {
             constraint.restart();
             if let Some(text) = random_answer(&tokenizer, &mut constraint, seed, 100, 3.0) {
-                assert!(is_sum(&text), "{text:?} is no sum");
+                assert!(is_sum(&text), "{text:?} is not a sum");
                 ended += 1;
             }
         }

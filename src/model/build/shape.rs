@@ -194,7 +194,7 @@ impl Portion {
 
 /// A graph that a session requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::model) struct Request {
+pub(in crate::model) struct GraphRequest {
     pub shape: BatchShape,
     /// Number of positions of a row.
     pub n_pos: usize,

@@ -8,6 +8,7 @@ mod batch;
 mod embed;
 mod memory;
 mod options;
+mod outputs;
 mod placement;
 mod plans;
 mod prefix;
@@ -25,16 +26,17 @@ pub(crate) use embed::Pooled;
 pub use embed::{Pooling, l2_normalize};
 pub use memory::{MemoryNeed, StateNeed};
 pub use options::{SessionOptions, Setup};
+pub use outputs::{Outputs, RowOutput};
 pub use placement::DeviceChoice;
 use placement::{Backend, Demand, Part, Placed, place};
 use plans::{BatchPlan, PartPlan, steps_of};
 pub use prompts::Logits;
-pub use rows::{Outputs, RowOutput, Rows};
+pub use rows::Rows;
 pub use shift::ContextShift;
 
 use super::{
-    BLOCK_SIZE, BatchShape, CacheLayout, CacheTypes, Model, ModelError, ModelShape, Output, Request, Rewind,
-    SequenceId, States,
+    BLOCK_SIZE, BatchShape, CacheLayout, CacheTypes, GraphRequest, Model, ModelError, ModelShape, Output,
+    Rewind, SequenceId, States,
 };
 use crate::exec::{CpuExecutor, ExecError, Executor, HipExecutor, PlanId, Timeline};
 use crate::graph::StateKind;
@@ -337,7 +339,7 @@ impl Session {
         let (cache, cache_types, n_pos) = (self.states.layout(), self.cache_types, self.shape.n_pos);
         let mut parts = Vec::with_capacity(self.parts.len());
         for part in &mut self.parts {
-            let request = Request { shape, n_pos, cache, cache_types, portion: part.portion.clone() };
+            let request = GraphRequest { shape, n_pos, cache, cache_types, portion: part.portion.clone() };
             parts.push(PartPlan::load(part.backend.executor_mut(), &self.model, &request)?);
         }
         self.plans.insert(shape, BatchPlan { parts });

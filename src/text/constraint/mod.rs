@@ -32,7 +32,7 @@ pub enum ConstraintError {
     #[error("output cannot be constrained with this vocabulary: {0}")]
     Vocabulary(String),
     /// The schema is not valid JSON.
-    #[error("the JSON schema is no JSON: {0}")]
+    #[error("the JSON schema is not JSON: {0}")]
     Json(String),
     /// The schema is not supported.
     #[error("the JSON schema cannot be used: {0}")]

@@ -168,7 +168,7 @@ pub(super) fn worked(items: usize) -> Result<(), Error> {
     })
 }
 
-/// Runs a function that builds values. What it makes counts as alive until it returns.
+/// Runs a function that builds values. Its values count as alive until it returns.
 pub(super) fn running<T>(function: impl FnOnce() -> T) -> T {
     let enter = |depth: isize| {
         ACCOUNTS.with_borrow_mut(|accounts| {

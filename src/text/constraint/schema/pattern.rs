@@ -214,14 +214,14 @@ fn spelled(writing: Writing, hir: &Hir) -> Result<RegexAst, String> {
     Ok(match hir.kind() {
         HirKind::Empty => RegexAst::EmptyString,
         HirKind::Literal(literal) => {
-            let text = std::str::from_utf8(&literal.0).map_err(|_| "has bytes that are no text")?;
+            let text = std::str::from_utf8(&literal.0).map_err(|_| "has bytes that are not text")?;
             let characters =
                 text.chars().map(|c| character(writing, &ClassUnicode::new([ClassUnicodeRange::new(c, c)])));
             RegexAst::Concat(characters.collect())
         }
         HirKind::Class(Class::Unicode(class)) => character(writing, class),
         HirKind::Class(Class::Bytes(class)) => {
-            character(writing, &class.to_unicode_class().ok_or("has bytes that are no text")?)
+            character(writing, &class.to_unicode_class().ok_or("has bytes that are not text")?)
         }
         HirKind::Look(Look::Start | Look::End) => {
             return Err("has a `^` or `$` elsewhere than at its beginning and end".into());
