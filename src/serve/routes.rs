@@ -13,7 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::app::App;
 use super::error::ApiError;
-use super::{guard, openai, page};
+use super::{anthropic, guard, openai, page};
 
 type Routes = Router<Arc<App>>;
 
@@ -29,8 +29,13 @@ pub(super) fn router(app: Arc<App>) -> Router {
         ("/chat/completions/input_tokens", post(openai::chat::count)),
         ("/completions", post(openai::completions::answer)),
         ("/embeddings", post(openai::embeddings::embed)),
+        ("/messages", post(anthropic::messages::answer)),
+        ("/messages/count_tokens", post(anthropic::messages::count)),
         ("/models", get(openai::models::list)),
         ("/models/{id}", get(openai::models::one)),
+        ("/responses", post(openai::responses::answer)),
+        ("/responses/input_tokens", post(openai::responses::count)),
+        ("/responses/{id}", get(openai::responses::get).delete(openai::responses::delete)),
         ("/health", get(health)),
     ] {
         router = both(router, path, method);
