@@ -7,11 +7,13 @@ use std::time::SystemTime;
 use super::ServeOptions;
 use super::metrics::Metrics;
 use super::models::Models;
+use super::openai::stored::Responses;
 
 pub(super) struct App {
     pub options: ServeOptions,
     pub models: Models,
     pub metrics: Metrics,
+    pub responses: Responses,
     /// Random for each start of the server, so that no client can compute another's salt.
     salts: RandomState,
     n_ids: AtomicU64,
@@ -23,6 +25,7 @@ impl App {
             options,
             models: Models::loading(),
             metrics: Metrics::new(),
+            responses: Responses::default(),
             salts: RandomState::new(),
             n_ids: AtomicU64::new(0),
         }

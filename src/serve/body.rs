@@ -49,6 +49,15 @@ pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
     })
 }
 
+/// [`read`] of a value that stands at this path.
+pub(super) fn read_at<T: DeserializeOwned>(value: Value, at: &str) -> Result<T, ApiError> {
+    read(value).map_err(|error| {
+        let path = error.param.as_ref().map_or(at.to_string(), |param| format!("{at}.{param}"));
+        let join = if error.param.is_some() { "." } else { ": " };
+        ApiError { param: Some(path), message: format!("{at}{join}{}", error.message), ..error }
+    })
+}
+
 impl FromRequest<Arc<App>> for Body {
     type Rejection = ApiError;
 

@@ -77,7 +77,7 @@ impl Family {
     pub fn of(path: &str) -> Family {
         match path {
             _ if path == "/api" || path.starts_with("/api/") => Family::Ollama,
-            _ if path.starts_with("/v1/messages") => Family::Anthropic,
+            _ if path.starts_with("/v1/messages") || path.starts_with("/messages") => Family::Anthropic,
             _ => Family::OpenAi,
         }
     }

@@ -9,6 +9,7 @@
 //! This folder uses engines, text and samplers. It knows no session, no device and no command line, and reads or writes no
 //! file: a request never names one.
 
+mod anthropic;
 mod app;
 mod ask;
 mod body;
@@ -30,6 +31,7 @@ mod request_log;
 mod routes;
 mod settings;
 mod stream;
+mod turn;
 mod usage;
 
 pub use keys::ApiKey;

@@ -16,7 +16,7 @@ pub(super) struct View {
 }
 
 /// A piece of an answer.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Piece<'d> {
     Thoughts(&'d str),
     Text(&'d str),

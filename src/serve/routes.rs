@@ -13,7 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::app::App;
 use super::error::ApiError;
-use super::{guard, llama, ollama, openai, page};
+use super::{anthropic, guard, llama, ollama, openai, page};
 
 type Routes = Router<Arc<App>>;
 
@@ -71,8 +71,13 @@ pub(super) fn router(app: Arc<App>) -> Router {
     for (path, method) in [
         ("/chat/completions", post(openai::chat::answer)),
         ("/chat/completions/input_tokens", post(openai::chat::count)),
+        ("/messages", post(anthropic::messages::answer)),
+        ("/messages/count_tokens", post(anthropic::messages::count)),
         ("/models", get(openai::models::list)),
         ("/models/{id}", get(openai::models::one)),
+        ("/responses", post(openai::responses::answer)),
+        ("/responses/input_tokens", post(openai::responses::count)),
+        ("/responses/{id}", get(openai::responses::get).delete(openai::responses::delete)),
         ("/health", get(health)),
         ("/rerank", post(llama::absent::rerank)),
         ("/reranking", post(llama::absent::rerank)),

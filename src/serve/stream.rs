@@ -58,6 +58,13 @@ impl Frames {
     }
 }
 
+#[cfg(test)]
+impl std::fmt::Display for Frames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
 /// An interface's way to write a stream.
 pub(super) trait Writer: Send + 'static {
     /// Writes what comes before the first event.
@@ -100,6 +107,17 @@ pub(super) fn respond(replies: Replies, mut writer: impl Writer + Unpin) -> Resp
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
+}
+
+/// Waits for all replies, whose events only tell the writer what the whole answer is.
+pub(super) async fn drain(mut replies: Replies, writer: &mut impl Writer) -> Result<(), ApiError> {
+    while let Some((choice, event)) = replies.next().await {
+        match event {
+            Event::Failed(error) => return Err(error.into()),
+            event => writer.event(choice, &event, &mut Frames::default()),
+        }
+    }
+    Ok(())
 }
 
 struct Streamed<W> {

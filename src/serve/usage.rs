@@ -36,6 +36,28 @@ impl Usage {
             "completion_tokens_details": {"reasoning_tokens": self.thoughts},
         })
     }
+
+    /// OpenAI's `usage` of responses.
+    pub fn responses(&self) -> Value {
+        json!({
+            "input_tokens": self.prompt,
+            "input_tokens_details": {"cached_tokens": self.cached},
+            "output_tokens": self.generated,
+            "output_tokens_details": {"reasoning_tokens": self.thoughts},
+            "total_tokens": self.prompt + self.generated,
+        })
+    }
+
+    /// Anthropic's `usage`, in which cached tokens are not among the input's.
+    pub fn anthropic(&self) -> Value {
+        json!({
+            "input_tokens": self.prompt.saturating_sub(self.cached),
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": self.cached,
+            "output_tokens": self.generated,
+            "output_tokens_details": {"thinking_tokens": self.thoughts},
+        })
+    }
 }
 
 /// llama-server's `timings`.

@@ -54,6 +54,17 @@ const FIELDS: &[&str] = &[
     "frequency_penalty",
     "top_n_sigma",
     "suffix",
+    "system",
+    "thinking",
+    "output_config",
+    "context_management",
+    "stop_sequences",
+    "instructions",
+    "text",
+    "reasoning",
+    "previous_response_id",
+    "max_output_tokens",
+    "include",
 ];
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -87,6 +98,13 @@ fn any_json() -> impl Strategy<Value = Value> {
         "required",
         "base64",
         "demo",
+        "function_call",
+        "function_call_output",
+        "reasoning",
+        "tool_use",
+        "tool_result",
+        "thinking",
+        "enabled",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -113,6 +131,15 @@ fn any_json() -> impl Strategy<Value = Value> {
             "x",
             "arguments",
             "tool_calls",
+            "id",
+            "tool_use_id",
+            "input",
+            "thinking",
+            "call_id",
+            "output",
+            "summary",
+            "effort",
+            "format",
         ]);
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
@@ -144,6 +171,7 @@ proptest! {
     #[test]
     fn any_body_is_answered_or_refused(body in body(), path in prop::sample::select(vec![
         "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/chat/completions/input_tokens",
+        "/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/v1/responses/input_tokens",
     ])) {
         let response = post(path, &body);
         prop_assert!(response.status < 500 || response.status == 501, "{path} {body}: {}", response.body);

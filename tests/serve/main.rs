@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![cfg(all(feature = "serve", feature = "demo"))]
 
+mod anthropic;
 mod bodies;
 mod chats;
 mod client;
 mod completions;
 mod guard;
 mod load;
+mod named_events;
+mod responses;
 mod tools;

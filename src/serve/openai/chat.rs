@@ -21,6 +21,7 @@ use crate::serve::parts::{View, Whole, arguments, collect};
 use crate::serve::prompt::{Conversation, apart};
 use crate::serve::settings::{MOST_LOGPROBS, Settings, flag, whole};
 use crate::serve::stream;
+use crate::serve::turn::set_effort;
 use crate::serve::usage::{Usage, finish_reason, timings};
 use crate::text::{ToolCall, ToolChoice};
 
@@ -150,13 +151,7 @@ fn conversation(fields: Fields, body: &Body) -> Result<Conversation, ApiError> {
     }
     let mut variables = fields.chat_template_kwargs.unwrap_or_default();
     if let Some(effort) = fields.reasoning_effort {
-        const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
-        if !EFFORTS.contains(&effort.as_str()) {
-            let message = format!("reasoning_effort must be one of {}", EFFORTS.join(", "));
-            return Err(ApiError::invalid("reasoning_effort", message));
-        }
-        variables.entry("enable_thinking").or_insert_with(|| (effort != "none").into());
-        variables.entry("reasoning_effort").or_insert_with(|| effort.into());
+        set_effort(&mut variables, effort, "reasoning_effort")?;
     }
     let last = messages.last();
     let ends_with_assistant =

@@ -15,7 +15,7 @@ pub(in crate::serve) fn constraint(
 ) -> Result<Option<(Source, &'static str)>, ApiError> {
     let mut found = Vec::new();
     if let Some(format) = given(fields, "response_format") {
-        found.extend(response_format(format)?.map(|schema| (schema, "response_format")));
+        found.extend(response_format(format, "response_format")?.map(|schema| (schema, "response_format")));
     }
     if let Some(schema) = given(fields, "json_schema") {
         found.push((Source::Schema(schema.to_string()), "json_schema"));
@@ -48,8 +48,8 @@ pub(in crate::serve) fn bounded(source: Source, name: &str) -> Result<Source, Ap
     }
 }
 
-/// `response_format`: `text`, `json_object` with or without a schema, `json_schema`.
-fn response_format(format: &Value) -> Result<Option<Source>, ApiError> {
+/// OpenAI's description of a format, which the field `name` has: `text`, `json_object` with or without a schema, `json_schema`.
+pub(super) fn response_format(format: &Value, name: &str) -> Result<Option<Source>, ApiError> {
     let kind = format.get("type").and_then(Value::as_str);
     let any_object = || Value::from_iter([("type", "object")]);
     let schema = match kind {
@@ -60,15 +60,13 @@ fn response_format(format: &Value) -> Result<Option<Source>, ApiError> {
             // The form of llama-server has the schema itself here.
             let schema = outer.and_then(|outer| outer.get("schema")).or_else(|| format.get("schema"));
             schema.cloned().ok_or_else(|| {
-                let path = "response_format.json_schema.schema";
-                ApiError::invalid(path, format!("{path} is missing"))
+                let path = format!("{name}.json_schema.schema");
+                ApiError::invalid(&path, format!("{path} is missing"))
             })?
         }
         _ => {
-            return Err(ApiError::invalid(
-                "response_format.type",
-                "response_format.type must be text, json_object or json_schema",
-            ));
+            let path = format!("{name}.type");
+            return Err(ApiError::invalid(&path, format!("{path} must be text, json_object or json_schema")));
         }
     };
     Ok(Some(Source::Schema(schema.to_string())))

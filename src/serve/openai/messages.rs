@@ -7,7 +7,7 @@ use crate::serve::error::{ApiError, Kind};
 use crate::text::Message;
 
 /// The most tools of a request.
-const MOST_TOOLS: usize = 128;
+pub(in crate::serve) const MOST_TOOLS: usize = 128;
 
 /// A message as clients send it.
 #[derive(Debug, Deserialize)]
@@ -29,13 +29,13 @@ pub(super) struct InMessage {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Content {
+pub(super) enum Content {
     Text(String),
     Parts(Vec<ContentPart>),
 }
 
 #[derive(Debug, Deserialize)]
-struct ContentPart {
+pub(super) struct ContentPart {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -80,7 +80,7 @@ pub(in crate::serve) struct ToolFunction {
 
 impl Content {
     /// The text of all parts, one per line as llama-server joins them.
-    fn text(self, at: &str) -> Result<String, ApiError> {
+    pub fn text(self, at: &str) -> Result<String, ApiError> {
         let parts = match self {
             Content::Text(text) => return Ok(text),
             Content::Parts(parts) => parts,
@@ -108,11 +108,22 @@ impl Content {
         }
         Ok(texts.join("\n"))
     }
+
+    /// The text of all parts, whatever their types.
+    pub fn thoughts(self) -> String {
+        match self {
+            Content::Text(text) => text,
+            Content::Parts(parts) => {
+                let texts: Vec<String> = parts.into_iter().filter_map(|part| part.text).collect();
+                texts.join("\n")
+            }
+        }
+    }
 }
 
 impl InMessage {
     /// The message for a template.
-    fn message(self, at: &str) -> Result<Message, ApiError> {
+    pub fn message(self, at: &str) -> Result<Message, ApiError> {
         // Templates know `system` for what newer clients call `developer`, and `tool` for `function`.
         let role = match self.role.as_str() {
             "developer" => "system",
@@ -147,6 +158,10 @@ impl InMessage {
 }
 
 impl InCall {
+    pub fn new(id: String, name: String, arguments: Value) -> InCall {
+        InCall { id: Some(id), function: InFunction { name, arguments } }
+    }
+
     /// The call with its arguments as a value, which templates expect.
     pub fn value(self, at: &str) -> Result<Value, ApiError> {
         let arguments = match self.function.arguments {
@@ -183,7 +198,7 @@ pub(super) fn messages(list: Vec<InMessage>) -> Result<Vec<Message>, ApiError> {
 }
 
 /// The name of the tool that the call with this id calls.
-fn called(messages: &[Message], id: &str) -> Option<String> {
+pub(in crate::serve) fn called(messages: &[Message], id: &str) -> Option<String> {
     let mut calls = messages.iter().rev().flat_map(|message| &message.tool_calls);
     let call = calls.find(|call| call.get("id").and_then(Value::as_str) == Some(id))?;
     call.pointer("/function/name")?.as_str().map(str::to_owned)

@@ -1,4 +1,5 @@
-//! OpenAI's interface: one file per route; `messages` reads conversations, `format` the constraints on answers.
+//! OpenAI's interface: one file per route; `messages` reads conversations, `format` the constraints on answers;
+//! `stored` keeps responses.
 
 pub(super) mod chat;
 mod chat_stream;
@@ -8,3 +9,9 @@ pub(super) mod format;
 pub(super) mod logprobs;
 pub(super) mod messages;
 pub(super) mod models;
+pub(super) mod responses;
+mod responses_answer;
+mod responses_input;
+#[cfg(test)]
+mod responses_tests;
+pub(super) mod stored;
