@@ -174,7 +174,7 @@ fn parameters(
     for parameter in sampling.parameters() {
         let others = OTHER_NAMES.iter().filter(|(_, name)| *name == parameter.name).map(|(other, _)| *other);
         let names = others.chain([parameter.name]);
-        let Some((name, value)) = names.filter_map(|name| Some((name, given(fields, name)?))).last() else {
+        let Some((name, value)) = names.rev().find_map(|name| Some((name, given(fields, name)?))) else {
             continue;
         };
         let wrong = |wanted: &str| {

@@ -10,20 +10,7 @@ use super::parts::View;
 use super::prompt::Conversation;
 use super::settings::Settings;
 use crate::text::Message;
-
-/// The tools that an answer calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum ToolChoice {
-    /// The model chooses.
-    #[default]
-    Auto,
-    /// None.
-    None,
-    /// At least one.
-    Required,
-    /// The one of this name.
-    Named(String),
-}
+pub(super) use crate::text::ToolChoice;
 
 /// A conversation to answer, with what is asked of the answer.
 #[derive(Debug, Default)]
@@ -31,8 +18,8 @@ pub(super) struct Turn {
     pub messages: Vec<Message>,
     pub tools: Vec<ToolFunction>,
     pub choice: ToolChoice,
-    /// The field that allows one call at most, if there is one.
-    pub one_call: Option<&'static str>,
+    /// The answer has at most one call.
+    pub one_call: bool,
     /// Variables of the template.
     pub variables: Map<String, Value>,
     /// The answer continues the last message, which is the assistant's.
@@ -49,35 +36,29 @@ impl Turn {
 
     /// What to ask, and how to show the answer. Not on a thread that answers requests.
     pub fn ask(mut self, loaded: &Loaded, settings: Settings) -> Result<(Ask, View), ApiError> {
-        let constraint = match self.source.take() {
-            Some((source, name)) => Some(loaded.constraint(&source, name)?),
-            None => None,
-        };
+        let source = self.source.take();
         let conversation = self.conversation()?;
-        let view = View { thoughts_apart: true, calls_apart: !conversation.tools.is_empty() };
-        let prompt = conversation.encode(loaded)?;
-        let parser = Some(loaded.format.parser(&prompt));
-        Ok((Ask { parser, constraint, ..Ask::plain(prompt, settings) }, view))
+        let view = View { thoughts_apart: true, calls_apart: conversation.offers_tools() };
+        Ok((conversation.ask(loaded, settings, source)?, view))
     }
 
-    fn conversation(mut self) -> Result<Conversation, ApiError> {
+    fn conversation(self) -> Result<Conversation, ApiError> {
         if self.tools.len() > MOST_TOOLS {
             let message = format!("tools has {} entries; {MOST_TOOLS} is the most", self.tools.len());
             return Err(ApiError::invalid("tools", message));
         }
-        match self.choice {
-            ToolChoice::Auto => {}
-            ToolChoice::None => self.tools.clear(),
-            ToolChoice::Required | ToolChoice::Named(_) => {
-                return Err(ApiError::unsupported("tool_choice", "set it to auto or none"));
-            }
-        }
-        if let Some(field) = self.one_call.filter(|_| !self.tools.is_empty()) {
-            return Err(ApiError::unsupported(field, "leave it out"));
+        let required = matches!(self.choice, ToolChoice::Required | ToolChoice::Named(_));
+        if required && self.tools.is_empty() {
+            return Err(ApiError::invalid(
+                "tool_choice",
+                "tool_choice asks for a call, but there are no tools",
+            ));
         }
         Ok(Conversation {
             messages: self.messages,
             tools: self.tools.iter().map(tool_value).collect(),
+            choice: self.choice,
+            one_call: self.one_call,
             variables: self.variables,
             continues: self.continues,
             opens_answer: !self.continues,

@@ -131,7 +131,7 @@ fn turn(body: &Body) -> Result<Turn, ApiError> {
         messages,
         tools: functions(fields.tools.unwrap_or_default())?,
         choice: fields.tool_choice.map_or(Ok(ToolChoice::Auto), |choice| choice.choice())?,
-        one_call: one_call.filter(|one| *one).map(|_| "tool_choice.disable_parallel_tool_use"),
+        one_call: one_call == Some(true),
         variables,
         continues,
         source,

@@ -174,7 +174,7 @@ fn turn(app: &App, key: Option<usize>, body: &Body) -> Result<(Turn, usize), Api
         messages,
         tools: functions(tools)?,
         choice: tool_choice(given(fields, "tool_choice"))?,
-        one_call: (!parallel).then_some("parallel_tool_calls"),
+        one_call: !parallel,
         variables,
         continues: false,
         source: source(fields)?,
@@ -208,7 +208,8 @@ fn text<'f>(fields: &'f Map<String, Value>, name: &str) -> Result<Option<&'f str
 
 fn refuse_unsupported(fields: &Map<String, Value>) -> Result<(), ApiError> {
     for (name, neutral) in UNSUPPORTED {
-        if given(fields, name).is_some_and(|value| value.to_string() != *neutral) {
+        let text = given(fields, name).map(Value::to_string);
+        if text.is_some_and(|text| text != *neutral) {
             return Err(ApiError::unsupported(name, "leave it out"));
         }
     }

@@ -8,7 +8,7 @@ use super::form::{ALL_KINDS, KINDS, Kinds, NUMBER, kind_of};
 const DEEPEST: usize = 32;
 
 /// The schema that a reference names, and its path; the schema itself if it has more than a reference.
-pub(super) fn resolved<'s>(root: &'s Value, mut path: String) -> (String, &'s Value) {
+pub(super) fn resolved(root: &Value, mut path: String) -> (String, &Value) {
     for _ in 0..DEEPEST {
         let Some(schema) = at(root, &path) else { break };
         let reference = schema.as_object().filter(|map| map.keys().all(|key| !restricts_beside(key)));
