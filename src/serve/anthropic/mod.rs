@@ -7,4 +7,6 @@ mod answer;
 #[cfg(test)]
 mod answer_tests;
 mod conversation;
+#[cfg(test)]
+mod conversation_tests;
 pub(super) mod messages;

@@ -126,7 +126,7 @@ fn items_of_one_answer_are_one_message() {
     let mut messages = Vec::new();
     add_input(&mut messages, &items).unwrap();
     let values: Vec<Value> = messages.iter().map(|message| serde_json::to_value(message).unwrap()).collect();
-    insta::assert_json_snapshot!(values);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&values).unwrap());
 }
 
 #[test]
