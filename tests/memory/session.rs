@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rfgraph::model::{Model, Session, SessionOptions};
+use rfgraph::model::{Model, Output, Rows, Session, SessionOptions};
 
 /// Counts the allocations of every thread.
 struct Counting;
@@ -80,6 +80,18 @@ fn decoding_allocates_nothing() {
         let calls = CALLS.load(Ordering::SeqCst) - before;
         assert_eq!(calls, 0, "with {threads} threads");
         assert_eq!(session.states().len(ids[0]).unwrap(), prompt.len() + 42);
+
+        // Steps whose rows want different outputs, once each of their plans exists.
+        let wants = [Output::Logits, Output::TopK(40), Output::Argmax, Output::Nothing, Output::Hidden];
+        let mut mixed = |turn: usize| {
+            let rows = [0, 1, 2].map(|i| Rows::of(ids[i], &[310]).want(wants[(turn + i) % wants.len()]));
+            session.step(&rows).unwrap();
+        };
+        (0..wants.len()).for_each(&mut mixed);
+        let before = CALLS.load(Ordering::SeqCst);
+        (0..20).for_each(&mut mixed);
+        let calls = CALLS.load(Ordering::SeqCst) - before;
+        assert_eq!(calls, 0, "mixed outputs with {threads} threads");
     }
     // Check that the counter works.
     let before = CALLS.load(Ordering::SeqCst);
