@@ -11,7 +11,7 @@ mod counting;
 use std::num::NonZeroUsize;
 
 use counting::Counting;
-use rfgraph::model::{Model, Session, SessionOptions};
+use rfgraph::model::{Model, Output, Rows, Session, SessionOptions};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -62,6 +62,18 @@ fn decoding_allocates_nothing() {
         let calls = counting::calls() - before;
         assert_eq!(calls, 0, "with {threads} threads");
         assert_eq!(session.states().len(ids[0]).unwrap(), prompt.len() + 42);
+
+        // Steps whose rows want different outputs, once each of their plans exists.
+        let wants = [Output::Logits, Output::TopK(40), Output::Argmax, Output::Nothing, Output::Hidden];
+        let mut mixed = |turn: usize| {
+            let rows = [0, 1, 2].map(|i| Rows::of(ids[i], &[310]).want(wants[(turn + i) % wants.len()]));
+            session.step(&rows).unwrap();
+        };
+        (0..wants.len()).for_each(&mut mixed);
+        let before = counting::calls();
+        (0..20).for_each(&mut mixed);
+        let calls = counting::calls() - before;
+        assert_eq!(calls, 0, "mixed outputs with {threads} threads");
     }
     // Check that the counter works.
     let before = counting::calls();

@@ -71,7 +71,10 @@ impl<'s> Outputs<'s> {
             Output::Logits => row(self.logits, self.n_vocab).map_or(RowOutput::Nothing, RowOutput::Logits),
             Output::Hidden => row(self.hidden, self.n_embd).map_or(RowOutput::Nothing, RowOutput::Hidden),
             Output::Argmax => {
-                self.argmax.get(at.index).map_or(RowOutput::Nothing, |&token| RowOutput::Argmax(token as u32))
+                // The first token of top-k is the arg-max too.
+                let (ids, _, width) = self.top;
+                let token = self.argmax.get(at.index).or_else(|| ids.get(at.index * width));
+                token.map_or(RowOutput::Nothing, |&token| RowOutput::Argmax(token as u32))
             }
             Output::TopK(k) => {
                 let (ids, logits, width) = self.top;
