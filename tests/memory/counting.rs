@@ -52,6 +52,11 @@ pub fn calls() -> usize {
     CALLS.load(Ordering::SeqCst)
 }
 
+/// The bytes that all threads hold.
+pub fn held() -> usize {
+    HELD.load(Ordering::SeqCst).max(0) as usize
+}
+
 /// The number of calls that this thread makes in `work`.
 pub fn calls_here(work: impl FnOnce()) -> usize {
     let (before, ..) = HERE.get();

@@ -124,10 +124,8 @@ fn no_call_is_made_without_tools_or_with_none() {
         auto["choices"][0]["message"]["tool_calls"].is_null()
             || !names(&auto["choices"][0]["message"]["tool_calls"]).is_empty()
     );
-    for choice in ["required"] {
-        let error = post(CHAT, &ask(json!({"tools": [], "tool_choice": choice}))).json(400);
-        assert_eq!(error["error"]["param"], "tool_choice");
-    }
+    let error = post(CHAT, &ask(json!({"tools": [], "tool_choice": "required"}))).json(400);
+    assert_eq!(error["error"]["param"], "tool_choice");
 }
 
 #[test]

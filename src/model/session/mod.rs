@@ -395,8 +395,8 @@ impl Session {
     }
 
     fn unload(&mut self, plan: &BatchPlan) -> Result<(), ModelError> {
-        let parts = self.parts.iter_mut().zip(&plan.parts);
-        Ok(parts.map(|(part, plan)| part.backend.executor_mut().unload(plan.id)).collect::<Result<_, _>>()?)
+        let mut parts = self.parts.iter_mut().zip(&plan.parts);
+        Ok(parts.try_for_each(|(part, plan)| part.backend.executor_mut().unload(plan.id))?)
     }
 }
 
