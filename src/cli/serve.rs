@@ -17,7 +17,7 @@ use crate::serve::{ApiKey, Loaded, ModelNames, ServeError, ServeOptions, Server}
 
 /// Serve a model over HTTP, many answers at once
 ///
-/// Speaks the interfaces of OpenAI (/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models). Answers do not
+/// Speaks the interfaces of OpenAI, Anthropic, ollama and llama-server, and serves a chat page at /. Answers do not
 /// depend on other requests: a greedy or seeded one is the same alone and among many. Ctrl-C or SIGTERM ends the
 /// server when the running answers are done; a second one ends it at once.
 #[derive(Debug, Args)]

@@ -54,6 +54,21 @@ const FIELDS: &[&str] = &[
     "frequency_penalty",
     "top_n_sigma",
     "suffix",
+    "content",
+    "tokens",
+    "n_probs",
+    "n_cmpl",
+    "response_fields",
+    "embd_normalize",
+    "add_special",
+    "options",
+    "format",
+    "think",
+    "keep_alive",
+    "context",
+    "raw",
+    "images",
+    "truncate",
     "system",
     "thinking",
     "output_config",
@@ -154,7 +169,8 @@ fn body() -> impl Strategy<Value = Value> {
     let message = json!([{"role": "user", "content": "What is 1 + 1?"}]);
     let fields = prop::collection::vec((prop::sample::select(FIELDS.to_vec()), any_json()), 0..5);
     fields.prop_map(move |fields| {
-        let mut body = json!({"messages": message, "prompt": "Once", "input": "Once", "max_tokens": 4});
+        let mut body = json!({"model": "demo", "messages": message, "prompt": "Once", "input": "Once",
+            "content": "Once", "max_tokens": 4, "options": {"num_predict": 4}});
         for (name, value) in fields {
             body[name] = value;
         }
@@ -171,13 +187,16 @@ proptest! {
     #[test]
     fn any_body_is_answered_or_refused(body in body(), path in prop::sample::select(vec![
         "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/chat/completions/input_tokens",
-        "/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/v1/responses/input_tokens",
+        "/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/v1/responses/input_tokens", "/completion",
+        "/infill", "/embedding", "/tokenize", "/detokenize", "/apply-template", "/api/chat", "/api/generate", "/api/embed",
+        "/api/embeddings", "/api/show",
     ])) {
         let response = post(path, &body);
         prop_assert!(response.status < 500 || response.status == 501, "{path} {body}: {}", response.body);
         if response.status >= 400 {
             let error: Value = serde_json::from_str(&response.body).unwrap();
-            prop_assert!(error["error"]["message"].as_str().is_some_and(|text| !text.is_empty()));
+            let message = if path.starts_with("/api/") { &error["error"] } else { &error["error"]["message"] };
+            prop_assert!(message.as_str().is_some_and(|text| !text.is_empty()));
         }
     }
 

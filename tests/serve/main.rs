@@ -5,11 +5,14 @@
 
 mod anthropic;
 mod bodies;
+mod changed_model;
 mod chats;
 mod client;
 mod completions;
 mod guard;
+mod llama;
 mod load;
 mod named_events;
+mod ollama;
 mod responses;
 mod tools;
