@@ -211,7 +211,12 @@ mod tests {
             models: vec![model("user/repo:Q4_K_M", None), model("b\u{1b}[31m", Some("broken"))],
             presets: vec![preset],
         };
-        insta::assert_snapshot!(report.text(UNIX_EPOCH + Duration::from_secs(1_200_000)), @"");
+        insta::assert_snapshot!(report.text(UNIX_EPOCH + Duration::from_secs(1_200_000)), @r"
+        NAME              SIZE     ARCHITECTURE  FORMAT  MODIFIED    SOURCE
+        user/repo:Q4_K_M  3.0 GiB  llama         Q4_K    2 days ago  the models folder
+        b\u{1b}[31m       3.0 GiB  ?             ?       2 days ago  the models folder
+        preset s, t: a\u{7} (not found)
+        ");
         assert_eq!(ago(Duration::from_secs(3600)), "1 hour ago");
         assert_eq!(ago(Duration::from_secs(7)), "just now");
         let nothing = Report { models: vec![], presets: vec![] }.text(UNIX_EPOCH);

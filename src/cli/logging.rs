@@ -4,6 +4,8 @@ use std::io;
 
 use tracing_subscriber::EnvFilter;
 
+use super::error::eprintln_quietly;
+
 /// Logs to standard error: warnings by default; `-v` adds information, `-vv` details, `-vvv` everything. `RFGRAPH_LOG`
 /// takes precedence.
 pub(super) fn start(verbose: u8) {
@@ -21,12 +23,21 @@ pub(super) fn start(verbose: u8) {
         _ => (EnvFilter::new(level), None),
     };
     let terminal = io::IsTerminal::is_terminal(&io::stderr());
-    tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(terminal)
         .without_time()
-        .init();
+        .finish();
+    // Not `init`: that would also show what the crate `log` is given, and there ureq writes whole requests, with the token
+    // of HF_TOKEN and signed addresses.
+    let complaint = match tracing::subscriber::set_global_default(subscriber) {
+        Ok(()) => complaint,
+        Err(error) => {
+            eprintln_quietly(&format!("nothing is logged: {error}"));
+            None
+        }
+    };
     if let Some(error) = complaint {
         tracing::warn!("RFGRAPH_LOG is ignored: {error}");
     }
