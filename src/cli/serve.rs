@@ -12,13 +12,13 @@ use super::progress::read_ahead;
 use super::sampling::SamplingArgs;
 use super::text::read_file;
 use crate::engine::{Engine, EngineOptions};
-use crate::model::Pooling;
+use crate::model::{DeviceChoice, Pooling};
 use crate::serve::{ApiKey, Loaded, ModelNames, ServeError, ServeOptions, Server};
 
 /// Serve a model over HTTP, many answers at once
 ///
-/// Speaks the interfaces of OpenAI, Anthropic, ollama and llama-server, and serves a chat page at /. Answers do not
-/// depend on other requests: a greedy or seeded one is the same alone and among many. Ctrl-C or SIGTERM ends the
+/// Speaks the interfaces of OpenAI, Anthropic, ollama and llama-server, and serves a chat page at /. On the CPU answers do
+/// not depend on other requests: a greedy or seeded one is the same alone and among many. Ctrl-C or SIGTERM ends the
 /// server when the running answers are done; a second one ends it at once.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -47,7 +47,8 @@ pub(super) struct ServeArgs {
     /// Longest pause in running answers while prompts are computed, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 50)]
     step_time: u64,
-    /// Faster, but the last bits of an answer may depend on other requests
+    /// On the CPU too, an answer's last bits may depend on other requests, which is faster. On a GPU this is so unless
+    /// --deterministic is given, which makes prompts more than 20 times slower there
     #[arg(long, conflicts_with = "deterministic")]
     no_deterministic: bool,
     /// Most tokens of an answer whose request sets no limit; -1: as many as the context holds
@@ -174,7 +175,8 @@ fn load(args: &ServeArgs, server: &Server) -> Result<Loaded, CliError> {
     read_ahead(model.gguf(), session.device);
     session.n_sequences = args.parallel.max(1);
     session.n_tokens = Some(args.pool.unwrap_or(4 * n_ctx));
-    session.deterministic = !args.no_deterministic;
+    // Measured on an H200: prompts of 2,048 tokens at 1,349 tokens/s with it, and at 31,013 without it.
+    session.deterministic |= session.device == DeviceChoice::Cpu && !args.no_deterministic;
     let sampling = args.sampling.choose(&model, &tokenizer, &args.model)?.params;
     let options = EngineOptions {
         session,
