@@ -30,7 +30,8 @@ fn a_completion_and_its_stream_are_alike() {
     assert!(!text.is_empty());
     assert_eq!((&whole["stop"], &whole["stop_type"]), (&json!(true), &json!("limit")));
     assert_eq!((&whole["tokens_predicted"], &whole["truncated"]), (&json!(12), &json!(false)));
-    assert_eq!(whole["prompt"], "Once upon a time");
+    // As llama-server shows it, with the token that begins every text.
+    assert_eq!(whole["prompt"], "<|endoftext|>Once upon a time");
     let timings = &whole["timings"];
     let computed = timings["prompt_n"].as_u64().unwrap() + timings["cache_n"].as_u64().unwrap();
     assert_eq!(whole["tokens_evaluated"], computed);

@@ -202,8 +202,6 @@ fn options_are_obeyed_or_refused() {
 
 #[test]
 fn abilities_that_a_model_lacks_are_refused_by_name() {
-    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}});
-    assert_eq!(refused(CHAT, &ask(json!({"tools": [tool]})), 400), "\"demo\" does not support tools");
     assert_eq!(refused(CHAT, &ask(json!({"think": true})), 400), "\"demo\" does not support thinking");
     assert_eq!(chat(json!({"think": false, "tools": []}))["message"]["content"], "632");
     let insert = json!({"model": "demo", "prompt": "a", "suffix": "b"});
