@@ -314,8 +314,8 @@ fn the_middle_is_filled_in_the_form_of_the_vocabulary() {
     let extra = json!({"prompt": "let", "input_extra": [{"filename": "b.rs", "text": "mod b;"}]});
     let server = serve(&changed(&three), ServeOptions::default());
     let fill = |fields: Value| post_to(server.address(), "/infill", &with(body.clone(), fields));
-    assert_eq!(fill(json!({})).json(200)["prompt"], "#fn a() {$}%");
-    assert_eq!(fill(extra.clone()).json(200)["prompt"], "mod b;#fn a() {$}%let");
+    assert_eq!(fill(json!({})).json(200)["prompt"], "<|endoftext|>#fn a() {$}%");
+    assert_eq!(fill(extra.clone()).json(200)["prompt"], "<|endoftext|>mod b;#fn a() {$}%let");
     let control = fill(json!({"input_prefix": "<|im_end|>"})).json(200);
     assert!(control["tokens_evaluated"].as_u64().unwrap() > 8, "control tokens in texts are text: {control}");
     for wrong in [

@@ -21,4 +21,6 @@ mod templates;
 mod tokenizer;
 #[cfg(feature = "grammar")]
 mod tools;
+#[cfg(feature = "grammar")]
+mod tools_read;
 mod vocabularies;

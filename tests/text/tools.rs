@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use proptest::prelude::*;
 use rfgraph::sampling::Rng;
 use rfgraph::text::{
     Constraint, ConstraintFactory, EncodeOptions, Part, PartKind, StreamDecoder, TokenKind, Tokenizer,
@@ -10,7 +9,7 @@ use rfgraph::text::{
 };
 use serde_json::{Value, json};
 
-use crate::answers::{DEMO, cut_parts_in, push, real_templates};
+use crate::answers::{DEMO, push, real_templates};
 
 /// Markers that are single tokens in the vocabularies of the models.
 const TOKENS: [&str; 47] = [
@@ -68,7 +67,7 @@ fn function(name: &str, parameters: Value) -> Value {
 }
 
 /// Tools with arguments of every kind that all formats can write.
-fn flat_tools() -> Vec<Value> {
+pub fn flat_tools() -> Vec<Value> {
     let weather = json!({"type": "object", "properties": {
         "city": {"type": "string", "description": "Where"},
         "days": {"type": "integer", "minimum": 1, "maximum": 14},
@@ -139,7 +138,7 @@ fn walk(tokenizer: &Tokenizer, constraint: &mut Constraint, rng: &mut Rng) -> Op
 }
 
 /// The parts of an answer.
-fn parts(format: &ToolFormat, tokenizer: &Tokenizer, tools: &[Value], tokens: &[u32]) -> Vec<Part> {
+pub fn parts(format: &ToolFormat, tokenizer: &Tokenizer, tools: &[Value], tokens: &[u32]) -> Vec<Part> {
     let prompt =
         tokenizer.encode("<|start|>assistant", EncodeOptions { add_special: false, parse_special: true });
     let mut parser = format.answers(tools).unwrap().parser(&prompt);
@@ -179,15 +178,15 @@ fn tokenizer(template: &str, tokens: &[&str], kind: TokenKind) -> Tokenizer {
 }
 
 /// A format with the vocabulary that it is tried with.
-struct Case {
-    name: String,
-    tokenizer: Tokenizer,
-    format: ToolFormat,
+pub struct Case {
+    pub name: String,
+    pub tokenizer: Tokenizer,
+    pub format: ToolFormat,
     factory: ConstraintFactory,
 }
 
 /// The formats of all templates, with their markers as text, as control tokens, and as user-defined tokens.
-static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+pub static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     let mut all = Vec::new();
     for (name, template, plain) in real_templates() {
         let source = plain.chat_template().unwrap().to_owned();
@@ -486,161 +485,5 @@ fn a_template_without_tools_needs_instructions() {
     }
     for name in ["Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "ibm-granite-granite-3.3-2B-Instruct"] {
         assert_eq!(needs(name), None, "{name}");
-    }
-}
-
-/// Answers as models write them who do not keep to their template in everything.
-#[test]
-fn calls_with_other_white_space_and_spellings_are_read() {
-    let read = |name: &str, answer: &str| {
-        let case = CASES.iter().find(|case| case.name.starts_with(name)).unwrap();
-        let tokens = case.tokenizer.encode(answer, EncodeOptions { add_special: false, parse_special: true });
-        let parts = parts(&case.format, &case.tokenizer, &flat_tools(), &tokens);
-        parts
-            .into_iter()
-            .flat_map(|part| part.calls)
-            .map(|call| (call.name, call.arguments))
-            .collect::<Vec<_>>()
-    };
-    let note = |text: &str| vec![("note".to_owned(), json!({ "text": text }))];
-    for (name, answer, text) in [
-        ("meta-llama-Llama-3.1", "{ \"name\" : \"note\", \"parameters\": {\"text\": \"3\"} }", "3"),
-        (
-            "meta-llama-Llama-3.1",
-            "<|python_tag|>{\"name\": \"note\", \"parameters\": {\"text\": \"a\"}}",
-            "a",
-        ),
-        ("meta-llama-Llama-3.1", "<|python_tag|>note.call(text=\"a b\")", "a b"),
-        (
-            "meetkai-functionary-medium-v3.1",
-            "<function=note>{\"text\": \"x</function>y\"}</function>",
-            "x</function>y",
-        ),
-        ("meetkai-functionary-medium-v3.2", "note\n{\"text\": \"a\"}", "a"),
-        ("meetkai-functionary-medium-v3.2", "all\nI note it.\n>>>note\n{\"text\": \"a\"}", "a"),
-        (
-            "Qwen3-Coder",
-            "<tool_call><function=note><parameter=text>007</parameter></function></tool_call>",
-            "007",
-        ),
-        (
-            "Qwen3-Coder",
-            "<tool_call>\n<function=note>\n<parameter=text>\n a\n\n</parameter>\n</function>\n</tool_call>",
-            " a\n",
-        ),
-        (
-            "Qwen-Qwen3-0.6B",
-            "<tool_call>{\"name\": \"note\", \"arguments\": {\"text\": \"</tool_call>\"}}</tool_call>",
-            "</tool_call>",
-        ),
-        (
-            "openbmb-MiniCPM5-1B",
-            "<function name=\"note\">\n<param name=\"text\">true</param>\n</function>",
-            "true",
-        ),
-        (
-            "MiniMax-M2",
-            "<minimax:tool_call>\n<invoke name=\"note\">\n<parameter name=\"text\">1.50</parameter>\n</invoke>\n</minimax:tool_call>",
-            "1.50",
-        ),
-        ("LFM2.5-8B-A1B", "<|tool_call_start|>[note(text=\"it's \\u00e9\")]<|tool_call_end|>", "it's é"),
-        ("google-gemma-4-31B-it", "<|tool_call>call:note{text:<|\"|>3<|\"|>}<tool_call|>", "3"),
-        (
-            "tencent-Hy3",
-            "<tool_calls:opensource><tool_call:opensource>note<tool_sep:opensource><arg_key:opensource>text</arg_key:opensource><arg_value:opensource>3</arg_value:opensource></tool_call:opensource></tool_calls:opensource>",
-            "3",
-        ),
-        (
-            "GigaChat3-10B",
-            "<|message_sep|>\n\nfunction call<|role_sep|>\n{\"name\": \"note\", \"arguments\": {\"text\": \"a\"}}",
-            "a",
-        ),
-    ] {
-        assert_eq!(read(name, answer), note(text), "{name}: {answer}");
-    }
-    // Texts that begin like calls, and calls that are cut.
-    for (name, answer) in [
-        ("meta-llama-Llama-3.1", "{\"city\": \"Oslo\"}"),
-        ("meta-llama-Llama-3.1", "{\"name\": \"note\", \"parameters\": {\"te"),
-        ("meta-llama-Llama-3.1", "note"),
-        ("meetkai-functionary-medium-v3.2", "all\nnote\n{}"),
-        ("meetkai-functionary-medium-v3.2", "notes are good"),
-        ("meetkai-functionary-medium-v3.1", "<function=note>{\"text\": \"a\"}"),
-        ("openbmb-MiniCPM5-1B", "<function name=\"note\"><param name=\"text\">a"),
-        ("Kimi-K3", "<|open|>tools<|sep|><|open|>call tool=\"note\""),
-    ] {
-        assert_eq!(read(name, answer), [], "{name}: {answer}");
-    }
-}
-
-/// Pieces of answers: those of the formats, and others.
-fn soup() -> impl Strategy<Value = Vec<String>> {
-    let pieces = [
-        "<function=",
-        "note",
-        "now",
-        ">",
-        "{\"text\": \"a\"}",
-        "{}",
-        "</function>",
-        "{\"name\": \"",
-        "\", \"parameters\": ",
-        "\", \"arguments\": ",
-        "}",
-        "all\n",
-        ">>>",
-        "\n",
-        " ",
-        "a",
-        "\"",
-        "{",
-        "<|python_tag|>",
-        "<tool_call>",
-        "</tool_call>",
-        "<|open|>",
-        "tools",
-        "<|sep|>",
-        "<|close|>",
-        "call tool=\"note\" index=\"1\"",
-        "argument key=\"text\" type=\"string\"",
-        "]<]minimax[>[",
-        "<invoke name=\"note\">",
-        "</invoke>",
-        "<text>",
-        "</text>",
-        "<param name=\"text\">",
-        "</param>",
-        "<function name=\"",
-        "\">",
-        "<think>",
-        "</think>",
-        "é",
-        "<|message_sep|>\n\nfunction call<|role_sep|>\n",
-        "<parameter=text>",
-        "</parameter>",
-        "<tool_calls:opensource>",
-        "call:note{",
-        "<|\"|>",
-    ];
-    prop::collection::vec(prop::sample::select(pieces.to_vec()).prop_map(str::to_owned), 0..14)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
-
-    /// No byte is lost, and the parts do not depend on how the answer is cut.
-    #[test]
-    fn no_answer_that_may_call_loses_a_byte(
-        pieces in soup(), cuts in prop::collection::vec(1usize..6, 1..8), case in any::<prop::sample::Index>(),
-        thinks in any::<bool>(),
-    ) {
-        let case = case.get(CASES.as_slice());
-        let answer = pieces.concat();
-        let format = case.format.answers(&flat_tools()).unwrap();
-        let prompt = if thinks { "<think>\n" } else { "<|start|>assistant" };
-        let one = cut_parts_in(&format, &case.tokenizer, prompt, &answer, &[1]);
-        let raw: String = one.iter().map(|part| part.raw.as_str()).collect();
-        prop_assert_eq!(&raw, &answer);
-        prop_assert_eq!(&one, &cut_parts_in(&format, &case.tokenizer, prompt, &answer, &cuts));
     }
 }

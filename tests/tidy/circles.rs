@@ -55,8 +55,21 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
         &["calls", "calls_in_python", "calls_in_tags"],
         "the two notations share the rule for a function's name with the entrance that chooses between them",
     ),
-    ("src/serve", &["ask", "request_log"], "a log's line names the client, and each client's call is logged"),
-    ("src/serve", &["guard", "routes"], "the guard lets assets pass, which only the table of routes knows"),
+    (
+        "src/text/tools",
+        &["members", "probe"],
+        "probing reads the members of a rendered call, and members are found by probing with values",
+    ),
+    (
+        "src/serve",
+        &["app", "ask", "body", "openai", "parts", "prompt", "request_log", "settings", "stream", "turn"],
+        "`app` owns the responses that `openai` keeps, and all that reads and answers requests is given `app`",
+    ),
+    (
+        "src/serve/llama",
+        &["completion", "completion_answer"],
+        "one answer, whole or in events, from one request",
+    ),
     ("src/serve/openai", &["chat", "chat_stream"], "one answer, whole or in events, from one request"),
 ];
 
