@@ -30,8 +30,11 @@ static ALLOCATOR: counting::Counting = counting::Counting;
 /// The time of an input, 20 times the limit of a release build: tests run beside others, and with the library's checks.
 const TIME: Duration = Duration::from_secs(20);
 
+/// A fuzz target: its name, and its body, which returns true if the input is accepted.
+type Target = (&'static str, fn(&[u8]) -> bool);
+
 /// The seeds of each target, and its body.
-const TARGETS: [(&str, fn(&[u8]) -> bool); 7] = [
+const TARGETS: [Target; 7] = [
     ("fuzz/seeds/gbnf", text::gbnf),
     ("fuzz/seeds/gguf", gguf::gguf),
     ("fuzz/seeds/lark", text::lark),
