@@ -1,16 +1,20 @@
 //! Calls of tools in the forms of real models: found, enforced and read.
 
+mod forms;
+mod reading;
+
 use std::sync::LazyLock;
 
-use proptest::prelude::*;
-use rfgraph::sampling::Rng;
+use rfgraph::engine::{GenerateOptions, Generation, Next, Stop};
+use rfgraph::model::RowOutput;
+use rfgraph::sampling::{Rng, Sampler, SamplerParams, Stage};
 use rfgraph::text::{
     Constraint, ConstraintFactory, EncodeOptions, Part, PartKind, StreamDecoder, TokenKind, Tokenizer,
-    ToolChoice, ToolError, ToolFormat, VocabData,
+    ToolChoice, ToolFormat, VocabData,
 };
 use serde_json::{Value, json};
 
-use crate::answers::{DEMO, cut_parts_in, push, real_templates};
+use crate::answers::{DEMO, push, real_templates};
 
 /// Markers that are single tokens in the vocabularies of the models.
 const TOKENS: [&str; 47] = [
@@ -62,6 +66,8 @@ const TOKENS: [&str; 47] = [
     "<|return|>",
     "<|python_tag|>",
 ];
+
+const PARSED: EncodeOptions = EncodeOptions { add_special: false, parse_special: true };
 
 fn function(name: &str, parameters: Value) -> Value {
     json!({"type": "function", "function": {"name": name, "description": "d", "parameters": parameters}})
@@ -140,8 +146,7 @@ fn walk(tokenizer: &Tokenizer, constraint: &mut Constraint, rng: &mut Rng) -> Op
 
 /// The parts of an answer.
 fn parts(format: &ToolFormat, tokenizer: &Tokenizer, tools: &[Value], tokens: &[u32]) -> Vec<Part> {
-    let prompt =
-        tokenizer.encode("<|start|>assistant", EncodeOptions { add_special: false, parse_special: true });
+    let prompt = tokenizer.encode("<|start|>assistant", PARSED);
     let mut parser = format.answers(tools).unwrap().parser(&prompt);
     let mut decoder = StreamDecoder::new(tokenizer, true);
     tokens.iter().for_each(|&id| push(&mut parser, &mut decoder, tokenizer, id));
@@ -303,7 +308,7 @@ fn a_marker_in_a_chosen_answer_begins_a_call() {
         let marker = if case.name.contains("Seed") { "<seed:tool_call>" } else { "<tool_call>" };
         let mut constraint =
             case.format.constraint(&case.factory, &flat_tools(), &ToolChoice::Auto, true).unwrap();
-        let options = EncodeOptions { add_special: false, parse_special: true };
+        let options = PARSED;
         for token in case.tokenizer.encode(&format!("I look.\n{marker}"), options) {
             constraint.accept(token).unwrap();
         }
@@ -319,328 +324,43 @@ fn a_marker_in_a_chosen_answer_begins_a_call() {
     assert!(n >= 4, "{n} formats");
 }
 
+/// A generation whose model prefers nothing keeps to the calls from its first token; in formats with headers too,
+/// where the constraint is about thoughts and headers.
 #[test]
-fn templates_whose_calls_are_unknown_have_the_generic_form() {
-    let mut generic: Vec<&str> =
-        CASES.iter().filter(|case| case.format.is_generic()).map(|case| case.name.as_str()).collect();
-    generic.dedup_by_key(|name| name.split(',').next().unwrap().to_owned());
-    let names: Vec<&str> = generic.iter().map(|name| name.split(',').next().unwrap()).collect();
-    assert_eq!(names, GENERIC);
-    // One call at a time, by their templates.
-    let single: Vec<&str> = CASES
-        .iter()
-        .filter(|case| case.name.ends_with("text") && !case.format.is_parallel())
-        .map(|case| case.name.split(',').next().unwrap())
-        .collect();
-    assert_eq!(single, SINGLE);
-}
-
-/// Templates that neither write calls nor have the markers of any.
-const GENERIC: [&str; 8] = [
-    "CohereForAI-c4ai-command-r-plus-tool_use",
-    "HuggingFaceTB-SmolLM3-3B",
-    "LFM2-8B-A1B",
-    "LFM2.5-Instruct",
-    "fireworks-ai-llama-3-firefunction-v2",
-    "google-gemma-2-2b-it",
-    "llama-cpp-rwkv-world",
-    "microsoft-Phi-3.5-mini-instruct",
-];
-
-/// Templates that write one call of a message with several, or refuse them.
-const SINGLE: [&str; 6] = [
-    "GigaChat3-10B-A1.8B",
-    "GigaChat3.1-10B-A1.8B",
-    "meta-llama-Llama-3.1-8B-Instruct",
-    "meta-llama-Llama-3.2-3B-Instruct",
-    "meta-llama-Llama-3.3-70B-Instruct",
-    "openai-gpt-oss-120b",
-];
-
-/// Templates that do not write calls, with the markers of their models' vocabularies.
-#[test]
-fn markers_of_the_vocabulary_give_the_form_that_a_template_does_not_show() {
-    let templates = real_templates();
-    for (name, tokens, expected) in [
-        ("LFM2-8B-A1B", ["<|tool_call_start|>", "<|tool_call_end|>"], "[note(text='a')]"),
-        ("LFM2.5-Instruct", ["<|tool_call_start|>", "<|tool_call_end|>"], "[note(text='a')]"),
-        (
-            "ibm-granite-granite-3.3-2B-Instruct",
-            ["<|tool_call|>", ""],
-            "[{\"name\": \"note\", \"arguments\": {\"text\":\"a\"}}]",
-        ),
-    ] {
-        let (_, template, plain) = templates.iter().find(|(other, ..)| other == name).unwrap();
-        let tokens: Vec<&str> = tokens.into_iter().filter(|token| !token.is_empty()).collect();
-        let tokenizer = tokenizer(plain.chat_template().unwrap(), &tokens, TokenKind::Control);
-        let format = ToolFormat::of(template, &tokenizer);
-        assert!(!format.is_generic(), "{name}");
-        let factory = ConstraintFactory::new(&tokenizer).unwrap();
-        let mut constraint =
-            format.constraint(&factory, &flat_tools(), &ToolChoice::Required, false).unwrap();
-        let answer = format!("{}{expected}{}", tokens[0], tokens.get(1).unwrap_or(&""));
-        let options = EncodeOptions { add_special: false, parse_special: true };
-        let ids = tokenizer.encode(&answer, options);
-        ids.iter().for_each(|&id| constraint.accept(id).unwrap_or_else(|error| panic!("{name}: {error}")));
-        let parts = parts(&format, &tokenizer, &flat_tools(), &ids);
-        assert_eq!(check(&parts, &flat_tools()), Ok(1), "{name}: {parts:?}");
-    }
-}
-
-/// Templates whose calls the tables of markers do not read.
-const UNKNOWN_TO_TABLES: [&str; 10] = [
-    // Its markers are control tokens, which this vocabulary lacks.
-    "GigaChat3-10B-A1.8B",
-    "Kimi-K3",
-    "MiniMax-M3",
-    "meetkai-functionary-medium-v3.1",
-    "meetkai-functionary-medium-v3.2",
-    "meta-llama-Llama-3.1-8B-Instruct",
-    "meta-llama-Llama-3.2-3B-Instruct",
-    "meta-llama-Llama-3.3-70B-Instruct",
-    "openbmb-MiniCPM5-1B",
-    "tencent-Hy3",
-];
-
-/// What a probed form allows is what the tables of markers read, where they know the format.
-#[test]
-fn tables_and_probed_forms_agree() {
-    let properties =
-        json!({"city": {"enum": ["Oslo", "Rome"]}, "n": {"type": "integer", "minimum": 0, "maximum": 9}});
-    let tools = [function(
-        "get_weather",
-        json!({"type": "object", "properties": properties, "required": ["city", "n"]}),
-    )];
-    let mut unknown = Vec::new();
-    for case in CASES.iter().filter(|case| case.name.ends_with("text") && !case.format.is_generic()) {
-        let constraint = case.format.constraint(&case.factory, &tools, &ToolChoice::Required, true).unwrap();
-        let answers =
-            (0..8).filter_map(|seed| walk(&case.tokenizer, &mut constraint.clone(), &mut Rng::new(seed)));
-        let mut agree = true;
-        for tokens in answers.take(3) {
-            let by_form = parts(&case.format, &case.tokenizer, &tools, &tokens);
-            let by_table = parts(&case.format, &case.tokenizer, &[], &tokens);
-            let calls = |parts: &[Part]| {
-                let calls = parts.iter().flat_map(|part| part.calls.clone());
-                calls.map(|call| (call.name, call.arguments)).collect::<Vec<_>>()
+fn a_generation_calls_a_tool_where_it_must() {
+    let names = ["openai-gpt-oss-120b", "muse-glimmer", "Qwen-Qwen3-0.6B", "GLM-4.7-Flash"];
+    let (mut n, tools) = (0, flat_tools());
+    for case in CASES.iter().filter(|case| names.iter().any(|name| case.name.starts_with(name))) {
+        let constraint = case.format.constraint(&case.factory, &tools, &ToolChoice::Required, false).unwrap();
+        let n_vocab = case.tokenizer.n_vocab();
+        for seed in 0..4 {
+            let params = SamplerParams { order: vec![Stage::Temperature], seed, ..SamplerParams::default() };
+            let sampler = Sampler::new(params, n_vocab).unwrap();
+            let options = GenerateOptions { max_tokens: Some(3000), ..GenerateOptions::default() };
+            let prompt = case.tokenizer.encode("<|start|>assistant", PARSED);
+            let parser = case.format.answers(&tools).unwrap().parser(&prompt);
+            let generation = Generation::new(&case.tokenizer, sampler, options).unwrap();
+            let mut generation = generation.in_parts(parser).constrained(constraint.clone());
+            let (mut rng, mut logits, mut parts) = (Rng::new(seed), vec![0.0f32; n_vocab], Vec::new());
+            let stop = loop {
+                for (id, logit) in (0..).zip(&mut logits) {
+                    let text = case.tokenizer.token_text(id).unwrap_or_default();
+                    let closes = text.len() < 3 && text.contains(['"', '}', '<', '|'])
+                        || id as usize >= DEMO.tokens.len();
+                    *logit = rng.next_unit() as f32 * 4.0 + if closes { 6.0 } else { 0.0 };
+                }
+                let advance = generation.advance(RowOutput::Logits(&logits)).unwrap();
+                advance.deltas.iter().for_each(|delta| Part::collect(&mut parts, delta));
+                if let Next::Stopped(stop) = advance.next {
+                    break stop;
+                }
             };
-            assert!(!calls(&by_form).is_empty(), "{}", case.name);
-            agree &= calls(&by_form) == calls(&by_table);
+            if stop == Stop::EndOfGeneration {
+                n += 1;
+                assert_eq!(check(&parts, &tools), Ok(1), "{}: {parts:?}", case.name);
+                assert!(!has_text(&parts), "{}: {parts:?}", case.name);
+            }
         }
-        unknown.extend((!agree).then(|| case.name.trim_end_matches(", text")));
     }
-    assert_eq!(unknown, UNKNOWN_TO_TABLES);
-}
-
-#[test]
-fn what_cannot_be_kept_names_the_tool_and_the_path() {
-    let case = |name: &str| CASES.iter().find(|case| case.name.starts_with(name)).unwrap();
-    let refusal = |name: &str, parameters: Value| {
-        let case = case(name);
-        let tools = [function("ok", json!({"type": "object"})), function("bad", parameters)];
-        case.format.constraint(&case.factory, &tools, &ToolChoice::Auto, true).unwrap_err().to_string()
-    };
-    let property = |schema: Value| json!({"type": "object", "properties": {"a": schema}});
-    for name in ["Qwen-Qwen3-0.6B", "Qwen3-Coder", "google-gemma-4-31B-it", "LFM2.5-8B-A1B"] {
-        let error = refusal(name, property(json!({"type": "string", "pattern": "(?<=a)b"})));
-        assert!(
-            error.starts_with("tool `bad`: ") && error.contains("#/properties/a/pattern"),
-            "{name}: {error}"
-        );
-        let error = refusal(
-            name,
-            property(json!({"type": "array", "items": {"type": "string"}, "uniqueItems": true})),
-        );
-        assert!(
-            error.starts_with("tool `bad`: ") && error.contains("#/properties/a/uniqueItems"),
-            "{name}: {error}"
-        );
-        let error = refusal(name, json!({"type": "string"}));
-        assert!(error.starts_with("tool `bad`: "), "{name}: {error}");
-    }
-    let error = refusal("Qwen3-Coder", json!({"type": "object", "additionalProperties": {"type": "string"}}));
-    assert!(error.contains("#/additionalProperties"), "{error}");
-    let error = refusal("Qwen3-Coder", property(json!({"enum": ["a", "x\n</parameter>"]})));
-    assert!(error.contains("#/properties/a/enum") && error.contains("</parameter>"), "{error}");
-    let case = case("Qwen-Qwen3-0.6B");
-    let constraint = |tools: &[Value], choice: &ToolChoice| {
-        case.format.constraint(&case.factory, tools, choice, true).map(|_| ()).unwrap_err()
-    };
-    assert_eq!(constraint(&[], &ToolChoice::Required), ToolError::NoTools);
-    assert_eq!(constraint(&flat_tools(), &ToolChoice::Named("x".into())), ToolError::Unknown("x".into()));
-    let twice = [function("f", json!({})), function("f", json!({}))];
-    assert!(matches!(constraint(&twice, &ToolChoice::Auto), ToolError::Malformed { index: 1, .. }));
-    let quoted = [function("f\"", json!({}))];
-    assert!(matches!(constraint(&quoted, &ToolChoice::Auto), ToolError::Malformed { index: 0, .. }));
-}
-
-#[test]
-fn a_template_without_tools_needs_instructions() {
-    let needs = |name: &str| {
-        let case = CASES.iter().find(|case| case.name.starts_with(name)).unwrap();
-        case.format.instructions(&flat_tools()).unwrap()
-    };
-    for name in ["google-gemma-2-2b-it", "microsoft-Phi-3.5-mini-instruct"] {
-        let text = needs(name).unwrap();
-        assert!(["get_weather", "maxLength", "<tool_call>"].iter().all(|word| text.contains(word)), "{text}");
-    }
-    for name in ["Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "ibm-granite-granite-3.3-2B-Instruct"] {
-        assert_eq!(needs(name), None, "{name}");
-    }
-}
-
-/// Answers as models write them who do not keep to their template in everything.
-#[test]
-fn calls_with_other_white_space_and_spellings_are_read() {
-    let read = |name: &str, answer: &str| {
-        let case = CASES.iter().find(|case| case.name.starts_with(name)).unwrap();
-        let tokens = case.tokenizer.encode(answer, EncodeOptions { add_special: false, parse_special: true });
-        let parts = parts(&case.format, &case.tokenizer, &flat_tools(), &tokens);
-        parts
-            .into_iter()
-            .flat_map(|part| part.calls)
-            .map(|call| (call.name, call.arguments))
-            .collect::<Vec<_>>()
-    };
-    let note = |text: &str| vec![("note".to_owned(), json!({ "text": text }))];
-    for (name, answer, text) in [
-        ("meta-llama-Llama-3.1", "{ \"name\" : \"note\", \"parameters\": {\"text\": \"3\"} }", "3"),
-        (
-            "meta-llama-Llama-3.1",
-            "<|python_tag|>{\"name\": \"note\", \"parameters\": {\"text\": \"a\"}}",
-            "a",
-        ),
-        ("meta-llama-Llama-3.1", "<|python_tag|>note.call(text=\"a b\")", "a b"),
-        (
-            "meetkai-functionary-medium-v3.1",
-            "<function=note>{\"text\": \"x</function>y\"}</function>",
-            "x</function>y",
-        ),
-        ("meetkai-functionary-medium-v3.2", "note\n{\"text\": \"a\"}", "a"),
-        ("meetkai-functionary-medium-v3.2", "all\nI note it.\n>>>note\n{\"text\": \"a\"}", "a"),
-        (
-            "Qwen3-Coder",
-            "<tool_call><function=note><parameter=text>007</parameter></function></tool_call>",
-            "007",
-        ),
-        (
-            "Qwen3-Coder",
-            "<tool_call>\n<function=note>\n<parameter=text>\n a\n\n</parameter>\n</function>\n</tool_call>",
-            " a\n",
-        ),
-        (
-            "Qwen-Qwen3-0.6B",
-            "<tool_call>{\"name\": \"note\", \"arguments\": {\"text\": \"</tool_call>\"}}</tool_call>",
-            "</tool_call>",
-        ),
-        (
-            "openbmb-MiniCPM5-1B",
-            "<function name=\"note\">\n<param name=\"text\">true</param>\n</function>",
-            "true",
-        ),
-        (
-            "MiniMax-M2",
-            "<minimax:tool_call>\n<invoke name=\"note\">\n<parameter name=\"text\">1.50</parameter>\n</invoke>\n</minimax:tool_call>",
-            "1.50",
-        ),
-        ("LFM2.5-8B-A1B", "<|tool_call_start|>[note(text=\"it's \\u00e9\")]<|tool_call_end|>", "it's é"),
-        ("google-gemma-4-31B-it", "<|tool_call>call:note{text:<|\"|>3<|\"|>}<tool_call|>", "3"),
-        (
-            "tencent-Hy3",
-            "<tool_calls:opensource><tool_call:opensource>note<tool_sep:opensource><arg_key:opensource>text</arg_key:opensource><arg_value:opensource>3</arg_value:opensource></tool_call:opensource></tool_calls:opensource>",
-            "3",
-        ),
-        (
-            "GigaChat3-10B",
-            "<|message_sep|>\n\nfunction call<|role_sep|>\n{\"name\": \"note\", \"arguments\": {\"text\": \"a\"}}",
-            "a",
-        ),
-    ] {
-        assert_eq!(read(name, answer), note(text), "{name}: {answer}");
-    }
-    // Texts that begin like calls, and calls that are cut.
-    for (name, answer) in [
-        ("meta-llama-Llama-3.1", "{\"city\": \"Oslo\"}"),
-        ("meta-llama-Llama-3.1", "{\"name\": \"note\", \"parameters\": {\"te"),
-        ("meta-llama-Llama-3.1", "note"),
-        ("meetkai-functionary-medium-v3.2", "all\nnote\n{}"),
-        ("meetkai-functionary-medium-v3.2", "notes are good"),
-        ("meetkai-functionary-medium-v3.1", "<function=note>{\"text\": \"a\"}"),
-        ("openbmb-MiniCPM5-1B", "<function name=\"note\"><param name=\"text\">a"),
-        ("Kimi-K3", "<|open|>tools<|sep|><|open|>call tool=\"note\""),
-    ] {
-        assert_eq!(read(name, answer), [], "{name}: {answer}");
-    }
-}
-
-/// Pieces of answers: those of the formats, and others.
-fn soup() -> impl Strategy<Value = Vec<String>> {
-    let pieces = [
-        "<function=",
-        "note",
-        "now",
-        ">",
-        "{\"text\": \"a\"}",
-        "{}",
-        "</function>",
-        "{\"name\": \"",
-        "\", \"parameters\": ",
-        "\", \"arguments\": ",
-        "}",
-        "all\n",
-        ">>>",
-        "\n",
-        " ",
-        "a",
-        "\"",
-        "{",
-        "<|python_tag|>",
-        "<tool_call>",
-        "</tool_call>",
-        "<|open|>",
-        "tools",
-        "<|sep|>",
-        "<|close|>",
-        "call tool=\"note\" index=\"1\"",
-        "argument key=\"text\" type=\"string\"",
-        "]<]minimax[>[",
-        "<invoke name=\"note\">",
-        "</invoke>",
-        "<text>",
-        "</text>",
-        "<param name=\"text\">",
-        "</param>",
-        "<function name=\"",
-        "\">",
-        "<think>",
-        "</think>",
-        "é",
-        "<|message_sep|>\n\nfunction call<|role_sep|>\n",
-        "<parameter=text>",
-        "</parameter>",
-        "<tool_calls:opensource>",
-        "call:note{",
-        "<|\"|>",
-    ];
-    prop::collection::vec(prop::sample::select(pieces.to_vec()).prop_map(str::to_owned), 0..14)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
-
-    /// No byte is lost, and the parts do not depend on how the answer is cut.
-    #[test]
-    fn no_answer_that_may_call_loses_a_byte(
-        pieces in soup(), cuts in prop::collection::vec(1usize..6, 1..8), case in any::<prop::sample::Index>(),
-        thinks in any::<bool>(),
-    ) {
-        let case = case.get(CASES.as_slice());
-        let answer = pieces.concat();
-        let format = case.format.answers(&flat_tools()).unwrap();
-        let prompt = if thinks { "<think>\n" } else { "<|start|>assistant" };
-        let one = cut_parts_in(&format, &case.tokenizer, prompt, &answer, &[1]);
-        let raw: String = one.iter().map(|part| part.raw.as_str()).collect();
-        prop_assert_eq!(&raw, &answer);
-        prop_assert_eq!(&one, &cut_parts_in(&format, &case.tokenizer, prompt, &answer, &cuts));
-    }
+    assert!(n > 20, "{n} answers");
 }

@@ -263,7 +263,7 @@ pub(super) struct Members {
 pub(super) enum Arguments {
     /// An object in JSON, after this.
     Json(Pattern),
-    Members(Members),
+    Members(Box<Members>),
 }
 
 /// The form of a model's calls.

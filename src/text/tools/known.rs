@@ -62,7 +62,7 @@ fn python() -> Form {
     form(
         "<|tool_call_start|>[{name}",
         "), {name}",
-        Arguments::Members(members),
+        Arguments::Members(Box::new(members)),
         ")]<|tool_call_end|>",
         markers,
     )

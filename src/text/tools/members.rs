@@ -86,7 +86,7 @@ pub(super) fn form(probe: &Probe<'_>) -> Option<Form> {
         lead: 0,
         open: String::new(),
         next,
-        arguments: Arguments::Members(members),
+        arguments: Arguments::Members(Box::new(members)),
         tail: Pattern::text(tail),
         close: None,
         text_lead: String::new(),
