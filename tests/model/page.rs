@@ -81,7 +81,7 @@ fn answers_tables(page: &mut String) {
         "\n## Tokens that end an answer\n\nBesides those that a file names by id. A name counts whatever kind the file gives its \
          token.\n\n| token | models | source |\n| --- | --- | --- |\n",
     );
-    let code = |text: &str| format!("`{}`", text.replace('|', "\\|"));
+    let code = |text: &str| format!("`{}`", text.replace('|', "\\|").replace('\n', "\\n"));
     for end in END_NAMES {
         writeln!(page, "| {} | {} | {} |", code(end.name), end.models, end.source).unwrap();
     }

@@ -21,6 +21,4 @@ mod templates;
 mod tokenizer;
 #[cfg(feature = "grammar")]
 mod tools;
-#[cfg(feature = "grammar")]
-mod tools_read;
 mod vocabularies;

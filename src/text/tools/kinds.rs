@@ -7,6 +7,9 @@ use super::form::{ALL_KINDS, KINDS, Kinds, NUMBER, kind_of};
 /// Most references and choices within each other that are followed; deeper ones may be anything.
 const DEEPEST: usize = 32;
 
+/// Most schemas that are looked at for one answer; with more of them a value may be anything.
+const MOST: usize = 2000;
+
 /// The schema that a reference names, and its path; the schema itself if it has more than a reference.
 pub(super) fn resolved(root: &Value, mut path: String) -> (String, &Value) {
     for _ in 0..DEEPEST {
@@ -43,18 +46,22 @@ fn at<'s>(root: &'s Value, path: &str) -> Option<&'s Value> {
 
 /// The kinds of the values that a schema allows; at least those.
 pub(super) fn kinds(root: &Value, schema: &Value) -> Kinds {
-    kinds_within(root, schema, 0)
+    kinds_within(root, schema, 0, &mut 0)
 }
 
-fn kinds_within(root: &Value, schema: &Value, depth: usize) -> Kinds {
+fn kinds_within(root: &Value, schema: &Value, depth: usize, seen: &mut usize) -> Kinds {
+    *seen += 1;
     let map = match schema {
         Value::Bool(false) => return 0,
-        Value::Object(map) if depth < DEEPEST => map,
+        Value::Object(map) if depth < DEEPEST && *seen < MOST => map,
         _ => return ALL_KINDS,
     };
     let mut kinds = ALL_KINDS;
     for (key, value) in map {
-        let each = || value.as_array().into_iter().flatten().map(|part| kinds_within(root, part, depth + 1));
+        let mut each = |all: Kinds, join: fn(Kinds, Kinds) -> Kinds| {
+            let parts = value.as_array().into_iter().flatten();
+            parts.map(|part| kinds_within(root, part, depth + 1, seen)).fold(all, join)
+        };
         kinds &= match key.as_str() {
             "type" => value
                 .as_array()
@@ -64,12 +71,12 @@ fn kinds_within(root: &Value, schema: &Value, depth: usize) -> Kinds {
                 .fold(0, |a, b| a | b),
             "const" => kind_of(value),
             "enum" => value.as_array().into_iter().flatten().map(kind_of).fold(0, |a, b| a | b),
-            "anyOf" | "oneOf" => each().fold(0, |a, b| a | b),
-            "allOf" => each().fold(ALL_KINDS, |a, b| a & b),
+            "anyOf" | "oneOf" => each(0, |a, b| a | b),
+            "allOf" => each(ALL_KINDS, |a, b| a & b),
             "$ref" => value
                 .as_str()
                 .and_then(|path| at(root, path))
-                .map_or(ALL_KINDS, |target| kinds_within(root, target, depth + 1)),
+                .map_or(ALL_KINDS, |target| kinds_within(root, target, depth + 1, seen)),
             _ => ALL_KINDS,
         };
     }
@@ -87,7 +94,7 @@ fn of_type(name: &Value) -> Kinds {
 /// The part of a schema that allows values of these kinds alone. It stands at the returned path.
 pub(super) fn restricted(root: &Value, path: &str, keep: Kinds) -> (Value, String) {
     let (_, schema) = resolved(root, path.to_owned());
-    let part = only(root, schema, keep, 0);
+    let part = only(root, schema, keep, 0, &mut 0);
     let mut root = root.clone();
     if let Value::Object(map) = &mut root {
         let definitions = map.entry("$defs").or_insert_with(|| Value::Object(Default::default()));
@@ -101,9 +108,10 @@ pub(super) fn restricted(root: &Value, path: &str, keep: Kinds) -> (Value, Strin
 /// The name of the definition of a restricted schema.
 const PART: &str = "rfgraph.part";
 
-fn only(root: &Value, schema: &Value, keep: Kinds, depth: usize) -> Value {
+fn only(root: &Value, schema: &Value, keep: Kinds, depth: usize, seen: &mut usize) -> Value {
+    *seen += 1;
     let all = kinds(root, schema);
-    if all & !keep == 0 || depth >= DEEPEST {
+    if all & !keep == 0 || depth >= DEEPEST || *seen > MOST {
         return schema.clone();
     }
     let Some(map) = schema.as_object() else { return typed(Default::default(), keep) };
@@ -112,13 +120,13 @@ fn only(root: &Value, schema: &Value, keep: Kinds, depth: usize) -> Value {
         && map.keys().all(|key| !restricts_beside(key))
         && let Some(target) = at(root, reference)
     {
-        return only(root, target, keep, depth + 1);
+        return only(root, target, keep, depth + 1, seen);
     }
     let fits = |kinds: Kinds| kinds & keep != 0;
     for key in ["anyOf", "oneOf"] {
         if let Some(Value::Array(parts)) = map.get_mut(key) {
             parts.retain(|part| fits(kinds(root, part)));
-            parts.iter_mut().for_each(|part| *part = only(root, part, keep, depth + 1));
+            parts.iter_mut().for_each(|part| *part = only(root, part, keep, depth + 1, seen));
             if parts.len() == 1 && map.keys().all(|other| other == key || !restricts_beside(other)) {
                 return map[key][0].clone();
             }

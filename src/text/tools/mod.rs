@@ -9,9 +9,17 @@
 
 #[cfg(feature = "grammar")]
 mod arguments;
+#[cfg_attr(
+    not(feature = "grammar"),
+    allow(dead_code, reason = "constraints read more of a form than readers")
+)]
 mod form;
 #[cfg(feature = "grammar")]
 mod grammar;
+#[cfg_attr(
+    not(feature = "grammar"),
+    allow(dead_code, reason = "constraints read more of a form than readers")
+)]
 mod kinds;
 mod known;
 mod members;
@@ -133,6 +141,7 @@ fn tools_of(tools: &[Value]) -> Result<Vec<Tool>, ToolError> {
 pub struct ToolFormat {
     form: Arc<Form>,
     answers: AnswerFormat,
+    #[cfg(feature = "grammar")]
     tokenizer: Tokenizer,
     /// The template writes the tools into the prompt.
     shows_tools: bool,
@@ -152,6 +161,7 @@ impl ToolFormat {
         ToolFormat {
             form: Arc::new(form.unwrap_or_else(known::generic)),
             answers,
+            #[cfg(feature = "grammar")]
             tokenizer: tokenizer.clone(),
             shows_tools: probed.shows_tools,
             is_generic,

@@ -59,6 +59,9 @@ fn refusal(path: &str, key: &str, reason: impl Into<String>) -> Refusal {
 /// Deepest nesting of choices.
 const DEEPEST: usize = 16;
 
+/// Most choices of a text.
+const MOST: usize = 2000;
+
 /// The texts that the part of a schema at a path allows. `forbidden` must not occur in one that the schema lists.
 pub(super) fn texts(
     root: &Value,
@@ -66,7 +69,7 @@ pub(super) fn texts(
     writing: Writing,
     forbidden: &[&str],
 ) -> Result<Texts, Refusal> {
-    within(root, path, writing, forbidden, 0)
+    within(root, path, writing, forbidden, (0, &mut 0))
 }
 
 fn within(
@@ -74,12 +77,16 @@ fn within(
     path: &str,
     writing: Writing,
     forbidden: &[&str],
-    depth: usize,
+    (depth, seen): (usize, &mut usize),
 ) -> Result<Texts, Refusal> {
     let (path, schema) = resolved(root, path.to_owned());
     let Value::Object(map) = schema else { return Ok(Texts { body: any(writing), may_be_empty: true }) };
-    if depth > DEEPEST {
-        return Err(Refusal { path, reason: "choices are too deep for this model's calls".into() });
+    *seen += 1;
+    if depth > DEEPEST || *seen > MOST {
+        return Err(Refusal {
+            path,
+            reason: "choices are too many or too deep for this model's calls".into(),
+        });
     }
     if map.contains_key("$ref") {
         return Err(refusal(&path, "$ref", "is not supported beside other keywords in this model's calls"));
@@ -90,7 +97,9 @@ fn within(
         let Some(Value::Array(parts)) = map.get(key) else { continue };
         let parts = parts.iter().enumerate().filter(|(_, part)| kinds(root, part) & STRING != 0);
         let parts: Vec<Texts> = parts
-            .map(|(at, _)| within(root, &format!("{path}/{key}/{at}"), writing, forbidden, depth + 1))
+            .map(|(at, _)| {
+                within(root, &format!("{path}/{key}/{at}"), writing, forbidden, (depth + 1, &mut *seen))
+            })
             .collect::<Result<_, _>>()?;
         may_be_empty &= match key {
             "allOf" => parts.iter().all(|part| part.may_be_empty),

@@ -1,18 +1,17 @@
-//! Calls of tools read back, as models write them and in pieces of any kind.
+//! Reading calls: those of models that do not keep to their form in everything, and answers of all kinds.
 
 use proptest::prelude::*;
-use rfgraph::text::EncodeOptions;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::{CASES, PARSED, flat_tools, parts};
 use crate::answers::cut_parts_in;
-use crate::tools::{CASES, flat_tools, parts};
 
 /// Answers as models write them who do not keep to their template in everything.
 #[test]
 fn calls_with_other_white_space_and_spellings_are_read() {
     let read = |name: &str, answer: &str| {
         let case = CASES.iter().find(|case| case.name.starts_with(name)).unwrap();
-        let tokens = case.tokenizer.encode(answer, EncodeOptions { add_special: false, parse_special: true });
+        let tokens = case.tokenizer.encode(answer, PARSED);
         let parts = parts(&case.format, &case.tokenizer, &flat_tools(), &tokens);
         parts
             .into_iter()
