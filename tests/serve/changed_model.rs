@@ -19,7 +19,7 @@ pub fn changed(keys: &[(&str, Value)]) -> Model {
         file.set(key, value.clone()).unwrap();
     }
     for tensor in gguf.tensors() {
-        file.tensor(&tensor.name, tensor.dtype, tensor.shape.clone(), gguf.data(tensor).to_vec()).unwrap();
+        file.tensor(&tensor.name, tensor.dtype, tensor.shape, gguf.data(tensor).to_vec()).unwrap();
     }
     let mut bytes = Vec::new();
     file.write(&mut bytes).unwrap();
