@@ -88,7 +88,7 @@ struct AccessArgs {
     /// Further host name by which clients call the server. May be repeated
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     allowed_host: Vec<String>,
-    /// Origin whose web pages may call the server, such as https://chat.example. May be repeated
+    /// Origin whose web pages may call the server, such as `https://chat.example`. May be repeated
     #[arg(long, alias = "cors-origins", value_name = "ORIGIN", value_delimiter = ',')]
     cors_origin: Vec<String>,
     /// Connections at a time

@@ -1,6 +1,6 @@
 //! The HTTP server: the interfaces of OpenAI, Anthropic, ollama and llama-server over one [`Engine`](crate::Engine).
 //!
-//! A request passes `guard` (hosts, origins, keys, one line of the log), is read by `body`, and becomes an [`ask::Ask`]: the
+//! A request passes `guard` (hosts, origins, keys, one line of the log), is read by `body`, and becomes an `ask::Ask`: the
 //! tokens of its prompt, `settings`, a constraint. Its replies leave as one JSON object or, by `stream`, event by event.
 //! `openai`, `llama` and their neighbours have one file per route, which knows nothing but its own field names; `parts` has
 //! the kinds of content that all of them share, and `error` the shapes of errors. `listen` owns connections and the end of

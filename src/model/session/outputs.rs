@@ -32,7 +32,7 @@ impl RowOutput<'_> {
     }
 }
 
-/// The outputs of a step's rows, by the number of the [`Rows`] in the step and the row's number in these.
+/// The outputs of a step's rows, by the number of the [`Rows`](super::Rows) in the step and the row's number in these.
 ///
 /// The CPU answers [`Output::Argmax`] and [`Output::TopK`] with all logits, which are in memory anyway; a GPU computes
 /// them, so that only they are copied.
@@ -49,7 +49,7 @@ pub struct Outputs<'s> {
 }
 
 impl<'s> Outputs<'s> {
-    /// The output of row `row` of the step's [`Rows`] number `rows`; [`RowOutput::Nothing`] if the row does not exist.
+    /// The output of row `row` of the step's [`Rows`](super::Rows) number `rows`; [`RowOutput::Nothing`] if the row does not exist.
     pub fn row(&self, rows: usize, row: usize) -> RowOutput<'s> {
         let Some(range) = self.batch.range_of(rows) else { return RowOutput::Nothing };
         if row >= range.len() {
@@ -58,7 +58,7 @@ impl<'s> Outputs<'s> {
         self.batch.outputs.get(range.start + row).map_or(RowOutput::Nothing, |at| self.at(*at))
     }
 
-    /// The output of the last row of the step's [`Rows`] number `rows`.
+    /// The output of the last row of the step's [`Rows`](super::Rows) number `rows`.
     pub fn last(&self, rows: usize) -> RowOutput<'s> {
         let n = self.batch.range_of(rows).map_or(0, |range| range.len());
         self.row(rows, n.saturating_sub(1))
