@@ -334,6 +334,6 @@ fn the_middle_is_filled_in_the_form_of_the_vocabulary() {
     let all: Vec<_> = three.into_iter().chain(files).collect();
     let server = serve(&changed(&all), ServeOptions::default());
     let filled = post_to(server.address(), "/infill", &with(body, extra)).json(200);
-    assert_eq!(filled["prompt"], "@myproject\n&b.rs\nmod b;\n&filename\n#fn a() {$}%let");
+    assert_eq!(filled["prompt"], "<|endoftext|>@myproject\n&b.rs\nmod b;\n&filename\n#fn a() {$}%let");
     server.stop();
 }
