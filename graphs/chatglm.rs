@@ -15,7 +15,7 @@ pub(super) struct ChatGlm;
 
 impl Decoder for ChatGlm {
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
-        Ok((Common::read_half_turned(keys, NormKind::Rms, RopeKind::Norm)?, ChatGlm))
+        Ok((Common::read_half_rotated(keys, NormKind::Rms, RopeKind::Norm)?, ChatGlm))
     }
 
     fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {

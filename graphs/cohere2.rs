@@ -27,7 +27,7 @@ impl Decoder for Cohere2 {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        if l.window().is_some() { qk.map(|x| l.turn(x)) } else { qk }
+        if l.window().is_some() { qk.map(|x| l.rotate(x)) } else { qk }
     }
 
     fn logits<'g>(&self, common: &Common, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {

@@ -26,7 +26,7 @@ impl Decoder for CommandR {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        with_norms(qk, |x, norm| l.turn(if l.has(norm) { l.head_norm(x, norm) } else { x }))
+        with_norms(qk, |x, norm| l.rotate(if l.has(norm) { l.head_norm(x, norm) } else { x }))
     }
 
     fn logits<'g>(&self, common: &Common, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {

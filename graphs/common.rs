@@ -26,7 +26,7 @@ impl Common {
     }
 
     /// As [`Common::read`], with rotary positions on the first half of each head.
-    pub fn read_half_turned(keys: &Keys<'_>, norm: NormKind, rope: RopeKind) -> Result<Common, ModelError> {
+    pub fn read_half_rotated(keys: &Keys<'_>, norm: NormKind, rope: RopeKind) -> Result<Common, ModelError> {
         let sizes = Sizes::read(keys)?;
         let rotary = Rotary::read(keys, rope, sizes.head_dim_k, sizes.head_dim_k / 2)?;
         Common::of(keys, norm, sizes, Some(rotary))

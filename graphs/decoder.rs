@@ -45,7 +45,7 @@ pub(super) trait Decoder: Debug + Send + Sync + Sized + 'static {
 
     /// Queries and keys, heads `[head_dim, n_head, n_tokens]`, as attention takes them: with their positions.
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        qk.map(|x| l.turn(x))
+        qk.map(|x| l.rotate(x))
     }
 
     /// The settings of the layer's attention.

@@ -57,7 +57,8 @@ impl Decoder for DeepSeek2 {
             split,
         };
         if latent.head_dim_k <= latent.n_rot {
-            let reason = format!("keys of {} elements must have some that are not turned", latent.head_dim_k);
+            let reason =
+                format!("keys of {} elements must have some that are not rotated", latent.head_dim_k);
             return Err(keys.refuse("rope.dimension_count", latent.n_rot, reason));
         }
         // The file's number is a tenth of `mscale_all_dim`, which equals `mscale` in every published model, so the
@@ -127,7 +128,7 @@ impl DeepSeek2 {
             None => l.linear(h, "attn_q", dim * n_head),
         };
         let q = heads(q, n_head);
-        [q.slice(0, 0, dim - n_rot), l.turn(q.slice(0, dim - n_rot, n_rot))]
+        [q.slice(0, 0, dim - n_rot), l.rotate(q.slice(0, dim - n_rot, n_rot))]
     }
 
     /// The normed latent vector of each token, `[kv_rank, n_tokens]`, and the rotary part of its key, `[n_rot, 1,
@@ -136,23 +137,23 @@ impl DeepSeek2 {
         let Latent { kv_rank: rank, n_rot, .. } = self.latent;
         let both = l.linear(h, "attn_kv_a_mqa", rank + n_rot);
         let short = l.norm(both.slice(0, 0, rank), "attn_kv_a_norm");
-        [short, l.turn(heads(both, 1).slice(0, rank, n_rot))]
+        [short, l.rotate(heads(both, 1).slice(0, rank, n_rot))]
     }
 
     /// Attention over the latent vectors: `[head_dim_v · n_head, n_tokens]`.
     fn attend_short<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
         let Latent { kv_rank, head_dim_k, n_rot, head_dim_v, .. } = self.latent;
         let (n_head, n_tokens) = (l.common.sizes.n_head, h.dim(1));
-        let [q, q_turned] = self.queries(l, h);
-        let [short, k_turned] = self.short(l, h);
+        let [q, q_rotated] = self.queries(l, h);
+        let [short, k_rotated] = self.short(l, h);
         // Each head has its own matrix: the heads are the third dimension of the products.
         let of_heads = |x: Tensor<'g>, part: &str, n_in: usize, n_out: usize| {
             let weight = l.b.weight(&l.name(&format!("{part}.weight")), [n_in, n_out, n_head]);
             weight.cast(DType::F32).matmul(x.permute([0, 2, 1, 3]).copy()).permute([0, 2, 1, 3])
         };
         let q = of_heads(q, "attn_k_b", head_dim_k - n_rot, kv_rank);
-        let q = q.concat(&[q_turned], 0);
-        let k = heads(short, 1).concat(&[k_turned], 0);
+        let q = q.concat(&[q_rotated], 0);
+        let k = heads(short, 1).concat(&[k_rotated], 0);
         let of_latent = Heads { q, k, v: Values::InKeys(kv_rank), sinks: None };
         let attended = l.b.attend(l.il, of_latent, self.attention(l));
         let attended = of_heads(heads(attended, n_head), "attn_v_b", kv_rank, head_dim_v);
@@ -163,15 +164,15 @@ impl DeepSeek2 {
     fn attend_full<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
         let Latent { head_dim_k, n_rot, head_dim_v, .. } = self.latent;
         let n_head = l.common.sizes.n_head;
-        let [q, q_turned] = self.queries(l, h);
-        let [short, k_turned] = self.short(l, h);
+        let [q, q_rotated] = self.queries(l, h);
+        let [short, k_rotated] = self.short(l, h);
         let dim = head_dim_k - n_rot + head_dim_v;
         let kv = heads(l.linear(short, "attn_kv_b", dim * n_head), n_head);
         let k = kv.slice(0, 0, head_dim_k - n_rot);
         // All heads share the rotary part.
-        let k_turned = k_turned.concat(&vec![k_turned; n_head - 1], 1);
+        let k_rotated = k_rotated.concat(&vec![k_rotated; n_head - 1], 1);
         let v = kv.slice(0, head_dim_k - n_rot, head_dim_v);
-        let (q, k) = (q.concat(&[q_turned], 0), k.concat(&[k_turned], 0));
+        let (q, k) = (q.concat(&[q_rotated], 0), k.concat(&[k_rotated], 0));
         l.b.attend(l.il, (q, k, v), self.attention(l))
     }
 }

@@ -44,7 +44,7 @@ impl Decoder for Gemma3 {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        with_norms(qk, |x, norm| l.turn_locally(&self.rotary_local, l.norm(x, norm)))
+        with_norms(qk, |x, norm| l.rotate_locally(&self.rotary_local, l.norm(x, norm)))
     }
 
     fn attention(&self, l: &Layer<'_, '_>) -> Attention {

@@ -15,7 +15,7 @@ pub(super) struct Glm4;
 
 impl Decoder for Glm4 {
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
-        Ok((Common::read_half_turned(keys, NormKind::Rms, RopeKind::Norm)?, Glm4))
+        Ok((Common::read_half_rotated(keys, NormKind::Rms, RopeKind::Norm)?, Glm4))
     }
 
     fn layer<'g>(&self, l: &Layer<'_, 'g>, x: Tensor<'g>) -> Tensor<'g> {

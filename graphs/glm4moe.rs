@@ -32,7 +32,7 @@ impl Decoder for Glm4Moe {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        with_norms(qk, |x, norm| l.turn(if l.has(norm) { l.norm(x, norm) } else { x }))
+        with_norms(qk, |x, norm| l.rotate(if l.has(norm) { l.norm(x, norm) } else { x }))
     }
 
     fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {

@@ -41,7 +41,7 @@ impl Decoder for GptOss {
 
     fn attended<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
         let [q, k, v] = l.qkv(h);
-        let [q, k] = [q, k].map(|x| l.turn_locally(&self.rotary_local, x));
+        let [q, k] = [q, k].map(|x| l.rotate_locally(&self.rotary_local, x));
         let sinks = Some(l.b.weight(&l.name("attn_sinks.weight"), [l.common.sizes.n_head]));
         l.b.attend(l.il, Heads { q, k, v: Values::Own(v), sinks }, l.causal())
     }

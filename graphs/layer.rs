@@ -65,14 +65,14 @@ impl<'g> Layer<'_, 'g> {
 
     /// Heads `[head_dim, n_head, n_tokens]` with the decoder's rotary positions.
     #[track_caller]
-    pub fn turn(&self, x: Tensor<'g>) -> Tensor<'g> {
-        self.common.rotary.as_ref().map_or(x, |rotary| rotary.turn(self.b, x))
+    pub fn rotate(&self, x: Tensor<'g>) -> Tensor<'g> {
+        self.common.rotary.as_ref().map_or(x, |rotary| rotary.rotate(self.b, x))
     }
 
-    /// As [`Layer::turn`], with other positions in layers with a window.
+    /// As [`Layer::rotate`], with other positions in layers with a window.
     #[track_caller]
-    pub fn turn_locally(&self, local: &Rotary, x: Tensor<'g>) -> Tensor<'g> {
-        if self.window().is_some() { local.turn(self.b, x) } else { self.turn(x) }
+    pub fn rotate_locally(&self, local: &Rotary, x: Tensor<'g>) -> Tensor<'g> {
+        if self.window().is_some() { local.rotate(self.b, x) } else { self.rotate(x) }
     }
 
     /// The attention window of the layer.

@@ -29,7 +29,7 @@ impl Decoder for Llama {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        let [q, k] = qk.map(|x| l.turn(x));
+        let [q, k] = qk.map(|x| l.rotate(x));
         [q.named(l.name("q_rope")), k.named(l.name("k_rope"))]
     }
 

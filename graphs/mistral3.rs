@@ -41,7 +41,7 @@ impl Decoder for Mistral3 {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        let [q, k] = qk.map(|x| l.turn(x));
+        let [q, k] = qk.map(|x| l.rotate(x));
         match self.temperature {
             Some(Temperature { scale, orig_ctx }) => {
                 [q.temperature(l.b.batch().positions, scale, orig_ctx), k]

@@ -40,7 +40,7 @@ impl Decoder for Olmo2 {
         with_norms(qk, |x, norm| {
             let (dim, n_head, n_tokens) = (x.dim(0), x.dim(1), x.dim(2));
             let normed = l.norm(x.reshape([dim * n_head, n_tokens]), norm);
-            l.turn_locally(&self.rotary_local, heads(normed, n_head))
+            l.rotate_locally(&self.rotary_local, heads(normed, n_head))
         })
     }
 }

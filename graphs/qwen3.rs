@@ -18,6 +18,6 @@ impl Decoder for Qwen3 {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        with_norms(qk, |x, norm| l.turn(l.norm(x, norm)))
+        with_norms(qk, |x, norm| l.rotate(l.norm(x, norm)))
     }
 }

@@ -22,7 +22,7 @@ impl Decoder for Qwen3Moe {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        with_norms(qk, |x, norm| l.turn(l.norm(x, norm)))
+        with_norms(qk, |x, norm| l.rotate(l.norm(x, norm)))
     }
 
     fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {

@@ -129,7 +129,7 @@ impl Rotary {
 
     /// Applies rotary positions to heads `[head_dim, n_head, n_tokens]`.
     #[track_caller]
-    pub fn turn<'g>(&self, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {
+    pub fn rotate<'g>(&self, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {
         match self.factors {
             Factors::Ones => return x.rope(b.position(0), &self.rope),
             Factors::File => return b.rope(x, "rope_freqs.weight", &self.rope),

@@ -36,6 +36,6 @@ impl Decoder for StableLm {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        with_norms(qk, |x, norm| l.turn(if l.has(norm) { l.head_norm(x, norm) } else { x }))
+        with_norms(qk, |x, norm| l.rotate(if l.has(norm) { l.head_norm(x, norm) } else { x }))
     }
 }

@@ -53,6 +53,8 @@ pub mod plan;
 pub mod quantize;
 mod remedy;
 pub mod sampling;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod tensor;
 pub mod text;
 

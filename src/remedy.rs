@@ -13,6 +13,8 @@ pub enum Remedy {
     SmallerContext,
     /// A larger context (`SessionOptions::n_ctx`).
     LargerContext,
+    /// Dropping the oldest tokens (`ContextShift`).
+    ContextShift,
     /// Fewer tokens of a prompt at once (`SessionOptions::ubatch`).
     SmallerUbatch,
     /// More layers on the CPU (`SessionOptions::gpu_layers`).
@@ -37,9 +39,10 @@ pub enum Remedy {
 
 impl Remedy {
     /// All remedies.
-    pub const ALL: [Remedy; 12] = [
+    pub const ALL: [Remedy; 13] = [
         Remedy::SmallerContext,
         Remedy::LargerContext,
+        Remedy::ContextShift,
         Remedy::SmallerUbatch,
         Remedy::FewerGpuLayers,
         Remedy::LargerMemoryFraction,
@@ -58,6 +61,7 @@ impl fmt::Display for Remedy {
         f.write_str(match self {
             Remedy::SmallerContext => "a smaller context",
             Remedy::LargerContext => "a larger context",
+            Remedy::ContextShift => "a context shift",
             Remedy::SmallerUbatch => "a smaller ubatch",
             Remedy::FewerGpuLayers => "fewer layers on the GPU",
             Remedy::LargerMemoryFraction => "a larger memory fraction",

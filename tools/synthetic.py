@@ -3,8 +3,8 @@
 
     python3 tools/synthetic.py 8b q4_k_m 8b-q4_k_m.gguf
 
-Shapes: `8b` (Llama 3 8B), `1b` (Llama 3.2 1B), `tiny`. Types: f16, q8_0, q4_0, q4_k_m. Needs numpy. The file has no
-tokenizer: `rfgraph bench` and `rfgraph graph` need none.
+Shapes: `8b` (Llama 3 8B), `1b` (Llama 3.2 1B), `tiny`. Types: f16, q8_0, q4_0, q4_k_m. Needs numpy. The vocabulary has
+all bytes and made-up words, so that a server can be measured too; answers have no meaning.
 """
 
 import struct
@@ -76,11 +76,30 @@ def tensors(shape, kind):
 
 
 def text(value):
-    return struct.pack("<Q", len(value)) + value.encode()
+    data = value.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def vocabulary(n_vocab):
+    """The metadata of a byte-level vocabulary without merges; its last token ends an answer."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(byte) for byte in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+    tokens = letters + [f"w{i}" for i in range(n_vocab - 257)] + ["<|end|>"]
+    kinds = struct.pack(f"<{n_vocab}i", *[1] * (n_vocab - 1), 3)
+
+    def array(kind, n, data):
+        return struct.pack("<IIQ", 9, kind, n) + data
+
+    yield text("tokenizer.ggml.model") + struct.pack("<I", 8) + text("gpt2")
+    yield text("tokenizer.ggml.pre") + struct.pack("<I", 8) + text("llama-bpe")
+    yield text("tokenizer.ggml.tokens") + array(8, n_vocab, b"".join(map(text, tokens)))
+    yield text("tokenizer.ggml.token_type") + array(5, n_vocab, kinds)
+    yield text("tokenizer.ggml.merges") + array(8, 0, b"")
+    yield text("tokenizer.ggml.eos_token_id") + struct.pack("<II", 4, n_vocab - 1)
 
 
 def header(shape, table):
-    n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, _ = shape
+    n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab = shape
     counts = {
         "context_length": 131072,
         "block_count": n_layer,
@@ -94,6 +113,7 @@ def header(shape, table):
     pairs += [text(f"llama.{key}") + struct.pack("<II", 4, value) for key, value in counts.items()]
     pairs += [text("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5)]
     pairs += [text("llama.rope.freq_base") + struct.pack("<If", 6, 500000.0)]
+    pairs += vocabulary(n_vocab)
     out = b"GGUF" + struct.pack("<IQQ", 3, len(table), len(pairs)) + b"".join(pairs)
     for name, sizes, dtype, offset, _ in table:
         out += text(name) + struct.pack("<I", len(sizes)) + struct.pack(f"<{len(sizes)}Q", *sizes)

@@ -137,6 +137,12 @@ const PIECES: &[&str] = &[
     "\n",
 ];
 
+/// Separates the source from the texts of the conversation.
+const END: u8 = 0xFF;
+
+/// Roles of messages.
+const ROLES: &[&str] = &["user", "assistant", "system", "tool", "developer", ""];
+
 /// The source that the bytes stand for: pieces after a zero byte, else text.
 pub fn source_of(bytes: &[u8]) -> String {
     match bytes.split_first() {
@@ -145,25 +151,48 @@ pub fn source_of(bytes: &[u8]) -> String {
     }
 }
 
-/// Compiles and renders the source that the bytes stand for.
-pub fn template(bytes: &[u8]) {
-    let source = source_of(bytes);
-    let Ok(template) = ChatTemplate::new(&source, "<s>", "</s>") else { return };
-    let messages = [
+/// The conversation that the bytes stand for: each part is a message, whose first byte is its role and whether it calls
+/// a tool or has thoughts. A message of the user is the last.
+fn conversation(parts: &[&[u8]]) -> Vec<Message> {
+    let usual = [
         Message::new("system", "Be brief."),
         Message::new("user", "Hi <b> \"there\"\n"),
         Message::new("assistant", "4"),
-        Message::new("user", "한국어 🦙"),
     ];
+    let message = |part: &&[u8]| {
+        let (first, text) = part.split_first().unwrap_or((&0, &[]));
+        let text = String::from_utf8_lossy(text).into_owned();
+        let mut message = Message::new(ROLES[usize::from(*first) % ROLES.len()], text.clone());
+        if first & 32 != 0 {
+            message.tool_calls = vec![serde_json::json!({
+                "id": text, "type": "function", "function": {"name": "f", "arguments": {"a": [text, 1, null]}}
+            })];
+        }
+        message.reasoning_content = (first & 64 != 0).then_some(text);
+        message
+    };
+    let given: Vec<Message> = parts.iter().map(message).collect();
+    let mut messages = if given.is_empty() { usual.to_vec() } else { given };
+    messages.push(Message::new("user", "한국어 🦙"));
+    messages
+}
+
+/// Compiles the source that the bytes stand for, and renders the conversation. True if there is a prompt.
+pub fn template(bytes: &[u8]) -> bool {
+    let mut parts = bytes.split(|byte| *byte == END);
+    let source = source_of(parts.next().unwrap_or_default());
+    let Ok(template) = ChatTemplate::new(&source, "<s>", "</s>") else { return false };
+    let messages = conversation(&parts.collect::<Vec<_>>());
     let tools = [
         serde_json::json!({"type": "function", "function": {"name": "f", "parameters": {"a": [1, 2.5, null]}}}),
     ];
     let now = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_230_245));
     let options =
         RenderOptions { add_generation_prompt: true, tools: &tools, now, ..RenderOptions::default() };
-    if let Ok(prompt) = template.render_with(&messages, &options) {
-        assert!(prompt.len() < 64 * source.len() + (64 << 20), "{} bytes", prompt.len());
+    let rendered = template.render_with(&messages, &options);
+    rendered.is_ok_and(|prompt| {
         // The promise of every prompt that is no error.
         assert!(prompt.contains("한국어"), "the last message is missing");
-    }
+        true
+    })
 }

@@ -1,5 +1,5 @@
 //! Bodies of the fuzz targets for grammars, schemas and vocabularies; the test suite runs them as properties too
-//! (`tests/text/constraint/fuzzed.rs`).
+//! (`tests/memory/drawn.rs`). Each answers whether the input was accepted.
 
 use std::sync::OnceLock;
 
@@ -37,8 +37,8 @@ fn factory() -> &'static (Tokenizer, ConstraintFactory) {
     })
 }
 
-/// Follows a constraint by some of the allowed tokens, goes back, and follows it again.
-fn follow(mut constraint: Constraint, n_vocab: usize, seed: u64) {
+/// Follows a constraint by some of the allowed tokens, goes back, and follows it again: true.
+fn follow(mut constraint: Constraint, n_vocab: usize, seed: u64) -> bool {
     let mut logits = vec![0.0f32; n_vocab];
     let mut state = seed | 1;
     let mut n = 0;
@@ -60,6 +60,7 @@ fn follow(mut constraint: Constraint, n_vocab: usize, seed: u64) {
     }
     let _ = constraint.rewind(n / 2);
     let _ = constraint.mask(&mut logits);
+    true
 }
 
 fn seed(bytes: &[u8]) -> u64 {
@@ -67,36 +68,50 @@ fn seed(bytes: &[u8]) -> u64 {
 }
 
 /// Any text as a GBNF grammar.
-pub fn gbnf(bytes: &[u8]) {
+pub fn gbnf(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let text = if text.contains("::=") { text.into_owned() } else { format!("root ::= {text}") };
-    grammar(&text, bytes);
+    grammar(&text, bytes)
 }
 
 /// Any text as a Lark grammar.
-pub fn lark(bytes: &[u8]) {
+pub fn lark(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let text = if text.contains("start:") { text.into_owned() } else { format!("start: {text}") };
-    grammar(&text, bytes);
+    grammar(&text, bytes)
 }
 
-fn grammar(text: &str, bytes: &[u8]) {
+fn grammar(text: &str, bytes: &[u8]) -> bool {
     let (tokenizer, factory) = factory();
-    if let Ok(constraint) = factory.grammar(text) {
-        follow(constraint, tokenizer.n_vocab(), seed(bytes));
-    }
+    let made = factory.grammar(text);
+    made.is_ok_and(|constraint| follow(constraint, tokenizer.n_vocab(), seed(bytes)))
 }
 
 /// Any text as a JSON schema.
-pub fn schema(bytes: &[u8]) {
+pub fn schema(bytes: &[u8]) -> bool {
+    json_schema(&String::from_utf8_lossy(bytes), bytes)
+}
+
+fn json_schema(text: &str, bytes: &[u8]) -> bool {
     let (tokenizer, factory) = factory();
-    if let Ok(constraint) = factory.json_schema(&String::from_utf8_lossy(bytes)) {
-        follow(constraint, tokenizer.n_vocab(), seed(bytes));
-    }
+    let made = factory.json_schema(text);
+    made.is_ok_and(|constraint| follow(constraint, tokenizer.n_vocab(), seed(bytes)))
+}
+
+/// Any text as a regular expression: a schema's `pattern` and a name of properties, then a terminal of Lark.
+pub fn pattern(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let schemas = [
+        serde_json::json!({"type": "string", "pattern": text}),
+        serde_json::json!({"type": "object", "patternProperties": {text.as_ref(): {"type": "null"}}}),
+    ];
+    let kept = schemas.map(|schema| json_schema(&schema.to_string(), bytes));
+    let lark = grammar(&format!("start: /{text}/"), bytes);
+    lark || kept.contains(&true)
 }
 
 /// Any bytes as a vocabulary, and as texts for it: an accepted vocabulary encodes and decodes any text.
-pub fn vocabulary(bytes: &[u8]) {
+pub fn vocabulary(bytes: &[u8]) -> bool {
     let (head, rest) = bytes.split_at(bytes.len().min(8));
     let at = |index: usize| head.get(index).copied().unwrap_or(0);
     let models = ["llama", "gpt2", "bert", "t5", "gemma4", "rwkv", "none", "plamo2"];
@@ -126,7 +141,7 @@ pub fn vocabulary(bytes: &[u8]) {
         merges,
         ..VocabData::default()
     };
-    let Ok(tokenizer) = Tokenizer::new(data) else { return };
+    let Ok(tokenizer) = Tokenizer::new(data) else { return false };
     for parse_special in [false, true] {
         let ids = tokenizer.encode(&text, EncodeOptions { add_special: parse_special, parse_special });
         assert!(ids.iter().all(|&id| (id as usize) < tokenizer.n_vocab()));
@@ -137,4 +152,5 @@ pub fn vocabulary(bytes: &[u8]) {
     {
         follow(constraint, tokenizer.n_vocab(), seed(bytes));
     }
+    true
 }

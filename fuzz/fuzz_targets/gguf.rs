@@ -1,16 +1,19 @@
-//! Any bytes as a GGUF file: never a panic, and accepted files are sound.
-//!
-//! ```sh
-//! cargo +nightly fuzz run gguf fuzz/corpus/gguf tests/fixtures/gguf -- -max_total_time=60
-//! ```
-//!
-//! The first folder collects new inputs; the second, with one bad file for every rule, only seeds the fuzzer.
+//! Any bytes as a GGUF file, whose accepted files are sound: never a panic, an abort or a hang, and little memory. `docs/fuzzing.md` says how to run it.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use rfgraph::gguf::check_bytes;
+#[path = "../bodies/gguf.rs"]
+#[allow(dead_code, reason = "each target runs one body")]
+mod bodies;
+#[path = "../limits.rs"]
+mod limits;
 
-fuzz_target!(|bytes: &[u8]| {
-    // A refusal is fine; the checks are inside the function.
-    let _ = check_bytes(bytes);
-});
+use libfuzzer_sys::fuzz_target;
+
+#[global_allocator]
+static ALLOCATOR: limits::counting::Counting = limits::counting::Counting;
+
+fuzz_target!(
+    // The first input pays for what is made once.
+    init: { let _ = bodies::gguf(b""); },
+    |bytes: &[u8]| limits::run("gguf", bytes, bodies::gguf, limits::TIME)
+);

@@ -1,13 +1,19 @@
-//! Any bytes as a chat template: never a panic, an abort or a hang.
-//!
-//! ```sh
-//! cargo +nightly fuzz run template fuzz/corpus/template tests/fixtures/text/templates/real -- -runs=1000000 -timeout=1 -rss_limit_mb=512
-//! ```
+//! Any bytes as a chat template and a conversation: never a panic, an abort or a hang, and little memory. `docs/fuzzing.md` says how to run it.
 #![no_main]
 
 #[path = "../bodies/template.rs"]
-mod body;
+#[allow(dead_code, reason = "each target runs one body")]
+mod bodies;
+#[path = "../limits.rs"]
+mod limits;
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| body::template(bytes));
+#[global_allocator]
+static ALLOCATOR: limits::counting::Counting = limits::counting::Counting;
+
+fuzz_target!(
+    // The first input pays for what is made once.
+    init: { let _ = bodies::template(b""); },
+    |bytes: &[u8]| limits::run("template", bytes, bodies::template, limits::TIME)
+);

@@ -1,14 +1,19 @@
-//! Any bytes as a tokenizer's vocabulary: never a panic, an abort or a hang.
-//!
-//! ```sh
-//! cargo +nightly fuzz run vocabulary fuzz/corpus/vocabulary fuzz/seeds/vocabulary -- -runs=1000000 -timeout=1 -rss_limit_mb=1024
-//! ```
+//! Any bytes as a tokenizer's vocabulary and as texts for it: never a panic, an abort or a hang, and little memory. `docs/fuzzing.md` says how to run it.
 #![no_main]
 
 #[path = "../bodies/text.rs"]
 #[allow(dead_code, reason = "each target runs one body")]
 mod bodies;
+#[path = "../limits.rs"]
+mod limits;
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| bodies::vocabulary(bytes));
+#[global_allocator]
+static ALLOCATOR: limits::counting::Counting = limits::counting::Counting;
+
+fuzz_target!(
+    // The first input pays for what is made once.
+    init: { let _ = bodies::vocabulary(b""); },
+    |bytes: &[u8]| limits::run("vocabulary", bytes, bodies::vocabulary, limits::TIME)
+);

@@ -1,12 +1,13 @@
-//! Printing an answer: its text, its thoughts, its tool calls, its markers.
+//! Printing an answer: its text, its thoughts, its tool calls, its markers, and notes on it.
 
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::error::CliError;
-use crate::engine::Answer;
+use crate::engine::{Answer, Stop};
 use crate::text::{Delta, Part, PartKind};
 
 /// The parts of an answer to print.
@@ -21,7 +22,7 @@ pub(super) struct PartsArgs {
     special: bool,
 }
 
-/// What is printed of thoughts.
+/// The treatment of thoughts in the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Reasoning {
     Show,
@@ -120,4 +121,32 @@ impl<'a, W: Write + IsTerminal> Printer<'a, W> {
         }
         Ok(self.out.flush()?)
     }
+}
+
+/// Prints notes on an answer to standard error.
+pub(super) fn tell(answer: &Answer, n_ctx: usize) {
+    if answer.stop == Stop::ContextFull {
+        tracing::warn!(
+            "the answer ends here because the context of {n_ctx} tokens is full; -c makes it larger, \
+             --context-shift goes on"
+        );
+    }
+    if answer.stop == Stop::Interrupted {
+        tracing::info!("the answer was stopped");
+    }
+    let computed = answer.computed_tokens;
+    tracing::info!(
+        "prompt: {} tokens, {computed} computed, {:.2} s, {:.1} tokens/s; answer: {} tokens, {:.2} s, {:.1} tokens/s",
+        answer.prompt_tokens,
+        answer.prompt_time.as_secs_f64(),
+        rate(computed, answer.prompt_time),
+        answer.tokens.len(),
+        answer.decode_time.as_secs_f64(),
+        rate(answer.decode_runs, answer.decode_time),
+    );
+}
+
+/// Units per second; 0 for a time of zero.
+pub(super) fn rate(units: usize, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { units as f64 / time.as_secs_f64() }
 }

@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 use rustyline::DefaultEditor;
 use rustyline::error::{ReadlineError, Signal};
 
-use super::answer::Printer;
+use super::answer::{Printer, tell};
 use super::device::setup;
 use super::error::{CliError, eprintln_quietly};
 use super::interrupt::{self, Second};
 use super::progress::{Progress, Unit, read_ahead};
-use super::run::{RunArgs, tell};
+use super::run_args::RunArgs;
 use crate::engine::{AnswerOptions, Chat};
 use crate::model::ModelError;
 use crate::text::Message;

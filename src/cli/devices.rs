@@ -20,7 +20,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// List the usable GPUs, or the reason why none was found
 ///
 /// Tries AMD's libraries (ROCm), then NVIDIA's (CUDA). RFGRAPH_HIP_PLATFORM=amd, nvidia or sim selects one; the
-/// simulated device (sim) is tried only if selected. HIP_VISIBLE_DEVICES selects and orders devices.
+/// simulated device (sim, in builds with the feature `sim`) is tried only if selected. HIP_VISIBLE_DEVICES selects and orders devices.
 #[derive(Debug, Args)]
 pub(super) struct DevicesArgs {
     /// Print one JSON object with `platforms`, each with its `devices` or its `problem`
@@ -104,7 +104,9 @@ fn text(report: &Report) -> String {
             "--device auto takes hip:{} ({}, {})",
             device.index, device.name, device.target.platform
         ),
-        None => writeln!(text, "--device auto takes the CPU"),
+        None => {
+            writeln!(text, "--device auto takes the CPU; to use a GPU, install ROCm (AMD) or NVIDIA's driver")
+        }
     };
     text
 }
@@ -196,7 +198,7 @@ mod tests {
         let report = Report { platforms: vec![PlatformReport::nothing(PlatformKind::Amd, "nothing there")] };
         insta::assert_snapshot!(text(&report), @"
         amd: nothing there
-        --device auto takes the CPU
+        --device auto takes the CPU; to use a GPU, install ROCm (AMD) or NVIDIA's driver
         ");
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct EmbedArgs {
     json: bool,
 }
 
-fn pooling(name: &str) -> Result<Pooling, String> {
+pub(super) fn pooling(name: &str) -> Result<Pooling, String> {
     let found = Pooling::ALL.into_iter().find(|pooling| pooling.name() == name);
     found.ok_or_else(|| format!("expected {}", Pooling::ALL.map(Pooling::name).join(", ")))
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::device::DeviceArg;
 use super::error::CliError;
-use super::options::{CacheArgs, ContextArg, ModelArg, ThreadsArg};
+use super::options::{CacheArgs, ContextArg, ModelArg, ThreadsArg, one_or_more};
 use super::output::{print, write_file};
 use super::unfinished::refuse_target;
 use crate::model::{CacheLayout, ModelError};
@@ -17,14 +17,21 @@ use crate::plan::{DeviceDesc, Plan, compile};
 /// Show the plan of a model's graph
 ///
 /// Per step: operator, shapes, memory read and written, events waited for, bytes and flops. Then the totals and the
-/// size of the arena. One token gives a decode plan; more tokens give a prefill plan with logits for the last token.
+/// size of the arena. One token gives a decode plan; more tokens give the plan of a prompt's chunk (a ubatch of --tokens),
+/// with logits for the last token.
 #[derive(Debug, Args)]
 pub(super) struct GraphArgs {
     #[command(flatten)]
     model: ModelArg,
     /// Batch size in tokens
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = one_or_more)]
     tokens: NonZeroUsize,
+    /// Decode one token for each of N sequences
+    #[arg(short, long, value_name = "N", conflicts_with = "tokens", value_parser = one_or_more)]
+    sequences: Option<NonZeroUsize>,
+    /// The plan of --deterministic: each sequence has the same bits alone and in any batch
+    #[arg(long)]
+    deterministic: bool,
     #[command(flatten)]
     ctx: ContextArg,
     #[command(flatten)]
@@ -60,17 +67,23 @@ pub(super) fn run(args: &GraphArgs) -> Result<(), CliError> {
         refuse_target("-o", output, model.gguf().paths())?;
     }
     let n_ctx = args.ctx.size(model.architecture().shape().n_ctx_train, &args.model);
-    let layout = CacheLayout::new(n_ctx, 1)?;
-    let graph = model.graph(args.tokens.get(), 1, layout, args.cache.types())?;
+    let (n_sequences, n_rows) = match args.sequences {
+        Some(n) => (n.get(), n.get()),
+        None => (1, args.tokens.get()),
+    };
+    let layout = CacheLayout::new(n_ctx, n_sequences)?;
+    let graph = model.graph(n_rows, n_sequences, layout, args.cache.types())?;
     let (_, gpu) = args.device.open(&model)?;
     let device = gpu.map_or_else(
         || DeviceDesc::cpu(args.threads.count().get()),
         |context| DeviceDesc::hip(context.target().clone()),
     );
+    let device = device.with_deterministic(args.deterministic);
     let plan = compile(&graph, &device).map_err(ModelError::from)?;
-    let title = match args.tokens.get() {
-        1 => format!("{}, 1 token", args.model.label()),
-        n => format!("{}, {n} tokens", args.model.label()),
+    let title = match (args.sequences, n_rows) {
+        (Some(n), _) => format!("{}, 1 token of each of {n} sequences", args.model.label()),
+        (None, 1) => format!("{}, 1 token", args.model.label()),
+        (None, n) => format!("{}, {n} tokens", args.model.label()),
     };
     match args.format {
         Format::Text => write(args, &plan),

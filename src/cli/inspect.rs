@@ -233,7 +233,7 @@ impl HyperParameters {
     }
 }
 
-/// What became of a key, in a word.
+/// The treatment of a key, in a word.
 fn fate(keys: &KeyReport, key: &str) -> &'static str {
     let is_in = |list: &[String]| list.iter().any(|name| name == key);
     match () {

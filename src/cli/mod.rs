@@ -35,10 +35,14 @@ mod remedies;
 #[cfg(feature = "hub")]
 mod rm;
 mod run;
+mod run_args;
 mod sampling;
+#[cfg(feature = "serve")]
+mod serve;
 mod shift;
 #[cfg(feature = "hub")]
 mod show;
+mod spellings;
 mod text;
 mod tokenize;
 mod trace;
@@ -46,13 +50,14 @@ mod unfinished;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Run GGUF models on the CPU or a GPU. An experimental alpha.
 #[derive(Debug, Parser)]
 #[command(name = "rfgraph", version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 success, 1 the work failed, 2 the command line is wrong, 130 interrupted.\n\
+    Each option can be set by a variable of the environment: --cache-type by RFGRAPH_CACHE_TYPE.\n\
     RFGRAPH_LOG sets what is logged to standard error, such as `debug` or `rfgraph::plan=trace`."
 )]
 struct Cli {
@@ -65,7 +70,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(Box<run::RunArgs>),
+    Run(Box<run_args::RunArgs>),
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::ServeArgs>),
     #[cfg(feature = "hub")]
     Pull(pull::PullArgs),
     #[cfg(feature = "hub")]
@@ -91,10 +98,16 @@ enum Command {
 /// Runs the program with the process's arguments. The exit code is 0 for success, 1 if the work failed,
 /// 2 if the command line is wrong and 130 after an interrupt.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse_from(names::spell_out(std::env::args_os(), &Cli::command()));
+    let command = spellings::with_variables(Cli::command());
+    let args = spellings::translate(std::env::args_os());
+    let matches = command.get_matches_from(names::spell_out(args, &Cli::command()));
+    // The command that parsed the arguments made the matches.
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     logging::start(cli.verbose);
     let result = match &cli.command {
         Command::Run(args) => run::run(args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::run(args),
         #[cfg(feature = "hub")]

@@ -96,6 +96,15 @@ impl ModelArg {
         Ok(Tokenizer::new(vocabulary).map_err(ModelError::from)?)
     }
 
+    /// The model's name for clients: its file's without the ending and the number of a part.
+    #[cfg(feature = "serve")]
+    pub(super) fn stem(&self) -> String {
+        let name = self.label();
+        let stem = name.strip_suffix(".gguf").unwrap_or(&name);
+        let part = stem.rsplit_once("-00001-of-").map(|(stem, _)| stem);
+        part.unwrap_or(stem).to_string()
+    }
+
     /// The file of the path, name or repository; `None` if none was given. Looked for once.
     fn located(&self) -> Result<Option<&Located>, CliError> {
         if self.located.get().is_none() {
@@ -173,11 +182,16 @@ impl ContextArg {
     }
 }
 
+/// Parses a count.
+pub(super) fn one_or_more(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "expected 1 or more".into())
+}
+
 /// Number of threads.
 #[derive(Debug, Args)]
 pub(super) struct ThreadsArg {
     /// Number of threads [default: one per physical core]
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = one_or_more)]
     threads: Option<NonZeroUsize>,
 }
 
@@ -231,8 +245,8 @@ pub(super) struct SessionArgs {
     #[command(flatten)]
     threads: ThreadsArg,
     /// Prompt tokens per batch (ubatch): a larger batch is faster and takes more memory [default: 512; on a GPU as many as
-    /// take about 200 ms, from 512 to 2048]
-    #[arg(long, value_name = "N")]
+    /// take about 200 ms, from 64 to 2048]
+    #[arg(long, alias = "ubatch-size", value_name = "N", value_parser = one_or_more)]
     ubatch: Option<NonZeroUsize>,
     /// Compute each sequence with the same bits alone and in any batch, whatever its prompt's chunks. Slower
     #[arg(long)]
@@ -255,7 +269,7 @@ struct DeviceArgs {
     device: DeviceArg,
     /// Layers to run on the GPU, counted from the last; the others run on the CPU [default: as many as fit the GPU's
     /// memory]
-    #[arg(long, value_name = "N")]
+    #[arg(long, alias = "n-gpu-layers", value_name = "N")]
     gpu_layers: Option<usize>,
     /// Time limit of one batch on the GPU in seconds; past it the GPU counts as hung [default: 120]
     #[arg(long, value_name = "SECONDS")]

@@ -8,6 +8,7 @@ use crate::Remedy;
 const fn option(remedy: Remedy) -> &'static str {
     match remedy {
         Remedy::SmallerContext | Remedy::LargerContext => "-c",
+        Remedy::ContextShift => "--context-shift",
         Remedy::SmallerUbatch => "--ubatch",
         Remedy::FewerGpuLayers => "--gpu-layers",
         Remedy::LargerMemoryFraction => "--memory-fraction",
@@ -42,7 +43,7 @@ mod tests {
 
     use super::*;
     use crate::exec::{Budget, ExecError};
-    use crate::hip::HipError;
+    use crate::hip::{HipError, ProbeError};
     use crate::model::ModelError;
     use crate::quantize::QuantizeError;
     use crate::quantize::perplexity::{BaseError, ChunksError};
@@ -76,6 +77,12 @@ mod tests {
         insta::assert_snapshot!(with_options(&error, error.remedies()), @"weights needs 60.0 MiB, and 50.0 MiB are left of the budget (50 % of the 100.0 MiB that were free; 200.0 MiB in all); a smaller context (-c), fewer layers on the GPU (--gpu-layers), a smaller ubatch (--ubatch), a larger memory fraction (--memory-fraction) or a smaller file would fit");
     }
 
+    #[test]
+    fn a_context_of_the_trained_size_is_not_to_be_larger() {
+        let error = ModelError::ContextFull { wanted: 512, n_ctx: 512, n_ctx_train: 512 };
+        insta::assert_snapshot!(with_options(&error, error.remedies()), @"the context is full: 512 tokens do not fit a context of 512, and the model was trained for 512; give a shorter prompt, or for an answer a context shift (--context-shift)");
+    }
+
     /// The errors that have remedies. Every remedy belongs to at least one of them.
     #[test]
     fn messages_have_the_words_of_their_remedies() {
@@ -103,6 +110,8 @@ mod tests {
             model(ModelError::Context { n_ctx: 3, n_sequences: 1, most: 2 }),
             model(ModelError::Positions { n_ctx: 3, n_positions: 2 }),
             model(ModelError::ContextFull { wanted: 3, n_ctx: 2, n_ctx_train: 4 }),
+            model(ModelError::ContextFull { wanted: 3, n_ctx: 2, n_ctx_train: 2 }),
+            model(ProbeError::Nothing("x".into()).into()),
             model(ModelError::ShiftKeepsAll { keep: 3, n_ctx: 2 }),
             model(ModelError::Pooling { key: "x.pooling_type".into(), value: 7 }),
             (template.to_string(), template.remedies()),

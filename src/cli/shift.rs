@@ -3,7 +3,6 @@
 use clap::Args;
 
 use super::error::CliError;
-use super::run::RunArgs;
 use crate::model::{ContextShift, Model};
 use crate::text::{Message, Tokenizer};
 
@@ -17,10 +16,12 @@ pub(super) struct ShiftArg {
 }
 
 impl ShiftArg {
-    /// The requested shift for a context of `n_ctx` tokens, if any.
+    /// The requested shift for a context of `n_ctx` tokens, if any. The prompts are plain text if `raw`, otherwise a
+    /// conversation that begins with the system message.
     pub(super) fn of(
         &self,
-        args: &RunArgs,
+        raw: bool,
+        system: Option<Message>,
         model: &Model,
         tokenizer: &Tokenizer,
         n_ctx: usize,
@@ -32,20 +33,24 @@ impl ShiftArg {
                 return Err(CliError::Usage(reason));
             }
             Some(keep) => keep,
-            None => opening(args, model, tokenizer)?,
+            None => opening(raw, system, model, tokenizer)?,
         };
         Ok(Some(ContextShift { keep }))
     }
 }
 
 /// Number of tokens before the first user message: the common prefix of two conversations.
-fn opening(args: &RunArgs, model: &Model, tokenizer: &Tokenizer) -> Result<usize, CliError> {
+fn opening(
+    raw: bool,
+    system: Option<Message>,
+    model: &Model,
+    tokenizer: &Tokenizer,
+) -> Result<usize, CliError> {
     let start = |said: &str| -> Result<Vec<u32>, CliError> {
-        if args.raw {
+        if raw {
             return Ok(tokenizer.encode_chat(said));
         }
-        let messages: Vec<Message> =
-            args.system_message().into_iter().chain([Message::new("user", said)]).collect();
+        let messages: Vec<Message> = system.clone().into_iter().chain([Message::new("user", said)]).collect();
         Ok(tokenizer.encode_chat(&model.chat_template(tokenizer)?.render(&messages, true)?))
     };
     let (one, other) = (start("1")?, start("a")?);

@@ -21,7 +21,9 @@ pub(super) fn refuse_target<'p>(
     }
     // A folder cannot be replaced by a file, and a device such as /dev/null must not be.
     if !target_at.is_file() {
-        return Err(CliError::Usage(format!("{what}, {target}, is there and is no file; give another name")));
+        return Err(CliError::Usage(format!(
+            "{what}, {target}, exists and is not a file; give another name"
+        )));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! This folder knows element types and their blocks (`tensor`). It knows no operators, graphs or plans.
 
 mod activations;
+mod attendance;
 mod bandwidth;
 mod isa;
 // Public because `benches/linear.rs`, a crate of its own, times the products alone.

@@ -2,16 +2,19 @@
 //!
 //! [`Pool::run`] calls one closure on every thread; the caller is worker 0. Starting a run costs two atomic stores per
 //! thread, without locks or allocations. Idle workers spin for some tens of microseconds, so that a closely following
-//! run starts at once, and then sleep.
+//! run starts at once, and then sleep. On a busy machine fewer workers take part (`attendance`).
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::attendance::Attendance;
 
 /// Rounds of spinning (about 20 ns each) before an idle worker sleeps.
 const IDLE_SPINS: usize = 3_000;
@@ -49,9 +52,10 @@ type Job = *const (dyn Fn(&Worker<'_>) + Sync);
 struct Line<T>(T);
 
 struct Shared {
-    count: usize,
-    /// Number of runs started; a worker runs the job once for each value.
-    epoch: Line<AtomicUsize>,
+    /// The [`Epoch`]; a worker that takes part runs the job once for each value.
+    epoch: Line<AtomicU64>,
+    /// Nanoseconds that the caller waited in this run after it had stopped spinning.
+    lost: AtomicU64,
     /// Other workers that have not finished the run.
     running: Line<AtomicUsize>,
     /// Workers that have arrived at the barrier.
@@ -69,10 +73,29 @@ struct Shared {
     payload: Mutex<Option<Box<dyn Any + Send>>>,
     /// Written by the caller before `epoch` grows, read by workers afterwards.
     job: UnsafeCell<Option<Job>>,
+    /// Only locked by the caller of a run.
+    attendance: Mutex<Attendance>,
 }
 
-// SAFETY: `job` is the only field that is not `Sync`. The caller writes it while no worker is
-// between the growth of `epoch` (release, acquire) and its decrement of `running` (release,
+/// A run's number, and the number of workers that take part in it, in one word: a worker that reads it late never mixes
+/// two runs.
+#[derive(Clone, Copy, PartialEq)]
+struct Epoch(u64);
+
+impl Epoch {
+    const COUNT_BITS: u32 = 16;
+
+    fn after(self, active: usize) -> Epoch {
+        Epoch((((self.0 >> Self::COUNT_BITS) + 1) << Self::COUNT_BITS) | active as u64)
+    }
+
+    fn active(self) -> usize {
+        (self.0 & ((1 << Self::COUNT_BITS) - 1)) as usize
+    }
+}
+
+// SAFETY: `job` is the only field that is not `Sync`. The caller writes it while no worker that takes
+// part is between the growth of `epoch` (release, acquire) and its decrement of `running` (release,
 // acquire), and workers read it only there. The closure behind the pointer is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: access to `job` is synchronised as for `Sync`, and the pointer is not tied to a thread.
@@ -89,10 +112,10 @@ thread_local! {
 impl Pool {
     /// A pool of `threads` threads, including the caller of [`Pool::run`].
     pub fn new(threads: NonZeroUsize) -> Result<Pool, PoolError> {
-        let count = threads.get();
+        let count = threads.get().min((1 << Epoch::COUNT_BITS) - 1);
         let shared = Arc::new(Shared {
-            count,
-            epoch: Line(AtomicUsize::new(0)),
+            epoch: Line(AtomicU64::new(0)),
+            lost: AtomicU64::new(0),
             running: Line(AtomicUsize::new(0)),
             arrived: Line(AtomicUsize::new(0)),
             passed: Line(AtomicUsize::new(0)),
@@ -102,6 +125,7 @@ impl Pool {
             poisoned: AtomicBool::new(false),
             payload: Mutex::new(None),
             job: UnsafeCell::new(None),
+            attendance: Mutex::new(Attendance::new(count)),
         });
         let mut pool = Pool { shared, threads: Vec::new() };
         for index in 1..count {
@@ -117,10 +141,11 @@ impl Pool {
 
     /// The number of threads, including the caller.
     pub fn threads(&self) -> usize {
-        self.shared.count
+        self.threads.len() + 1
     }
 
-    /// Calls `job` on every thread and returns when all calls have.
+    /// Calls `job` on every thread and returns when all calls have. While the system gives the threads too little time,
+    /// only some of them take part ([`Worker::count`]).
     ///
     /// A second caller waits for the first. If `job` panics on a thread, the others stop waiting at barriers and the
     /// panic continues in the caller; the pool stays usable.
@@ -138,17 +163,24 @@ impl Pool {
         let erased: Job = unsafe { std::mem::transmute::<&(dyn Fn(&Worker<'_>) + Sync), Job>(job) };
         // SAFETY: no worker reads `job` now, see the impl of `Sync`; `busy` keeps other callers out.
         unsafe { *shared.job.get() = Some(erased) };
-        shared.running.0.store(shared.count - 1, Ordering::Relaxed);
-        shared.epoch.0.fetch_add(1, Ordering::Release);
-        for thread in &self.threads {
+        let begin = Instant::now();
+        let active = shared.attendance().begin(begin);
+        shared.running.0.store(active - 1, Ordering::Relaxed);
+        // Only a caller writes it, and `busy` keeps others out.
+        let epoch = Epoch(shared.epoch.0.load(Ordering::Relaxed)).after(active);
+        shared.epoch.0.store(epoch.0, Ordering::Release);
+        for thread in &self.threads[..active - 1] {
             thread.thread().unpark();
         }
 
         INSIDE.set(true);
-        shared.call(0, job);
-        wait_until(|| shared.running.0.load(Ordering::Acquire) == 0);
+        shared.call(0, active, job);
+        let lost = wait_until(|| shared.running.0.load(Ordering::Acquire) == 0);
         INSIDE.set(false);
 
+        let lost = lost + Duration::from_nanos(shared.lost.swap(0, Ordering::Relaxed));
+        let end = Instant::now();
+        shared.attendance().end(end, end - begin, lost);
         let panicked = shared.poisoned.load(Ordering::Relaxed).then(|| shared.recover());
         shared.busy.store(false, Ordering::Release);
         if let Some(payload) = panicked.flatten() {
@@ -160,7 +192,8 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.shared.epoch.0.fetch_add(1, Ordering::Release);
+        let epoch = Epoch(self.shared.epoch.0.load(Ordering::Relaxed)).after(self.threads());
+        self.shared.epoch.0.store(epoch.0, Ordering::Release);
         for thread in self.threads.drain(..) {
             thread.thread().unpark();
             // A worker catches every panic of a job, so there is no error to report.
@@ -173,39 +206,49 @@ impl Shared {
     /// The main loop of worker `index`.
     fn serve(&self, index: usize) {
         INSIDE.set(true);
-        let mut seen = 0;
+        let mut seen = Epoch(0);
         loop {
-            self.wait_for_epoch_after(seen);
-            seen += 1;
+            seen = self.wait_for_epoch_after(seen);
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            // SAFETY: `epoch` has grown and `running` still counts this worker, so the caller has
+            if index >= seen.active() {
+                continue;
+            }
+            // SAFETY: `epoch` has grown and `running` still counts this worker, which takes part, so the caller has
             // written `job` and keeps the closure alive.
             if let Some(job) = unsafe { *self.job.get() } {
                 // SAFETY: `running` still counts this worker, so the caller keeps the closure alive.
-                self.call(index, unsafe { &*job });
+                self.call(index, seen.active(), unsafe { &*job });
             }
             self.running.0.fetch_sub(1, Ordering::Release);
         }
     }
 
-    fn wait_for_epoch_after(&self, seen: usize) {
+    fn wait_for_epoch_after(&self, seen: Epoch) -> Epoch {
+        let epoch = || Some(Epoch(self.epoch.0.load(Ordering::Acquire))).filter(|epoch| *epoch != seen);
         for _ in 0..IDLE_SPINS {
-            if self.epoch.0.load(Ordering::Acquire) != seen {
-                return;
+            if let Some(epoch) = epoch() {
+                return epoch;
             }
             std::hint::spin_loop();
         }
-        // An `unpark` between the test and `park` is not lost: `park` then returns at once.
-        while self.epoch.0.load(Ordering::Acquire) == seen {
-            thread::park();
+        loop {
+            // An `unpark` between the test and `park` is not lost: `park` then returns at once.
+            match epoch() {
+                Some(epoch) => return epoch,
+                None => thread::park(),
+            }
         }
     }
 
+    fn attendance(&self) -> MutexGuard<'_, Attendance> {
+        self.attendance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs the job as worker `index` and stores the payload of its panic.
-    fn call(&self, index: usize, job: &(dyn Fn(&Worker<'_>) + Sync)) {
-        let worker = Worker { shared: self, index };
+    fn call(&self, index: usize, count: usize, job: &(dyn Fn(&Worker<'_>) + Sync)) {
+        let worker = Worker { shared: self, index, count };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(&worker))) {
             if !payload.is::<Abandoned>() {
                 self.payload.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
@@ -223,23 +266,26 @@ impl Shared {
     }
 
     /// Waits for every worker; the last one to arrive calls `last` before any continues.
-    fn barrier(&self, last: impl FnOnce()) {
-        if self.count == 1 {
+    fn barrier(&self, worker: &Worker<'_>, last: impl FnOnce()) {
+        if worker.count == 1 {
             return last();
         }
         let passed = self.passed.0.load(Ordering::Relaxed);
-        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.count {
+        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == worker.count {
             self.arrived.0.store(0, Ordering::Relaxed);
             last();
             self.passed.0.store(passed.wrapping_add(1), Ordering::Release);
             return;
         }
         let mut poisoned = false;
-        wait_until(|| {
+        let lost = wait_until(|| {
             let open = self.passed.0.load(Ordering::Acquire) != passed;
             poisoned = !open && self.poisoned.load(Ordering::Acquire);
             open || poisoned
         });
+        if worker.index == 0 && !lost.is_zero() {
+            self.lost.fetch_add(u64::try_from(lost.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         if poisoned {
             resume_unwind(Box::new(Abandoned));
         }
@@ -250,6 +296,7 @@ impl Shared {
 pub struct Worker<'a> {
     shared: &'a Shared,
     index: usize,
+    count: usize,
 }
 
 impl Worker<'_> {
@@ -258,14 +305,14 @@ impl Worker<'_> {
         self.index
     }
 
-    /// The number of workers.
+    /// The number of workers of this run: the pool's, or fewer on a busy machine.
     pub fn count(&self) -> usize {
-        self.shared.count
+        self.count
     }
 
     /// Waits until every worker has called this. All earlier writes are visible to all workers afterwards.
     pub fn barrier(&self) {
-        self.shared.barrier(|| ());
+        self.shared.barrier(self, || ());
     }
 
     /// Assigns `0..total` in pieces of `chunk` (the last may be shorter) to free workers, and returns when all are
@@ -285,22 +332,24 @@ impl Worker<'_> {
             f(start..total.min(start.saturating_add(chunk)));
         }
         // The last worker to arrive resets the counter, when no worker takes chunks any more.
-        self.shared.barrier(|| self.shared.next_chunk.0.store(0, Ordering::Relaxed));
+        self.shared.barrier(self, || self.shared.next_chunk.0.store(0, Ordering::Relaxed));
     }
 }
 
-/// Spins, then yields the core, until `done`.
-fn wait_until(mut done: impl FnMut() -> bool) {
-    let mut spins = 0;
-    while !done() {
-        if spins < WAIT_SPINS {
-            spins += 1;
-            std::hint::spin_loop();
-        } else {
-            // With more threads than free cores, the awaited thread may need this core.
-            thread::yield_now();
+/// Spins, then yields the core, until `done`. Returns the time after the spinning.
+fn wait_until(mut done: impl FnMut() -> bool) -> Duration {
+    for _ in 0..WAIT_SPINS {
+        if done() {
+            return Duration::ZERO;
         }
+        std::hint::spin_loop();
     }
+    let start = Instant::now();
+    while !done() {
+        // With more threads than free cores, the awaited thread may need this core.
+        thread::yield_now();
+    }
+    start.elapsed()
 }
 
 /// The number of cores that this process may use, with hyper-threads of one core counted once.
@@ -329,8 +378,29 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A pool whose workers all take part, however busy the machine is.
     fn pool(threads: usize) -> Pool {
-        Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap()
+        let pool = Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap();
+        pool.shared.attendance().fix(threads);
+        pool
+    }
+
+    #[test]
+    fn runs_with_fewer_workers_do_all_the_work() {
+        let pool = pool(4);
+        for round in 0..400 {
+            let active = 1 + (round * 7 + round / 3) % 4;
+            pool.shared.attendance().fix(active);
+            let (sum, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            pool.run(|worker| {
+                assert!(worker.index() < active && worker.count() == active);
+                calls.fetch_add(1, Ordering::Relaxed);
+                worker.for_chunks(100, 7, |range| {
+                    sum.fetch_add(range.sum::<usize>(), Ordering::Relaxed);
+                });
+            });
+            assert_eq!((sum.into_inner(), calls.into_inner()), (4950, active));
+        }
     }
 
     #[test]

@@ -194,18 +194,6 @@ impl Generation {
         self
     }
 
-    /// Begins a constraint that is [waiting](Constraint::waiting) before the next token. Without effect if there is
-    /// none or it has begun.
-    #[cfg(feature = "grammar")]
-    pub fn begin_constraint(&mut self) {
-        if let Some(constraint) = &mut self.constraint {
-            constraint.begin();
-            if self.stop.is_none() && constraint.is_complete() {
-                self.stop = Some(Stop::EndOfGeneration);
-            }
-        }
-    }
-
     /// The least output that the generation needs of its next row.
     pub fn wants(&self) -> Output {
         if self.needs_logits() { Output::Logits } else { wish(self.sampler.needs()) }
@@ -305,13 +293,15 @@ impl Generation {
     /// True if the constraint limits the next token: in the text, and not in thoughts or markers before it.
     #[cfg(feature = "grammar")]
     fn is_constrained(&self) -> bool {
-        self.constrains || matches!(self.parser.place(), Place::Text | Place::Start)
+        let is_whole = || self.constraint.as_ref().is_some_and(Constraint::is_whole);
+        self.constrains || is_whole() || matches!(self.parser.place(), Place::Text | Place::Start)
     }
 
     /// The token with which thoughts may begin in place of constrained text.
     #[cfg(feature = "grammar")]
     fn thoughts_token(&self) -> Option<u32> {
-        self.parser.thoughts_token().filter(|_| !self.constrains)
+        let is_whole = || self.constraint.as_ref().is_some_and(Constraint::is_whole);
+        self.parser.thoughts_token().filter(|_| !self.constrains && !is_whole())
     }
 
     /// Sets the logits that the constraint leaves. Thoughts are free but cannot end the answer, which would not match.
@@ -455,6 +445,17 @@ impl Generation {
     /// Reason for the end; `None` while the answer goes on, and after an error.
     pub fn stop(&self) -> Option<Stop> {
         self.stop
+    }
+
+    /// The most tokens of the answer ([`GenerateOptions::max_tokens`]).
+    pub fn max_tokens(&self) -> Option<usize> {
+        self.options.max_tokens
+    }
+
+    /// The stop string that ended the answer.
+    pub fn stop_string(&self) -> Option<&str> {
+        let found = self.stops.found()?;
+        self.options.stop.get(found).map(String::as_str)
     }
 
     /// The sampler, with its random state and history, for a further answer.

@@ -12,7 +12,7 @@ use super::job::{Job, MOST_UNREAD, Task};
 use super::request::{AnswerWork, Request, Work};
 use super::shared::{Command, Shared};
 use super::worker::Worker;
-use super::{EngineError, EngineOptions, Generation, Reply, Stats};
+use super::{EngineError, EngineOptions, Generation, Reply, Running, Stats};
 use crate::model::{Model, ModelError, Pooled, Session};
 use crate::sampling::Sampler;
 use crate::text::Tokenizer;
@@ -57,9 +57,16 @@ struct Inner {
     thread: Mutex<Option<JoinHandle<()>>>,
     model: Model,
     tokenizer: Tokenizer,
+    sizes: Sizes,
+    max_queue: usize,
+}
+
+/// The sizes of the engine's session.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
     /// The most tokens of a request.
     n_ctx: usize,
-    max_queue: usize,
+    n_sequences: usize,
 }
 
 impl Engine {
@@ -80,7 +87,7 @@ impl Engine {
         };
         let thread = thread.map_err(|error| ModelError::Thread { error })?;
         // A thread that ends without an answer has panicked.
-        let n_ctx = made.recv().unwrap_or_else(|_| {
+        let sizes = made.recv().unwrap_or_else(|_| {
             Err(ModelError::Thread {
                 error: std::io::Error::other("the engine's thread ended while it started"),
             })
@@ -91,7 +98,7 @@ impl Engine {
             thread: Mutex::new(Some(thread)),
             model: model.clone(),
             tokenizer,
-            n_ctx,
+            sizes,
             max_queue,
         };
         Ok(Engine { inner: Arc::new(inner) })
@@ -106,7 +113,7 @@ impl Engine {
         if let Some(stopped) = self.inner.shared.stopped() {
             return Err(stopped);
         }
-        let (job, reply) = job_of(&self.inner.model, &self.inner.tokenizer, self.inner.n_ctx, request)?;
+        let (job, reply) = job_of(&self.inner.model, &self.inner.tokenizer, self.n_ctx(), request)?;
         self.inner.shared.enter_queue(self.inner.max_queue)?;
         match self.inner.commands.send(Command::Submit(Box::new(job))) {
             Ok(()) => Ok(reply),
@@ -131,12 +138,22 @@ impl Engine {
 
     /// The most tokens of a request, prompt and answer together.
     pub fn n_ctx(&self) -> usize {
-        self.inner.n_ctx
+        self.inner.sizes.n_ctx
+    }
+
+    /// The most requests that are computed at a time.
+    pub fn n_sequences(&self) -> usize {
+        self.inner.sizes.n_sequences
     }
 
     /// Counts of the engine's work.
     pub fn stats(&self) -> Stats {
         self.inner.shared.stats()
+    }
+
+    /// The requests that are computed now, as of the last step's beginning.
+    pub fn running(&self) -> Vec<Running> {
+        self.inner.shared.running()
     }
 
     /// Ends all requests with [`EngineError::Stopped`], and waits until the session is closed and its memory is free.
@@ -153,7 +170,7 @@ impl Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("n_ctx", &self.inner.n_ctx).field("stats", &self.stats()).finish()
+        f.debug_struct("Engine").field("sizes", &self.inner.sizes).field("stats", &self.stats()).finish()
     }
 }
 
@@ -202,6 +219,10 @@ fn answer_task(
     let mut sampler = Sampler::for_tokenizer(work.sampling, n_vocab, tokenizer)?;
     prompt.iter().for_each(|&token| sampler.accept(token));
     let generation = Generation::new(tokenizer, sampler, work.limits)?;
+    let generation = match work.parser {
+        Some(parser) => generation.in_parts(parser),
+        None => generation,
+    };
     #[cfg(feature = "grammar")]
     let generation = match work.constraint {
         Some(constraint) => generation.constrained(constraint),
@@ -216,7 +237,7 @@ fn run(
     options: EngineOptions,
     commands: Receiver<Command>,
     shared: Arc<Shared>,
-    ready: &SyncSender<Result<usize, ModelError>>,
+    ready: &SyncSender<Result<Sizes, ModelError>>,
 ) {
     let session = match Session::with(model, &options.session, &options.setup) {
         Ok(session) => session,
@@ -226,7 +247,8 @@ fn run(
             return;
         }
     };
-    let _ = ready.send(Ok(session.states().n_ctx()));
+    let (n_ctx, n_sequences) = (session.states().n_ctx(), session.states().n_sequences());
+    let _ = ready.send(Ok(Sizes { n_ctx, n_sequences }));
     let mut worker = Worker::new(session, Wall::start(), options, commands, Arc::clone(&shared));
     if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
         shared.stop("its thread panicked");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::options::Running;
 use super::reply::{EngineError, Event, PromptProgress, Summary, TextEvent};
 use super::{Generation, Next, Stop};
 use crate::model::{Output, Outputs, Pooled, RowOutput, Rows, SequenceId};
@@ -140,6 +141,21 @@ impl Job {
         }
     }
 
+    /// The request as others see it, if it has a sequence.
+    pub fn running(&self) -> Option<Running> {
+        let max_tokens = match &self.task {
+            Task::Answer(generation, _) => generation.max_tokens(),
+            Task::Embedding(_) => Some(0),
+        };
+        Some(Running {
+            number: self.number,
+            sequence: self.sequence?.index(),
+            prompt_tokens: self.n_prompt,
+            generated_tokens: self.n_generated(),
+            max_tokens,
+        })
+    }
+
     /// True if the next row is the last token of an answer that goes on.
     pub fn decodes(&self) -> bool {
         self.left() == 1 && self.tokens.len() > self.n_prompt
@@ -219,8 +235,8 @@ impl Job {
             return true;
         }
         let n = generation.tokens().len();
-        let (text, next) = match generation.advance(output) {
-            Ok(advance) => (advance.text.to_string(), advance.next),
+        let (text, mut deltas, next) = match generation.advance(output) {
+            Ok(advance) => (advance.text.to_string(), advance.deltas.to_vec(), advance.next),
             Err(error) => {
                 self.fail(error.into());
                 return true;
@@ -231,15 +247,16 @@ impl Job {
         let stop = match next {
             Next::Token(token) if self.computed < n_ctx => {
                 self.tokens.push(token);
-                self.send(Event::Text(TextEvent { text, token: Some(token), logprobs }));
+                self.send(Event::Text(TextEvent { text, deltas, token: Some(token), logprobs }));
                 return false;
             }
             Next::Token(_) => Stop::ContextFull,
             Next::Stopped(stop) => stop,
         };
         let text = text + generation.end(stop);
-        if token.is_some() || !text.is_empty() {
-            self.send(Event::Text(TextEvent { text, token, logprobs }));
+        deltas.extend_from_slice(generation.deltas());
+        if token.is_some() || !deltas.is_empty() {
+            self.send(Event::Text(TextEvent { text, deltas, token, logprobs }));
         }
         self.finish(Some(stop), now);
         true
@@ -253,8 +270,13 @@ impl Job {
     fn finish(&self, stop: Option<Stop>, now: Duration) {
         let admitted = self.times.admitted.unwrap_or(now);
         let prompted = self.times.prompted.unwrap_or(now);
+        let stop_string = match &self.task {
+            Task::Answer(generation, _) => generation.stop_string().map(str::to_owned),
+            Task::Embedding(_) => None,
+        };
         self.send(Event::Finished(Summary {
             stop,
+            stop_string,
             prompt_tokens: self.n_prompt,
             cached_tokens: self.cached,
             generated_tokens: self.n_generated(),

@@ -23,6 +23,6 @@ mod worker;
 pub use chat::{Answer, AnswerOptions, Chat, ChatOptions};
 pub use generation::{Advance, GenerateOptions, Generation, Next, Stop};
 pub use handle::Engine;
-pub use options::{EngineOptions, OnStep, Stats, StepReport};
+pub use options::{EngineOptions, OnStep, Running, Stats, StepReport};
 pub use reply::{EngineError, Event, PromptProgress, Reply, Summary, TextEvent};
 pub use request::Request;

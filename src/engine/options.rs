@@ -66,6 +66,22 @@ impl std::fmt::Debug for EngineOptions {
     }
 }
 
+/// A request that is computed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Running {
+    /// Its number in the order of submission.
+    pub number: u64,
+    /// The number of its sequence, below [`Engine::n_sequences`](super::Engine::n_sequences).
+    pub sequence: usize,
+    /// Tokens of its prompt.
+    pub prompt_tokens: usize,
+    /// Tokens of its answer so far.
+    pub generated_tokens: usize,
+    /// The most tokens of its answer, if there is a limit.
+    pub max_tokens: Option<usize>,
+}
+
 /// The engine's work, as counts since its start and present sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

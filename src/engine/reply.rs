@@ -1,6 +1,7 @@
 //! A reply: the stream of events that a request leads to.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -8,6 +9,7 @@ use tokio::sync::mpsc;
 use super::Stop;
 use crate::model::ModelError;
 use crate::sampling::TokenLogprobs;
+use crate::text::Delta;
 
 /// An event of a reply. The last one is [`Event::Finished`] or [`Event::Failed`].
 #[derive(Clone, Debug)]
@@ -43,8 +45,11 @@ pub struct PromptProgress {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TextEvent {
-    /// Text that is now final. It may be empty: inside an incomplete character or a possible stop string.
+    /// Text for the user that is now final. It may be empty: inside an incomplete character, a possible stop string,
+    /// thoughts or a tool call.
     pub text: String,
+    /// All that is now final, by parts of the answer.
+    pub deltas: Vec<Delta>,
     /// The chosen token; `None` if the answer ended with an end token, and only held back text is given.
     pub token: Option<u32>,
     /// The token's log-probabilities, if they were requested.
@@ -57,6 +62,8 @@ pub struct TextEvent {
 pub struct Summary {
     /// Reason for the end of an answer; `None` for an embedding.
     pub stop: Option<Stop>,
+    /// The stop string that was found.
+    pub stop_string: Option<String>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// Tokens of the prompt whose state was found when the request was admitted, so that they were not computed.
@@ -125,11 +132,16 @@ impl Reply {
 
     /// Waits for the next event; `None` after the last one. For asynchronous programs; it needs no certain runtime.
     pub async fn recv(&mut self) -> Option<Event> {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// Polls for the next event, as [`recv`](Self::recv).
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         if self.over {
-            return None;
+            return Poll::Ready(None);
         }
-        let event = self.events.recv().await;
-        Some(self.checked(event))
+        let event = std::task::ready!(self.events.poll_recv(context));
+        Poll::Ready(Some(self.checked(event)))
     }
 
     /// The next event, if there is one now or the reply is over.

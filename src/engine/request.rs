@@ -3,6 +3,7 @@
 use super::GenerateOptions;
 use crate::model::Pooling;
 use crate::sampling::SamplerParams;
+use crate::text::AnswerParser;
 #[cfg(feature = "grammar")]
 use crate::text::Constraint;
 
@@ -26,6 +27,8 @@ pub(super) enum Work {
 pub(super) struct AnswerWork {
     pub sampling: SamplerParams,
     pub limits: GenerateOptions,
+    /// Divides the answer into parts; `None`: all of it is text.
+    pub parser: Option<AnswerParser>,
     #[cfg(feature = "grammar")]
     pub constraint: Option<Constraint>,
     /// The number of most probable tokens to report at each position of the prompt; `None`: no log-probabilities.
@@ -38,6 +41,7 @@ impl Request {
         let answer = AnswerWork {
             sampling,
             limits: GenerateOptions::default(),
+            parser: None,
             #[cfg(feature = "grammar")]
             constraint: None,
             prompt_logprobs: None,
@@ -63,7 +67,14 @@ impl Request {
         self.with(|answer| answer.limits = limits)
     }
 
-    /// Restricts an answer to a constraint, which must not have accepted any token yet.
+    /// Divides an answer into thoughts, text and tool calls ([`AnswerFormat::parser`](crate::text::AnswerFormat)).
+    #[must_use]
+    pub fn in_parts(self, parser: AnswerParser) -> Request {
+        self.with(|answer| answer.parser = Some(parser))
+    }
+
+    /// Restricts an answer to a constraint, which must not have accepted any token yet. In an answer with parts it
+    /// begins after the thoughts.
     #[cfg(feature = "grammar")]
     #[must_use]
     pub fn constrained(self, constraint: Constraint) -> Request {

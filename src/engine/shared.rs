@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::job::Job;
-use super::options::Stats;
+use super::options::{Running, Stats};
 use super::reply::EngineError;
 
 /// A command to the engine's thread.
@@ -18,6 +18,7 @@ pub(super) struct Shared {
     /// Requests that were submitted and not yet admitted.
     waiting: AtomicUsize,
     stats: Mutex<Stats>,
+    running: Mutex<Vec<Running>>,
     stopped: Mutex<Option<String>>,
 }
 
@@ -44,6 +45,17 @@ impl Shared {
 
     pub fn stats(&self) -> Stats {
         *lock(&self.stats)
+    }
+
+    /// Replaces the list of running requests, in the memory of the last one.
+    pub fn set_running(&self, requests: impl Iterator<Item = Running>) {
+        let mut running = lock(&self.running);
+        running.clear();
+        running.extend(requests);
+    }
+
+    pub fn running(&self) -> Vec<Running> {
+        lock(&self.running).clone()
     }
 
     pub fn stop(&self, reason: &str) {

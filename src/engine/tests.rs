@@ -291,6 +291,38 @@ fn a_reader_that_does_not_read_pauses_only_its_own_request() {
     assert_eq!(turns.stats().free_tokens, turns.stats().total_tokens);
 }
 
+/// The older request is still in its prompt while the younger one decodes: a step lists the younger one first.
+#[test]
+fn a_failed_step_ends_its_requests_alone() {
+    let mut turns = Turns::new(512, 4, 2048);
+    let scored = turns.submit(limited(text(1, 300), 3).prompt_logprobs(1));
+    let decoding = turns.submit(limited(text(2, 20), 200));
+    for _ in 0..3 {
+        turns.turn();
+    }
+    assert_eq!(turns.stats().running, 2);
+    assert!(turns.worker.failing_turn().is_some(), "one failure does not stop the engine");
+    for reply in [scored, decoding] {
+        assert!(matches!(reply.last(), Some(Event::Failed(EngineError::Model(_)))));
+    }
+    let later = turns.submit(limited(text(3, 20), 4));
+    turns.finish();
+    assert_eq!(summary(later).generated_tokens, 4);
+    assert_eq!((turns.stats().failed, turns.stats().free_tokens), (2, turns.stats().total_tokens));
+}
+
+#[test]
+fn an_engine_stops_after_three_failed_steps() {
+    let mut turns = Turns::new(512, 4, 2048);
+    for failure in 1..=3 {
+        let reply = turns.submit(limited(text(1, 20), 10));
+        assert_eq!(turns.worker.failing_turn().is_some(), failure < 3);
+        assert!(matches!(reply.last(), Some(Event::Failed(_))));
+    }
+    let stopped = turns.shared.stopped();
+    assert!(matches!(stopped, Some(EngineError::Stopped { reason }) if reason.contains("3 steps in a row")));
+}
+
 #[test]
 fn a_prefix_is_computed_once_for_requests_of_one_salt() {
     let mut turns = Turns::new(512, 4, 2048);

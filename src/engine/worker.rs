@@ -67,6 +67,17 @@ impl<C: Clock> Worker<C> {
         }
     }
 
+    /// A turn whose step cannot be computed.
+    #[cfg(test)]
+    pub fn failing_turn(&mut self) -> Option<()> {
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command)?;
+        }
+        self.admit();
+        let chosen = self.choose();
+        self.step_failed(&chosen, ModelError::AnswerOver)
+    }
+
     #[cfg(test)]
     pub fn now(&self) -> Duration {
         self.clock.now()
@@ -306,7 +317,10 @@ impl<C: Clock> Worker<C> {
     fn step_failed(&mut self, chosen: &[(usize, usize)], error: ModelError) -> Option<()> {
         tracing::error!("a step failed: {error}");
         let error = EngineError::from(error);
-        for &(i, _) in chosen.iter().rev() {
+        // Decoding requests were chosen before older ones in their prompts.
+        let mut requests: Vec<usize> = chosen.iter().map(|&(i, _)| i).collect();
+        requests.sort_unstable();
+        for &i in requests.iter().rev() {
             let job = self.active.remove(i);
             job.fail(error.clone());
             self.stats.failed += 1;
@@ -383,6 +397,7 @@ impl<C: Clock> Worker<C> {
     /// Makes the present counts visible.
     fn publish(&self) {
         self.shared.set_stats(self.present());
+        self.shared.set_running(self.active.iter().filter_map(Job::running));
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytemuck::Pod;
 use smallvec::SmallVec;
 
-use super::books::{self, Books, STATES, States, ask_for_arena, settle_arena};
+use super::books::{self, Books, Plans, STATES, States, ask_for_arena, settle_arena};
 use super::error::size_mismatch;
 use super::operators::{Operators, bad_step, check_scratch};
 use super::timeline::{Ticks, WorkerClocks};
@@ -28,8 +28,7 @@ pub struct CpuExecutor {
     budget: Budget,
     arena: AlignedBuffer,
     books: Books,
-    /// Indexed by [`PlanId`].
-    plans: Vec<Loaded>,
+    plans: Plans<Loaded>,
     deterministic: bool,
 }
 
@@ -78,7 +77,7 @@ struct Bound {
 }
 
 // SAFETY: the addresses point into memory that the executor owns or keeps alive (arena, states, owned
-// copies, the weight source), none of which is tied to a thread.
+// copies, the weight source), and nothing in it is tied to a thread.
 unsafe impl Send for Bound {}
 // SAFETY: a step cannot be written through a shared reference; only `run`, which holds the executor mutably, writes.
 unsafe impl Sync for Bound {}
@@ -99,7 +98,7 @@ impl CpuExecutor {
             budget,
             arena: buffer("arena", 0)?,
             books: Books::default(),
-            plans: Vec::new(),
+            plans: Plans::default(),
             deterministic: false,
         })
     }
@@ -200,7 +199,7 @@ impl CpuExecutor {
             Leaf::Copied(buffer) => buffer.len() as u64,
             Leaf::Source(_) => 0,
         };
-        self.plans.iter().flat_map(|plan| plan.leaves.values()).map(bytes).sum()
+        self.plans.values().flat_map(|plan| plan.leaves.values()).map(bytes).sum()
     }
 
     /// Creates the plan's missing states.
@@ -228,8 +227,8 @@ impl CpuExecutor {
     /// Moves all plans into an arena of `bytes` bytes. An error leaves everything unchanged.
     fn move_into(&mut self, bytes: usize) -> Result<(), ExecError> {
         let arena = buffer("arena", bytes)?;
-        let steps = self.plans.iter().map(|plan| self.bind(plan, &arena)).collect::<Result<Vec<_>, _>>()?;
-        for (plan, steps) in self.plans.iter_mut().zip(steps) {
+        let steps = self.plans.values().map(|plan| self.bind(plan, &arena)).collect::<Result<Vec<_>, _>>()?;
+        for (plan, steps) in self.plans.values_mut().zip(steps) {
             plan.steps = steps;
         }
         self.arena = arena;
@@ -276,7 +275,7 @@ impl CpuExecutor {
     /// Runs every step on every thread. The first step that fails ends the run.
     fn run_steps(&mut self, id: PlanId) -> Result<(), ExecError> {
         let (isa, timing, begin) = (self.isa, self.books.is_timing(), Instant::now());
-        let loaded = &self.plans[id.0];
+        let loaded = self.plans.get(id)?;
         let clocks = self.books.timeline();
         let clocks = clocks.map(|_| WorkerClocks::new(self.pool.threads(), loaded.steps.len()));
         let times = Mutex::new(self.books.times_mut(id));
@@ -384,8 +383,16 @@ impl Executor for CpuExecutor {
             let copied = self.copied();
             self.budget.hold(COPIES, copied)?;
         }
-        self.plans.push(placed?);
-        Ok(self.books.add(plan))
+        let (loaded, id) = (placed?, self.books.add(plan));
+        self.plans.insert(id, loaded);
+        Ok(id)
+    }
+
+    fn unload(&mut self, id: PlanId) -> Result<(), ExecError> {
+        self.books.remove(id)?;
+        drop(self.plans.remove(id)?);
+        let copied = self.copied();
+        Ok(self.budget.hold(COPIES, copied)?)
     }
 
     fn plan(&self, id: PlanId) -> Result<&Plan, ExecError> {
@@ -418,7 +425,7 @@ impl Executor for CpuExecutor {
 
     fn output(&self, id: PlanId, output: usize) -> Result<&[u8], ExecError> {
         let operand = self.books.output(id, output)?.operand;
-        let base = self.base(&self.plans[id.0], operand.place, &self.arena)?;
+        let base = self.base(self.plans.get(id)?, operand.place, &self.arena)?;
         // SAFETY: the check of the plan found the operand inside its memory, which lives as long as the executor, and
         // no run is in flight while the executor is borrowed.
         let bytes = unsafe { std::slice::from_raw_parts(base.add(operand.offset), operand.desc.extent()) };

@@ -155,6 +155,15 @@ impl ExecError {
         }
     }
 
+    /// True if memory ran out: less use of it may avoid the error.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            ExecError::Budget(_) | ExecError::OutOfMemory { .. } => true,
+            ExecError::Gpu { error, .. } => error.is_out_of_memory(),
+            _ => false,
+        }
+    }
+
     /// The error of a failed call; `what` is the failed action.
     pub(super) fn gpu(what: impl Into<String>, error: HipError) -> ExecError {
         ExecError::Gpu { what: what.into(), error }

@@ -9,7 +9,7 @@ use super::{Budget, ExecError, Timeline};
 use crate::plan::{DeviceDesc, Plan};
 
 /// A plan that an executor has loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlanId(pub(super) usize);
 
 /// Loads plans and runs them, in one arena, one at a time.
@@ -23,6 +23,14 @@ pub trait Executor: Send {
     /// Makes a plan ready to run: binds its weights and states, and grows the arena if needed. All errors that can be
     /// detected before running are reported here.
     fn load(&mut self, plan: Plan) -> Result<PlanId, ExecError>;
+
+    /// Frees a plan with its constants, its pinned inputs and outputs and its recording, after a run in flight has ended.
+    /// Its id is not used again. Weights and states stay for other plans, and the arena keeps its size.
+    ///
+    /// # Errors
+    /// [`ExecError::Unknown`] if there is no such plan. [`ExecError::Failed`] after an earlier error of the device; then
+    /// the plan is freed with the executor.
+    fn unload(&mut self, id: PlanId) -> Result<(), ExecError>;
 
     /// A loaded plan.
     fn plan(&self, id: PlanId) -> Result<&Plan, ExecError>;

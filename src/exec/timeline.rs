@@ -1,9 +1,11 @@
 //! Timelines: spans of time that an executor measures on request.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::PlanId;
+use crate::plan::Plan;
 
 /// The work that a span measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,13 +54,15 @@ pub struct Timeline {
     limit: usize,
     spans: Vec<Span>,
     left_out: u64,
+    /// Plans with spans that were unloaded.
+    unloaded: BTreeMap<PlanId, Arc<Plan>>,
 }
 
 impl Timeline {
     /// A timeline that starts at `origin` and holds at most `limit` spans. Timelines of one origin can be shown
     /// together.
     pub fn new(origin: Instant, limit: usize) -> Timeline {
-        Timeline { origin, limit, spans: Vec::new(), left_out: 0 }
+        Timeline { origin, limit, spans: Vec::new(), left_out: 0, unloaded: BTreeMap::new() }
     }
 
     /// The spans so far.
@@ -74,6 +78,18 @@ impl Timeline {
     /// The number of spans that were left out because of the limit.
     pub fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// Keeps a plan that is unloaded, if it has spans: they refer to its steps.
+    pub(super) fn keep(&mut self, id: PlanId, plan: Arc<Plan>) {
+        if self.spans.iter().any(|span| span.plan == id) {
+            self.unloaded.insert(id, plan);
+        }
+    }
+
+    /// A plan with spans that was unloaded.
+    pub(super) fn unloaded(&self, id: PlanId) -> Option<&Plan> {
+        self.unloaded.get(&id).map(|plan| &**plan)
     }
 
     /// Adds all spans or none, as half of a run would look like a short run.

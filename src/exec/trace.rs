@@ -196,7 +196,8 @@ impl Device<'_> {
             // A run's spans come after it.
             let length = others.iter().position(|span| matches!(span.work, Work::Run | Work::Write(_)));
             let (of_it, later) = others.split_at(length.unwrap_or(others.len()));
-            if let Ok(plan) = self.executor.plan(span.plan) {
+            let loaded = self.executor.plan(span.plan).ok();
+            if let Some(plan) = loaded.or_else(|| self.timeline.unloaded(span.plan)) {
                 self.write_host(file, plan, span)?;
                 self.write_steps(file, plan, of_it)?;
                 of_it.iter().try_for_each(|part| self.write_part(file, plan, part))?;

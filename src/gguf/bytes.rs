@@ -31,10 +31,9 @@ impl Bytes {
         if file.metadata().map_err(failed)?.len() == 0 {
             return Ok(Bytes(Storage::Static(&[])));
         }
-        // SAFETY: the map is read-only and as long as the file was when it was mapped. What Rust
-        // cannot see is another process that writes to the file (the bytes change under a shared
-        // reference) or shortens it (touching the lost pages raises SIGBUS); the operating system
-        // offers no way to exclude that. `Gguf::open` names the risk, everything but tensor data is
+        // SAFETY: the map is read-only and as long as the file was when it was mapped. Another
+        // process may write to the file (the bytes change under a shared reference) or shorten it
+        // (touching the lost pages raises SIGBUS); the operating system offers no way to exclude that. `Gguf::open` names the risk, everything but tensor data is
         // copied while parsing, and tensor data are plain numbers for which every bit pattern is
         // valid, so no checked property is lost when they change.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;

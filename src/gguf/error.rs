@@ -96,7 +96,9 @@ impl std::error::Error for Fault {}
 #[non_exhaustive]
 pub enum Reason {
     /// The field extends past the end of the file.
-    #[error("needs {needed} bytes, but the file ends after {remaining} more")]
+    #[error(
+        "needs {needed} bytes, but the file ends after {remaining} more; it is incomplete or damaged: download it again"
+    )]
     Ends {
         /// Size of the field in bytes.
         needed: u64,
@@ -113,7 +115,7 @@ pub enum Reason {
         needed: u64,
     },
     /// The file has another format.
-    #[error("\"{}\" is not \"GGUF\"; this is no GGUF file", found.escape_ascii())]
+    #[error("\"{}\" is not \"GGUF\"; this is not a GGUF file", found.escape_ascii())]
     Magic {
         /// The first four bytes.
         found: [u8; 4],
@@ -207,7 +209,7 @@ pub enum Reason {
     /// The data extends past the end of the file.
     #[error(
         "{bytes} bytes at offset {offset} of the data section, which starts at byte {data_start}, \
-         reach past the file's end at byte {file}"
+         reach past the file's end at byte {file}; the file is incomplete: download it again"
     )]
     OutsideFile {
         /// Offset in the data section.

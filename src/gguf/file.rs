@@ -1,13 +1,14 @@
 //! An open model file, or the files of a split model.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::bytes::Bytes;
 use super::error::{Fault, GgufError};
 use super::index::NameIndex;
 use super::metadata::Metadata;
 use super::parse::{self, Header};
+use super::shard::{Shard, open_shard};
 use super::split::{self, Place};
 use super::tensors::TensorInfo;
 
@@ -21,13 +22,6 @@ pub struct Gguf {
     tensors: Vec<TensorInfo>,
     by_name: NameIndex,
     shards: Vec<Shard>,
-}
-
-/// One file of a model.
-pub(super) struct Shard {
-    pub(super) bytes: Bytes,
-    /// `None` for bytes in memory.
-    pub(super) path: Option<PathBuf>,
 }
 
 impl Gguf {
@@ -150,13 +144,6 @@ impl Gguf {
             .filter_map(|shard| Some((shard, shard.path.as_ref()?)))
             .try_for_each(|(shard, path)| shard.bytes.check_length(path))
     }
-}
-
-fn open_shard(path: &Path) -> Result<(Shard, Header), GgufError> {
-    let bytes = Bytes::map(path)?;
-    let malformed = |fault| GgufError::Malformed { path: Some(path.to_owned()), fault: Box::new(fault) };
-    let header = parse::parse(bytes.as_slice()).map_err(malformed)?;
-    Ok((Shard { bytes, path: Some(path.to_owned()) }, header))
 }
 
 impl fmt::Debug for Gguf {

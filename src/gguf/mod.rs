@@ -30,6 +30,7 @@ mod format;
 mod index;
 mod metadata;
 mod parse;
+mod shard;
 mod split;
 mod tensors;
 mod value;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::MetadataError;
 use super::error::{GgufError, Quoted};
-use super::file::Shard;
 use super::index::Duplicate;
 use super::metadata::Metadata;
+use super::shard::Shard;
 use super::tensors::TensorInfo;
 
 /// Reason why the parts of a split model are inconsistent.

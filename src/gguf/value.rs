@@ -185,7 +185,7 @@ impl Value {
         }
     }
 
-    /// The value that all elements of a list share; the value itself if it is no list. `None` for an empty list and for
+    /// The value that all elements of a list share; the value itself if it is not a list. `None` for an empty list and for
     /// elements that differ.
     pub fn uniform(&self) -> Option<Value> {
         let Value::Array(array) = self else { return Some(self.clone()) };

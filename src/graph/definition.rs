@@ -182,7 +182,7 @@ impl GraphDef {
             self.check_place(id).map_err(illegal)?;
         }
         match self.outputs.iter().find(|(_, id)| id.index() >= self.len()) {
-            Some((name, _)) => Err(illegal(format!("output `{name}` is no node"))),
+            Some((name, _)) => Err(illegal(format!("output `{name}` is not a node"))),
             None => Ok(()),
         }
     }
@@ -245,7 +245,7 @@ impl GraphDef {
             return Err(format!("`{}` reaches past the end of `{}`", node.name, root.name));
         }
         if matches!(memory, Some(Memory::WritesState(_))) && !root.is_state() {
-            return Err(format!("`{}` writes into `{}`, which is no state", node.name, root.name));
+            return Err(format!("`{}` writes into `{}`, which is not a state", node.name, root.name));
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use super::api::{self, Api};
 use super::context::{self, Context, Versions};
 use super::error::HipError;
 use super::platform::{self, LoadError, Search, visible, visible_devices};
+use crate::Remedy;
 use crate::device::{PlatformKind, Target};
 
 /// Restricts the search to one platform.
@@ -36,19 +37,19 @@ pub enum ProbeError {
     #[error("{0}")]
     Node(String),
     /// The runtime works but finds no device.
-    #[error("the runtime works and sees no GPU{hint}")]
+    #[error("the runtime works and sees no GPU{causes}")]
     NoDevice {
         /// A possible reason, with its own punctuation.
-        hint: String,
+        causes: String,
     },
     /// A call that failed.
-    #[error("{error}{hint}")]
+    #[error("{error}{causes}")]
     Call {
         /// The failed call.
         #[source]
         error: HipError,
         /// A possible reason, with its own punctuation.
-        hint: String,
+        causes: String,
     },
     /// The libraries do not answer in time.
     #[error(
@@ -75,7 +76,9 @@ pub enum ProbeError {
         name: String,
     },
     /// Fewer devices than requested.
-    #[error("there is no device hip:{index}; the `{platform}` platform has {count}, counted from 0")]
+    #[error(
+        "there is no device hip:{index}; the `{platform}` platform has {count}, counted from 0; choose another device"
+    )]
     NoSuchDevice {
         /// The requested number.
         index: u32,
@@ -85,8 +88,18 @@ pub enum ProbeError {
         count: usize,
     },
     /// No platform has a device.
-    #[error("no GPU was found: {0}")]
+    #[error("no GPU was found: {0}; install ROCm or NVIDIA's driver, or choose another device")]
     Nothing(String),
+}
+
+impl ProbeError {
+    /// The remedies of the error; none if they are not known.
+    pub fn remedies(&self) -> &'static [Remedy] {
+        match self {
+            ProbeError::NoSuchDevice { .. } | ProbeError::Nothing(_) => &[Remedy::OtherDevice],
+            _ => &[],
+        }
+    }
 }
 
 /// A device, as printed by `rfgraph devices`.
@@ -308,8 +321,8 @@ impl Probe {
             // Without its driver the runtime finds nothing, and may hang.
             self.check_nodes()?;
         }
-        let failed = |error| ProbeError::Call { error, hint: hint(platform) };
-        let no_device = || ProbeError::NoDevice { hint: hint(platform) };
+        let failed = |error| ProbeError::Call { error, causes: causes(platform) };
+        let no_device = || ProbeError::NoDevice { causes: causes(platform) };
         // SAFETY: takes no pointer; repeated calls are allowed.
         match unsafe { (api.runtime.hipInit)(0) } {
             api::hipErrorNoDevice => return Err(no_device()),
@@ -411,7 +424,7 @@ fn refusal(node: &std::path::Path, error: &std::io::Error) -> String {
 }
 
 /// A possible reason why a runtime sees no GPU: hidden devices, or an unreachable driver.
-fn hint(platform: PlatformKind) -> String {
+fn causes(platform: PlatformKind) -> String {
     let (variables, nodes): (&[&str], &[&str]) = match platform {
         PlatformKind::Amd => (&["HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"], &[]),
         PlatformKind::Nvidia => {
@@ -419,31 +432,31 @@ fn hint(platform: PlatformKind) -> String {
         }
         PlatformKind::Sim => (&["HIP_VISIBLE_DEVICES"], &[]),
     };
-    let mut hints = Vec::new();
+    let mut causes = Vec::new();
     for variable in variables {
         if let Some(value) = std::env::var_os(variable) {
-            hints.push(format!("{variable} is `{}`, which may hide it", value.to_string_lossy()));
+            causes.push(format!("{variable} is `{}`, which may hide it", value.to_string_lossy()));
         }
     }
     let there = nodes.iter().find(|node| std::path::Path::new(node).exists());
     match there {
         Some(node) => match OpenOptions::new().read(true).write(true).open(node) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                hints.push(format!("this user may not open {node}"));
+                causes.push(format!("this user may not open {node}"));
             }
             _ => {}
         },
-        None if !nodes.is_empty() => hints.push(format!(
+        None if !nodes.is_empty() => causes.push(format!(
             "there is no {}: the driver is not loaded, or this container is not given the GPU",
             nodes.join(" nor ")
         )),
         None => {}
     }
     if platform == PlatformKind::Amd {
-        hints.push(
+        causes.push(
             "ROCm may not support this GPU, or this user may not open /dev/dri/renderD* (groups `render` and `video`)"
                 .into(),
         );
     }
-    if hints.is_empty() { String::new() } else { format!("; {}", hints.join("; ")) }
+    if causes.is_empty() { String::new() } else { format!("; {}", causes.join("; ")) }
 }

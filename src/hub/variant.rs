@@ -91,11 +91,14 @@ fn is_quant(name: &str) -> bool {
     is_numbered || PLAIN.contains(&name)
 }
 
+/// A condition on a variant.
+type Rule<'r, T> = &'r dyn Fn(&Variant<T>) -> bool;
+
 /// The variants that a wish fits: the quantization, else a path, with or without its ending, else the quantization
 /// without `UD-`. Upper and lower case are the same.
 pub(super) fn fitting<'v, T>(variants: &'v [Variant<T>], wish: &str) -> Vec<&'v Variant<T>> {
     let is = |text: &str| text.eq_ignore_ascii_case(wish);
-    let rules: [&dyn Fn(&Variant<T>) -> bool; 3] = [
+    let rules: [Rule<'_, T>; 3] = [
         &|variant| variant.quant.as_deref().is_some_and(is),
         &|variant| split(wish.strip_suffix(".gguf").unwrap_or(wish)).0.eq_ignore_ascii_case(&variant.stem),
         &|variant| variant.quant.as_deref().and_then(|quant| quant.strip_prefix("UD-")).is_some_and(is),

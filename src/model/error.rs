@@ -1,4 +1,7 @@
 //! Errors of loading and running a model.
+//!
+//! `engine` returns the same type, since most of its errors come from a session. Three variants are its own: `Thread`,
+//! `AnswerOver` and `OutputMismatch`.
 
 use super::{CacheTypes, Output};
 use crate::Remedy;
@@ -106,7 +109,8 @@ pub enum ModelError {
         n_positions: usize,
     },
     /// A file with a pooling that a session does not support.
-    #[error("{key} is {value}, an unknown pooling type; expected 0..=3, or a chosen pooling in its place")]
+    #[error("{key} is {value}, {}; expected 0..=3, or a chosen pooling in its place",
+        if *value == 4 { "a score for pairs of texts (rank), which is not supported" } else { "an unknown pooling type" })]
     Pooling {
         /// The metadata key.
         key: String,
@@ -127,7 +131,8 @@ pub enum ModelError {
     /// More tokens than fit the context.
     #[error(
         "the context is full: {wanted} tokens do not fit a context of {n_ctx}, and the model was trained for \
-         {n_ctx_train}; give a larger context"
+         {n_ctx_train}; give {}a shorter prompt, or for an answer a context shift",
+        if n_ctx < n_ctx_train { "a larger context, " } else { "" }
     )]
     ContextFull {
         /// Tokens that the context would hold.
@@ -322,9 +327,14 @@ impl ModelError {
         match self {
             ModelError::Exec(error) => error.remedies(),
             ModelError::Device { error, .. } => error.remedies(),
+            ModelError::Probe(error) => error.remedies(),
             ModelError::Template(error) => error.remedies(),
             ModelError::Context { .. } | ModelError::Positions { .. } => &[Remedy::SmallerContext],
-            ModelError::ContextFull { .. } | ModelError::ShiftKeepsAll { .. } => &[Remedy::LargerContext],
+            ModelError::ContextFull { n_ctx, n_ctx_train, .. } if n_ctx >= n_ctx_train => {
+                &[Remedy::ContextShift]
+            }
+            ModelError::ContextFull { .. } => &[Remedy::LargerContext, Remedy::ContextShift],
+            ModelError::ShiftKeepsAll { .. } => &[Remedy::LargerContext],
             ModelError::Pooling { .. } => &[Remedy::ChosenPooling],
             _ => &[],
         }

@@ -14,7 +14,7 @@ mod state;
 pub use build::{
     Batch, ExpertActivation, Experts, Gating, Head, Heads, ModelBuilder, Output, Portion, Values,
 };
-use build::{BatchShape, OutputCounts, PROMPT_ROWS, Request};
+use build::{BatchShape, GraphRequest, OutputCounts, PROMPT_ROWS};
 pub use error::{ModelError, RowsError};
 pub use file::{
     ARCHITECTURE_KEYS, Architecture, ArchitectureRow, Architectures, Assumed, Effect, FILE_KEYS, GgufWeights,

@@ -114,7 +114,7 @@ impl Rope {
         }
     }
 
-    fn turn(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    fn rotate(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
         let turned = |a: f32, b: f32, c: f32, s: f32| (a * c - b * s, a * s + b * c);
         let head = &mut head[..self.n_rot];
         match self.kind {
@@ -200,7 +200,7 @@ impl Operator for Rope {
             let token = tile.i2().start;
             self.fill(positions[token], factors, cos, sin);
             for head in tile.i1() {
-                self.turn(tile.row_of(&x, head, token)?, cos, sin);
+                self.rotate(tile.row_of(&x, head, token)?, cos, sin);
             }
             Ok(())
         })

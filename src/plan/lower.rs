@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use super::CompileError;
 use super::connect::connect;
 use super::data::{DeviceDesc, LeafSlot, Operand, Place, Plan, Port, StateSlot, Step};
+use super::demands::{Demands, demands};
 use super::place::{Placement, steps};
-use crate::cpu::{CpuKernel, ProductKernel};
-use crate::device::{Command, Lower, Source, Variant};
+use crate::device::{Command, Source, Variant};
 use crate::graph::{GraphDef, Leaf, NodeId, NodeKind};
-use crate::tensor::blocks::planes;
-use crate::tensor::{DType, Desc};
 
 /// The plan of a graph with this order of nodes and this placement.
 pub fn lower(
@@ -68,65 +66,6 @@ pub fn lower(
     }
     plan.edges = connect(&plan);
     Ok(plan)
-}
-
-/// Device requirements of a node.
-#[derive(Default)]
-pub(super) struct Demands {
-    /// The CPU kernel of its product.
-    product: Option<ProductKernel>,
-    /// Its GPU commands.
-    commands: Vec<Command>,
-    /// Bytes of scratch memory.
-    pub scratch: usize,
-}
-
-/// The device requirements of a node.
-pub(super) fn demands(graph: &GraphDef, id: NodeId, device: &DeviceDesc) -> Result<Demands, CompileError> {
-    let node = graph.node(id);
-    let Some(op) = node.op() else { return Ok(Demands::default()) };
-    let inputs = graph.input_descs(id);
-    let Some(target) = &device.target else {
-        return Ok(match op.cpu_kernel(&inputs, device.cpu_target()) {
-            Some(CpuKernel { product, scratch }) => {
-                Demands { product: Some(product), scratch, ..Demands::default() }
-            }
-            None => {
-                let scratch = op.cpu_scratch(&inputs, &node.desc, device.threads);
-                Demands { scratch, ..Demands::default() }
-            }
-        });
-    };
-    let further: Vec<Desc> = graph.step_outputs(id).skip(1).map(|output| graph.node(output).desc).collect();
-    let lower = Lower::new(op.name(), target, &inputs, &node.desc, &further);
-    let mut lower = lower.deterministic(device.deterministic);
-    let failed = |error| CompileError::Lower { node: node.name.clone(), error };
-    for (i, (&input, desc)) in node.inputs().iter().zip(&inputs).enumerate() {
-        let reads_state = op.reads_state_blocks(i);
-        if let Some(reason) = misplaced_blocks(graph, input, desc.dtype, reads_state) {
-            let name = &graph.node(input).name;
-            return Err(failed(lower.unsupported(format!("`{name}` is {reason}"))));
-        }
-    }
-    op.hip(&mut lower).map_err(failed)?;
-    let (commands, scratch) = lower.finish();
-    Ok(Demands { product: None, commands, scratch })
-}
-
-/// The reason why a kernel cannot read the blocks of an input. On a GPU the fields of a weight's or input's blocks are
-/// stored in separate planes, so a part of them is not a tensor; a state's blocks are stored one after another.
-fn misplaced_blocks(graph: &GraphDef, input: NodeId, dtype: DType, reads_state: bool) -> Option<String> {
-    if planes(dtype).len() <= 1 {
-        return None;
-    }
-    let root = graph.node(graph.root(input).0);
-    match (root.is_state(), reads_state) {
-        (true, true) => None,
-        (true, false) => Some(format!("a state of {dtype}, which only `attention` and `kv_write` take")),
-        (false, true) => Some(format!("{dtype} and no state; keys and values are states, or plain types")),
-        (false, false) if graph.node(input).desc.shape.elements() == root.desc.shape.elements() => None,
-        (false, false) => Some(format!("a part of a {dtype} tensor; cast it first, then take the part")),
-    }
 }
 
 /// The names of a step's kernels: `quantize_q8, linear_rows<q4_0>`.

@@ -9,6 +9,7 @@ mod check;
 mod compile;
 mod connect;
 mod data;
+mod demands;
 mod flow;
 mod fuse;
 mod fuse_gpu;

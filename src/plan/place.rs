@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::lower::demands;
+use super::demands::demands;
 use super::{CompileError, DeviceDesc};
 use crate::graph::{GraphDef, Leaf, Memory, NodeId, NodeKind};
 

@@ -3,7 +3,8 @@
 //! `pretokenizer` cuts text into words; `tokenizer` builds [`Tokenizer`]s from a GGUF file's vocabulary and decodes ids
 //! to text ([`StreamDecoder`]); `template` renders a conversation as a prompt ([`ChatTemplate`]); `constraint` masks
 //! the tokens that a grammar or a JSON schema does not allow (`Constraint`); [`StopStrings`] finds the text at which an
-//! answer ends; `answer` divides an answer into thoughts, text and tool calls ([`AnswerParser`]).
+//! answer ends; `answer` divides an answer into thoughts, text and tool calls ([`AnswerParser`]); `tools` finds out how a model
+//! calls tools, and enforces and reads its calls ([`ToolFormat`]).
 //!
 //! This folder reads its tables from a GGUF file's metadata. It knows no tensor, no graph, no device and no model, and
 //! does not choose tokens: `sampling` does.
@@ -15,6 +16,7 @@ mod pretokenizer;
 mod stop;
 mod template;
 mod tokenizer;
+mod tools;
 
 // Public for the page of models, which lists them.
 #[doc(hidden)]
@@ -27,6 +29,8 @@ pub use pretokenizer::known_pre_tokenizers;
 #[doc(hidden)]
 pub use pretokenizer::{PRE_TOKENIZERS, PreTokenizer};
 pub use stop::StopStrings;
+#[cfg(feature = "serve")]
+pub(crate) use template::strftime;
 pub use template::{ChatTemplate, Message, RenderOptions, TemplateError};
 // Public for the page of models, which lists them.
 #[doc(hidden)]
@@ -34,6 +38,8 @@ pub use tokenizer::{END_NAMES, EndName};
 pub use tokenizer::{
     EncodeOptions, StreamDecoder, TOKENIZER_FAMILIES, TokenKind, Tokenizer, TokenizerError, VocabData,
 };
+
+pub use tools::{ToolChoice, ToolError, ToolFormat};
 
 #[cfg(test)]
 mod tests;

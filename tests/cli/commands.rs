@@ -199,7 +199,7 @@ fn errors_have_a_message_and_an_exit_code() {
     fs::write(file.path(), b"This is no model, but it is long enough.").unwrap();
     let (code, message) = failure(&["run", file.path().to_str().unwrap(), "-p", "hi"]);
     assert_eq!(code, Some(1));
-    assert!(message.contains("byte 0: magic") && message.contains("no GGUF file"), "{message}");
+    assert!(message.contains("byte 0: magic") && message.contains("not a GGUF file"), "{message}");
     let long = "word ".repeat(600);
     let (code, message) = failure(&["run", "-p", &long]);
     assert_eq!(code, Some(1));
@@ -437,7 +437,7 @@ fn a_plan_is_written_as_a_page() {
     assert!(plan.steps.iter().all(|step| written.contains(&format!("\"name\":\"{}\"", step.name))));
     assert!(written.len() < 300_000, "{} bytes", written.len());
     let (code, message) = failure(&[&page[..], &["-o", folder.path().to_str().unwrap()]].concat());
-    assert!(code == Some(2) && message.contains("no file"), "{message}");
+    assert!(code == Some(2) && message.contains("not a file"), "{message}");
 }
 
 /// The number of steps in a trace.

@@ -15,3 +15,5 @@ mod commands;
 mod help;
 #[cfg(all(feature = "cli", feature = "demo"))]
 mod keys;
+#[cfg(all(feature = "cli", feature = "demo"))]
+mod plans;

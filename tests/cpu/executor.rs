@@ -134,6 +134,21 @@ fn the_old_arena_stays_usable_after_a_larger_one_is_refused() {
     runs(&mut executor, small, MIB);
 }
 
+#[test]
+fn an_unloaded_plan_is_refused_and_the_others_run() {
+    let mut executor = executor(WeightMap::new(), 8 * MIB);
+    let (a, b) = (executor.load(relu_of(MIB)).unwrap(), executor.load(relu_of(2 * MIB)).unwrap());
+    runs(&mut executor, a, MIB);
+    executor.unload(a).unwrap();
+    for error in [executor.unload(a).err(), executor.run(a).err(), executor.output(a, 0).err()] {
+        assert_eq!(error.unwrap().to_string(), "there is no plan `0`");
+    }
+    let c = executor.load(relu_of(4 * MIB)).unwrap();
+    assert!(c != a, "ids are not used again");
+    runs(&mut executor, b, 2 * MIB);
+    runs(&mut executor, c, 4 * MIB);
+}
+
 /// The weight at an odd address.
 struct Crooked(Vec<u64>);
 
@@ -165,8 +180,10 @@ fn copies_are_held_in_the_budget() {
     // Copies made for a plan that is refused later are freed.
     assert_eq!(refused(large.load(with_constant(8 * MIB))), "a larger arena beside the one there is");
     assert_eq!(held(&large, copies), Some(MIB));
-    large.load(with_constant(64)).unwrap();
+    let second = large.load(with_constant(64)).unwrap();
     assert_eq!(held(&large, copies), Some(2 * MIB));
+    large.unload(second).unwrap();
+    assert_eq!(held(&large, copies), Some(MIB));
 
     let crooked = || Crooked(vec![0; MIB as usize / 8 + 1]);
     let of_weight = || plan(|g| g.output("y", g.weight("w", DType::F32, [n]).relu()));

@@ -27,4 +27,5 @@ mod safety;
 mod signatures;
 mod sim;
 mod trace;
+mod unload;
 mod views;

@@ -74,7 +74,11 @@ fn busy_servers_are_asked_again() {
         let count = AtomicUsize::new(0);
         let server = Repository::with_bytes(9000).serve(move |_, reply| {
             // Every second request.
-            if count.fetch_add(1, Ordering::Relaxed) % 2 == 0 { Reply::new(status, "") } else { reply }
+            if count.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+                Reply::new(status, "")
+            } else {
+                reply
+            }
         });
         Cache::new().pull(&server, "user/repo").unwrap();
         assert_eq!(server.requests().len(), 6, "{status}");

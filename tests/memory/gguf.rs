@@ -2,57 +2,20 @@
 //! depend on the size of its data.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[allow(dead_code, reason = "each program counts something else")]
+mod counting;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use counting::{Counting, peak_here};
 use rfgraph::gguf::{Gguf, GgufWriter, Strings, check_bytes};
 use rfgraph::tensor::DType;
 
-/// Counts the bytes that this thread holds, and their maximum.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    // Fails only while the thread ends, when no measurement is under way.
-    let _ = HELD.try_with(|held| {
-        held.set(held.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
-    });
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller keeps `dealloc`'s contract, and `pointer` came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// The peak memory of `work` beyond the memory held before, in bytes.
-fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.get();
-    PEAK.set(before);
-    let result = work();
-    (result, (PEAK.get() - before) as usize)
-}
 
 /// Overwrites each number in the header of a 1 KB file with huge and with just possible counts.
 #[test]
@@ -68,7 +31,7 @@ fn a_small_file_with_huge_counts_allocates_little() {
         for bits in [1, 4, 6, 8, 10, 20, 31, 32, 40, 47, 59, 60, 61, 63] {
             let mut bad = file.clone();
             bad[at..at + 8].copy_from_slice(&(1u64 << bits).to_le_bytes());
-            let (_, peak) = peak_of(|| check_bytes(&bad));
+            let (_, peak) = peak_here(|| check_bytes(&bad));
             assert!(peak < 64 << 10, "{peak} bytes for 2^{bits} at byte {at}");
         }
     }
@@ -89,7 +52,7 @@ fn the_smallest_entries_cost_a_small_multiple_of_the_file() {
     }
     let length = file.len();
     // A pair takes 17 bytes of file and about 100 of memory, twice that while the list grows.
-    let (gguf, peak) = peak_of(|| Gguf::from_bytes(file).unwrap());
+    let (gguf, peak) = peak_here(|| Gguf::from_bytes(file).unwrap());
     assert_eq!(gguf.metadata().len(), 50_000);
     assert!(peak < 20 * length, "{peak} bytes for a file of {length}");
 }
@@ -102,7 +65,7 @@ fn a_large_vocabulary_costs_a_small_multiple_of_its_file_size() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vocabulary.gguf");
     std::fs::write(&path, &file).unwrap();
-    let (gguf, peak) = peak_of(|| Gguf::open(&path).unwrap());
+    let (gguf, peak) = peak_here(|| Gguf::open(&path).unwrap());
     let tokens = gguf.metadata().strings("tokenizer.ggml.tokens").unwrap();
     assert_eq!((tokens.len(), tokens.get(128_255)), (128_256, Some("token128255")));
     // Lists double as they grow: up to twice the final size, and both copies at the last step.
@@ -136,7 +99,7 @@ fn a_gigabyte_opens_in_milliseconds_and_kilobytes() {
     sparse_model(&path);
     let open = || {
         let start = Instant::now();
-        let (gguf, peak) = peak_of(|| Gguf::open(&path).unwrap());
+        let (gguf, peak) = peak_here(|| Gguf::open(&path).unwrap());
         (start.elapsed(), peak, gguf)
     };
     // The best of three: another process may use the core during one of them.
@@ -162,7 +125,7 @@ fn a_gigabyte_of_metadata_is_refused_before_it_is_copied() {
     let mut file = File::create(&path).unwrap();
     file.write_all(&head).unwrap();
     file.set_len(2 << 30).unwrap();
-    let (error, peak) = peak_of(|| Gguf::open(&path).unwrap_err().to_string());
+    let (error, peak) = peak_here(|| Gguf::open(&path).unwrap_err().to_string());
     let expected = "byte 49: value of \"a\": needs 1073741824 bytes, which makes the metadata larger than \
                     the 1073741824 accepted";
     assert!(error.ends_with(expected), "{error}");

@@ -5,31 +5,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "demo")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[allow(dead_code, reason = "each program counts something else")]
+mod counting;
+
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rfgraph::model::{Model, Session, SessionOptions};
-
-/// Counts the allocations of every thread.
-struct Counting;
-
-static CALLS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps `dealloc`'s contract, and `pointer` came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use counting::Counting;
+use rfgraph::model::{Model, Output, Rows, Session, SessionOptions};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -66,7 +48,7 @@ fn decoding_allocates_nothing() {
         let mut batch = [(ids[0], alone), (ids[1], next[1]), (ids[2], next[2])];
         session.decode(&batch).unwrap();
 
-        let before = CALLS.load(Ordering::SeqCst);
+        let before = counting::calls();
         // 20 tokens of one sequence, across the end of a cache block, then of three sequences at once.
         for _ in 0..20 {
             alone = greedy(session.decode(&[(ids[0], alone)]).unwrap().row(0));
@@ -77,12 +59,24 @@ fn decoding_allocates_nothing() {
                 *token = greedy(logits.row(i));
             }
         }
-        let calls = CALLS.load(Ordering::SeqCst) - before;
+        let calls = counting::calls() - before;
         assert_eq!(calls, 0, "with {threads} threads");
         assert_eq!(session.states().len(ids[0]).unwrap(), prompt.len() + 42);
+
+        // Steps whose rows want different outputs, once each of their plans exists.
+        let wants = [Output::Logits, Output::TopK(40), Output::Argmax, Output::Nothing, Output::Hidden];
+        let mut mixed = |turn: usize| {
+            let rows = [0, 1, 2].map(|i| Rows::of(ids[i], &[310]).want(wants[(turn + i) % wants.len()]));
+            session.step(&rows).unwrap();
+        };
+        (0..wants.len()).for_each(&mut mixed);
+        let before = counting::calls();
+        (0..20).for_each(&mut mixed);
+        let calls = counting::calls() - before;
+        assert_eq!(calls, 0, "mixed outputs with {threads} threads");
     }
     // Check that the counter works.
-    let before = CALLS.load(Ordering::SeqCst);
+    let before = counting::calls();
     drop(std::hint::black_box(Box::new(1)));
-    assert!(CALLS.load(Ordering::SeqCst) >= before + 2);
+    assert!(counting::calls() >= before + 2);
 }

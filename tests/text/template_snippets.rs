@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::templates::{fixtures, now};
 
-/// What is an error here and has a result in Jinja2, with the reason.
+/// Snippets that are an error here and has a result in Jinja2, with the reason.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("the method encode", "gives bytes, which no prompt has"),
     ("the method casefold", "of letters outside of ASCII needs a table of its own"),

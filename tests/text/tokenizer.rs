@@ -23,8 +23,8 @@ fn vocabulary(name: &str) -> VocabData {
     VocabData::from_metadata(Gguf::open(&fixture(name)).unwrap().metadata()).unwrap()
 }
 
-static DEMO_DATA: LazyLock<VocabData> = LazyLock::new(|| vocabulary("demo-vocab.gguf"));
-static DEMO: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::new(DEMO_DATA.clone()).unwrap());
+pub static DEMO_DATA: LazyLock<VocabData> = LazyLock::new(|| vocabulary("demo-vocab.gguf"));
+pub static DEMO: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::new(DEMO_DATA.clone()).unwrap());
 static STORIES_DATA: LazyLock<VocabData> = LazyLock::new(|| vocabulary("stories260K-vocab.gguf"));
 static STORIES: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::new(STORIES_DATA.clone()).unwrap());
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod circles;
+
 // The modules that a user's crate has, and no more; `graphs` finds them under the names that they have in the library.
 use rfgraph::{graph, model, ops, tensor};
 
@@ -94,7 +96,8 @@ fn only_tests_may_panic() {
         // A file's tests are its last part.
         let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
         let is_test =
-            name.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
+            name.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+                || name.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("_tests"));
         let allowed = |line: &str| {
             line.trim_start().starts_with("//")
                 || MAY_PANIC.iter().any(|(file, what)| name.ends_with(file) && line.contains(what))
@@ -106,17 +109,20 @@ fn only_tests_may_panic() {
     });
 }
 
+/// A folder's first page says what it is for, in a sentence or more. Folders of tests need none.
 #[test]
 fn folders_state_their_purpose() {
-    for entry in fs::read_dir(root().join("src")).unwrap().map(Result::unwrap) {
-        if entry.path().is_dir() {
-            let text = fs::read_to_string(entry.path().join("mod.rs")).unwrap();
-            assert!(
-                text.starts_with("//! "),
-                "{} opens without a word on what it is for",
-                entry.path().display()
-            );
-        }
+    let pages: Vec<PathBuf> = sources(LIBRARY).into_iter().filter(|path| path.ends_with("mod.rs")).collect();
+    assert!(
+        pages.iter().any(|page| page.ends_with("src/model/session/mod.rs")),
+        "nested folders are looked at"
+    );
+    for page in pages.iter().filter(|page| !page.iter().any(|part| part == "tests")) {
+        let text = fs::read_to_string(page).unwrap();
+        let says = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+        let says = says.collect::<Vec<_>>().join(" ");
+        let is_sentence = says.contains('.') && says.len() >= 40;
+        assert!(is_sentence, "{} opens without a sentence on what it is for: {says}", page.display());
     }
 }
 
@@ -136,6 +142,7 @@ fn library_names_no_command_line_options() {
         "src/text",
         "src/model",
         "src/engine",
+        "src/serve",
         "src/hub",
         "src/quantize",
         "graphs",
@@ -176,10 +183,13 @@ fn dependencies_point_one_way() {
                 "graphs",
             ],
         ),
+        ("src/model/file", &["model", "gguf", "text", "sampling", "tensor", "exec", "graphs"]),
+        ("src/model/session", &["model", "cpu", "device", "hip", "graph", "plan", "exec"]),
         ("src/model/state", &["model", "ops", "tensor"]),
         ("src/model/build", &["model", "gguf", "tensor", "graph", "ops"]),
         ("src/sampling", &["text"]),
         ("src/engine", &["model", "sampling", "text"]),
+        ("src/serve", &["engine", "model", "sampling", "text"]),
         ("src/hub", &["gguf", "sampling"]),
         ("src/quantize", &["tensor", "gguf", "cpu", "sampling", "model"]),
         ("graphs", &["tensor", "graph", "ops", "model"]),

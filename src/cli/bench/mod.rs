@@ -15,7 +15,7 @@ use report::Report;
 use work::{Bench, Work};
 
 use super::error::CliError;
-use super::options::{ModelArg, SessionArgs};
+use super::options::{ModelArg, SessionArgs, one_or_more};
 use super::output::{print, print_json};
 use super::trace::TraceArg;
 
@@ -48,10 +48,10 @@ pub(super) struct BenchArgs {
     #[arg(short = 'd', long, value_name = "N", default_value_t = 0)]
     depth: usize,
     /// Sequences at once
-    #[arg(short = 's', long, value_name = "N", default_value = "1")]
+    #[arg(short = 's', long, value_name = "N", default_value = "1", value_parser = one_or_more)]
     sequences: NonZeroUsize,
     /// Repetitions
-    #[arg(short = 'r', long, value_name = "N", default_value = "5")]
+    #[arg(short = 'r', long, value_name = "N", default_value = "5", value_parser = one_or_more)]
     repetitions: NonZeroUsize,
     #[command(flatten)]
     session: SessionArgs,

@@ -14,6 +14,8 @@ pub(super) struct Profile {
     test: String,
     /// All steps, timed one by one.
     seconds: f64,
+    /// The repetition of which the steps were timed, from its first call to its last.
+    repetition_seconds: f64,
     /// The same work, without timing its steps.
     real_seconds: f64,
     #[serde(skip)]
@@ -21,10 +23,13 @@ pub(super) struct Profile {
     operators: Vec<Row>,
 }
 
-/// The time of the same work without timing its steps.
+/// The times of the work as a whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Real {
-    pub seconds: f64,
+    /// The repetition of which the steps were timed.
+    pub repetition: f64,
+    /// The mean of the repetitions before it, without timing steps.
+    pub untimed: f64,
     pub on_gpu: bool,
 }
 
@@ -37,12 +42,16 @@ struct Row {
     share: f64,
 }
 
-/// Explains why the sum of the steps exceeds the time of the work: on an H200 the 435 launches of a token took 4.1 ms
-/// timed one by one, and 2.8 ms replayed.
+/// Explains why the timed repetition takes longer than others: on an H200 the 435 launches of a token took 4.1 ms timed
+/// one by one, and 2.8 ms replayed.
 const ON_GPU: &str = "  \
   steps are timed one by one: each is queued by itself and starts when the one before has ended and was noted, where
   a replay queues all at once and lets the next begin early. Small steps look larger than they are, by a few
-  microseconds each; compare steps of a kind, and take no share of the time as measured from this table
+  microseconds each; compare steps of a kind, and take no share of the untimed time from this table
+";
+const ON_CPU: &str = "  \
+  between steps are the session's own work (inputs, block tables, outputs) and the start of each batch; another
+  program on the same cores makes any repetition slower
 ";
 
 impl Profile {
@@ -68,24 +77,30 @@ impl Profile {
         };
         let mut operators: Vec<Row> = sums.into_iter().map(row).collect();
         operators.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then_with(|| a.operator.cmp(&b.operator)));
-        Profile { test, seconds, real_seconds: real.seconds, on_gpu: real.on_gpu, operators }
+        Profile {
+            test,
+            seconds,
+            repetition_seconds: real.repetition,
+            real_seconds: real.untimed,
+            on_gpu: real.on_gpu,
+            operators,
+        }
     }
 }
 
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (timed, real) = (self.seconds, self.real_seconds);
-        let factor = if real > 0.0 { timed / real } else { 0.0 };
+        let (timed, whole) = (self.seconds, self.repetition_seconds);
         writeln!(
             f,
-            "{}: {:.3} ms in its steps, {:.3} ms as measured ({factor:.2} times)",
+            "{}: {:.3} ms = {:.3} ms in its steps + {:.3} ms between them; {:.3} ms if steps are not timed",
             self.test,
+            whole * 1e3,
             timed * 1e3,
-            real * 1e3
+            (whole - timed) * 1e3,
+            self.real_seconds * 1e3
         )?;
-        if self.on_gpu {
-            f.write_str(ON_GPU)?;
-        }
+        f.write_str(if self.on_gpu { ON_GPU } else { ON_CPU })?;
         for Row { operator, steps, seconds, share } in &self.operators {
             writeln!(
                 f,
@@ -95,5 +110,18 @@ impl fmt::Display for Profile {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_sum_to_the_whole() {
+        let real = Real { repetition: 0.0125, untimed: 0.011, on_gpu: false };
+        let profile = Profile { seconds: 0.010, ..Profile::of("tg1".into(), &[], real) };
+        let first = profile.to_string().lines().next().unwrap().to_string();
+        insta::assert_snapshot!(first, @"tg1: 12.500 ms = 10.000 ms in its steps + 2.500 ms between them; 11.000 ms if steps are not timed");
     }
 }

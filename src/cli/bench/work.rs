@@ -204,15 +204,17 @@ impl Bench {
         format!("{kind}{sequences}{depth}")
     }
 
-    /// The time of each step in one more repetition, next to the time of `test`. Steps are timed from here on, so all
+    /// The time of each step in one more repetition, which is timed as a whole too, next to the time of `test`. Steps are timed from here on, so all
     /// other measurements must come first.
     pub fn profile(&mut self, work: Work, test: &Test) -> Result<Profile, CliError> {
         self.back_to_depth()?;
         self.session.start_timing();
+        let start = Instant::now();
         self.work(work)?;
+        let repetition = start.elapsed().as_secs_f64();
         let tokens = (test.tokens * test.sequences) as f64;
-        let real =
-            Real { seconds: tokens / test.mean_tokens_per_second, on_gpu: self.session.hip().is_some() };
+        let untimed = tokens / test.mean_tokens_per_second;
+        let real = Real { repetition, untimed, on_gpu: self.session.hip().is_some() };
         Ok(Profile::of(test.name.clone(), &self.session.timed_plans()?, real))
     }
 

@@ -79,9 +79,9 @@ impl<M> States<M> {
         self.0.insert(slot.name.clone(), (slot.clone(), memory));
     }
 
-    /// Drops the states whose memory fails `keep`.
-    pub fn retain(&mut self, keep: impl Fn(&M) -> bool) {
-        self.0.retain(|_, (_, memory)| keep(memory));
+    /// Drops the states of these names.
+    pub fn remove(&mut self, names: &[String]) {
+        self.0.retain(|name, _| !names.contains(name));
     }
 }
 

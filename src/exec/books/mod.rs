@@ -5,12 +5,14 @@
 
 mod arena;
 mod leaves;
+mod plans;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(super) use arena::{ask_for_arena, settle_arena};
 pub(super) use leaves::{STATES, States, weight};
+pub(super) use plans::Plans;
 
 use super::error::size_mismatch;
 use super::{ExecError, PlanId, Timeline, Work};
@@ -19,9 +21,11 @@ use crate::plan::{DeviceDesc, Plan, Port};
 /// The plans of an executor.
 #[derive(Debug, Default)]
 pub(super) struct Books {
-    plans: Vec<Record>,
+    plans: Plans<Record>,
+    /// The id of the next plan: ids are not used twice.
+    next: usize,
     /// The plan whose inputs are in the arena.
-    current: Option<usize>,
+    current: Option<PlanId>,
     timing: bool,
     timeline: Option<Timeline>,
 }
@@ -49,23 +53,33 @@ impl Books {
     pub fn add(&mut self, plan: Arc<Plan>) -> PlanId {
         let given = vec![false; plan.inputs.len()];
         let times = vec![Duration::ZERO; plan.steps.len()];
-        self.plans.push(Record { plan, given, times });
-        PlanId(self.plans.len() - 1)
+        let id = PlanId(self.next);
+        self.next += 1;
+        self.plans.insert(id, Record { plan, given, times });
+        id
     }
 
-    fn record(&self, id: PlanId) -> Result<&Record, ExecError> {
-        self.plans.get(id.0).ok_or_else(|| ExecError::Unknown { what: "plan", name: id.0.to_string() })
+    /// Removes a plan. The timeline keeps it if it has spans of it.
+    pub fn remove(&mut self, id: PlanId) -> Result<(), ExecError> {
+        let Record { plan, .. } = self.plans.remove(id)?;
+        if self.current == Some(id) {
+            self.current = None;
+        }
+        if let Some(timeline) = &mut self.timeline {
+            timeline.keep(id, plan);
+        }
+        Ok(())
     }
 
     /// The plan of this id.
     pub fn plan(&self, id: PlanId) -> Result<&Plan, ExecError> {
-        Ok(&self.record(id)?.plan)
+        Ok(&self.plans.get(id)?.plan)
     }
 
     /// An input of a plan; refuses `bytes` other than its size.
     pub fn input(&self, id: PlanId, input: usize, bytes: usize) -> Result<&Port, ExecError> {
         let unknown = || ExecError::Unknown { what: "input", name: input.to_string() };
-        let port = self.record(id)?.plan.inputs.get(input).ok_or_else(unknown)?;
+        let port = self.plans.get(id)?.plan.inputs.get(input).ok_or_else(unknown)?;
         let wanted = port.operand.desc.extent();
         if bytes == wanted { Ok(port) } else { Err(size_mismatch("input", &port.name, bytes, wanted)) }
     }
@@ -73,16 +87,16 @@ impl Books {
     /// An output of a plan.
     pub fn output(&self, id: PlanId, output: usize) -> Result<&Port, ExecError> {
         let unknown = || ExecError::Unknown { what: "output", name: output.to_string() };
-        self.record(id)?.plan.outputs.get(output).ok_or_else(unknown)
+        self.plans.get(id)?.plan.outputs.get(output).ok_or_else(unknown)
     }
 
     /// Assigns the arena to this plan. True if it belonged to another plan; then no input is set.
     pub fn make_current(&mut self, id: PlanId) -> bool {
-        if self.current == Some(id.0) {
+        if self.current == Some(id) {
             return false;
         }
-        self.current = Some(id.0);
-        if let Some(record) = self.plans.get_mut(id.0) {
+        self.current = Some(id);
+        if let Ok(record) = self.plans.get_mut(id) {
             record.given.fill(false);
         }
         true
@@ -95,15 +109,16 @@ impl Books {
 
     /// Records that an input of the current plan was set.
     pub fn mark_given(&mut self, id: PlanId, input: usize) {
-        if let Some(given) = self.plans.get_mut(id.0).and_then(|record| record.given.get_mut(input)) {
+        let record = self.plans.get_mut(id).ok();
+        if let Some(given) = record.and_then(|record| record.given.get_mut(input)) {
             *given = true;
         }
     }
 
     /// Refuses to run a plan with unset inputs.
     pub fn check_inputs(&self, id: PlanId) -> Result<(), ExecError> {
-        let Record { plan, given, .. } = self.record(id)?;
-        let current = self.current == Some(id.0);
+        let Record { plan, given, .. } = self.plans.get(id)?;
+        let current = self.current == Some(id);
         match plan.inputs.iter().zip(given).find(|(_, given)| !(current && **given)) {
             Some((port, _)) => Err(ExecError::MissingInput { name: port.name.clone() }),
             None => Ok(()),
@@ -118,12 +133,12 @@ impl Books {
     /// Turns on the timing of steps and clears earlier times.
     pub fn start_timing(&mut self) {
         self.timing = true;
-        self.plans.iter_mut().for_each(|record| record.times.fill(Duration::ZERO));
+        self.plans.values_mut().for_each(|record| record.times.fill(Duration::ZERO));
     }
 
     /// Time spent in each step of a plan.
     pub fn times(&self, id: PlanId) -> &[Duration] {
-        self.plans.get(id.0).map_or(&[], |record| &record.times)
+        self.plans.get(id).map_or(&[], |record| &record.times)
     }
 
     /// Turns on the timing of steps and the recording of a timeline.
@@ -146,7 +161,7 @@ impl Books {
 
     /// The times of steps, mutable.
     pub fn times_mut(&mut self, id: PlanId) -> &mut [Duration] {
-        self.plans.get_mut(id.0).map_or(&mut [], |record| &mut record.times)
+        self.plans.get_mut(id).map_or(&mut [], |record| &mut record.times)
     }
 }
 
@@ -208,6 +223,21 @@ mod tests {
         let plan = books.plan(first).unwrap();
         assert!(matches!(check_plan(plan, DeviceDesc::cpu(2)), Err(ExecError::Device { .. })));
         check_plan(plan, DeviceDesc::cpu(1)).unwrap();
+    }
+
+    #[test]
+    fn removed_plans_are_unknown_and_their_ids_are_not_used_again() {
+        let (mut books, first, second) = books();
+        books.make_current(first);
+        books.mark_given(first, 0);
+        books.remove(first).unwrap();
+        assert_eq!(books.plan(first).unwrap_err().to_string(), "there is no plan `0`");
+        assert_eq!(books.remove(first).unwrap_err().to_string(), "there is no plan `0`");
+        assert_eq!(books.times(first), []);
+        let plan = Arc::new(books.plan(second).unwrap().clone());
+        let third = books.add(plan);
+        assert!(third != first && third != second);
+        assert_eq!(missing(&books, third).unwrap(), "a");
     }
 
     #[test]

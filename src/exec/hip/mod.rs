@@ -11,6 +11,7 @@ mod bind;
 mod blas_start;
 mod fence;
 mod flight;
+mod load;
 mod loaded;
 mod ports;
 mod queue;
@@ -23,21 +24,18 @@ mod waiting;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use blas_start::BlasStart;
 use fence::FenceError;
 use flight::Flight;
-use loaded::{Loaded, MARK_EVERY, Replay};
+use loaded::{Loaded, Replay};
 use queue::{Lanes, Work};
 use store::Store;
-use upload::Uploader;
 use waiting::{Ended, wait_for};
 
-use super::books::{self, Books};
+use super::books::{self, Books, Plans};
 use super::operators::Operators;
 use super::{Budget, ExecError, Executor, PlanId, Run, Timeline, WeightSource, Work as Timed};
-use crate::device::{Command, Variant};
 use crate::graph::operator::OperatorRow;
-use crate::hip::{Context, Function, HipError, Jit, JitOptions, Priority};
+use crate::hip::{Context, HipError, Jit, JitOptions, Priority};
 use crate::plan::{DeviceDesc, Plan};
 
 /// Options of the executor.
@@ -114,8 +112,7 @@ pub struct HipExecutor {
     lanes: Arc<Lanes>,
     store: Store,
     books: Books,
-    /// Indexed by [`PlanId`].
-    plans: Vec<Loaded>,
+    plans: Plans<Loaded>,
     flight: Option<Flight>,
     /// The first error of a run. Nothing runs after it.
     failed: Option<String>,
@@ -167,7 +164,7 @@ impl HipExecutor {
             store: Store::new(&context, weights, budget),
             lanes: Arc::new(lanes),
             books: Books::default(),
-            plans: Vec::new(),
+            plans: Plans::default(),
             flight: None,
             failed: None,
             told_of_refusal: false,
@@ -205,115 +202,12 @@ impl HipExecutor {
         &self.context
     }
 
-    /// Compiles the kernels of a plan and returns those of each step's launches.
-    fn kernels(&self, plan: &Plan) -> Result<Vec<Vec<Function>>, ExecError> {
-        let variants = |step: &crate::plan::Step| -> Vec<Variant> {
-            let launches = step.commands.iter().filter_map(|command| match command {
-                Command::Launch(launch) => Some(launch.variant.clone()),
-                Command::Gemm(_) | Command::Copy { .. } => None,
-            });
-            launches.collect()
-        };
-        let steps: Vec<Vec<Variant>> = plan.steps.iter().map(variants).collect();
-        let mut all: Vec<Variant> = steps.iter().flatten().cloned().collect();
-        all.sort();
-        all.dedup();
-        let on_loading = self.on_loading.clone();
-        let progress = move |done, total| {
-            if let Some(on_loading) = &on_loading {
-                on_loading(Loading::Kernels(done, total));
-            }
-        };
-        self.jit.prepare(&all, &progress)?;
-        let functions = |step: &Vec<Variant>| step.iter().map(|variant| self.jit.function(variant)).collect();
-        Ok(steps.iter().map(functions).collect::<Result<_, _>>()?)
-    }
-
-    /// Binds a plan to its memory.
-    fn place(&mut self, plan: Arc<Plan>, functions: Vec<Vec<Function>>) -> Result<Loaded, ExecError> {
-        let on_loading = self.on_loading.clone();
-        let progress = move |done, total| {
-            if let Some(on_loading) = &on_loading {
-                on_loading(Loading::Weights(done, total));
-            }
-        };
-        let (context, stream, timeout) = (&self.context, &self.lanes.copy, self.options.timeout);
-        let uploader = Uploader { context, stream, timeout, progress: Some(&progress) };
-        let start = match self.blas_started {
-            true => None,
-            false => BlasStart::of(&plan, context, &mut self.store.budget),
-        };
-        let leaves = match start {
-            None => self.store.leaves(&plan, &uploader),
-            Some(start) => {
-                self.blas_started = true;
-                let (leaves, ended) =
-                    start.beside(&self.lanes, timeout, || self.store.leaves(&plan, &uploader));
-                self.store.lost |= ended.is_err();
-                start.end(&mut self.store.budget, !self.store.lost);
-                if let Err(error) = ended {
-                    // Freeing them would wait for the device, which does not respond.
-                    std::mem::forget(leaves);
-                    return Err(error);
-                }
-                leaves
-            }
-        }?;
-        let mark_every = if self.options.trace { 1 } else { MARK_EVERY };
-        let mut loaded = Loaded::new(plan, functions, leaves, &self.context, mark_every)?;
-        let held = self.port_bytes();
-        let result = self.fit(&mut loaded, held);
-        if let Err(error) = result {
-            self.store.drop_constants(std::mem::take(&mut loaded.leaves.constants))?;
-            drop(loaded);
-            self.store.budget.hold(store::PORTS, held)?;
-            self.store.forget_unused()?;
-            return Err(error);
-        }
-        Ok(loaded)
-    }
-
-    fn fit(&mut self, loaded: &mut Loaded, held: u64) -> Result<(), ExecError> {
-        self.store.budget.hold(store::PORTS, held.saturating_add(loaded.ports.bytes()))?;
-        loaded.ports.allocate(&self.context)?;
-        self.grow_arena(loaded.plan.arena)?;
-        let start = self.store.arena();
-        loaded.rebind(loaded.bound(start)?, start)
-    }
-
-    /// Bytes of pinned memory of all plans.
-    fn port_bytes(&self) -> u64 {
-        self.plans.iter().map(|plan| plan.ports.bytes()).sum()
-    }
-
-    /// Grows the arena and rebinds every plan to it. Nothing is in flight.
-    fn grow_arena(&mut self, bytes: usize) -> Result<(), ExecError> {
-        if !self.store.must_grow(bytes) {
-            return Ok(());
-        }
-        let grown = self.move_into(bytes);
-        self.store.settle_arena()?;
-        grown
-    }
-
-    /// Moves all plans into an arena of `bytes` bytes.
-    fn move_into(&mut self, bytes: usize) -> Result<(), ExecError> {
-        let arena = self.store.larger_arena(bytes)?;
-        let start = arena.address();
-        let bound = self.plans.iter().map(|plan| plan.bound(start)).collect::<Result<Vec<_>, _>>()?;
-        for (plan, steps) in self.plans.iter_mut().zip(bound) {
-            plan.rebind(steps, start)?;
-        }
-        self.books.arena_moved();
-        self.store.take_arena(arena);
-        Ok(())
-    }
-
     /// Assigns the arena to this plan; the plan's inputs in it are lost.
-    fn make_current(&mut self, id: PlanId) {
+    fn make_current(&mut self, id: PlanId) -> Result<(), ExecError> {
         if self.books.make_current(id) {
-            self.plans[id.0].fresh.fill(false);
+            self.plans.get_mut(id)?.fresh.fill(false);
         }
+        Ok(())
     }
 
     /// Waits for a run in flight, and refuses if an earlier run failed.
@@ -337,16 +231,16 @@ impl HipExecutor {
     fn launch(&mut self, id: PlanId) -> Result<(), ExecError> {
         let timing = self.books.is_timing();
         if timing {
-            self.plans[id.0].make_clocks(&self.context)?;
+            self.plans.get_mut(id)?.make_clocks(&self.context)?;
         }
         let asked = Instant::now();
         self.flight = Some(Flight { plan: id, replayed: false, timing, asked, start: asked });
         match self.queue(id, timing) {
             Ok(replayed) => {
                 self.flight = Some(Flight { plan: id, replayed, timing, asked, start: Instant::now() });
-                self.plans[id.0].fresh.fill(false);
+                self.plans.get_mut(id)?.fresh.fill(false);
                 if !replayed && self.may_replay(timing) {
-                    self.record_if_it_pays(id);
+                    self.record_if_it_pays(id)?;
                 }
                 Ok(())
             }
@@ -362,11 +256,11 @@ impl HipExecutor {
         let done = |lanes: &Lanes, stream: &crate::hip::Stream| {
             stream.record(&lanes.done).map_err(|error| ExecError::gpu("the fence's event", error))
         };
-        if self.may_replay(timing) && self.replay(id) {
+        if self.may_replay(timing) && self.replay(id)? {
             done(&self.lanes, &self.lanes.compute)?;
             return Ok(true);
         }
-        let work = Work { loaded: &self.plans[id.0], arena: self.store.arena(), recorded: false, timing };
+        let work = Work { loaded: self.plans.get(id)?, arena: self.store.arena(), recorded: false, timing };
         // SAFETY: the executor owns the plan's memory, is borrowed until the fence, and waits before it frees.
         unsafe { self.lanes.queue(&work)? };
         done(&self.lanes, &self.lanes.copy)?;
@@ -379,33 +273,35 @@ impl HipExecutor {
     }
 
     /// Replays the run if it is recorded. Returns true if it was replayed.
-    fn replay(&mut self, id: PlanId) -> bool {
-        let Replay::Recorded(graph) = &self.plans[id.0].replay else { return false };
+    fn replay(&mut self, id: PlanId) -> Result<bool, ExecError> {
+        let Replay::Recorded(graph) = &self.plans.get(id)?.replay else { return Ok(false) };
         // SAFETY: the recording refers to memory that the executor still owns, as moving the arena drops recordings.
         // The executor is borrowed until the fence.
         match unsafe { self.lanes.compute.launch_graph(graph) } {
-            Ok(()) => true,
+            Ok(()) => Ok(true),
             Err(error) => {
-                self.plans[id.0].replay = self.refuse_replay("replayed", &error.to_string());
-                false
+                self.plans.get_mut(id)?.replay = self.refuse_replay("replayed", &error.to_string());
+                Ok(false)
             }
         }
     }
 
     /// Records the plan for later runs if that pays off now. A run of it has just been queued step by step, and the
     /// device computes it while the host records.
-    fn record_if_it_pays(&mut self, id: PlanId) {
-        let loaded = &mut self.plans[id.0];
-        let Replay::StepByStep { runs } = &mut loaded.replay else { return };
+    fn record_if_it_pays(&mut self, id: PlanId) -> Result<(), ExecError> {
+        let loaded = self.plans.get_mut(id)?;
+        let Replay::StepByStep { runs } = &mut loaded.replay else { return Ok(()) };
         self.unsteady_runs += 1;
         if *runs < loaded.runs_before_recording {
             *runs += 1;
-            return;
+            return Ok(());
         }
-        self.plans[id.0].replay = match self.record(id) {
+        let replay = match self.record(id) {
             Ok(graph) => Replay::Recorded(graph),
             Err(error) => self.refuse_replay("recorded", &error.to_string()),
         };
+        self.plans.get_mut(id)?.replay = replay;
+        Ok(())
     }
 
     fn refuse_replay(&mut self, what: &str, error: &str) -> Replay {
@@ -419,7 +315,7 @@ impl HipExecutor {
     /// Records a run. The streams can be used afterwards, whatever the result.
     fn record(&self, id: PlanId) -> Result<crate::hip::GraphExec, ExecError> {
         let failed = |error: HipError| ExecError::gpu("the recording of a plan", error);
-        let (loaded, arena) = (&self.plans[id.0], self.store.arena());
+        let (loaded, arena) = (self.plans.get(id)?, self.store.arena());
         self.lanes.copy.begin_capture().map_err(failed)?;
         let work = Work { loaded, arena, recorded: true, timing: false };
         // SAFETY: recorded work does not run; replays are queued under the same guarantees. The streams' earlier work is
@@ -462,11 +358,19 @@ impl Executor for HipExecutor {
         let functions = self.kernels(&plan)?;
         let plan = Arc::new(plan);
         match self.place(Arc::clone(&plan), functions) {
-            Ok(loaded) => self.plans.push(loaded),
-            Err(error) if self.store.lost => return Err(self.fail(error)),
-            Err(error) => return Err(error),
+            Ok(loaded) => {
+                let id = self.books.add(plan);
+                self.plans.insert(id, loaded);
+                Ok(id)
+            }
+            Err(error) if self.store.lost => Err(self.fail(error)),
+            Err(error) => Err(error),
         }
-        Ok(self.books.add(plan))
+    }
+
+    fn unload(&mut self, id: PlanId) -> Result<(), ExecError> {
+        self.ready()?;
+        self.free(id)
     }
 
     fn plan(&self, id: PlanId) -> Result<&Plan, ExecError> {
@@ -476,9 +380,9 @@ impl Executor for HipExecutor {
     fn write(&mut self, id: PlanId, input: usize, bytes: &[u8]) -> Result<(), ExecError> {
         self.ready()?;
         self.books.input(id, input, bytes.len())?;
-        self.make_current(id);
+        self.make_current(id)?;
         let start = self.books.timeline().map(|_| Instant::now());
-        let loaded = &mut self.plans[id.0];
+        let loaded = self.plans.get_mut(id)?;
         loaded.ports.write(input, bytes);
         loaded.fresh[input] = true;
         self.books.mark_given(id, input);
@@ -491,14 +395,14 @@ impl Executor for HipExecutor {
     fn run(&mut self, id: PlanId) -> Result<Run<'_>, ExecError> {
         self.ready()?;
         self.books.check_inputs(id)?;
-        self.make_current(id);
+        self.make_current(id)?;
         self.launch(id)?;
         Ok(Run::new(self, id))
     }
 
     fn fence(&mut self) -> Result<(), ExecError> {
         let Some(flight) = self.flight.take() else { return Ok(()) };
-        let loaded = &mut self.plans[flight.plan.0];
+        let loaded = self.plans.get_mut(flight.plan)?;
         let begin = Instant::now();
         let ended = fence::wait(&self.context, &self.lanes, flight, loaded, self.options.timeout);
         let fence = (begin, Instant::now());
@@ -520,7 +424,7 @@ impl Executor for HipExecutor {
         }
         let port = self.books.output(id, output)?;
         let unknown = || ExecError::Unknown { what: "memory of output", name: port.name.clone() };
-        self.plans[id.0].ports.output(output).ok_or_else(unknown)
+        self.plans.get(id)?.ports.output(output).ok_or_else(unknown)
     }
 
     fn start_timing(&mut self) {

@@ -33,6 +33,8 @@ pub(super) struct Store {
     pub states: States<Arc<DeviceMemory>>,
     arena: Option<DeviceMemory>,
     constant_bytes: u64,
+    /// The weights and states that the last load added.
+    brought: Brought,
     /// True if copies may be under way that cannot be waited for.
     pub lost: bool,
 }
@@ -44,6 +46,13 @@ impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("weights")
     }
+}
+
+/// Names of weights and states that one load added, to be freed if the plan is refused.
+#[derive(Debug, Default)]
+struct Brought {
+    weights: Vec<WeightKey>,
+    states: Vec<String>,
 }
 
 /// A plan's weights, constants and states on the device.
@@ -64,6 +73,7 @@ impl Store {
             states: States::default(),
             arena: None,
             constant_bytes: 0,
+            brought: Brought::default(),
             lost: false,
         }
     }
@@ -75,18 +85,21 @@ impl Store {
 
     /// Uploads a plan's missing weights and constants, and creates its missing states.
     pub fn leaves(&mut self, plan: &Plan, uploader: &Uploader<'_>) -> Result<Leaves, ExecError> {
+        self.brought = Brought::default();
         let leaves = self.bring(plan, uploader);
         if leaves.is_err() {
-            self.forget_unused()?;
+            self.forget_brought()?;
         }
         leaves
     }
 
-    /// Frees whatever no plan uses, after a plan was refused.
-    pub fn forget_unused(&mut self) -> Result<(), ExecError> {
+    /// Frees the weights and states that the last load added, after its plan was refused. Others stay even if no plan
+    /// uses them, since a state's content outlives the plans that were unloaded.
+    pub fn forget_brought(&mut self) -> Result<(), ExecError> {
+        let Brought { weights, states } = std::mem::take(&mut self.brought);
         if !self.lost {
-            self.weights.retain(|_, memory| Arc::strong_count(memory) > 1);
-            self.states.retain(|memory| Arc::strong_count(memory) > 1);
+            self.weights.retain(|key, _| !weights.contains(key));
+            self.states.remove(&states);
         }
         self.budget.hold(WEIGHTS, bytes_of(self.weights.values()))?;
         self.budget.hold(STATES, self.states.bytes())?;
@@ -122,6 +135,7 @@ impl Store {
                     let memory = Arc::new(self.alloc(&format!("weight `{}`", key.0), bytes.len())?);
                     let (name, dtype, address) = (&slot.name, slot.desc.dtype, memory.address());
                     uploads.push(Upload { name, dtype, bytes, address });
+                    self.brought.weights.push(key.clone());
                     self.weights.insert(key, Arc::clone(&memory));
                     memory
                 }
@@ -180,6 +194,7 @@ impl Store {
                 // SAFETY: just allocated, and kept until the event below was waited for.
                 result = unsafe { uploader.stream.fill(memory.address(), 0, memory.len()) };
             }
+            self.brought.states.push(slot.name.clone());
             self.states.insert(slot, Arc::new(memory));
         }
         // Record even after a failed fill, as earlier fills are queued.

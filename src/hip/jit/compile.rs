@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char};
 
 use super::super::api::{Rtc, hiprtcProgram, hiprtcResult};
 use super::super::sources;
-use super::error::{describe, excerpt, file_name, hint};
+use super::error::{describe, excerpt, file_name, meaning};
 use super::{JitError, Key, isa};
 use crate::device::{PlatformKind, Source, Target, Variant};
 
@@ -101,7 +101,7 @@ impl Job<'_> {
             return Ok(());
         }
         let (variant, arch) = (describe(self.variant), self.target.arch.clone());
-        Err(JitError::Call { variant, arch, call, code, hint: hint(code) })
+        Err(JitError::Call { variant, arch, call, code, meaning: meaning(code) })
     }
 
     fn c_string(&self, text: &str, what: &str) -> Result<CString, JitError> {

@@ -32,7 +32,7 @@ impl JitOptions {
             let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
             let number = text.parse::<u32>().ok();
             if number.is_none() {
-                tracing::warn!("{name}={text} is ignored: it is no whole number");
+                tracing::warn!("{name}={text} is ignored: it is not a whole number");
             }
             number
         };

@@ -40,7 +40,7 @@ pub enum JitError {
         log: String,
     },
     /// A function of the compiler failed for another reason.
-    #[error("kernel {variant} for {arch}: {call} gave error {code}{hint}")]
+    #[error("kernel {variant} for {arch}: {call} gave error {code}{meaning}")]
     Call {
         /// The kernel with its constants.
         variant: String,
@@ -51,7 +51,7 @@ pub enum JitError {
         /// Its `hiprtcResult`.
         code: i32,
         /// The meaning of the number, in parentheses; empty if unknown.
-        hint: &'static str,
+        meaning: &'static str,
     },
     /// A name, constant or text with a zero byte, which cannot be passed to a C compiler.
     #[error("kernel {variant}: {what} has a zero byte in it")]
@@ -76,7 +76,7 @@ pub enum JitError {
 }
 
 /// The meaning of a `hiprtcResult`, in parentheses.
-pub(super) fn hint(code: i32) -> &'static str {
+pub(super) fn meaning(code: i32) -> &'static str {
     match code {
         1 => " (out of memory)",
         2 => " (the program could not be created)",

@@ -35,8 +35,8 @@ pub enum LoadError {
         platform: PlatformKind,
     },
     /// A library that was not found.
-    #[error("{what} is not installed: there is no {names} in {folders}{}",
-        if *loader { " nor where the system's loader looks" } else { "" },
+    #[error("{what} is not installed: {names} was not found in {folders}{}",
+        if *loader { " or on the loader's path" } else { "" },
         names = one_of(names), folders = list(folders))]
     NotFound {
         /// The library's display name.

@@ -179,7 +179,7 @@ impl Store {
         let rules: [&dyn Fn(&Entry) -> bool; 4] = [
             &|entry| entry.name == name || entry.name == plain,
             &|entry| entry.name.eq_ignore_ascii_case(&plain),
-            &|entry| entry.short.iter().any(|short| *short == plain),
+            &|entry| entry.short.contains(&plain),
             &|entry| entry.short.iter().any(|short| short.eq_ignore_ascii_case(&plain)),
         ];
         let all = self.list();

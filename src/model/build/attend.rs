@@ -88,7 +88,7 @@ impl<'g> ModelBuilder<'g, '_> {
                     "layer {layer} reads the cache of layer {of}, which this device does not compute before it; put \
                      both on one device"
                 );
-                self.graph.refuse("attention", &format!("attn.{layer}"), reason)
+                self.graph.refuse("attention", &format!("blk.{layer}.attn"), reason)
             }
         }
     }
@@ -110,8 +110,8 @@ impl<'g> ModelBuilder<'g, '_> {
         let (block_size, n_single) = (self.cache.block_size, self.shape.n_single);
         let attention = Attention { block_size, n_single, ..attention };
         q.attention(k, v, paging, sinks, &attention)
+            .named(format!("blk.{layer}.attn"))
             .reshape([v.dim(0) * q.dim(1), self.batch.n_rows])
-            .named(format!("attn.{layer}"))
     }
 
     /// Writes the heads of the batch's rows, F32 `[head_dim, n_head_kv, n_rows]`, into a state of the cache.

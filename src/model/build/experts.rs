@@ -196,7 +196,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{BatchShape, Output, Portion, Request};
+    use super::super::{BatchShape, GraphRequest, Output, Portion};
     use super::*;
     use crate::exec::{Budget, CpuExecutor, Executor};
     use crate::gguf::{Gguf, GgufWriter, Value};
@@ -326,7 +326,7 @@ mod tests {
         let cache = CacheLayout::new(16, 1).unwrap();
         let portion = Portion::whole(1);
         let shape = BatchShape::decode(n_tokens, Output::Hidden);
-        let request = Request { shape, n_pos: 1, cache, cache_types: CacheTypes::default(), portion };
+        let request = GraphRequest { shape, n_pos: 1, cache, cache_types: CacheTypes::default(), portion };
         let b = ModelBuilder::new(&graph, &gguf, &request);
         let out = b.moe(graph.input("x", DType::F32, [N_EMBD, n_tokens]), "blk.0", experts);
         assert_eq!(b.unused(), Vec::<String>::new());

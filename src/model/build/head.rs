@@ -41,15 +41,14 @@ impl<'g> ModelBuilder<'g, '_> {
             return Head { passed: Some(x), logits: None, hidden: None };
         }
         let (states, outputs) = (norm(x), self.shape.outputs);
-        if outputs.is_uniform() {
-            return match outputs.hidden {
-                0 => Head { passed: None, logits: Some(output(states)), hidden: None },
-                _ => Head { passed: None, logits: None, hidden: Some(states) },
-            };
+        if outputs.rows == 0 {
+            return Head { passed: None, logits: None, hidden: Some(states) };
         }
-        let n = outputs.with_logits();
-        let hidden = (outputs.hidden > 0).then(|| states.slice(1, n, outputs.hidden));
-        Head { passed: None, logits: Some(output(states.slice(1, 0, n))), hidden }
+        if outputs.hidden == 0 {
+            return Head { passed: None, logits: Some(output(states)), hidden: None };
+        }
+        let hidden = states.slice(1, outputs.rows, outputs.hidden);
+        Head { passed: None, logits: Some(output(states.slice(1, 0, outputs.rows))), hidden: Some(hidden) }
     }
 }
 
@@ -68,19 +67,17 @@ impl Head<'_> {
             graph.output(HIDDEN, hidden);
         }
         let Some(logits) = self.logits else { return };
-        let uniform = counts.is_uniform();
-        let part = |first: usize, n: usize| if uniform { logits } else { logits.slice(1, first, n) };
         if counts.logits > 0 {
-            graph.output(LOGITS, part(0, counts.logits));
+            let all = counts.logits == counts.rows;
+            graph.output(LOGITS, if all { logits } else { logits.slice(1, 0, counts.logits) });
         }
-        if counts.top > 0 {
-            let logits = part(counts.logits, counts.top);
+        if counts.k > 0 {
             let ids = logits.top_k(counts.k);
             graph.output(TOP_IDS, ids);
             graph.output(TOP_LOGITS, logits.expert_weights(ids, ChosenWeights::Given, 1.0));
         }
-        if counts.argmax > 0 {
-            graph.output(ARGMAX, part(counts.logits + counts.top, counts.argmax).argmax());
+        if counts.argmax {
+            graph.output(ARGMAX, logits.argmax());
         }
     }
 }

@@ -22,7 +22,7 @@ pub use attend::{Heads, Values};
 pub use experts::{ExpertActivation, Experts, Gating};
 pub use head::Head;
 pub(super) use head::{ARGMAX, HIDDEN, LOGITS, PASSED, TOP_IDS, TOP_LOGITS};
-pub(super) use shape::{BatchShape, OutputCounts, PROMPT_ROWS, Request};
+pub(super) use shape::{BatchShape, GraphRequest, OutputCounts, PROMPT_ROWS};
 pub use shape::{Output, Portion};
 
 /// The inputs of one batch. Padding rows have slot and sequence -1.
@@ -69,8 +69,8 @@ pub struct ModelBuilder<'g, 'm> {
 }
 
 impl<'g, 'm> ModelBuilder<'g, 'm> {
-    pub(super) fn new(graph: &'g Graph, gguf: &'m Gguf, request: &Request) -> ModelBuilder<'g, 'm> {
-        let Request { shape, n_pos, cache, cache_types, ref portion } = *request;
+    pub(super) fn new(graph: &'g Graph, gguf: &'m Gguf, request: &GraphRequest) -> ModelBuilder<'g, 'm> {
+        let GraphRequest { shape, n_pos, cache, cache_types, ref portion } = *request;
         let n_rows = shape.n_rows();
         let ids = |name: &str| graph.input(name, DType::I32, [n_rows]);
         let batch = Batch {

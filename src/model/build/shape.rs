@@ -21,51 +21,82 @@ pub enum Output {
     Hidden,
 }
 
-/// The number of rows with each output. Rows with logits come first in the graph's outputs, then the others in the
-/// order of the fields.
+/// The outputs of a graph. The rows that need the output matrix come first, among them those with logits; then the rows
+/// with hidden states. Top-k and arg-max are computed for all rows of the matrix: they cost little beside it, and
+/// fewer different graphs are needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::model) struct OutputCounts {
+    /// Rows that need the output matrix.
+    pub rows: usize,
+    /// The number of them, from the first on, whose logits are an output.
     pub logits: usize,
-    pub top: usize,
-    /// Candidates of each row of `top`: the largest `k`, rounded up.
+    /// Candidates of each of `rows`; 0: no top-k.
     pub k: usize,
-    pub argmax: usize,
+    /// The arg-max of each of `rows` is an output.
+    pub argmax: bool,
+    /// Rows with a hidden state.
     pub hidden: usize,
 }
 
 impl OutputCounts {
     /// `n` rows that want the same output.
     pub fn of(output: Output, n: usize) -> OutputCounts {
-        let none = OutputCounts::default();
-        match output {
-            Output::Nothing => none,
-            Output::Logits => OutputCounts { logits: n, ..none },
-            Output::Argmax => OutputCounts { argmax: n, ..none },
-            Output::TopK(k) => OutputCounts { top: n, k, ..none },
-            Output::Hidden => OutputCounts { hidden: n, ..none },
-        }
+        let mut counts = OutputCounts::default();
+        counts.add(output, n);
+        counts
     }
 
-    /// Rows that need the output matrix.
-    pub fn with_logits(&self) -> usize {
-        self.logits + self.top + self.argmax
+    /// Adds `n` rows that want this output.
+    pub fn add(&mut self, output: Output, n: usize) {
+        match output {
+            _ if n == 0 => {}
+            Output::Nothing => {}
+            Output::Hidden => self.hidden += n,
+            Output::Logits => {
+                self.rows += n;
+                self.logits += n;
+            }
+            Output::TopK(k) => {
+                self.rows += n;
+                self.k = self.k.max(k);
+            }
+            Output::Argmax => {
+                self.rows += n;
+                self.argmax = true;
+            }
+        }
     }
 
     /// All rows that have an output.
     pub fn total(&self) -> usize {
-        self.with_logits() + self.hidden
+        self.rows + self.hidden
     }
 
-    /// All rows want the same output.
+    /// Every output belongs to all of the rows.
     pub fn is_uniform(&self) -> bool {
-        [self.logits, self.top, self.argmax, self.hidden].iter().filter(|&&n| n > 0).count() <= 1
+        let all_logits = self.logits == 0 || self.logits == self.rows;
+        if self.rows == 0 { true } else { self.hidden == 0 && all_logits }
     }
 
-    /// Each count of rows, changed by `f`.
-    fn map(&self, f: impl Fn(usize) -> usize) -> OutputCounts {
-        let OutputCounts { logits, top, k, argmax, hidden } = *self;
-        OutputCounts { logits: f(logits), top: f(top), k, argmax: f(argmax), hidden: f(hidden) }
+    /// The outputs of the plan that computes these, for a batch of `n_rows` padded rows: in few sizes, each at most
+    /// twice the wanted one, so that the outputs of some rows cost the others nothing. Top-k rows include the arg-max.
+    fn rounded(self, n_rows: usize, gather: bool, n_vocab: usize) -> OutputCounts {
+        let OutputCounts { rows, logits, k, argmax, hidden } = self;
+        let k = if k == 0 { 0 } else { bucket(k.max(8)).min(n_vocab) };
+        let argmax = argmax && k == 0;
+        if !gather {
+            // Every row of the padded batch gives what all rows want.
+            let all = |n: usize| if n > 0 { n_rows } else { 0 };
+            return OutputCounts { rows: all(rows), logits: all(logits), k, argmax, hidden: all(hidden) };
+        }
+        let rows = bucket(rows).min(n_rows);
+        OutputCounts { rows, logits: power(logits).min(rows), k, argmax, hidden: power(hidden).min(n_rows) }
     }
+}
+
+/// 0, or the smallest power of two that is not less than `n`.
+fn power(n: usize) -> usize {
+    if n == 0 { 0 } else { n.next_power_of_two() }
 }
 
 /// The numbers of rows that plans are made for: 0, powers of two, and one and a half times those. At most a third of a
@@ -107,20 +138,16 @@ impl BatchShape {
     }
 
     /// The sizes of the plan that computes a batch of these sizes. Few sizes are in use, so that few plans are made:
-    /// numbers of rows are rounded up to buckets, `k` to a multiple of 8 (at most the vocabulary).
+    /// numbers of rows are rounded up to buckets, embedding rows to powers of two, and outputs as
+    /// [`OutputCounts`] describes.
     pub fn rounded(self, n_vocab: usize) -> BatchShape {
-        let [n_prompt, n_single, n_embedded] = [self.n_prompt, self.n_single, self.n_embedded].map(bucket);
-        let k = self.outputs.k.next_multiple_of(8).min(n_vocab);
-        let outputs = match self.gather {
-            true => self.outputs.map(bucket),
-            // Every row of the padded batch gives what all rows want.
-            false => self.outputs.map(|n| if n > 0 { n_prompt + n_single } else { 0 }),
-        };
+        let [n_prompt, n_single] = [self.n_prompt, self.n_single].map(bucket);
+        let n_rows = n_prompt + n_single;
         BatchShape {
             n_prompt,
             n_single,
-            n_embedded,
-            outputs: OutputCounts { k, ..outputs },
+            n_embedded: power(self.n_embedded).min(n_rows),
+            outputs: self.outputs.rounded(n_rows, self.gather, n_vocab),
             gather: self.gather,
         }
     }
@@ -194,7 +221,7 @@ impl Portion {
 
 /// A graph that a session requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::model) struct Request {
+pub(in crate::model) struct GraphRequest {
     pub shape: BatchShape,
     /// Number of positions of a row.
     pub n_pos: usize,
@@ -223,10 +250,63 @@ mod tests {
     /// Few sizes of `k` have plans, and none of them is larger than the vocabulary.
     #[test]
     fn rounded_top_k_fits_the_vocabulary() {
-        for (k, rounded) in [(1, 8), (40, 40), (41, 48), (90, 96), (97, 97)] {
+        for (k, rounded) in [(1, 8), (40, 48), (48, 48), (49, 64), (90, 96), (97, 97)] {
             let shape = BatchShape::decode(3, Output::TopK(k)).rounded(97);
-            assert_eq!((shape.outputs.k, shape.outputs.top), (rounded, 3), "{k}");
+            assert_eq!((shape.outputs.k, shape.outputs.rows), (rounded, 3), "{k}");
         }
+    }
+
+    fn batch(n_prompt: usize, n_single: usize, wants: &[Output]) -> BatchShape {
+        let mut outputs = OutputCounts::default();
+        wants.iter().for_each(|&want| outputs.add(want, 1));
+        let gather = !(outputs.is_uniform() && outputs.total() == n_prompt + n_single);
+        BatchShape { n_prompt, n_single, n_embedded: 0, outputs, gather }
+    }
+
+    /// Rows that choose among few tokens share a plan, and no row adds more than its own outputs, rounded.
+    #[test]
+    fn outputs_of_one_row_cost_the_others_nothing() {
+        let (top, best) = (Output::TopK(40), Output::Argmax);
+        let all = batch(0, 8, &[top; 8]).rounded(1000);
+        assert_eq!(batch(0, 7, &[top, best, best, top, top, best, top]).rounded(1000), all);
+        let one = batch(0, 8, &[best, best, Output::Logits, best, best, best, best, best]).rounded(1000);
+        assert_eq!((one.outputs.rows, one.outputs.logits, one.outputs.argmax), (8, 1, true));
+        let hidden = batch(500, 3, &[best, best, best, Output::Hidden]).rounded(1000);
+        assert_eq!((hidden.outputs.rows, hidden.outputs.hidden), (3, 1));
+        for n in 1..40 {
+            for logits in 0..n {
+                let wants: Vec<Output> =
+                    (0..n).map(|i| if i < logits { Output::Logits } else { top }).collect();
+                let found = batch(100, n, &wants).rounded(1000).outputs;
+                assert!(found.rows >= n && found.logits >= logits, "{found:?}");
+                assert!(found.rows <= n + n / 2 && found.logits <= 2 * logits, "{found:?}");
+            }
+        }
+    }
+
+    /// The sizes of a server's steps: up to 30 sequences, each with its own output, beside chunks of random prompts.
+    #[test]
+    fn steps_of_a_server_have_few_sizes() {
+        let mut random = 1u64;
+        let mut draw = |n: u64| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((random >> 33) % n) as usize
+        };
+        let mut sizes = std::collections::BTreeSet::new();
+        for _ in 0..10_000 {
+            let kinds = [Output::Argmax, Output::TopK(40), Output::TopK(40), Output::Logits];
+            let n_single = draw(31);
+            let mut wants: Vec<Output> = (0..n_single).map(|_| kinds[draw(4)]).collect();
+            let n_prompt = if draw(3) == 0 { 16 + draw(497) } else { 0 };
+            if n_prompt > 0 && draw(2) == 0 {
+                wants.push(kinds[draw(4)]);
+            }
+            if n_prompt + n_single > 0 {
+                sizes.insert(batch(n_prompt, n_single, &wants).rounded(128_000));
+            }
+        }
+        // 594; with a count of its own for each kind of output they were 2,322.
+        assert!(sizes.len() <= 600, "{} sizes", sizes.len());
     }
 
     /// A batch in which all rows want the same has one plan for each number of rows.
@@ -240,6 +320,7 @@ mod tests {
             }
         };
         assert_eq!(all(100, 20).rounded(97), all(120, 24).rounded(97));
-        assert_eq!(all(100, 20).rounded(97).outputs.logits, 128 + 24);
+        let outputs = all(100, 20).rounded(97).outputs;
+        assert_eq!((outputs.rows, outputs.logits), (128 + 24, 128 + 24));
     }
 }

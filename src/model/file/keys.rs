@@ -99,7 +99,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The one value of a key; the getter reads a value that is no list.
+    /// The one value of a key; the getter reads a value that is not a list.
     fn value<T>(
         &self,
         key: &str,

@@ -77,7 +77,7 @@ impl Model {
         &*self.architecture
     }
 
-    /// What became of the file's keys.
+    /// The report on the file's keys: read, assumed, ignored, unknown.
     pub fn keys(&self) -> &KeyReport {
         &self.keys
     }

@@ -8,7 +8,7 @@ use super::table::{KeyRow, architecture_row, file_row};
 use crate::gguf::{Array, Gguf, Value};
 use crate::model::ModelError;
 
-/// What became of a file's keys: each key of the file is in one of the first three lists, in the file's order.
+/// The treatment of a file's keys: each key of the file is in one of the first three lists, in the file's order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct KeyReport {
     /// Keys that the architecture, the tokenizer or another part of rfgraph reads and obeys.

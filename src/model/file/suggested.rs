@@ -58,7 +58,7 @@ impl Model {
             other => other.integer().map(|number| number as f64),
         };
         if number.is_none() {
-            tracing::warn!("{key} is ignored: it is no number");
+            tracing::warn!("{key} is ignored: it is not a number");
         }
         number
     }
@@ -66,7 +66,7 @@ impl Model {
     fn suggest_order(&self, params: &mut SamplerParams) -> Option<&'static str> {
         let value = self.gguf().metadata().get(SEQUENCE)?;
         let FileValue::String(names) = value else {
-            tracing::warn!("{SEQUENCE} is ignored: it is no text");
+            tracing::warn!("{SEQUENCE} is ignored: it is not text");
             return None;
         };
         let names = names.split([';', ',']).map(str::trim).filter(|name| !name.is_empty());

@@ -15,7 +15,7 @@ use crate::model::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowAt {
     pub output: Output,
-    /// The row's index among the rows with this kind of output.
+    /// The row's index in this kind of output.
     pub index: usize,
 }
 
@@ -77,6 +77,8 @@ pub(super) struct Batch {
     ends: Vec<usize>,
     /// `ends` of rows that are measured but not packed yet: a refused step keeps the outputs of the step before.
     next_ends: Vec<usize>,
+    /// Rows with logits, which come first in the outputs.
+    n_logits: usize,
     /// One entry for each row of the step.
     pub outputs: Vec<RowAt>,
 }
@@ -111,6 +113,7 @@ impl Batch {
             present: Vec::with_capacity(n_sequences),
             ends: Vec::with_capacity(max_rows),
             next_ends: Vec::with_capacity(max_rows),
+            n_logits: 0,
             outputs: Vec::with_capacity(max_rows),
         }
     }
@@ -161,8 +164,8 @@ impl Batch {
             if matches!(rows.input, RowInput::Embeddings(_)) {
                 n_embedded += n;
             }
-            count(&mut outputs, limits.answer(rows.last), 1);
-            count(&mut outputs, limits.answer(rows.others), n - 1);
+            outputs.add(limits.answer(rows.last), 1);
+            outputs.add(limits.answer(rows.others), n - 1);
         }
         if n_rows == 0 || n_rows > limits.max_rows {
             let most = limits.max_rows;
@@ -170,8 +173,9 @@ impl Batch {
         }
         if outputs.total() == 0 {
             // Use the plan for one row's logits, which cost little.
-            outputs.logits = 1;
+            outputs.add(Output::Logits, 1);
         }
+        self.n_logits = outputs.logits;
         let runs = self.present.iter().map(|id| self.of_sequence[id.0].n);
         let n_prompt: usize = runs.filter(|&n| n >= PROMPT_ROWS).sum();
         let gather = !(outputs.is_uniform() && outputs.total() == n_rows);
@@ -190,7 +194,7 @@ impl Batch {
         self.clear(shape, limits);
         std::mem::swap(&mut self.ends, &mut self.next_ends);
         self.place_runs(states, shape);
-        let (mut embedded, mut counts) = (0, [0; 4]);
+        let (mut embedded, mut next) = (0, [0, self.n_logits, shape.outputs.rows]);
         for rows in rows {
             let (id, n) = (rows.sequence, rows.len(limits.n_embd));
             let len = states.len(id).unwrap_or(0);
@@ -200,7 +204,7 @@ impl Batch {
                 run.packed += 1;
                 self.put(at, states.slot(id, position), position, id);
                 self.put_input(&rows, i, at, limits, &mut embedded);
-                self.put_output(limits.answer(rows.output(i, n)), at, shape, &mut counts);
+                self.put_output(limits.answer(rows.output(i, n)), at, shape, &mut next);
             }
         }
     }
@@ -278,43 +282,26 @@ impl Batch {
         }
     }
 
-    /// Records the place of the output of the step's next row, which is row `at` of the batch. `counts` counts the rows
-    /// with each kind of output.
-    fn put_output(&mut self, output: Output, at: usize, shape: &BatchShape, counts: &mut [usize; 4]) {
-        let OutputCounts { logits, top, argmax, .. } = shape.outputs;
+    /// Records the place of the output of the step's next row, which is row `at` of the batch. `next` are the numbers of
+    /// the next gathered rows with logits, with a choice among the logits, and with a hidden state.
+    fn put_output(&mut self, output: Output, at: usize, shape: &BatchShape, next: &mut [usize; 3]) {
         let kind = match output {
             Output::Nothing => {
                 self.outputs.push(RowAt { output, index: 0 });
                 return;
             }
             Output::Logits => 0,
-            Output::TopK(_) => 1,
-            Output::Argmax => 2,
-            Output::Hidden => 3,
+            Output::TopK(_) | Output::Argmax => 1,
+            Output::Hidden => 2,
         };
         let mut index = at;
         if shape.gather {
-            index = counts[kind];
-            counts[kind] += 1;
-            let first = [0, logits, logits + top, logits + top + argmax][kind];
-            self.wanted[first + index] = at as i32;
+            let number = next[kind];
+            next[kind] += 1;
+            self.wanted[number] = at as i32;
+            index = number - [0, 0, shape.outputs.rows][kind];
         }
         self.outputs.push(RowAt { output, index });
-    }
-}
-
-fn count(outputs: &mut OutputCounts, output: Output, n: usize) {
-    match output {
-        Output::Nothing => {}
-        Output::Logits => outputs.logits += n,
-        Output::Argmax => outputs.argmax += n,
-        Output::Hidden => outputs.hidden += n,
-        Output::TopK(k) => {
-            outputs.top += n;
-            if n > 0 {
-                outputs.k = outputs.k.max(k);
-            }
-        }
     }
 }
 

@@ -6,8 +6,10 @@
 
 mod batch;
 mod embed;
+mod loaded;
 mod memory;
 mod options;
+mod outputs;
 mod placement;
 mod plans;
 mod prefix;
@@ -16,25 +18,26 @@ mod rows;
 mod shift;
 mod ubatch;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use batch::{Batch, RowLimits};
 use bytemuck::Pod;
 pub(crate) use embed::Pooled;
 pub use embed::{Pooling, l2_normalize};
+use loaded::LoadedPlans;
 pub use memory::{MemoryNeed, StateNeed};
 pub use options::{SessionOptions, Setup};
+pub use outputs::{Outputs, RowOutput};
 pub use placement::DeviceChoice;
 use placement::{Backend, Demand, Part, Placed, place};
 use plans::{BatchPlan, PartPlan, steps_of};
 pub use prompts::Logits;
-pub use rows::{Outputs, RowOutput, Rows};
+pub use rows::Rows;
 pub use shift::ContextShift;
 
 use super::{
-    BLOCK_SIZE, BatchShape, CacheLayout, CacheTypes, Model, ModelError, ModelShape, Output, Request, Rewind,
-    SequenceId, States,
+    BLOCK_SIZE, BatchShape, CacheLayout, CacheTypes, GraphRequest, Model, ModelError, ModelShape, Output,
+    Rewind, SequenceId, States,
 };
 use crate::exec::{CpuExecutor, ExecError, Executor, HipExecutor, PlanId, Timeline};
 use crate::graph::StateKind;
@@ -51,16 +54,20 @@ pub struct Session {
     ubatch: usize,
     limits: RowLimits,
     /// Plans by the sizes that they are made for.
-    plans: BTreeMap<BatchShape, BatchPlan>,
+    plans: LoadedPlans,
     batch: Batch,
     /// The sizes of the last batch; `None` if it failed.
     last: Option<BatchShape>,
 }
 
 impl Session {
+    /// The number of plans that are kept beside those made with the session.
+    pub const PLANS: usize = 64;
+
     /// Makes a session: allocates the states and the arena, and compiles the plans for whole chunks of a prompt and for
     /// one token of one or of all sequences. Batches of these sizes allocate nothing later. The first batch of another
-    /// size compiles its plan, which may grow the arena within the budget.
+    /// size compiles its plan, which may grow the arena within the budget, and unloads the least recently used plan if there
+    /// are too many ([`Session::keep_plans`]).
     ///
     /// # Errors
     /// [`ModelError`] if the model or the options are invalid, or the memory exceeds the budget.
@@ -94,7 +101,7 @@ impl Session {
                 max_rows,
                 whole_logits,
             },
-            plans: BTreeMap::new(),
+            plans: LoadedPlans::new(),
             batch: Batch::new(max_rows, layout.n_sequences),
             last: None,
             model: model.clone(),
@@ -102,6 +109,8 @@ impl Session {
             shape,
         };
         session.make_first_plans(setup.want)?;
+        session.plans.all_stay();
+        session.plans.keep(Session::PLANS);
         Ok(session)
     }
 
@@ -175,7 +184,7 @@ impl Session {
         plans.map(|(part, plan)| steps_of(part.backend.executor(), plan.id)).collect()
     }
 
-    /// Every plan that ran since [`Session::start_timing`], with the times of its steps.
+    /// Every loaded plan that ran since [`Session::start_timing`], with the times of its steps.
     ///
     /// # Errors
     /// [`ModelError::Exec`] if an executor does not know a plan of its own.
@@ -184,6 +193,17 @@ impl Session {
         let all = plans.map(|(part, plan)| steps_of(part.backend.executor(), plan.id));
         let ran = |(_, times): &(&Plan, &[Duration])| times.iter().any(|time| !time.is_zero());
         all.filter(|plan| plan.as_ref().map_or(true, ran)).collect()
+    }
+
+    /// The number of sizes of batches that have a loaded plan.
+    pub fn n_plans(&self) -> usize {
+        self.plans.len()
+    }
+
+    /// Keeps at most `n` plans, at least one, beside those made with the session; the default is [`Session::PLANS`]. The
+    /// first batch of another size unloads the least recently used ones, whose sizes are compiled again when they recur.
+    pub fn keep_plans(&mut self, n: usize) {
+        self.plans.keep(n);
     }
 
     /// The sequences and their tokens, blocks and slots.
@@ -329,19 +349,54 @@ impl Session {
         last.ok_or_else(nothing_computed)
     }
 
-    /// Compiles the plans for batches of these sizes, unless they exist.
+    /// Compiles the plans for batches of these sizes, unless they exist. Older plans are unloaded if there are too many, or
+    /// as long as the new ones lack memory.
     fn make_plan(&mut self, shape: BatchShape) -> Result<(), ModelError> {
-        if self.plans.contains_key(&shape) {
+        if self.plans.touch(&shape) {
             return Ok(());
         }
-        let (cache, cache_types, n_pos) = (self.states.layout(), self.cache_types, self.shape.n_pos);
-        let mut parts = Vec::with_capacity(self.parts.len());
-        for part in &mut self.parts {
-            let request = Request { shape, n_pos, cache, cache_types, portion: part.portion.clone() };
-            parts.push(PartPlan::load(part.backend.executor_mut(), &self.model, &request)?);
-        }
-        self.plans.insert(shape, BatchPlan { parts });
+        while self.plans.is_full() && self.unload_oldest()? {}
+        let plan = loop {
+            match self.load_plan(shape) {
+                Ok(plan) => break plan,
+                Err(error) => {
+                    let lacks_memory = matches!(&error, ModelError::Exec(error) if error.is_out_of_memory());
+                    if !lacks_memory || !self.unload_oldest()? {
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        self.plans.add(shape, plan);
         Ok(())
+    }
+
+    fn load_plan(&mut self, shape: BatchShape) -> Result<BatchPlan, ModelError> {
+        let (cache, cache_types, n_pos) = (self.states.layout(), self.cache_types, self.shape.n_pos);
+        let mut plan = BatchPlan { parts: Vec::with_capacity(self.parts.len()) };
+        for part in &mut self.parts {
+            let request = GraphRequest { shape, n_pos, cache, cache_types, portion: part.portion.clone() };
+            match PartPlan::load(part.backend.executor_mut(), &self.model, &request) {
+                Ok(loaded) => plan.parts.push(loaded),
+                Err(error) => {
+                    self.unload(&plan)?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Unloads the least recently used plan. False if no plan may be unloaded.
+    fn unload_oldest(&mut self) -> Result<bool, ModelError> {
+        let Some(plan) = self.plans.remove_oldest() else { return Ok(false) };
+        self.unload(&plan)?;
+        Ok(true)
+    }
+
+    fn unload(&mut self, plan: &BatchPlan) -> Result<(), ModelError> {
+        let mut parts = self.parts.iter_mut().zip(&plan.parts);
+        Ok(parts.try_for_each(|(part, plan)| part.backend.executor_mut().unload(plan.id))?)
     }
 }
 

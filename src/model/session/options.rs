@@ -18,7 +18,7 @@ pub struct SessionOptions {
     /// Tokens that all sequences may hold together; `None`: `n_ctx` for each sequence.
     pub n_tokens: Option<usize>,
     /// The most tokens of a prompt in one batch; `None`: [`SessionOptions::UBATCH`] on a CPU; on a GPU as many as take
-    /// about 200 ms, from 512 to 2048, if they fit its budget ([`Session::ubatch`](super::Session::ubatch) returns the
+    /// about 200 ms, from 64 to 2048, if they fit its budget ([`Session::ubatch`](super::Session::ubatch) returns the
     /// number).
     pub ubatch: Option<usize>,
     /// True if a row's bits must depend on its own sequence alone (promise P11): not on other rows of the batch, the
@@ -41,7 +41,7 @@ pub struct SessionOptions {
 
 impl SessionOptions {
     /// The default ubatch of a CPU.
-    pub const UBATCH: usize = super::ubatch::LEAST;
+    pub const UBATCH: usize = super::ubatch::DEFAULT;
     /// The largest ubatch that is chosen for a GPU.
     pub const LARGEST_UBATCH: usize = super::ubatch::SIZES[0];
 }

@@ -8,8 +8,8 @@ use super::plans::graph_of;
 use super::{SessionOptions, Setup, ubatch};
 use crate::device::{PlatformKind, Target};
 use crate::exec::{Budget, CpuExecutor, ExecError, Executor, HipExecutor};
-use crate::hip::{Context, Pace, Request as DeviceRequest, Selected, select};
-use crate::model::{BatchShape, CacheLayout, GgufWeights, Model, ModelError, Output, Portion, Request};
+use crate::hip::{Context, Pace, Request, Selected, select};
+use crate::model::{BatchShape, CacheLayout, GgufWeights, GraphRequest, Model, ModelError, Output, Portion};
 use crate::plan::{DeviceDesc, Plan, compile};
 
 /// The device that computes a model. A program that uses an AMD GPU opens its first session on the thread that ends the
@@ -75,7 +75,7 @@ fn open_best(model: &Model) -> Result<Option<Context>, ModelError> {
         tracing::info!("device: the CPU (a model of {weights} bytes is faster there)");
         return Ok(None);
     }
-    let selected = select(DeviceRequest::Auto)?;
+    let selected = select(Request::Auto)?;
     let (platform, ordinal) = match selected {
         Selected::Hip { platform, ordinal } => (platform, ordinal),
         Selected::Cpu { why } => {
@@ -159,10 +159,11 @@ impl Demand<'_> {
 pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelError> {
     let n_layer = demand.n_layer();
     let whole = Portion::whole(n_layer);
-    let least = demand.ubatch_or(ubatch::LEAST);
-    let on_cpu = |portion| Ok::<_, ModelError>(Part { portion, backend: cpu(demand, least, setup)? });
+    let default = demand.ubatch_or(ubatch::DEFAULT);
+    let on_cpu =
+        |portion, ubatch| Ok::<_, ModelError>(Part { portion, backend: cpu(demand, ubatch, setup)? });
     let (_, Some(context)) = demand.options.device.open(demand.model)? else {
-        return Ok(Placed { parts: vec![on_cpu(whole)?], ubatch: least });
+        return Ok(Placed { parts: vec![on_cpu(whole, default)?], ubatch: default });
     };
     let (platform, ordinal) = (context.target().platform, context.ordinal());
     let failed = |error| ModelError::Device { platform, ordinal, error };
@@ -176,7 +177,7 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelE
             "no layer of the model is on {} ({free} of {total} bytes free): it runs on the CPU",
             context.name()
         );
-        return Ok(Placed { parts: vec![on_cpu(whole)?], ubatch: least });
+        return Ok(Placed { parts: vec![on_cpu(whole, default)?], ubatch: default });
     }
     tracing::info!("{ubatch} tokens of a prompt are computed at once (ubatch)");
     let gpu = hip(demand, &context, budget, setup)?;
@@ -190,7 +191,7 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelE
     let one_token = BatchShape::decode(1, Output::Logits);
     graph_of(demand.model, &request(demand, one_token, whole))?;
     let [first, last] = Portion::split(n_layer, n_layer - on_gpu);
-    let parts = vec![on_cpu(first)?, Part { portion: last, backend: gpu }];
+    let parts = vec![on_cpu(first, ubatch)?, Part { portion: last, backend: gpu }];
     Ok(Placed { parts, ubatch })
 }
 
@@ -226,10 +227,10 @@ fn hip(demand: &Demand<'_>, context: &Context, budget: Budget, setup: &Setup) ->
     Ok(Backend::Hip(Box::new(executor)))
 }
 
-fn request(demand: &Demand<'_>, shape: BatchShape, portion: Portion) -> Request {
+fn request(demand: &Demand<'_>, shape: BatchShape, portion: Portion) -> GraphRequest {
     let (cache, cache_types) = (demand.layout, demand.options.cache_types);
     let n_pos = demand.model.architecture().shape().n_pos;
-    Request { shape, n_pos, cache, cache_types, portion }
+    GraphRequest { shape, n_pos, cache, cache_types, portion }
 }
 
 /// The number of layers on the GPU, and the ubatch.
@@ -238,25 +239,30 @@ struct Fit {
     ubatch: usize,
 }
 
-/// Layers come first: a larger ubatch is used only if all layers still fit on the GPU. If the CPU computes some layers,
-/// its ubatch is used for both.
+/// Layers come first: a ubatch above the default is used only if all layers still fit on the GPU. If the CPU computes
+/// some layers, both use one ubatch.
 fn fit(demand: &Demand<'_>, target: &Target, pace: Pace, budget: &Budget) -> Result<Fit, ModelError> {
     let n_layer = demand.n_layer();
+    let whole = Portion::whole(n_layer);
     let device = DeviceDesc::hip(target.clone()).with_deterministic(demand.options.deterministic);
     let asked = demand.options.gpu_layers.map(|n| n.min(n_layer));
-    let all = asked.unwrap_or(n_layer) == n_layer;
-    if demand.options.ubatch.is_none() && all && ubatch::may_be_larger(target, pace) {
-        let chunk = BatchShape::prompt(ubatch::LEAST, Output::Logits);
-        let plan = plan_of(demand, &device, &Portion::whole(n_layer), chunk)?;
-        let most = ubatch::of_gpu(target, pace, &plan, ubatch::LEAST);
-        for ubatch in ubatch::SIZES.into_iter().filter(|n| (ubatch::LEAST + 1..=most).contains(n)) {
+    let mut most = ubatch::DEFAULT;
+    if demand.options.ubatch.is_none() {
+        most = ubatch::of_gpu(target, pace, || {
+            let chunk = BatchShape::prompt(ubatch::DEFAULT, Output::Logits);
+            let plan = plan_of(demand, &device, &whole, chunk)?;
+            Ok::<_, ModelError>(ubatch::flops_per_row(&plan, ubatch::DEFAULT))
+        })?;
+        let all = asked.unwrap_or(n_layer) == n_layer;
+        let above = |ubatch: &usize| all && (ubatch::DEFAULT + 1..=most).contains(ubatch);
+        for ubatch in ubatch::SIZES.into_iter().filter(above) {
             let ubatch = demand.ubatch_or(ubatch);
-            if gpu_bytes(demand, &device, &Portion::whole(n_layer), ubatch)? <= budget.available() {
+            if gpu_bytes(demand, &device, &whole, ubatch)? <= budget.available() {
                 return Ok(Fit { on_gpu: n_layer, ubatch });
             }
         }
     }
-    let ubatch = demand.ubatch_or(ubatch::LEAST);
+    let ubatch = demand.ubatch_or(most.min(ubatch::DEFAULT));
     let on_gpu = match asked {
         Some(n) => n,
         None => layers_that_fit(demand, &device, budget, ubatch)?,

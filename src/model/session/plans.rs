@@ -7,7 +7,8 @@ use crate::exec::{ExecError, Executor, PlanId};
 use crate::graph::{Graph, GraphDef};
 use crate::model::build::{ARGMAX, HIDDEN, LOGITS, PASSED, TOP_IDS, TOP_LOGITS};
 use crate::model::{
-    BatchShape, CacheLayout, CacheTypes, Model, ModelBuilder, ModelError, Output, Portion, Request, States,
+    BatchShape, CacheLayout, CacheTypes, GraphRequest, Model, ModelBuilder, ModelError, Output, Portion,
+    States,
 };
 use crate::plan::{Plan, compile};
 
@@ -87,7 +88,7 @@ impl PartPlan {
     pub fn load(
         executor: &mut dyn Executor,
         model: &Model,
-        request: &Request,
+        request: &GraphRequest,
     ) -> Result<PartPlan, ModelError> {
         let plan = compile(&graph_of(model, request)?, &executor.device())?;
         let input = |name: &str| plan.input(name).map(|(number, _)| number);
@@ -140,7 +141,7 @@ fn padded(n: usize) -> usize {
 
 /// The graph of a batch for a portion of the model, as the architecture builds it. A graph of the whole model with
 /// logits must use all of the file's tensors.
-pub(in crate::model) fn graph_of(model: &Model, request: &Request) -> Result<GraphDef, ModelError> {
+pub(in crate::model) fn graph_of(model: &Model, request: &GraphRequest) -> Result<GraphDef, ModelError> {
     let graph = Graph::new();
     let unused = {
         let builder = ModelBuilder::new(&graph, model.gguf(), request);
@@ -165,7 +166,7 @@ pub(super) fn whole_graph(
 ) -> Result<GraphDef, ModelError> {
     let sizes = model.architecture().shape();
     let portion = Portion::whole(sizes.n_layer);
-    graph_of(model, &Request { shape, n_pos: sizes.n_pos, cache, cache_types, portion })
+    graph_of(model, &GraphRequest { shape, n_pos: sizes.n_pos, cache, cache_types, portion })
 }
 
 impl Model {

@@ -2,7 +2,7 @@
 //!
 //! A state has a kind, which the graph declares with the state: *paged* state is addressed by position (keys and
 //! values; [`paged`]), *recurrent* state has one size for any length of the sequence ([`recurrent`]). Every kind
-//! implements [`StateKind`]; [`States`] calls all kinds that a model has, and owns the sequences.
+//! implements [`SequenceState`]; [`States`] calls all kinds that a model has, and owns the sequences.
 //!
 //! This folder counts tokens, blocks and slots. It knows no tensors, plans or devices: the bytes of a block or slot are
 //! defined by the plan's states.
@@ -23,7 +23,7 @@ use recurrent::Recurrent;
 use super::ModelError;
 
 /// The operations of a kind of state. `seq` is a sequence's number, `len` the number of its tokens.
-trait StateKind {
+trait SequenceState {
     /// Makes room for `n` more tokens. After an error nothing has changed.
     fn reserve(&mut self, seq: usize, len: usize, n: usize) -> Result<(), ModelError>;
 
@@ -44,6 +44,13 @@ trait StateKind {
 /// Identifies a sequence of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SequenceId(pub(super) usize);
+
+impl SequenceId {
+    /// Its number, below the session's number of sequences. A later sequence may get the number of a closed one.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
 
 /// The result of rewinding a sequence to fewer tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,9 +171,9 @@ impl States {
         self.paged.blocks.n_idle() * BLOCK_SIZE
     }
 
-    fn kinds(&mut self) -> impl Iterator<Item = &mut dyn StateKind> {
-        let recurrent = self.recurrent.as_mut().map(|kind| kind as &mut dyn StateKind);
-        std::iter::once(&mut self.paged as &mut dyn StateKind).chain(recurrent)
+    fn kinds(&mut self) -> impl Iterator<Item = &mut dyn SequenceState> {
+        let recurrent = self.recurrent.as_mut().map(|kind| kind as &mut dyn SequenceState);
+        std::iter::once(&mut self.paged as &mut dyn SequenceState).chain(recurrent)
     }
 
     /// Makes room for `n` more tokens of a sequence, without appending them.

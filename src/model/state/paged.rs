@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::blocks::{Blocks, NO_TOKEN, NONE, Parent, Prefix};
-use super::{BLOCK_SIZE, CacheLayout, StateKind};
+use super::{BLOCK_SIZE, CacheLayout, SequenceState};
 use crate::model::ModelError;
 
 /// The pool of blocks, and the block table of each sequence.
@@ -121,7 +121,7 @@ impl Paged {
     }
 }
 
-impl StateKind for Paged {
+impl SequenceState for Paged {
     fn reserve(&mut self, seq: usize, len: usize, n: usize) -> Result<(), ModelError> {
         let (missing, idle) = (self.missing(seq, len, n), self.blocks.n_idle());
         if missing.len() > idle {

@@ -8,7 +8,7 @@
 
 use super::blocks::{Blocks, Prefix};
 use super::paged::Paged;
-use super::{BLOCK_SIZE, CacheLayout, StateKind};
+use super::{BLOCK_SIZE, CacheLayout, SequenceState};
 use crate::model::ModelError;
 
 /// The slots of recurrent state and their holders.
@@ -167,7 +167,7 @@ impl Recurrent {
     }
 }
 
-impl StateKind for Recurrent {
+impl SequenceState for Recurrent {
     /// A slot that only the sequence holds is written in place; otherwise a new slot is written.
     fn reserve(&mut self, seq: usize, _: usize, _: usize) -> Result<(), ModelError> {
         self.abandon(seq);

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::ToolCall;
-use super::calls_in_python::read_python;
+use super::calls_in_python::{read_python, read_python_call};
 use super::calls_in_tags::{read_braces, read_tags};
 
 /// Markers inside of a call: before the name, between name and arguments, after the arguments. Each may be empty.
@@ -21,7 +21,8 @@ pub(super) fn read_calls(body: &str) -> Vec<ToolCall> {
         .or_else(|| after_names(body))
         .or_else(|| read_braces(body))
         .or_else(|| read_tags(body))
-        .or_else(|| read_python(body));
+        .or_else(|| read_python(body))
+        .or_else(|| read_python_call(body));
     read.unwrap_or_default()
 }
 
@@ -124,8 +125,13 @@ fn named(name: &str, written: &str) -> Option<ToolCall> {
 }
 
 /// True if a tool can have this name.
-pub(super) fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-.:/".contains(c))
+pub(in crate::text) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(is_name_character)
+}
+
+/// True if the name of a tool can have this character.
+pub(in crate::text) fn is_name_character(c: char) -> bool {
+    c.is_alphanumeric() || "_-.:/".contains(c)
 }
 
 #[cfg(test)]
@@ -205,6 +211,7 @@ mod tests {
             ),
             (None, "call:get_weather{city:<|\"|>Oslo<|\"|>,n:3}"),
             (None, "[get_weather(city='Oslo', n=3)]"),
+            (None, "get_weather.call(city=\"Oslo\", n=3)"),
         ] {
             let id = id.map(str::to_owned);
             let expected = ToolCall { id, name: "get_weather".into(), arguments: arguments.clone() };

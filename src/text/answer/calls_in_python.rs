@@ -24,6 +24,14 @@ pub(super) fn read_python(body: &str) -> Option<Vec<ToolCall>> {
     }
 }
 
+/// Llama 3's calls of built-in tools: `brave_search.call(query="…")`.
+pub(super) fn read_python_call(body: &str) -> Option<Vec<ToolCall>> {
+    let (name, after) = body.trim().split_once(".call(").filter(|(name, _)| is_name(name))?;
+    let (arguments, left) = arguments(after)?;
+    let call = ToolCall { id: None, name: name.to_owned(), arguments: Value::Object(arguments) };
+    left.trim().is_empty().then(|| vec![call])
+}
+
 /// Named arguments up to the closing parenthesis, and the text after it.
 fn arguments(text: &str) -> Option<(Map<String, Value>, &str)> {
     let mut arguments = Map::new();
@@ -33,7 +41,7 @@ fn arguments(text: &str) -> Option<(Map<String, Value>, &str)> {
     }
     loop {
         let (key, after) = rest.split_once('=').filter(|(key, _)| is_name(key.trim()))?;
-        let (value, left) = literal(after.trim_start(), 0)?;
+        let (value, left) = literal(after.trim_start())?;
         arguments.insert(key.trim().to_owned(), value);
         match left.trim_start().split_at_checked(1)? {
             (",", more) => rest = more.trim_start(),
@@ -43,8 +51,12 @@ fn arguments(text: &str) -> Option<(Map<String, Value>, &str)> {
     }
 }
 
-/// A Python literal, and the text after it.
-fn literal(text: &str, depth: usize) -> Option<(Value, &str)> {
+/// A Python literal, or a JSON value, and the text after it.
+pub(in crate::text) fn literal(text: &str) -> Option<(Value, &str)> {
+    literal_within(text, 0)
+}
+
+fn literal_within(text: &str, depth: usize) -> Option<(Value, &str)> {
     if depth > DEEPEST {
         return None;
     }
@@ -53,11 +65,11 @@ fn literal(text: &str, depth: usize) -> Option<(Value, &str)> {
         '[' => list(text[1..].trim_start(), depth),
         '{' => dictionary(text[1..].trim_start(), depth),
         _ => {
-            let end = text.find([',', ')', ']', '}', ':'])?;
-            let value = match text[..end].trim() {
-                "True" => Value::Bool(true),
-                "False" => Value::Bool(false),
-                "None" => Value::Null,
+            let end = text.find(|c: char| !c.is_alphanumeric() && !"+-.".contains(c)).unwrap_or(text.len());
+            let value = match &text[..end] {
+                "True" | "true" => Value::Bool(true),
+                "False" | "false" => Value::Bool(false),
+                "None" | "null" => Value::Null,
                 number => serde_json::from_str(number).ok().filter(Value::is_number)?,
             };
             Some((value, &text[end..]))
@@ -71,7 +83,7 @@ fn list(mut rest: &str, depth: usize) -> Option<(Value, &str)> {
         return Some((Value::Array(list), left));
     }
     loop {
-        let (value, left) = literal(rest, depth + 1)?;
+        let (value, left) = literal_within(rest, depth + 1)?;
         list.push(value);
         match left.trim_start().split_at_checked(1)? {
             (",", more) => rest = more.trim_start(),
@@ -87,8 +99,8 @@ fn dictionary(mut rest: &str, depth: usize) -> Option<(Value, &str)> {
         return Some((Value::Object(object), left));
     }
     loop {
-        let (Value::String(key), left) = literal(rest, depth + 1)? else { return None };
-        let (value, left) = literal(left.trim_start().strip_prefix(':')?.trim_start(), depth + 1)?;
+        let (Value::String(key), left) = literal_within(rest, depth + 1)? else { return None };
+        let (value, left) = literal_within(left.trim_start().strip_prefix(':')?.trim_start(), depth + 1)?;
         object.insert(key, value);
         match left.trim_start().split_at_checked(1)? {
             (",", more) => rest = more.trim_start(),
@@ -108,6 +120,10 @@ fn string(text: &str, quote: char) -> Option<(Value, &str)> {
                 'n' => value.push('\n'),
                 't' => value.push('\t'),
                 'r' => value.push('\r'),
+                'b' => value.push('\u{8}'),
+                'f' => value.push('\u{c}'),
+                'x' => value.push(escaped(&mut chars, 2).and_then(char::from_u32)?),
+                'u' => value.push(unicode(&mut chars)?),
                 other => value.push(other),
             },
             c if c == quote => return Some((Value::String(value), &text[at + 1..])),
@@ -115,4 +131,20 @@ fn string(text: &str, quote: char) -> Option<(Value, &str)> {
         }
     }
     None
+}
+
+/// The number of an escape with so many hexadecimal digits.
+fn escaped(chars: &mut std::str::CharIndices<'_>, n: usize) -> Option<u32> {
+    (0..n).try_fold(0, |number, _| Some(number * 16 + chars.next()?.1.to_digit(16)?))
+}
+
+/// The character of an escape with four digits, or of a pair of them, as JSON writes it.
+fn unicode(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
+    let first = escaped(chars, 4)?;
+    if !(0xD800..0xDC00).contains(&first) {
+        return char::from_u32(first);
+    }
+    let is_pair = chars.next()?.1 == '\\' && chars.next()?.1 == 'u';
+    let second = escaped(chars, 4)?.checked_sub(0xDC00).filter(|_| is_pair)?;
+    char::from_u32(0x10000 + (first - 0xD800) * 0x400 + second)
 }

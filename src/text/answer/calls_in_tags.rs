@@ -150,6 +150,10 @@ pub(super) fn read_braces(body: &str) -> Option<Vec<ToolCall>> {
 const QUOTE: &str = "<|\"|>";
 
 /// A value in Gemma 4's notation, and the text after it.
+pub(in crate::text) fn braces(text: &str) -> Option<(Value, &str)> {
+    braces_value(text, 0)
+}
+
 fn braces_value(text: &str, depth: usize) -> Option<(Value, &str)> {
     if depth > DEEPEST {
         return None;

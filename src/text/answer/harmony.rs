@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::calls::{call_of, read_calls};
 use super::pending::{Marker, Pending};
-use super::{Out, PartKind, Place};
+use super::{CallReader, Out, PartKind, Place, Read};
 use crate::text::Tokenizer;
 
 pub(super) const CHANNEL: &str = "<|channel|>";
@@ -27,12 +27,14 @@ const LONGEST_HEADER: usize = 256;
 const TYPES: [&str; 3] = ["json", "code", "text"];
 
 /// The markers of a model.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Harmony {
     start: Marker,
     channel: Marker,
     message: Marker,
     ends: Vec<Marker>,
+    /// Reads calls in the model's form.
+    reader: Option<Arc<dyn CallReader>>,
 }
 
 impl Harmony {
@@ -44,7 +46,11 @@ impl Harmony {
         let in_vocabulary = [&start, &channel, &message].iter().all(|marker| marker.is_in_vocabulary());
         let known = |text: &&&str| template.contains(**text) || marker(text).is_in_vocabulary();
         let ends = ENDS.iter().filter(known).map(|text| marker(text)).collect();
-        (in_template || in_vocabulary).then_some(Harmony { start, channel, message, ends })
+        (in_template || in_vocabulary).then_some(Harmony { start, channel, message, ends, reader: None })
+    }
+
+    pub(super) fn with_calls(&self, reader: Arc<dyn CallReader>) -> Harmony {
+        Harmony { reader: Some(reader), ..self.clone() }
     }
 }
 
@@ -228,8 +234,15 @@ impl HarmonyParser {
             None => return false,
         };
         let written = pending.text()[body..body_end].to_owned();
-        let calls = match read_calls(&written) {
-            calls if !calls.is_empty() && written.trim_start().starts_with('<') => calls,
+        let begun = pending.text()[..body_end].trim_start();
+        let begun =
+            begun.strip_prefix(START).and_then(|header| header.strip_prefix("assistant")).unwrap_or(begun);
+        let in_form = harmony.reader.as_ref().map(|reader| reader.read(begun));
+        let calls = match (in_form, read_calls(&written)) {
+            (Some(Read::Calls(calls)), _) => calls,
+            (_, calls) if !calls.is_empty() && written.trim_start().starts_with('<') => {
+                harmony.reader.as_ref().map_or(calls.clone(), |reader| reader.retyped(calls))
+            }
             _ => call_of(recipient, &written).into_iter().collect(),
         };
         let (raw, text) = pending.take(whole);

@@ -22,6 +22,9 @@ mod tags;
 use std::sync::Arc;
 
 use super::Tokenizer;
+pub(in crate::text) use calls::{is_name, is_name_character};
+pub(in crate::text) use calls_in_python::literal as python_literal;
+pub(in crate::text) use calls_in_tags::braces as braces_value;
 use harmony::{Harmony, HarmonyParser};
 use pending::Pending;
 pub use rows::{ANSWER_MARKERS, AnswerMarkers, MarkerRole};
@@ -49,6 +52,33 @@ pub struct ToolCall {
     pub name: String,
     /// Its arguments: usually an object; a text for tools that take one, such as an interpreter.
     pub arguments: serde_json::Value,
+}
+
+/// What a text between the markers of calls is.
+#[derive(Debug)]
+pub(in crate::text) enum Read {
+    /// Whole calls.
+    Calls(Vec<ToolCall>),
+    /// The beginning of calls.
+    Cut,
+    /// No calls of this form.
+    Other,
+}
+
+/// Reads the calls of a model whose form is known, and knows the tools that it may call.
+pub(in crate::text) trait CallReader: std::fmt::Debug + Send + Sync {
+    /// The markers before and after calls; the first is empty if there is none.
+    fn markers(&self) -> (&str, Option<&str>);
+    /// True if arguments are objects in JSON, which are read whatever stands around them.
+    fn is_json(&self) -> bool;
+    /// What an answer that is a text begins with, where calls have no marker.
+    fn text_lead(&self) -> &str;
+    /// True if an answer that begins so may be calls without a marker.
+    fn may_begin(&self, text: &str) -> bool;
+    /// Reads calls with their markers.
+    fn read(&self, written: &str) -> Read;
+    /// The calls with texts where the tools want texts: tags do not tell `3` from `"3"`.
+    fn retyped(&self, calls: Vec<ToolCall>) -> Vec<ToolCall>;
 }
 
 /// A piece of a part.
@@ -137,6 +167,25 @@ impl AnswerFormat {
         AnswerFormat { family, ..AnswerFormat::plain(tokenizer) }
     }
 
+    /// The format of answers that may call the tools of a reader.
+    pub(in crate::text) fn with_calls(mut self, reader: Arc<dyn CallReader>) -> AnswerFormat {
+        let (open, close) = reader.markers();
+        let specials =
+            std::iter::once(open).chain(close).flat_map(|text| self.tokenizer.special_tokens_in(text));
+        let mut markers: Vec<u32> = self.markers.iter().copied().chain(specials.map(|(_, id)| id)).collect();
+        markers.sort_unstable();
+        markers.dedup();
+        self.markers = markers.into();
+        self.family = match self.family {
+            Family::Plain => Family::Tags(Arc::new(Tags::default().with_calls(reader, &self.tokenizer))),
+            Family::Tags(tags) => {
+                Family::Tags(Arc::new(Tags::clone(&tags).with_calls(reader, &self.tokenizer)))
+            }
+            Family::Harmony(harmony) => Family::Harmony(Arc::new(harmony.with_calls(reader))),
+        };
+        self
+    }
+
     /// Answers without parts: all is text. Markers of the vocabulary are shown, other control tokens are not.
     pub fn plain(tokenizer: &Tokenizer) -> AnswerFormat {
         let texts = ANSWER_MARKERS.iter().flat_map(AnswerMarkers::texts).chain(harmony::MARKERS);
@@ -150,6 +199,25 @@ impl AnswerFormat {
     /// True if answers may have thoughts or tool calls.
     pub fn has_parts(&self) -> bool {
         !matches!(self.family, Family::Plain)
+    }
+
+    /// True if this marker opens calls.
+    pub(in crate::text) fn has_marker(&self, open: &str) -> bool {
+        matches!(&self.family, Family::Tags(tags) if tags.opens_calls(open))
+    }
+
+    /// True if answers are messages with headers, which name the tool that is called.
+    pub(in crate::text) fn has_headers(&self) -> bool {
+        matches!(self.family, Family::Harmony(_))
+    }
+
+    /// True if answers may have thoughts.
+    pub fn has_thoughts(&self) -> bool {
+        match &self.family {
+            Family::Plain => false,
+            Family::Tags(tags) => tags.thoughts_open().is_some(),
+            Family::Harmony(_) => true,
+        }
     }
 
     /// A parser for the answer to a prompt. The end of the prompt says where the answer begins: some templates open

@@ -26,7 +26,7 @@ pub struct AnswerMarkers {
 
 impl AnswerMarkers {
     /// The texts of the markers.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &'static str> {
+    pub(in crate::text) fn texts(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.open).chain(self.close)
     }
 }
@@ -85,8 +85,13 @@ pub const ANSWER_MARKERS: &[AnswerMarkers] = &[
     call("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "DeepSeek V3, R1"),
     call("<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "DeepSeek V3.2"),
     call("<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>", "DeepSeek V4"),
+    call("<|open|>tools<|sep|>", "<|close|>tools<|sep|>", "Kimi K3"),
+    call("]<]minimax[>[<tool_call>", "]<]minimax[>[</tool_call>", "MiniMax M3"),
+    call("<tool_calls:opensource>", "</tool_calls:opensource>", "Hunyuan 3"),
+    open_call("<|message_sep|>\n\nfunction call<|role_sep|>", "GigaChat 3"),
+    open_call("<|python_tag|>", "Llama 3"),
     open_call("[TOOL_CALLS]", "Mistral"),
     open_call("<|tool_calls|>", "Solar Open"),
     open_call("<|tool_call|>", "Granite 3"),
-    open_call("<|function_call|>", "GigaChat 3"),
+    open_call("<|function_call|>", "GigaChat 3.1"),
 ];

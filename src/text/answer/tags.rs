@@ -5,16 +5,18 @@ use std::sync::Arc;
 use super::calls::read_calls;
 use super::pending::{Marker, Pending};
 use super::rows::{ANSWER_MARKERS, MarkerRole};
-use super::{Out, PartKind, Place};
+use super::{CallReader, Out, PartKind, Place, Read, ToolCall};
 use crate::text::Tokenizer;
 
 /// The markers of a model.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tags {
     pairs: Vec<Pair>,
+    /// Reads calls in the model's form.
+    reader: Option<Arc<dyn CallReader>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pair {
     open: Marker,
     close: Option<Marker>,
@@ -38,7 +40,45 @@ impl Tags {
             pairs.push(Pair { open, close: close.flatten(), role: row.role });
         }
         let divides = pairs.iter().any(|pair| pair.role != MarkerRole::Text);
-        divides.then_some(Tags { pairs })
+        divides.then_some(Tags { pairs, reader: None })
+    }
+
+    /// The markers with those of a reader.
+    pub(super) fn with_calls(mut self, reader: Arc<dyn CallReader>, tokenizer: &Tokenizer) -> Tags {
+        let (open, close) = reader.markers();
+        if !open.is_empty() && !self.pairs.iter().any(|pair| pair.open.text == open) {
+            let (open, close) =
+                (Marker::new(open, tokenizer), close.map(|text| Marker::new(text, tokenizer)));
+            self.pairs.push(Pair { open, close, role: MarkerRole::ToolCall });
+        }
+        self.reader = Some(reader);
+        self
+    }
+
+    /// The calls in a text between markers, which `body` is without.
+    fn calls(&self, written: &str, body: &str) -> Read {
+        let lenient = || match read_calls(body) {
+            calls if calls.is_empty() => None,
+            calls => Some(calls),
+        };
+        let Some(reader) = &self.reader else {
+            return lenient().map_or(Read::Other, Read::Calls);
+        };
+        let retyped = |calls: Vec<ToolCall>| Read::Calls(reader.retyped(calls));
+        if reader.is_json()
+            && let Some(calls) = lenient()
+        {
+            return retyped(calls);
+        }
+        match reader.read(written) {
+            Read::Calls(calls) => Read::Calls(calls),
+            other => lenient().map_or(other, retyped),
+        }
+    }
+
+    /// True if this marker opens calls.
+    pub(super) fn opens_calls(&self, open: &str) -> bool {
+        self.pairs.iter().any(|pair| pair.role == MarkerRole::ToolCall && pair.open.text == open)
     }
 
     /// The first marker of thoughts.
@@ -85,6 +125,8 @@ pub(super) struct TagsParser {
     state: State,
     /// Thoughts, a call or a marker came before: white space belongs to it.
     follows: bool,
+    /// What an answer that is a text begins with came: calls need a marker.
+    is_text: bool,
     /// The part has had nothing but white space.
     fresh: bool,
     /// The pair around the text whose opening marker came.
@@ -115,6 +157,7 @@ impl TagsParser {
             state: opened.map_or(State::Between, State::Thoughts),
             tags,
             follows: closed,
+            is_text: false,
             fresh: true,
             around: None,
             at_line_start: true,
@@ -142,6 +185,11 @@ impl TagsParser {
 
     /// Between parts or in the text. True if the state changed.
     fn text(&mut self, pending: &mut Pending, out: &mut Out, ends: bool) -> bool {
+        if self.state == State::Between
+            && let Some(changed) = self.unmarked(pending, out, ends)
+        {
+            return changed;
+        }
         if let Some(found) = self.next_marker(pending) {
             self.give_text(found.at, true, pending, out);
             self.enter(&found, pending, out);
@@ -151,6 +199,43 @@ impl TagsParser {
         let certain = if ends { all } else { self.begun(pending).unwrap_or(all) };
         self.give_text(certain, ends, pending, out);
         false
+    }
+
+    /// At the beginning of an answer whose calls have no marker. `None` if it is to be read as others are; false if that
+    /// is not certain yet.
+    fn unmarked(&mut self, pending: &mut Pending, out: &mut Out, ends: bool) -> Option<bool> {
+        let tags = Arc::clone(&self.tags);
+        let reader = tags.reader.as_ref().filter(|_| !self.is_text)?;
+        let text = pending.text().trim_start();
+        if text.is_empty() {
+            return None;
+        }
+        let lead = reader.text_lead();
+        let space = pending.leading_space();
+        if !lead.is_empty() {
+            if text.starts_with(lead) {
+                let (raw, _) = pending.take(space + lead.len());
+                out.add_markup(PartKind::Text, &raw);
+                (self.follows, self.is_text, self.at_line_start) = (true, true, true);
+                return Some(true);
+            }
+            if !ends && lead.starts_with(text) {
+                return Some(false);
+            }
+        }
+        if !reader.may_begin(text) {
+            return None;
+        }
+        if !ends {
+            return Some(false);
+        }
+        let written = text.trim_end().to_owned();
+        let Read::Calls(calls) = tags.calls(&written, &written) else { return None };
+        let (raw, _) = pending.take(pending.text().len());
+        out.close();
+        out.add_calls(PartKind::ToolCall, &raw, &written, calls);
+        (self.follows, self.fresh) = (true, true);
+        Some(true)
     }
 
     /// Gives the first `n` pending bytes as text, without white space that belongs to markers. `is_end` if a marker or
@@ -213,6 +298,11 @@ impl TagsParser {
             {
                 offer(Found { at, len: close.text.len(), pair, opens: false });
             }
+            if let Some(close) = close.as_ref().filter(|_| self.may_close_nothing(*role))
+                && let Some(at) = pending.find(close, 0, |at| at == pending.leading_space())
+            {
+                offer(Found { at, len: close.text.len(), pair, opens: false });
+            }
         }
         first
     }
@@ -224,9 +314,16 @@ impl TagsParser {
             let opening = pending.begun(open, |at| self.may_open(open, *role, at, pending));
             let closing = close.as_ref().filter(|_| self.around == Some(pair));
             let closing = closing.and_then(|close| pending.begun(close, |_| true));
-            first = first.into_iter().chain(opening).chain(closing).min();
+            let nothing = close.as_ref().filter(|_| self.may_close_nothing(*role));
+            let nothing = nothing.and_then(|close| pending.begun(close, |at| at == pending.leading_space()));
+            first = first.into_iter().chain(opening).chain(closing).chain(nothing).min();
         }
         first
+    }
+
+    /// True if an answer may begin with the end of thoughts, as those of models do that do not think this time.
+    fn may_close_nothing(&self, role: MarkerRole) -> bool {
+        role == MarkerRole::Thoughts && self.state == State::Between && !self.follows
     }
 
     /// True if an opening marker may stand at this place of the pending text. One that is a special token may stand
@@ -244,7 +341,12 @@ impl TagsParser {
         let role = self.tags.pairs[pair].role;
         self.fresh = true;
         match (role, found.opens) {
-            (MarkerRole::Thoughts, _) => {
+            (MarkerRole::Thoughts, false) => {
+                let (raw, _) = pending.take(found.len);
+                out.add_markup(PartKind::Text, &raw);
+                (self.follows, self.at_line_start) = (true, true);
+            }
+            (MarkerRole::Thoughts, true) => {
                 out.close();
                 let (raw, _) = pending.take(found.len);
                 out.add(PartKind::Thoughts, &raw, "");
@@ -318,24 +420,31 @@ impl TagsParser {
         let Pair { open, close, .. } = &tags.pairs[pair];
         // A call without an end goes on to the next one.
         let end = close.as_ref().unwrap_or(open);
-        let from = self.searched.saturating_sub(end.text.len()).max(open.text.len());
-        let found = pending.find(end, from, |_| true);
+        let mut from = self.searched.saturating_sub(end.text.len()).max(open.text.len());
         self.searched = pending.text().len();
-        let (body_end, whole) = match found {
-            Some(at) => (at, at + close.as_ref().map_or(0, |close| close.text.len())),
-            None if ends => (pending.text().len(), pending.text().len()),
-            None => return false,
+        let (found, whole, body, read) = loop {
+            let found = pending.find(end, from, |_| true);
+            let (body_end, whole) = match found {
+                Some(at) => (at, at + close.as_ref().map_or(0, |close| close.text.len())),
+                None if ends => (pending.text().len(), pending.text().len()),
+                None => return false,
+            };
+            let body = pending.text()[open.text.len()..body_end].trim().to_owned();
+            let read = tags.calls(&pending.text()[..whole], &body);
+            // The marker was a part of an argument.
+            match (found, &read) {
+                (Some(at), Read::Cut) => from = at + end.text.len(),
+                _ => break (found, whole, body, read),
+            }
         };
-        let body = pending.text()[open.text.len()..body_end].trim().to_owned();
-        let calls = read_calls(&body);
-        if calls.is_empty() {
-            self.state = State::Text;
-            self.give(PartKind::Text, whole, pending, out);
-        } else {
+        if let Read::Calls(calls) = read {
             let (raw, _) = pending.take(whole);
             out.close();
             out.add_calls(PartKind::ToolCall, &raw, &body, calls);
             (self.state, self.follows) = (State::Between, true);
+        } else {
+            self.state = State::Text;
+            self.give(PartKind::Text, whole, pending, out);
         }
         self.at_line_start = true;
         self.fresh = true;

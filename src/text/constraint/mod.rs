@@ -2,7 +2,7 @@
 //!
 //! The `llguidance` library follows the grammar over the bytes of the text, and matches tokens through a trie of the
 //! vocabulary's bytes. Control tokens never match, except those that end an answer once the grammar is satisfied.
-//! `gbnf` compiles GBNF grammars, `schema` JSON schemas; `compile` has the limits of both.
+//! `gbnf` compiles GBNF grammars, `schema` JSON schemas, also within other grammars; `compile` has the limits of all.
 //!
 //! This folder knows a `Tokenizer`. It knows no sampler and no model: it masks the logits it is given.
 
@@ -22,6 +22,7 @@ use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
 use crate::text::tokenizer::{TokenKind, Tokenizer};
 pub use gbnf::GbnfError;
+pub(in crate::text) use schema::{Embedded, Refusal, pattern_terminal};
 
 /// Reason why a constraint cannot be made or followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +32,7 @@ pub enum ConstraintError {
     #[error("output cannot be constrained with this vocabulary: {0}")]
     Vocabulary(String),
     /// The schema is not valid JSON.
-    #[error("the JSON schema is no JSON: {0}")]
+    #[error("the JSON schema is not JSON: {0}")]
     Json(String),
     /// The schema is not supported.
     #[error("the JSON schema cannot be used: {0}")]
@@ -124,6 +125,25 @@ impl ConstraintFactory {
         made.map_err(ConstraintError::Grammar)
     }
 
+    /// Output that a grammar in Lark derives, in which schemas are embedded.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Grammar`].
+    pub(in crate::text) fn embedding(
+        &self,
+        lark: &str,
+        schemas: Embedded,
+    ) -> Result<Constraint, ConstraintError> {
+        compile::check_size(lark, compile::MOST_SCHEMA).map_err(ConstraintError::Grammar)?;
+        let made = compile::with_stack(|| self.make(schemas.compile(lark, self.factory.limits())?));
+        made.map_err(|reason| ConstraintError::Grammar(compile::reason(&reason)))
+    }
+
+    /// The reason why the part of a schema at a path cannot be kept, if it cannot.
+    pub(in crate::text) fn refusal(&self, schema: &Value, path: &str) -> Option<Refusal> {
+        compile::with_stack(|| Ok(schema::refusal(schema, path, self.factory.limits()))).ok().flatten()
+    }
+
     /// Compiles a grammar, and finds the tokens that may be first: then a grammar that is too large to be followed is an
     /// error at once.
     fn make(&self, grammar: GrammarInit) -> Result<Constraint, String> {
@@ -142,6 +162,7 @@ impl ConstraintFactory {
             waits: false,
             waited: 0,
             begun: true,
+            is_whole: false,
             n_vocab: self.n_vocab,
         })
     }
@@ -183,6 +204,8 @@ pub struct Constraint {
     /// Number of tokens of the answer before the constraint began.
     waited: usize,
     begun: bool,
+    /// Thoughts and headers are part of the grammar.
+    is_whole: bool,
     n_vocab: usize,
 }
 
@@ -206,6 +229,18 @@ impl Constraint {
         self.waits = true;
         self.restart();
         self
+    }
+
+    /// The constraint for answers of which all is part of the grammar: thoughts and headers too.
+    pub(in crate::text) fn whole(mut self) -> Constraint {
+        self.is_whole = true;
+        self
+    }
+
+    /// True if the constraint begins with the answer's first token, whatever part of the answer that is: its thoughts
+    /// and headers are part of the grammar.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Begins the constraint before the next token. Without effect if it has begun.

@@ -25,15 +25,16 @@ impl Bounds {
     /// The limits for a template and a conversation of this many bytes and messages.
     ///
     /// Real templates take a few hundred steps for a message; two of the 70 in `tests/text` look through all messages
-    /// for each message, hence the square. The bounds are four times what any of them needs
+    /// for each message, hence the square. What is alive and what is written count apart, and a buffer that grows is
+    /// there twice, so the memory of a rendering is up to five times `bytes` (`tests/memory/limits.rs`). The bounds are four times what any of them needs
     /// (`real_templates_stay_far_below_the_bounds`).
     pub(super) fn of(bytes: usize, messages: usize) -> Bounds {
         let (bytes, messages) = (bytes as u64, messages as u64);
         let square = (32 * messages * messages).min(100_000_000);
         Bounds {
             steps: 2_000_000 + 10_000 * messages + square,
-            bytes: (32 << 20) + 32 * bytes,
-            work: (32 << 20) + 512 * bytes + square,
+            bytes: (12 << 20) + 12 * bytes,
+            work: (12 << 20) + 512 * bytes + square,
         }
     }
 }
@@ -167,7 +168,7 @@ pub(super) fn worked(items: usize) -> Result<(), Error> {
     })
 }
 
-/// Runs a function that builds values. What it makes counts as alive until it returns.
+/// Runs a function that builds values. Its values count as alive until it returns.
 pub(super) fn running<T>(function: impl FnOnce() -> T) -> T {
     let enter = |depth: isize| {
         ACCOUNTS.with_borrow_mut(|accounts| {

@@ -38,6 +38,12 @@ impl Message {
         Message { role: role.into(), content: content.into(), ..Message::default() }
     }
 
+    /// The message's texts, without its tool calls.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        let optional = [&self.reasoning_content, &self.name, &self.tool_call_id].into_iter().flatten();
+        [&self.role, &self.content].into_iter().chain(optional).map(String::as_str)
+    }
+
     /// About the bytes of the message in JSON.
     pub(super) fn bytes(&self) -> usize {
         let texts = [&self.reasoning_content, &self.name, &self.tool_call_id];

@@ -12,6 +12,7 @@
 
 mod bounds;
 mod conversation;
+mod literal;
 mod python;
 mod syntax;
 #[cfg(test)]
@@ -30,7 +31,8 @@ use bounds::{Bounds, Exceeded, on_deep_stack, within};
 pub use conversation::Message;
 use conversation::{FORMS, Form};
 use python::{list, of_json};
-use time::{strftime, unix_seconds};
+pub(crate) use time::strftime;
+use time::unix_seconds;
 
 /// Inputs of a template besides the messages.
 #[derive(Clone, Debug, Default)]

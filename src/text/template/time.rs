@@ -197,7 +197,7 @@ const MAX_WIDTH: usize = 64;
 /// flags and width. A lone `%` at the end stands for itself.
 ///
 /// An error names the unknown directive. (The C library prints it as it stands; no author means that.)
-pub(super) fn strftime(format: &str, unix_seconds: i64) -> Result<String, String> {
+pub(crate) fn strftime(format: &str, unix_seconds: i64) -> Result<String, String> {
     let mut out = String::new();
     format_into(format, &Moment::at(unix_seconds), &mut out)?;
     Ok(out)
@@ -223,7 +223,7 @@ fn format_into(format: &str, at: &Moment, out: &mut String) -> Result<(), String
             }
         }
         let digits = after.len() - after[flags..].trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        // No digits are no width, and too many a width beyond the limit.
+        // Without digits there is no width; too many digits are a width beyond the limit.
         let width = if digits > flags { after[flags..digits].parse().unwrap_or(usize::MAX) } else { 0 };
         // `%Ey` and `%Od` ask for another calendar's forms, of which the C locale has none.
         let name = after[digits..].strip_prefix(['E', 'O']).unwrap_or(&after[digits..]);

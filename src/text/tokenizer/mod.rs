@@ -84,7 +84,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         ids.extend(self.vocab.bos.filter(|_| options.add_special && self.vocab.add_bos));
-        self.encode_onto(text, options.parse_special, &mut ids);
+        self.encode_onto(text, options.parse_special, &[], &mut ids);
         ids.extend(self.vocab.eos.filter(|_| options.add_special && self.vocab.add_eos));
         ids.extend(self.vocab.sep.filter(|_| options.add_special && self.vocab.add_sep));
         ids
@@ -93,53 +93,67 @@ impl Tokenizer {
     /// The tokens of a conversation rendered by a chat template: special tokens are recognized, and BOS is added in
     /// front if the vocabulary requires it and the template did not write it.
     pub fn encode_chat(&self, rendered: &str) -> Vec<u32> {
+        self.encode_chat_with(rendered, &[])
+    }
+
+    /// [`encode_chat`](Self::encode_chat) of a text in which no special token begins at the bytes `literal`, in order.
+    pub(in crate::text) fn encode_chat_with(&self, rendered: &str, literal: &[usize]) -> Vec<u32> {
         let mut ids = Vec::with_capacity(rendered.len() / 3 + 1);
-        self.encode_onto(rendered, true, &mut ids);
+        self.encode_onto(rendered, true, literal, &mut ids);
         if let Some(bos) = self.vocab.bos.filter(|bos| self.vocab.add_bos && ids.first() != Some(bos)) {
             ids.insert(0, bos);
         }
         ids
     }
 
-    fn encode_onto(&self, text: &str, parse_special: bool, ids: &mut Vec<u32>) {
+    fn encode_onto(&self, text: &str, parse_special: bool, literal: &[usize], ids: &mut Vec<u32>) {
         let special = if parse_special { &self.vocab.special } else { &self.vocab.user_defined };
         match &self.vocab.algorithm {
             Algorithm::Bpe(bpe) => {
                 let mut encoder = BpeEncoder::new(bpe);
-                self.between(special, text, ids, |piece, ids| encoder.encode(piece, ids));
+                self.between(special, text, literal, ids, |piece, ids| encoder.encode(piece, ids));
             }
             Algorithm::Spm(spm) => {
                 let mut encoder = SpmEncoder::new(spm);
-                self.between(special, text, ids, |piece, ids| encoder.encode(piece, ids));
+                self.between(special, text, literal, ids, |piece, ids| encoder.encode(piece, ids));
             }
             Algorithm::WordPiece(wordpiece) => {
-                self.between(special, text, ids, |piece, ids| wordpiece.encode(piece, ids));
+                self.between(special, text, literal, ids, |piece, ids| wordpiece.encode(piece, ids));
             }
             Algorithm::Unigram(unigram) => {
-                self.between(special, text, ids, |piece, ids| unigram.encode(piece, ids));
+                self.between(special, text, literal, ids, |piece, ids| unigram.encode(piece, ids));
             }
         }
     }
 
-    /// Pushes the special tokens of a text, and passes the text between them to `encode`, without the white space that
+    /// Pushes the special tokens of a text but for those at `literal`, and passes the text between them to `encode`, without the white space that
     /// a special token strips.
     fn between<'t>(
         &self,
         special: &SpecialTokens,
-        mut text: &'t str,
+        text: &'t str,
+        literal: &[usize],
         ids: &mut Vec<u32>,
         mut encode: impl FnMut(&'t str, &mut Vec<u32>),
     ) {
-        while let Some((start, end, id)) = special.find(text) {
-            let before = &text[..start];
+        // The start of the text that is not encoded yet, and that of the search.
+        let (mut done, mut from) = (0, 0);
+        while let Some((start, end, id)) = special.find(&text[from..]) {
+            let (start, end) = (from + start, from + end);
+            if literal.binary_search(&start).is_ok() {
+                from = start + text[start..].chars().next().map_or(1, char::len_utf8);
+                continue;
+            }
+            let before = &text[done..start];
             encode(if self.vocab.strip_before.contains(&id) { before.trim_end() } else { before }, ids);
             ids.push(id);
-            text = &text[end..];
+            done = end;
             if self.vocab.strip_after.contains(&id) {
-                text = text.trim_start();
+                done += text[end..].len() - text[end..].trim_start().len();
             }
+            from = done;
         }
-        encode(text, ids);
+        encode(&text[done..], ids);
     }
 
     /// The text of a sequence of tokens. Control tokens and the unknown token appear only with `keep_special`; bytes
@@ -190,11 +204,21 @@ impl Tokenizer {
     pub(in crate::text) fn special_tokens_in(&self, text: &str) -> Vec<(std::ops::Range<usize>, u32)> {
         let mut found = Vec::new();
         let mut at = 0;
-        while let Some((start, end, id)) = self.vocab.special.find(&text[at..]) {
-            found.push((at + start..at + end, id));
-            at += end;
+        while let Some((range, id)) = self.special_token_from(text, at) {
+            at = range.end;
+            found.push((range, id));
         }
         found
+    }
+
+    /// The first control or user-defined token of a text from a byte on.
+    pub(in crate::text) fn special_token_from(
+        &self,
+        text: &str,
+        at: usize,
+    ) -> Option<(std::ops::Range<usize>, u32)> {
+        let (start, end, id) = self.vocab.special.find(&text[at..])?;
+        Some((at + start..at + end, id))
     }
 
     /// The kind of a token.

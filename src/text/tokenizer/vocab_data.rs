@@ -121,7 +121,7 @@ impl VocabData {
         ]
     }
 
-    /// Drops ids that are no token's, and says so: the file counts as if it did not name them. Without a BOS or EOS
+    /// Drops ids that are not a token's, and says so: the file counts as if it did not name them. Without a BOS or EOS
     /// none is added.
     pub(super) fn drop_ids_out_of_range(&mut self) {
         let n_vocab = self.tokens.len();
@@ -142,7 +142,7 @@ impl VocabData {
     }
 }
 
-/// Says that a key's id is no token's.
+/// Says that a key's id is not a token's.
 pub(super) fn warn_out_of_range(key: &str, id: i128, n_vocab: usize) {
     let last = n_vocab.saturating_sub(1);
     tracing::warn!("{key} is {id}, and ids go from 0 to {last}; the key is ignored");

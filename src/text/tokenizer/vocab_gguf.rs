@@ -116,7 +116,7 @@ const END_KEYS: [&str; 8] = [
     "tokenizer.ggml.fim_sep_token_id",
 ];
 
-/// The ids of a key: one, or a list. An id that is no token's is dropped with a warning.
+/// The ids of a key: one, or a list. An id that is not a token's is dropped with a warning.
 fn ids_of(metadata: &Metadata, key: &str, n_vocab: usize) -> Result<Vec<u32>, TokenizerError> {
     let numbers = match metadata.get(key) {
         None => return Ok(Vec::new()),

@@ -39,7 +39,7 @@ fn forbidden_calls_are_found() {
     assert_ne!(code, 0);
     assert_eq!(rig.sim.take_faults()[0].kind, FaultKind::OutOfBounds);
     ok!(rig, hipFree(x));
-    expect(&rig, call!(rig, hipFree(x)), FaultKind::BadHandle, "no live allocation");
+    expect(&rig, call!(rig, hipFree(x)), FaultKind::BadHandle, "not a live allocation");
     let event = rig.new_event();
     ok!(rig, hipEventDestroy(event));
     expect(&rig, call!(rig, hipEventQuery(event)), FaultKind::BadHandle, "destroyed");

@@ -46,7 +46,7 @@ fn a_store_past_the_end_is_found() {
         expect(run(&rig, "store_at", 1, 0, &[Arg::P(y), Arg::L(-1)]), FaultKind::OutOfBounds, &["stores"]);
         let host = Box::into_raw(Box::new(5i32));
         let found = run(&rig, "store_hidden", 1, 0, &[Arg::P(host.cast())]);
-        expect(found, FaultKind::OutOfBounds, &["no device memory"]);
+        expect(found, FaultKind::OutOfBounds, &["not device memory"]);
         // SAFETY: it came from a box.
         assert_eq!(unsafe { *Box::from_raw(host) }, 5, "the store did not happen");
         let pinned = rig.alloc_pinned(64);

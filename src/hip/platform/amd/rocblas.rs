@@ -120,7 +120,7 @@ mod tests {
             (&debian, "gfx1101", false),
             (&debian, "gfx1201", false),
             (&debian, "gfx942", false),
-            // Helpers alone are no library.
+            // Helpers alone are not a library.
             (&debian, "gfx803", false),
             (&debian, "gfx1103", false),
             (&merged, "gfx906", true),

@@ -154,7 +154,7 @@ impl Compiler {
             Some("sim64:fast") => (64, true),
             Some(other) => {
                 return Err(format!(
-                    "`{other}` is no target of the simulated device: sim32, sim64, sim32:fast and sim64:fast are"
+                    "`{other}` is not a target of the simulated device: sim32, sim64, sim32:fast and sim64:fast are"
                 ));
             }
         };

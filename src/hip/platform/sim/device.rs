@@ -241,9 +241,8 @@ impl State {
     pub fn free(&mut self, start: usize) -> Answer {
         let Some(block) = self.memory.region.live().find(|block| block.start == start).copied() else {
             let place = self.describe(start);
-            return Err(
-                self.fault(FaultKind::BadHandle, format!("hipFree of {place}, which is no live allocation"))
-            );
+            return Err(self
+                .fault(FaultKind::BadHandle, format!("hipFree of {place}, which is not a live allocation")));
         };
         let user = self.user_of(|op| op.touches(block.start, block.bytes));
         self.stalls += u64::from(self.lanes.iter().any(|lane| !lane.queue.is_empty()));
@@ -255,7 +254,7 @@ impl State {
     /// Frees pinned memory.
     pub fn free_pinned(&mut self, start: usize) -> Answer {
         let Some(block) = self.pinned.live().find(|block| block.start == start).copied() else {
-            let text = format!("hipHostFree of {start:#x}, which is no live pinned allocation");
+            let text = format!("hipHostFree of {start:#x}, which is not a live pinned allocation");
             return Err(self.fault(FaultKind::BadHandle, text));
         };
         let user = self.user_of(|op| op.touches(block.start, block.bytes));

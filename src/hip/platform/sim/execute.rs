@@ -188,7 +188,7 @@ impl State {
                 } else if self.pinned.place(address, 1) != Place::Unknown {
                     format!("{address:#x}, which is pinned memory of the host")
                 } else {
-                    format!("{address:#x}, which is no device memory")
+                    format!("{address:#x}, which is not device memory")
                 };
                 (kind, format!("{verb} {bytes} bytes at {place}"))
             }

@@ -8,6 +8,7 @@ use crate::hip::api::{
 
 /// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FaultKind {
     /// An access outside live memory, or past the end of a shared variable.
     OutOfBounds,

@@ -3,9 +3,9 @@
 
 use std::ffi::{c_uint, c_void};
 
+use super::call::{on_stream, resolve, same_device};
 use super::queue::{Launch, Word, Work};
 use super::registry::{self, Object};
-use super::runtime::{on_stream, resolve, same_device};
 use super::worker::MAX_THREADS;
 use crate::hip::api::{hipError_t, hipErrorInvalidHandle, hipErrorInvalidValue, hipFunction_t, hipStream_t};
 

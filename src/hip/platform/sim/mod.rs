@@ -9,6 +9,7 @@
 //! It knows the table and nothing else of rfgraph.
 
 mod blas;
+mod call;
 mod capture;
 mod compiler;
 mod config;
@@ -19,6 +20,7 @@ mod handle;
 mod launch;
 mod memory;
 mod module;
+mod product;
 mod queue;
 mod race;
 mod random;

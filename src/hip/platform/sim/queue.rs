@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::blas::Product;
 use super::module::Module;
+use super::product::Product;
 
 /// The number of operations of each lane that come before a point (a vector clock).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

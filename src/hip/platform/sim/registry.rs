@@ -177,7 +177,7 @@ pub(super) fn resolve(call: &'static str, what: &str, handle: *mut c_void) -> An
     Err(if handle.is_null() && what == "stream" {
         state.fault(FaultKind::Forbidden, format!("{call} on the null stream"))
     } else {
-        let text = format!("{call}: {handle:?} is no {what}, or was destroyed");
+        let text = format!("{call}: {handle:?} is not a {what}, or was destroyed");
         state.fault(FaultKind::BadHandle, text);
         hipErrorInvalidHandle
     })

@@ -4,6 +4,7 @@
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 
+use super::call::{code, on, on_stream, resolve, same_device};
 use super::device::{Answer, Device, Event, State};
 use super::fault::FaultKind;
 use super::launch;
@@ -51,23 +52,6 @@ pub(super) const TABLE: Runtime = Runtime {
 /// The version that HIP and its driver report, whose behaviour is imitated.
 const VERSION: c_int = 60_000_000;
 
-pub(super) fn code(answer: Answer) -> hipError_t {
-    answer.err().unwrap_or(hipSuccess)
-}
-
-/// A call to a device: counted, failed if a test requested that, and with the device locked.
-pub(super) fn on(
-    device: Answer<Arc<Device>>,
-    call: &'static str,
-    act: impl FnOnce(&Arc<Device>, &mut State) -> Answer,
-) -> hipError_t {
-    code(device.and_then(|device| {
-        let mut state = device.lock();
-        state.enter(call)?;
-        act(&device, &mut state)
-    }))
-}
-
 /// A call to the device of this thread.
 fn here(call: &'static str, act: impl FnOnce(&Arc<Device>, &mut State) -> Answer) -> hipError_t {
     on(registry::current(), call, act)
@@ -88,40 +72,6 @@ unsafe fn give<T>(to: *mut T, value: T) -> Answer {
     // SAFETY: guaranteed by the caller.
     unsafe { to.write(value) };
     Ok(())
-}
-
-macro_rules! resolve {
-    ($call:literal, $what:literal, $handle:expr, $object:pat => $use:expr) => {
-        match registry::resolve($call, $what, $handle) {
-            Ok((device, $object)) => Ok((device, $use)),
-            Ok(_) => Err(hipErrorInvalidHandle),
-            Err(code) => Err(code),
-        }
-    };
-}
-pub(super) use resolve;
-
-/// A call about a stream: runs with its lane, on the stream's device.
-pub(super) fn on_stream(
-    call: &'static str,
-    stream: hipStream_t,
-    act: impl FnOnce(&Arc<Device>, &mut State, usize) -> Answer,
-) -> hipError_t {
-    match registry::resolve(call, "stream", stream) {
-        Ok((device, Object::Stream(lane))) => on(Ok(device), call, |device, state| act(device, state, lane)),
-        Ok(_) => hipErrorInvalidHandle,
-        Err(code) => code,
-    }
-}
-
-/// Refuses to combine a stream with an object of another device.
-pub(super) fn same_device(call: &str, of: &Device, other: &Device, state: &mut State) -> Answer {
-    if of.ordinal == other.ordinal {
-        return Ok(());
-    }
-    let text =
-        format!("{call} on a stream of device {} with an object of device {}", of.ordinal, other.ordinal);
-    Err(state.fault(FaultKind::BadHandle, text))
 }
 
 /// Does not use the thread's current device, as that may have been removed.

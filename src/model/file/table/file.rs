@@ -12,7 +12,7 @@ pub const FILE_KEYS: &[KeyRow] = &[
     KeyRow::none("general.alignment", "alignment of tensor data in bytes").by(FILE).absent("32"),
     KeyRow::none(
         "general.type",
-        "`model`; files of type `adapter`, `imatrix` or `mmproj` are no models and are refused",
+        "`model`; files of type `adapter`, `imatrix` or `mmproj` are not models and are refused",
     )
     .by(FILE)
     .absent("`model`"),

@@ -28,6 +28,7 @@ pub struct KeyRow {
 
 /// The effect of a key on the answer of a model whose architecture does not read it.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Effect {
     /// None, whatever the value.
     None,

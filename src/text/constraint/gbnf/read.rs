@@ -333,7 +333,7 @@ impl<'g> Reader<'g> {
         }
         match char::from_u32(code) {
             Some(c) => Ok(Some(c)),
-            None => self.error(format!("{code:X} is no character")),
+            None => self.error(format!("{code:X} is not a character")),
         }
     }
 

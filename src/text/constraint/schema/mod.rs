@@ -5,6 +5,7 @@
 //! regular expressions, which stand in the schema as placeholders and are put into the compiled grammar by `lexemes`.
 //! `exclusive` finds out that the choices of a `oneOf` exclude each other.
 
+mod embed;
 mod exclusive;
 mod keywords;
 mod lexemes;
@@ -19,6 +20,8 @@ mod rewrite;
 use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use serde_json::Value;
 
+pub(super) use embed::refusal;
+pub(in crate::text) use embed::{Embedded, pattern_terminal};
 pub(super) use locate::locate;
 
 /// Most subschemas of a schema, those of references counted where they are used.
@@ -26,10 +29,10 @@ const MOST_SUBSCHEMAS: usize = 20_000;
 
 /// A schema that cannot be kept: the path of the keyword and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(in crate::text) struct Refusal {
     /// A JSON pointer with a `#`.
-    pub(super) path: String,
-    pub(super) reason: String,
+    pub(in crate::text) path: String,
+    pub(in crate::text) reason: String,
 }
 
 impl std::fmt::Display for Refusal {
@@ -40,7 +43,7 @@ impl std::fmt::Display for Refusal {
 
 /// The grammar of the part of a schema at a path, such as `#` for all of it.
 pub(super) fn compile(schema: &Value, path: &str, limits: &ParserLimits) -> Result<GrammarInit, Refusal> {
-    let rewritten = rewrite::rewrite(schema, path)?;
+    let rewritten = rewrite::rewrite(schema, path, 0)?;
     let refused = |reason: String| match reason.contains("oneOf constraints") {
         true => {
             Refusal { path: format!("{path}/oneOf"), reason: "its choices may hold at the same time".into() }

@@ -4,7 +4,7 @@
 //! (`[^\\]`) still gets their escapes there: `^[^\\]$` would allow `"\\"`. Here each character has one set of spellings,
 //! whatever expression it stands in, so that intersections and complements are right.
 
-use llguidance::derivre::{RegexAst, RegexBuilder};
+use llguidance::derivre::{Regex, RegexAst, RegexBuilder};
 use llguidance::regex_to_lark;
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look};
 
@@ -19,21 +19,56 @@ const DEEPEST: u32 = 100;
 /// # Errors
 /// The reason why the pattern cannot be kept.
 pub(super) fn string(pattern: &str, least: u32, most: Option<u32>) -> Result<RegexAst, String> {
-    let mut all = vec![search(pattern, 0)?];
+    let mut all = vec![search(Writing::Json, pattern, 0)?];
     if least > 0 || most.is_some() {
-        all.push(RegexAst::Repeat(Box::new(any()), least, most.unwrap_or(u32::MAX)));
+        all.push(RegexAst::Repeat(Box::new(any(Writing::Json)), least, most.unwrap_or(u32::MAX)));
     }
     let body = if all.len() == 1 { all.swap_remove(0) } else { RegexAst::And(all) };
-    if matches!(body, RegexAst::And(_)) {
-        let mut builder = RegexBuilder::new();
-        let expression = builder.mk(&body).map_err(|error| format!("{error:#}"))?;
-        let regex = builder.to_regex_limited(expression, FUEL);
-        if regex.map_err(|_| "is too complex with these lengths or conditions")?.always_empty() {
-            return Err("matches no text of this length".into());
-        }
+    if matches!(body, RegexAst::And(_)) && is_empty(&body)? {
+        return Err("matches no text of this length".into());
     }
     let quote = || RegexAst::Literal("\"".into());
     Ok(RegexAst::Concat(vec![quote(), body, quote()]))
+}
+
+/// The texts in which a pattern matches somewhere, outside of JSON.
+///
+/// # Errors
+/// The reason why the pattern cannot be kept.
+pub(super) fn text(pattern: &str) -> Result<RegexAst, String> {
+    search(Writing::Plain, pattern, 0)
+}
+
+/// True if an expression matches no text.
+///
+/// # Errors
+/// The reason if that cannot be found out.
+fn is_empty(expression: &RegexAst) -> Result<bool, String> {
+    Ok(compiled(expression)?.always_empty())
+}
+
+/// True if an expression matches the empty text.
+///
+/// # Errors
+/// The reason if that cannot be found out.
+pub(super) fn allows_empty(expression: &RegexAst) -> Result<bool, String> {
+    Ok(compiled(expression)?.is_match(""))
+}
+
+fn compiled(expression: &RegexAst) -> Result<Regex, String> {
+    let mut builder = RegexBuilder::new();
+    let expression = builder.mk(expression).map_err(|error| format!("{error:#}"))?;
+    let regex = builder.to_regex_limited(expression, FUEL);
+    regex.map_err(|_| "is too complex with these lengths or conditions".into())
+}
+
+/// How characters are written.
+#[derive(Clone, Copy)]
+enum Writing {
+    /// In a JSON string.
+    Json,
+    /// As they are.
+    Plain,
 }
 
 /// True if `llguidance` keeps a pattern exactly: no class has all control characters but lacks quotes or backslashes.
@@ -72,7 +107,7 @@ fn parse(pattern: &str) -> Result<Hir, String> {
 }
 
 /// The texts in which a pattern matches somewhere. Conditions at its beginning (`(?!…)` and `(?=…)`) are kept.
-fn search(pattern: &str, depth: usize) -> Result<RegexAst, String> {
+fn search(writing: Writing, pattern: &str, depth: usize) -> Result<RegexAst, String> {
     if depth > 5 {
         return Err("has conditions (`(?!` or `(?=`) more than five deep".into());
     }
@@ -82,7 +117,8 @@ fn search(pattern: &str, depth: usize) -> Result<RegexAst, String> {
     while let Some(ahead) = rest.strip_prefix("(?!").or_else(|| rest.strip_prefix("(?=")) {
         let end = closing(ahead).ok_or("has a `(` that is not closed")?;
         let must = rest.starts_with("(?=");
-        let condition = search(&format!("^(?:{})", ahead[..end].trim_start_matches('^')), depth + 1)?;
+        let condition =
+            search(writing, &format!("^(?:{})", ahead[..end].trim_start_matches('^')), depth + 1)?;
         conditions.push(if must { condition } else { RegexAst::Not(Box::new(condition)) });
         rest = &ahead[end + 1..];
     }
@@ -91,13 +127,13 @@ fn search(pattern: &str, depth: usize) -> Result<RegexAst, String> {
     }
     let body = if anchored { format!("^{rest}") } else { rest.to_string() };
     if conditions.is_empty() {
-        return unanchored(&parse(&body)?);
+        return unanchored(writing, &parse(&body)?);
     }
     // The conditions hold for each alternative only if `^` does.
     if top_level_bar(rest) {
         return Err("has a condition before alternatives that are not in a group".into());
     }
-    conditions.push(unanchored(&parse(&body)?)?);
+    conditions.push(unanchored(writing, &parse(&body)?)?);
     Ok(RegexAst::And(conditions))
 }
 
@@ -132,92 +168,100 @@ fn walk(text: &str, found: impl Fn(usize, char) -> bool) -> Option<usize> {
 }
 
 /// The texts in which an expression matches somewhere.
-fn unanchored(hir: &Hir) -> Result<RegexAst, String> {
-    place(std::slice::from_ref(hir), true, true)
+fn unanchored(writing: Writing, hir: &Hir) -> Result<RegexAst, String> {
+    place(writing, std::slice::from_ref(hir), true, true)
 }
 
 /// Expressions in a row, with any text before (`start`) and after them (`end`) unless they are anchored there.
-fn place(parts: &[Hir], start: bool, end: bool) -> Result<RegexAst, String> {
+fn place(writing: Writing, parts: &[Hir], start: bool, end: bool) -> Result<RegexAst, String> {
     let free = |open: bool| match open {
-        true => RegexAst::Repeat(Box::new(any()), 0, u32::MAX),
+        true => RegexAst::Repeat(Box::new(any(writing)), 0, u32::MAX),
         false => RegexAst::EmptyString,
     };
     match (parts.first().map(Hir::kind), parts.last().map(Hir::kind)) {
-        (Some(HirKind::Look(Look::Start)), _) if start => return place(&parts[1..], false, end),
-        (_, Some(HirKind::Look(Look::End))) if end => return place(&parts[..parts.len() - 1], start, false),
+        (Some(HirKind::Look(Look::Start)), _) if start => return place(writing, &parts[1..], false, end),
+        (_, Some(HirKind::Look(Look::End))) if end => {
+            return place(writing, &parts[..parts.len() - 1], start, false);
+        }
         _ => {}
     }
     match parts {
         [] => Ok(free(start || end)),
         [part] => Ok(match part.kind() {
             HirKind::Alternation(choices) => {
-                let choices = choices.iter().map(|choice| place(std::slice::from_ref(choice), start, end));
+                let choices =
+                    choices.iter().map(|choice| place(writing, std::slice::from_ref(choice), start, end));
                 RegexAst::Or(choices.collect::<Result<_, _>>()?)
             }
-            HirKind::Capture(capture) => place(std::slice::from_ref(&capture.sub), start, end)?,
-            HirKind::Concat(parts) => place(parts, start, end)?,
-            _ => RegexAst::Concat(vec![free(start), spelled(part)?, free(end)]),
+            HirKind::Capture(capture) => place(writing, std::slice::from_ref(&capture.sub), start, end)?,
+            HirKind::Concat(parts) => place(writing, parts, start, end)?,
+            _ => RegexAst::Concat(vec![free(start), spelled(writing, part)?, free(end)]),
         }),
         [first, middle @ .., last] => {
-            let mut all = vec![place(std::slice::from_ref(first), start, false)?];
+            let mut all = vec![place(writing, std::slice::from_ref(first), start, false)?];
             for part in middle {
-                all.push(spelled(part)?);
+                all.push(spelled(writing, part)?);
             }
-            all.push(place(std::slice::from_ref(last), false, end)?);
+            all.push(place(writing, std::slice::from_ref(last), false, end)?);
             Ok(RegexAst::Concat(all))
         }
     }
 }
 
 /// An expression over the spellings of characters.
-fn spelled(hir: &Hir) -> Result<RegexAst, String> {
-    let all = |parts: &[Hir]| parts.iter().map(spelled).collect::<Result<Vec<_>, _>>();
+fn spelled(writing: Writing, hir: &Hir) -> Result<RegexAst, String> {
+    let all = |parts: &[Hir]| parts.iter().map(|part| spelled(writing, part)).collect::<Result<Vec<_>, _>>();
     Ok(match hir.kind() {
         HirKind::Empty => RegexAst::EmptyString,
         HirKind::Literal(literal) => {
-            let text = std::str::from_utf8(&literal.0).map_err(|_| "has bytes that are no text")?;
+            let text = std::str::from_utf8(&literal.0).map_err(|_| "has bytes that are not text")?;
             let characters =
-                text.chars().map(|c| character(&ClassUnicode::new([ClassUnicodeRange::new(c, c)])));
+                text.chars().map(|c| character(writing, &ClassUnicode::new([ClassUnicodeRange::new(c, c)])));
             RegexAst::Concat(characters.collect())
         }
-        HirKind::Class(Class::Unicode(class)) => character(class),
+        HirKind::Class(Class::Unicode(class)) => character(writing, class),
         HirKind::Class(Class::Bytes(class)) => {
-            character(&class.to_unicode_class().ok_or("has bytes that are no text")?)
+            character(writing, &class.to_unicode_class().ok_or("has bytes that are not text")?)
         }
         HirKind::Look(Look::Start | Look::End) => {
             return Err("has a `^` or `$` elsewhere than at its beginning and end".into());
         }
         HirKind::Look(_) => return Err("has a word boundary, which is not supported".into()),
         HirKind::Repetition(repetition) => RegexAst::Repeat(
-            Box::new(spelled(&repetition.sub)?),
+            Box::new(spelled(writing, &repetition.sub)?),
             repetition.min,
             repetition.max.unwrap_or(u32::MAX),
         ),
-        HirKind::Capture(capture) => spelled(&capture.sub)?,
+        HirKind::Capture(capture) => spelled(writing, &capture.sub)?,
         HirKind::Concat(parts) => RegexAst::Concat(all(parts)?),
         HirKind::Alternation(choices) => RegexAst::Or(all(choices)?),
     })
 }
 
 /// Any character.
-fn any() -> RegexAst {
-    character(&ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)]))
+fn any(writing: Writing) -> RegexAst {
+    character(writing, &ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)]))
 }
 
-/// The spellings of the characters of a class: as they are, or if JSON needs it, the short escape or `\u00` and digits.
-fn character(class: &ClassUnicode) -> RegexAst {
+/// The spellings of the characters of a class: as they are, or where JSON needs it, the short escape or `\u00` and digits.
+fn character(writing: Writing, class: &ClassUnicode) -> RegexAst {
     let has = |c: char| class.ranges().iter().any(|range| range.start() <= c && c <= range.end());
     let escapes =
         [('"', '"'), ('\\', '\\'), ('\n', 'n'), ('\r', 'r'), ('\t', 't'), ('\u{8}', 'b'), ('\u{C}', 'f')];
     let mut parts = Vec::new();
     let mut plain = class.clone();
-    let escaped = [('\0', '\u{1F}'), ('"', '"'), ('\\', '\\')];
-    plain.difference(&ClassUnicode::new(escaped.map(|(from, to)| ClassUnicodeRange::new(from, to))));
+    if matches!(writing, Writing::Json) {
+        let escaped = [('\0', '\u{1F}'), ('"', '"'), ('\\', '\\')];
+        plain.difference(&ClassUnicode::new(escaped.map(|(from, to)| ClassUnicodeRange::new(from, to))));
+    }
     if !plain.ranges().is_empty() {
         let range = |range: &ClassUnicodeRange| {
             format!(r"\x{{{:X}}}-\x{{{:X}}}", u32::from(range.start()), u32::from(range.end()))
         };
         parts.push(format!("[{}]", plain.ranges().iter().map(range).collect::<String>()));
+    }
+    if matches!(writing, Writing::Plain) {
+        return parts.pop().map_or(RegexAst::NoMatch, RegexAst::Regex);
     }
     let short: String = escapes
         .iter()

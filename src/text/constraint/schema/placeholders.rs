@@ -119,7 +119,8 @@ impl Rewriter<'_> {
         let number = *self.lexeme_of.entry(key).or_insert_with_key(|key| {
             *n_bytes += key.len();
             let number = self.lexemes.len();
-            self.lexemes.push(Lexeme { placeholder: format!("{MARKER}{number}"), regex });
+            let placeholder = format!("{MARKER}{}", self.n_before + number);
+            self.lexemes.push(Lexeme { placeholder, regex });
             number
         });
         json!({ "$ref": format!("#/$defs/l{number}") })

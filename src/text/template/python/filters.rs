@@ -234,7 +234,7 @@ fn int(_: &mut State<'_, '_>, arguments: Arguments) -> Result {
                 None => parse_float(text).map(whole).transpose()?.flatten(),
             }
         }
-        View::Undefined => return Err(fail("an undefined value is no number")),
+        View::Undefined => return Err(fail("an undefined value is not a number")),
         _ => None,
     };
     Ok(match found {
@@ -251,7 +251,7 @@ fn float(_: &mut State<'_, '_>, arguments: Arguments) -> Result {
         View::Int(value) => Some(value as f64),
         View::Float(value) => Some(value),
         View::Text(text) => parse_float(text),
-        View::Undefined => return Err(fail("an undefined value is no number")),
+        View::Undefined => return Err(fail("an undefined value is not a number")),
         _ => None,
     };
     Ok(found.map_or_else(|| default.unwrap_or(Value::from(0.0)), Value::from))

@@ -94,7 +94,7 @@ fn number(text: &str) -> Result<(Option<usize>, &str)> {
     }
 }
 
-/// What follows a percent sign and a name.
+/// The text after a percent sign and a name.
 fn percent_spec<'t>(text: &'t str, left: &mut impl Iterator<Item = Value>) -> Result<(Spec, &'t str)> {
     let mut spec = Spec::default();
     let mut rest = text;
@@ -203,7 +203,7 @@ fn percent_field(value: &Value, spec: &Spec, safe: bool) -> Result<String> {
 }
 
 fn character(code: i128) -> Result<char> {
-    u32::try_from(code).ok().and_then(char::from_u32).ok_or_else(|| fail("this number is no character"))
+    u32::try_from(code).ok().and_then(char::from_u32).ok_or_else(|| fail("this number is not a character"))
 }
 
 fn spec_of(spec: &Spec) -> Spec {

@@ -84,7 +84,7 @@ fn write_json(value: &Value, style: &Style, depth: usize, out: &mut String) -> R
     made(out.len() - start)
 }
 
-/// A value that is no text and holds none.
+/// A value that is not text and holds no text.
 fn scalar(value: &Value) -> Result<String> {
     Ok(match view(value) {
         View::None => "null".to_owned(),

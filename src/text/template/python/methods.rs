@@ -239,7 +239,7 @@ fn split(string: &str, safe: bool, arguments: Arguments, reverse: bool) -> Resul
             if rest.is_empty() { Vec::new() } else { vec![rest] }
         }
         None => {
-            // What is left after the last split keeps the white space at its end.
+            // The rest after the last split keeps the white space at its end.
             let trimmed = stripped(string, None, !reverse, reverse);
             let parts = split_words(string, most, reverse);
             match parts.len() > most {

@@ -2,10 +2,10 @@
 //!
 //! `value` has lists, tuples, dictionaries and iterators; `print` writes values as Python does; `operators` has what
 //! `syntax` translates operators to; `methods` those of strings and containers; `format` both kinds of format strings;
-//! `filters`, `sequences`, `tests` and `functions` are Jinja2's. What differs from Python or Jinja2 is an error
+//! `filters`, `sequences`, `tests` and `functions` are Jinja2's. A difference from Python or Jinja2 is an error
 //! ([`unsupported`]), never another result.
 //!
-//! This folder knows values, not where they come from: no message, no tokenizer. What it builds and reads is accounted
+//! This folder knows values, not where they come from: no message, no tokenizer. The values that it builds and reads are accounted
 //! for in `bounds`.
 
 mod arguments;

@@ -62,7 +62,7 @@ pub(super) const FILTERS: &[(&str, Function)] = &[
         }
         let mut items = items_of(&value)?;
         items.reverse();
-        // What cannot be read backwards becomes a list.
+        // A value that cannot be read backwards becomes a list.
         match reversible(&value) {
             Ok(()) => iterator(|reversed| {
                 *reversed = items;
@@ -145,7 +145,7 @@ fn attribute_of(value: &Value, attribute: &Option<Value>, default: &Option<Value
         None | Some((_, View::None)) => return Ok(value.clone()),
         Some((_, View::Text(path))) => path,
         Some((attribute, View::Int(_))) => return or_default(item(value, attribute)?, default),
-        Some((attribute, _)) => return Err(fail(format!("{} is no attribute", type_name(attribute)))),
+        Some((attribute, _)) => return Err(fail(format!("{} is not an attribute", type_name(attribute)))),
     };
     let mut value = value.clone();
     for part in path.split('.') {

@@ -80,11 +80,11 @@ pub(super) const TESTS: &[(&str, Function)] = &[
             (View::None, View::None) => Ok(Value::from(true)),
             (View::Bool(one), View::Bool(other)) => Ok(Value::from(one == other)),
             (View::None | View::Bool(_), _) | (_, View::None | View::Bool(_)) => Ok(Value::from(false)),
-            // Which equal values are the same object is Python's affair.
+            // Python decides which equal values are the same object.
             _ => Err(unsupported("sameas of other values than true, false and none")),
         }
     }),
-    // What has a length and items, which includes strings, dictionaries and undefined values.
+    // Values with a length and items, which includes strings, dictionaries and undefined values.
     ("sequence", |_, arguments| {
         let [value] = arguments.bind(["value"])?;
         let value = required(value)?;

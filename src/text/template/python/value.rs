@@ -60,7 +60,7 @@ pub(super) struct Dictionary {
     depth: usize,
 }
 
-/// What a Python generator gives: every item once, and then the failure of the one after them, if there is one.
+/// The values of a Python generator: every item once, and then the failure of the one after them, if there is one.
 #[derive(Debug)]
 pub(super) struct Iterator {
     items: Mutex<(VecDeque<Value>, Option<Error>)>,
@@ -245,7 +245,7 @@ pub(super) fn alive(value: Value, bytes: usize) -> Value {
     value
 }
 
-/// What a key is equal to: 1, 1.0 and true are one key.
+/// The form of a key that equal keys share: 1, 1.0 and true are one key.
 pub(super) fn key_of(key: &Value) -> Result<String> {
     worked(4)?;
     Ok(match view(key) {
@@ -268,7 +268,9 @@ pub(super) fn key_of(key: &Value) -> Result<String> {
         View::Sequence(sequence) if sequence.kind == Kind::Range => {
             return Err(unsupported("a range as a key"));
         }
-        View::Sequence(_) | View::Dictionary(_) => return Err(fail(format!("{} is no key", type_name(key)))),
+        View::Sequence(_) | View::Dictionary(_) => {
+            return Err(fail(format!("{} is not a key", type_name(key))));
+        }
         _ => return Err(unsupported("such a key")),
     })
 }

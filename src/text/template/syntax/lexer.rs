@@ -133,7 +133,7 @@ impl<'s> Lexer<'s> {
     }
 
     fn comment(&mut self, opening: usize) -> Result<(), SyntaxError> {
-        // `{#-}` is no end: the sign belongs to the beginning.
+        // `{#-}` is not an end: the sign belongs to the beginning.
         let Some(length) = self.rest()[opening..].find("#}") else {
             return Err(self.error("a comment has no end"));
         };

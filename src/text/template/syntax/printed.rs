@@ -2,7 +2,7 @@
 
 use super::PREFIX;
 
-/// What may follow an expression in its printed form.
+/// The text that may follow an expression in its printed form.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Form {
     /// Anything.

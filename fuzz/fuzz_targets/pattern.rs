@@ -1,0 +1,19 @@
+//! Any text as a regular expression, in a JSON schema and in a Lark grammar: never a panic, an abort or a hang, and little memory. `docs/fuzzing.md` says how to run it.
+#![no_main]
+
+#[path = "../bodies/text.rs"]
+#[allow(dead_code, reason = "each target runs one body")]
+mod bodies;
+#[path = "../limits.rs"]
+mod limits;
+
+use libfuzzer_sys::fuzz_target;
+
+#[global_allocator]
+static ALLOCATOR: limits::counting::Counting = limits::counting::Counting;
+
+fuzz_target!(
+    // The first input pays for what is made once.
+    init: { let _ = bodies::pattern(b""); },
+    |bytes: &[u8]| limits::run("pattern", bytes, bodies::pattern, limits::TIME)
+);

@@ -1,0 +1,129 @@
+//! The number of a pool's workers that take part in a run: fewer while the system has no cores for them.
+//!
+//! Every step of a run waits for its last worker. On a busy machine that is one whose core another program has, and the
+//! others wait a time slice for a few microseconds of work: with two threads on two cores under a load of 8, 400
+//! questions took 42 s, and 6 s with one thread. So the pool measures the time that it waits in this way; if it is most of
+//! a window, half of the workers are left out for a while, and then tried again.
+
+use std::time::{Duration, Instant};
+
+/// The time of runs that is judged at a time.
+const WINDOW: Duration = Duration::from_millis(20);
+/// The share of it that may be waiting. Uneven steps alone stay below it.
+const MOST_LOST: f64 = 0.5;
+/// The first and the longest time that workers are left out. The trials are then at most 1 % of the time.
+const FIRST_HOLD: Duration = Duration::from_millis(100);
+const LONGEST_HOLD: Duration = Duration::from_secs(2);
+
+/// Decides how many workers take part.
+#[derive(Debug)]
+pub(super) struct Attendance {
+    count: usize,
+    active: usize,
+    ran: Duration,
+    lost: Duration,
+    hold: Duration,
+    /// The time of the next trial with more workers.
+    until: Option<Instant>,
+    /// Tests of the pool decide themselves, whatever the machine does.
+    #[cfg(test)]
+    is_fixed: bool,
+}
+
+impl Attendance {
+    pub fn new(count: usize) -> Attendance {
+        let (ran, lost) = (Duration::ZERO, Duration::ZERO);
+        Attendance {
+            count,
+            active: count,
+            ran,
+            lost,
+            hold: FIRST_HOLD,
+            until: None,
+            #[cfg(test)]
+            is_fixed: false,
+        }
+    }
+
+    /// Lets this many workers take part from now on.
+    #[cfg(test)]
+    pub fn fix(&mut self, active: usize) {
+        (self.active, self.is_fixed) = (active, true);
+    }
+
+    /// The number of workers of a run that begins now.
+    pub fn begin(&mut self, now: Instant) -> usize {
+        if self.until.is_some_and(|until| now >= until) {
+            self.active = (self.active * 2).min(self.count);
+            self.until = None;
+            (self.ran, self.lost) = (Duration::ZERO, Duration::ZERO);
+        }
+        self.active
+    }
+
+    /// Notes a run that took `ran` and ended now; the caller waited `lost` of it for workers that did not come.
+    pub fn end(&mut self, now: Instant, ran: Duration, lost: Duration) {
+        (self.ran, self.lost) = (self.ran + ran, self.lost + lost);
+        #[cfg(test)]
+        if self.is_fixed {
+            return;
+        }
+        if self.active == 1 || self.ran < WINDOW {
+            return;
+        }
+        let is_starved = self.lost.as_secs_f64() > MOST_LOST * self.ran.as_secs_f64();
+        (self.ran, self.lost) = (Duration::ZERO, Duration::ZERO);
+        if is_starved {
+            self.active = self.active.div_ceil(2);
+            self.until = Some(now + self.hold);
+            self.hold = (self.hold * 2).min(LONGEST_HOLD);
+        } else if self.active == self.count {
+            self.hold = FIRST_HOLD;
+        } else if self.until.is_none() {
+            self.until = Some(now + self.hold);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs of 1 ms from `now` on, of which `lost` are lost while more than `cores` workers take part.
+    fn run(attendance: &mut Attendance, now: &mut Instant, n: usize, cores: usize) -> Vec<usize> {
+        let took = Duration::from_millis(1);
+        let one = |_| {
+            let active = attendance.begin(*now);
+            *now += took;
+            let lost = if active > cores { took.mul_f64(0.8) } else { took.mul_f64(0.2) };
+            attendance.end(*now, took, lost);
+            active
+        };
+        (0..n).map(one).collect()
+    }
+
+    #[test]
+    fn idle_machines_keep_all_workers() {
+        let (mut attendance, mut now) = (Attendance::new(16), Instant::now());
+        assert!(run(&mut attendance, &mut now, 10_000, 16).iter().all(|&n| n == 16));
+    }
+
+    #[test]
+    fn busy_machines_leave_workers_out_and_try_again() {
+        for (count, cores, least) in [(2, 1, 1), (16, 5, 4), (3, 1, 1), (16, 8, 8)] {
+            let (mut attendance, mut now) = (Attendance::new(count), Instant::now());
+            let active = run(&mut attendance, &mut now, 20_000, cores);
+            let late = &active[10_000..];
+            assert!(late.iter().all(|&n| n >= least), "{count} workers on {cores} cores");
+            // No more than one window in two seconds, and one more for each level of a longer way.
+            let trials = late.iter().filter(|&&n| n > cores).count();
+            assert!(
+                (1..=late.len() / 20).contains(&trials),
+                "{count} on {cores}: {trials} of {}",
+                late.len()
+            );
+            let again = run(&mut attendance, &mut now, 20_000, count);
+            assert_eq!(again.last(), Some(&count), "the cores are free again");
+        }
+    }
+}

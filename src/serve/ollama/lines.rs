@@ -1,0 +1,208 @@
+//! Answers as lines of JSON, or as one object.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::now;
+use crate::engine::{Event, Stop, Summary, TextEvent};
+use crate::serve::app::App;
+use crate::serve::ask::{Ask, Client, submit};
+use crate::serve::error::{ApiError, Family};
+use crate::serve::models::Loaded;
+use crate::serve::openai::logprobs::chat_entry;
+use crate::serve::parts::{Piece, View, collect};
+use crate::serve::stream::{self, Frames, Writer};
+use crate::text::ToolCall;
+
+/// The form of a line.
+#[derive(Clone, Debug)]
+pub(super) enum Form {
+    /// `message`.
+    Chat,
+    /// `response`, and at the end the tokens of the conversation so far, if there is one.
+    Generate {
+        /// The prompt's tokens.
+        context: Option<Vec<u32>>,
+    },
+}
+
+/// What a request asks for.
+pub(super) struct LinesAsk {
+    pub ask: Ask,
+    pub view: View,
+    pub streams: bool,
+    pub form: Form,
+}
+
+/// The content of a line.
+#[derive(Debug, Default)]
+struct Content<'c> {
+    text: &'c str,
+    thoughts: &'c str,
+    calls: Vec<Value>,
+    logprobs: Vec<Value>,
+}
+
+impl Form {
+    /// A line, without what only the last one has.
+    fn line(&self, model: &str, content: Content<'_>, done: bool) -> Value {
+        let mut line = json!({"model": model, "created_at": now()});
+        let mut parts = Map::new();
+        let key = match self {
+            Form::Chat => {
+                parts.insert("role".into(), "assistant".into());
+                "content"
+            }
+            Form::Generate { .. } => "response",
+        };
+        parts.insert(key.into(), content.text.into());
+        if !content.thoughts.is_empty() {
+            parts.insert("thinking".into(), content.thoughts.into());
+        }
+        if !content.calls.is_empty() {
+            parts.insert("tool_calls".into(), content.calls.into());
+        }
+        match self {
+            Form::Chat => line["message"] = parts.into(),
+            Form::Generate { .. } => parts.into_iter().for_each(|(key, value)| line[key] = value),
+        }
+        line["done"] = done.into();
+        if !content.logprobs.is_empty() {
+            line["logprobs"] = content.logprobs.into();
+        }
+        line
+    }
+}
+
+/// The line of a request that only asks to load the model.
+pub(super) fn loaded_line(model: &str, form: &Form) -> Response {
+    let mut line = form.line(model, Content::default(), true);
+    line["done_reason"] = "load".into();
+    Json(line).into_response()
+}
+
+/// Submits a request and answers it.
+pub(super) async fn respond(
+    app: &Arc<App>,
+    loaded: Arc<Loaded>,
+    model: String,
+    client: &Client,
+    asked: LinesAsk,
+) -> Result<Response, ApiError> {
+    let replies = submit(app, &loaded, client, std::slice::from_ref(&asked.ask), 1)?;
+    let LinesAsk { view, streams, form, .. } = asked;
+    let mut lines = Lines { loaded, model, view, form, tokens: Vec::new(), n_calls: 0 };
+    if streams {
+        return Ok(stream::respond(replies, lines));
+    }
+    let mut choices = collect(replies, view).await?;
+    let Some(whole) = choices.pop() else { return Ok(loaded_line(&lines.model, &lines.form)) };
+    lines.tokens = whole.tokens;
+    let content = Content {
+        text: &whole.text,
+        thoughts: &whole.thoughts,
+        calls: whole.calls.iter().enumerate().map(|(n, call)| call_value(n, call)).collect(),
+        logprobs: whole.logprobs.iter().map(|token| chat_entry(lines.loaded.tokenizer(), token)).collect(),
+    };
+    let mut line = lines.form.line(&lines.model, content, true);
+    lines.finish(&mut line, &whole.summary);
+    Ok(Json(line).into_response())
+}
+
+/// Writes an answer line by line.
+struct Lines {
+    loaded: Arc<Loaded>,
+    /// The model's name as the request has it.
+    model: String,
+    view: View,
+    form: Form,
+    tokens: Vec<u32>,
+    n_calls: usize,
+}
+
+impl Lines {
+    fn text(&mut self, event: &TextEvent, out: &mut Frames) {
+        self.tokens.extend(event.token);
+        let mut logprobs: Vec<Value> = Vec::new();
+        logprobs.extend(event.logprobs.iter().map(|token| chat_entry(self.loaded.tokenizer(), token)));
+        let pieces = self.view.pieces(&event.deltas);
+        if pieces.is_empty() && !logprobs.is_empty() {
+            // A token inside a character: its probability goes with an empty text.
+            let content = Content { logprobs: std::mem::take(&mut logprobs), ..Content::default() };
+            out.line(&self.form.line(&self.model, content, false));
+        }
+        for piece in pieces {
+            let mut content = Content { logprobs: std::mem::take(&mut logprobs), ..Content::default() };
+            match piece {
+                Piece::Text(text) => content.text = text,
+                Piece::Thoughts(text) => content.thoughts = text,
+                Piece::Call(call) => {
+                    content.calls.push(call_value(self.n_calls, call));
+                    self.n_calls += 1;
+                }
+            }
+            out.line(&self.form.line(&self.model, content, false));
+        }
+    }
+
+    /// Adds the counts and times of the answer to its last line. Times are in nanoseconds.
+    fn finish(&mut self, line: &mut Value, summary: &Summary) {
+        let is_cut = matches!(summary.stop, Some(Stop::Limit | Stop::ContextFull));
+        line["done_reason"] = if is_cut { "length" } else { "stop" }.into();
+        let times = [summary.queue_time, summary.prompt_time, summary.decode_time];
+        let [queue, prompt, decode] =
+            times.map(|time| Value::from(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
+        let total = times.iter().sum::<std::time::Duration>().as_nanos();
+        line["total_duration"] = u64::try_from(total).unwrap_or(u64::MAX).into();
+        // ollama loads a model while a request waits; here it waits for its turn.
+        line["load_duration"] = queue;
+        line["prompt_eval_count"] = summary.prompt_tokens.into();
+        line["prompt_eval_duration"] = prompt;
+        line["eval_count"] = summary.generated_tokens.into();
+        line["eval_duration"] = decode;
+        if let Form::Generate { context: Some(context) } = &mut self.form {
+            context.append(&mut self.tokens);
+            line["context"] = std::mem::take(context).into();
+        }
+    }
+}
+
+/// A call of a tool. Its arguments are an object, whatever the model wrote.
+fn call_value(index: usize, call: &ToolCall) -> Value {
+    let read = |text: &str| serde_json::from_str(text).ok().filter(Value::is_object);
+    let arguments = match &call.arguments {
+        arguments @ Value::Object(_) => arguments.clone(),
+        Value::String(text) => read(text).unwrap_or_else(|| json!({"input": text})),
+        other => json!({"input": other}),
+    };
+    let id = call.id.clone().unwrap_or_else(|| format!("call_{index}"));
+    json!({"id": id, "function": {"index": index, "name": call.name, "arguments": arguments}})
+}
+
+impl Writer for Lines {
+    fn event(&mut self, _choice: usize, event: &Event, out: &mut Frames) {
+        match event {
+            Event::Text(event) => self.text(event, out),
+            Event::Finished(summary) => {
+                let mut line = self.form.line(&self.model, Content::default(), true);
+                self.finish(&mut line, summary);
+                out.line(&line);
+            }
+            _ => {}
+        }
+    }
+
+    /// The last line says that it is the last.
+    fn end(&mut self, _out: &mut Frames) {}
+
+    fn error(&mut self, error: &ApiError, out: &mut Frames) {
+        out.line(&error.body(Family::Ollama, ""));
+    }
+
+    fn is_sse(&self) -> bool {
+        false
+    }
+}

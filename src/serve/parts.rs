@@ -1,0 +1,106 @@
+//! An answer's content as the interfaces show it: thoughts, text, calls of tools; whole or piece by piece.
+
+use super::ask::Replies;
+use super::error::ApiError;
+use crate::engine::{Event, Summary, TextEvent};
+use crate::sampling::TokenLogprobs;
+use crate::text::{Delta, PartKind, ToolCall};
+
+/// How the parts of an answer are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    /// Thoughts apart from the text; otherwise inside it, with their markers.
+    pub thoughts_apart: bool,
+    /// Calls of tools as calls; otherwise as the text that the model wrote.
+    pub calls_apart: bool,
+}
+
+/// A piece of an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Piece<'d> {
+    Thoughts(&'d str),
+    Text(&'d str),
+    Call(&'d ToolCall),
+}
+
+impl View {
+    /// The pieces of some deltas; none is empty.
+    pub fn pieces<'d>(self, deltas: &'d [Delta]) -> Vec<Piece<'d>> {
+        let mut pieces = Vec::new();
+        for delta in deltas {
+            match delta.kind {
+                PartKind::Thoughts if self.thoughts_apart => pieces.push(Piece::Thoughts(&delta.text)),
+                PartKind::Thoughts => pieces.push(Piece::Text(&delta.raw)),
+                PartKind::Text => pieces.push(Piece::Text(&delta.text)),
+                PartKind::ToolCall if self.calls_apart && !delta.calls.is_empty() => {
+                    pieces.extend(delta.calls.iter().map(Piece::Call));
+                }
+                PartKind::ToolCall => pieces.push(Piece::Text(&delta.raw)),
+            }
+        }
+        pieces.retain(|piece| !matches!(piece, Piece::Text("") | Piece::Thoughts("")));
+        pieces
+    }
+}
+
+/// The arguments of a call as JSON text.
+pub(super) fn arguments(call: &ToolCall) -> String {
+    match &call.arguments {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, Default)]
+pub(super) struct Whole {
+    pub thoughts: String,
+    pub text: String,
+    pub calls: Vec<ToolCall>,
+    pub tokens: Vec<u32>,
+    pub logprobs: Vec<TokenLogprobs>,
+    pub prompt_logprobs: Vec<TokenLogprobs>,
+    pub embedding: Vec<f32>,
+    /// Tokens of thoughts.
+    pub n_thoughts: usize,
+    pub summary: Summary,
+}
+
+/// True if the token of an event belongs to thoughts.
+pub(super) fn is_thoughts(event: &TextEvent) -> bool {
+    event.token.is_some() && event.deltas.iter().any(|delta| delta.kind == PartKind::Thoughts)
+}
+
+impl Whole {
+    fn add(&mut self, view: View, event: Event) -> Result<(), ApiError> {
+        match event {
+            Event::Text(event) => {
+                self.n_thoughts += usize::from(is_thoughts(&event));
+                for piece in view.pieces(&event.deltas) {
+                    match piece {
+                        Piece::Thoughts(text) => self.thoughts.push_str(text),
+                        Piece::Text(text) => self.text.push_str(text),
+                        Piece::Call(call) => self.calls.push(call.clone()),
+                    }
+                }
+                self.tokens.extend(event.token);
+                self.logprobs.extend(event.logprobs);
+            }
+            Event::PromptLogprobs(logprobs) => self.prompt_logprobs = logprobs,
+            Event::Embedding(values) => self.embedding = values,
+            Event::Finished(summary) => self.summary = summary,
+            Event::Failed(error) => return Err(error.into()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the whole answers of all choices.
+pub(super) async fn collect(mut replies: Replies, view: View) -> Result<Vec<Whole>, ApiError> {
+    let mut choices: Vec<Whole> = (0..replies.len()).map(|_| Whole::default()).collect();
+    while let Some((choice, event)) = replies.next().await {
+        choices[choice].add(view, event)?;
+    }
+    Ok(choices)
+}

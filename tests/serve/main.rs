@@ -1,0 +1,18 @@
+//! The server, over real connections, with the demo model.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![cfg(all(feature = "serve", feature = "demo"))]
+
+mod anthropic;
+mod bodies;
+mod changed_model;
+mod chats;
+mod client;
+mod completions;
+mod guard;
+mod llama;
+mod load;
+mod named_events;
+mod ollama;
+mod responses;
+mod tools;
