@@ -3,7 +3,8 @@
 //! Every step of a run waits for its last worker. On a busy machine that is one whose core another program has, and the
 //! others wait a time slice for a few microseconds of work: with two threads on two cores under a load of 8, 400
 //! questions took 42 s, and 6 s with one thread. So the pool measures the time that it waits in this way; if it is most of
-//! a window, half of the workers are left out for a while, and then tried again.
+//! a window, half of the workers are left out for a while, and then tried again. A window may end within a run, which would
+//! wait a slice in each of its many steps: then workers leave the run.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_millis(20);
 /// The share of it that may be waiting. Uneven steps alone stay below it.
 const MOST_LOST: f64 = 0.5;
-/// The first and the longest time that workers are left out. The trials are then at most 1 % of the time.
-const FIRST_HOLD: Duration = Duration::from_millis(100);
+/// The first and the longest time that workers are left out. A trial costs a window and some slices, in the end 2 % of the time.
+const FIRST_HOLD: Duration = Duration::from_millis(25);
 const LONGEST_HOLD: Duration = Duration::from_secs(2);
 
 /// Decides how many workers take part.
@@ -51,30 +52,43 @@ impl Attendance {
         (self.active, self.is_fixed) = (active, true);
     }
 
-    /// The number of workers of a run that begins now.
-    pub fn begin(&mut self, now: Instant) -> usize {
+    /// The number of workers of a run that begins now. Also the time of this window's runs before it, and the part of it
+    /// that the caller waited.
+    pub fn begin(&mut self, now: Instant) -> (usize, (Duration, Duration)) {
         if self.until.is_some_and(|until| now >= until) {
             self.active = (self.active * 2).min(self.count);
             self.until = None;
             (self.ran, self.lost) = (Duration::ZERO, Duration::ZERO);
         }
-        self.active
+        (self.active, (self.ran, self.lost))
     }
 
-    /// Notes a run that took `ran` and ended now; the caller waited `lost` of it for workers that did not come.
-    pub fn end(&mut self, now: Instant, ran: Duration, lost: Duration) {
+    /// True if half of the workers shall leave a run that goes on, after so much of a window.
+    pub fn is_starved_within_run(ran: Duration, lost: Duration) -> bool {
+        ran >= WINDOW && is_starved(ran, lost)
+    }
+
+    /// The number of workers after some were left out.
+    pub fn fewer(active: usize) -> usize {
+        active.div_ceil(2)
+    }
+
+    /// Notes a run that took `ran` and ended now with `active` workers; the caller waited `lost` of it for workers that
+    /// did not come.
+    pub fn end(&mut self, now: Instant, ran: Duration, lost: Duration, active: usize) {
         (self.ran, self.lost) = (self.ran + ran, self.lost + lost);
         #[cfg(test)]
         if self.is_fixed {
             return;
         }
-        if self.active == 1 || self.ran < WINDOW {
+        let has_left = active < self.active;
+        if !has_left && (self.active == 1 || self.ran < WINDOW) {
             return;
         }
-        let is_starved = self.lost.as_secs_f64() > MOST_LOST * self.ran.as_secs_f64();
+        let is_starved = has_left || is_starved(self.ran, self.lost);
         (self.ran, self.lost) = (Duration::ZERO, Duration::ZERO);
         if is_starved {
-            self.active = self.active.div_ceil(2);
+            self.active = if has_left { active } else { Attendance::fewer(self.active) };
             self.until = Some(now + self.hold);
             self.hold = (self.hold * 2).min(LONGEST_HOLD);
         } else if self.active == self.count {
@@ -85,6 +99,10 @@ impl Attendance {
     }
 }
 
+fn is_starved(ran: Duration, lost: Duration) -> bool {
+    lost.as_secs_f64() > MOST_LOST * ran.as_secs_f64()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,10 +111,10 @@ mod tests {
     fn run(attendance: &mut Attendance, now: &mut Instant, n: usize, cores: usize) -> Vec<usize> {
         let took = Duration::from_millis(1);
         let one = |_| {
-            let active = attendance.begin(*now);
+            let (active, _) = attendance.begin(*now);
             *now += took;
             let lost = if active > cores { took.mul_f64(0.8) } else { took.mul_f64(0.2) };
-            attendance.end(*now, took, lost);
+            attendance.end(*now, took, lost, active);
             active
         };
         (0..n).map(one).collect()

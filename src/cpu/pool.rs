@@ -54,8 +54,14 @@ struct Line<T>(T);
 struct Shared {
     /// The [`Epoch`]; a worker that takes part runs the job once for each value.
     epoch: Line<AtomicU64>,
+    /// The number of workers of this run. A step may end with fewer ([`Worker::end_step`]).
+    active: AtomicUsize,
+    /// True if the next step of this run shall have fewer workers.
+    leaves_out: AtomicBool,
     /// Nanoseconds that the caller waited in this run after it had stopped spinning.
     lost: AtomicU64,
+    /// The attendance's window before this run. Only locked by the caller of a run.
+    window: Mutex<(Duration, Duration)>,
     /// Other workers that have not finished the run.
     running: Line<AtomicUsize>,
     /// Workers that have arrived at the barrier.
@@ -115,7 +121,10 @@ impl Pool {
         let count = threads.get().min((1 << Epoch::COUNT_BITS) - 1);
         let shared = Arc::new(Shared {
             epoch: Line(AtomicU64::new(0)),
+            active: AtomicUsize::new(count),
+            leaves_out: AtomicBool::new(false),
             lost: AtomicU64::new(0),
+            window: Mutex::default(),
             running: Line(AtomicUsize::new(0)),
             arrived: Line(AtomicUsize::new(0)),
             passed: Line(AtomicUsize::new(0)),
@@ -164,8 +173,11 @@ impl Pool {
         // SAFETY: no worker reads `job` now, see the impl of `Sync`; `busy` keeps other callers out.
         unsafe { *shared.job.get() = Some(erased) };
         let begin = Instant::now();
-        let active = shared.attendance().begin(begin);
+        let (active, window) = shared.attendance().begin(begin);
+        *shared.window.lock().unwrap_or_else(PoisonError::into_inner) = window;
         shared.running.0.store(active - 1, Ordering::Relaxed);
+        shared.active.store(active, Ordering::Relaxed);
+        shared.leaves_out.store(false, Ordering::Relaxed);
         // Only a caller writes it, and `busy` keeps others out.
         let epoch = Epoch(shared.epoch.0.load(Ordering::Relaxed)).after(active);
         shared.epoch.0.store(epoch.0, Ordering::Release);
@@ -180,7 +192,7 @@ impl Pool {
 
         let lost = lost + Duration::from_nanos(shared.lost.swap(0, Ordering::Relaxed));
         let end = Instant::now();
-        shared.attendance().end(end, end - begin, lost);
+        shared.attendance().end(end, end - begin, lost, shared.active.load(Ordering::Relaxed));
         let panicked = shared.poisoned.load(Ordering::Relaxed).then(|| shared.recover());
         shared.busy.store(false, Ordering::Release);
         if let Some(payload) = panicked.flatten() {
@@ -248,12 +260,31 @@ impl Shared {
 
     /// Runs the job as worker `index` and stores the payload of its panic.
     fn call(&self, index: usize, count: usize, job: &(dyn Fn(&Worker<'_>) + Sync)) {
-        let worker = Worker { shared: self, index, count };
+        let worker = Worker { shared: self, index, count: Cell::new(count), begin: Instant::now() };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(&worker))) {
             if !payload.is::<Abandoned>() {
                 self.payload.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
             }
             self.poisoned.store(true, Ordering::Release);
+        }
+    }
+
+    /// Notes that the caller, which began a run `ran` ago, waited `lost` at a barrier.
+    fn note_lost(&self, ran: Duration, lost: Duration) {
+        let nanos = u64::try_from(lost.as_nanos()).unwrap_or(u64::MAX);
+        let lost = Duration::from_nanos(self.lost.fetch_add(nanos, Ordering::Relaxed).saturating_add(nanos));
+        let window = *self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if Attendance::is_starved_within_run(window.0 + ran, window.1 + lost) {
+            self.leaves_out.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Leaves half of the workers out of the rest of the run, if they keep the caller waiting.
+    fn leave_out(&self) {
+        if self.leaves_out.load(Ordering::Relaxed) {
+            self.leaves_out.store(false, Ordering::Relaxed);
+            let active = self.active.load(Ordering::Relaxed);
+            self.active.store(Attendance::fewer(active), Ordering::Relaxed);
         }
     }
 
@@ -267,11 +298,12 @@ impl Shared {
 
     /// Waits for every worker; the last one to arrive calls `last` before any continues.
     fn barrier(&self, worker: &Worker<'_>, last: impl FnOnce()) {
-        if worker.count == 1 {
+        let count = worker.count.get();
+        if count == 1 {
             return last();
         }
         let passed = self.passed.0.load(Ordering::Relaxed);
-        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == worker.count {
+        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == count {
             self.arrived.0.store(0, Ordering::Relaxed);
             last();
             self.passed.0.store(passed.wrapping_add(1), Ordering::Release);
@@ -284,7 +316,7 @@ impl Shared {
             open || poisoned
         });
         if worker.index == 0 && !lost.is_zero() {
-            self.lost.fetch_add(u64::try_from(lost.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.note_lost(worker.begin.elapsed(), lost);
         }
         if poisoned {
             resume_unwind(Box::new(Abandoned));
@@ -296,7 +328,8 @@ impl Shared {
 pub struct Worker<'a> {
     shared: &'a Shared,
     index: usize,
-    count: usize,
+    count: Cell<usize>,
+    begin: Instant,
 }
 
 impl Worker<'_> {
@@ -305,9 +338,20 @@ impl Worker<'_> {
         self.index
     }
 
-    /// The number of workers of this run: the pool's, or fewer on a busy machine.
+    /// The number of workers of this run: the pool's, or fewer on a busy machine. Only [`end_step`](Self::end_step)
+    /// changes it.
     pub fn count(&self) -> usize {
-        self.count
+        self.count.get()
+    }
+
+    /// A barrier that ends a step of the run's work. If workers keep the caller waiting, some of them leave the run here:
+    /// false for those, which must return from the job; the others do the rest.
+    #[must_use]
+    pub fn end_step(&self) -> bool {
+        self.shared.barrier(self, || self.shared.leave_out());
+        // The last worker to arrive may have lowered it; it stays until the remaining workers arrive at the next barrier.
+        self.count.set(self.shared.active.load(Ordering::Relaxed));
+        self.index < self.count.get()
     }
 
     /// Waits until every worker has called this. All earlier writes are visible to all workers afterwards.
@@ -401,6 +445,43 @@ mod tests {
             });
             assert_eq!((sum.into_inner(), calls.into_inner()), (4950, active));
         }
+    }
+
+    /// The workers of each step of a run in which worker 1 comes late to the first step.
+    fn workers_by_step(threads: usize, late: Duration) -> Vec<Vec<usize>> {
+        let pool = Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap();
+        let steps: Vec<Mutex<Vec<usize>>> = (0..4).map(|_| Mutex::default()).collect();
+        let sum = AtomicUsize::new(0);
+        pool.run(|worker| {
+            for (number, step) in steps.iter().enumerate() {
+                step.lock().unwrap().push(worker.index());
+                if number == 0 && worker.index() == 1 {
+                    thread::sleep(late);
+                }
+                worker.for_chunks(100, 7, |range| {
+                    sum.fetch_add(range.sum::<usize>(), Ordering::Relaxed);
+                });
+                if !worker.end_step() {
+                    return;
+                }
+            }
+        });
+        assert_eq!(sum.into_inner(), 4 * 4950);
+        let sorted = |step: Mutex<Vec<usize>>| {
+            let mut workers = step.into_inner().unwrap();
+            workers.sort_unstable();
+            workers
+        };
+        steps.into_iter().map(sorted).collect()
+    }
+
+    #[test]
+    fn late_workers_leave_the_run() {
+        let found = workers_by_step(2, Duration::from_millis(40));
+        assert_eq!(found, [vec![0, 1], vec![0], vec![0], vec![0]]);
+        let found = workers_by_step(4, Duration::from_millis(40));
+        assert_eq!((&found[0][..], &found[1][..2]), (&[0, 1, 2, 3][..], &[0, 1][..]));
+        assert!(found[1].len() == 2, "half of the workers leave: {found:?}");
     }
 
     #[test]

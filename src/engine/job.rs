@@ -190,6 +190,15 @@ impl Job {
         }
     }
 
+    /// True if a row's output is all logits.
+    pub fn reads_all_logits(&self) -> bool {
+        match &self.task {
+            Task::Answer(_, Some(_)) => true,
+            Task::Answer(generation, None) => generation.wants() == Output::Logits,
+            Task::Embedding(_) => false,
+        }
+    }
+
     /// Takes the outputs of rows number `i` of a step, `n` of them. Returns true if the request is over.
     pub fn take(&mut self, outputs: Outputs<'_>, i: usize, n: usize, n_ctx: usize, now: Duration) -> bool {
         let before = self.computed;

@@ -7,6 +7,7 @@
 
 mod chat;
 mod clock;
+mod deliver;
 mod generation;
 mod handle;
 mod job;

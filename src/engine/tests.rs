@@ -13,7 +13,7 @@ use super::shared::{Command, Shared};
 use super::worker::Worker;
 use super::*;
 use crate::model::{Model, ModelError, Pooling, Session, SessionOptions};
-use crate::sampling::{SamplerParams, Temperature};
+use crate::sampling::{SamplerParams, Temperature, TopK};
 use crate::text::{Message, Tokenizer};
 
 /// A device with constant rates: a step takes this time and some more for each row of a prompt.
@@ -416,6 +416,8 @@ impl Drawn {
             temperature: Temperature::fixed(self.temperature),
             seed: u64::from(self.seed),
             logit_bias: endless(),
+            // Without top-k the sampler reads all logits, and the requests of a step share threads.
+            top_k: TopK { k: [0, 40][self.seed as usize % 2] },
             ..SamplerParams::default()
         };
         let limits = GenerateOptions { max_tokens: Some(self.n_answer), ..GenerateOptions::default() };

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::EngineOptions;
 use super::clock::Clock;
+use super::deliver::{deliver, deliveries};
 use super::job::{Job, Phase};
 use super::options::{Stats, StepReport};
 use super::pace::Pace;
@@ -350,7 +351,7 @@ impl<C: Clock> Worker<C> {
     /// Gives each request the outputs of its rows, and closes those that are over.
     fn deliver(&mut self, chosen: &[(usize, usize)]) {
         let (now, n_ctx) = (self.clock.now(), self.session.states().n_ctx());
-        let mut over = Vec::new();
+        let n_vocab = self.session.model().architecture().shape().n_vocab;
         let outputs = match self.session.outputs() {
             Ok(outputs) => outputs,
             Err(error) => {
@@ -358,17 +359,13 @@ impl<C: Clock> Worker<C> {
                 return;
             }
         };
-        for (number, &(i, n)) in chosen.iter().enumerate() {
-            let job = &mut self.active[i];
-            let tokens = job.n_generated();
-            if job.take(outputs, number, n, n_ctx, now) {
-                over.push(i);
-            }
-            self.stats.generated_tokens += (job.n_generated() - tokens) as u64;
-        }
-        over.sort_unstable();
-        for &i in over.iter().rev() {
-            let job = self.active.remove(i);
+        let mut deliveries = deliveries(&mut self.active, chosen);
+        deliver(&mut deliveries, outputs, n_vocab, n_ctx, now);
+        self.stats.generated_tokens +=
+            deliveries.iter().map(|delivery| delivery.n_chosen as u64).sum::<u64>();
+        let over: Vec<usize> = deliveries.iter().filter(|d| d.is_over).map(|d| d.at).collect();
+        for &at in over.iter().rev() {
+            let job = self.active.remove(at);
             self.stats.finished += 1;
             close(&mut self.session, &job);
         }

@@ -308,7 +308,7 @@ impl CpuExecutor {
                     failed_at.store(number, Ordering::Release);
                 }
                 let done = clocks.as_ref().map(|_| Instant::now());
-                worker.barrier();
+                let takes_part = worker.end_step();
                 if let Some(start) = &mut start {
                     let end = Instant::now();
                     if let (Some(clocks), Some(done)) = (&clocks, done) {
@@ -319,7 +319,7 @@ impl CpuExecutor {
                     }
                     *start = end;
                 }
-                if failed_at.load(Ordering::Acquire) <= number {
+                if failed_at.load(Ordering::Acquire) <= number || !takes_part {
                     return;
                 }
             }

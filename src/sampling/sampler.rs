@@ -6,10 +6,11 @@
 //! The scores of the whole vocabulary stay an array of logits as long as stages only change them; the first stage that
 //! needs more makes candidates of them. A temperature is kept beside the logits as their factor.
 
-use super::candidates::{Candidate, Candidates, Scratch, subtract};
+use super::candidates::{Candidate, Candidates, Scratch, by_logit, subtract};
 use super::history::Past;
 use super::mirostat::{Mirostat, keep_at_most_surprising};
 use super::stage::ActiveStage;
+use super::top_k::MOST_NEEDED;
 use super::{ParamError, Rng, SampleError, SamplerParams};
 use crate::text::Tokenizer;
 
@@ -40,6 +41,8 @@ pub struct Sampler {
     params: SamplerParams,
     n_vocab: usize,
     needs: Needs,
+    /// The number of needed logits that are left after the bias.
+    kept: usize,
     /// The stages that can change the choice, in order.
     stages: Vec<Box<dyn ActiveStage>>,
     /// Number of leading stages that only change scores, and whether one of them rules tokens out.
@@ -102,12 +105,13 @@ impl Sampler {
         let gathered = settings().nth(n_changing).and_then(|stage| stage.gathers(n_vocab));
         let (most, left) = gathered.unwrap_or((n_vocab, n_vocab));
         let in_order = if settings().any(|stage| stage.sorts()) { left } else { 0 };
-        let all_logits = !params.logit_bias.is_empty() || params.mirostat.is_some();
-        let needs = settings().next().filter(|_| !all_logits).map(|first| first.needs(n_vocab));
+        let first = settings().next().filter(|_| params.mirostat.is_none());
+        let unbiased = first.map_or(Needs::Logits, |first| first.needs(n_vocab));
         let chance = Chance { rng: Rng::new(params.seed), mu: first_mu(&params) };
         Ok(Sampler {
             n_vocab,
-            needs: needs.unwrap_or_default(),
+            needs: biased(unbiased, &params.logit_bias, n_vocab),
+            kept: unbiased.count(n_vocab),
             stages: settings().map(|stage| stage.start(tokenizer)).collect(),
             n_changing,
             rules_out: settings().take(n_changing).any(|stage| stage.rules_out()),
@@ -194,11 +198,11 @@ impl Sampler {
     /// # Errors
     /// As [`sample`](Self::sample), for the given candidates; [`SampleError::TooFew`] for fewer than are needed.
     pub fn sample_top(&mut self, ids: &[i32], logits: &[f32]) -> Result<u32, SampleError> {
-        let (found, needed) = match self.needs {
-            Needs::Top(k) => (ids.len().min(logits.len()), k),
-            Needs::Largest => (ids.len().min(logits.len()), 1),
+        let needed = self.needs.count(self.n_vocab);
+        let found = match self.needs {
             // A list of the largest logits cannot replace all of them in vocabulary order.
-            Needs::Logits => (0, self.n_vocab),
+            Needs::Logits => 0,
+            _ => ids.len().min(logits.len()),
         };
         if found < needed {
             return Err(SampleError::TooFew { found: ids.len(), needed });
@@ -208,15 +212,30 @@ impl Sampler {
         if let Some((&id, _)) = ids.iter().zip(logits).find(|(_, logit)| !possible(**logit)) {
             return Err(SampleError::NotFinite { token: id as u32 });
         }
-        if logits.iter().all(|&logit| logit == f32::NEG_INFINITY) {
-            return Err(SampleError::NothingPossible);
-        }
         let candidate = |(&id, &logit): (&i32, &f32)| Candidate { id: id as u32, logit: logit + 0.0, p: 0.0 };
         self.candidates.scale = 1.0;
         self.candidates.list.clear();
         self.candidates.list.extend(ids.iter().zip(logits).map(candidate));
+        self.bias_candidates();
+        if self.candidates.list.iter().all(|candidate| candidate.logit == f32::NEG_INFINITY) {
+            return Err(SampleError::NothingPossible);
+        }
         self.filter(1);
         self.draw()
+    }
+
+    /// Adds the bias to the needed candidates, and keeps the largest of them.
+    fn bias_candidates(&mut self) {
+        if self.params.logit_bias.is_empty() {
+            return;
+        }
+        for &(token, bias) in &self.params.logit_bias {
+            for candidate in self.candidates.list.iter_mut().filter(|candidate| candidate.id == token) {
+                add_bias(&mut candidate.logit, bias);
+            }
+        }
+        self.candidates.list.sort_unstable_by(by_logit);
+        self.candidates.list.truncate(self.kept);
     }
 
     /// Draws one of the remaining candidates.
@@ -289,16 +308,44 @@ impl Sampler {
         self.scores.extend(logits.iter().map(|logit| logit + 0.0));
         for &(token, bias) in &self.params.logit_bias {
             if let Some(score) = self.scores.get_mut(token as usize) {
-                match bias {
-                    f32::NEG_INFINITY => *score = bias,
-                    _ => subtract(score, -f64::from(bias)),
-                }
+                add_bias(score, bias);
             }
         }
         if self.scores.iter().all(|&score| score == f32::NEG_INFINITY) {
             return Err(SampleError::NothingPossible);
         }
         Ok(())
+    }
+}
+
+impl Needs {
+    /// The number of needed logits.
+    fn count(self, n_vocab: usize) -> usize {
+        match self {
+            Needs::Logits => n_vocab,
+            Needs::Largest => 1,
+            Needs::Top(k) => k,
+        }
+    }
+}
+
+/// The needs of a sampler with a bias. A bias that only lowers logits moves at most as many tokens out of the largest
+/// ones as it names, so these are found among so many more; a raised logit may be anywhere.
+fn biased(needs: Needs, bias: &[(u32, f32)], n_vocab: usize) -> Needs {
+    if bias.is_empty() || needs == Needs::Logits {
+        return needs;
+    }
+    let raises = bias.iter().any(|&(_, bias)| bias > 0.0);
+    match needs.count(n_vocab).saturating_add(bias.len()) {
+        k if k <= MOST_NEEDED.min(n_vocab) && !raises => Needs::Top(k),
+        _ => Needs::Logits,
+    }
+}
+
+fn add_bias(logit: &mut f32, bias: f32) {
+    match bias {
+        f32::NEG_INFINITY => *logit = bias,
+        _ => subtract(logit, -f64::from(bias)),
     }
 }
 

@@ -19,7 +19,7 @@ impl Default for TopK {
 }
 
 /// The most candidates that are worth selecting on the device.
-const MOST_NEEDED: usize = 256;
+pub(super) const MOST_NEEDED: usize = 256;
 
 impl Settings for TopK {
     fn name() -> &'static str {

@@ -85,6 +85,10 @@ fn bare_error(status: StatusCode, headers: &HeaderMap) -> Option<Kind> {
 /// The number of the client's key.
 fn check(app: &App, request: &Request) -> Result<Option<usize>, ApiError> {
     let headers = request.headers();
+    // Another program on the way might go by the other one.
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(ApiError::new(Kind::Invalid, "the header Host must be there once"));
+    }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| request.uri().authority().map(Authority::as_str));
     check_host(&app.options, host)?;

@@ -94,6 +94,7 @@ fn answers_tables(page: &mut String) {
             MarkerRole::Thoughts => "thoughts",
             MarkerRole::ToolCall => "calls of tools",
             MarkerRole::Text => "text",
+            role => panic!("{role:?} has no name on the page"),
         };
         let close = row.close.map_or("(the next one, or the end)".into(), code);
         writeln!(page, "| {part} | {} | {close} | {} |", code(row.open), row.models).unwrap();

@@ -10,6 +10,7 @@ mod chats;
 mod client;
 mod completions;
 mod guard;
+mod hostile;
 mod llama;
 mod load;
 mod named_events;

@@ -169,6 +169,11 @@ fn needs_are_minimal_for_the_settings() {
     ] {
         assert_eq!(needs(all.clone()), Needs::Logits, "{all:?}");
     }
+    let lowered = vec![(1, -1.0), (2, f32::NEG_INFINITY)];
+    assert_eq!(needs(SamplerParams { logit_bias: lowered.clone(), ..greedy.clone() }), Needs::Top(3));
+    assert_eq!(needs(SamplerParams { logit_bias: lowered, ..SamplerParams::default() }), Needs::Top(42));
+    let many = (0..300).map(|id| (id, -1.0)).collect();
+    assert_eq!(needs(SamplerParams { logit_bias: many, ..greedy.clone() }), Needs::Logits);
     // XTC and typical may drop the largest, but see only the candidates that top-k keeps.
     assert_eq!(needs(SamplerParams { xtc: xtc(0.5), ..greedy.clone() }), Needs::Top(40));
     assert_eq!(
@@ -184,19 +189,29 @@ fn needed_logits_give_the_same_token() {
     let xtc = |probability| Xtc { probability, ..Xtc::default() };
     let dynamic = Temperature { range: 0.4, ..Temperature::default() };
     let base = SamplerParams { top_k: TopK { k: 9 }, ..SamplerParams::default() };
+    // Biased tokens are among the largest: the drawn logits of these are larger than others'.
+    let logit_bias: Vec<(u32, f32)> =
+        vec![(0, f32::NEG_INFINITY), (1, -2.5), (1, -0.5), (2, f32::NEG_INFINITY), (60, -1.0), (3, 0.0)];
     for params in [
+        SamplerParams { logit_bias: logit_bias.clone(), ..SamplerParams::greedy() },
+        SamplerParams { logit_bias, ..base.clone() },
         SamplerParams { xtc: xtc(0.5), ..base.clone() },
         SamplerParams { typical_p: TypicalP { p: 0.6 }, temperature: dynamic, ..base.clone() },
         SamplerParams { xtc: xtc(1.0), temperature: Temperature::fixed(0.0), ..base },
     ] {
         let mut all = Sampler::new(params.clone(), 100).unwrap();
         let mut top = Sampler::new(params, 100).unwrap();
+        let needed = match top.needs() {
+            Needs::Top(k) => k,
+            other => panic!("{other:?} is no part of the logits"),
+        };
         for _ in 0..300 {
-            let logits: Vec<f32> = (0..100).map(|_| (rng.next_unit() * 40.0).floor() as f32 / 4.0).collect();
+            let logit = |id| (rng.next_unit() * 40.0).floor() as f32 / 4.0 + if id < 4 { 2.0 } else { 0.0 };
+            let logits: Vec<f32> = (0..100).map(logit).collect();
             let mut ids: Vec<i32> = (0..100).collect();
             ids.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
-            let best: Vec<f32> = ids[..9].iter().map(|&id| logits[id as usize]).collect();
-            assert_eq!(top.sample_top(&ids[..9], &best), all.sample(&logits));
+            let best: Vec<f32> = ids[..needed].iter().map(|&id| logits[id as usize]).collect();
+            assert_eq!(top.sample_top(&ids[..needed], &best), all.sample(&logits));
         }
     }
 }

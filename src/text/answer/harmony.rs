@@ -77,7 +77,7 @@ pub(super) struct HarmonyParser {
     searched: usize,
 }
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Debug, PartialEq, Eq)]
 enum Header {
     Part(PartKind),

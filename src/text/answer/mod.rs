@@ -33,6 +33,7 @@ use tags::{Tags, TagsParser};
 /// The kind of a part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PartKind {
     /// The model's reasoning before the text.
     Thoughts,
@@ -54,7 +55,7 @@ pub struct ToolCall {
     pub arguments: serde_json::Value,
 }
 
-/// What a text between the markers of calls is.
+/// The meaning of a text between the markers of calls.
 #[derive(Debug)]
 pub(in crate::text) enum Read {
     /// Whole calls.
@@ -71,7 +72,7 @@ pub(in crate::text) trait CallReader: std::fmt::Debug + Send + Sync {
     fn markers(&self) -> (&str, Option<&str>);
     /// True if arguments are objects in JSON, which are read whatever stands around them.
     fn is_json(&self) -> bool;
-    /// What an answer that is a text begins with, where calls have no marker.
+    /// The start of an answer that is a text, where calls have no marker.
     fn text_lead(&self) -> &str;
     /// True if an answer that begins so may be calls without a marker.
     fn may_begin(&self, text: &str) -> bool;
@@ -128,6 +129,7 @@ impl Part {
 
 /// The place in an answer at which its next token stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Place {
     /// Before the first token, in a format with thoughts: they may begin, or the text.
     Start,

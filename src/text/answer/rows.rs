@@ -2,6 +2,7 @@
 
 /// The meaning of the part between two markers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MarkerRole {
     /// The model's thoughts.
     Thoughts,

@@ -125,7 +125,7 @@ pub(super) struct TagsParser {
     state: State,
     /// Thoughts, a call or a marker came before: white space belongs to it.
     follows: bool,
-    /// What an answer that is a text begins with came: calls need a marker.
+    /// The start of an answer that is a text came: calls need a marker.
     is_text: bool,
     /// The part has had nothing but white space.
     fresh: bool,

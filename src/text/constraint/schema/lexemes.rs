@@ -6,7 +6,7 @@
 use llguidance::derivre::RegexAst;
 use llguidance::earley::lexerspec::LexerSpec;
 
-/// What placeholders begin with: private characters, so that no answer does.
+/// The start of placeholders: private characters, so that no answer does.
 pub(super) const MARKER: &str = "\u{E000}\u{F8FF}lexeme ";
 
 /// A regular expression, and the text of its placeholder.

@@ -62,7 +62,7 @@ fn compiled(expression: &RegexAst) -> Result<Regex, String> {
     regex.map_err(|_| "is too complex with these lengths or conditions".into())
 }
 
-/// How characters are written.
+/// The spelling of characters.
 #[derive(Clone, Copy)]
 enum Writing {
     /// In a JSON string.

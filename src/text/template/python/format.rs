@@ -13,7 +13,7 @@ use super::{Result, fail, unsupported};
 /// Largest width or precision.
 const MAX_WIDTH: usize = 10_000;
 
-/// How a field is written.
+/// The layout of a field.
 #[derive(Default)]
 struct Spec {
     fill: Option<char>,

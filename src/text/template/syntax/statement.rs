@@ -17,7 +17,7 @@ struct Block {
     word: &'static str,
     /// The engine's word for its end.
     end: &'static str,
-    /// How much it adds to the nesting.
+    /// The levels that it adds to the nesting.
     depth: usize,
     has_else: bool,
     line: usize,
