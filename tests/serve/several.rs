@@ -443,7 +443,7 @@ fn metrics_count_each_model_also_after_its_end() {
     assert_eq!(metric("rfgraph_model_loaded{model=\"a\"}"), 0.0);
     assert_eq!(metric("rfgraph_model_loaded{model=\"b\"}"), 1.0);
     assert_eq!(metric("rfgraph_kv_blocks_total{model=\"a\"}"), 0.0);
-    assert_eq!(metric("rfgraph_requests_total{model=\"a\",finish_reason=\"eos\"}"), 2.0);
+    assert_eq!(metric("rfgraph_requests_total{model=\"a\",finish_reason=\"end\"}"), 2.0);
     assert_eq!(metric("rfgraph_time_to_first_token_seconds_count{model=\"a\"}"), 2.0);
     assert!(metric("rfgraph_step_seconds_count{model=\"a\"}") >= 6.0);
     server.stop();
