@@ -202,7 +202,7 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text = classic(&text);
         engine(&mut text, engines);
-        if llama && !engines.is_empty() {
+        if llama {
             llama_names(&mut text, engines);
         }
         text
@@ -264,6 +264,9 @@ fn label(value: &str) -> String {
 
 /// The counts of the engines, by model. Writing to a text does not fail.
 fn engine(text: &mut String, engines: &[(String, Stats, bool)]) {
+    if engines.is_empty() {
+        return;
+    }
     let head = |text: &mut String, kind: &str, name: &str, help: &str| {
         let _ = writeln!(text, "# HELP rfgraph_{name} {help}.\n# TYPE rfgraph_{name} {kind}");
     };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use super::ServeArgs;
@@ -29,6 +29,8 @@ pub(super) struct ModelLibrary {
     sampling: SamplingArgs,
     is_strict: bool,
     started: SystemTime,
+    /// The demo model in lists.
+    demo: OnceLock<Option<ListedModel>>,
     /// What files say of themselves, by path, with size and time of the file.
     details: Mutex<HashMap<PathBuf, (u64, Option<SystemTime>, Option<Details>)>>,
 }
@@ -68,6 +70,7 @@ pub(super) fn of(args: &ServeArgs) -> Result<Option<ModelLibrary>, CliError> {
         sampling: args.sampling.clone(),
         is_strict: args.model.is_strict(),
         started: SystemTime::now(),
+        demo: OnceLock::new(),
         details: Mutex::default(),
     }))
 }
@@ -135,7 +138,10 @@ impl ModelLibrary {
     }
 
     fn listed(&self, found: Found) -> Option<ListedModel> {
-        let Some(located) = &found.located else { return listed_demo(found.names, self.started) };
+        let Some(located) = &found.located else {
+            let demo = self.demo.get_or_init(|| listed_demo(found.names, self.started));
+            return demo.clone();
+        };
         let file = std::fs::metadata(&located.path).ok()?;
         let (bytes, modified) = (file.len(), file.modified().ok());
         let details = self.details(&located.path, bytes, modified);

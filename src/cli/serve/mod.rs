@@ -20,6 +20,10 @@ use super::options::ModelArg;
 use super::sampling::SamplingArgs;
 use crate::serve::{ModelNames, ServeError, ServeOptions, Server};
 
+/// The help of the argument MODEL, which has another default here.
+pub(super) const MODEL: &str = "GGUF file (the first part of a split model), or name of a model on this machine, as \
+    `rfgraph list` shows it [default: all models on this machine, loaded on request]";
+
 /// Serve models over HTTP, many answers at once
 ///
 /// Speaks the interfaces of OpenAI, Anthropic, ollama and llama-server, and serves a chat page at /. Without MODEL, all

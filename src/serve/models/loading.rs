@@ -15,10 +15,12 @@ use crate::serve::error::{ApiError, Kind};
 impl Models {
     /// Loads a model when its turn comes, and tells those who wait for it.
     pub(super) async fn load(self: Arc<Self>, id: String, number: u64, outcome: watch::Sender<Outcome>) {
-        let result = self.load_in_turn(&id, number).await;
-        let ended = {
+        let ended = loop {
+            let result = self.load_in_turn(&id, number).await;
             let mut state = self.state();
             match result {
+                // Somebody came while the load was given up.
+                Err(None) if state.shelf.numbered(number).is_some_and(|slot| slot.uses > 0) => {}
                 Ok(loaded) => {
                     let loaded = Arc::new(loaded);
                     if let Some(slot) = state.shelf.numbered(number) {
@@ -26,7 +28,7 @@ impl Models {
                         slot.unused_since = Instant::now();
                     }
                     state.failures.remove(&id);
-                    Outcome::Ready(loaded)
+                    break Outcome::Ready(loaded);
                 }
                 Err(error) => {
                     state.shelf.remove(number);
@@ -35,7 +37,7 @@ impl Models {
                         state.failures.insert(id, error.message.clone());
                     }
                     let nobody = || ApiError::new(Kind::Unavailable, "the model was not loaded");
-                    Outcome::Failed(error.unwrap_or_else(nobody))
+                    break Outcome::Failed(error.unwrap_or_else(nobody));
                 }
             }
         };
@@ -46,7 +48,7 @@ impl Models {
     /// `Err(None)`: nobody waits for it any more.
     async fn load_in_turn(self: &Arc<Self>, id: &str, number: u64) -> Result<Loaded, Option<ApiError>> {
         let _turn = self.turns.acquire().await.map_err(|_| None)?;
-        let library = self.library().ok_or(None)?;
+        let library = self.library().ok_or_else(|| Some(failed(id, LibraryError::Unknown)))?;
         while self.most > 0 && self.state().shelf.n_held() >= self.most {
             if !self.end_one(number).await? {
                 break;

@@ -234,24 +234,27 @@ impl Models {
             }
         };
         slot.uses += 1;
-        slot.keep = keep.unwrap_or(slot.keep);
+        if let Some(keep) = keep.filter(|_| !slot.is_pinned) {
+            slot.keep = keep;
+        }
         claim
     }
 
-    /// Ends a model when it is not used any more. Waits for that if it is not used now. A pinned one stays.
-    pub async fn unload(self: &Arc<Self>, id: &str) {
+    /// Ends a model when it is not used any more. Waits for that if it is not used now. Returns false for a pinned one, which
+    /// stays.
+    pub async fn unload(self: &Arc<Self>, id: &str) -> bool {
         let mut changes = self.changes.subscribe();
         loop {
             changes.borrow_and_update();
             {
                 let mut state = self.state();
-                let Some(slot) = state.shelf.named(id) else { return };
+                let Some(slot) = state.shelf.named(id) else { return true };
                 if slot.is_pinned {
-                    return;
+                    return false;
                 }
                 slot.keep = KeepAlive::For(Duration::ZERO);
                 if slot.uses > 0 {
-                    return;
+                    return true;
                 }
             }
             self.changed();

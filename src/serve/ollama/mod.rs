@@ -74,14 +74,14 @@ async fn id_of_name(app: &App, name: &str) -> Result<String, ApiError> {
     })
 }
 
-/// Unloads the model of a request without a prompt that keeps it for no time, and returns the name that it used.
+/// Unloads the model of a request without a prompt that keeps it for no time, and returns the name that it used. A model
+/// that stays loaded is not unloaded.
 async fn unloads(app: &App, body: &Body, is_empty: bool) -> Result<Option<String>, ApiError> {
     if !is_empty || keep_alive(&body.0)? != Some(KeepAlive::For(Duration::ZERO)) {
         return Ok(None);
     }
     let (id, name) = id_of(app, body).await?;
-    app.models.unload(&id).await;
-    Ok(Some(name))
+    Ok(app.models.unload(&id).await.then_some(name))
 }
 
 /// A moment as in RFC 3339, with microseconds.

@@ -44,8 +44,10 @@ pub(in crate::serve) async fn unload(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let id = app.models.id_of(Some(named(&body)?)).await?;
-    app.models.unload(&id).await;
-    Ok(Json(json!({"success": true})))
+    match app.models.unload(&id).await {
+        true => Ok(Json(json!({"success": true}))),
+        false => Err(ApiError::invalid("model", format!("`{id}` stays loaded: the server was started with it"))),
+    }
 }
 
 fn named(body: &Body) -> Result<&str, ApiError> {
