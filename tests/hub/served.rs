@@ -81,7 +81,8 @@ fn a_model_is_pulled_through_the_server_and_answers() {
     server.answers("demo");
     let (status, lines) = server.post("/api/pull", &json!({"model": "user/repo:Q8_0"}));
     assert!(status == 200 && lines.ends_with("{\"status\":\"success\"}\n"), "{status} {lines}");
-    assert_eq!(server.ids(), ["user/repo:Q8_0"], "the demo is there while nothing else is");
+    assert_eq!(server.post("/models/unload", &json!({"model": "demo"})).0, 200);
+    assert_eq!(server.ids(), ["user/repo:Q8_0"], "the demo is there while nothing else is, or while it is loaded");
     server.answers("repo");
     let (status, error) = server.post("/api/pull", &json!({"model": "user/repo:Q2_K"}));
     assert!(status == 400 && error.contains("it has Q8_0"), "{status} {error}");

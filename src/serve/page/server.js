@@ -41,6 +41,11 @@ export class Server extends EventTarget {
 		if (state || error instanceof AwayError || error.status === 503) await this.check();
 	}
 
+	/** A model answered: it may have been loaded for that. */
+	answered() {
+		if (!this.#isSettled) this.check();
+	}
+
 	async #check() {
 		try {
 			await this.api.health();
