@@ -236,7 +236,9 @@ type Row = (&'static str, &'static str, &'static str, fn(&Stats) -> u64);
 const ROWS: [Row; 10] = [
     ("counter", "prompt_tokens_total", "Tokens of prompts", |stats| stats.prompt_tokens),
     ("counter", "generation_tokens_total", "Generated tokens", |stats| stats.generated_tokens),
-    ("counter", "prefix_cache_queries_total", "Tokens of prompts that were looked up", |stats| stats.prompt_tokens),
+    ("counter", "prefix_cache_queries_total", "Tokens of prompts that were looked up", |stats| {
+        stats.prompt_tokens
+    }),
     ("counter", "prefix_cache_hits_total", "Tokens of prompts that were found", |stats| stats.cached_tokens),
     ("counter", "preemptions_total", "Requests put aside for lack of memory", |stats| stats.put_aside),
     ("counter", "engine_steps_total", "Steps of the engine", |stats| stats.steps),
@@ -292,7 +294,9 @@ fn engine(text: &mut String, engines: &[(String, Stats, bool)]) {
 /// The sums of all engines under llama-server's names, which have no label.
 fn llama_names(text: &mut String, engines: &[(String, Stats, bool)]) {
     const NAMES: [Row; 5] = [
-        ("counter", "prompt_tokens_total", "Tokens of prompts", |stats| stats.prompt_tokens - stats.cached_tokens),
+        ("counter", "prompt_tokens_total", "Tokens of prompts", |stats| {
+            stats.prompt_tokens - stats.cached_tokens
+        }),
         ("counter", "tokens_predicted_total", "Generated tokens", |stats| stats.generated_tokens),
         ("counter", "n_decode_total", "Steps of the engine", |stats| stats.steps),
         ("gauge", "requests_processing", "Requests that are computed", |stats| stats.running as u64),

@@ -83,8 +83,26 @@ fn names_that_cannot_be_given_are_refused() {
     let before = cache.files();
     let long = "a".repeat(129);
     for name in [
-        "", "../x", "a/../x", "/x", ".x", "a//b", "a/.b", "-a", "a b", "ä", "a/b/c/d", "a\0", "a\nb", &long, "taken",
-        "repo", "TAKEN", "taken.gguf", "mmproj", "a-00001-of-00003",
+        "",
+        "../x",
+        "a/../x",
+        "/x",
+        ".x",
+        "a//b",
+        "a/.b",
+        "-a",
+        "a b",
+        "ä",
+        "a/b/c/d",
+        "a\0",
+        "a\nb",
+        &long,
+        "taken",
+        "repo",
+        "TAKEN",
+        "taken.gguf",
+        "mmproj",
+        "a-00001-of-00003",
     ] {
         let error = copy_name(&cache, "user/repo", name).unwrap_err();
         assert!(matches!(error, HubError::Name { .. }), "{name:?}: {error}");

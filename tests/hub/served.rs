@@ -37,7 +37,11 @@ impl Serving {
         let address = said.lines().find_map(|line| line.strip_prefix("listening on ")).unwrap().to_string();
         // What it says later goes nowhere, and must not fill the pipe.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Serving { process, address, agent: Agent::config_builder().http_status_as_error(false).build().into() }
+        Serving {
+            process,
+            address,
+            agent: Agent::config_builder().http_status_as_error(false).build().into(),
+        }
     }
 
     #[track_caller]
@@ -82,13 +86,17 @@ fn a_model_is_pulled_through_the_server_and_answers() {
     let (status, lines) = server.post("/api/pull", &json!({"model": "user/repo:Q8_0"}));
     assert!(status == 200 && lines.ends_with("{\"status\":\"success\"}\n"), "{status} {lines}");
     assert_eq!(server.post("/models/unload", &json!({"model": "demo"})).0, 200);
-    assert_eq!(server.ids(), ["user/repo:Q8_0"], "the demo is there while nothing else is, or while it is loaded");
+    assert_eq!(
+        server.ids(),
+        ["user/repo:Q8_0"],
+        "the demo is there while nothing else is, or while it is loaded"
+    );
     server.answers("repo");
     let (status, error) = server.post("/api/pull", &json!({"model": "user/repo:Q2_K"}));
     assert!(status == 400 && error.contains("it has Q8_0"), "{status} {error}");
     assert_eq!(server.post("/api/copy", &json!({"source": "repo", "destination": "mine"})).0, 200);
     assert_eq!(server.ids(), ["mine", "user/repo:Q8_0"]);
-    server.answers("mine:latest");
+    server.answers("mine");
     assert!(user.path(".cache/rfgraph/mine.gguf").is_symlink());
 }
 
@@ -105,16 +113,22 @@ fn folders_and_presets_are_served() {
     let server = Serving::start(&user, &["--models-dir", "files", "--top-k", "7"]);
     assert_eq!(server.ids(), ["small", "broken", "deep/m-Q8_0"]);
     server.answers("m-Q8_0.gguf");
-    let settings = |model: &str| server.get(&format!("/props?model={model}"))["default_generation_settings"].clone();
+    let settings =
+        |model: &str| server.get(&format!("/props?model={model}"))["default_generation_settings"].clone();
     let (small, plain) = (settings("s"), settings("deep/m-Q8_0"));
     assert_eq!((&small["n_ctx"], &plain["n_ctx"]), (&128.into(), &512.into()));
     assert_eq!((&small["params"]["temperature"], &small["params"]["top_k"]), (&0.25.into(), &7.into()));
     assert_ne!(plain["params"]["temperature"], 0.25);
     let (status, error) = server.post("/v1/completions", &json!({"model": "broken", "prompt": "x"}));
-    assert!(status == 500 && error.contains("broken.gguf") && error.contains("`broken` could not be loaded"), "{error}");
+    assert!(
+        status == 500 && error.contains("broken.gguf") && error.contains("`broken` could not be loaded"),
+        "{error}"
+    );
     let home = user.path("").display().to_string();
     assert!(!error.contains(&home) && !error.contains("files/"), "folders are no client's business: {error}");
-    for name in ["files/broken.gguf", "../files/broken.gguf", "/etc/passwd", &demo_file().display().to_string()] {
+    for name in
+        ["files/broken.gguf", "../files/broken.gguf", "/etc/passwd", &demo_file().display().to_string()]
+    {
         let (status, error) = server.post("/v1/completions", &json!({"model": name, "prompt": "x"}));
         assert_eq!(status, 404, "{name}: {error}");
     }

@@ -363,11 +363,7 @@ fn models_are_listed_and_shown() {
 
 #[test]
 fn absent_routes_say_so_and_the_sign_of_life_is_there() {
-    for (method, path) in [
-        ("POST", "/api/push"),
-        ("POST", "/api/create"),
-        ("POST", "/api/blobs/sha256:00"),
-    ] {
+    for (method, path) in [("POST", "/api/push"), ("POST", "/api/create"), ("POST", "/api/blobs/sha256:00")] {
         let error = request(*SHARED, method, path, "", "{\"model\": \"demo\"}").json(501);
         assert!(error["error"].as_str().unwrap().contains(path), "{error}");
     }

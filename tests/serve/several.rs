@@ -188,7 +188,8 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 /// A stream that goes on until the context is full; its first bytes have been read.
 fn long_answer(address: SocketAddr, model: &str) -> Connection {
     let mut connection = Connection::open(address);
-    let body = json!({"model": model, "prompt": "Once", "max_tokens": 480, "ignore_eos": true, "stream": true});
+    let body =
+        json!({"model": model, "prompt": "Once", "max_tokens": 480, "ignore_eos": true, "stream": true});
     connection.send("POST", "/v1/completions", JSON, &body.to_string());
     assert_eq!(connection.head().status, 200);
     assert!(connection.chunk().contains("data: "));
@@ -375,7 +376,10 @@ fn unknown_names_are_refused_in_each_family() {
     let library = Counting::of(&["a", "b"]);
     let (server, address) = serve(&library, ServeOptions::default());
     let error = post_to(address, CHAT, &sum("c")).json(404);
-    assert_eq!((&error["error"]["code"], &error["error"]["param"]), (&"model_not_found".into(), &"model".into()));
+    assert_eq!(
+        (&error["error"]["code"], &error["error"]["param"]),
+        (&"model_not_found".into(), &"model".into())
+    );
     assert_eq!(post_to(address, "/api/chat", &sum("c")).json(404), json!({"error": "model 'c' not found"}));
     let mut message = sum("c");
     message["max_tokens"] = 5.into();
@@ -417,11 +421,17 @@ fn looking_at_models_loads_none() {
     assert_eq!(request(address, "GET", "/metrics", "", "").status, 200);
     assert!(library.order().is_empty());
     let awake = get("/props?model=a");
-    assert_eq!((&awake["is_sleeping"], &awake["default_generation_settings"]["n_ctx"]), (&false.into(), &512.into()));
+    assert_eq!(
+        (&awake["is_sleeping"], &awake["default_generation_settings"]["n_ctx"]),
+        (&false.into(), &512.into())
+    );
     assert_eq!(library.order(), ["a"]);
     let digest = |list: &Value| list["models"][0]["digest"].as_str().unwrap().to_string();
     assert_eq!(digest(&get("/api/ps")), digest(&tags));
-    assert_eq!(post_to(address, "/models/load", &json!({"model": "user/b:Q8_0"})).json(200), json!({"success": true}));
+    assert_eq!(
+        post_to(address, "/models/load", &json!({"model": "user/b:Q8_0"})).json(200),
+        json!({"success": true})
+    );
     assert_eq!(loaded(address).len(), 2);
     post_to(address, "/models/unload", &json!({"model": "a"})).json(200);
     assert_eq!(loaded(address), ["user/b:Q8_0"]);
@@ -458,7 +468,8 @@ fn lines(body: &str) -> Vec<Value> {
 fn changes_need_their_right() {
     let library = Counting::of(&["a"]);
     let (server, address) = serve(&library, ServeOptions::default());
-    let send = |method: &str, path: &str, body: Value| request(address, method, path, JSON, &body.to_string());
+    let send =
+        |method: &str, path: &str, body: Value| request(address, method, path, JSON, &body.to_string());
     for (method, path, body, right) in [
         ("POST", "/api/pull", json!({"model": "u/r"}), "allow-pull"),
         ("POST", "/api/copy", json!({"source": "a", "destination": "b"}), "allow-pull"),
@@ -495,7 +506,8 @@ fn models_are_pulled_copied_and_deleted() {
     assert_eq!(post_to(address, "/api/pull", &json!({})).json(400)["error"], "model is required");
     let copy = |source: &str| post_to(address, "/api/copy", &json!({"source": source, "destination": "d"}));
     assert_eq!((copy("a").status, copy("other").status), (200, 404));
-    let delete = |name: &str| request(address, "DELETE", "/api/delete", JSON, &json!({"model": name}).to_string());
+    let delete =
+        |name: &str| request(address, "DELETE", "/api/delete", JSON, &json!({"model": name}).to_string());
     assert_eq!((delete("b").status, delete("b").status), (200, 404));
     assert_eq!(states(address).into_keys().collect::<Vec<_>>(), ["a", "c", "d"], "b was unloaded too");
     server.stop();

@@ -17,7 +17,9 @@ use crate::hub::{
     Details, Entry, Event, HubError, HubOptions, Places, Preset, Reference, Store, copy, pull, remove,
 };
 use crate::model::{Model, ModelError};
-use crate::serve::{Description, Library, LibraryError, ListedModel, Loaded, ModelNames, PullProgress, Server};
+use crate::serve::{
+    Description, Library, LibraryError, ListedModel, Loaded, ModelNames, PullProgress, Server,
+};
 
 /// The name of the model that is built in.
 const DEMO: &str = "demo";
@@ -31,8 +33,16 @@ pub(super) struct ModelLibrary {
     started: SystemTime,
     /// The demo model in lists.
     demo: OnceLock<Option<ListedModel>>,
-    /// What files say of themselves, by path, with size and time of the file.
-    details: Mutex<HashMap<PathBuf, (u64, Option<SystemTime>, Option<Details>)>>,
+    /// What files say of themselves, by path.
+    details: Mutex<HashMap<PathBuf, Read>>,
+}
+
+/// What a file said when it was read.
+struct Read {
+    bytes: u64,
+    modified: Option<SystemTime>,
+    /// `None`: it could not be read.
+    details: Option<Details>,
 }
 
 enum Source {
@@ -58,7 +68,8 @@ pub(super) fn of(args: &ServeArgs) -> Result<Option<ModelLibrary>, CliError> {
                 ("--chat-template-file", args.load.chat_template_file.is_some()),
             ];
             if let Some((option, _)) = of_one.into_iter().find(|(_, is_given)| *is_given) {
-                let reason = format!("{option} is about one model: name it, as in `rfgraph serve MODEL {option} …`");
+                let reason =
+                    format!("{option} is about one model: name it, as in `rfgraph serve MODEL {option} …`");
                 return Err(CliError::Usage(reason));
             }
             Source::Store(Box::new(store(args)?))
@@ -160,11 +171,11 @@ impl ModelLibrary {
     fn details(&self, path: &Path, bytes: u64, modified: Option<SystemTime>) -> Option<Details> {
         let mut all = self.details.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get(path) {
-            Some((n, time, details)) if (*n, *time) == (bytes, modified) => details.clone(),
+            Some(read) if (read.bytes, read.modified) == (bytes, modified) => read.details.clone(),
             _ => {
                 let details = Details::read(path);
                 let details = details.inspect_err(|error| tracing::warn!("{}: {error}", path.display())).ok();
-                all.insert(path.to_owned(), (bytes, modified, details.clone()));
+                all.insert(path.to_owned(), Read { bytes, modified, details: details.clone() });
                 details
             }
         }

@@ -10,13 +10,13 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
 use super::conversation::{Content, InChoice, InMessage, InTool, functions, messages};
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::{Ask, Client, submit};
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::models::{Loaded, Source};
 use crate::serve::parts::View;
-use crate::serve::apart::apart;
 use crate::serve::settings::{Settings, flag, given, whole};
 use crate::serve::stream;
 use crate::serve::turn::{ToolChoice, Turn, set_effort};

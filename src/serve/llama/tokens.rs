@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::openai::chat::conversation_of;
-use crate::serve::apart::apart;
 use crate::serve::settings::{flag, given};
 use crate::text::{EncodeOptions, Tokenizer};
 

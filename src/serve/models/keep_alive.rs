@@ -17,9 +17,9 @@ impl KeepAlive {
     /// A number of seconds; a negative one, or a century and more: [`KeepAlive::Forever`]. `None` for what is no number.
     pub fn seconds(seconds: f64) -> Option<KeepAlive> {
         const CENTURY: f64 = 3_155_760_000.0;
-        match seconds < 0.0 || seconds >= CENTURY {
-            true => Some(KeepAlive::Forever),
-            false => Duration::try_from_secs_f64(seconds).ok().map(KeepAlive::For),
+        match (0.0..CENTURY).contains(&seconds) {
+            true => Duration::try_from_secs_f64(seconds).ok().map(KeepAlive::For),
+            false => Some(KeepAlive::Forever).filter(|_| !seconds.is_nan()),
         }
     }
 }

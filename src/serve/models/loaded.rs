@@ -157,7 +157,6 @@ impl Loaded {
         self.constraints.keep(source, &made);
         Ok(made)
     }
-
 }
 
 /// The source of a constraint.

@@ -74,7 +74,11 @@ impl Models {
         }
     }
 
-    async fn try_to_load(self: &Arc<Self>, library: &Arc<dyn Library>, id: &str) -> Result<Loaded, LibraryError> {
+    async fn try_to_load(
+        self: &Arc<Self>,
+        library: &Arc<dyn Library>,
+        id: &str,
+    ) -> Result<Loaded, LibraryError> {
         let (library, wanted, on_step) = (Arc::clone(library), id.to_string(), self.on_step(id));
         let loaded = spawn_blocking(move || library.load(&wanted, on_step)).await;
         loaded.unwrap_or_else(|_| Err(LibraryError::Failed("loading it panicked".to_string())))
@@ -194,7 +198,10 @@ impl Models {
 
 fn failed(id: &str, error: LibraryError) -> ApiError {
     let reason = of_library(id, error);
-    ApiError { message: format!("the model `{}` could not be loaded: {}", id.escape_debug(), reason.message), ..reason }
+    ApiError {
+        message: format!("the model `{}` could not be loaded: {}", id.escape_debug(), reason.message),
+        ..reason
+    }
 }
 
 /// The counts of an ended engine and of a later one, with the later one's present sizes.

@@ -24,8 +24,8 @@ use super::metrics::Metrics;
 use crate::engine::Stats;
 pub use keep_alive::{KeepAlive, NoTime};
 pub use library::{Description, Library, LibraryError, ListedModel, PullProgress};
-pub use loaded::{Loaded, ModelNames};
 pub(super) use loaded::Source;
+pub use loaded::{Loaded, ModelNames};
 use shelf::{Outcome, Shelf, Stage};
 pub(super) use view::{Shown, Status};
 
@@ -145,10 +145,9 @@ impl Models {
     pub fn check_ready(&self) -> Result<(), ApiError> {
         let state = self.state();
         match &state.failed {
-            Some(reason) => Err(ApiError::new(
-                Kind::Unavailable,
-                format!("the model could not be loaded: {reason}"),
-            )),
+            Some(reason) => {
+                Err(ApiError::new(Kind::Unavailable, format!("the model could not be loaded: {reason}")))
+            }
             None if self.library().is_some() || !state.shelf.slots().is_empty() => Ok(()),
             None => Err(ApiError::new(Kind::Unavailable, "Loading model")),
         }

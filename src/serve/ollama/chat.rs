@@ -12,6 +12,7 @@ use super::fields::{format, settings, streams, think};
 use super::lines::{Form, LinesAsk, bare_line, respond};
 use super::messages::{InMessage, messages};
 use super::{named, unloads};
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::Client;
 use crate::serve::body::Body;
@@ -19,7 +20,6 @@ use crate::serve::error::ApiError;
 use crate::serve::models::Loaded;
 use crate::serve::openai::messages::{InTool, functions, tool_value};
 use crate::serve::parts::View;
-use crate::serve::apart::apart;
 use crate::serve::prompt::Conversation;
 use crate::serve::settings::given;
 

@@ -8,6 +8,7 @@ use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
 
 use super::{Named, named};
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::{Client, submit_embeddings};
 use crate::serve::body::Body;
@@ -15,7 +16,6 @@ use crate::serve::error::ApiError;
 use crate::serve::models::{Held, Loaded};
 use crate::serve::openai::completions::prompts;
 use crate::serve::parts::{View, Whole, collect};
-use crate::serve::apart::apart;
 use crate::serve::settings::{flag, given, whole};
 
 const NO_PARTS: View = View { thoughts_apart: false, calls_apart: false };

@@ -9,12 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::completions::prompts;
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::{Client, submit_embeddings};
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::parts::{View, collect};
-use crate::serve::apart::apart;
 use crate::serve::settings::{given, whole};
 
 const NO_PARTS: View = View { thoughts_apart: false, calls_apart: false };

@@ -46,7 +46,9 @@ pub(in crate::serve) async fn unload(
     let id = app.models.id_of(Some(named(&body)?)).await?;
     match app.models.unload(&id).await {
         true => Ok(Json(json!({"success": true}))),
-        false => Err(ApiError::invalid("model", format!("`{id}` stays loaded: the server was started with it"))),
+        false => {
+            Err(ApiError::invalid("model", format!("`{id}` stays loaded: the server was started with it")))
+        }
     }
 }
 
