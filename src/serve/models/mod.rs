@@ -9,6 +9,9 @@ mod library;
 mod loaded;
 mod loading;
 mod shelf;
+#[cfg(feature = "demo")]
+#[cfg(test)]
+mod shelf_tests;
 mod view;
 
 use std::collections::HashMap;

@@ -151,7 +151,3 @@ impl Shelf {
         }
     }
 }
-
-#[cfg(all(test, feature = "demo"))]
-#[path = "shelf_tests.rs"]
-mod tests;

@@ -1,9 +1,10 @@
 //! The shelf on a clock that the test moves.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::*;
-use crate::serve::ModelNames;
+use super::shelf::{Shelf, Stage};
+use super::{KeepAlive, Loaded, ModelNames};
 use crate::{Engine, EngineOptions, Model, SamplerParams, SessionOptions};
 
 fn loaded(id: &str) -> Stage {
