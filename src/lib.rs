@@ -62,7 +62,7 @@ pub use cpu::physical_cores;
 pub use device::PlatformKind;
 pub use engine::{
     Answer, AnswerOptions, Chat, ChatOptions, Engine, EngineError, EngineOptions, Event, GenerateOptions,
-    Generation, Next, Reply, Request, Stop,
+    Generation, Next, OnStep, Reply, Request, Stop,
 };
 pub use exec::{Budget, CpuExecutor, ExecError, Executor, HipExecutor, HipOptions, PlanId, WeightMap};
 pub use gguf::{Gguf, GgufError};

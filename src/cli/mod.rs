@@ -72,6 +72,7 @@ struct Cli {
 enum Command {
     Run(Box<run_args::RunArgs>),
     #[cfg(feature = "serve")]
+    #[command(mut_arg("model", |model| model.help(serve::MODEL).long_help(None)))]
     Serve(Box<serve::ServeArgs>),
     #[cfg(feature = "hub")]
     Pull(pull::PullArgs),

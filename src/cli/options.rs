@@ -96,6 +96,29 @@ impl ModelArg {
         Ok(Tokenizer::new(vocabulary).map_err(ModelError::from)?)
     }
 
+    /// A model that was found. `strict` is as `--strict`.
+    #[cfg(all(feature = "hub", feature = "serve"))]
+    pub(super) fn found(located: Option<Located>, strict: bool) -> ModelArg {
+        let located = OnceCell::from(located);
+        ModelArg { model: None, hf: None, offline: true, located, strict }
+    }
+
+    /// True if a model was named.
+    #[cfg(feature = "serve")]
+    pub(super) fn is_given(&self) -> bool {
+        #[cfg(feature = "hub")]
+        if self.hf.is_some() {
+            return true;
+        }
+        self.model.is_some()
+    }
+
+    /// The value of `--strict`.
+    #[cfg(all(feature = "hub", feature = "serve"))]
+    pub(super) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
     /// The model's name for clients: its file's without the ending and the number of a part.
     #[cfg(feature = "serve")]
     pub(super) fn stem(&self) -> String {
@@ -106,7 +129,7 @@ impl ModelArg {
     }
 
     /// The file of the path, name or repository; `None` if none was given. Looked for once.
-    fn located(&self) -> Result<Option<&Located>, CliError> {
+    pub(super) fn located(&self) -> Result<Option<&Located>, CliError> {
         if self.located.get().is_none() {
             // A value that was set meanwhile is the same one.
             let _ = self.located.set(self.locate()?);
@@ -158,7 +181,7 @@ impl ModelArg {
 }
 
 /// Context size.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct ContextArg {
     /// Context size in tokens; 0: the size the model was trained with [default: the trained size, at most 4096]
     #[arg(short = 'c', long = "ctx", value_name = "CTX", value_parser = context)]
@@ -188,7 +211,7 @@ pub(super) fn one_or_more(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 /// Number of threads.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct ThreadsArg {
     /// Number of threads [default: one per physical core]
     #[arg(short, long, value_parser = one_or_more)]
@@ -208,7 +231,7 @@ impl ThreadsArg {
 }
 
 /// The types of the KV cache.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct CacheArgs {
     /// KV cache type: f16, bf16, f32, or q8_0 or q4_0 in blocks of 32 elements
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
@@ -240,7 +263,7 @@ fn cache_type(text: &str) -> Result<DType, String> {
 }
 
 /// Options of a session, except for its context size.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct SessionArgs {
     #[command(flatten)]
     threads: ThreadsArg,

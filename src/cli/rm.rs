@@ -13,7 +13,7 @@ use crate::hub::{Store, remove};
 /// Delete a model from Hugging Face's cache
 ///
 /// All versions of the model that are in the cache are deleted. Its content stays as long as another name in the cache
-/// uses it. Models of llama.cpp, of ollama and in folders are not deleted.
+/// uses it. Models of llama.cpp, of ollama and in folders are not deleted, except for links in folders.
 #[derive(Debug, Args)]
 pub(super) struct RmArgs {
     /// Name of the model, as `rfgraph list` shows it

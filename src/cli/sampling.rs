@@ -17,7 +17,7 @@ use crate::sampling::{Mirostat, Parameter, SamplerParams, Stage, Value};
 use crate::text::Tokenizer;
 
 /// Sampling options.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SamplingArgs {
     /// The samplers' settings; the other fields are defaults.
     samplers: SamplerParams,
@@ -111,7 +111,7 @@ fn set(parameter: Parameter<'_>, matches: &ArgMatches) {
 const CHAIN: [&str; 6] = ["samplers", "mirostat", "mirostat_lr", "mirostat_ent", "seed", "min_keep"];
 
 /// Options of the whole chain of samplers.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct ChainArgs {
     /// Fewest tokens that --typical-p, --top-p, --min-p and XTC keep
     #[arg(long, value_name = "N", default_value_t = SamplerParams::default().min_keep, hide_short_help = true)]
@@ -134,7 +134,7 @@ struct ChainArgs {
 }
 
 /// Mirostat in place of all samplers but temperature.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct MirostatArgs {
     /// 2: Mirostat 2, which keeps the mean surprise at --mirostat-ent and replaces all samplers but temperature; 0:
     /// off

@@ -11,6 +11,7 @@ use super::parse::{self, Header};
 use super::shard::{Shard, open_shard};
 use super::split::{self, Place};
 use super::tensors::TensorInfo;
+use crate::tensor::DType;
 
 /// An open GGUF model: its metadata, its tensors, and their data in place.
 ///
@@ -104,6 +105,18 @@ impl Gguf {
     /// All tensors, in the order of the parts and of each file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
+    }
+
+    /// The dtype with the largest share of the bytes; `None` without tensors.
+    pub fn main_dtype(&self) -> Option<DType> {
+        let mut sums: Vec<(DType, u64)> = Vec::new();
+        for tensor in &self.tensors {
+            match sums.iter_mut().find(|(dtype, _)| *dtype == tensor.dtype) {
+                Some((_, sum)) => *sum += tensor.bytes as u64,
+                None => sums.push((tensor.dtype, tensor.bytes as u64)),
+            }
+        }
+        sums.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(dtype, _)| dtype)
     }
 
     /// The tensor with this name.

@@ -114,14 +114,15 @@ pub(super) struct Lock {
     _file: File,
 }
 
+/// A link with this target; `content` is the file that it leads to.
 #[cfg(unix)]
-fn make_link(target: &Path, _: &Path, link: &Path) -> io::Result<()> {
+pub(super) fn make_link(target: &Path, _: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
 /// Links need a privilege on some systems; a second name of the file does not.
 #[cfg(not(unix))]
-fn make_link(_: &Path, content: &Path, link: &Path) -> io::Result<()> {
+pub(super) fn make_link(_: &Path, content: &Path, link: &Path) -> io::Result<()> {
     fs::hard_link(content, link)
 }
 

@@ -16,6 +16,8 @@ pub struct Details {
     pub parameters: u64,
     /// Size of the context that the model was trained with.
     pub n_ctx_train: Option<u64>,
+    /// Bytes of all tensors.
+    pub bytes: u64,
     /// True if the file has a chat template.
     pub has_chat_template: bool,
 }
@@ -26,25 +28,21 @@ impl Details {
     /// # Errors
     /// The file is no valid GGUF file, or a part is missing.
     pub fn read(path: &Path) -> Result<Details, GgufError> {
-        let gguf = Gguf::open(path)?;
+        Ok(Details::of(&Gguf::open(path)?))
+    }
+
+    /// What an open file says.
+    pub fn of(gguf: &Gguf) -> Details {
         let metadata = gguf.metadata();
         let architecture =
             metadata.opt_str("general.architecture").ok().flatten().unwrap_or_default().to_owned();
-        let mut bytes: Vec<(&'static str, u64)> = Vec::new();
-        for info in gguf.tensors() {
-            let name = info.dtype.name();
-            match bytes.iter_mut().find(|(other, _)| *other == name) {
-                Some((_, sum)) => *sum += info.bytes as u64,
-                None => bytes.push((name, info.bytes as u64)),
-            }
-        }
-        let largest = bytes.into_iter().max_by_key(|(_, bytes)| *bytes);
-        Ok(Details {
-            format: largest.map_or_else(String::new, |(name, _)| name.to_owned()),
+        Details {
+            format: gguf.main_dtype().map_or_else(String::new, |dtype| dtype.name().to_owned()),
             parameters: gguf.tensors().iter().map(|info| info.shape.elements() as u64).sum(),
             n_ctx_train: metadata.opt_u64(&format!("{architecture}.context_length")).ok().flatten(),
             has_chat_template: metadata.get("tokenizer.chat_template").is_some(),
+            bytes: gguf.tensors().iter().map(|info| info.bytes as u64).sum(),
             architecture,
-        })
+        }
     }
 }

@@ -15,6 +15,14 @@ pub enum HubError {
         /// The rule that it breaks.
         reason: &'static str,
     },
+    /// A name that cannot be given to a model.
+    #[error("`{}` cannot be the name of a model: {reason}", text.escape_debug())]
+    Name {
+        /// The name.
+        text: String,
+        /// The rule that it breaks.
+        reason: &'static str,
+    },
     /// A setting from the environment that cannot be used.
     #[error("{variable} cannot be used: {reason}")]
     Setting {

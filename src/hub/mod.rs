@@ -9,10 +9,11 @@
 //!
 //! `reference` checks names, also those in remote answers, before they become paths; `variant` divides a list of files
 //! into models; `client` speaks HTTP, with redirects, back-off and the token; `listing` reads a repository's files;
-//! `download` fetches one file, with resume and checksum; `cache` knows the layout; `remove` deletes.
+//! `download` fetches one file, with resume and checksum; `cache` knows the layout; `copy` gives further names; `remove` deletes.
 
 mod cache;
 mod client;
+mod copy;
 mod details;
 mod download;
 mod error;
@@ -26,6 +27,7 @@ mod store;
 mod variant;
 
 pub use client::{HubOptions, Token};
+pub use copy::copy;
 pub use details::Details;
 pub use error::HubError;
 pub use places::Places;

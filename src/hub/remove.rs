@@ -1,4 +1,5 @@
-//! Deleting a model from Hugging Face's cache: its names in the commits, and the contents that no name has any more.
+//! Deleting a model from Hugging Face's cache, or a link to a model: its names in the commits, and the contents that no name
+//! has any more.
 
 use std::fs;
 use std::io;
@@ -23,14 +24,17 @@ pub struct Removal {
     pub bytes: u64,
 }
 
-/// Deletes a model of [`Store::list`] that is in Hugging Face's cache, in all commits that have it under this name. A
-/// content that another name uses stays.
+/// Deletes a model of [`Store::list`] that is in Hugging Face's cache, in all commits that have it under this name, or one
+/// that is a link in a folder of models. A content that another name uses stays.
 ///
 /// # Errors
 /// The model is of another source, or a file cannot be deleted.
 pub fn remove(store: &Store, entry: &Entry) -> Result<Removal, HubError> {
     let reference = match (entry.source, entry.name.parse::<Reference>()) {
         (Source::HuggingFace, Ok(reference)) => reference,
+        (Source::Folder, _) if entry.files.iter().all(|file| file.is_symlink()) => {
+            return remove_links(store, entry);
+        }
         _ => return Err(not_ours(entry)),
     };
     let hub = &store.places().hub;
@@ -40,12 +44,38 @@ pub fn remove(store: &Store, entry: &Entry) -> Result<Removal, HubError> {
     for RepoEntry { entry, commit } in same {
         let snapshot = cache.snapshots().join(&commit);
         for link in &entry.files {
-            remove_name(&cache, link, &mut removal)?;
+            remove_name(store, &cache, link, &mut removal)?;
             remove_empty_folders(link, &snapshot);
         }
     }
     clean(&cache)?;
     Ok(removal)
+}
+
+fn remove_links(store: &Store, entry: &Entry) -> Result<Removal, HubError> {
+    let mut removal = Removal::default();
+    for link in &entry.files {
+        match cache_of_content(&store.places().hub, link) {
+            Some(cache) => {
+                remove_name(store, &cache, link, &mut removal)?;
+                clean(&cache)?;
+            }
+            None => {
+                fs::remove_file(link).map_err(HubError::file("delete", link))?;
+                removal.names += 1;
+            }
+        }
+    }
+    Ok(removal)
+}
+
+/// The cache of the repository that has a link's content.
+fn cache_of_content(hub: &Path, link: &Path) -> Option<RepoCache> {
+    let content = fs::canonicalize(link).ok()?;
+    let folder = content.parent()?.parent()?;
+    let reference = Reference::of_folder(folder.file_name()?.to_str()?)?;
+    let cache = RepoCache::new(hub, &reference);
+    (fs::canonicalize(cache.blobs()).ok()? == content.parent()?).then_some(cache)
 }
 
 fn not_ours(entry: &Entry) -> HubError {
@@ -57,7 +87,7 @@ fn not_ours(entry: &Entry) -> HubError {
 }
 
 /// Deletes a name, and its content if that was the last name.
-fn remove_name(cache: &RepoCache, link: &Path, removal: &mut Removal) -> Result<(), HubError> {
+fn remove_name(store: &Store, cache: &RepoCache, link: &Path, removal: &mut Removal) -> Result<(), HubError> {
     // The content is one of this repository, or it is not touched.
     let blobs = fs::canonicalize(cache.blobs()).ok();
     let blob = fs::canonicalize(link).ok().filter(|blob| blob.parent() == blobs.as_deref());
@@ -69,6 +99,7 @@ fn remove_name(cache: &RepoCache, link: &Path, removal: &mut Removal) -> Result<
     removal.names += 1;
     if let Some(blob) = blob
         && !is_used(&cache.snapshots(), &blob)?
+        && !is_linked(store, &blob)
     {
         let bytes = fs::metadata(&blob).map_or(0, |blob| blob.len());
         fs::remove_file(&blob).map_err(HubError::file("delete", &blob))?;
@@ -80,10 +111,21 @@ fn remove_name(cache: &RepoCache, link: &Path, removal: &mut Removal) -> Result<
     Ok(())
 }
 
+/// True if a link in a folder of models leads to this content.
+fn is_linked(store: &Store, blob: &Path) -> bool {
+    let entries = store.list().into_iter().filter(|entry| entry.source == Source::Folder);
+    let mut files = entries.flat_map(|entry| entry.files);
+    files.any(|file| fs::canonicalize(file).is_ok_and(|content| content == blob))
+}
+
 /// True if a name below a folder, of any file and not only of models, leads to this content.
 fn is_used(folder: &Path, blob: &Path) -> Result<bool, HubError> {
     let failed = |source: io::Error| HubError::File { verb: "read", path: folder.to_owned(), source };
-    for entry in fs::read_dir(folder).map_err(failed)? {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
         let entry = entry.map_err(failed)?;
         let is_folder = entry.file_type().map_err(failed)?.is_dir();
         let uses = match is_folder {

@@ -1,6 +1,7 @@
 //! The state that all requests share.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -11,8 +12,8 @@ use super::openai::stored::Responses;
 
 pub(super) struct App {
     pub options: ServeOptions,
-    pub models: Models,
-    pub metrics: Metrics,
+    pub models: Arc<Models>,
+    pub metrics: Arc<Metrics>,
     pub responses: Responses,
     /// Random for each start of the server, so that no client can compute another's salt.
     salts: RandomState,
@@ -21,10 +22,12 @@ pub(super) struct App {
 
 impl App {
     pub fn new(options: ServeOptions) -> App {
+        let metrics = Arc::new(Metrics::new());
+        let models = Models::new(options.max_models, options.keep_alive, Arc::clone(&metrics));
         App {
             options,
-            models: Models::loading(),
-            metrics: Metrics::new(),
+            models: Arc::new(models),
+            metrics,
             responses: Responses::default(),
             salts: RandomState::new(),
             n_ids: AtomicU64::new(0),

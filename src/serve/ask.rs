@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use super::app::App;
 use super::error::ApiError;
-use super::models::Loaded;
+use super::models::Held;
 use super::request_log::RequestLog;
 use super::settings::Settings;
 use crate::engine::{Event, Reply, Request};
@@ -64,7 +64,7 @@ impl Ask {
 /// Submits each of the asked answers `n` times. Choice `i` of ask `j` has the number `j * n + i`.
 pub(super) fn submit(
     app: &Arc<App>,
-    loaded: &Loaded,
+    loaded: &Arc<Held>,
     client: &Client,
     asks: &[Ask],
     n: usize,
@@ -73,16 +73,16 @@ pub(super) fn submit(
     for ask in asks {
         for choice in 0..n {
             let submitted = loaded.engine.submit(ask.request(app, client, choice));
-            replies.push(submitted.inspect_err(|error| app.metrics.rejected(error))?);
+            replies.push(submitted.inspect_err(|error| app.metrics.rejected(&loaded.names.id, error))?);
         }
     }
-    Ok(Replies::new(replies, RequestLog::new(app, loaded, client)))
+    Ok(Replies::new(replies, RequestLog::new(app, loaded, client), loaded))
 }
 
 /// Submits texts to embed.
 pub(super) fn submit_embeddings(
     app: &Arc<App>,
-    loaded: &Loaded,
+    loaded: &Arc<Held>,
     client: &Client,
     texts: Vec<Vec<u32>>,
     pooling: Pooling,
@@ -90,9 +90,9 @@ pub(super) fn submit_embeddings(
     let mut replies = Vec::with_capacity(texts.len());
     for tokens in texts {
         let submitted = loaded.engine.submit(Request::embedding(tokens, pooling));
-        replies.push(submitted.inspect_err(|error| app.metrics.rejected(error))?);
+        replies.push(submitted.inspect_err(|error| app.metrics.rejected(&loaded.names.id, error))?);
     }
-    Ok(Replies::new(replies, RequestLog::new(app, loaded, client)))
+    Ok(Replies::new(replies, RequestLog::new(app, loaded, client), loaded))
 }
 
 /// The replies of one HTTP request. Dropping them cancels what is not over.
@@ -101,11 +101,14 @@ pub(super) struct Replies {
     /// The reply that is asked first, so that none waits for the others.
     next: usize,
     log: RequestLog,
+    /// The model stays loaded until all is over.
+    _held: Arc<Held>,
 }
 
 impl Replies {
-    fn new(replies: Vec<Reply>, log: RequestLog) -> Replies {
-        Replies { replies: replies.into_iter().map(Some).collect(), next: 0, log }
+    fn new(replies: Vec<Reply>, log: RequestLog, held: &Arc<Held>) -> Replies {
+        let replies = replies.into_iter().map(Some).collect();
+        Replies { replies, next: 0, log, _held: Arc::clone(held) }
     }
 
     /// The number of choices.

@@ -2,6 +2,7 @@
 
 use super::error::{ApiError, Kind};
 use super::models::Loaded;
+use crate::model::Model;
 use crate::text::{EncodeOptions, Tokenizer};
 
 /// A token of such prompts: the keys that name it in a file, and its names in vocabularies whose files do not.
@@ -55,9 +56,8 @@ const FILE: Row = Row { keys: &["tokenizer.ggml.fim_sep_token_id"], names: &["<|
 
 impl Row {
     /// The token's id in a model.
-    fn id(&self, loaded: &Loaded) -> Option<u32> {
-        let tokenizer = loaded.tokenizer();
-        let metadata = loaded.model().gguf().metadata();
+    fn id(&self, model: &Model, tokenizer: &Tokenizer) -> Option<u32> {
+        let metadata = model.gguf().metadata();
         let named = self.keys.iter().find_map(|key| metadata.opt_u32(key).ok().flatten());
         let named = named.filter(|&id| (id as usize) < tokenizer.n_vocab());
         named.or_else(|| self.names.iter().find_map(|name| tokenizer.special_id(name)))
@@ -84,19 +84,19 @@ pub(super) struct FillTokens {
 
 impl FillTokens {
     /// The tokens of a model; `None` if its vocabulary lacks one of the three that are needed.
-    pub fn of(loaded: &Loaded) -> Option<FillTokens> {
+    pub fn of(model: &Model, tokenizer: &Tokenizer) -> Option<FillTokens> {
         Some(FillTokens {
-            before: BEFORE.id(loaded)?,
-            after: AFTER.id(loaded)?,
-            middle: MIDDLE.id(loaded)?,
-            repository: REPOSITORY.id(loaded),
-            file: FILE.id(loaded),
+            before: BEFORE.id(model, tokenizer)?,
+            after: AFTER.id(model, tokenizer)?,
+            middle: MIDDLE.id(model, tokenizer)?,
+            repository: REPOSITORY.id(model, tokenizer),
+            file: FILE.id(model, tokenizer),
         })
     }
 
     /// The tokens of a model, or an error that says what is missing.
     pub fn needed(loaded: &Loaded) -> Result<FillTokens, ApiError> {
-        FillTokens::of(loaded).ok_or_else(|| {
+        FillTokens::of(loaded.model(), loaded.tokenizer()).ok_or_else(|| {
             let id = &loaded.names.id;
             ApiError::new(
                 Kind::NotSupported,

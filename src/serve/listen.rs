@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
 use super::app::App;
-use super::models::Loaded;
+use super::models::{Library, Loaded};
 use super::{ServeError, ServeOptions, routes};
 use crate::engine::OnStep;
 
@@ -24,7 +24,7 @@ const THREADS: usize = 2;
 /// The pause after a connection could not be accepted, for instance because no file handle is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A server that listens. Until it has a model it answers 503.
+/// A server that listens. Until it has a model or a library it answers 503.
 pub struct Server {
     runtime: Runtime,
     app: Arc<App>,
@@ -54,6 +54,7 @@ impl Server {
             return Err(ServeError::Open { address });
         }
         let app = Arc::new(App::new(options));
+        runtime.spawn(Arc::clone(&app.models).end_expired());
         let (stop, stopped) = watch::channel(false);
         let listening = runtime.spawn(listen(listener, Arc::clone(&app), stopped));
         Ok(Server { runtime, app, address, stop, listening })
@@ -64,13 +65,26 @@ impl Server {
         self.address
     }
 
-    /// Receives each step of an engine, for the metrics.
-    pub fn on_step(&self) -> OnStep {
-        let app = Arc::clone(&self.app);
-        Arc::new(move |report| app.metrics.step(report))
+    /// Receives each step of the engine of the model with this id, for the metrics.
+    pub fn on_step(&self, model: &str) -> OnStep {
+        self.app.models.on_step(model)
     }
 
-    /// Sets the model that answers, or the reason why there is none.
+    /// Sets the models that are loaded when they are asked for. A second library is ignored.
+    pub fn set_library(&self, library: Arc<dyn Library>) {
+        self.app.models.set_library(library);
+    }
+
+    /// Loads a model of the library before a request asks for it.
+    ///
+    /// # Errors
+    /// The reason why it cannot be loaded.
+    pub fn load(&self, name: &str) -> Result<(), String> {
+        let found = self.runtime.block_on(self.app.models.find(Some(name)));
+        found.map(drop).map_err(|error| error.message)
+    }
+
+    /// Adds a model that answers and is never unloaded, or sets the reason why there is none.
     pub fn set_model(&self, loaded: Result<Loaded, String>) {
         self.app.models.set(loaded);
     }
@@ -90,9 +104,7 @@ impl Server {
                 () = signal() => false,
             }
         });
-        if let Ok(loaded) = app.models.ready() {
-            loaded.engine.stop();
-        }
+        app.models.stop();
         self.runtime.shutdown_timeout(Duration::from_secs(1));
         stopped
     }
@@ -102,9 +114,7 @@ impl Server {
         let _ = self.stop.send(true);
         // A task that panicked has ended too.
         let _ = self.runtime.block_on(self.listening);
-        if let Ok(loaded) = self.app.models.ready() {
-            loaded.engine.stop();
-        }
+        self.app.models.stop();
         self.runtime.shutdown_timeout(Duration::from_secs(1));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -31,14 +31,34 @@ const TOKENS: [f64; 16] =
     [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfModel {
+    model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Finish {
+    model: String,
     finish_reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
+    model: String,
     reason: &'static str,
 }
+
+/// Makes the histograms of a family.
+#[derive(Clone, Copy)]
+struct Buckets(&'static [f64]);
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+/// A histogram for each model.
+type Histograms = Family<OfModel, Histogram, Buckets>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Http {
@@ -61,24 +81,28 @@ pub(super) struct Metrics {
     finished: Family<Finish, Counter>,
     rejected: Family<Reason, Counter>,
     /// Gauge-like numbers as of the last scrape come from the engine; these are kept here.
-    first_token: Histogram,
-    token: Histogram,
-    per_token: Histogram,
-    request: Histogram,
-    queue: Histogram,
-    prompt: Histogram,
-    decode: Histogram,
-    prompt_tokens: Histogram,
-    generated_tokens: Histogram,
-    step: Histogram,
-    batch: Histogram,
+    first_token: Histograms,
+    token: Histograms,
+    per_token: Histograms,
+    request: Histograms,
+    queue: Histograms,
+    prompt: Histograms,
+    decode: Histograms,
+    prompt_tokens: Histograms,
+    generated_tokens: Histograms,
+    step: Histograms,
+    batch: Histograms,
     memory: Gauge<u64, AtomicU64>,
 }
 
-fn histogram(registry: &mut Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    let made = Histogram::new(buckets.iter().copied());
-    registry.register(name, help, made.clone());
+fn histogram(registry: &mut Registry, name: &str, help: &str, buckets: &'static [f64]) -> Histograms {
+    let made = Family::new_with_constructor(Buckets(buckets));
+    registry.register(name, help, Family::clone(&made));
     made
+}
+
+fn observe(histograms: &Histograms, model: &str, value: f64) {
+    histograms.get_or_create(&OfModel { model: model.to_string() }).observe(value);
 }
 
 impl Metrics {
@@ -125,59 +149,61 @@ impl Metrics {
         self.http.get_or_create(&Http { method, path: path.to_string(), status }).inc();
     }
 
-    pub fn rejected(&self, error: &EngineError) {
+    pub fn rejected(&self, model: &str, error: &EngineError) {
         let reason = match error {
             EngineError::Busy { .. } => "queue_full",
             EngineError::Stopped { .. } => "stopped",
             _ => "invalid",
         };
-        self.rejected.get_or_create(&Reason { reason }).inc();
+        self.rejected.get_or_create(&Reason { model: model.to_string(), reason }).inc();
     }
 
-    pub fn first_token(&self, time: Duration) {
-        self.first_token.observe(time.as_secs_f64());
+    pub fn first_token(&self, model: &str, time: Duration) {
+        observe(&self.first_token, model, time.as_secs_f64());
     }
 
-    pub fn next_token(&self, time: Duration) {
-        self.token.observe(time.as_secs_f64());
+    pub fn next_token(&self, model: &str, time: Duration) {
+        observe(&self.token, model, time.as_secs_f64());
     }
 
-    pub fn failed(&self) {
-        self.finished.get_or_create(&Finish { finish_reason: "error" }).inc();
+    pub fn failed(&self, model: &str) {
+        self.ended(model, "error");
     }
 
-    pub fn finished(&self, summary: &Summary, time: Duration) {
-        let reason = summary.stop.map_or("embedding", |stop| stop.name());
-        self.finished.get_or_create(&Finish { finish_reason: reason }).inc();
-        self.request.observe(time.as_secs_f64());
-        self.queue.observe(summary.queue_time.as_secs_f64());
-        self.prompt.observe(summary.prompt_time.as_secs_f64());
-        self.decode.observe(summary.decode_time.as_secs_f64());
-        self.prompt_tokens.observe(summary.prompt_tokens as f64);
-        self.generated_tokens.observe(summary.generated_tokens as f64);
+    fn ended(&self, model: &str, finish_reason: &'static str) {
+        self.finished.get_or_create(&Finish { model: model.to_string(), finish_reason }).inc();
+    }
+
+    pub fn finished(&self, model: &str, summary: &Summary, time: Duration) {
+        self.ended(model, summary.stop.map_or("embedding", |stop| stop.name()));
+        observe(&self.request, model, time.as_secs_f64());
+        observe(&self.queue, model, summary.queue_time.as_secs_f64());
+        observe(&self.prompt, model, summary.prompt_time.as_secs_f64());
+        observe(&self.decode, model, summary.decode_time.as_secs_f64());
+        observe(&self.prompt_tokens, model, summary.prompt_tokens as f64);
+        observe(&self.generated_tokens, model, summary.generated_tokens as f64);
         if summary.generated_tokens > 1 {
             let n = (summary.generated_tokens - 1) as f64;
-            self.per_token.observe(summary.decode_time.as_secs_f64() / n);
+            observe(&self.per_token, model, summary.decode_time.as_secs_f64() / n);
         }
     }
 
-    pub fn step(&self, report: &StepReport) {
-        self.step.observe(report.time.as_secs_f64());
-        self.batch.observe((report.decode_rows + report.prompt_rows) as f64);
+    pub fn step(&self, model: &str, report: &StepReport) {
+        observe(&self.step, model, report.time.as_secs_f64());
+        observe(&self.batch, model, (report.decode_rows + report.prompt_rows) as f64);
     }
 
-    /// All metrics; `stats` are the engine's counts, and `llama` adds them under llama-server's names.
-    pub fn text(&self, stats: Option<&Stats>, llama: bool) -> String {
+    /// All metrics. `engines` are the counts of each model's engine, with a flag that says that it is loaded; `llama` adds
+    /// their sums under llama-server's names.
+    pub fn text(&self, engines: &[(String, Stats, bool)], llama: bool) -> String {
         self.memory.set(resident_bytes().unwrap_or(0));
         let mut text = String::new();
         // Writing to a text does not fail.
         let _ = encode(&mut text, &self.registry);
         text = classic(&text);
-        if let Some(stats) = stats {
-            engine(&mut text, stats);
-            if llama {
-                llama_names(&mut text, stats);
-            }
+        engine(&mut text, engines);
+        if llama {
+            llama_names(&mut text, engines);
         }
         text
     }
@@ -204,58 +230,84 @@ fn classic(text: &str) -> String {
     out
 }
 
-/// A metric of the engine: kind, name, help, value.
-type Row = (&'static str, &'static str, &'static str, u64);
+/// A metric of an engine: kind, name, help, value.
+type Row = (&'static str, &'static str, &'static str, fn(&Stats) -> u64);
 
-fn write_rows(text: &mut String, prefix: &str, rows: &[Row]) {
-    for (kind, name, help, value) in rows {
-        let total = if *kind == "counter" { "_total" } else { "" };
-        let name = format!("{prefix}{name}{total}");
+const ROWS: [Row; 10] = [
+    ("counter", "prompt_tokens_total", "Tokens of prompts", |stats| stats.prompt_tokens),
+    ("counter", "generation_tokens_total", "Generated tokens", |stats| stats.generated_tokens),
+    ("counter", "prefix_cache_queries_total", "Tokens of prompts that were looked up", |stats| {
+        stats.prompt_tokens
+    }),
+    ("counter", "prefix_cache_hits_total", "Tokens of prompts that were found", |stats| stats.cached_tokens),
+    ("counter", "preemptions_total", "Requests put aside for lack of memory", |stats| stats.put_aside),
+    ("counter", "engine_steps_total", "Steps of the engine", |stats| stats.steps),
+    ("gauge", "requests_running", "Requests that are computed", |stats| stats.running as u64),
+    ("gauge", "requests_waiting", "Requests that wait", |stats| stats.waiting as u64),
+    ("gauge", "kv_blocks_used", "Blocks of the cache in use", |stats| {
+        stats.total_tokens.saturating_sub(stats.free_tokens).div_ceil(BLOCK_SIZE) as u64
+    }),
+    ("gauge", "kv_blocks_total", "Blocks of the cache", |stats| (stats.total_tokens / BLOCK_SIZE) as u64),
+];
+
+/// The phases of requests whose client left.
+type Phase = (&'static str, fn(&Stats) -> u64);
+
+const PHASES: [Phase; 3] = [
+    ("queued", |stats| stats.cancelled_waiting),
+    ("prefill", |stats| stats.cancelled_prompt),
+    ("decode", |stats| stats.cancelled_answer),
+];
+
+/// A label's value, in quotation marks.
+fn label(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+/// The counts of the engines, by model. Writing to a text does not fail.
+fn engine(text: &mut String, engines: &[(String, Stats, bool)]) {
+    if engines.is_empty() {
+        return;
+    }
+    let head = |text: &mut String, kind: &str, name: &str, help: &str| {
+        let _ = writeln!(text, "# HELP rfgraph_{name} {help}.\n# TYPE rfgraph_{name} {kind}");
+    };
+    for (kind, name, help, value) in ROWS {
+        head(text, kind, name, help);
+        for (model, stats, _) in engines {
+            let _ = writeln!(text, "rfgraph_{name}{{model={}}} {}", label(model), value(stats));
+        }
+    }
+    head(text, "gauge", "model_loaded", "1 if the model answers, 0 if it was unloaded");
+    for (model, _, is_loaded) in engines {
+        let _ = writeln!(text, "rfgraph_model_loaded{{model={}}} {}", label(model), u8::from(*is_loaded));
+    }
+    head(text, "counter", "cancelled_total", "Requests whose client left, by phase");
+    for (model, stats, _) in engines {
+        for (phase, n) in PHASES {
+            let model = label(model);
+            let _ = writeln!(text, "rfgraph_cancelled_total{{model={model},phase=\"{phase}\"}} {}", n(stats));
+        }
+    }
+}
+
+/// The sums of all engines under llama-server's names, which have no label.
+fn llama_names(text: &mut String, engines: &[(String, Stats, bool)]) {
+    const NAMES: [Row; 5] = [
+        ("counter", "prompt_tokens_total", "Tokens of prompts", |stats| {
+            stats.prompt_tokens - stats.cached_tokens
+        }),
+        ("counter", "tokens_predicted_total", "Generated tokens", |stats| stats.generated_tokens),
+        ("counter", "n_decode_total", "Steps of the engine", |stats| stats.steps),
+        ("gauge", "requests_processing", "Requests that are computed", |stats| stats.running as u64),
+        ("gauge", "requests_deferred", "Requests that wait", |stats| stats.waiting as u64),
+    ];
+    for (kind, name, help, value) in NAMES {
+        let sum: u64 = engines.iter().map(|(_, stats, _)| value(stats)).sum();
         // Writing to a text does not fail.
-        let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}\n{name} {value}");
-    }
-}
-
-fn engine(text: &mut String, stats: &Stats) {
-    let used = stats.total_tokens.saturating_sub(stats.free_tokens).div_ceil(BLOCK_SIZE) as u64;
-    let rows = [
-        ("counter", "prompt_tokens", "Tokens of prompts", stats.prompt_tokens),
-        ("counter", "generation_tokens", "Generated tokens", stats.generated_tokens),
-        ("counter", "prefix_cache_queries", "Tokens of prompts that were looked up", stats.prompt_tokens),
-        ("counter", "prefix_cache_hits", "Tokens of prompts that were found", stats.cached_tokens),
-        ("counter", "preemptions", "Requests put aside for lack of memory", stats.put_aside),
-        ("counter", "engine_steps", "Steps of the engine", stats.steps),
-        ("gauge", "requests_running", "Requests that are computed", stats.running as u64),
-        ("gauge", "requests_waiting", "Requests that wait", stats.waiting as u64),
-        ("gauge", "kv_blocks_used", "Blocks of the cache in use", used),
-        ("gauge", "kv_blocks_total", "Blocks of the cache", (stats.total_tokens / BLOCK_SIZE) as u64),
-        ("gauge", "model_loaded", "1 if the model answers", 1),
-    ];
-    write_rows(text, "rfgraph_", &rows);
-    let cancelled = [
-        ("queued", stats.cancelled_waiting),
-        ("prefill", stats.cancelled_prompt),
-        ("decode", stats.cancelled_answer),
-    ];
-    text.push_str(
-        "# HELP rfgraph_cancelled_total Requests whose client left, by phase.\n# TYPE rfgraph_cancelled_total counter\n",
-    );
-    for (phase, n) in cancelled {
-        let _ = writeln!(text, "rfgraph_cancelled_total{{phase=\"{phase}\"}} {n}");
-    }
-}
-
-fn llama_names(text: &mut String, stats: &Stats) {
-    for (kind, name, help, value) in [
-        ("counter", "prompt_tokens_total", "Tokens of prompts", stats.prompt_tokens - stats.cached_tokens),
-        ("counter", "tokens_predicted_total", "Generated tokens", stats.generated_tokens),
-        ("counter", "n_decode_total", "Steps of the engine", stats.steps),
-        ("gauge", "requests_processing", "Requests that are computed", stats.running as u64),
-        ("gauge", "requests_deferred", "Requests that wait", stats.waiting as u64),
-    ] {
         let _ = writeln!(
             text,
-            "# HELP llamacpp:{name} {help}.\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}"
+            "# HELP llamacpp:{name} {help}.\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {sum}"
         );
     }
 }

@@ -10,6 +10,7 @@
 //! file: a request never names one.
 
 mod anthropic;
+mod apart;
 mod app;
 mod ask;
 mod body;
@@ -36,5 +37,7 @@ mod usage;
 
 pub use keys::ApiKey;
 pub use listen::Server;
-pub use models::{Loaded, ModelNames};
+pub use models::{
+    Description, KeepAlive, Library, LibraryError, ListedModel, Loaded, ModelNames, NoTime, PullProgress,
+};
 pub use options::{ServeError, ServeOptions};

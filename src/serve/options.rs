@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::ApiKey;
+use super::{ApiKey, KeepAlive};
 
 /// Options of a server.
 #[derive(Clone, Debug)]
@@ -34,6 +34,14 @@ pub struct ServeOptions {
     pub slots: bool,
     /// Serves the chat page.
     pub page: bool,
+    /// The most models of a library that are loaded at a time; 0: as many as fit.
+    pub max_models: usize,
+    /// The time that a library's model stays loaded after its last answer.
+    pub keep_alive: KeepAlive,
+    /// Lets clients download models and give them further names.
+    pub allow_pull: bool,
+    /// Lets clients delete models.
+    pub allow_delete: bool,
 }
 
 impl Default for ServeOptions {
@@ -52,6 +60,10 @@ impl Default for ServeOptions {
             llama_metrics: false,
             slots: true,
             page: true,
+            max_models: 4,
+            keep_alive: KeepAlive::For(Duration::from_secs(300)),
+            allow_pull: false,
+            allow_delete: false,
         }
     }
 }

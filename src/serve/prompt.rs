@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::ask::Ask;
-use super::error::{ApiError, Kind};
+use super::error::ApiError;
 use super::models::{Loaded, Source};
 use super::settings::Settings;
 use crate::text::{AnswerFormat, EncodeOptions, Message, RenderOptions, ToolChoice, ToolError};
@@ -107,15 +107,5 @@ impl Conversation {
             variables: self.variables.clone(),
             ..RenderOptions::default()
         }
-    }
-}
-
-/// Runs work that may take long on a thread that may wait.
-pub(super) async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_) => Err(ApiError::new(Kind::Failed, "preparing the request failed")),
     }
 }

@@ -55,8 +55,8 @@ impl RequestLog {
         match event {
             Event::Text(text) if text.token.is_some() => {
                 match choice.last.replace(now) {
-                    None => metrics.first_token(now - self.started),
-                    Some(last) => metrics.next_token(now - last),
+                    None => metrics.first_token(&self.model, now - self.started),
+                    Some(last) => metrics.next_token(&self.model, now - last),
                 }
                 self.first.get_or_insert(now);
             }
@@ -67,7 +67,7 @@ impl RequestLog {
             Event::Failed(_) => {
                 choice.over = true;
                 self.reason = "error";
-                metrics.failed();
+                metrics.failed(&self.model);
             }
             _ => {}
         }
@@ -78,7 +78,7 @@ impl RequestLog {
         self.cached += summary.cached_tokens;
         self.generated += summary.generated_tokens;
         self.reason = summary.stop.map_or("done", |stop| stop.name());
-        self.app.metrics.finished(summary, now - self.started);
+        self.app.metrics.finished(&self.model, summary, now - self.started);
     }
 }
 

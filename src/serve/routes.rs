@@ -46,21 +46,21 @@ fn llama_routes() -> [Row; 12] {
 
 /// ollama's routes.
 fn ollama_routes() -> [Row; 15] {
-    use ollama::{absent, chat, embed, generate, models};
+    use ollama::{absent, changes, chat, embed, generate, models, show};
     [
         ("/", head(absent::alive)),
         ("/api/blobs/{digest}", post(absent::store).head(absent::store)),
         ("/api/chat", post(chat::answer)),
-        ("/api/copy", post(absent::store)),
+        ("/api/copy", post(changes::copy)),
         ("/api/create", post(absent::store)),
-        ("/api/delete", delete(absent::store)),
+        ("/api/delete", delete(changes::delete)),
         ("/api/embed", post(embed::embed)),
         ("/api/embeddings", post(embed::embed_one)),
         ("/api/generate", post(generate::answer)),
         ("/api/ps", get(models::ps)),
-        ("/api/pull", post(absent::store)),
+        ("/api/pull", post(changes::pull)),
         ("/api/push", post(absent::store)),
-        ("/api/show", post(models::show)),
+        ("/api/show", post(show::show)),
         ("/api/tags", get(models::tags)),
         ("/api/version", get(models::version)),
     ]
@@ -74,7 +74,9 @@ pub(super) fn router(app: Arc<App>) -> Router {
         ("/messages", post(anthropic::messages::answer)),
         ("/messages/count_tokens", post(anthropic::messages::count)),
         ("/models", get(openai::models::list)),
-        ("/models/{id}", get(openai::models::one)),
+        ("/models/load", post(openai::models::load)),
+        ("/models/unload", post(openai::models::unload)),
+        ("/models/{*id}", get(openai::models::one)),
         ("/responses", post(openai::responses::answer)),
         ("/responses/input_tokens", post(openai::responses::count)),
         ("/responses/{id}", get(openai::responses::get).delete(openai::responses::delete)),
@@ -113,12 +115,11 @@ async fn asset(uri: Uri, headers: HeaderMap) -> Response {
 }
 
 async fn health(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    app.models.ready()?;
+    app.models.check_ready()?;
     Ok(Json(json!({"status": "ok"})).into_response())
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let stats = app.models.ready().ok().map(|loaded| loaded.engine.stats());
-    let text = app.metrics.text(stats.as_ref(), app.options.llama_metrics);
+    let text = app.metrics.text(&app.models.stats(), app.options.llama_metrics);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -118,8 +118,8 @@ def errors():
     long = [{"role": "user", "content": "word " * 2000}]
     refused(lambda: client.chat(model="demo", messages=long), 400, "context length")
     refused(lambda: list(client.chat(model="demo", messages=long, stream=True)), 400, "context length")
-    refused(lambda: client.pull("other"), 501, "/api/pull")
-    refused(lambda: client.delete("demo"), 501, "/api/delete")
+    refused(lambda: client.pull("other"), 403, "/api/pull", "allow-pull")
+    refused(lambda: client.delete("demo"), 403, "/api/delete", "allow-delete")
 
 
 def tools_are_offered():

@@ -521,6 +521,22 @@ def restarted_server_is_learned_anew(visit):
     visit.problems = [problem for problem in visit.problems if "404" not in problem]
 
 
+def several_models_are_picked_and_change(visit):
+    here = [{"id": "demo", "meta": {"n_ctx": None}}, {"id": "other", "meta": {"n_ctx": None}}]
+    visit.page.route("**/v1/models", lambda route: route.fulfill(json={"data": here}))
+    visit.page.route("**/props?*", lambda route: route.fulfill(json={"model_alias": "demo", "is_sleeping": True}))
+    visit.open()
+    picker = visit.page.get_by_role("combobox", name="Model")
+    expect(picker.get_by_role("option")).to_have_text(["demo", "other"])
+    picker.select_option("other")
+    here.append({"id": "pulled"})
+    visit.serve({"content": "Yes."})
+    visit.say("Hello")
+    assert visit.bodies[-1]["model"] == "other"
+    expect(picker.get_by_role("option")).to_have_text(["demo", "other", "pulled"])
+    expect(picker).to_have_value("other")
+
+
 def theme_is_chosen_and_kept(visit):
     visit.open()
     scheme = "getComputedStyle(document.body).backgroundColor"
@@ -551,8 +567,7 @@ CHECKS = {
     server_goes_away_and_comes_back: {}, history_is_searched_renamed_and_deleted: {}, chats_are_exported_and_imported: {},
     files_are_dropped_pasted_and_picked: {}, keyboard_does_everything: {}, key_is_asked_for_and_kept_for_the_tab: {},
     live_view_reads_the_metrics: {}, phone_fits_its_width: PHONE, colours_have_contrast: {}, controls_have_names: {},
-    restarted_server_is_learned_anew: {}, theme_is_chosen_and_kept: {},
-    modules_keep_their_word: {},
+    restarted_server_is_learned_anew: {}, several_models_are_picked_and_change: {}, theme_is_chosen_and_kept: {}, modules_keep_their_word: {},
 }
 
 

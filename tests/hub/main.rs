@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod choice;
+mod copy;
 mod download;
 mod faults;
 mod hostile;
@@ -12,5 +13,7 @@ mod program;
 mod refusals;
 mod remove;
 mod repository;
+#[cfg(all(feature = "cli", feature = "demo", feature = "serve"))]
+mod served;
 mod server;
 mod store;

@@ -13,26 +13,26 @@ use crate::server::{Reply, Server};
 const SUM: [&str; 4] = ["-p", "What is 347 + 285?", "--device", "cpu"];
 
 /// A user: a home, and a cache in it.
-struct User {
+pub struct User {
     home: tempfile::TempDir,
     endpoint: String,
 }
 
 impl User {
-    fn of(server: &Server) -> User {
+    pub fn of(server: &Server) -> User {
         User { home: tempfile::tempdir().unwrap(), endpoint: server.address.clone() }
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub fn path(&self, path: &str) -> PathBuf {
         self.home.path().join(path)
     }
 
-    fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
         fs::write(self.path(path), content).unwrap();
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rfgraph"));
         for variable in [
             "XDG_CACHE_HOME",
@@ -68,7 +68,7 @@ impl User {
     }
 
     /// The exit code and complaint of a failure.
-    fn failure(&self, args: &[&str]) -> (i32, String) {
+    pub fn failure(&self, args: &[&str]) -> (i32, String) {
         let output = self.run(args);
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert!(!complaint.contains("hf_secret"), "{complaint}");
@@ -77,7 +77,7 @@ impl User {
 }
 
 /// The demo model as `user/repo:Q8_0`.
-fn demo() -> Repository {
+pub fn demo() -> Repository {
     let demo = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo-Q8_0.gguf")).unwrap();
     Repository::of(&[("demo-Q8_0.gguf", &demo)])
 }

@@ -29,7 +29,7 @@ pub fn changed(keys: &[(&str, Value)]) -> Model {
 /// A server with this model, as `demo`.
 pub fn serve(model: &Model, options: ServeOptions) -> Server {
     let server = Server::start(ServeOptions { port: 0, ..options }).unwrap();
-    let engine = EngineOptions { on_step: Some(server.on_step()), ..engine_options() };
+    let engine = EngineOptions { on_step: Some(server.on_step("demo")), ..engine_options() };
     let engine = Engine::start(model, engine).unwrap();
     let names = ModelNames { id: "demo".into(), aliases: Vec::new() };
     server.set_model(Ok(Loaded::new(engine, names, SamplerParams::default()).unwrap()));

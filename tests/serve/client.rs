@@ -33,7 +33,8 @@ pub fn engine_options() -> EngineOptions {
 pub fn start(options: ServeOptions, engine: EngineOptions) -> Server {
     let server = Server::start(ServeOptions { port: 0, ..options }).unwrap();
     let model = Model::demo().unwrap();
-    let engine = Engine::start(&model, EngineOptions { on_step: Some(server.on_step()), ..engine }).unwrap();
+    let engine =
+        Engine::start(&model, EngineOptions { on_step: Some(server.on_step("demo")), ..engine }).unwrap();
     let names = ModelNames { id: "demo".into(), aliases: vec!["little".into()] };
     server.set_model(Ok(Loaded::new(engine, names, SamplerParams::default()).unwrap()));
     server

@@ -23,11 +23,12 @@ fn story(fields: Value) -> Value {
     body
 }
 
-/// A metric of the server.
+/// A metric of the server, of its only model if it is one of a model.
 fn metric(address: std::net::SocketAddr, name: &str) -> f64 {
     let text = request(address, "GET", "/metrics", "", "").body;
-    let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
-    line.unwrap_or_else(|| panic!("{name} is missing: {text}")).split(' ').nth(1).unwrap().parse().unwrap()
+    let names = [format!("{name} "), format!("{name}{{model=\"demo\"}} ")];
+    let line = text.lines().find_map(|line| names.iter().find_map(|name| line.strip_prefix(name.as_str())));
+    line.unwrap_or_else(|| panic!("{name} is missing: {text}")).parse().unwrap()
 }
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {

@@ -16,4 +16,5 @@ mod load;
 mod named_events;
 mod ollama;
 mod responses;
+mod several;
 mod tools;

@@ -5,7 +5,7 @@ use rfgraph::serve::ServeOptions;
 use serde_json::{Value, json};
 
 use crate::changed_model::{changed, serve};
-use crate::client::{Response, SHARED, get, post, post_to, request};
+use crate::client::{JSON, Response, SHARED, engine_options, get, post, post_to, request, start};
 
 const CHAT: &str = "/api/chat";
 const GENERATE: &str = "/api/generate";
@@ -363,17 +363,24 @@ fn models_are_listed_and_shown() {
 
 #[test]
 fn absent_routes_say_so_and_the_sign_of_life_is_there() {
-    for (method, path) in [
-        ("POST", "/api/pull"),
-        ("POST", "/api/push"),
-        ("POST", "/api/create"),
-        ("POST", "/api/copy"),
-        ("DELETE", "/api/delete"),
-        ("POST", "/api/blobs/sha256:00"),
-    ] {
+    for (method, path) in [("POST", "/api/push"), ("POST", "/api/create"), ("POST", "/api/blobs/sha256:00")] {
         let error = request(*SHARED, method, path, "", "{\"model\": \"demo\"}").json(501);
         assert!(error["error"].as_str().unwrap().contains(path), "{error}");
     }
+    // Allowed, but this server has one model that is given to it.
+    let server = start(
+        ServeOptions { allow_pull: true, allow_delete: true, ..ServeOptions::default() },
+        engine_options(),
+    );
+    let body = json!({"model": "demo", "source": "demo", "destination": "other"}).to_string();
+    for (method, path) in [("POST", "/api/pull"), ("POST", "/api/copy"), ("DELETE", "/api/delete")] {
+        let error = request(server.address(), method, path, JSON, &body).json(501);
+        assert_eq!(error["error"], "this server does not change its models");
+    }
+    let loaded = json!({"model": "demo", "keep_alive": 0, "stream": false});
+    assert_eq!(post_to(server.address(), GENERATE, &loaded).json(200)["done_reason"], "load", "it stays");
+    assert_eq!(post_to(server.address(), "/models/unload", &loaded).status, 400);
+    server.stop();
     assert!(get("/api/nothing").json(404)["error"].is_string());
     assert!(get("/api/chat").json(405)["error"].is_string());
     let alive = request(*SHARED, "HEAD", "/", "Connection: close\r\n", "");

@@ -10,13 +10,13 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
 use super::conversation::{Content, InChoice, InMessage, InTool, functions, messages};
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::{Ask, Client, submit};
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::models::{Loaded, Source};
 use crate::serve::parts::View;
-use crate::serve::prompt::apart;
 use crate::serve::settings::{Settings, flag, given, whole};
 use crate::serve::stream;
 use crate::serve::turn::{ToolChoice, Turn, set_effort};
@@ -70,7 +70,7 @@ pub(in crate::serve) async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     let client = Client { path: "/v1/messages", ..client };
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     let streams = flag(&body.0, "stream")?.unwrap_or(false);
     let (ask, view) = {
         let (app, loaded) = (Arc::clone(&app), Arc::clone(&loaded));
@@ -90,7 +90,7 @@ pub(in crate::serve) async fn count(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     let n = apart(move || turn(&body)?.count(&loaded)).await?;
     Ok(Json(json!({ "input_tokens": n })))
 }

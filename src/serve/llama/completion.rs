@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::completion_answer::CompletionAnswer;
 use super::completion_settings;
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::{Ask, Client, submit};
 use crate::serve::body::{Body, read as read_value};
@@ -17,7 +18,6 @@ use crate::serve::models::Loaded;
 use crate::serve::openai::completions::prompts;
 use crate::serve::openai::format;
 use crate::serve::parts::{View, collect};
-use crate::serve::prompt::apart;
 use crate::serve::settings::{MOST_LOGPROBS, Settings, flag, given, whole};
 use crate::serve::stream;
 
@@ -68,7 +68,7 @@ pub(super) async fn respond(
     body: Body,
     prompts: impl FnOnce(&Loaded, &Body) -> Result<Vec<Vec<u32>>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     let completion = {
         let (app, loaded) = (Arc::clone(&app), Arc::clone(&loaded));
         apart(move || read(&app, &loaded, &body, prompts(&loaded, &body)?)).await?

@@ -9,14 +9,14 @@ use super::completion::CompletionAsk;
 use crate::engine::{Event, Stop, Summary, TextEvent};
 use crate::sampling::TokenLogprobs;
 use crate::serve::error::{ApiError, Family};
-use crate::serve::models::Loaded;
+use crate::serve::models::Held;
 use crate::serve::openai::logprobs::chat_entry;
 use crate::serve::parts::Whole;
 use crate::serve::stream::{Frames, Writer};
 use crate::serve::usage::{ms, timings};
 
 pub(super) struct CompletionAnswer {
-    loaded: Arc<Loaded>,
+    loaded: Arc<Held>,
     ask: CompletionAsk,
     started: Instant,
     choices: Vec<Choice>,
@@ -33,7 +33,7 @@ struct Choice {
 }
 
 impl CompletionAnswer {
-    pub fn new(loaded: Arc<Loaded>, ask: CompletionAsk) -> CompletionAnswer {
+    pub fn new(loaded: Arc<Held>, ask: CompletionAsk) -> CompletionAnswer {
         let choices = vec![Choice::default(); ask.asks.len() * ask.n];
         CompletionAnswer { loaded, ask, started: Instant::now(), choices }
     }

@@ -7,6 +7,7 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use crate::model::Pooling;
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::{Client, submit_embeddings};
 use crate::serve::body::Body;
@@ -15,7 +16,6 @@ use crate::serve::models::Loaded;
 use crate::serve::openai::completions::prompts;
 use crate::serve::openai::embeddings::plain;
 use crate::serve::parts::{View, collect};
-use crate::serve::prompt::apart;
 use crate::serve::settings::{given, whole};
 
 const NO_PARTS: View = View { thoughts_apart: false, calls_apart: false };
@@ -26,7 +26,7 @@ pub(in crate::serve) async fn embed(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let client = Client { path: "/embedding", ..client };
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     let norm = whole(&body.0, "embd_normalize", -1, 1024)?.unwrap_or(2);
     let pooling = pooling(&body, &loaded)?;
     let texts = {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::completion_settings::defaults;
@@ -13,15 +14,48 @@ use crate::serve::error::ApiError;
 use crate::serve::models::Loaded;
 use crate::serve::openai::chat::fingerprint;
 
-pub(in crate::serve) async fn show(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    let loaded = app.models.ready()?;
+#[derive(Debug, Default, Deserialize)]
+pub(in crate::serve) struct Asked {
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    autoload: Option<String>,
+}
+
+/// With a name: the properties of this model, which is loaded for that unless `autoload` is false. Without: those of the
+/// only model, or of a server of several; nothing is loaded.
+pub(in crate::serve) async fn show(
+    State(app): State<Arc<App>>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, ApiError> {
+    let name = asked.model.as_deref().filter(|name| !name.is_empty());
+    let loads = !matches!(asked.autoload.as_deref(), Some("false" | "0"));
+    if name.is_some() && loads {
+        return Ok(Json(of_model(&*app.models.find(name).await?)));
+    }
+    if name.is_none() && app.models.list().await?.len() != 1 {
+        return Ok(Json(json!({
+            "role": "router",
+            "max_instances": app.models.most(),
+            "models_autoload": true,
+            "build_info": fingerprint(),
+        })));
+    }
+    let id = app.models.id_of(name).await?;
+    Ok(Json(match app.models.loaded(Some(&id)).await? {
+        Some(loaded) => of_model(&loaded),
+        None => json!({"model_alias": id, "build_info": fingerprint(), "is_sleeping": true}),
+    }))
+}
+
+fn of_model(loaded: &Loaded) -> Value {
     let tokenizer = loaded.tokenizer();
     let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
-    Ok(Json(json!({
-        "default_generation_settings": {"n_ctx": loaded.engine.n_ctx(), "params": defaults(&loaded)},
+    json!({
+        "default_generation_settings": {"n_ctx": loaded.engine.n_ctx(), "params": defaults(loaded)},
         "total_slots": loaded.engine.n_sequences(),
         "model_alias": loaded.names.id,
-        "model_path": file_name(&loaded),
+        "model_path": file_name(loaded),
         "chat_template": tokenizer.chat_template().unwrap_or_default(),
         "chat_template_caps": {"supports_tools": loaded.calls_tools()},
         "modalities": {"vision": false, "audio": false},
@@ -29,7 +63,7 @@ pub(in crate::serve) async fn show(State(app): State<Arc<App>>) -> Result<Json<V
         "eos_token": text(tokenizer.eos()),
         "build_info": fingerprint(),
         "is_sleeping": false,
-    })))
+    })
 }
 
 /// The file's name. Its folder is the business of who runs the server, not of clients.

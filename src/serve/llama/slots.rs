@@ -15,6 +15,8 @@ use crate::serve::error::{ApiError, Kind};
 pub(in crate::serve) struct Asked {
     #[serde(default)]
     fail_on_no_slot: Option<String>,
+    #[serde(default)]
+    model: Option<String>,
 }
 
 pub(in crate::serve) async fn list(
@@ -24,7 +26,9 @@ pub(in crate::serve) async fn list(
     if !app.options.slots {
         return Err(ApiError::new(Kind::NotSupported, "this server was started without /slots"));
     }
-    let engine = &app.models.ready()?.engine;
+    // A model that is not loaded has no slots.
+    let Some(loaded) = app.models.loaded(asked.model.as_deref()).await? else { return Ok(Json(json!([]))) };
+    let engine = &loaded.engine;
     let running = engine.running();
     let all = (0..engine.n_sequences()).map(|id| running.iter().find(|running| running.sequence == id));
     let fails = asked.fail_on_no_slot.is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"));

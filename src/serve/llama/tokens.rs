@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::openai::chat::conversation_of;
-use crate::serve::prompt::apart;
 use crate::serve::settings::{flag, given};
 use crate::text::{EncodeOptions, Tokenizer};
 
@@ -18,7 +18,7 @@ pub(in crate::serve) async fn tokenize(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     apart(move || {
         let options = EncodeOptions {
             add_special: flag(&body.0, "add_special")?.unwrap_or(false),
@@ -84,7 +84,7 @@ pub(in crate::serve) async fn detokenize(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     apart(move || {
         let tokenizer = loaded.tokenizer();
         let ids = match given(&body.0, "tokens") {
@@ -104,7 +104,7 @@ pub(in crate::serve) async fn apply_template(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     apart(move || {
         let conversation = conversation_of(&body)?;
         Ok(Json(json!({"prompt": conversation.render(&loaded)?})))

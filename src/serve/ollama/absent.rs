@@ -5,12 +5,12 @@ use axum::http::StatusCode;
 
 use crate::serve::error::{ApiError, Kind};
 
-/// `/api/pull`, `push`, `create`, `copy`, `delete` and `blobs`.
+/// `/api/push`, `create` and `blobs`.
 pub(in crate::serve) async fn store(request: Request) -> ApiError {
     let path = request.uri().path().escape_debug().to_string();
     ApiError::new(
         Kind::NotSupported,
-        format!("{path} is not supported: this server does not change its models"),
+        format!("{path} is not supported: this server makes and sends no models"),
     )
 }
 

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::fields::{format, settings, streams, think};
-use super::lines::{Form, LinesAsk, loaded_line, respond};
+use super::lines::{Form, LinesAsk, bare_line, respond};
 use super::messages::{InMessage, messages};
-use super::named;
+use super::{named, unloads};
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::Client;
 use crate::serve::body::Body;
@@ -19,7 +20,8 @@ use crate::serve::error::ApiError;
 use crate::serve::models::Loaded;
 use crate::serve::openai::messages::{InTool, functions, tool_value};
 use crate::serve::parts::View;
-use crate::serve::prompt::{Conversation, apart};
+use crate::serve::prompt::Conversation;
+use crate::serve::settings::given;
 
 #[derive(Debug, Deserialize)]
 struct Fields {
@@ -35,15 +37,23 @@ pub(in crate::serve) async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     let client = Client { path: "/api/chat", ..client };
-    let (loaded, name) = named(&app, &body)?;
+    if let Some(name) = unloads(&app, &body, is_empty(&body)).await? {
+        return Ok(bare_line(&name, &Form::Chat, "unload"));
+    }
+    let named = named(&app, &body).await?;
     let asked = {
-        let (app, loaded, name) = (Arc::clone(&app), Arc::clone(&loaded), name.clone());
+        let (app, loaded, name) = (Arc::clone(&app), Arc::clone(&named.loaded), named.name.clone());
         apart(move || read(&app, &loaded, &name, &body)).await?
     };
     match asked {
-        Some(ask) => respond(&app, loaded, name, &client, ask).await,
-        None => Ok(loaded_line(&name, &Form::Chat)),
+        Some(ask) => respond(&app, named, &client, ask).await,
+        None => Ok(bare_line(&named.name, &Form::Chat, "load")),
     }
+}
+
+/// True for a request without messages.
+fn is_empty(body: &Body) -> bool {
+    given(&body.0, "messages").is_none_or(|messages| messages.as_array().is_some_and(Vec::is_empty))
 }
 
 /// Reads a request. `None`: it only asks to load the model.

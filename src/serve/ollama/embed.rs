@@ -7,16 +7,15 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
 
-use super::fields::keep_alive;
-use super::named;
+use super::{Named, named};
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::{Client, submit_embeddings};
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
-use crate::serve::models::Loaded;
+use crate::serve::models::{Held, Loaded};
 use crate::serve::openai::completions::prompts;
 use crate::serve::parts::{View, Whole, collect};
-use crate::serve::prompt::apart;
 use crate::serve::settings::{flag, given, whole};
 
 const NO_PARTS: View = View { thoughts_apart: false, calls_apart: false };
@@ -28,8 +27,7 @@ pub(in crate::serve) async fn embed(
 ) -> Result<Json<Value>, ApiError> {
     let started = Instant::now();
     let client = Client { path: "/api/embed", ..client };
-    let (loaded, name) = named(&app, &body)?;
-    keep_alive(&body.0)?;
+    let Named { loaded, name, load_time } = named(&app, &body).await?;
     let n_embd = loaded.model().architecture().shape().n_embd;
     let dimensions = whole(&body.0, "dimensions", 1, n_embd as i64)?.unwrap_or(n_embd as i64) as usize;
     let texts = {
@@ -49,7 +47,7 @@ pub(in crate::serve) async fn embed(
         "model": name,
         "embeddings": embeddings.collect::<Vec<_>>(),
         "total_duration": started.elapsed().as_nanos() as u64,
-        "load_duration": waited.as_nanos() as u64,
+        "load_duration": (load_time + waited).as_nanos() as u64,
         "prompt_eval_count": n_tokens,
     })))
 }
@@ -78,7 +76,7 @@ fn inputs(fields: &Map<String, Value>, loaded: &Loaded) -> Result<Vec<Vec<u32>>,
 
 async fn embedded(
     app: &Arc<App>,
-    loaded: &Loaded,
+    loaded: &Arc<Held>,
     client: &Client,
     texts: Vec<Vec<u32>>,
 ) -> Result<Vec<Whole>, ApiError> {
@@ -93,8 +91,7 @@ pub(in crate::serve) async fn embed_one(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let client = Client { path: "/api/embeddings", ..client };
-    let (loaded, _) = named(&app, &body)?;
-    keep_alive(&body.0)?;
+    let Named { loaded, .. } = named(&app, &body).await?;
     let texts = {
         let loaded = Arc::clone(&loaded);
         apart(move || match given(&body.0, "prompt") {

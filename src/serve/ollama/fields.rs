@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::serve::app::App;
 use crate::serve::error::{ApiError, Kind};
-use crate::serve::models::{Loaded, Source};
+use crate::serve::models::{KeepAlive, Loaded, NoTime, Source};
 use crate::serve::openai::format::bounded;
 use crate::serve::settings::{MOST_LOGPROBS, Settings, flag, given, whole};
 
@@ -20,7 +20,6 @@ pub(super) fn settings(
     app: &App,
     loaded: &Loaded,
 ) -> Result<Settings, ApiError> {
-    keep_alive(fields)?;
     let empty = Map::new();
     let options = match given(fields, "options") {
         None => &empty,
@@ -45,15 +44,15 @@ pub(super) fn settings(
     Ok(settings)
 }
 
-/// `keep_alive`: a time to which the server does not bind itself, as it keeps its model.
-pub(super) fn keep_alive(fields: &Map<String, Value>) -> Result<(), ApiError> {
-    match given(fields, "keep_alive") {
-        None | Some(Value::String(_) | Value::Number(_)) => Ok(()),
-        Some(_) => {
-            let message = "keep_alive must be a number of seconds, or a text such as 5m";
-            Err(ApiError::invalid("keep_alive", message))
-        }
-    }
+/// `keep_alive`: the time that the model stays loaded after its answer.
+pub(super) fn keep_alive(fields: &Map<String, Value>) -> Result<Option<KeepAlive>, ApiError> {
+    let time = match given(fields, "keep_alive") {
+        None => return Ok(None),
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(value) => value.as_f64().and_then(KeepAlive::seconds),
+    };
+    let wrong = || ApiError::invalid("keep_alive", format!("keep_alive: {NoTime}"));
+    time.map(Some).ok_or_else(wrong)
 }
 
 fn logprobs(fields: &Map<String, Value>) -> Result<Option<usize>, ApiError> {

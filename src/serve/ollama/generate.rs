@@ -8,8 +8,9 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::fields::{format, no_images, settings, streams, think};
-use super::lines::{Form, LinesAsk, loaded_line, respond};
-use super::named;
+use super::lines::{Form, LinesAsk, bare_line, respond};
+use super::{named, unloads};
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::{Ask, Client};
 use crate::serve::body::Body;
@@ -18,7 +19,7 @@ use crate::serve::fill::FillTokens;
 use crate::serve::llama::tokens::token;
 use crate::serve::models::Loaded;
 use crate::serve::parts::View;
-use crate::serve::prompt::{Conversation, apart};
+use crate::serve::prompt::Conversation;
 use crate::serve::settings::{flag, given};
 use crate::text::{EncodeOptions, Message};
 
@@ -31,15 +32,23 @@ pub(in crate::serve) async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     let client = Client { path: "/api/generate", ..client };
-    let (loaded, name) = named(&app, &body)?;
+    if let Some(name) = unloads(&app, &body, is_empty(&body)).await? {
+        return Ok(bare_line(&name, &Form::Generate { context: None }, "unload"));
+    }
+    let named = named(&app, &body).await?;
     let asked = {
-        let (app, loaded, name) = (Arc::clone(&app), Arc::clone(&loaded), name.clone());
+        let (app, loaded, name) = (Arc::clone(&app), Arc::clone(&named.loaded), named.name.clone());
         apart(move || read(&app, &loaded, &name, &body)).await?
     };
     match asked {
-        Some(ask) => respond(&app, loaded, name, &client, ask).await,
-        None => Ok(loaded_line(&name, &Form::Generate { context: None })),
+        Some(ask) => respond(&app, named, &client, ask).await,
+        None => Ok(bare_line(&named.name, &Form::Generate { context: None }, "load")),
     }
+}
+
+/// True for a request without a prompt.
+fn is_empty(body: &Body) -> bool {
+    ["prompt", "suffix"].iter().all(|name| given(&body.0, name).is_none_or(|text| text == ""))
 }
 
 /// The texts of a request.
@@ -116,7 +125,7 @@ fn plain_prompt(loaded: &Loaded, name: &str, texts: &Texts<'_>) -> Result<Vec<u3
     if texts.suffix.is_empty() {
         return Ok(tokenizer.encode(texts.prompt, EncodeOptions { add_special: true, parse_special: true }));
     }
-    match FillTokens::of(loaded) {
+    match FillTokens::of(loaded.model(), tokenizer) {
         Some(tokens) => Ok(tokens.prompt(tokenizer, texts.prompt, texts.suffix, &[], "")),
         None => Err(ApiError::invalid("suffix", format!("\"{name}\" does not support insert"))),
     }

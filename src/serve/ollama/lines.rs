@@ -1,17 +1,18 @@
 //! Answers as lines of JSON, or as one object.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::now;
+use super::{Named, now};
 use crate::engine::{Event, Stop, Summary, TextEvent};
 use crate::serve::app::App;
 use crate::serve::ask::{Ask, Client, submit};
 use crate::serve::error::{ApiError, Family};
-use crate::serve::models::Loaded;
+use crate::serve::models::Held;
 use crate::serve::openai::logprobs::chat_entry;
 use crate::serve::parts::{Piece, View, collect};
 use crate::serve::stream::{self, Frames, Writer};
@@ -77,29 +78,29 @@ impl Form {
     }
 }
 
-/// The line of a request that only asks to load the model.
-pub(super) fn loaded_line(model: &str, form: &Form) -> Response {
+/// The line of a request that only asks to load the model, or to unload it.
+pub(super) fn bare_line(model: &str, form: &Form, reason: &str) -> Response {
     let mut line = form.line(model, Content::default(), true);
-    line["done_reason"] = "load".into();
+    line["done_reason"] = reason.into();
     Json(line).into_response()
 }
 
 /// Submits a request and answers it.
 pub(super) async fn respond(
     app: &Arc<App>,
-    loaded: Arc<Loaded>,
-    model: String,
+    named: Named,
     client: &Client,
     asked: LinesAsk,
 ) -> Result<Response, ApiError> {
+    let Named { loaded, name: model, load_time } = named;
     let replies = submit(app, &loaded, client, std::slice::from_ref(&asked.ask), 1)?;
     let LinesAsk { view, streams, form, .. } = asked;
-    let mut lines = Lines { loaded, model, view, form, tokens: Vec::new(), n_calls: 0 };
+    let mut lines = Lines { loaded, model, view, form, tokens: Vec::new(), n_calls: 0, load_time };
     if streams {
         return Ok(stream::respond(replies, lines));
     }
     let mut choices = collect(replies, view).await?;
-    let Some(whole) = choices.pop() else { return Ok(loaded_line(&lines.model, &lines.form)) };
+    let Some(whole) = choices.pop() else { return Ok(bare_line(&lines.model, &lines.form, "load")) };
     lines.tokens = whole.tokens;
     let content = Content {
         text: &whole.text,
@@ -114,13 +115,14 @@ pub(super) async fn respond(
 
 /// Writes an answer line by line.
 struct Lines {
-    loaded: Arc<Loaded>,
+    loaded: Arc<Held>,
     /// The model's name as the request has it.
     model: String,
     view: View,
     form: Form,
     tokens: Vec<u32>,
     n_calls: usize,
+    load_time: Duration,
 }
 
 impl Lines {
@@ -152,13 +154,13 @@ impl Lines {
     fn finish(&mut self, line: &mut Value, summary: &Summary) {
         let is_cut = matches!(summary.stop, Some(Stop::Limit | Stop::ContextFull));
         line["done_reason"] = if is_cut { "length" } else { "stop" }.into();
-        let times = [summary.queue_time, summary.prompt_time, summary.decode_time];
-        let [queue, prompt, decode] =
+        let times = [self.load_time + summary.queue_time, summary.prompt_time, summary.decode_time];
+        let [load, prompt, decode] =
             times.map(|time| Value::from(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
-        let total = times.iter().sum::<std::time::Duration>().as_nanos();
+        let total = times.iter().sum::<Duration>().as_nanos();
         line["total_duration"] = u64::try_from(total).unwrap_or(u64::MAX).into();
-        // ollama loads a model while a request waits; here it waits for its turn.
-        line["load_duration"] = queue;
+        // The time for the model, and for the request's turn.
+        line["load_duration"] = load;
         line["prompt_eval_count"] = summary.prompt_tokens.into();
         line["prompt_eval_duration"] = prompt;
         line["eval_count"] = summary.generated_tokens.into();

@@ -12,13 +12,14 @@ use super::chat_stream::ChatStream;
 use super::format;
 use super::logprobs::chat_entry;
 use super::messages::{InMessage, InTool, functions, messages, tool_value};
+use crate::serve::apart::apart;
 use crate::serve::app::{App, now};
 use crate::serve::ask::{Ask, Client, submit};
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::models::Loaded;
 use crate::serve::parts::{View, Whole, arguments, collect};
-use crate::serve::prompt::{Conversation, apart};
+use crate::serve::prompt::Conversation;
 use crate::serve::settings::{MOST_LOGPROBS, Settings, flag, whole};
 use crate::serve::stream;
 use crate::serve::turn::set_effort;
@@ -68,7 +69,7 @@ pub(in crate::serve) async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     let client = Client { path: "/v1/chat/completions", ..client };
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     let chat = {
         let (app, loaded) = (Arc::clone(&app), Arc::clone(&loaded));
         apart(move || read(&app, &loaded, &body)).await?
@@ -87,7 +88,7 @@ pub(in crate::serve) async fn count(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     let n = apart(move || Ok(conversation_of(&body)?.encode(&loaded)?.len()));
     Ok(Json(json!({"object": "response.input_tokens", "input_tokens": n.await?})))
 }

@@ -10,13 +10,13 @@ use super::logprobs::chat_entry;
 use crate::engine::{Event, Summary, TextEvent};
 use crate::serve::app::now;
 use crate::serve::error::{ApiError, Family};
-use crate::serve::models::Loaded;
+use crate::serve::models::Held;
 use crate::serve::parts::{Piece, View, arguments, is_thoughts};
 use crate::serve::stream::{Frames, Writer};
 use crate::serve::usage::{Usage, finish_reason, ms, timings};
 
 pub(super) struct ChatStream {
-    loaded: Arc<Loaded>,
+    loaded: Arc<Held>,
     id: String,
     created: u64,
     view: View,
@@ -38,7 +38,7 @@ struct Choice {
 }
 
 impl ChatStream {
-    pub fn new(loaded: Arc<Loaded>, id: String, chat: &ChatAsk) -> ChatStream {
+    pub fn new(loaded: Arc<Held>, id: String, chat: &ChatAsk) -> ChatStream {
         ChatStream {
             loaded,
             id,

@@ -12,13 +12,13 @@ use super::format;
 use super::logprobs::Lists;
 use crate::engine::{Event, Summary};
 use crate::sampling::TokenLogprobs;
+use crate::serve::apart::apart;
 use crate::serve::app::{App, now};
 use crate::serve::ask::{Ask, Client, submit};
 use crate::serve::body::Body;
 use crate::serve::error::{ApiError, Family, Kind};
-use crate::serve::models::Loaded;
+use crate::serve::models::{Held, Loaded};
 use crate::serve::parts::{View, collect};
-use crate::serve::prompt::apart;
 use crate::serve::settings::{MOST_LOGPROBS, Settings, flag, given, whole};
 use crate::serve::stream::{self, Frames, Writer};
 use crate::serve::usage::{Usage, finish_reason, timings};
@@ -44,7 +44,7 @@ pub(in crate::serve) async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     let client = Client { path: "/v1/completions", ..client };
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     let completion = {
         let (app, loaded) = (Arc::clone(&app), Arc::clone(&loaded));
         apart(move || read(&app, &loaded, &body)).await?
@@ -196,7 +196,7 @@ fn prompt(items: &[Value], tokenizer: &Tokenizer, name: &str) -> Result<Vec<u32>
 
 /// Writes completions, whole or chunk by chunk.
 struct Completion {
-    loaded: Arc<Loaded>,
+    loaded: Arc<Held>,
     id: String,
     created: u64,
     ask: CompletionAsk,
@@ -210,7 +210,7 @@ fn choice_value(index: usize, text: &str, logprobs: Value, finish: Option<&str>)
 }
 
 impl Completion {
-    fn new(loaded: Arc<Loaded>, id: String, ask: CompletionAsk) -> Completion {
+    fn new(loaded: Arc<Held>, id: String, ask: CompletionAsk) -> Completion {
         let lists = (0..ask.asks.len() * ask.n).map(|_| Lists::default()).collect();
         let (usage, summary) = (Usage::default(), Summary::default());
         Completion { loaded, id, created: now(), ask, lists, usage, summary }

@@ -9,12 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::completions::prompts;
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::{Client, submit_embeddings};
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::parts::{View, collect};
-use crate::serve::prompt::apart;
 use crate::serve::settings::{given, whole};
 
 const NO_PARTS: View = View { thoughts_apart: false, calls_apart: false };
@@ -25,7 +25,7 @@ pub(in crate::serve) async fn embed(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let client = Client { path: "/v1/embeddings", ..client };
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     let is_base64 = match given(&body.0, "encoding_format").map(Value::as_str) {
         None | Some(Some("float")) => false,
         Some(Some("base64")) => true,

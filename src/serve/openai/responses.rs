@@ -10,13 +10,13 @@ use serde_json::{Map, Value, json};
 use super::format;
 use super::responses_answer::{Answer, Keep};
 use super::responses_input::{add_input, functions, tool_choice};
+use crate::serve::apart::apart;
 use crate::serve::app::App;
 use crate::serve::ask::{Ask, Client, submit};
 use crate::serve::body::Body;
 use crate::serve::error::{ApiError, Kind};
 use crate::serve::models::{Loaded, Source};
 use crate::serve::parts::View;
-use crate::serve::prompt::apart;
 use crate::serve::settings::{Settings, flag, given, whole};
 use crate::serve::stream;
 use crate::serve::turn::{Turn, set_effort};
@@ -67,7 +67,7 @@ pub(in crate::serve) async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     let client = Client { path: "/v1/responses", ..client };
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     let streams = flag(&body.0, "stream")?.unwrap_or(false);
     let asked = {
         let (app, loaded) = (Arc::clone(&app), Arc::clone(&loaded));
@@ -89,7 +89,7 @@ pub(in crate::serve) async fn count(
     Extension(client): Extension<Client>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let loaded = app.models.find(body.model()?)?;
+    let loaded = app.models.find(body.model()?).await?;
     let n = apart(move || turn(&app, client.key, &body)?.0.count(&loaded)).await?;
     Ok(Json(json!({"object": "response.input_tokens", "input_tokens": n})))
 }

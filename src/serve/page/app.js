@@ -20,7 +20,7 @@ import { shownPath } from './tree.js';
 
 const keys = new Keys();
 const api = new Api(keys);
-const server = new Server(api);
+const server = new Server(api, () => settings.model);
 const settings = loadSettings();
 const store = await openStore();
 const chats = new Chats({ api, store, server, settings });
@@ -43,6 +43,7 @@ function send(text, files) {
 
 function choose(model) {
 	set(settings, 'model', model);
+	server.check();
 	showChat();
 	showWelcome();
 }
@@ -95,6 +96,13 @@ async function enterKey(refused) {
 	if (server.state === 'locked') enterKey(true);
 }
 
+function showModels() {
+	const models = server.models.length > 0 ? server.models : [{ id: 'No model' }];
+	picker.replaceChildren(...models.map(({ id }) => el('option', { value: id }, id)));
+	if (server.models.length > 0) picker.value = server.model(settings.model);
+	picker.disabled = server.models.length === 0;
+}
+
 function showServer() {
 	const { state } = server;
 	const text = NOTICES[state];
@@ -103,10 +111,7 @@ function showServer() {
 	notice.replaceChildren();
 	if (text) notice.append(el('p', {}, icon(state === 'locked' ? 'key' : 'warning'), text));
 	if (state === 'locked') notice.append(textButton('Enter key', () => enterKey(false)));
-	const models = server.models.length > 0 ? server.models : [{ id: 'No model' }];
-	picker.replaceChildren(...models.map(({ id }) => el('option', { value: id }, id)));
-	if (server.models.length > 0) picker.value = server.model(settings.model);
-	picker.disabled = server.models.length === 0;
+	showModels();
 	if (state === 'ready') {
 		composer.say('');
 		showWelcome();
@@ -118,6 +123,11 @@ server.addEventListener('change', () => {
 	if (server.state === 'locked' && !document.querySelector('dialog')) enterKey(keys.get() !== '');
 	if (server.state === 'ready' && byId('notice').childElementCount > 0) announce('The server is back.');
 	showServer();
+});
+
+server.addEventListener('models', () => {
+	showModels();
+	showChat();
 });
 
 function editSettings() {

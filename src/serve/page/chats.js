@@ -179,7 +179,10 @@ export class Chats extends EventTarget {
 			if (chat === this.current) this.#tell('show');
 		}
 		if (error) this.server.failed(error);
-		else announce(message.finish === 'stopped' ? 'Stopped.' : 'The answer is complete.');
+		else {
+			this.server.answered();
+			announce(message.finish === 'stopped' ? 'Stopped.' : 'The answer is complete.');
+		}
 	}
 
 	// The history.

@@ -5,11 +5,13 @@ import { ApiError, AwayError } from './api.js';
 const WELL_MS = 10_000;
 const ILL_MS = 1500;
 
-/** Sends `change` when one of its fields changes. */
+/** Sends `change` when its state changes, and `models` when the models do. */
 export class Server extends EventTarget {
-	constructor(api) {
+	/** `wanted` gives the user's choice of a model. */
+	constructor(api, wanted = () => '') {
 		super();
 		this.api = api;
+		this.wanted = wanted;
 		/** 'starting', 'ready', 'loading' (its model), 'locked' (it wants a key), 'away'. */
 		this.state = 'starting';
 		/** { id, context } of each model. */
@@ -39,12 +41,17 @@ export class Server extends EventTarget {
 		if (state || error instanceof AwayError || error.status === 503) await this.check();
 	}
 
+	/** A model answered: it may have been loaded for that. */
+	answered() {
+		if (!this.#isSettled) this.check();
+	}
+
 	async #check() {
 		try {
 			await this.api.health();
 			// Without another key the models stay closed.
 			if (this.state === 'locked' && this.tried === this.api.keys.get()) return;
-			if (this.state !== 'ready') await this.#learn();
+			if (this.state !== 'ready' || !this.#isSettled) await this.#learn();
 			this.#become('ready');
 		} catch (error) {
 			this.#become(this.#stateOf(error));
@@ -60,14 +67,23 @@ export class Server extends EventTarget {
 		return error.status === 503 ? 'loading' : 'away';
 	}
 
+	/** True if nothing can change while the server runs: it has one model, which is loaded. */
+	get #isSettled() {
+		return this.models.length === 1 && this.models[0].context !== null;
+	}
+
 	async #learn() {
 		const { data } = await this.api.models();
-		this.models = (data ?? []).map(({ id, meta, max_model_len: length }) => ({ id, context: meta?.n_ctx ?? length ?? null }));
+		const models = (data ?? []).map(({ id, meta, max_model_len: length }) => ({ id, context: meta?.n_ctx ?? length ?? null }));
 		// Servers of many models may have no properties; the page does without.
-		this.props = await this.api.props().catch((error) => {
+		const changed = JSON.stringify(models) !== JSON.stringify(this.models);
+		this.models = models;
+		const chosen = models.length > 1 ? this.model(this.wanted()) : undefined;
+		this.props = await this.api.props(chosen).catch((error) => {
 			if (error.status === undefined || error.status === 401) throw error;
 			return {};
 		});
+		if (changed) this.dispatchEvent(new Event('models'));
 	}
 
 	/** The model to ask: the user's choice if it is there, the server's own, or the first. */

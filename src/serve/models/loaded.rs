@@ -1,17 +1,17 @@
-//! The models of a server: their names, and what requests need of them.
+//! A model that answers: its engine, its names, and what requests need of it.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::error::{ApiError, Kind};
 use crate::engine::Engine;
 use crate::model::{Model, ModelError, Pooling};
 use crate::sampling::SamplerParams;
+use crate::serve::error::ApiError;
 use crate::text::{
     AnswerFormat, ChatTemplate, Constraint, ConstraintError, ConstraintFactory, TemplateError, Tokenizer,
     ToolChoice, ToolFormat,
@@ -29,21 +29,28 @@ pub struct ModelNames {
     pub aliases: Vec<String>,
 }
 
+impl ModelNames {
+    /// True if this is one of the names.
+    pub fn has(&self, name: &str) -> bool {
+        name == self.id || self.aliases.iter().any(|alias| alias == name)
+    }
+}
+
 /// A model that answers.
 pub struct Loaded {
-    pub(super) names: ModelNames,
-    pub(super) created: u64,
-    pub(super) engine: Engine,
+    pub(in crate::serve) names: ModelNames,
+    pub(in crate::serve) created: u64,
+    pub(in crate::serve) engine: Engine,
     /// The template, or the reason why there is none: prompts without a conversation need none.
-    pub(super) template: Result<ChatTemplate, String>,
-    pub(super) format: AnswerFormat,
+    pub(in crate::serve) template: Result<ChatTemplate, String>,
+    pub(in crate::serve) format: AnswerFormat,
     /// The form of calls of tools, or the reason why there is none.
     tools: Result<ToolFormat, String>,
     pooling: Option<Pooling>,
     /// The samplers' settings for requests that have none.
-    pub(super) sampling: SamplerParams,
+    pub(in crate::serve) sampling: SamplerParams,
     /// The limit of tokens for requests that have none.
-    pub(super) max_tokens: Option<usize>,
+    pub(in crate::serve) max_tokens: Option<usize>,
     constraints: Constraints,
 }
 
@@ -95,37 +102,44 @@ impl Loaded {
         Ok(())
     }
 
-    pub(super) fn model(&self) -> &Model {
+    /// Parameters, and bytes of the tensors.
+    pub(in crate::serve) fn size(&self) -> (u64, u64) {
+        let tensors = self.model().gguf().tensors().iter();
+        let numbers = tensors.map(|tensor| (tensor.shape.elements() as u64, tensor.bytes as u64));
+        numbers.fold((0, 0), |(n, bytes), (more, further)| (n + more, bytes + further))
+    }
+
+    pub(in crate::serve) fn model(&self) -> &Model {
         self.engine.model()
     }
 
-    pub(super) fn tokenizer(&self) -> &Tokenizer {
+    pub(in crate::serve) fn tokenizer(&self) -> &Tokenizer {
         self.engine.tokenizer()
     }
 
-    pub(super) fn template(&self) -> Result<&ChatTemplate, ApiError> {
+    pub(in crate::serve) fn template(&self) -> Result<&ChatTemplate, ApiError> {
         self.template.as_ref().map_err(|error| ApiError::invalid("messages", error.clone()))
     }
 
     /// True if the model has a form of its own for calls of tools.
-    pub(super) fn calls_tools(&self) -> bool {
+    pub(in crate::serve) fn calls_tools(&self) -> bool {
         self.tools.as_ref().is_ok_and(|tools| !tools.is_generic())
     }
 
     /// The form of calls of tools.
-    pub(super) fn tool_format(&self) -> Result<&ToolFormat, ApiError> {
+    pub(in crate::serve) fn tool_format(&self) -> Result<&ToolFormat, ApiError> {
         self.tools.as_ref().map_err(|error| ApiError::invalid("tools", error.clone()))
     }
 
     /// The pooling of embeddings.
-    pub(super) fn pooling(&self) -> Result<Pooling, ApiError> {
+    pub(in crate::serve) fn pooling(&self) -> Result<Pooling, ApiError> {
         self.pooling.ok_or_else(|| {
             ApiError::invalid("model", "the model's file names a pooling that this server does not have")
         })
     }
 
     /// A compiled constraint. Compiling may take a second: not on a thread that answers requests.
-    pub(super) fn constraint(&self, source: &Source, param: &str) -> Result<Constraint, ApiError> {
+    pub(in crate::serve) fn constraint(&self, source: &Source, param: &str) -> Result<Constraint, ApiError> {
         let wrong = |error: String| ApiError::invalid(param, error);
         if let Some(kept) = self.constraints.kept(source) {
             return Ok(kept);
@@ -143,15 +157,11 @@ impl Loaded {
         self.constraints.keep(source, &made);
         Ok(made)
     }
-
-    fn is_called(&self, name: &str) -> bool {
-        name == self.names.id || self.names.aliases.iter().any(|alias| alias == name)
-    }
 }
 
 /// The source of a constraint.
 #[derive(Clone, Debug)]
-pub(super) enum Source {
+pub(in crate::serve) enum Source {
     /// A JSON schema, as JSON text.
     Schema(String),
     /// A grammar: Lark or GBNF.
@@ -206,54 +216,5 @@ impl Constraints {
         let made = Arc::new(ConstraintFactory::new(tokenizer)?);
         *factory = Some(Arc::clone(&made));
         Ok(made)
-    }
-}
-
-/// The model of a server, which may be loading.
-pub(super) struct Models {
-    state: RwLock<State>,
-}
-
-enum State {
-    Loading,
-    Ready(Arc<Loaded>),
-    Failed(String),
-}
-
-impl Models {
-    pub fn loading() -> Models {
-        Models { state: RwLock::new(State::Loading) }
-    }
-
-    pub fn set(&self, loaded: Result<Loaded, String>) {
-        let state = match loaded {
-            Ok(loaded) => State::Ready(Arc::new(loaded)),
-            Err(reason) => State::Failed(reason),
-        };
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
-    }
-
-    /// The model that answers.
-    pub fn ready(&self) -> Result<Arc<Loaded>, ApiError> {
-        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Ready(loaded) => Ok(Arc::clone(loaded)),
-            State::Loading => Err(ApiError::new(Kind::Unavailable, "Loading model")),
-            State::Failed(reason) => {
-                Err(ApiError::new(Kind::Unavailable, format!("the model could not be loaded: {reason}")))
-            }
-        }
-    }
-
-    /// The model of this name. A request without a name takes the one that there is; an unknown name is an error, never
-    /// another model's answer.
-    pub fn find(&self, name: Option<&str>) -> Result<Arc<Loaded>, ApiError> {
-        let loaded = self.ready()?;
-        match name {
-            Some(name) if !name.is_empty() && !loaded.is_called(name) => {
-                let message = format!("there is no model `{name}`; this server has `{}`", loaded.names.id);
-                Err(ApiError { param: Some("model".into()), ..ApiError::new(Kind::UnknownModel, message) })
-            }
-            _ => Ok(loaded),
-        }
     }
 }
