@@ -140,7 +140,8 @@ fn vocabularies(file: &Path) -> Vec<Vec<u8>> {
             let head = [model as u8, merges.len() as u8, i as u8, 1 + (i as u8 % 4) * 8, 0, 1, 2, 0];
             let text = "Once upon a time 🦙, 347 + 285 isn't <s> 한국어.";
             let parts = [text].into_iter().chain(merges.iter().copied()).chain(own.iter().copied());
-            let parts = parts.chain(joined.iter().map(String::as_str)).chain(tokens.iter().map(String::as_str));
+            let parts =
+                parts.chain(joined.iter().map(String::as_str)).chain(tokens.iter().map(String::as_str));
             [&head[..], parts.collect::<Vec<_>>().join("\0").as_bytes()].concat()
         })
         .collect()
@@ -151,14 +152,18 @@ fn snippets(root: &Path) -> Result<Vec<Vec<u8>>, String> {
     let text = read(&root.join("tests/fixtures/text/snippets.jsonl"))?;
     let text = String::from_utf8_lossy(&text);
     let mut lines = text.lines();
-    let variables: BTreeMap<String, Value> =
-        lines.next().and_then(|line| serde_json::from_str(line).ok()).ok_or("the snippets have no variables")?;
+    let variables: BTreeMap<String, Value> = lines
+        .next()
+        .and_then(|line| serde_json::from_str(line).ok())
+        .ok_or("the snippets have no variables")?;
     let with_variables = |line: &str| {
         let (snippet, _) = serde_json::from_str::<(String, Value)>(line).ok()?;
         let words: Vec<&str> = snippet.split(|c: char| !c.is_alphanumeric()).collect();
         let used = variables.iter().filter(|(name, _)| words.contains(&name.as_str()));
         let sets: String = used.map(|(name, value)| format!("{{% set {name} = {value} %}}")).collect();
-        Some(format!("{{% for m in messages %}}{{{{ m.content }}}}{{% endfor %}}{sets}{snippet}").into_bytes())
+        Some(
+            format!("{{% for m in messages %}}{{{{ m.content }}}}{{% endfor %}}{sets}{snippet}").into_bytes(),
+        )
     };
     Ok(lines.filter_map(with_variables).collect())
 }
@@ -180,7 +185,8 @@ fn usual(target: &str, root: &Path) -> Result<Vec<Vec<Vec<u8>>>, String> {
         "template" => vec![contents(&files(&text.join("templates/real"), "jinja")?)?, snippets(root)?],
         "vocabulary" => {
             let folders = [text.clone(), text.join("trained")];
-            let paths: Vec<_> = folders.iter().map(|folder| files(folder, "gguf")).collect::<Result<_, _>>()?;
+            let paths: Vec<_> =
+                folders.iter().map(|folder| files(folder, "gguf")).collect::<Result<_, _>>()?;
             paths.iter().flatten().map(|path| vocabularies(path)).collect()
         }
         "gguf" => {

@@ -99,7 +99,10 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| target | inputs | accepted | inputs/s of a core | slowest (input) | most memory (input) | most of the memory allowed (input) | against the promise |")?;
+        writeln!(
+            f,
+            "| target | inputs | accepted | inputs/s of a core | slowest (input) | most memory (input) | most of the memory allowed (input) | against the promise |"
+        )?;
         writeln!(f, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")?;
         for (target, sums) in &self.0 {
             let Sums { n, slowest, largest, fullest, .. } = sums;
@@ -109,7 +112,12 @@ impl fmt::Display for Tally {
             writeln!(
                 f,
                 "| `{target}` | {n} | {accepted:.0}% | {speed:.0} | {:.3} s ({}) | {mib:.2} MiB ({}) | {:.0}% ({}) | {} |",
-                slowest.0.as_secs_f64(), slowest.1, largest.1, 100.0 * fullest.0, fullest.1, sums.failed.len(),
+                slowest.0.as_secs_f64(),
+                slowest.1,
+                largest.1,
+                100.0 * fullest.0,
+                fullest.1,
+                sums.failed.len(),
             )?;
         }
         Ok(())

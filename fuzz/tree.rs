@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::Random;
 
 /// A value somewhere in a value, each as likely as another.
-fn place<'v>(root: &'v mut Value, random: &mut Random) -> &'v mut Value {
+fn place<'v>(root: &'v mut Value, random: &mut Random) -> Option<&'v mut Value> {
     let mut left = random.below(count(root));
-    find(root, &mut left).expect("`left` is below the number of values")
+    find(root, &mut left)
 }
 
 fn count(value: &Value) -> usize {
@@ -34,8 +34,8 @@ fn find<'v>(value: &'v mut Value, left: &mut usize) -> Option<&'v mut Value> {
 pub fn change(value: &mut Value, other: &Value, random: &mut Random) {
     const NUMBERS: [f64; 8] = [0.0, -1.0, 3.0, 0.1, -2.5, 1e300, 2_147_483_648.0, 1e-7];
     let mut other = other.clone();
-    let piece = place(&mut other, random).take();
-    let here = place(value, random);
+    let piece = place(&mut other, random).map(Value::take).unwrap_or_default();
+    let Some(here) = place(value, random) else { return };
     match (random.below(4), here, piece) {
         (0, Value::Object(members), Value::Object(more)) => members.extend(more),
         (0, Value::Array(items), piece) => items.push(piece),
