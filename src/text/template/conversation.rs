@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use minijinja::{Error, Value};
+use serde::de::IgnoredAny;
 
 use super::TemplateError;
 use super::json_bytes;
@@ -184,7 +185,11 @@ pub(super) fn check(messages: &[Message], prompt: &str) -> Result<(), TemplateEr
         let ends = ENDS_OF_THOUGHTS.iter().filter(|_| is_assistant);
         let answer = ends.filter_map(|end| text.rsplit_once(end)).map(|(_, answer)| answer.trim()).next();
         let folded = folded.get_or_insert_with(|| letters(prompt));
-        let is_there = |text: &str| prompt.contains(text) || is_written(text, prompt, folded);
+        let is_there = |text: &str| {
+            prompt.contains(text)
+                || is_written(text, prompt)
+                || is_result(message) && has_letters(text, folded)
+        };
         if !is_there(text) && !answer.is_some_and(is_there) {
             return Err(TemplateError::Dropped {
                 role: message.role.clone(),
@@ -196,12 +201,22 @@ pub(super) fn check(messages: &[Message], prompt: &str) -> Result<(), TemplateEr
     Ok(())
 }
 
-/// True if the prompt has the text in another writing: as a JSON string, or as the same letters and digits with other
-/// marks between, which is how templates write the JSON of a tool's result.
-fn is_written(text: &str, prompt: &str, folded: &str) -> bool {
+/// True if the prompt has the text as a JSON string.
+fn is_written(text: &str, prompt: &str) -> bool {
     let json = serde_json::Value::from(text).to_string();
+    prompt.contains(json.trim_matches('"'))
+}
+
+/// True if a message may be a tool's result, whose JSON templates write with other marks between its letters and digits.
+fn is_result(message: &Message) -> bool {
+    let begins = message.content.trim_start().starts_with(['{', '[']);
+    message.role == "tool" || begins && serde_json::from_str::<IgnoredAny>(&message.content).is_ok()
+}
+
+/// True if the prompt, of which these are the letters and digits, has those of the text.
+fn has_letters(text: &str, folded: &str) -> bool {
     let wanted = letters(text);
-    prompt.contains(json.trim_matches('"')) || (!wanted.is_empty() && folded.contains(&wanted))
+    !wanted.is_empty() && folded.contains(&wanted)
 }
 
 /// Letters and digits of a text.
