@@ -3,6 +3,7 @@
 //! ```sh
 //! many COUNT TARGET…          # the inputs 0 to COUNT of each target; `all` is every target
 //! many --first N COUNT TARGET # from another input on
+//! many --file FILE TARGET     # the input in a file
 //! ```
 //!
 //! An input is a function of its target and its number. An input that ends its process, hangs, or is beyond the limits
@@ -201,6 +202,15 @@ fn main() -> ExitCode {
         if words.first().is_some_and(|word| word == WORKER) {
             let target = words.get(1).ok_or("no target")?;
             return work(target, number_of(words.get(2))?, number_of(words.get(3))?).map(|()| true);
+        }
+        if let [option, file, target] = &words[..]
+            && option == "--file"
+        {
+            let (_, body) = target_of(target)?;
+            body(b"");
+            let cost = Cost::of(&std::fs::read(file).map_err(|error| error.to_string())?, body);
+            println!("{cost}, accepted: {}", cost.accepted);
+            return Ok(cost.is_within(limits::TIME));
         }
         let (first, words) = match &words[..] {
             [option, first, rest @ ..] if option == "--first" => (number_of(Some(first))?, rest),
