@@ -266,7 +266,8 @@ fn a_dropped_message_is_an_error_that_names_it() {
 /// Letters with something between them are not the text, unless it is the JSON of a result, which templates write anew.
 #[test]
 fn a_text_in_pieces_is_an_error() {
-    let pieces = "{% for m in messages %}{% for c in m.content %}{{ c|tojson }}{% endfor %}{% endfor %}";
+    let pieces =
+        "{% for m in messages %}{% for c in m.content|string %}{{ c|tojson }}{% endfor %}{% endfor %}";
     for text in ["Hello", "한국어 🦙", "[a] {b}"] {
         let rendered = rendered(pieces, &[Message::new("user", text)]);
         assert!(matches!(rendered, Err(TemplateError::Dropped { index: 0, .. })), "{text}: {rendered:?}");
@@ -281,6 +282,8 @@ fn a_text_in_pieces_is_an_error() {
         assert!(rendered(anew, &[Message::new(role, text)]).is_ok(), "{role}: {text}");
     }
     assert!(rendered(anew, &[Message::new("user", "a: \"b\"")]).is_err());
+    let spaced = "{% for m in messages %}{{ m.content|replace('\\n', ' ')|replace(' ', '   ') }}{% endfor %}";
+    assert!(rendered(spaced, &[Message::new("user", "One line\nand  another")]).is_ok());
 }
 
 #[test]
