@@ -5,7 +5,7 @@
 
 use llguidance::derivre::RegexAst;
 
-use super::number::{between, less_one, more_one};
+use super::digits::{between, less_one, more_one};
 
 /// Any fraction, or none.
 const FRACTION: &str = r"(?:\.[0-9]+)?";

@@ -7,6 +7,7 @@
 //! `exclusive` finds out that the choices of a `oneOf` exclude each other.
 
 mod decimal;
+mod digits;
 mod embed;
 mod exclusive;
 mod keywords;
