@@ -84,6 +84,15 @@ const REPORT: u64 = 10_000;
 /// The folder in which the slowest and the largest input of each target are kept; none without it.
 const FOLDER: &str = "RFGRAPH_FUZZ_RECORDS";
 
+/// Writes an input to the folder of [`FOLDER`], if there is one.
+pub fn keep(target: &str, name: &str, input: &[u8]) {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let path = Path::new(&folder).join(format!("{target}.{name}"));
+    if let Err(error) = std::fs::write(&path, input) {
+        eprintln!("{} is not written: {error}", path.display());
+    }
+}
+
 /// Runs a target's body on an input, and panics beyond the limits, `longest` being the longest time. Reports each highest
 /// cost, and the sums from time to time.
 pub fn run(target: &'static str, input: &[u8], body: impl Fn(&[u8]) -> bool, longest: Duration) {
@@ -91,11 +100,7 @@ pub fn run(target: &'static str, input: &[u8], body: impl Fn(&[u8]) -> bool, lon
     let cost = Cost::of(input, body);
     let record = |kind: &str| {
         eprintln!("{target}, {kind}: {cost}");
-        let Some(folder) = std::env::var_os(FOLDER) else { return };
-        let path = Path::new(&folder).join(format!("{target}.{kind}"));
-        if let Err(error) = std::fs::write(&path, input) {
-            eprintln!("{} is not written: {error}", path.display());
-        }
+        keep(target, kind, input);
     };
     let sums = turn.entry(target).or_default();
     sums.inputs += 1;

@@ -115,6 +115,10 @@ impl RunArgs {
     }
 
     /// Settings for choosing the answer's tokens.
+    #[cfg_attr(
+        not(feature = "grammar"),
+        allow(unused_variables, reason = "only a constraint is about the tokenizer's tokens")
+    )]
     pub(super) fn choice(&self, chosen: &Chosen, tokenizer: &Tokenizer) -> Result<ChatOptions, CliError> {
         Ok(ChatOptions {
             sampling: chosen.params.clone(),

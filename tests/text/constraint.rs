@@ -3,6 +3,7 @@
 mod cases;
 mod generated;
 mod hostile;
+mod numbers;
 mod recogniser;
 mod schemas;
 
@@ -77,7 +78,7 @@ fn json_satisfies_its_schema() {
     let tokenizer = demo_tokenizer();
     let factory = ConstraintFactory::new(&tokenizer).unwrap();
     let (mut ended, mut all) = (0, 0);
-    let mut runner = TestRunner::new(ProptestConfig { cases: 120, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig::default());
     let counts = std::cell::RefCell::new((&mut ended, &mut all));
     let result = runner.run(&(schemas::schema(), any::<u64>()), |(schema, seed)| {
         let mut constraint = factory.json_schema(&schema.to_string()).unwrap();

@@ -263,6 +263,29 @@ fn a_dropped_message_is_an_error_that_names_it() {
     assert_eq!(rendered("{{ messages[0].content }}", &marks).unwrap(), "?!");
 }
 
+/// Letters with something between them are not the text, unless it is the JSON of a result, which templates write anew.
+#[test]
+fn a_text_in_pieces_is_an_error() {
+    let pieces =
+        "{% for m in messages %}{% for c in m.content|string %}{{ c|tojson }}{% endfor %}{% endfor %}";
+    for text in ["Hello", "한국어 🦙", "[a] {b}"] {
+        let rendered = rendered(pieces, &[Message::new("user", text)]);
+        assert!(matches!(rendered, Err(TemplateError::Dropped { index: 0, .. })), "{text}: {rendered:?}");
+    }
+    let repr = "{% for m in messages %}{{ [m]|string|safe|list }}{% endfor %}";
+    let rendered_apart = rendered(repr, &[Message::new("user", "Hello")]);
+    assert!(matches!(rendered_apart, Err(TemplateError::Dropped { index: 0, .. })), "{rendered_apart:?}");
+    let anew = "{% for m in messages %}{{ m.content|replace('\"', \"'\")|replace(':', ' = ') }}{% endfor %}";
+    for (role, text) in
+        [("tool", "{\"a\": [1, \"b\"]}"), ("user", "{\"a\": [1, \"b\"]}"), ("tool", "a: \"b\"")]
+    {
+        assert!(rendered(anew, &[Message::new(role, text)]).is_ok(), "{role}: {text}");
+    }
+    assert!(rendered(anew, &[Message::new("user", "a: \"b\"")]).is_err());
+    let spaced = "{% for m in messages %}{{ m.content|replace('\\n', ' ')|replace(' ', '   ') }}{% endfor %}";
+    assert!(rendered(spaced, &[Message::new("user", "One line\nand  another")]).is_ok());
+}
+
 #[test]
 fn thoughts_of_earlier_answers_may_be_dropped() {
     let drops = "{% for m in messages %}{{ m.content.split('</think>')[-1].strip() }};{% endfor %}";

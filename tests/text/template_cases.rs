@@ -94,8 +94,8 @@ fn python_methods() {
             "Lily had a dog      |  2.2|007|ff  Lily had a dog1,234,5673False",
         ),
         (
-            "{% set j = joiner('; ') %}{% for w in messages[0].content.split() %}{{ j() }}{{ w }}{% endfor %}{% macro f() %}{{ varargs | join('+') }}{% endmacro %}{{ f(1, 2) }}",
-            "Lily; had; a; dog1+2",
+            "{% set j = joiner('; ') %}{% for w in messages[0].content.split() %}{{ j() }}{{ w }}{% endfor %}{% macro f() %}{{ varargs | join('+') }}{% endmacro %}{{ f(1, 2) }} {{ messages[0].content }}",
+            "Lily; had; a; dog1+2 Lily had a dog",
         ),
         (
             "{{ messages[0].items() | list }}{{ messages[0].keys() | list }}{{ messages[0].get('x', 'd') }}{{ messages[0].content | e }}{{ ('<' | safe) + '<' }}{{ messages[0].content.startswith(('L', 'x')) }}",

@@ -14,11 +14,11 @@ use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use llguidance::api::{GrammarInit, TopLevelGrammar};
+use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use llguidance::panic_utils::catch_unwind;
-use llguidance::{Matcher, ParserFactory};
+use llguidance::{Logger, Matcher, ParserFactory};
 use serde_json::Value;
-use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
+use toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 
 use crate::text::tokenizer::{TokenKind, Tokenizer};
 pub use gbnf::GbnfError;
@@ -120,7 +120,9 @@ impl ConstraintFactory {
         } else {
             compile::check_lark(grammar).map_err(ConstraintError::Grammar)?;
             let lark = GrammarInit::Serialized(TopLevelGrammar::from_lark(grammar.to_string()));
-            compile::with_stack(|| self.make(lark))
+            compile::with_stack(|| {
+                self.make_within(lark, compile::lark_limits(self.factory.limits(), grammar))
+            })
         };
         made.map_err(ConstraintError::Grammar)
     }
@@ -147,9 +149,15 @@ impl ConstraintFactory {
     /// Compiles a grammar, and finds the tokens that may be first: then a grammar that is too large to be followed is an
     /// error at once.
     fn make(&self, grammar: GrammarInit) -> Result<Constraint, String> {
+        self.make_within(grammar, self.factory.limits().clone())
+    }
+
+    fn make_within(&self, grammar: GrammarInit, limits: ParserLimits) -> Result<Constraint, String> {
+        let (quiet, caps) = (Logger::new(0, 0), InferenceCapabilities::default());
+        let made = || self.factory.create_parser_from_init_ext(grammar, quiet, caps, limits);
         // Panics of the library become errors, as they do while matching.
-        let parser = catch_unwind(AssertUnwindSafe(|| self.factory.create_parser_from_init_default(grammar)))
-            .map_err(|error| compile::reason(&format!("{error:#}")))?;
+        let parser =
+            catch_unwind(AssertUnwindSafe(made)).map_err(|error| compile::reason(&format!("{error:#}")))?;
         let mut fresh = Matcher::new(Ok(parser));
         if let Some(error) = fresh.get_error() {
             return Err(compile::reason(&error));

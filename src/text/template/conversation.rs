@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use minijinja::{Error, Value};
+use serde::de::IgnoredAny;
 
 use super::TemplateError;
 use super::json_bytes;
@@ -171,7 +172,7 @@ const EXCERPT: usize = 40;
 
 /// Checks that the prompt has the text of each message.
 pub(super) fn check(messages: &[Message], prompt: &str) -> Result<(), TemplateError> {
-    let mut folded = None;
+    let mut folded: Option<Folded> = None;
     let mut from = 0;
     for (index, message) in messages.iter().enumerate() {
         let text = message.content.trim();
@@ -183,8 +184,8 @@ pub(super) fn check(messages: &[Message], prompt: &str) -> Result<(), TemplateEr
         let is_assistant = message.role == "assistant" || message.role == "model";
         let ends = ENDS_OF_THOUGHTS.iter().filter(|_| is_assistant);
         let answer = ends.filter_map(|end| text.rsplit_once(end)).map(|(_, answer)| answer.trim()).next();
-        let folded = folded.get_or_insert_with(|| letters(prompt));
-        let is_there = |text: &str| prompt.contains(text) || is_written(text, prompt, folded);
+        let folded = folded.get_or_insert_with(|| Folded { words: words(prompt), letters: letters(prompt) });
+        let is_there = |text: &str| prompt.contains(text) || folded.has(message, text, prompt);
         if !is_there(text) && !answer.is_some_and(is_there) {
             return Err(TemplateError::Dropped {
                 role: message.role.clone(),
@@ -196,12 +197,33 @@ pub(super) fn check(messages: &[Message], prompt: &str) -> Result<(), TemplateEr
     Ok(())
 }
 
-/// True if the prompt has the text in another writing: as a JSON string, or as the same letters and digits with other
-/// marks between, which is how templates write the JSON of a tool's result.
-fn is_written(text: &str, prompt: &str, folded: &str) -> bool {
-    let json = serde_json::Value::from(text).to_string();
-    let wanted = letters(text);
-    prompt.contains(json.trim_matches('"')) || (!wanted.is_empty() && folded.contains(&wanted))
+/// The prompt without what may differ from a message's text.
+struct Folded {
+    words: String,
+    letters: String,
+}
+
+impl Folded {
+    /// True if the prompt has the text in another writing: with other white space, as a JSON string, or, of a tool's result,
+    /// as the same letters and digits with other marks between, which is how templates write its JSON.
+    fn has(&self, message: &Message, text: &str, prompt: &str) -> bool {
+        let json = serde_json::Value::from(text).to_string();
+        let wanted = letters(text);
+        self.words.contains(&words(text))
+            || prompt.contains(json.trim_matches('"'))
+            || is_result(message) && !wanted.is_empty() && self.letters.contains(&wanted)
+    }
+}
+
+/// True if a message may be a tool's result.
+fn is_result(message: &Message) -> bool {
+    let begins = message.content.trim_start().starts_with(['{', '[']);
+    message.role == "tool" || begins && serde_json::from_str::<IgnoredAny>(&message.content).is_ok()
+}
+
+/// The words of a text, with a space between them.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Letters and digits of a text.

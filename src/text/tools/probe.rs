@@ -224,7 +224,8 @@ impl Probe<'_> {
             (form.lead, form.open) = (at, row.open.to_owned());
             form.close = row.close.map(str::to_owned);
         } else {
-            let own = head[text_start.min(head.len())..].trim_start();
+            // The head is of another rendering: a template may do something else with other arguments.
+            let own = head.get(text_start..).unwrap_or_default().trim_start();
             let marker = first_marker(own).or_else(|| own.starts_with(['<', '[']).then(|| own.trim_end()));
             let marker = marker.unwrap_or_default();
             form.lead = head.len() - own.len() + own.find(marker).unwrap_or(0);

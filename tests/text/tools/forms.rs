@@ -1,7 +1,7 @@
 //! Which form a template's calls have, and what cannot be written in it.
 
 use rfgraph::sampling::Rng;
-use rfgraph::text::{ConstraintFactory, Part, TokenKind, ToolChoice, ToolError, ToolFormat};
+use rfgraph::text::{ChatTemplate, ConstraintFactory, Part, TokenKind, ToolChoice, ToolError, ToolFormat};
 use serde_json::{Value, json};
 
 use super::{CASES, PARSED, check, flat_tools, function, parts, tokenizer, walk};
@@ -44,6 +44,22 @@ const SINGLE: [&str; 6] = [
     "meta-llama-Llama-3.3-70B-Instruct",
     "openai-gpt-oss-120b",
 ];
+
+/// A template may write calls with more arguments otherwise: their places are no places of the texts of others.
+#[test]
+fn a_template_that_tells_calls_apart_is_no_panic() {
+    for (few, many) in [("x", "é"), ("xyz", "🦙"), ("xxxx", ""), ("é", "x"), ("[é", "한[")] {
+        let template = format!(
+            "{{% for m in messages %}}{{% if m.tool_calls %}}{{% for c in m.tool_calls %}}{{% if c.function.arguments|length > 1 %}}{many}\
+             {{% else %}}{few}{{% endif %}}{{{{ {{'name': c.function.name, 'arguments': c.function.arguments}}|tojson }}}}{{% endfor %}}\
+             {{% elif m.role == 'user' %}}{{{{ m.content }}}}{{% else %}}{few}{{{{ m.content }}}}{{% endif %}}{{% endfor %}}"
+        );
+        let tokenizer = tokenizer(&template, &[], TokenKind::Control);
+        let compiled = ChatTemplate::of(&tokenizer).unwrap();
+        let format = ToolFormat::of(&compiled, &tokenizer);
+        assert!(format.answers(&flat_tools()).is_ok(), "{few} {many}");
+    }
+}
 
 /// Templates that do not write calls, with the markers of their models' vocabularies.
 #[test]

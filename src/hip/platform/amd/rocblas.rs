@@ -142,6 +142,21 @@ mod tests {
         assert!(served(&[one, &one.replace("2.45", "4.4.1")], "gfx1010"));
     }
 
+    /// rocBLAS looks into `../lib` of its folder too, so files there do not serve if others beside it are without the target.
+    #[test]
+    fn the_folder_lib_beside_that_of_the_library_counts() {
+        let there = "lib/rocblas/library/TensileLibrary_lazy_gfx1100.dat";
+        let beside = "lib64/rocblas/library/TensileLibrary_lazy_gfx1010.dat";
+        let serve = |files: &[&str], arch: &str| {
+            let root = folder(&[files, &["lib64/librocblas.so.4"]].concat());
+            Files::of(None, Some(&root.path().join("lib64/librocblas.so.4"))).serve(arch)
+        };
+        assert_eq!(serve(&[there], "gfx1100"), Ok(()));
+        assert!(serve(&[there], "gfx1010").is_err());
+        assert!(serve(&[there, beside], "gfx1100").is_err());
+        assert!(serve(&[there, beside], "gfx1010").is_err());
+    }
+
     #[test]
     fn the_variable_replaces_the_folders_beside_the_library() {
         let root =

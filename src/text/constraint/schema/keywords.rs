@@ -116,8 +116,8 @@ pub(super) fn types(map: &Map<String, Value>, path: &str) -> Result<Option<Vec<&
     Ok(Some(known))
 }
 
-pub(super) fn bounds(map: &Map<String, Value>, whole: bool, path: &str) -> Result<Bounds, Refusal> {
-    Bounds::read(map, whole).map_err(|(key, reason)| refusal(path, key, &reason))
+pub(super) fn bounds(map: &Map<String, Value>, path: &str) -> Result<Bounds, Refusal> {
+    Bounds::read(map).map_err(|(key, reason)| refusal(path, key, &reason))
 }
 
 pub(super) fn is_of(value: &Value, name: &str) -> bool {

@@ -1,10 +1,13 @@
 //! Compiles JSON schemas, with the schema compiler of the `llguidance` library between two steps of ours.
 //!
 //! `rewrite` makes an equivalent schema that the library keeps: it resolves references, drops annotations, and names the
-//! keyword and its path where a schema cannot be kept. Patterns (`pattern`) and numbers beyond 2^53 (`number`) become
-//! regular expressions, which stand in the schema as placeholders and are put into the compiled grammar by `lexemes`.
+//! keyword and its path where a schema cannot be kept. Patterns (`pattern`), numbers beyond 2^53 (`number`) and ranges with
+//! excluded bounds (`decimal`) become regular expressions, which stand in the schema as placeholders and are put into the
+//! compiled grammar by `lexemes`.
 //! `exclusive` finds out that the choices of a `oneOf` exclude each other.
 
+mod decimal;
+mod digits;
 mod embed;
 mod exclusive;
 mod keywords;

@@ -1,6 +1,10 @@
-//! Numbers beyond 2^53, which `llguidance` rounds: as regular expressions over their decimal digits.
+//! Bounds that `llguidance` does not keep: numbers beyond 2^53, which it rounds, and some that are excluded.
 
+use llguidance::derivre::RegexAst;
 use serde_json::{Map, Number, Value};
+
+use super::decimal::{self, Decimal};
+use super::digits::between;
 
 /// The largest bound that `llguidance` keeps exactly: every whole number up to here is a double.
 const EXACT: i128 = 1 << 53;
@@ -9,13 +13,12 @@ const EXACT: i128 = 1 << 53;
 const LARGEST: i128 = 10i128.pow(38) - 1;
 
 /// A bound: its value, and whether the value itself is excluded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Bound {
     value: f64,
     /// The first whole number of the range.
     whole: i128,
-    /// The bound is a whole number, which `value` may round.
-    exact: bool,
+    decimal: Decimal,
     excluded: bool,
 }
 
@@ -33,33 +36,72 @@ pub(super) fn is_rounded(number: &Number) -> bool {
 pub(super) struct Bounds {
     least: Option<Bound>,
     most: Option<Bound>,
-    whole: bool,
 }
 
 impl Bounds {
-    /// Reads the bounds of a schema for integers (`whole`) or all numbers; the error is the keyword and the reason.
-    pub(super) fn read(schema: &Map<String, Value>, whole: bool) -> Result<Bounds, (&'static str, String)> {
+    /// Reads the bounds of a schema; the error is the keyword and the reason.
+    pub(super) fn read(schema: &Map<String, Value>) -> Result<Bounds, (&'static str, String)> {
         let least = side(schema, "minimum", "exclusiveMinimum", false)?;
         let most = side(schema, "maximum", "exclusiveMaximum", true)?;
-        Ok(Bounds { least, most, whole })
+        Ok(Bounds { least, most })
     }
 
-    /// True if `llguidance` keeps these bounds exactly.
+    /// True if `llguidance` does not round these bounds.
     pub(super) fn are_exact(&self) -> bool {
-        let exact = |bound: &Option<Bound>| bound.is_none_or(|bound| bound.value.abs() <= EXACT as f64);
+        let exact =
+            |bound: &Option<Bound>| bound.as_ref().is_none_or(|bound| bound.value.abs() <= EXACT as f64);
         exact(&self.least) && exact(&self.most)
+    }
+
+    /// True if `llguidance` allows all numbers of the range. It loses some beside a bound that is no whole number, and beside
+    /// one that is excluded and not the only one.
+    pub(super) fn are_kept(&self) -> bool {
+        let all = || self.least.iter().chain(&self.most);
+        let is_alone = all().count() == 1;
+        self.are_exact() && all().all(|bound| bound.value.fract() == 0.0 && (!bound.excluded || is_alone))
+    }
+
+    /// True if no number is in the range.
+    pub(super) fn are_empty(&self) -> bool {
+        let (Some(least), Some(most)) = (&self.least, &self.most) else { return false };
+        least.value > most.value
+            || least.value == most.value && least.whole > most.whole
+            || least.value == most.value && least.value.fract() != 0.0 && (least.excluded || most.excluded)
+    }
+
+    /// The excluded whole bounds that `llguidance` lets through if the range ends within their unit.
+    pub(super) fn leaks(&self) -> impl Iterator<Item = Unit> {
+        let leaks = |bound: &&Bound| bound.excluded && bound.value.fract() == 0.0;
+        let above = self.least.as_ref().filter(leaks).filter(|bound| bound.value >= 0.0);
+        let below = self.most.as_ref().filter(leaks).filter(|bound| bound.value <= 0.0);
+        units(above, below)
+    }
+
+    /// The units within which the range ends.
+    pub(super) fn ends(&self) -> impl Iterator<Item = Unit> {
+        let ends = |bound: &&Bound| bound.value.fract() != 0.0;
+        let above = self.most.as_ref().filter(ends).filter(|bound| bound.value > 0.0);
+        let below = self.least.as_ref().filter(ends).filter(|bound| bound.value < 0.0);
+        units(above, below)
+    }
+
+    /// The numbers of the range, with a name for them.
+    pub(super) fn decimals(&self) -> (String, RegexAst) {
+        let decimal = |bound: &'_ Option<Bound>| bound.as_ref().map(|bound| bound.decimal.clone());
+        let sides = decimal::sides(decimal(&self.least).as_ref(), decimal(&self.most).as_ref());
+        (format!("numbers {}", sides.join("&")), decimal::range(sides))
     }
 
     /// The part of the range that `llguidance` keeps, as keywords; `None` if it is empty.
     pub(super) fn near(&self) -> Option<Map<String, Value>> {
         let mut near = Map::new();
         let sides = [
-            (self.least, "minimum", "exclusiveMinimum", 1.0),
-            (self.most, "maximum", "exclusiveMaximum", -1.0),
+            (&self.least, "minimum", "exclusiveMinimum", 1.0),
+            (&self.most, "maximum", "exclusiveMaximum", -1.0),
         ];
         for (bound, keyword, exclusive, sign) in sides {
             // A bound on the other side of the range that is kept: nothing of it is left.
-            if bound.is_some_and(|bound| bound.value * sign > EXACT as f64) {
+            if bound.as_ref().is_some_and(|bound| bound.value * sign > EXACT as f64) {
                 return None;
             }
             match bound {
@@ -72,8 +114,8 @@ impl Bounds {
                 }
                 None => {
                     // Beyond 2^53 the other part goes on.
-                    let far = if sign > 0.0 { self.most } else { self.least };
-                    if far.is_some_and(|far| far.value.abs() > EXACT as f64) {
+                    let far = if sign > 0.0 { &self.most } else { &self.least };
+                    if far.as_ref().is_some_and(|far| far.value.abs() > EXACT as f64) {
                         near.insert(keyword.into(), Value::from(-sign * EXACT as f64));
                     }
                 }
@@ -82,44 +124,39 @@ impl Bounds {
         Some(near)
     }
 
-    /// Regular expression of the numbers of the range beyond 2^53; `None` if there are none.
+    /// Regular expression of the whole numbers of the range beyond 2^53; `None` if there are none.
     pub(super) fn far(&self) -> Option<String> {
-        let flip = |bound: Bound| Bound { value: -bound.value, whole: -bound.whole, ..bound };
-        let above = self.beyond(self.least, self.most, "");
-        let below = self.beyond(self.most.map(flip), self.least.map(flip), "-");
+        let side = |bound: &Option<Bound>, sign: i128| bound.as_ref().map(|bound| sign * bound.whole);
+        let (least, most) = (side(&self.least, 1), side(&self.most, 1));
+        let above = beyond(least, most, "");
+        let below = beyond(side(&self.most, -1), side(&self.least, -1), "-");
         let parts: Vec<String> = above.into_iter().chain(below).collect();
         (!parts.is_empty()).then(|| parts.join("|"))
     }
+}
 
-    /// The positive numbers beyond 2^53 of a range, written after `sign`.
-    fn beyond(&self, least: Option<Bound>, most: Option<Bound>, sign: &str) -> Option<String> {
-        let exact = EXACT.to_string();
-        let from = match least {
-            Some(least) if least.value > EXACT as f64 => digits(&least, self.whole, false),
-            _ => exact,
-        };
-        let fraction = if self.whole { "" } else { r"(?:\.[0-9]+)?" };
-        let Some(most) = most else {
-            let longest = "9".repeat(from.len());
-            let more = format!("[1-9][0-9]{{{},}}", from.len());
-            return Some(format!("{sign}(?:{}|{more}){fraction}", between(&from, &longest)));
-        };
-        if most.value <= EXACT as f64 {
-            return None;
-        }
-        let to = digits(&most, self.whole, true);
-        if (to.len(), &to) < (from.len(), &from) {
-            return None;
-        }
-        if self.whole {
-            return Some(format!("{sign}(?:{})", between(&from, &to)));
-        }
-        // A fraction may follow all but the largest.
-        let fractions = (from != to).then(|| format!("(?:{}){fraction}", between(&from, &less_one(&to))));
-        let last = (!most.excluded).then(|| format!(r"{to}(?:\.0+)?"));
-        let parts: Vec<String> = fractions.into_iter().chain(last).collect();
-        (!parts.is_empty()).then(|| format!("{sign}(?:{})", parts.join("|")))
-    }
+/// The positive whole numbers beyond 2^53 of a range, written after `sign`.
+fn beyond(least: Option<i128>, most: Option<i128>, sign: &str) -> Option<String> {
+    let from = least.unwrap_or(EXACT).max(EXACT);
+    let Some(most) = most else {
+        let from = from.to_string();
+        let longest = "9".repeat(from.len());
+        let more = format!("[1-9][0-9]{{{},}}", from.len());
+        return Some(format!("{sign}(?:{}|{more})", between(&from, &longest)));
+    };
+    (most > EXACT && most >= from)
+        .then(|| format!("{sign}(?:{})", between(&from.to_string(), &most.to_string())))
+}
+
+/// The numbers from a whole number up to the next one that is farther from zero, by that number and whether they are above
+/// zero.
+pub(super) type Unit = (i64, bool);
+
+/// The units of a bound above zero and of one below.
+fn units(above: Option<&Bound>, below: Option<&Bound>) -> impl Iterator<Item = Unit> {
+    let unit = |bound: &Bound, is_above| (bound.value.trunc() as i64, is_above);
+    let units = [above.map(|bound| unit(bound, true)), below.map(|bound| unit(bound, false))];
+    units.into_iter().flatten()
 }
 
 /// One side of the range: the keyword itself, and its exclusive form, a number or (in draft 4) a Boolean.
@@ -162,124 +199,53 @@ fn bound(number: &Number, excluded: bool, upper: bool) -> Bound {
         (rounded as i128).clamp(-LARGEST, LARGEST)
     });
     let step = i128::from(excluded && (exact.is_some() || value.fract() == 0.0));
-    Bound { value, whole: if upper { whole - step } else { whole + step }, exact: exact.is_some(), excluded }
-}
-
-/// The digits of a positive bound beyond 2^53.
-fn digits(bound: &Bound, whole: bool, upper: bool) -> String {
-    if whole || bound.exact {
-        return bound.whole.to_string();
-    }
-    let exact = format!("{:.0}", bound.value);
-    // The next double is more than one away: a lower bound that is excluded begins at the next whole number.
-    if bound.excluded && !upper { more_one(&exact) } else { exact }
-}
-
-/// A decimal number less one.
-fn less_one(number: &str) -> String {
-    let mut digits: Vec<u8> = number.bytes().collect();
-    for digit in digits.iter_mut().rev() {
-        if *digit != b'0' {
-            *digit -= 1;
-            break;
-        }
-        *digit = b'9';
-    }
-    String::from_utf8_lossy(&digits).trim_start_matches('0').to_string()
-}
-
-/// A decimal number more one.
-fn more_one(number: &str) -> String {
-    let mut digits: Vec<u8> = number.bytes().collect();
-    for digit in digits.iter_mut().rev() {
-        if *digit != b'9' {
-            *digit += 1;
-            return String::from_utf8_lossy(&digits).into_owned();
-        }
-        *digit = b'0';
-    }
-    format!("1{}", String::from_utf8_lossy(&digits))
-}
-
-/// Regular expression of the whole numbers from `from` to `to`, both included, written without leading zeros. `from`
-/// is not larger than `to`.
-fn between(from: &str, to: &str) -> String {
-    if from.len() == to.len() {
-        return same_length(from, to).join("|");
-    }
-    let mut parts = same_length(from, &"9".repeat(from.len()));
-    if from.len() + 1 < to.len() {
-        parts.push(format!("[1-9][0-9]{{{},{}}}", from.len(), to.len() - 2));
-    }
-    let first = format!("1{}", "0".repeat(to.len() - 1));
-    parts.extend(same_length(&first, to));
-    parts.join("|")
-}
-
-fn same_length(from: &str, to: &str) -> Vec<String> {
-    let (low, high) = (from.as_bytes(), to.as_bytes());
-    let Some(at) = (0..low.len()).find(|&at| low[at] != high[at]) else { return vec![from.to_string()] };
-    let mut parts = vec![from.to_string(), to.to_string()];
-    let mut range = |prefix: &str, first: u8, last: u8, more: usize| {
-        if first <= last {
-            parts.push(format!("{prefix}[{}-{}][0-9]{{{more}}}", first as char, last as char));
-        }
-    };
-    range(&from[..at], low[at] + 1, high[at] - 1, low.len() - at - 1);
-    for more in at + 1..low.len() {
-        range(&from[..more], low[more] + 1, b'9', low.len() - more - 1);
-        range(&to[..more], b'0', high[more].saturating_sub(1), low.len() - more - 1);
-    }
-    parts
+    let text = exact.map_or_else(|| value.to_string(), |exact| exact.to_string());
+    let whole = if upper { whole - step } else { whole + step };
+    Bound { value, whole, decimal: Decimal::new(&text, excluded), excluded }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::digits::more_one;
     use super::*;
 
     fn matches(regex: &str, text: &str) -> bool {
         fancy_regex::Regex::new(&format!("^(?:{regex})$")).unwrap().is_match(text).unwrap()
     }
 
-    proptest! {
-        #[test]
-        fn ranges_hold_their_numbers_and_no_others(a in any::<u64>(), b in any::<u64>(), other in any::<u64>(), near in -3i128..4) {
-            let (from, to) = (a.min(b), a.max(b));
-            let regex = between(&from.to_string(), &to.to_string());
-            for n in [i128::from(other), i128::from(from) + near, i128::from(to) + near] {
-                let inside = (i128::from(from)..=i128::from(to)).contains(&n);
-                prop_assert_eq!(matches(&regex, &n.to_string()), inside, "{} in {}..={}", n, from, to);
-            }
-        }
+    fn check(schema: &Value, whole: bool, yes: &[&str], no: &[&str]) {
+        let bounds = Bounds::read(schema.as_object().unwrap()).unwrap();
+        let decimal = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.decimal.clone());
+        let sides = match whole {
+            true => vec![bounds.far().unwrap()],
+            false => decimal::sides(decimal(&bounds.least).as_ref(), decimal(&bounds.most).as_ref()),
+        };
+        let holds = |text: &str| sides.iter().all(|side| matches(side, text));
+        yes.iter().for_each(|text| assert!(holds(text), "{text} for {schema}"));
+        no.iter().for_each(|text| assert!(!holds(text), "{text} for {schema}"));
     }
 
     #[test]
     fn bounds_beyond_2_53_are_exact() {
-        let check = |schema: Value, whole: bool, yes: &[&str], no: &[&str]| {
-            let bounds = Bounds::read(schema.as_object().unwrap(), whole).unwrap();
-            let far = bounds.far().unwrap();
-            yes.iter().for_each(|text| assert!(matches(&far, text), "{text} for {schema}"));
-            no.iter().for_each(|text| assert!(!matches(&far, text), "{text} for {schema}"));
-        };
         let int64 = json!({"minimum": i64::MIN, "maximum": i64::MAX});
         let yes = ["-9223372036854775808", "9223372036854775807", "9007199254740993", "-9007199254740993"];
         let no = ["-9223372036854775809", "9223372036854775808", "1e30", "9223372036854775807.5"];
-        check(int64, true, &yes, &no);
+        check(&int64, true, &yes, &no);
         let uint64 = json!({"minimum": 0, "exclusiveMaximum": u64::MAX});
-        check(uint64, true, &["18446744073709551614"], &["18446744073709551615", "-9007199254740993"]);
+        check(&uint64, true, &["18446744073709551614"], &["18446744073709551615", "-9007199254740993"]);
         let double = json!({"minimum": 0, "maximum": f64::MAX});
         let most = format!("{:.0}", f64::MAX);
         let over = more_one(&most);
-        check(double, false, &[&most, "9007199254740993.25", &"9".repeat(308)], &[&over, &"9".repeat(309)]);
-        let from = json!({"exclusiveMinimum": 9007199254740996i64});
         check(
-            from,
+            &double,
             false,
-            &["9007199254740997", "1e0x".trim_end_matches("e0x").repeat(30).as_str()],
-            &["9007199254740996"],
+            &["0", &most, "9007199254740993.25", &"9".repeat(308)],
+            &[&over, &"9".repeat(309)],
         );
+        let from = json!({"exclusiveMinimum": 9007199254740996i64});
+        let yes = ["9007199254740997", "9007199254740996.0001", &"1".repeat(30)];
+        check(&from, false, &yes, &["9007199254740996", "9007199254740996.00", "-9007199254740997"]);
     }
 }

@@ -1,4 +1,5 @@
-//! Values that the library would not keep, as placeholders: strings with a pattern, and numbers beyond 2^53.
+//! Values that the library would not keep, as placeholders: strings with a pattern, and numbers beyond
+//! 2^53 or beside a bound that is excluded.
 
 use llguidance::derivre::RegexAst;
 use serde_json::{Map, Value, json};
@@ -63,9 +64,18 @@ impl Rewriter<'_> {
             let text = text.as_str().ok_or_else(|| refusal(path, "pattern", "must be a string"))?;
             choices.push(self.patterned(text, map, path)?);
         }
+        let bounds = bounds(map, path)?;
         for (name, whole) in [("number", false), ("integer", true)] {
-            let bounds = bounds(map, whole, path)?;
-            if bounds.are_exact() || map.contains_key("multipleOf") || !take(name) {
+            let kept = if whole { bounds.are_exact() } else { bounds.are_kept() };
+            if kept || map.contains_key("multipleOf") || !take(name) {
+                continue;
+            }
+            if bounds.are_empty() {
+                return Err(Refusal { path: path.into(), reason: "no number is within the bounds".into() });
+            }
+            if !whole {
+                let (key, regex) = bounds.decimals();
+                choices.push(self.placeholder(key, regex));
                 continue;
             }
             if let Some(mut near) = bounds.near() {

@@ -1,6 +1,6 @@
 //! Makes an equivalent schema that the library keeps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -8,6 +8,7 @@ use super::keywords::{
     APPLICATORS, BOUNDS, FORMATS, PLAIN, REFUSED, bounds, is_idle, refusal, restricts, shown, size, types,
 };
 use super::lexemes::{Lexeme, MARKER};
+use super::number::{Bounds, Unit};
 use super::placeholders::{any_of, holds_rounded};
 use super::pointer::{References, at, join};
 use super::{MOST_SUBSCHEMAS, Refusal, pattern};
@@ -51,6 +52,7 @@ pub(super) fn rewrite(root: &Value, path: &str, n_before: usize) -> Result<Rewri
         n_multiples: 0,
         remainders: 0.0,
         merged_remainders: 1.0,
+        merged_bounds: Default::default(),
         n_pairs: 0,
         n_bytes: 0,
     };
@@ -128,6 +130,8 @@ pub(super) struct Rewriter<'s> {
     /// Remainders of all `multipleOf` outside of merged schemas, and of those in merged schemas by each other.
     pub(super) remainders: f64,
     pub(super) merged_remainders: f64,
+    /// In merged schemas: excluded whole bounds that the library may let through, and the units in which ranges end.
+    merged_bounds: (HashSet<Unit>, HashSet<Unit>),
     /// Pairs of properties of the same object, and bytes of regular expressions: the costs of compiling.
     pub(super) n_pairs: usize,
     pub(super) n_bytes: usize,
@@ -281,7 +285,7 @@ impl Rewriter<'_> {
             "required" => value.clone(),
             "multipleOf" => self.multiple(value, path, merged)?,
             _ if key.starts_with("min") || key.starts_with("max") || BOUNDS.contains(&key) => {
-                return self.limit(key, value, map, path, out);
+                return self.limit(key, value, map, path, merged, out);
             }
             _ => return Ok(()),
         };
@@ -309,6 +313,7 @@ impl Rewriter<'_> {
         value: &Value,
         map: &Map<String, Value>,
         path: &str,
+        merged: bool,
         out: &mut Map<String, Value>,
     ) -> Result<(), Refusal> {
         if !BOUNDS.contains(&key) {
@@ -317,7 +322,8 @@ impl Rewriter<'_> {
             }
             return Ok(());
         }
-        let bounds = bounds(map, false, path)?;
+        let bounds = bounds(map, path)?;
+        self.leaks(&bounds, path, merged)?;
         if bounds.are_exact() {
             out.insert(key.into(), value.clone());
             return Ok(());
@@ -328,6 +334,20 @@ impl Rewriter<'_> {
         BOUNDS.iter().for_each(|key| _ = out.shift_remove(*key));
         out.extend(near);
         Ok(())
+    }
+
+    /// Refuses an excluded whole bound that the library would let through. The end of the range may be in another schema that
+    /// is `merged` with this one, so all of those count.
+    fn leaks(&mut self, bounds: &Bounds, path: &str, merged: bool) -> Result<(), Refusal> {
+        let mut all = std::mem::take(&mut self.merged_bounds);
+        let (leaks, ends) = if merged { &mut all } else { &mut Default::default() };
+        leaks.extend(bounds.leaks());
+        ends.extend(bounds.ends());
+        let leaking = leaks.intersection(ends).next().copied();
+        self.merged_bounds = all;
+        let Some((_, is_above)) = leaking else { return Ok(()) };
+        let key = if is_above { "exclusiveMinimum" } else { "exclusiveMaximum" };
+        Err(refusal(path, key, "is not supported here beside another bound that is less than 1 away"))
     }
 
     /// A step that the library's 32-bit arithmetic keeps.
