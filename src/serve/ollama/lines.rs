@@ -131,7 +131,9 @@ impl Lines {
         self.tokens.extend(event.token);
         let mut logprobs: Vec<Value> = Vec::new();
         logprobs.extend(event.logprobs.iter().map(|token| chat_entry(self.loaded.tokenizer(), token)));
-        let pieces = self.view.pieces(&event.deltas);
+        let mut pieces = self.view.pieces(&event.deltas);
+        // ollama gives calls whole.
+        pieces.retain(|piece| !matches!(piece, Piece::CallBegins(..) | Piece::Arguments(_)));
         if pieces.is_empty() && !logprobs.is_empty() {
             // A token inside a character: its probability goes with an empty text.
             let content = Content { logprobs: std::mem::take(&mut logprobs), ..Content::default() };
@@ -146,6 +148,7 @@ impl Lines {
                     content.calls.push(call_value(&self.calls, self.n_calls, call));
                     self.n_calls += 1;
                 }
+                Piece::CallBegins(..) | Piece::Arguments(_) => continue,
             }
             out.line(&self.form.line(&self.model, content, false));
         }
@@ -234,7 +237,11 @@ mod tests {
             (json!(null), json!({})),
         ] {
             let value = call_value("call_1", 2, &call(written.clone()));
-            assert_eq!(value["function"], json!({"index": 2, "name": "f", "arguments": expected}), "{written}");
+            assert_eq!(
+                value["function"],
+                json!({"index": 2, "name": "f", "arguments": expected}),
+                "{written}"
+            );
             assert_eq!(value["id"], "call_1_2");
         }
         let named = ToolCall { id: Some("x7".into()), ..call(json!({})) };
