@@ -66,7 +66,8 @@ fn card(folder: &Path) -> Option<Card> {
     Some(Card { platform, address, id: format!("{vendor}:{device}"), driver })
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
 

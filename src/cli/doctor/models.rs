@@ -100,7 +100,8 @@ fn context(n_ctx: usize, trained: usize) -> String {
     }
 }
 
-#[cfg(all(test, feature = "demo"))]
+#[cfg(feature = "demo")]
+#[cfg(test)]
 mod tests {
     use super::*;
 
