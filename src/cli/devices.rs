@@ -43,7 +43,7 @@ pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
 
 /// Probes a platform in its own process, since libraries may terminate the process. If no process can be started,
 /// probes in this one.
-fn look(probe: &Probe, platform: PlatformKind) -> PlatformReport {
+pub(super) fn look(probe: &Probe, platform: PlatformKind) -> PlatformReport {
     match ask(platform) {
         Ok(asked) => asked.unwrap_or_else(|problem| PlatformReport::nothing(platform, problem)),
         Err(error) => {
@@ -56,12 +56,7 @@ fn look(probe: &Probe, platform: PlatformKind) -> PlatformReport {
 fn ask(platform: PlatformKind) -> io::Result<Result<PlatformReport, String>> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["devices", "--json", "--in-process"]).env("RFGRAPH_HIP_PLATFORM", platform.name());
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let status = wait(&mut child, DEADLINE + MARGIN)?;
-    let mut answer = String::new();
-    if let Some(stdout) = &mut child.stdout {
-        stdout.read_to_string(&mut answer)?;
-    }
+    let ProcessAnswer { text: answer, status } = answer_of(&mut command, DEADLINE + MARGIN)?;
     // A complete answer counts, even if the libraries then crashed at exit.
     if let Ok(Report { platforms }) = serde_json::from_str(&answer)
         && let Some(report) = platforms.into_iter().next()
@@ -75,6 +70,24 @@ fn ask(platform: PlatformKind) -> io::Result<Result<PlatformReport, String>> {
              fit this GPU or its driver"
         ),
     }))
+}
+
+/// What a process printed.
+pub(super) struct ProcessAnswer {
+    pub(super) text: String,
+    /// `None` if it had to be killed.
+    pub(super) status: Option<ExitStatus>,
+}
+
+/// Runs a process with little output for at most this time.
+pub(super) fn answer_of(command: &mut Command, most: Duration) -> io::Result<ProcessAnswer> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let status = wait(&mut child, most)?;
+    let mut text = String::new();
+    if let Some(stdout) = &mut child.stdout {
+        stdout.read_to_string(&mut text)?;
+    }
+    Ok(ProcessAnswer { text, status })
 }
 
 /// Waits for a process with little output; `None` if it had to be killed.
@@ -111,7 +124,7 @@ fn text(report: &Report) -> String {
     text
 }
 
-fn write_platform(text: &mut String, report: &PlatformReport) -> std::fmt::Result {
+pub(super) fn write_platform(text: &mut String, report: &PlatformReport) -> std::fmt::Result {
     let platform = report.platform;
     match (&report.versions, &report.problem) {
         (Some(versions), _) => writeln!(text, "{versions}")?,

@@ -11,12 +11,15 @@ mod completions;
 mod constraint;
 mod device;
 mod devices;
+mod doctor;
 mod embed;
 mod error;
 mod graph;
 mod inspect;
 mod interrupt;
 mod kernels;
+#[cfg(feature = "hub")]
+mod launch;
 #[cfg(feature = "hub")]
 mod list;
 mod logging;
@@ -91,6 +94,9 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Graph(graph::GraphArgs),
     Devices(devices::DevicesArgs),
+    Doctor(doctor::DoctorArgs),
+    #[cfg(feature = "hub")]
+    Launch(launch::LaunchArgs),
     Kernels(kernels::KernelsArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -126,6 +132,9 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Graph(args) => graph::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        #[cfg(feature = "hub")]
+        Command::Launch(args) => launch::run(args),
         Command::Kernels(args) => kernels::run(args, cli.verbose > 0),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

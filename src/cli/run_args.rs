@@ -100,7 +100,12 @@ impl RunArgs {
             MaxTokens::Tokens(n) => Some(n),
             MaxTokens::Any | MaxTokens::UntilFull => None,
         };
-        GenerateOptions { max_tokens, stop: self.stop.clone(), logprobs: self.logprobs }
+        GenerateOptions {
+            max_tokens,
+            stop: self.stop.clone(),
+            logprobs: self.logprobs,
+            ..GenerateOptions::default()
+        }
     }
 
     /// The context shift, if it is requested and the limit of tokens allows it.

@@ -39,12 +39,13 @@ pub(super) fn deliveries<'j>(active: &'j mut [Job], chosen: &[(usize, usize)]) -
     for (number, &(at, n)) in chosen.iter().enumerate() {
         places[at] = Some((number, n));
     }
-    let jobs = active.iter_mut().zip(places).enumerate();
-    let delivery = |(at, (job, place)): (usize, (&'j mut Job, Option<(usize, usize)>))| {
-        let (number, n) = place?;
-        Some(Delivery { at, job, number, n, n_chosen: 0, is_over: false })
-    };
-    jobs.filter_map(delivery).collect()
+    let mut list = Vec::with_capacity(chosen.len());
+    for (at, (job, place)) in active.iter_mut().zip(places).enumerate() {
+        if let Some((number, n)) = place {
+            list.push(Delivery { at, job, number, n, n_chosen: 0, is_over: false });
+        }
+    }
+    list
 }
 
 /// Gives each request its outputs. The order does not matter: requests do not know each other.

@@ -6,10 +6,9 @@ use crate::model::{ModelError, Output, RowOutput};
 use crate::sampling::{Needs, Sampler, TokenLogprobs};
 #[cfg(feature = "grammar")]
 use crate::text::Constraint;
-#[cfg(feature = "grammar")]
-use crate::text::Place;
 use crate::text::{
-    AnswerFormat, AnswerParser, Delta, PartKind, StopStrings, StreamDecoder, TokenKind, Tokenizer,
+    AnswerFormat, AnswerParser, Delta, EncodeOptions, PartKind, Place, StopStrings, StreamDecoder, TokenKind,
+    Tokenizer,
 };
 
 /// End conditions of an answer besides the model's end token, and the records kept of it.
@@ -20,6 +19,14 @@ pub struct GenerateOptions {
     /// Stop strings. They are not part of the answer, and may begin or end inside a token: text that may still become
     /// one is held back. A special token counts as its text, as a whole.
     pub stop: Vec<String>,
+    /// Tokens that end the answer as the model's own end tokens do.
+    pub stop_tokens: Vec<u32>,
+    /// The answer's first tokens, this many, do not end it: neither its end tokens nor [`stop_tokens`](Self::stop_tokens)
+    /// are chosen. A constraint that allows no more goes first.
+    pub min_tokens: usize,
+    /// Most tokens of the model's thoughts; then the marker of their end is forced, and the answer goes on. `None` means
+    /// no limit. A model without thoughts keeps each.
+    pub max_thoughts: Option<usize>,
     /// Keeps the log-probability of each token and of this many most probable tokens.
     pub logprobs: Option<usize>,
 }
@@ -73,6 +80,17 @@ pub struct Advance<'g> {
     pub deltas: &'g [Delta],
     /// The next row, or the reason for the end.
     pub next: Next,
+}
+
+/// The thoughts so far, if they have a limit.
+#[derive(Clone, Debug, Default)]
+struct Thoughts {
+    /// Tokens in them.
+    n: usize,
+    /// The rest of the marker that ends them.
+    marker: VecDeque<u32>,
+    /// The marker was forced, and nothing followed it yet.
+    is_forced: bool,
 }
 
 /// A token's text, or text between special tokens.
@@ -130,6 +148,7 @@ pub struct Generation {
     /// What the last token made final.
     deltas: Vec<Delta>,
     text: String,
+    thoughts: Thoughts,
     tokens: Vec<u32>,
     logprobs: Vec<TokenLogprobs>,
     stop: Option<Stop>,
@@ -168,6 +187,7 @@ impl Generation {
             parser: AnswerFormat::plain(tokenizer).parser(&[]),
             deltas: Vec::new(),
             text: String::new(),
+            thoughts: Thoughts::default(),
             tokens: Vec::new(),
             logprobs: Vec::new(),
             stop,
@@ -205,7 +225,17 @@ impl Generation {
         if self.constraint.is_some() {
             return true;
         }
-        self.options.logprobs.is_some()
+        self.options.logprobs.is_some() || self.must_go_on()
+    }
+
+    /// True if the next token must not end the answer.
+    fn must_go_on(&self) -> bool {
+        self.tokens.len() < self.options.min_tokens
+    }
+
+    /// True if this token ends the answer.
+    fn is_end(&self, token: u32) -> bool {
+        self.tokenizer.is_end_of_generation(token) || self.options.stop_tokens.contains(&token)
     }
 
     /// Chooses a token from the last row's output. After an error the answer is over.
@@ -248,8 +278,11 @@ impl Generation {
 
     /// Chooses a token; unless it ends the answer, the constraint, the sampler and the records accept it.
     fn choose_and_accept(&mut self, output: RowOutput<'_>) -> Result<Next, ModelError> {
-        let token = self.choose(output)?;
-        if self.tokenizer.is_end_of_generation(token) {
+        let token = match self.forced() {
+            Some(token) => token,
+            None => self.choose(output)?,
+        };
+        if self.is_end(token) {
             return Ok(Next::Stopped(Stop::EndOfGeneration));
         }
         #[cfg(feature = "grammar")]
@@ -287,7 +320,60 @@ impl Generation {
             self.mask(logits)?;
             return Ok(self.sampler.sample(&self.masked)?);
         }
+        if self.must_go_on() {
+            let mut open = logits.to_vec();
+            self.forbid_ends(&mut open);
+            return Ok(self.sampler.sample(&open)?);
+        }
         Ok(self.sampler.sample(logits)?)
+    }
+
+    fn forbid_ends(&self, logits: &mut [f32]) {
+        for &end in self.tokenizer.end_tokens().iter().chain(&self.options.stop_tokens) {
+            if let Some(logit) = logits.get_mut(end as usize) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+    }
+
+    /// The next token, if it is one of the marker that ends thoughts which are as long as they may be.
+    fn forced(&mut self) -> Option<u32> {
+        let most = self.options.max_thoughts?;
+        if let Some(token) = self.thoughts.marker.pop_front() {
+            return Some(token);
+        }
+        if self.parser.place() != Place::Thoughts {
+            self.thoughts.is_forced = false;
+            return None;
+        }
+        if self.thoughts.n < most {
+            self.thoughts.n += 1;
+            return None;
+        }
+        // A marker that did not end the thoughts would not do so the next time.
+        if std::mem::replace(&mut self.thoughts.is_forced, true) {
+            return None;
+        }
+        let options = EncodeOptions { add_special: false, parse_special: true };
+        let marker = self.tokenizer.encode(&self.parser.thoughts_end()?, options);
+        if self.allows(&marker) {
+            self.thoughts.marker = marker.into();
+        }
+        self.thoughts.marker.pop_front()
+    }
+
+    /// True if a constraint on all of the answer allows these tokens.
+    #[cfg(feature = "grammar")]
+    fn allows(&self, tokens: &[u32]) -> bool {
+        let whole = self.constraint.as_ref().filter(|constraint| constraint.is_whole());
+        whole
+            .cloned()
+            .is_none_or(|mut constraint| tokens.iter().all(|&token| constraint.accept(token).is_ok()))
+    }
+
+    #[cfg(not(feature = "grammar"))]
+    fn allows(&self, _tokens: &[u32]) -> bool {
+        true
     }
 
     /// True if the constraint limits the next token: in the text, and not in thoughts or markers before it.
@@ -310,11 +396,9 @@ impl Generation {
         self.masked.clear();
         self.masked.extend_from_slice(logits);
         if !self.is_constrained() {
-            for &end in self.tokenizer.end_tokens() {
-                if let Some(logit) = self.masked.get_mut(end as usize) {
-                    *logit = f32::NEG_INFINITY;
-                }
-            }
+            let mut masked = std::mem::take(&mut self.masked);
+            self.forbid_ends(&mut masked);
+            self.masked = masked;
             return Ok(());
         }
         let thoughts = self.thoughts_token().map(|token| token as usize);
@@ -325,6 +409,13 @@ impl Generation {
             thoughts.and_then(|at| Some((self.masked.get_mut(at)?, logits.get(at)?)))
         {
             *masked = logit;
+        }
+        if self.must_go_on() {
+            let mut open = self.masked.clone();
+            self.forbid_ends(&mut open);
+            if open.iter().any(|logit| *logit > f32::NEG_INFINITY) {
+                self.masked = open;
+            }
         }
         Ok(())
     }

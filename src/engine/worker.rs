@@ -229,6 +229,13 @@ impl<C: Clock> Worker<C> {
             self.stats.cached_tokens += held as u64;
         }
         let (request, n) = (job.number, job.tokens.len());
+        if job.is_new() && tracing::enabled!(target: "rfgraph::prefix", tracing::Level::INFO) {
+            let end = match job.shares_prefix() {
+                true => self.session.states().prefix_end(job.salt, &job.tokens, held).to_string(),
+                false => "it was not looked for, as all rows are wanted".into(),
+            };
+            tracing::info!(target: "rfgraph::prefix", request, tokens = n, found = held, "the prefix ends: {end}");
+        }
         tracing::debug!(request, tokens = n, held, "admitted: the states hold the start of its tokens");
         job.admitted(id, held, self.clock.now());
         let at = self.active.partition_point(|other| other.number < job.number);

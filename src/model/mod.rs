@@ -25,4 +25,4 @@ pub use session::{
     ContextShift, DeviceChoice, Logits, MemoryNeed, Outputs, Pooling, RowOutput, Rows, Session,
     SessionOptions, Setup, StateNeed, l2_normalize,
 };
-pub use state::{Aside, BLOCK_SIZE, CacheLayout, CacheTypes, Rewind, SequenceId, States};
+pub use state::{Aside, BLOCK_SIZE, CacheLayout, CacheTypes, PrefixEnd, Rewind, SequenceId, States};

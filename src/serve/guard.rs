@@ -18,7 +18,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Paths that need no key: signs of life, and the page, which has no secrets.
 fn is_public(path: &str) -> bool {
-    matches!(path, "/health" | "/v1/health" | "/") || super::page::is_file(path)
+    matches!(path, "/health" | "/v1/health" | "/openapi.json") || super::page::is_file(path)
 }
 
 /// Checks a request, passes it on, and gives errors their shape.

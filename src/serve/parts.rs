@@ -4,7 +4,7 @@ use super::ask::Replies;
 use super::error::ApiError;
 use crate::engine::{Event, Summary, TextEvent};
 use crate::sampling::TokenLogprobs;
-use crate::text::{Delta, PartKind, ToolCall};
+use crate::text::{CallPiece, Delta, PartKind, ToolCall};
 
 /// How the parts of an answer are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,11 @@ pub(super) struct View {
 pub(super) enum Piece<'d> {
     Thoughts(&'d str),
     Text(&'d str),
+    /// A call begins, with the model's own id if it has one.
+    CallBegins(Option<&'d str>, &'d str),
+    /// The next piece of the text of its arguments.
+    Arguments(&'d str),
+    /// A whole call, whose pieces came before.
     Call(&'d ToolCall),
 }
 
@@ -32,7 +37,11 @@ impl View {
                 PartKind::Thoughts if self.thoughts_apart => pieces.push(Piece::Thoughts(&delta.text)),
                 PartKind::Thoughts => pieces.push(Piece::Text(&delta.raw)),
                 PartKind::Text => pieces.push(Piece::Text(&delta.text)),
-                PartKind::ToolCall if self.calls_apart && !delta.calls.is_empty() => {
+                PartKind::ToolCall if self.calls_apart => {
+                    pieces.extend(delta.pieces.iter().map(|piece| match piece {
+                        CallPiece::Begin { id, name } => Piece::CallBegins(id.as_deref(), name),
+                        CallPiece::Arguments(text) => Piece::Arguments(text),
+                    }));
                     pieces.extend(delta.calls.iter().map(Piece::Call));
                 }
                 PartKind::ToolCall => pieces.push(Piece::Text(&delta.raw)),
@@ -43,20 +52,14 @@ impl View {
     }
 }
 
-/// The arguments of a call as JSON text.
-pub(super) fn arguments(call: &ToolCall) -> String {
-    match &call.arguments {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
 /// A whole answer.
 #[derive(Debug, Default)]
 pub(super) struct Whole {
     pub thoughts: String,
     pub text: String,
     pub calls: Vec<ToolCall>,
+    /// The text of each call's arguments, as a stream gives it.
+    pub arguments: Vec<String>,
     pub tokens: Vec<u32>,
     pub logprobs: Vec<TokenLogprobs>,
     pub prompt_logprobs: Vec<TokenLogprobs>,
@@ -80,6 +83,10 @@ impl Whole {
                     match piece {
                         Piece::Thoughts(text) => self.thoughts.push_str(text),
                         Piece::Text(text) => self.text.push_str(text),
+                        Piece::CallBegins(..) => self.arguments.push(String::new()),
+                        Piece::Arguments(text) => {
+                            self.arguments.last_mut().into_iter().for_each(|all| all.push_str(text));
+                        }
                         Piece::Call(call) => self.calls.push(call.clone()),
                     }
                 }

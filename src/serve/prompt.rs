@@ -51,7 +51,8 @@ impl Conversation {
             None => None,
         };
         let prompt = self.encode(loaded)?;
-        let parser = Some(answers.parser(&prompt));
+        let parser = answers.parser(&prompt);
+        let parser = Some(if is_calling { parser.with_call_pieces() } else { parser });
         Ok(Ask { parser, constraint, ..Ask::plain(prompt, settings) })
     }
 

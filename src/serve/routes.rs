@@ -8,7 +8,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, head, post};
 use axum::{Json, Router};
-use serde_json::json;
+use serde_json::{Value, json};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::app::App;
@@ -17,8 +17,9 @@ use super::{anthropic, guard, llama, ollama, openai, page};
 
 type Routes = Router<Arc<App>>;
 
-/// A path with its handlers.
-type Row = (&'static str, MethodRouter<Arc<App>>);
+/// A path, its methods with a line on each (`GET Something | POST Another thing`), and its handlers. `/openapi.json` is made
+/// of these rows.
+type Row = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
 /// A route under `/v1` and without it, as clients use both.
 fn both(router: Routes, path: &str, method: MethodRouter<Arc<App>>) -> Routes {
@@ -29,18 +30,26 @@ fn both(router: Routes, path: &str, method: MethodRouter<Arc<App>>) -> Routes {
 fn llama_routes() -> [Row; 12] {
     use llama::{absent, completion, embedding, infill, props, slots, tokens};
     [
-        ("/apply-template", post(tokens::apply_template)),
-        ("/completion", post(completion::answer)),
-        ("/completions", post(completion::answer)),
-        ("/detokenize", post(tokens::detokenize)),
-        ("/embedding", post(embedding::embed)),
-        ("/embeddings", post(embedding::embed)),
-        ("/infill", post(infill::answer)),
-        ("/lora-adapters", get(absent::adapters).post(absent::set_adapters)),
-        ("/props", get(props::show).post(absent::set_props)),
-        ("/slots", get(slots::list)),
-        ("/slots/{id}", post(absent::slot_action)),
-        ("/tokenize", post(tokens::tokenize)),
+        ("/apply-template", "POST The prompt of a conversation as text", post(tokens::apply_template)),
+        ("/completion", "POST Continue a text", post(completion::answer)),
+        ("/completions", "POST Continue a text", post(completion::answer)),
+        ("/detokenize", "POST The text of tokens", post(tokens::detokenize)),
+        ("/embedding", "POST Vectors of texts", post(embedding::embed)),
+        ("/embeddings", "POST Vectors of texts", post(embedding::embed)),
+        ("/infill", "POST Fill the middle between two texts", post(infill::answer)),
+        (
+            "/lora-adapters",
+            "GET The adapters, of which there are none | POST Change adapters: none can be",
+            get(absent::adapters).post(absent::set_adapters),
+        ),
+        (
+            "/props",
+            "GET Properties of the server and its model | POST Change properties: none can be",
+            get(props::show).post(absent::set_props),
+        ),
+        ("/slots", "GET What is computed", get(slots::list)),
+        ("/slots/{id}", "POST Save, restore or erase a slot: not supported", post(absent::slot_action)),
+        ("/tokenize", "POST The tokens of a text", post(tokens::tokenize)),
     ]
 }
 
@@ -48,54 +57,90 @@ fn llama_routes() -> [Row; 12] {
 fn ollama_routes() -> [Row; 15] {
     use ollama::{absent, changes, chat, embed, generate, models, show};
     [
-        ("/", head(absent::alive)),
-        ("/api/blobs/{digest}", post(absent::store).head(absent::store)),
-        ("/api/chat", post(chat::answer)),
-        ("/api/copy", post(changes::copy)),
-        ("/api/create", post(absent::store)),
-        ("/api/delete", delete(changes::delete)),
-        ("/api/embed", post(embed::embed)),
-        ("/api/embeddings", post(embed::embed_one)),
-        ("/api/generate", post(generate::answer)),
-        ("/api/ps", get(models::ps)),
-        ("/api/pull", post(changes::pull)),
-        ("/api/push", post(absent::store)),
-        ("/api/show", post(show::show)),
-        ("/api/tags", get(models::tags)),
-        ("/api/version", get(models::version)),
+        ("/", "HEAD A sign of life", head(absent::alive)),
+        (
+            "/api/blobs/{digest}",
+            "POST Store a file: not supported | HEAD Ask for a stored file: not supported",
+            post(absent::store).head(absent::store),
+        ),
+        ("/api/chat", "POST Answer a conversation", post(chat::answer)),
+        ("/api/copy", "POST Give a model another name", post(changes::copy)),
+        ("/api/create", "POST Create a model: not supported", post(absent::store)),
+        ("/api/delete", "DELETE Delete a model", delete(changes::delete)),
+        ("/api/embed", "POST Vectors of texts", post(embed::embed)),
+        ("/api/embeddings", "POST The vector of a text", post(embed::embed_one)),
+        ("/api/generate", "POST Continue a prompt", post(generate::answer)),
+        ("/api/ps", "GET The loaded models", get(models::ps)),
+        ("/api/pull", "POST Download a model", post(changes::pull)),
+        ("/api/push", "POST Upload a model: not supported", post(absent::store)),
+        ("/api/show", "POST Facts of a model", post(show::show)),
+        ("/api/tags", "GET The models", get(models::tags)),
+        ("/api/version", "GET The version", get(models::version)),
     ]
+}
+
+/// Routes that are there under `/v1` and without it, as clients use both.
+fn shared_routes() -> [Row; 14] {
+    [
+        ("/chat/completions", "POST Answer a conversation", post(openai::chat::answer)),
+        (
+            "/chat/completions/input_tokens",
+            "POST Count the tokens of a conversation",
+            post(openai::chat::count),
+        ),
+        ("/messages", "POST Answer a conversation", post(anthropic::messages::answer)),
+        (
+            "/messages/count_tokens",
+            "POST Count the tokens of a conversation",
+            post(anthropic::messages::count),
+        ),
+        ("/models", "GET The models", get(openai::models::list)),
+        ("/models/load", "POST Load a model", post(openai::models::load)),
+        ("/models/unload", "POST Unload a model", post(openai::models::unload)),
+        ("/models/{*id}", "GET A model", get(openai::models::one)),
+        ("/responses", "POST Answer a conversation, which may be kept", post(openai::responses::answer)),
+        (
+            "/responses/input_tokens",
+            "POST Count the tokens of a conversation",
+            post(openai::responses::count),
+        ),
+        (
+            "/responses/{id}",
+            "GET A kept response | DELETE Forget a kept response",
+            get(openai::responses::get).delete(openai::responses::delete),
+        ),
+        ("/health", "GET A sign of life, once the model is loaded", get(health)),
+        ("/rerank", "POST Order documents: not supported", post(llama::absent::rerank)),
+        ("/reranking", "POST Order documents: not supported", post(llama::absent::rerank)),
+    ]
+}
+
+/// Routes of no family, and those that have llama-server's own form without `/v1`.
+fn own_routes() -> [Row; 4] {
+    [
+        ("/metrics", "GET Counters and histograms, in the text form of Prometheus", get(metrics)),
+        ("/v1/completions", "POST Continue prompts", post(openai::completions::answer)),
+        ("/v1/embeddings", "POST Vectors of texts", post(openai::embeddings::embed)),
+        ("/openapi.json", "GET This description", get(openapi)),
+    ]
+}
+
+/// The paths with what is said of their methods.
+pub(super) fn described() -> Vec<(String, &'static str)> {
+    let plain = own_routes().into_iter().chain(llama_routes()).chain(ollama_routes());
+    let plain = plain.map(|(path, methods, _)| (path.to_owned(), methods));
+    let shared = shared_routes().into_iter();
+    let shared =
+        shared.flat_map(|(path, methods, _)| [(format!("/v1{path}"), methods), (path.to_owned(), methods)]);
+    shared.chain(plain).collect()
 }
 
 pub(super) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
-    for (path, method) in [
-        ("/chat/completions", post(openai::chat::answer)),
-        ("/chat/completions/input_tokens", post(openai::chat::count)),
-        ("/messages", post(anthropic::messages::answer)),
-        ("/messages/count_tokens", post(anthropic::messages::count)),
-        ("/models", get(openai::models::list)),
-        ("/models/load", post(openai::models::load)),
-        ("/models/unload", post(openai::models::unload)),
-        ("/models/{*id}", get(openai::models::one)),
-        ("/responses", post(openai::responses::answer)),
-        ("/responses/input_tokens", post(openai::responses::count)),
-        ("/responses/{id}", get(openai::responses::get).delete(openai::responses::delete)),
-        ("/health", get(health)),
-        ("/rerank", post(llama::absent::rerank)),
-        ("/reranking", post(llama::absent::rerank)),
-    ] {
+    for (path, _, method) in shared_routes() {
         router = both(router, path, method);
     }
-    for (path, method) in [
-        ("/metrics", get(metrics)),
-        // These two have llama-server's own form without `/v1`.
-        ("/v1/completions", post(openai::completions::answer)),
-        ("/v1/embeddings", post(openai::embeddings::embed)),
-    ]
-    .into_iter()
-    .chain(llama_routes())
-    .chain(ollama_routes())
-    {
+    for (path, _, method) in own_routes().into_iter().chain(llama_routes()).chain(ollama_routes()) {
         router = router.route(path, method);
     }
     if app.options.page {
@@ -112,6 +157,10 @@ pub(super) fn router(app: Arc<App>) -> Router {
 
 async fn asset(uri: Uri, headers: HeaderMap) -> Response {
     page::file(uri.path(), &headers)
+}
+
+async fn openapi(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(super::openapi::document(&described(), &app.options))
 }
 
 async fn health(State(app): State<Arc<App>>) -> Result<Response, ApiError> {

@@ -22,6 +22,16 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("dynatemp_exp", "dynatemp_exponent"),
 ];
 
+/// The names of the most tokens of thoughts: llama-server's two, vLLM's, and others that clients send.
+const THOUGHTS_NAMES: &[&str] = &[
+    "reasoning_budget_tokens",
+    "thinking_budget_tokens",
+    "thinking_token_budget",
+    "thinking_budget",
+    "reasoning_budget",
+    "max_thinking",
+];
+
 /// Fields that would change an answer and are not supported, with the values that ask for nothing.
 const UNSUPPORTED: &[(&str, &[&str])] = &[
     ("adaptive_target", &["-1", "-1.0"]),
@@ -33,12 +43,11 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
     ("include_stop_str_in_output", &["false"]),
     ("length_penalty", &["1", "1.0"]),
     ("lora", &["[]"]),
-    ("min_tokens", &["0"]),
     ("modalities", &["[\"text\"]"]),
     ("post_sampling_probs", &["false"]),
+    ("reasoning_budget_message", &["\"\""]),
     ("repetition_detection", &[]),
     ("skip_special_tokens", &["true"]),
-    ("stop_token_ids", &["[]"]),
     ("t_max_predict_ms", &["0", "-1"]),
     ("truncate_prompt_tokens", &["-1"]),
     ("use_beam_search", &["false"]),
@@ -138,6 +147,9 @@ impl Settings {
                     None => loaded.max_tokens,
                 },
                 stop: stops(fields)?,
+                stop_tokens: stop_tokens(fields, loaded)?,
+                min_tokens: whole(fields, "min_tokens", 0, i64::from(i32::MAX))?.unwrap_or(0) as usize,
+                max_thoughts: max_thoughts(fields)?,
                 logprobs: None,
             },
             shares_prefix: flag(fields, "cache_prompt")?.unwrap_or(true),
@@ -303,6 +315,30 @@ fn stops(fields: &Map<String, Value>) -> Result<Vec<String>, ApiError> {
     }
     // An empty text would end every answer before it begins; llama-server ignores it too.
     Ok(texts.into_iter().filter(|text| !text.is_empty()).collect())
+}
+
+/// `stop_token_ids`.
+fn stop_tokens(fields: &Map<String, Value>, loaded: &Loaded) -> Result<Vec<u32>, ApiError> {
+    const NAME: &str = "stop_token_ids";
+    let Some(value) = given(fields, NAME) else { return Ok(Vec::new()) };
+    let n_vocab = loaded.tokenizer().n_vocab();
+    match serde_json::from_value::<Vec<u32>>(value.clone()) {
+        Ok(ids) if ids.len() <= n_vocab && ids.iter().all(|id| (*id as usize) < n_vocab) => Ok(ids),
+        _ => {
+            let message = format!("{NAME} must be a list of ids of tokens, each less than {n_vocab}");
+            Err(ApiError::invalid(NAME, message))
+        }
+    }
+}
+
+/// The most tokens of thoughts, under its many names; -1: no limit.
+fn max_thoughts(fields: &Map<String, Value>) -> Result<Option<usize>, ApiError> {
+    for name in THOUGHTS_NAMES {
+        if let Some(n) = whole(fields, name, -1, i64::from(i32::MAX))? {
+            return Ok(usize::try_from(n).ok());
+        }
+    }
+    Ok(None)
 }
 
 fn cache_salt(fields: &Map<String, Value>) -> Result<Option<String>, ApiError> {

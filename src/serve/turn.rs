@@ -47,8 +47,7 @@ impl Turn {
             let message = format!("tools has {} entries; {MOST_TOOLS} is the most", self.tools.len());
             return Err(ApiError::invalid("tools", message));
         }
-        let required = matches!(self.choice, ToolChoice::Required | ToolChoice::Named(_));
-        if required && self.tools.is_empty() {
+        if self.choice.requires_call() && self.tools.is_empty() {
             return Err(ApiError::invalid(
                 "tool_choice",
                 "tool_choice asks for a call, but there are no tools",

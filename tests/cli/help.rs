@@ -2,8 +2,9 @@
 
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 20] = [
     "run",
+    "serve",
     "pull",
     "list",
     "show",
@@ -18,6 +19,8 @@ const COMMANDS: [&str; 17] = [
     "graph",
     "kernels",
     "devices",
+    "doctor",
+    "launch",
     "completions",
     "man",
 ];

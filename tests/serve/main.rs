@@ -9,6 +9,7 @@ mod changed_model;
 mod chats;
 mod client;
 mod completions;
+mod described;
 mod guard;
 mod hostile;
 mod llama;

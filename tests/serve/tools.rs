@@ -95,6 +95,7 @@ fn streamed_calls_are_the_whole_ones() {
     body["stream"] = true.into();
     let events = post(CHAT, &body).events();
     let mut calls: Vec<(String, String)> = Vec::new();
+    let mut n_pieces = 0;
     for piece in events.iter().filter_map(|event| event["choices"][0]["delta"]["tool_calls"].as_array()) {
         for call in piece {
             let index = call["index"].as_u64().unwrap() as usize;
@@ -105,6 +106,7 @@ fn streamed_calls_are_the_whole_ones() {
                 assert!(call.get("id").is_none() && call["function"].get("name").is_none(), "{call}");
             }
             calls[index].1.push_str(call["function"]["arguments"].as_str().unwrap());
+            n_pieces += 1;
         }
     }
     let function = &whole["choices"][0]["message"]["tool_calls"][0]["function"];
@@ -112,7 +114,60 @@ fn streamed_calls_are_the_whole_ones() {
         calls,
         [(function["name"].as_str().unwrap().into(), function["arguments"].as_str().unwrap().into())]
     );
+    assert!(n_pieces > 4, "the arguments came in {n_pieces} pieces");
     assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+}
+
+/// The pieces of an answer that is cut are those of the whole answer that is cut there.
+#[test]
+fn a_call_that_is_cut_is_the_same_streamed_and_whole() {
+    let mut n = 0;
+    for most in (20..80).step_by(4) {
+        let fields = json!({"tool_choice": {"type": "function", "function": {"name": "add"}}, "temperature": 1.0,
+            "max_tokens": most, "parallel_tool_calls": false});
+        let whole = post(CHAT, &ask(fields.clone())).json(200);
+        let whole = &whole["choices"][0];
+        let mut body = ask(fields);
+        body["stream"] = true.into();
+        let events = post(CHAT, &body).events();
+        let deltas = || events.iter().map(|event| &event["choices"][0]["delta"]);
+        let pieces = deltas().filter_map(|delta| delta["tool_calls"][0]["function"]["arguments"].as_str());
+        let arguments: String = pieces.collect();
+        let text: String = deltas().filter_map(|delta| delta["content"].as_str()).collect();
+        let expected = whole["message"]["tool_calls"][0]["function"]["arguments"].as_str();
+        assert_eq!(arguments, expected.unwrap_or_default(), "{whole}");
+        assert_eq!(text, whole["message"]["content"].as_str().unwrap_or_default(), "{whole}");
+        let is_cut = whole["finish_reason"] == "length" && expected.is_some_and(|text| !text.ends_with('}'));
+        n += usize::from(is_cut);
+    }
+    assert!(n > 0, "no call was cut in its arguments");
+}
+
+#[test]
+fn only_allowed_tools_are_called() {
+    let allowed = |mode: &str, name: &str| {
+        let tool = json!({"type": "function", "function": {"name": name}});
+        json!({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [tool]}},
+            "temperature": 1.5, "parallel_tool_calls": false})
+    };
+    for name in ["add", "find"] {
+        let answer = post(CHAT, &ask(allowed("required", name))).json(200);
+        assert_eq!(names(&answer["choices"][0]["message"]["tool_calls"]), [name]);
+        let answer = post(CHAT, &ask(allowed("auto", name))).json(200);
+        let calls = &answer["choices"][0]["message"]["tool_calls"];
+        assert!(calls.is_null() || names(calls).iter().all(|called| called == name), "{calls}");
+    }
+    assert!(
+        post(CHAT, &ask(allowed("auto", "fly"))).json(400)["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("fly")
+    );
+    let error = post(CHAT, &ask(allowed("sometimes", "add"))).json(400);
+    assert_eq!(error["error"]["param"], "tool_choice.allowed_tools.mode");
+    let empty =
+        json!({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}});
+    assert_eq!(post(CHAT, &ask(empty)).json(400)["error"]["param"], "tool_choice.allowed_tools.tools");
 }
 
 #[test]

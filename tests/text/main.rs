@@ -11,6 +11,7 @@ mod constraint;
 mod conversations;
 mod ends;
 mod families;
+mod limits;
 mod literal;
 mod splits;
 mod template_bounds;

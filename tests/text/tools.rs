@@ -1,6 +1,7 @@
 //! Calls of tools in the forms of real models: found, enforced and read.
 
 mod forms;
+mod pieces;
 mod reading;
 
 use std::sync::LazyLock;

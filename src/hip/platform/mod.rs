@@ -84,6 +84,36 @@ fn list(folders: &[PathBuf]) -> String {
     folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
+/// A library that a platform uses at run time.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Library {
+    /// Its display name.
+    pub what: String,
+    /// The file that is opened, or its name if the system's loader finds it; absent if there is none.
+    pub file: Option<PathBuf>,
+    /// The reason why there is none.
+    pub problem: Option<String>,
+}
+
+/// Opens each of a platform's libraries, and says which are there. A broken library may end the process.
+pub fn libraries(platform: PlatformKind) -> Vec<Library> {
+    let names = match platform {
+        PlatformKind::Amd => amd::libraries(),
+        PlatformKind::Nvidia => nvidia::libraries(),
+        PlatformKind::Sim => return Vec::new(),
+    };
+    let search = Search::of(platform);
+    let open = |(what, names): (&'static str, Vec<String>)| {
+        let opened = search.load(what, &names, |library| Ok(library.path.clone()));
+        let (file, problem) = match opened {
+            Ok(path) => (Some(path), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Library { what: what.to_owned(), file, problem }
+    };
+    names.into_iter().map(open).collect()
+}
+
 /// The table of a platform. Its libraries are opened once and stay open.
 ///
 /// # Errors

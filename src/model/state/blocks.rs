@@ -192,13 +192,31 @@ impl Blocks {
 
     /// The findable child of `parent` that holds these tokens.
     pub fn find(&self, parent: Parent, tokens: &[u32]) -> Option<i32> {
+        self.children(parent).find(|&block| self.tokens(block) == tokens)
+    }
+
+    /// The findable children of `parent`.
+    pub fn children(&self, parent: Parent) -> impl Iterator<Item = i32> {
         let (first, salt) = match parent {
             Parent::Root(salt) => (self.first, salt),
             Parent::Block(block) => (self.at(block).first_child, 0),
         };
-        let child = |block: i32| (block != NONE).then_some(block);
-        std::iter::successors(child(first), |&block| child(self.at(block).next))
-            .find(|&block| self.at(block).salt == salt && self.tokens(block) == tokens)
+        self.siblings(first).filter(move |&block| self.at(block).salt == salt)
+    }
+
+    fn siblings(&self, first: i32) -> impl Iterator<Item = i32> {
+        let next = |block: i32| (block != NONE).then_some(block);
+        std::iter::successors(next(first), move |&block| next(self.at(block).next))
+    }
+
+    /// The salts of the findable blocks that begin a sequence.
+    pub fn first_salts(&self) -> impl Iterator<Item = u64> {
+        self.siblings(self.first).map(|block| self.at(block).salt)
+    }
+
+    /// True if a block has ever stopped being findable.
+    pub fn has_forgotten(&self) -> bool {
+        self.blocks.iter().any(|block| block.forgotten > 0)
     }
 
     /// Finds the blocks of the longest findable prefix of these tokens: the last block, and the number of blocks.

@@ -10,11 +10,13 @@
 mod blocks;
 mod layout;
 mod paged;
+mod prefix_end;
 mod recurrent;
 #[cfg(test)]
 mod tests;
 
 pub use layout::{BLOCK_SIZE, CacheLayout, CacheTypes};
+pub use prefix_end::PrefixEnd;
 
 use blocks::{NO_TOKEN, Prefix};
 use paged::Paged;

@@ -51,6 +51,34 @@ fn one_pool_serves_all_sequences() {
     assert_eq!(held, 96, "all that nothing else has taken is found");
 }
 
+/// Each reason why a prefix ends, and the position where it does.
+#[test]
+fn the_end_of_a_prefix_has_its_reason() {
+    let mut states = States::new(CacheLayout::pooled(160, 2, Some(192)).unwrap(), 1000);
+    let prompt: Vec<u32> = (0..100).collect();
+    let found = |states: &States, salt, tokens: &[u32]| {
+        states.prefix_end(salt, tokens, states.findable(salt, tokens))
+    };
+    assert_eq!(found(&states, 0, &prompt), PrefixEnd::Missing(false));
+    let id = states.open().unwrap();
+    states.reserve(id, 96).unwrap();
+    states.advance(id, &prompt[..96]);
+    assert_eq!(found(&states, 0, &prompt), PrefixEnd::Whole, "the last 4 tokens fill no block");
+    let longer: Vec<u32> = (0..140).collect();
+    assert_eq!(found(&states, 0, &longer), PrefixEnd::Missing(false));
+    let mut other = longer.clone();
+    other[70] = 999;
+    assert_eq!(found(&states, 0, &other), PrefixEnd::Differs(70));
+    other[3] = 999;
+    assert_eq!(found(&states, 0, &other), PrefixEnd::Differs(3));
+    assert_eq!(found(&states, 7, &longer), PrefixEnd::Salted(96));
+    states.close(id).unwrap();
+    let next = states.open().unwrap();
+    states.reserve(next, 160).unwrap();
+    states.advance(next, &[5; 160]);
+    assert_eq!(found(&states, 0, &longer[..96]), PrefixEnd::Missing(true), "its end was displaced");
+}
+
 const N_CTX: usize = 100;
 const N_SEQUENCES: usize = 3;
 

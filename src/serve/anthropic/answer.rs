@@ -7,7 +7,6 @@ use crate::serve::error::{ApiError, Family};
 use crate::serve::parts::{Piece, View, is_thoughts};
 use crate::serve::stream::{Frames, Writer};
 use crate::serve::usage::Usage;
-use crate::text::ToolCall;
 
 /// The signature of thoughts. Clients send it back with them; nothing is proved by it.
 const SIGNATURE: &str = "rfgraph";
@@ -30,7 +29,12 @@ pub(super) struct Answer {
 enum Block {
     Thinking(String),
     Text(String),
-    ToolUse { id: String, name: String, input: Value },
+    /// The input is the text of an object.
+    ToolUse {
+        id: String,
+        name: String,
+        input: String,
+    },
 }
 
 impl Block {
@@ -39,6 +43,10 @@ impl Block {
             Block::Thinking(text) => json!({"type": "thinking", "thinking": text, "signature": SIGNATURE}),
             Block::Text(text) => json!({"type": "text", "text": text}),
             Block::ToolUse { id, name, input } => {
+                let input_text = input;
+                let input = serde_json::from_str(input).ok().filter(Value::is_object);
+                // A tool that takes a text, such as an interpreter, and an input that was cut: it is always an object.
+                let input = input.unwrap_or_else(|| json!({ "input": input_text }));
                 json!({"type": "tool_use", "id": id, "name": name, "input": input})
             }
         }
@@ -148,39 +156,31 @@ impl Answer {
                 }
                 json!({"type": "text_delta", "text": text})
             }
-            Piece::Call(call) => {
-                let block = self.tool_use(call);
-                self.open(block, out);
-                let input = match self.content.last() {
-                    Some(Block::ToolUse { input, .. }) => input.to_string(),
-                    _ => String::new(),
-                };
-                json!({"type": "input_json_delta", "partial_json": input})
+            Piece::CallBegins(id, name) => {
+                let block = self.tool_use(id, name);
+                return self.open(block, out);
             }
+            Piece::Arguments(text) => json!({"type": "input_json_delta", "partial_json": text}),
+            Piece::Call(_) => return self.close(out),
         };
         self.delta(delta, out);
-        match (self.content.last_mut(), piece) {
-            (Some(Block::Thinking(all)), Piece::Thoughts(text))
-            | (Some(Block::Text(all)), Piece::Text(text)) => {
-                all.push_str(text);
-            }
-            _ => self.close(out),
+        if let (
+            Some(Block::Thinking(all) | Block::Text(all) | Block::ToolUse { input: all, .. }),
+            Piece::Thoughts(text) | Piece::Text(text) | Piece::Arguments(text),
+        ) = (self.content.last_mut(), piece)
+        {
+            all.push_str(text);
         }
     }
 
     /// A call with the model's own id if Anthropic's clients take it: some templates want it back.
-    fn tool_use(&self, call: &ToolCall) -> Block {
-        let is_id = |id: &&String| {
+    fn tool_use(&self, id: Option<&str>, name: &str) -> Block {
+        let is_id = |id: &&str| {
             !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
         };
         let made = || format!("toolu_{}{:02x}", self.id.trim_start_matches("msg_"), self.content.len());
-        let id = call.id.as_ref().filter(is_id).cloned().unwrap_or_else(made);
-        let input = match &call.arguments {
-            object @ Value::Object(_) => object.clone(),
-            // A tool that takes a text, such as an interpreter: an input is always an object.
-            other => json!({ "input": other }),
-        };
-        Block::ToolUse { id, name: call.name.clone(), input }
+        let id = id.filter(is_id).map_or_else(made, str::to_owned);
+        Block::ToolUse { id, name: name.to_owned(), input: String::new() }
     }
 }
 

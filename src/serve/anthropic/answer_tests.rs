@@ -7,15 +7,27 @@ use super::answer::Answer;
 use crate::engine::{EngineError, Event, Stop, Summary, TextEvent};
 use crate::serve::parts::View;
 use crate::serve::stream::{Frames, Writer};
-use crate::text::{Delta, PartKind, ToolCall};
+use crate::text::{CallPiece, Delta, PartKind, ToolCall};
 
 fn answer() -> Answer {
     let view = View { thoughts_apart: true, calls_apart: true };
     Answer::new("msg_1".into(), "demo".into(), view, 9, "req_1".into())
 }
 
+/// A call in three pieces.
+fn pieces(call: &ToolCall) -> [CallPiece; 3] {
+    let text = call.arguments_text();
+    let (first, rest) = text.split_at(text.len() / 2);
+    [
+        CallPiece::Begin { id: call.id.clone(), name: call.name.clone() },
+        CallPiece::Arguments(first.into()),
+        CallPiece::Arguments(rest.into()),
+    ]
+}
+
 fn delta(kind: PartKind, text: &str, calls: Vec<ToolCall>) -> Event {
-    let delta = Delta { kind, begins: false, text: text.into(), raw: text.into(), calls };
+    let pieces = calls.iter().flat_map(pieces).collect();
+    let delta = Delta { kind, begins: false, text: text.into(), raw: text.into(), calls, pieces };
     Event::Text(TextEvent { deltas: vec![delta], token: Some(1), ..TextEvent::default() })
 }
 
@@ -64,6 +76,7 @@ fn a_stream_is_the_whole_message() {
     let stream = write(&mut answer, &long_answer());
     let data = stream.lines().filter_map(|line| line.strip_prefix("data: "));
     let mut content: Vec<Value> = Vec::new();
+    let mut inputs: std::collections::HashMap<usize, String> = std::collections::HashMap::new();
     for event in data.map(|data| serde_json::from_str::<Value>(data).unwrap()) {
         let at = event["index"].as_u64().unwrap_or(0) as usize;
         match event["type"].as_str().unwrap() {
@@ -73,7 +86,7 @@ fn a_stream_is_the_whole_message() {
                 let (name, value) = delta.iter().find(|(name, _)| *name != "type").unwrap();
                 let block = &mut content[at];
                 if name == "partial_json" {
-                    block["input"] = serde_json::from_str(value.as_str().unwrap()).unwrap();
+                    inputs.entry(at).or_default().push_str(value.as_str().unwrap());
                 } else {
                     block[name] =
                         format!("{}{}", block[name].as_str().unwrap(), value.as_str().unwrap()).into();
@@ -81,6 +94,9 @@ fn a_stream_is_the_whole_message() {
             }
             _ => {}
         }
+    }
+    for (at, input) in inputs {
+        content[at]["input"] = serde_json::from_str(&input).unwrap();
     }
     let whole = answer.message();
     assert_eq!(whole["content"], json!(content));

@@ -99,7 +99,10 @@ fn read(app: &App, loaded: &Loaded, body: &Body) -> Result<(Ask, View), ApiError
     if whole(&body.0, "max_tokens", 1, i64::from(i32::MAX))?.is_none() {
         return Err(ApiError::invalid("max_tokens", "max_tokens is missing"));
     }
-    let settings = Settings::read(&body.0, app, loaded)?;
+    let mut settings = Settings::read(&body.0, app, loaded)?;
+    if let Some(budget) = thinking_budget(&body.0)? {
+        settings.limits.max_thoughts = Some(budget);
+    }
     turn(body)?.ask(loaded, settings)
 }
 
@@ -155,6 +158,15 @@ fn refuse_unsupported(fields: &Map<String, Value>) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+/// `thinking.budget_tokens` of thinking that is on.
+fn thinking_budget(fields: &Map<String, Value>) -> Result<Option<usize>, ApiError> {
+    let Some(Value::Object(thinking)) = given(fields, "thinking") else { return Ok(None) };
+    let budget = whole(thinking, "budget_tokens", 0, i64::from(i32::MAX))
+        .map_err(|error| ApiError { param: Some("thinking.budget_tokens".into()), ..error })?;
+    let is_on = thinking.get("type").is_some_and(|kind| kind != "disabled");
+    Ok(budget.filter(|_| is_on).and_then(|budget| usize::try_from(budget).ok()))
 }
 
 impl Thinking {

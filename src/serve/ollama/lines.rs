@@ -95,7 +95,8 @@ pub(super) async fn respond(
     let Named { loaded, name: model, load_time } = named;
     let replies = submit(app, &loaded, client, std::slice::from_ref(&asked.ask), 1)?;
     let LinesAsk { view, streams, form, .. } = asked;
-    let mut lines = Lines { loaded, model, view, form, tokens: Vec::new(), n_calls: 0, load_time };
+    let calls = app.unique("call_");
+    let mut lines = Lines { loaded, model, view, form, tokens: Vec::new(), calls, n_calls: 0, load_time };
     if streams {
         return Ok(stream::respond(replies, lines));
     }
@@ -105,7 +106,7 @@ pub(super) async fn respond(
     let content = Content {
         text: &whole.text,
         thoughts: &whole.thoughts,
-        calls: whole.calls.iter().enumerate().map(|(n, call)| call_value(n, call)).collect(),
+        calls: whole.calls.iter().enumerate().map(|(n, call)| call_value(&lines.calls, n, call)).collect(),
         logprobs: whole.logprobs.iter().map(|token| chat_entry(lines.loaded.tokenizer(), token)).collect(),
     };
     let mut line = lines.form.line(&lines.model, content, true);
@@ -121,6 +122,8 @@ struct Lines {
     view: View,
     form: Form,
     tokens: Vec<u32>,
+    /// Begins the ids of calls, which no other answer has.
+    calls: String,
     n_calls: usize,
     load_time: Duration,
 }
@@ -130,7 +133,9 @@ impl Lines {
         self.tokens.extend(event.token);
         let mut logprobs: Vec<Value> = Vec::new();
         logprobs.extend(event.logprobs.iter().map(|token| chat_entry(self.loaded.tokenizer(), token)));
-        let pieces = self.view.pieces(&event.deltas);
+        let mut pieces = self.view.pieces(&event.deltas);
+        // ollama gives calls whole.
+        pieces.retain(|piece| !matches!(piece, Piece::CallBegins(..) | Piece::Arguments(_)));
         if pieces.is_empty() && !logprobs.is_empty() {
             // A token inside a character: its probability goes with an empty text.
             let content = Content { logprobs: std::mem::take(&mut logprobs), ..Content::default() };
@@ -142,9 +147,10 @@ impl Lines {
                 Piece::Text(text) => content.text = text,
                 Piece::Thoughts(text) => content.thoughts = text,
                 Piece::Call(call) => {
-                    content.calls.push(call_value(self.n_calls, call));
+                    content.calls.push(call_value(&self.calls, self.n_calls, call));
                     self.n_calls += 1;
                 }
+                Piece::CallBegins(..) | Piece::Arguments(_) => continue,
             }
             out.line(&self.form.line(&self.model, content, false));
         }
@@ -173,14 +179,15 @@ impl Lines {
 }
 
 /// A call of a tool. Its arguments are an object, whatever the model wrote.
-fn call_value(index: usize, call: &ToolCall) -> Value {
+fn call_value(answer: &str, index: usize, call: &ToolCall) -> Value {
     let read = |text: &str| serde_json::from_str(text).ok().filter(Value::is_object);
     let arguments = match &call.arguments {
         arguments @ Value::Object(_) => arguments.clone(),
+        Value::Null => json!({}),
         Value::String(text) => read(text).unwrap_or_else(|| json!({"input": text})),
         other => json!({"input": other}),
     };
-    let id = call.id.clone().unwrap_or_else(|| format!("call_{index}"));
+    let id = call.id.clone().unwrap_or_else(|| format!("{answer}_{index}"));
     json!({"id": id, "function": {"index": index, "name": call.name, "arguments": arguments}})
 }
 
@@ -206,5 +213,52 @@ impl Writer for Lines {
 
     fn is_sse(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Content, Form, call_value};
+    use crate::text::ToolCall;
+
+    fn call(arguments: Value) -> ToolCall {
+        ToolCall { id: None, name: "f".into(), arguments }
+    }
+
+    /// The official client refuses arguments that are no object.
+    #[test]
+    fn arguments_of_calls_are_objects() {
+        for (written, expected) in [
+            (json!({"a": 1}), json!({"a": 1})),
+            (json!("{\"a\": 1}"), json!({"a": 1})),
+            (json!("print(1)"), json!({"input": "print(1)"})),
+            (json!("[1]"), json!({"input": "[1]"})),
+            (json!([1]), json!({"input": [1]})),
+            (json!(null), json!({})),
+        ] {
+            let value = call_value("call_1", 2, &call(written.clone()));
+            assert_eq!(
+                value["function"],
+                json!({"index": 2, "name": "f", "arguments": expected}),
+                "{written}"
+            );
+            assert_eq!(value["id"], "call_1_2");
+        }
+        let named = ToolCall { id: Some("x7".into()), ..call(json!({})) };
+        assert_eq!(call_value("call_1", 0, &named)["id"], "x7");
+    }
+
+    #[test]
+    fn thoughts_and_calls_are_in_the_message() {
+        let content = Content { thoughts: "Hm.", calls: vec![json!(1)], ..Content::default() };
+        let mut line = Form::Chat.line("m", content, false);
+        line["created_at"] = "now".into();
+        let message = json!({"role": "assistant", "content": "", "thinking": "Hm.", "tool_calls": [1]});
+        assert_eq!(line, json!({"model": "m", "created_at": "now", "message": message, "done": false}));
+        let content = Content { thoughts: "Hm.", ..Content::default() };
+        let line = Form::Generate { context: None }.line("m", content, false);
+        assert_eq!((&line["thinking"], &line["response"]), (&json!("Hm."), &json!("")));
     }
 }

@@ -18,7 +18,7 @@ use crate::serve::ask::{Ask, Client, submit};
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::models::Loaded;
-use crate::serve::parts::{View, Whole, arguments, collect};
+use crate::serve::parts::{View, Whole, collect};
 use crate::serve::prompt::Conversation;
 use crate::serve::settings::{MOST_LOGPROBS, Settings, flag, whole};
 use crate::serve::stream;
@@ -61,6 +61,7 @@ pub(super) struct ChatAsk {
     pub streams: bool,
     pub include_usage: bool,
     pub return_progress: bool,
+    pub timings_per_token: bool,
 }
 
 pub(in crate::serve) async fn answer(
@@ -123,10 +124,11 @@ fn read(app: &App, loaded: &Loaded, body: &Body) -> Result<ChatAsk, ApiError> {
         streams: flag(&body.0, "stream")?.unwrap_or(false),
         include_usage,
         return_progress: flag(&body.0, "return_progress")?.unwrap_or(false),
+        timings_per_token: flag(&body.0, "timings_per_token")?.unwrap_or(false),
     })
 }
 
-/// `tool_choice`: `auto`, `none`, `required`, or a tool by its name.
+/// `tool_choice`: `auto`, `none`, `required`, a tool by its name, or some of the tools.
 fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
     let name = |choice: &Value| choice.pointer("/function/name").and_then(Value::as_str).map(str::to_owned);
     match choice {
@@ -134,11 +136,38 @@ fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
         Some(Value::String(word)) if word == "auto" => Ok(ToolChoice::Auto),
         Some(Value::String(word)) if word == "none" => Ok(ToolChoice::None),
         Some(Value::String(word)) if word == "required" => Ok(ToolChoice::Required),
+        Some(choice) if choice.get("type").is_some_and(|kind| kind == "allowed_tools") => {
+            let allowed = choice.get("allowed_tools").unwrap_or(&Value::Null);
+            allowed_tools(allowed, "tool_choice.allowed_tools", "/function/name")
+        }
         Some(choice) => name(choice).map(ToolChoice::Named).ok_or_else(|| {
-            let message = "tool_choice must be auto, none, required, or \
+            let message = "tool_choice must be auto, none, required, an object of type allowed_tools, or \
                 {\"type\": \"function\", \"function\": {\"name\": …}}";
             ApiError::invalid("tool_choice", message)
         }),
+    }
+}
+
+/// The value of `allowed_tools`: a mode, and tools whose names are at this pointer.
+pub(super) fn allowed_tools(allowed: &Value, path: &str, name: &str) -> Result<ToolChoice, ApiError> {
+    let required = match allowed.get("mode").and_then(Value::as_str) {
+        Some("auto") => false,
+        Some("required") => true,
+        _ => {
+            return Err(ApiError::invalid(
+                format!("{path}.mode"),
+                format!("{path}.mode must be auto or required"),
+            ));
+        }
+    };
+    let name = |tool: &Value| tool.pointer(name).and_then(Value::as_str).map(str::to_owned);
+    let tools = allowed.get("tools").and_then(Value::as_array).filter(|tools| !tools.is_empty());
+    match tools.and_then(|tools| tools.iter().map(name).collect()) {
+        Some(names) => Ok(ToolChoice::Among { names, required }),
+        None => {
+            let message = format!("{path}.tools must be a list of functions by their names");
+            Err(ApiError::invalid(format!("{path}.tools"), message))
+        }
     }
 }
 
@@ -147,7 +176,7 @@ fn conversation(fields: Fields, body: &Body) -> Result<Conversation, ApiError> {
     let messages = messages(fields.messages)?;
     let tools = functions(fields.tools.unwrap_or_default())?;
     let choice = tool_choice(fields.tool_choice.as_ref())?;
-    if tools.is_empty() && matches!(choice, ToolChoice::Required | ToolChoice::Named(_)) {
+    if tools.is_empty() && choice.requires_call() {
         return Err(ApiError::invalid("tool_choice", "tool_choice asks for a call, but there are no tools"));
     }
     let mut variables = fields.chat_template_kwargs.unwrap_or_default();
@@ -238,22 +267,21 @@ fn message(id: &str, index: usize, choice: &Whole) -> Value {
         message["reasoning_content"] = choice.thoughts.as_str().into();
     }
     if !choice.calls.is_empty() {
-        let calls = choice.calls.iter().enumerate();
-        message["tool_calls"] = calls.map(|(n, call)| call_value(id, index, n, call)).collect();
+        let calls = choice.calls.iter().zip(&choice.arguments).enumerate();
+        let value = |(n, (call, arguments)): (usize, (&ToolCall, &String))| {
+            json!({
+                "id": call_id(id, index, n, call.id.as_deref()),
+                "type": "function",
+                "function": {"name": call.name, "arguments": arguments},
+            })
+        };
+        message["tool_calls"] = calls.map(value).collect();
     }
     message
 }
 
-/// A call with its id: the model's own, or one that no other call has.
-pub(super) fn call_value(id: &str, choice: usize, n: usize, call: &ToolCall) -> Value {
-    json!({
-        "id": call_id(id, choice, n, call),
-        "type": "function",
-        "function": {"name": call.name, "arguments": arguments(call)},
-    })
-}
-
-pub(super) fn call_id(id: &str, choice: usize, n: usize, call: &ToolCall) -> String {
+/// The id of a call: the model's own, or one that no other call has.
+pub(super) fn call_id(id: &str, choice: usize, n: usize, own: Option<&str>) -> String {
     let made = || format!("call_{}_{choice}_{n}", id.trim_start_matches("chatcmpl-"));
-    call.id.clone().unwrap_or_else(made)
+    own.map_or_else(made, str::to_owned)
 }

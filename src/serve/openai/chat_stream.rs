@@ -11,7 +11,7 @@ use crate::engine::{Event, Summary, TextEvent};
 use crate::serve::app::now;
 use crate::serve::error::{ApiError, Family};
 use crate::serve::models::Held;
-use crate::serve::parts::{Piece, View, arguments, is_thoughts};
+use crate::serve::parts::{Piece, View, is_thoughts};
 use crate::serve::stream::{Frames, Writer};
 use crate::serve::usage::{Usage, finish_reason, ms, timings};
 
@@ -22,6 +22,7 @@ pub(super) struct ChatStream {
     view: View,
     include_usage: bool,
     return_progress: bool,
+    timings_per_token: bool,
     logprobs: bool,
     started: Instant,
     choices: Vec<Choice>,
@@ -30,8 +31,10 @@ pub(super) struct ChatStream {
 }
 
 /// What was sent of a choice.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Choice {
+    /// The counts and times so far, as this stream sees them.
+    so_far: Summary,
     begun: bool,
     n_calls: usize,
     n_thoughts: usize,
@@ -46,6 +49,7 @@ impl ChatStream {
             view: chat.view,
             include_usage: chat.include_usage,
             return_progress: chat.return_progress,
+            timings_per_token: chat.timings_per_token,
             logprobs: chat.ask.settings.limits.logprobs.is_some(),
             started: Instant::now(),
             choices: vec![Choice::default(); chat.n],
@@ -82,33 +86,44 @@ impl ChatStream {
 
     fn text(&mut self, index: usize, event: &TextEvent, out: &mut Frames) {
         self.begin(index, out);
-        self.choices[index].n_thoughts += usize::from(is_thoughts(event));
+        let time = self.started.elapsed();
+        let choice = &mut self.choices[index];
+        choice.n_thoughts += usize::from(is_thoughts(event));
+        choice.so_far.generated_tokens += usize::from(event.token.is_some());
+        choice.so_far.decode_time = time.saturating_sub(choice.so_far.prompt_time);
         let mut logprobs = Value::Null;
         if let Some(token) = event.logprobs.as_ref().filter(|_| self.logprobs) {
             let entry = chat_entry(self.loaded.tokenizer(), token);
             logprobs = json!({"content": [entry], "refusal": null});
         }
-        let pieces = self.view.pieces(&event.deltas);
+        let mut pieces = self.view.pieces(&event.deltas);
+        pieces.retain(|piece| !matches!(piece, Piece::Call(_)));
         if pieces.is_empty() && !logprobs.is_null() {
-            // A token inside a character: its probability goes with an empty text.
+            // A token inside a character or a marker: its probability goes with an empty text.
             out.data(&self.delta(index, json!({"content": ""}), logprobs.take(), None));
         }
         for piece in pieces {
             let delta = match piece {
                 Piece::Thoughts(text) => json!({"reasoning_content": text}),
                 Piece::Text(text) => json!({"content": text}),
-                Piece::Call(call) => {
+                Piece::CallBegins(own, name) => {
                     let n = self.choices[index].n_calls;
                     self.choices[index].n_calls += 1;
-                    let id = call_id(&self.id, index, n, call);
-                    let function = json!({"name": call.name, "arguments": ""});
-                    let begun = json!({"index": n, "id": id, "type": "function", "function": function});
-                    out.data(&self.delta(index, json!({"tool_calls": [begun]}), logprobs.take(), None));
-                    let rest = json!({"index": n, "function": {"arguments": arguments(call)}});
-                    json!({"tool_calls": [rest]})
+                    let id = call_id(&self.id, index, n, own);
+                    let function = json!({"name": name, "arguments": ""});
+                    json!({"tool_calls": [{"index": n, "id": id, "type": "function", "function": function}]})
                 }
+                Piece::Arguments(text) => {
+                    let n = self.choices[index].n_calls.saturating_sub(1);
+                    json!({"tool_calls": [{"index": n, "function": {"arguments": text}}]})
+                }
+                Piece::Call(_) => continue,
             };
-            out.data(&self.delta(index, delta, logprobs.take(), None));
+            let mut chunk = self.delta(index, delta, logprobs.take(), None);
+            if self.timings_per_token {
+                chunk["timings"] = timings(&self.choices[index].so_far);
+            }
+            out.data(&chunk);
         }
     }
 }
@@ -116,23 +131,30 @@ impl ChatStream {
 impl Writer for ChatStream {
     fn event(&mut self, index: usize, event: &Event, out: &mut Frames) {
         match event {
-            Event::Prompt(progress) if self.return_progress => {
+            Event::Prompt(progress) => {
+                let time = self.started.elapsed();
+                let so_far = &mut self.choices[index].so_far;
+                (so_far.prompt_tokens, so_far.cached_tokens) = (progress.total, progress.cached);
+                so_far.prompt_time = time;
+                if !self.return_progress {
+                    return;
+                }
                 self.begin(index, out);
                 let mut chunk = self.delta(index, json!({}), Value::Null, None);
                 chunk["prompt_progress"] = json!({
                     "total": progress.total,
                     "cache": progress.cached,
                     "processed": progress.done,
-                    "time_ms": ms(self.started.elapsed()),
+                    "time_ms": ms(time),
                 });
                 out.data(&chunk);
             }
             Event::Text(text) => self.text(index, text, out),
             Event::Finished(summary) => {
                 self.begin(index, out);
-                let choice = self.choices[index];
-                self.usage.add(index, self.choices.len(), summary, choice.n_thoughts);
-                let reason = finish_reason(summary.stop, choice.n_calls > 0);
+                let Choice { n_calls, n_thoughts, .. } = self.choices[index];
+                self.usage.add(index, self.choices.len(), summary, n_thoughts);
+                let reason = finish_reason(summary.stop, n_calls > 0);
                 let mut chunk = self.delta(index, json!({}), Value::Null, Some(reason));
                 chunk["timings"] = timings(summary);
                 out.data(&chunk);

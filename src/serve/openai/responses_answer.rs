@@ -8,10 +8,10 @@ use super::stored::Kept;
 use crate::engine::{Event, Stop, Summary};
 use crate::serve::app::{App, now};
 use crate::serve::error::{ApiError, Family};
-use crate::serve::parts::{Piece, View, arguments, is_thoughts};
+use crate::serve::parts::{Piece, View, is_thoughts};
 use crate::serve::stream::{Frames, Writer};
 use crate::serve::usage::Usage;
-use crate::text::{Message, ToolCall};
+use crate::text::Message;
 
 /// Where a response is kept: with the conversation that led to it, without instructions.
 pub(super) struct Keep {
@@ -31,9 +31,25 @@ pub(super) struct Answer {
     /// The items that are whole.
     output: Vec<Value>,
     open: Option<Open>,
+    call: Option<OpenCall>,
     /// The answer as a message of the conversation.
     message: Message,
     n_thoughts: usize,
+}
+
+/// The call that goes on.
+struct OpenCall {
+    id: String,
+    call_id: String,
+    name: String,
+    arguments: String,
+}
+
+impl OpenCall {
+    fn item(&self, status: &str) -> Value {
+        json!({"id": self.id, "type": "function_call", "status": status, "call_id": self.call_id,
+            "name": self.name, "arguments": self.arguments})
+    }
 }
 
 /// The item that goes on.
@@ -87,6 +103,7 @@ impl Answer {
             sequence: 0,
             output: Vec::new(),
             open: None,
+            call: None,
             message: Message::new("assistant", ""),
             n_thoughts: 0,
         }
@@ -140,6 +157,7 @@ impl Answer {
     }
 
     fn close(&mut self, status: &str, out: &mut Frames) {
+        self.end_call(status, out);
         let Some(open) = self.open.take() else { return };
         let mut done = json!({"content_index": 0, "text": open.text});
         if !open.is_thoughts {
@@ -174,24 +192,31 @@ impl Answer {
         self.item_event(&name, &id, delta, out);
     }
 
-    fn call(&mut self, call: &ToolCall, out: &mut Frames) {
+    fn begin_call(&mut self, own: Option<&str>, name: &str, out: &mut Frames) {
         self.close("completed", out);
-        let id = self.item_id("fc");
-        let call_id = call.id.clone().unwrap_or_else(|| self.item_id("call"));
-        let item = |status: &str, arguments: &str| {
-            json!({"id": id, "type": "function_call", "status": status, "call_id": call_id,
-                "name": call.name, "arguments": arguments})
-        };
-        let arguments = arguments(call);
-        let added = json!({"output_index": self.output.len(), "item": item("in_progress", "")});
+        let call_id = own.map_or_else(|| self.item_id("call"), str::to_owned);
+        let (id, name) = (self.item_id("fc"), name.to_owned());
+        let call = OpenCall { id, call_id, name, arguments: String::new() };
+        let added = json!({"output_index": self.output.len(), "item": call.item("in_progress")});
         self.event("output_item.added", added, out);
-        let name = "function_call_arguments";
-        self.item_event(&format!("{name}.delta"), &id, json!({ "delta": arguments }), out);
-        let done = json!({"name": call.name, "arguments": arguments});
-        self.item_event(&format!("{name}.done"), &id, done, out);
-        let function = json!({"name": call.name, "arguments": call.arguments});
-        self.message.tool_calls.push(json!({"id": call_id, "type": "function", "function": function}));
-        self.item_done(item("completed", &arguments), out);
+        self.call = Some(call);
+    }
+
+    fn arguments(&mut self, text: &str, out: &mut Frames) {
+        let Some(call) = &mut self.call else { return };
+        call.arguments.push_str(text);
+        let id = call.id.clone();
+        self.item_event("function_call_arguments.delta", &id, json!({ "delta": text }), out);
+    }
+
+    fn end_call(&mut self, status: &str, out: &mut Frames) {
+        let Some(call) = self.call.take() else { return };
+        let done = json!({"name": call.name, "arguments": call.arguments});
+        self.item_event("function_call_arguments.done", &call.id, done, out);
+        let arguments = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!(call.arguments));
+        let function = json!({"name": call.name, "arguments": arguments});
+        self.message.tool_calls.push(json!({"id": call.call_id, "type": "function", "function": function}));
+        self.item_done(call.item(status), out);
     }
 
     fn finish(&mut self, summary: &Summary, out: &mut Frames) {
@@ -229,7 +254,11 @@ impl Writer for Answer {
                     match piece {
                         Piece::Thoughts(text) => self.text(true, text, out),
                         Piece::Text(text) => self.text(false, text, out),
-                        Piece::Call(call) => self.call(call, out),
+                        Piece::CallBegins(own, name) => self.begin_call(own, name, out),
+                        Piece::Arguments(text) => self.arguments(text, out),
+                        // A cut one goes on to the end of the answer, which says that it is not whole.
+                        Piece::Call(call) if call.arguments.is_string() => {}
+                        Piece::Call(_) => self.end_call("completed", out),
                     }
                 }
             }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::chat::allowed_tools;
 use super::messages::{Content, InCall, InMessage, ToolFunction, called};
 use crate::serve::body::read_at;
 use crate::serve::error::ApiError;
@@ -148,9 +149,12 @@ pub(super) fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError
         Some(None) if kind() == Some("function") && name().is_some() => {
             Ok(ToolChoice::Named(name().unwrap_or_default().to_string()))
         }
+        Some(None) if kind() == Some("allowed_tools") => {
+            allowed_tools(choice.unwrap_or(&Value::Null), "tool_choice", "/name")
+        }
         _ => Err(ApiError::invalid(
             "tool_choice",
-            "tool_choice must be auto, none, required or a function with its name",
+            "tool_choice must be auto, none, required, allowed_tools or a function with its name",
         )),
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::calls::{call_of, read_calls};
 use super::pending::{Marker, Pending};
-use super::{CallReader, Out, PartKind, Place, Read};
+use super::streamed::{Begun, Heads, Streamed};
+use super::{CallReader, Out, PartKind, Place, Read, ToolCall};
 use crate::text::Tokenizer;
 
 pub(super) const CHANNEL: &str = "<|channel|>";
@@ -52,6 +53,28 @@ impl Harmony {
     pub(super) fn with_calls(&self, reader: Arc<dyn CallReader>) -> Harmony {
         Harmony { reader: Some(reader), ..self.clone() }
     }
+
+    /// Bytes of the pending text before what may be the beginning of a marker.
+    fn before_end(&self, pending: &Pending) -> usize {
+        let enders = self.ends.iter().chain([&self.start]);
+        enders.filter_map(|end| pending.begun(end, |_| true)).min().unwrap_or(pending.text().len())
+    }
+
+    /// The calls of a message to a recipient, whose body begins at byte `body`.
+    fn calls(&self, recipient: &str, message: &str, body: usize) -> Vec<ToolCall> {
+        let written = &message[body..];
+        let begun = message.trim_start();
+        let begun =
+            begun.strip_prefix(START).and_then(|header| header.strip_prefix("assistant")).unwrap_or(begun);
+        let in_form = self.reader.as_ref().map(|reader| reader.read(begun));
+        match (in_form, read_calls(written)) {
+            (Some(Read::Calls(calls)), _) => calls,
+            (_, calls) if !calls.is_empty() && written.trim_start().starts_with('<') => {
+                self.reader.as_ref().map_or(calls.clone(), |reader| reader.retyped(calls))
+            }
+            _ => call_of(recipient, written).into_iter().collect(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +98,31 @@ pub(super) struct HarmonyParser {
     state: State,
     /// Bytes of the pending text that were searched for the end of a call.
     searched: usize,
+    /// Gives calls piece by piece.
+    pub(super) streamed: Option<Streamed>,
+}
+
+/// The beginning of a call after its header, which ends at byte `body`.
+struct HeaderHead<'h> {
+    harmony: &'h Harmony,
+    recipient: &'h str,
+    body: usize,
+}
+
+impl Heads for HeaderHead<'_> {
+    fn arguments_begin(&self, rest: &str, n: usize) -> Begun {
+        let Some(written) = rest.get(self.body..).filter(|_| n == 0) else { return Begun::Never };
+        match written.trim_start() {
+            "" => Begun::Later,
+            object if object.starts_with('{') => Begun::At(rest.len() - object.len()),
+            _ => Begun::Never,
+        }
+    }
+
+    fn call(&self, head: &str, _n: usize) -> Option<ToolCall> {
+        let calls = self.harmony.calls(self.recipient, &format!("{head}{{}}"), self.body);
+        calls.into_iter().next()
+    }
 }
 
 /// The contents of a header.
@@ -98,7 +146,7 @@ impl HarmonyParser {
                 _ => State::Outside,
             },
         };
-        HarmonyParser { harmony, state, searched: 0 }
+        HarmonyParser { harmony, state, searched: 0, streamed: None }
     }
 
     pub(super) fn place(&self) -> Place {
@@ -107,6 +155,18 @@ impl HarmonyParser {
             State::Body(_) | State::Outside => Place::Text,
             State::Header(_) | State::Between | State::Call(..) => Place::Markup,
         }
+    }
+
+    /// The markers that end the thoughts of this place. A header that may be a call's is left to the model.
+    pub(super) fn thoughts_end(&self) -> Option<String> {
+        let is_thoughts = self.state == State::Body(PartKind::Thoughts);
+        let end = self.harmony.ends.first().filter(|_| is_thoughts)?;
+        let header = format!("{}{START}assistant", end.text);
+        Some(match &self.harmony.reader {
+            Some(_) => header,
+            None if end.text == ENDS[0] => format!("{header}{CHANNEL}final{MESSAGE}"),
+            None => format!("{header} to=user{MESSAGE}"),
+        })
     }
 
     /// Divides the pending text as far as it is certain; at the end of the answer, all of it.
@@ -231,25 +291,33 @@ impl HarmonyParser {
             Some((at, end)) if end.text == START => (at, at),
             Some((at, end)) => (at, at + end.text.len()),
             None if ends => (pending.text().len(), pending.text().len()),
-            None => return false,
+            None => {
+                if let Some(streamed) = &mut self.streamed {
+                    let certain = harmony.before_end(pending);
+                    let head = HeaderHead { harmony: &harmony, recipient, body };
+                    streamed.advance(&pending.text()[..certain], &head, out);
+                }
+                return false;
+            }
         };
         let written = pending.text()[body..body_end].to_owned();
-        let begun = pending.text()[..body_end].trim_start();
-        let begun =
-            begun.strip_prefix(START).and_then(|header| header.strip_prefix("assistant")).unwrap_or(begun);
-        let in_form = harmony.reader.as_ref().map(|reader| reader.read(begun));
-        let calls = match (in_form, read_calls(&written)) {
-            (Some(Read::Calls(calls)), _) => calls,
-            (_, calls) if !calls.is_empty() && written.trim_start().starts_with('<') => {
-                harmony.reader.as_ref().map_or(calls.clone(), |reader| reader.retyped(calls))
-            }
-            _ => call_of(recipient, &written).into_iter().collect(),
-        };
+        let mut calls = harmony.calls(recipient, &pending.text()[..body_end], body);
+        if let Some(streamed) = &mut self.streamed {
+            streamed.advance(
+                &pending.text()[..body_end],
+                &HeaderHead { harmony: &harmony, recipient, body },
+                out,
+            );
+            calls = streamed.end(calls, out);
+        } else {
+            out.close();
+        }
         let (raw, text) = pending.take(whole);
-        out.close();
-        match calls.is_empty() {
-            true => out.add(PartKind::Text, &raw, &text),
-            false => out.add_calls(PartKind::ToolCall, &raw, &written, calls),
+        if calls.is_empty() {
+            out.close();
+            out.add(PartKind::Text, &raw, &text);
+        } else {
+            out.add_calls(PartKind::ToolCall, &raw, &written, calls);
         }
         self.state = State::Between;
         found.is_some()

@@ -7,7 +7,7 @@
 //!
 //! No byte is lost: the `raw` texts of all deltas, one after the other, are the answer with its special tokens, and a
 //! marker that does not fit, or a call that cannot be read, is text. `tags` parses parts between two markers, `harmony`
-//! messages with headers; `calls` reads the calls of tools.
+//! messages with headers; `calls` reads the calls of tools, `streamed` gives them while they are written.
 //!
 //! This folder knows the special tokens of a `Tokenizer`. It renders no template and knows no session.
 
@@ -17,6 +17,7 @@ mod calls_in_tags;
 mod harmony;
 mod pending;
 mod rows;
+mod streamed;
 mod tags;
 
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(in crate::text) use calls_in_tags::braces as braces_value;
 use harmony::{Harmony, HarmonyParser};
 use pending::Pending;
 pub use rows::{ANSWER_MARKERS, AnswerMarkers, MarkerRole};
+pub(in crate::text) use streamed::Begun;
+use streamed::Streamed;
 use tags::{Tags, TagsParser};
 
 /// The kind of a part of an answer.
@@ -55,6 +58,30 @@ pub struct ToolCall {
     pub arguments: serde_json::Value,
 }
 
+impl ToolCall {
+    /// The arguments as text: JSON, unless the tool takes a text.
+    pub fn arguments_text(&self) -> String {
+        match &self.arguments {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// A piece of a call that is given while it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallPiece {
+    /// A call begins.
+    Begin {
+        /// The id that the model gave the call, if any.
+        id: Option<String>,
+        /// The tool's name.
+        name: String,
+    },
+    /// The next piece of the text of its arguments.
+    Arguments(String),
+}
+
 /// The meaning of a text between the markers of calls.
 #[derive(Debug)]
 pub(in crate::text) enum Read {
@@ -80,6 +107,11 @@ pub(in crate::text) trait CallReader: std::fmt::Debug + Send + Sync {
     fn read(&self, written: &str) -> Read;
     /// The calls with texts where the tools want texts: tags do not tell `3` from `"3"`.
     fn retyped(&self, calls: Vec<ToolCall>) -> Vec<ToolCall>;
+    /// The place in a text at which the arguments of its first call begin, if they are in JSON. `is_first` if no call of
+    /// the same markers came before.
+    fn arguments_begin(&self, written: &str, is_first: bool) -> Begun;
+    /// What follows the arguments of the last call, if that is the same for each call.
+    fn tail(&self) -> Option<String>;
 }
 
 /// A piece of a part.
@@ -95,6 +127,8 @@ pub struct Delta {
     pub raw: String,
     /// The calls of a tool-call part, which is given whole.
     pub calls: Vec<ToolCall>,
+    /// Pieces of calls, if they [were asked for](AnswerParser::with_call_pieces): all of a part's calls are in them.
+    pub pieces: Vec<CallPiece>,
 }
 
 /// A whole part of an answer.
@@ -287,7 +321,22 @@ impl Out {
                 delta.calls.extend(calls);
             }
             None => {
-                self.deltas.push(Delta { kind, begins, text: text.to_owned(), raw: raw.to_owned(), calls })
+                let (text, raw, pieces) = (text.to_owned(), raw.to_owned(), Vec::new());
+                self.deltas.push(Delta { kind, begins, text, raw, calls, pieces });
+            }
+        }
+    }
+
+    /// Adds a piece of a call to the open part, or begins one.
+    fn add_piece(&mut self, piece: CallPiece) {
+        let kind = PartKind::ToolCall;
+        let begins = self.part != Some(kind);
+        self.part = Some(kind);
+        match self.deltas.last_mut().filter(|delta| !begins && delta.kind == kind) {
+            Some(delta) => delta.pieces.push(piece),
+            None => {
+                let (text, raw, calls) = (String::new(), String::new(), Vec::new());
+                self.deltas.push(Delta { kind, begins, text, raw, calls, pieces: vec![piece] });
             }
         }
     }
@@ -329,6 +378,17 @@ pub struct AnswerParser {
 }
 
 impl AnswerParser {
+    /// Also gives the calls of tools [piece by piece](Delta::pieces), as they are written. A call is certain then as soon
+    /// as its name and the beginning of its arguments are read: for answers whose calls are constrained.
+    pub fn with_call_pieces(mut self) -> AnswerParser {
+        match &mut self.rules {
+            Rules::Plain => {}
+            Rules::Tags(tags) => tags.streamed = Some(Streamed::default()),
+            Rules::Harmony(harmony) => harmony.streamed = Some(Streamed::default()),
+        }
+        self
+    }
+
     /// Appends text, and returns what is now final, after that of earlier calls that nobody [took](Self::take).
     pub fn push_text(&mut self, text: &str) -> &[Delta] {
         if !text.is_empty() {
@@ -362,6 +422,15 @@ impl AnswerParser {
     /// At [`Place::Start`], the token with which thoughts may begin, if it is a special token.
     pub fn thoughts_token(&self) -> Option<u32> {
         self.thoughts_token.filter(|_| self.place() == Place::Start)
+    }
+
+    /// The text that ends the thoughts in which the next token stands, if they have an end.
+    pub fn thoughts_end(&self) -> Option<String> {
+        match &self.rules {
+            Rules::Plain => None,
+            Rules::Tags(tags) => tags.thoughts_end(),
+            Rules::Harmony(harmony) => harmony.thoughts_end(),
+        }
     }
 
     /// The place of the next token.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::calls::read_calls;
 use super::pending::{Marker, Pending};
 use super::rows::{ANSWER_MARKERS, MarkerRole};
+use super::streamed::{Begun, Heads, Streamed};
 use super::{CallReader, Out, PartKind, Place, Read, ToolCall};
 use crate::text::Tokenizer;
 
@@ -135,6 +136,32 @@ pub(super) struct TagsParser {
     at_line_start: bool,
     /// Bytes of the pending text that were searched for the end of a call.
     searched: usize,
+    /// Gives calls piece by piece.
+    pub(super) streamed: Option<Streamed>,
+}
+
+/// The beginnings of calls between two markers, which may be empty.
+struct TagHeads<'t> {
+    tags: &'t Tags,
+    open: &'t str,
+    close: &'t str,
+}
+
+impl Heads for TagHeads<'_> {
+    fn arguments_begin(&self, rest: &str, n: usize) -> Begun {
+        self.tags.reader.as_ref().map_or(Begun::Never, |reader| reader.arguments_begin(rest, n == 0))
+    }
+
+    fn call(&self, head: &str, n: usize) -> Option<ToolCall> {
+        let body = format!("{head}{{}}{}", self.tags.reader.as_ref()?.tail()?);
+        // The tail of a form may have the closing marker.
+        let body = body.trim_end().strip_suffix(self.close).unwrap_or(&body);
+        let written = format!("{body}{}", self.close);
+        match self.tags.calls(&written, body.get(self.open.len()..)?.trim()) {
+            Read::Calls(mut calls) if calls.len() == n + 1 => calls.pop(),
+            _ => None,
+        }
+    }
 }
 
 /// A marker in the pending text.
@@ -162,6 +189,7 @@ impl TagsParser {
             around: None,
             at_line_start: true,
             searched: 0,
+            streamed: None,
         }
     }
 
@@ -172,6 +200,12 @@ impl TagsParser {
             State::Thoughts(_) => Place::Thoughts,
             State::Call(_) => Place::Markup,
         }
+    }
+
+    /// The marker that ends the thoughts of this place.
+    pub(super) fn thoughts_end(&self) -> Option<String> {
+        let State::Thoughts(pair) = self.state else { return None };
+        self.tags.pairs[pair].close.as_ref().map(|close| close.text.clone())
     }
 
     /// Divides the pending text as far as it is certain; at the end of the answer, all of it.
@@ -223,19 +257,38 @@ impl TagsParser {
                 return Some(false);
             }
         }
-        if !reader.may_begin(text) {
+        let has_begun = self.streamed.as_ref().is_some_and(Streamed::has_begun);
+        if !has_begun && !reader.may_begin(text) {
             return None;
+        }
+        if let Some(streamed) = &mut self.streamed {
+            streamed.advance(text, &TagHeads { tags: &tags, open: "", close: "" }, out);
         }
         if !ends {
             return Some(false);
         }
         let written = text.trim_end().to_owned();
-        let Read::Calls(calls) = tags.calls(&written, &written) else { return None };
+        let calls = self.ended(tags.calls(&written, &written), out)?;
         let (raw, _) = pending.take(pending.text().len());
-        out.close();
         out.add_calls(PartKind::ToolCall, &raw, &written, calls);
         (self.follows, self.fresh) = (true, true);
         Some(true)
+    }
+
+    /// The calls of a text that has ended, in a part of their own; `None` if it is no call.
+    fn ended(&mut self, read: Read, out: &mut Out) -> Option<Vec<ToolCall>> {
+        let calls = if let Read::Calls(calls) = read { calls } else { Vec::new() };
+        let calls = match &mut self.streamed {
+            Some(streamed) => streamed.end(calls, out),
+            None => calls,
+        };
+        if calls.is_empty() {
+            return None;
+        }
+        if self.streamed.is_none() {
+            out.close();
+        }
+        Some(calls)
     }
 
     /// Gives the first `n` pending bytes as text, without white space that belongs to markers. `is_end` if a marker or
@@ -414,6 +467,13 @@ impl TagsParser {
         true
     }
 
+    /// Gives what is certain of the calls in a text that begins with their marker.
+    fn stream(&mut self, open: &Marker, close: Option<&Marker>, text: &str, out: &mut Out) {
+        let Some(streamed) = &mut self.streamed else { return };
+        let close = close.map_or("", |close| close.text.as_str());
+        streamed.advance(text, &TagHeads { tags: &self.tags, open: &open.text, close }, out);
+    }
+
     /// In a call, whose opening marker begins the pending text. True if it ended.
     fn call(&mut self, pair: usize, pending: &mut Pending, out: &mut Out, ends: bool) -> bool {
         let tags = Arc::clone(&self.tags);
@@ -427,7 +487,10 @@ impl TagsParser {
             let (body_end, whole) = match found {
                 Some(at) => (at, at + close.as_ref().map_or(0, |close| close.text.len())),
                 None if ends => (pending.text().len(), pending.text().len()),
-                None => return false,
+                None => {
+                    self.stream(open, close.as_ref(), pending.text(), out);
+                    return false;
+                }
             };
             let body = pending.text()[open.text.len()..body_end].trim().to_owned();
             let read = tags.calls(&pending.text()[..whole], &body);
@@ -437,9 +500,9 @@ impl TagsParser {
                 _ => break (found, whole, body, read),
             }
         };
-        if let Read::Calls(calls) = read {
+        self.stream(open, close.as_ref(), &pending.text()[..whole], out);
+        if let Some(calls) = self.ended(read, out) {
             let (raw, _) = pending.take(whole);
-            out.close();
             out.add_calls(PartKind::ToolCall, &raw, &body, calls);
             (self.state, self.follows) = (State::Between, true);
         } else {

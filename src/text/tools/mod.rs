@@ -54,6 +54,20 @@ pub enum ToolChoice {
     Required,
     /// The answer is a call of this tool, or several.
     Named(String),
+    /// Only these of the tools may be called.
+    Among {
+        /// The names of the tools.
+        names: Vec<String>,
+        /// The answer is one or more calls.
+        required: bool,
+    },
+}
+
+impl ToolChoice {
+    /// True if the answer has to be a call.
+    pub fn requires_call(&self) -> bool {
+        matches!(self, ToolChoice::Required | ToolChoice::Named(_) | ToolChoice::Among { required: true, .. })
+    }
 }
 
 /// Reason why tools cannot be used.
@@ -223,10 +237,16 @@ impl ToolFormat {
                     return Err(ToolError::Unknown(name.clone()));
                 }
             }
+            ToolChoice::Among { names, .. } => {
+                let is_there = |name: &&String| tools.iter().any(|tool| tool.name == **name);
+                if let Some(name) = names.iter().find(|name| !is_there(name)) {
+                    return Err(ToolError::Unknown(name.clone()));
+                }
+                tools.retain(|tool| names.contains(&tool.name));
+            }
             ToolChoice::None => tools.clear(),
             ToolChoice::Auto | ToolChoice::Required => {}
         }
-        let required = matches!(choice, ToolChoice::Required | ToolChoice::Named(_));
-        grammar::constraint(self, factory, &tools, required, parallel)
+        grammar::constraint(self, factory, &tools, choice.requires_call(), parallel)
     }
 }

@@ -12,7 +12,9 @@ use super::form::{
     Values, bit, kind_of,
 };
 use super::kinds::{kinds, resolved};
-use crate::text::answer::{CallReader, Read, ToolCall, braces_value, is_name_character, python_literal};
+use crate::text::answer::{
+    Begun, CallReader, Read, ToolCall, braces_value, is_name_character, python_literal,
+};
 
 /// Reads the calls of some tools.
 #[derive(Debug)]
@@ -297,6 +299,28 @@ impl CallReader for Reader {
         }
     }
 
+    fn arguments_begin(&self, written: &str, is_first: bool) -> Begun {
+        let Arguments::Json(before) = &self.form.arguments else { return Begun::Never };
+        let marked = self.form.first.without(self.form.lead);
+        let heads = [Some(&marked).filter(|_| is_first), self.form.next.as_ref()];
+        let mut begun = Begun::Never;
+        for head in heads.into_iter().flatten() {
+            match self.to_arguments(head, before, written.trim_start()) {
+                Ok(((), rest)) => return Begun::At(written.len() - rest.len()),
+                Err(Fault::Cut) => begun = Begun::Later,
+                Err(Fault::Other) => {}
+            }
+        }
+        begun
+    }
+
+    fn tail(&self) -> Option<String> {
+        fn text(piece: &Piece) -> Option<&str> {
+            if let Piece::Text(text) = piece { Some(text) } else { None }
+        }
+        self.form.tail.0.iter().map(text).collect()
+    }
+
     fn retyped(&self, mut calls: Vec<ToolCall>) -> Vec<ToolCall> {
         for call in &mut calls {
             let Value::Object(arguments) = &mut call.arguments else { continue };
@@ -311,6 +335,26 @@ impl CallReader for Reader {
 }
 
 impl Reader {
+    /// The text from a call's arguments on, which are in JSON and written after `before`.
+    fn to_arguments<'t>(&self, head: &Pattern, before: &Pattern, text: &'t str) -> Step<'t> {
+        let Some(at) = head.0.iter().rposition(|piece| *piece == Piece::Name) else {
+            return Err(Fault::Other);
+        };
+        let ((), rest) = eat(&Pattern(head.0[..at].to_vec()), text, &mut Captured::default())?;
+        let end = rest.find(|c| !is_name_character(c)).unwrap_or(rest.len());
+        let mut fault = if end == rest.len() && end <= LONGEST_KEY { Fault::Cut } else { Fault::Other };
+        for name in self.parameters.keys() {
+            let Some(after) = rest.strip_prefix(name.as_str()) else { continue };
+            match eat(before, after, &mut Captured::default()) {
+                Ok(((), left)) if left.trim_start().starts_with('{') => return Ok(((), left.trim_start())),
+                Ok(((), left)) if left.trim_start().is_empty() => fault = Fault::Cut,
+                Err(Fault::Cut) => fault = Fault::Cut,
+                _ => {}
+            }
+        }
+        Err(fault)
+    }
+
     fn arguments_may_begin(&self, rest: &str) -> bool {
         match &self.form.arguments {
             Arguments::Json(before) => begins_like(before.leading_text(), rest),

@@ -80,6 +80,20 @@ pub fn compiler() -> Result<Rtc, LoadError> {
     compiler_beside(&Search::of(PlatformKind::Amd), None)
 }
 
+/// The libraries by their display names, each with its file names.
+pub(super) fn libraries() -> [(&'static str, Vec<String>); 3] {
+    [(RUNTIME, runtime_names()), (COMPILER, compiler_names()), (BLAS, blas_names())]
+}
+
+/// The compiler's own library; in some versions the runtime has its functions.
+fn compiler_names() -> Vec<String> {
+    sonames("hiprtc", &[7, 6, 5])
+}
+
+fn blas_names() -> Vec<String> {
+    sonames("hipblas", &[3, 2, 1, 0])
+}
+
 fn runtime_names() -> Vec<String> {
     sonames("amdhip64", &[7, 6, 5])
 }
@@ -105,12 +119,12 @@ fn compiler_beside(search: &Search, runtime: Option<&Opened>) -> Result<Rtc, Loa
             return Ok(rtc);
         }
     }
-    let separate = search.load(COMPILER, &sonames("hiprtc", &[7, 6, 5]), fill);
+    let separate = search.load(COMPILER, &compiler_names(), fill);
     separate.or_else(|error| search.load(COMPILER, &runtime_names(), fill).map_err(|_| error))
 }
 
 fn load_blas(search: &Search) -> Result<(Blas, Option<SetAtomics>), LoadError> {
-    search.load(BLAS, &sonames("hipblas", &[3, 2, 1, 0]), |library| {
+    search.load(BLAS, &blas_names(), |library| {
         // The signature with `hipDataType` and `hipblasComputeType_t` is `hipblasGemmEx_v2` in hipBLAS 2, and
         // `hipblasGemmEx` since 3, where `_v2` was removed. Before 2, that name used other numbers for its types;
         // `hipblasSetMathMode`, added in 2.1, distinguishes 3 from those.

@@ -22,6 +22,9 @@ const DRIVER: &str = "NVIDIA's driver";
 const COMPILER: &str = "CUDA's run-time compiler, nvrtc";
 const BLAS: &str = "cuBLAS";
 
+/// The versions of CUDA's libraries, the newest first.
+const VERSIONS: [u32; 2] = [13, 12];
+
 /// The libraries behind the functions of this file, opened once.
 static CUDA: OnceLock<Cuda> = OnceLock::new();
 
@@ -53,8 +56,7 @@ unsafe impl Sync for Shared {}
 /// # Errors
 /// The driver or the compiler is missing, cannot be loaded, or lacks a function.
 pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
-    let driver_names = ["libcuda.so.1".to_string(), "libcuda.so".into()];
-    let driver = search.load(DRIVER, &driver_names, |library| {
+    let driver = search.load(DRIVER, &driver_names(), |library| {
         // Both versions of this function have the same signature; CUDA 13 declares only the second.
         let second =
             |name| if name == "cuEventElapsedTime" { library.address("cuEventElapsedTime_v2") } else { None };
@@ -65,7 +67,7 @@ pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
     let mut version = 0;
     // SAFETY: `version` is valid for a write; the call needs no `cuInit`.
     let known = unsafe { (driver.cuDriverGetVersion)(&mut version) } == 0;
-    let versions = if known && version < 13_000 { [12, 13] } else { [13, 12] };
+    let versions = if known && version < 13_000 { [12, 13] } else { VERSIONS };
     let rtc = load_compiler(search, &versions)?;
     let blas = search.load(BLAS, &sonames("cublas", &versions), |library| {
         // SAFETY: the functions of that name have these signatures since CUDA 12, and stay loaded.
@@ -77,12 +79,22 @@ pub(super) fn load(search: &Search) -> Result<Api, LoadError> {
     Ok(cuda.api())
 }
 
+/// The libraries by their display names, each with its file names.
+pub(super) fn libraries() -> [(&'static str, Vec<String>); 3] {
+    let of = |stem| sonames(stem, &VERSIONS);
+    [(DRIVER, driver_names()), (COMPILER, of("nvrtc")), (BLAS, of("cublas"))]
+}
+
+fn driver_names() -> Vec<String> {
+    vec!["libcuda.so.1".into(), "libcuda.so".into()]
+}
+
 /// The run-time compiler only, which needs neither a GPU nor a driver.
 ///
 /// # Errors
 /// The compiler is missing, cannot be loaded, or lacks a function.
 pub fn compiler() -> Result<Rtc, LoadError> {
-    load_compiler(&Search::of(PlatformKind::Nvidia), &[13, 12])
+    load_compiler(&Search::of(PlatformKind::Nvidia), &VERSIONS)
 }
 
 fn load_compiler(search: &Search, versions: &[u32]) -> Result<Rtc, LoadError> {
