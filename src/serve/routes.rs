@@ -125,14 +125,15 @@ fn own_routes() -> [Row; 4] {
     ]
 }
 
-/// The paths with what is said of their methods.
+/// The paths with descriptions of their methods. OpenAPI has no sign for a parameter of several segments.
 pub(super) fn described() -> Vec<(String, &'static str)> {
     let plain = own_routes().into_iter().chain(llama_routes()).chain(ollama_routes());
     let plain = plain.map(|(path, methods, _)| (path.to_owned(), methods));
     let shared = shared_routes().into_iter();
     let shared =
         shared.flat_map(|(path, methods, _)| [(format!("/v1{path}"), methods), (path.to_owned(), methods)]);
-    shared.chain(plain).collect()
+    let written = |(path, methods): (String, &'static str)| (path.replace("{*", "{"), methods);
+    shared.chain(plain).map(written).collect()
 }
 
 pub(super) fn router(app: Arc<App>) -> Router {
