@@ -56,7 +56,7 @@ impl FromStr for KeepAlive {
             seconds += number * size;
             rest = &rest[unit..];
         }
-        match text.is_empty() {
+        match text.trim_start_matches('-').is_empty() {
             true => Err(NoTime),
             false => KeepAlive::seconds(if is_negative { -seconds } else { seconds }).ok_or(NoTime),
         }

@@ -81,7 +81,7 @@ export class Api {
 	health = () => this.#body('health', 'text');
 	metrics = () => this.#body('metrics', 'text');
 	models = () => this.#body('v1/models', 'json');
-	/** The server's properties, or those of a model, which is not loaded for that. */
+	/** The properties of the server, or of a model without loading it. */
 	props = (model) => this.#body(model ? `props?model=${encodeURIComponent(model)}&autoload=false` : 'props', 'json');
 
 	/** The chunks of a streamed chat completion. An `error` inside the stream is thrown, and so is an early end. */

@@ -125,10 +125,7 @@ server.addEventListener('change', () => {
 	showServer();
 });
 
-server.addEventListener('models', () => {
-	showModels();
-	showChat();
-});
+for (const show of [showModels, showChat]) server.addEventListener('models', show);
 
 function editSettings() {
 	openSettings({ settings, system: chats.current.system, given: server.given, changed: (system) => chats.setSystem(system) });

@@ -179,10 +179,7 @@ export class Chats extends EventTarget {
 			if (chat === this.current) this.#tell('show');
 		}
 		if (error) this.server.failed(error);
-		else {
-			this.server.answered();
-			announce(message.finish === 'stopped' ? 'Stopped.' : 'The answer is complete.');
-		}
+		else announce(message.finish === 'stopped' ? 'Stopped.' : 'The answer is complete.');
 	}
 
 	// The history.

@@ -1,14 +1,14 @@
-// The state of the server: is it there, which models has it. It is asked again and again, so that the page recovers by itself.
+// The state of the server: is it there, which models has it. It is asked again and again: the page recovers, and models come and go.
 
 import { ApiError, AwayError } from './api.js';
 
 const WELL_MS = 10_000;
 const ILL_MS = 1500;
 
-/** Sends `change` when its state changes, and `models` when the models do. */
+/** Sends `change` for its state, and `models` for its models. */
 export class Server extends EventTarget {
 	/** `wanted` gives the user's choice of a model. */
-	constructor(api, wanted = () => '') {
+	constructor(api, wanted) {
 		super();
 		this.api = api;
 		this.wanted = wanted;
@@ -41,17 +41,12 @@ export class Server extends EventTarget {
 		if (state || error instanceof AwayError || error.status === 503) await this.check();
 	}
 
-	/** A model answered: it may have been loaded for that. */
-	answered() {
-		if (!this.#isSettled) this.check();
-	}
-
 	async #check() {
 		try {
 			await this.api.health();
 			// Without another key the models stay closed.
 			if (this.state === 'locked' && this.tried === this.api.keys.get()) return;
-			if (this.state !== 'ready' || !this.#isSettled) await this.#learn();
+			await this.#learn();
 			this.#become('ready');
 		} catch (error) {
 			this.#become(this.#stateOf(error));
@@ -67,23 +62,16 @@ export class Server extends EventTarget {
 		return error.status === 503 ? 'loading' : 'away';
 	}
 
-	/** True if nothing can change while the server runs: it has one model, which is loaded. */
-	get #isSettled() {
-		return this.models.length === 1 && this.models[0].context !== null;
-	}
-
 	async #learn() {
 		const { data } = await this.api.models();
-		const models = (data ?? []).map(({ id, meta, max_model_len: length }) => ({ id, context: meta?.n_ctx ?? length ?? null }));
+		const before = JSON.stringify(this.models);
+		this.models = (data ?? []).map(({ id, meta, max_model_len: length }) => ({ id, context: meta?.n_ctx ?? length ?? null }));
 		// Servers of many models may have no properties; the page does without.
-		const changed = JSON.stringify(models) !== JSON.stringify(this.models);
-		this.models = models;
-		const chosen = models.length > 1 ? this.model(this.wanted()) : undefined;
-		this.props = await this.api.props(chosen).catch((error) => {
+		this.props = await this.api.props(this.models.length > 1 && this.model(this.wanted())).catch((error) => {
 			if (error.status === undefined || error.status === 401) throw error;
 			return {};
 		});
-		if (changed) this.dispatchEvent(new Event('models'));
+		if (JSON.stringify(this.models) !== before) this.dispatchEvent(new Event('models'));
 	}
 
 	/** The model to ask: the user's choice if it is there, the server's own, or the first. */
