@@ -163,3 +163,46 @@ impl Given {
         ToolCall { id: self.id, name: self.name, arguments }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value() -> impl Strategy<Value = Value> {
+        let text = || {
+            prop::collection::vec(
+                prop::sample::select(vec!["\"", "\\", "{", "}", "[", "]", "a", "é", "\n"]),
+                0..6,
+            )
+        };
+        let leaf = prop_oneof![
+            text().prop_map(|pieces| Value::String(pieces.concat())),
+            any::<i32>().prop_map(Value::from),
+            Just(Value::Null),
+        ];
+        leaf.prop_recursive(3, 12, 3, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
+                prop::collection::vec((text(), inner), 0..3).prop_map(|members| {
+                    Value::Object(members.into_iter().map(|(key, value)| (key.concat(), value)).collect())
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        /// An object ends where its text does, wherever that is cut, and whatever its texts have in them.
+        #[test]
+        fn an_object_ends_at_its_last_brace(value in value(), after in "[}\" \\\\]{0,4}", cut in any::<prop::sample::Index>()) {
+            let object = serde_json::json!({ "k\"": value }).to_string();
+            let text = format!("{object}{after}");
+            let boundaries: Vec<usize> = object.char_indices().map(|(at, _)| at).collect();
+            let cut = boundaries[cut.index(boundaries.len())];
+            let mut place = Object::default();
+            prop_assert_eq!(place.read(&text[..cut]), (cut, false));
+            prop_assert_eq!(place.read(&text[cut..]), (object.len() - cut, true));
+        }
+    }
+}
