@@ -199,7 +199,12 @@ fn bound(number: &Number, excluded: bool, upper: bool) -> Bound {
         (rounded as i128).clamp(-LARGEST, LARGEST)
     });
     let step = i128::from(excluded && (exact.is_some() || value.fract() == 0.0));
-    let text = exact.map_or_else(|| value.to_string(), |exact| exact.to_string());
+    let text = match exact {
+        Some(exact) => exact.to_string(),
+        // All digits of the double: the shortest text of a large one is another number.
+        None if value.fract() == 0.0 => format!("{value:.0}"),
+        None => value.to_string(),
+    };
     let whole = if upper { whole - step } else { whole + step };
     Bound { value, whole, decimal: Decimal::new(&text, excluded), excluded }
 }
