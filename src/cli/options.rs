@@ -104,13 +104,9 @@ impl ModelArg {
     }
 
     /// True if a model was named.
-    #[cfg(feature = "serve")]
+    #[cfg(all(feature = "hub", feature = "serve"))]
     pub(super) fn is_given(&self) -> bool {
-        #[cfg(feature = "hub")]
-        if self.hf.is_some() {
-            return true;
-        }
-        self.model.is_some()
+        self.hf.is_some() || self.model.is_some()
     }
 
     /// The value of `--strict`.
