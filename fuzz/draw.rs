@@ -48,7 +48,7 @@ impl Random {
     }
 }
 
-/// What the inputs of a target are made of.
+/// The material of a target's inputs.
 pub struct Source {
     words: Vec<Vec<u8>>,
     /// Groups of real inputs; each group is as likely as another.
@@ -198,7 +198,7 @@ fn usual(target: &str, root: &Path) -> Result<Vec<Vec<Vec<u8>>>, String> {
 }
 
 impl Source {
-    /// What the inputs of a target are made of, read in the root of the repository.
+    /// The material of a target's inputs, read in the root of the repository.
     ///
     /// # Errors
     /// A file is missing.

@@ -1,4 +1,4 @@
-//! What many inputs cost, by target.
+//! The costs of many inputs, by target.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::limits::{Cost, MEMORY, TIME};
 
-/// What a process says of an input.
+/// A process's report on an input.
 pub struct Line {
     /// The input's number.
     pub index: u64,
-    /// What it cost.
+    /// Its cost.
     pub cost: Cost,
 }
 

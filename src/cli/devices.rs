@@ -72,7 +72,7 @@ fn ask(platform: PlatformKind) -> io::Result<Result<PlatformReport, String>> {
     }))
 }
 
-/// What a process printed.
+/// A process's output.
 pub(super) struct ProcessAnswer {
     pub(super) text: String,
     /// `None` if it had to be killed.

@@ -10,7 +10,7 @@ use super::device::DeviceArg;
 use super::error::CliError;
 use super::options::{CacheArgs, ContextArg, ModelArg, ThreadsArg, one_or_more};
 use super::output::{print, write_file};
-use super::unfinished::refuse_target;
+use super::output_file::refuse_target;
 use crate::model::{CacheLayout, ModelError};
 use crate::plan::{DeviceDesc, Plan, compile};
 

@@ -132,7 +132,7 @@ fn ask(url: &str, key: Option<&str>, model: Option<&str>) -> Result<(String, u64
 }
 
 impl Client {
-    /// What to do with the configuration.
+    /// Instructions for the configuration.
     fn advice(self) -> &'static str {
         match self {
             Client::Claude => "run these lines in a shell, then `claude`",

@@ -29,6 +29,7 @@ mod man;
 mod names;
 mod options;
 mod output;
+mod output_file;
 mod perplexity;
 mod progress;
 #[cfg(feature = "hub")]
@@ -49,7 +50,6 @@ mod spellings;
 mod text;
 mod tokenize;
 mod trace;
-mod unfinished;
 
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::error::CliError;
-use super::unfinished::Unfinished;
+use super::output_file::Unfinished;
 
 /// Writes text to standard output.
 pub(super) fn print(text: impl std::fmt::Display) -> Result<(), CliError> {

@@ -14,10 +14,10 @@ use super::error::CliError;
 use super::interrupt::{Second, listen};
 use super::options::{ModelArg, SessionArgs};
 use super::output::{print, print_json};
+use super::output_file::{Unfinished, refuse_target};
 use super::progress::{Progress, Unit, read_ahead};
 use super::remedies::with_options;
 use super::text::read_file;
-use super::unfinished::{Unfinished, refuse_target};
 use crate::model::{Model, Session};
 use crate::quantize::perplexity::{
     BaseError, BaseHeader, BaseReader, BaseWriter, Chunks, Divergences, Likelihood, LogProbs, Summary,

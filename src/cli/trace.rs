@@ -8,7 +8,7 @@ use clap::Args;
 use super::error::CliError;
 use super::options::ModelArg;
 use super::output::write_file;
-use super::unfinished::refuse_target;
+use super::output_file::refuse_target;
 use crate::exec::Trace;
 use crate::model::{Model, Session};
 

@@ -145,7 +145,7 @@ pub struct Generation {
     /// Text that may become a stop string, by tokens.
     held: VecDeque<Piece>,
     parser: AnswerParser,
-    /// What the last token made final.
+    /// Text that the last token made final, by parts.
     deltas: Vec<Delta>,
     text: String,
     thoughts: Thoughts,

@@ -39,7 +39,7 @@ pub(super) struct Job {
     times_put_aside: usize,
 }
 
-/// What the rows are for.
+/// The purpose of the rows.
 pub(super) enum Task {
     Answer(Box<Generation>, Option<Scores>),
     Embedding(Pooled),

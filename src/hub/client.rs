@@ -359,7 +359,7 @@ pub(super) fn broken(url: &str, error: &ureq::Error) -> Failure {
     }
 }
 
-/// What the server says about a refusal, one short line.
+/// The server's reason for a refusal, one short line.
 fn words(response: &mut Response<Body>) -> String {
     let header = response.headers().get("x-error-message").and_then(|value| value.to_str().ok());
     let text = header.map(str::to_owned).or_else(|| {

@@ -1,4 +1,4 @@
-//! What a model's file says of itself, for lists.
+//! Facts of a model's file, for lists.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ impl Details {
         Ok(Details::of(&Gguf::open(path)?))
     }
 
-    /// What an open file says.
+    /// The facts of an open file.
     pub fn of(gguf: &Gguf) -> Details {
         let metadata = gguf.metadata();
         let architecture =

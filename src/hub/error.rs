@@ -161,7 +161,7 @@ pub enum HubError {
         name: String,
         /// The source of the model.
         owner: &'static str,
-        /// How to delete it.
+        /// The way to delete it.
         remedy: String,
     },
     /// The caller asked for an end.

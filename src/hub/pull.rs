@@ -12,7 +12,7 @@ use super::listing::{BRANCH, Listing, RemoteFile};
 use super::variant::{Variant, fitting, labels, variants};
 use super::{HubError, Reference};
 
-/// What happens during a download.
+/// An event of a download.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'e> {

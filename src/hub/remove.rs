@@ -12,7 +12,7 @@ use super::listing::BRANCH;
 use super::store::{Entry, RepoEntry, Source, of_repository};
 use super::{HubError, Reference, Store};
 
-/// What was deleted.
+/// The deleted files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Removal {

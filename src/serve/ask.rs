@@ -1,4 +1,4 @@
-//! What an interface asks of the engine, and the replies.
+//! The questions of interfaces to the engine, and the replies.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

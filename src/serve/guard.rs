@@ -1,4 +1,4 @@
-//! What every request passes: its id, the checks of host, origin and key, the shape of errors.
+//! The gate for every request: its id, the checks of host, origin and key, the shape of errors.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use crate::engine::{Event, Summary, TextEvent};
 use crate::sampling::TokenLogprobs;
 use crate::text::{CallPiece, Delta, PartKind, ToolCall};
 
-/// How the parts of an answer are shown.
+/// The way in which the parts of an answer are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct View {
     /// Thoughts apart from the text; otherwise inside it, with their markers.

@@ -59,7 +59,7 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
 pub(super) struct Settings {
     pub sampling: SamplerParams,
     pub limits: GenerateOptions,
-    /// Whether computed prefixes may be shared.
+    /// True if computed prefixes may be shared.
     pub shares_prefix: bool,
     /// The request's own salt of its prefixes.
     pub cache_salt: Option<String>,

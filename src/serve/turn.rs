@@ -34,7 +34,7 @@ impl Turn {
         Ok(self.conversation()?.encode(loaded)?.len())
     }
 
-    /// What to ask, and how to show the answer. Not on a thread that answers requests.
+    /// The question, and the way to show the answer. Not on a thread that answers requests.
     pub fn ask(mut self, loaded: &Loaded, settings: Settings) -> Result<(Ask, View), ApiError> {
         let source = self.source.take();
         let conversation = self.conversation()?;

@@ -35,7 +35,7 @@ impl Serving {
             said.push('\n');
         }
         let address = said.lines().find_map(|line| line.strip_prefix("listening on ")).unwrap().to_string();
-        // What it says later goes nowhere, and must not fill the pipe.
+        // Its later output goes nowhere, and must not fill the pipe.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Serving {
             process,

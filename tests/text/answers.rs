@@ -420,7 +420,7 @@ fn templates_get_the_thoughts_that_they_keep() {
     }
 }
 
-/// What a real template renders after its own generation prompt for an answer, and the prompt.
+/// The text that a real template renders after its own generation prompt for an answer, and the prompt.
 fn rendered(
     template: &ChatTemplate,
     answer: &Message,
@@ -474,7 +474,7 @@ fn thoughts_in_the_renderings_of_real_templates_are_told_apart() {
         let parts = told(&tokenizer, &prompt, &written);
         let of =
             |kind| parts.iter().filter(|part| part.0 == kind).map(|part| part.1.as_str()).collect::<String>();
-        // What follows the text ends the answer in the model's vocabulary.
+        // The token after the text ends the answer in the model's vocabulary.
         if of(PartKind::Thoughts) != "THOUGHTS" || !of(PartKind::Text).starts_with("ANSWER") {
             failures.push(format!("{name}: {written:?} {parts:?}"));
         }

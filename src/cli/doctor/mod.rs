@@ -46,7 +46,7 @@ struct Report {
     #[cfg(feature = "hub")]
     models: Vec<models::ModelFit>,
     test: Test,
-    /// What is broken; empty if nothing is.
+    /// Broken parts; empty if there are none.
     problems: Vec<String>,
 }
 
@@ -286,7 +286,7 @@ impl Platform {
         let mut devices = String::new();
         devices::write_platform(&mut devices, &self.devices)?;
         devices.lines().try_for_each(|line| writeln!(text, "  {line}"))?;
-        // What the devices' reason says already is not said again.
+        // The devices' reason is not said twice.
         let is_new =
             |library: &&Library| library.problem.is_none() || library.problem != self.devices.problem;
         for library in self.libraries.iter().filter(is_new) {

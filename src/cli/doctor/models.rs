@@ -1,4 +1,4 @@
-//! Which of the models on this machine would fit, and with how long a context.
+//! The models on this machine that would fit, and the longest context of each.
 
 use std::fmt::Write;
 

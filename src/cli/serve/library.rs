@@ -33,11 +33,11 @@ pub(super) struct ModelLibrary {
     started: SystemTime,
     /// The demo model in lists.
     demo: OnceLock<Option<ListedModel>>,
-    /// What files say of themselves, by path.
+    /// Facts of files, by path.
     details: Mutex<HashMap<PathBuf, Read>>,
 }
 
-/// What a file said when it was read.
+/// The facts of a file when it was read.
 struct Read {
     bytes: u64,
     modified: Option<SystemTime>,
@@ -167,7 +167,7 @@ impl ModelLibrary {
         })
     }
 
-    /// What a file says of itself; read once for each state of the file.
+    /// The facts of a file; read once for each state of the file.
     fn details(&self, path: &Path, bytes: u64, modified: Option<SystemTime>) -> Option<Details> {
         let mut all = self.details.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get(path) {

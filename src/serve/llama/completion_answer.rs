@@ -22,7 +22,7 @@ pub(super) struct CompletionAnswer {
     choices: Vec<Choice>,
 }
 
-/// What was sent of a choice.
+/// The part of a choice that was sent.
 #[derive(Clone, Copy, Default)]
 struct Choice {
     n_generated: usize,

@@ -30,7 +30,7 @@ pub(super) enum Form {
     },
 }
 
-/// What a request asks for.
+/// A request's task.
 pub(super) struct LinesAsk {
     pub ask: Ask,
     pub view: View,

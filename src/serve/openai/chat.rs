@@ -53,7 +53,7 @@ pub(super) struct StreamOptions {
     pub include_usage: Option<bool>,
 }
 
-/// What a chat's request asks for.
+/// The task of a chat's request.
 pub(super) struct ChatAsk {
     pub ask: Ask,
     pub n: usize,

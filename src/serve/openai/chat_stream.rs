@@ -30,7 +30,7 @@ pub(super) struct ChatStream {
     summary: Summary,
 }
 
-/// What was sent of a choice.
+/// The part of a choice that was sent.
 #[derive(Clone, Default)]
 struct Choice {
     /// The counts and times so far, as this stream sees them.

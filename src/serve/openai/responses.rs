@@ -51,7 +51,7 @@ const REPEATED: &[(&str, &str)] = &[
     ("user", "null"),
 ];
 
-/// What a request asks for.
+/// A request's task.
 struct Asked {
     ask: Ask,
     view: View,
@@ -138,7 +138,7 @@ fn read(app: &App, loaded: &Loaded, key: Option<usize>, body: &Body) -> Result<A
     Ok(Asked { ask, view, messages, repeated })
 }
 
-/// What is asked, and the number of messages before the conversation.
+/// The question, and the number of messages before the conversation.
 fn turn(app: &App, key: Option<usize>, body: &Body) -> Result<(Turn, usize), ApiError> {
     let fields = &body.0;
     refuse_unsupported(fields)?;

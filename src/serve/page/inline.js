@@ -230,7 +230,7 @@ class Reader {
 				const opener = openers[run.run].at(-1);
 				const n = run.run === '~' || (run.left >= 2 && opener.left >= 2) ? 2 : 1;
 				const tag = run.run === '~' ? 'del' : n === 2 ? 'strong' : 'em';
-				// What was opened between the two can no longer be closed.
+				// Marks that were opened between the two can no longer be closed.
 				while (order.at(-1) !== opener) openers[order.pop().run].pop();
 				opener.after.unshift({ open: true, tag });
 				run.before.push({ close: true });

@@ -138,7 +138,7 @@ export class AnswerView extends MessageView {
 			this.tokensView = null;
 			this.content.hidden = false;
 		}
-		// What is there already is not read out again.
+		// Text that is there already is not read out again.
 		this.growing = new GrowingMarkdown(this.content, (node) => this.live && announceBlock(node));
 		this.live = false;
 		this.growing.append(this.message.content);

@@ -1,4 +1,4 @@
-// What a request says beside its messages: one table of the parameters, and the user's settings of them.
+// A request's fields beside its messages: one table of the parameters, and the user's settings of them.
 
 import { keep, recall } from './kept.js';
 

@@ -110,7 +110,7 @@ pub(in crate::text) trait CallReader: std::fmt::Debug + Send + Sync {
     /// The place in a text at which the arguments of its first call begin, if they are in JSON. `is_first` if no call of
     /// the same markers came before.
     fn arguments_begin(&self, written: &str, is_first: bool) -> Begun;
-    /// What follows the arguments of the last call, if that is the same for each call.
+    /// The text after the arguments of the last call, if it is the same for each call.
     fn tail(&self) -> Option<String>;
 }
 

@@ -406,7 +406,7 @@ impl TagsParser {
                 self.state = State::Thoughts(pair);
             }
             (MarkerRole::ToolCall, _) => {
-                // Whether it is one is known at its end.
+                // Its end shows if it is one.
                 self.searched = found.len;
                 self.state = State::Call(pair);
             }

@@ -10,6 +10,6 @@ pub const TOKENIZER_FAMILIES: &[(&str, &str)] = &[
 ];
 
 /// The supported values of `tokenizer.ggml.model`, separated by commas.
-pub(super) fn known_families() -> String {
+pub(super) fn known_algorithms() -> String {
     TOKENIZER_FAMILIES.iter().map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }

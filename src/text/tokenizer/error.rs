@@ -2,7 +2,7 @@
 
 use crate::gguf::MetadataError;
 
-use super::algorithms::known_families;
+use super::algorithms::known_algorithms;
 use crate::text::pretokenizer::known_pre_tokenizers;
 
 /// Reason why [`Tokenizer::new`](super::Tokenizer::new) refuses a vocabulary. Every message names the metadata key
@@ -17,7 +17,7 @@ pub enum TokenizerError {
     #[error("the file has no tokenizer (tokenizer.ggml.model is \"{0}\"); give token ids instead of text")]
     NoTokenizer(String),
     /// The algorithm is not supported.
-    #[error("tokenizer.ggml.model is \"{0}\": not supported; supported are {list}", list = known_families())]
+    #[error("tokenizer.ggml.model is \"{0}\": not supported; supported are {list}", list = known_algorithms())]
     UnknownModel(String),
     /// The pre-tokenizer is not supported; guessing would give wrong ids.
     #[error("tokenizer.ggml.pre is \"{0}\": not supported; supported are {list}", list = known_pre_tokenizers())]

@@ -83,7 +83,7 @@ impl Grammar<'_> {
 
     /// A value with what surrounds it.
     fn value(&mut self, members: &Members, root: &Value, path: &str, key: &str) -> Result<String, Refusal> {
-        // What cannot be kept has its path in the schema.
+        // The refusal of a keyword has its path in the schema.
         self.schemas.check(root, path)?;
         let (_, schema) = resolved(root, path.to_owned());
         let allowed = kinds(root, schema);

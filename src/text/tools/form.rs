@@ -188,7 +188,7 @@ pub(super) fn last_marker(text: &str) -> Option<&str> {
     last
 }
 
-/// How the values of arguments are written.
+/// The spelling of the values of arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Notation {
     /// In JSON; other spellings of the template's (`True`, `['a']`) are read too.
@@ -203,7 +203,7 @@ pub(super) enum Notation {
     Items(String),
 }
 
-/// What surrounds the values of a kind.
+/// The marks around the values of a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Around {
     /// Between the key and the value.
@@ -286,6 +286,6 @@ pub(super) struct Form {
     pub(super) text_lead: String,
     /// After it.
     pub(super) text_tail: String,
-    /// What surrounds thoughts that the answer's headers mark.
+    /// The marks around thoughts that the answer's headers mark.
     pub(super) thoughts: Option<[String; 2]>,
 }

@@ -183,7 +183,7 @@ impl Grammar<'_> {
         Ok(())
     }
 
-    /// What stands around a text, if calls may follow after it.
+    /// The marks around a text, if calls may follow after it.
     fn spoken(&self) -> Option<String> {
         let spoken = format!("{}{}", self.form.text_lead, self.form.text_tail);
         (!spoken.trim().is_empty() && self.form.first.leading_text().starts_with(&spoken)).then_some(spoken)
@@ -294,7 +294,7 @@ impl Grammar<'_> {
     }
 }
 
-/// What is before the name in a call.
+/// The text before the name in a call.
 #[derive(Clone, Copy)]
 enum Head {
     First,

@@ -99,7 +99,7 @@ pub(super) fn all() -> Vec<Form> {
     ]
 }
 
-/// What a model without a form of calls is told.
+/// The instructions for a model without a form of calls.
 pub(super) fn instructions(tools: &[Tool], shows_tools: bool) -> String {
     let mut text = String::new();
     if !shows_tools {

@@ -114,7 +114,7 @@ fn indexed(one: Pattern, other: Option<Pattern>) -> Pattern {
     other.and_then(|other| one.clone().with_index(&other)).unwrap_or(one)
 }
 
-/// What is between the name and the first key of a second call.
+/// The text between the name and the first key of a second call.
 fn second_first(probe: &Probe<'_>) -> Option<Pattern> {
     let key = KEYS[1];
     let written = probe.answer(&[&json!({}), &json!({ key: TEXTS[1] })], TEXTS[1])?;
@@ -123,7 +123,7 @@ fn second_first(probe: &Probe<'_>) -> Option<Pattern> {
     Some(Pattern::of(&format!("{first}{key}"), &[(key, Piece::Key)]))
 }
 
-/// What is between two calls: after the last argument of the one, up to the name of the other.
+/// The text between two calls: after the last argument of the one, up to the name of the other.
 fn several(probe: &Probe<'_>, after: &str, close: &str) -> Option<Pattern> {
     let all = [&json!({KEYS[0]: "qa1"}), &json!({KEYS[0]: "qa2"}), &json!({KEYS[0]: "qa3"})];
     let written = probe.answer(&all, "qa3")?;

@@ -42,7 +42,7 @@ use super::tokenizer::Tokenizer;
 use form::Form;
 use read::Reader;
 
-/// Whether an answer calls tools.
+/// The calls that an answer may or must make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ToolChoice {
     /// The model chooses between text and calls.
@@ -137,7 +137,7 @@ fn tools_of(tools: &[Value]) -> Result<Vec<Tool>, ToolError> {
     Ok(all)
 }
 
-/// How a model calls tools. Cheap to clone.
+/// A model's form of calls. Cheap to clone.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -192,7 +192,7 @@ impl ToolFormat {
         self.form.next.is_some()
     }
 
-    /// What a system message must say of these tools; none if the template says it.
+    /// The text on these tools for a system message; none if the template says it.
     ///
     /// # Errors
     /// [`ToolError::Malformed`].

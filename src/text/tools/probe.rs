@@ -28,7 +28,7 @@ const LONGEST: usize = 256;
 /// The stand-ins of ids.
 const ID_PIECES: [(&str, Piece); 3] = [(IDS[0], Piece::Id), (IDS[1], Piece::Id), (IDS[2], Piece::Id)];
 
-/// What a template shows.
+/// The facts that a template shows.
 pub(super) struct Probed {
     /// The form of calls, if the template writes calls.
     pub(super) form: Option<Form>,
@@ -97,7 +97,7 @@ impl Probe<'_> {
         self.render(Some(message), false)
     }
 
-    /// What an answer of these calls is, from where calls may begin to the token that ends it. `last` is the last text
+    /// The answer of these calls, from where calls may begin to the token that ends it. `last` is the last text
     /// that surely belongs to the calls.
     pub(super) fn answer(&self, arguments: &[&Value], last: &str) -> Option<String> {
         let rendered = self.calls(arguments, None)?;
@@ -245,7 +245,7 @@ impl Probe<'_> {
         }
     }
 
-    /// What surrounds thoughts before a call.
+    /// The marks around thoughts before a call.
     fn thoughts(&self, form: &Form) -> Option<[String; 2]> {
         let rendered = self.calls(&[&json!({KEYS[0]: TEXTS[0]})], Some(THOUGHTS))?;
         let (open, rest) = rendered.strip_prefix(&self.base)?.split_once(THOUGHTS)?;
@@ -255,7 +255,7 @@ impl Probe<'_> {
     }
 }
 
-/// What is before a call's arguments.
+/// The text before a call's arguments.
 pub(super) struct Head {
     /// Up to the tool's name, which is included.
     pub(super) name: Pattern,

@@ -12,7 +12,7 @@ pub(super) const ANY: &str = "/(?s:.*)/";
 /// No text.
 const NONE: &str = "/[^\\s\\S]/";
 
-/// How texts are written.
+/// The spelling of texts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writing {
     Raw,

@@ -1,4 +1,4 @@
-//! Which form a template's calls have, and what cannot be written in it.
+//! The form of a template's calls, and the arguments that cannot be written in it.
 
 use rfgraph::sampling::Rng;
 use rfgraph::text::{ChatTemplate, ConstraintFactory, Part, TokenKind, ToolChoice, ToolError, ToolFormat};
@@ -106,7 +106,7 @@ const UNKNOWN_TO_TABLES: [&str; 10] = [
     "tencent-Hy3",
 ];
 
-/// What a probed form allows is what the tables of markers read, where they know the format.
+/// A probed form allows exactly the texts that the tables of markers read, where they know the format.
 #[test]
 fn tables_and_probed_forms_agree() {
     let properties =

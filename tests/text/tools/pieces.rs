@@ -57,7 +57,7 @@ fn without_id(call: &ToolCall) -> (&str, &Value) {
     (&call.name, &call.arguments)
 }
 
-/// What an answer's deltas give.
+/// The text of an answer's deltas.
 #[derive(Default)]
 struct Given {
     pieces: Vec<CallPiece>,
