@@ -5,6 +5,7 @@
 mod activations;
 mod attendance;
 mod bandwidth;
+mod cores;
 mod isa;
 // Public because `benches/linear.rs`, a crate of its own, times the products alone.
 #[doc(hidden)]
@@ -18,10 +19,11 @@ pub(crate) mod vector;
 mod view;
 
 pub use bandwidth::read_bandwidth;
+pub use cores::physical_cores;
 pub use isa::Isa;
 pub use linear::{CpuKernel, CpuTarget, ProductKernel};
 pub use parts::Part;
-pub use pool::{Pool, PoolError, Worker, physical_cores};
+pub use pool::{Pool, PoolError, Worker};
 pub use product::{Product, ProductId};
 pub use step::{CpuStep, Span, StepError, Tile};
 pub(crate) use view::RawTensor;
