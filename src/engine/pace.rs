@@ -44,15 +44,8 @@ impl Pace {
         let left = (budget.as_secs_f64() - decode).max(0.0);
         let rows = if row > 0.0 { left / row } else { f64::INFINITY };
         // A cast of a large float saturates.
-        rounded((rows as usize).min(2 * self.last)).max(LEAST_ROWS).min(most)
+        (rows as usize).min(2 * self.last).max(LEAST_ROWS).min(most)
     }
-}
-
-/// The next lower number of rows with three leading bits, 64, 80, 96, 112, 128, …: a plan of another size takes 20 to 70 ms
-/// to make.
-fn rounded(rows: usize) -> usize {
-    let bits = rows.checked_ilog2().map_or(0, |log| log.saturating_sub(2));
-    rows >> bits << bits
 }
 
 fn mix(mean: &mut Option<f64>, value: f64) {
@@ -85,8 +78,7 @@ mod tests {
             // The means have converged to 0.75^30 of their first error.
             let close = budget.mul_f64(1.05) + Duration::from_micros(decode_us);
             prop_assert!(rows == LEAST_ROWS || time(rows) <= close, "{rows} rows");
-            // Rows are rounded down by at most a fifth.
-            let more = time(rows + rows / 4 + rows / 8 + 1);
+            let more = time(rows + rows / 8 + 1);
             prop_assert!(rows == 512 || more > budget.mul_f64(0.9), "{rows} rows are too few");
         }
     }
