@@ -137,7 +137,6 @@ pub struct Generation {
     #[cfg(feature = "grammar")]
     constrains: bool,
     /// Working memory: the logits after the constraint's mask.
-    #[cfg(feature = "grammar")]
     masked: Vec<f32>,
     options: GenerateOptions,
     decoder: StreamDecoder,
@@ -179,7 +178,6 @@ impl Generation {
             constraint: None,
             #[cfg(feature = "grammar")]
             constrains: false,
-            #[cfg(feature = "grammar")]
             masked: Vec::new(),
             stops: StopStrings::new(&options.stop),
             options,
@@ -321,16 +319,18 @@ impl Generation {
             return Ok(self.sampler.sample(&self.masked)?);
         }
         if self.must_go_on() {
-            let mut open = logits.to_vec();
-            self.forbid_ends(&mut open);
-            return Ok(self.sampler.sample(&open)?);
+            self.masked.clear();
+            self.masked.extend_from_slice(logits);
+            self.forbid_ends();
+            return Ok(self.sampler.sample(&self.masked)?);
         }
         Ok(self.sampler.sample(logits)?)
     }
 
-    fn forbid_ends(&self, logits: &mut [f32]) {
+    /// Takes the tokens that end the answer out of the masked logits.
+    fn forbid_ends(&mut self) {
         for &end in self.tokenizer.end_tokens().iter().chain(&self.options.stop_tokens) {
-            if let Some(logit) = logits.get_mut(end as usize) {
+            if let Some(logit) = self.masked.get_mut(end as usize) {
                 *logit = f32::NEG_INFINITY;
             }
         }
@@ -396,9 +396,7 @@ impl Generation {
         self.masked.clear();
         self.masked.extend_from_slice(logits);
         if !self.is_constrained() {
-            let mut masked = std::mem::take(&mut self.masked);
-            self.forbid_ends(&mut masked);
-            self.masked = masked;
+            self.forbid_ends();
             return Ok(());
         }
         let thoughts = self.thoughts_token().map(|token| token as usize);
@@ -411,10 +409,9 @@ impl Generation {
             *masked = logit;
         }
         if self.must_go_on() {
-            let mut open = self.masked.clone();
-            self.forbid_ends(&mut open);
-            if open.iter().any(|logit| *logit > f32::NEG_INFINITY) {
-                self.masked = open;
+            let is_open = |(token, logit): (u32, &f32)| *logit > f32::NEG_INFINITY && !self.is_end(token);
+            if (0..).zip(&self.masked).any(is_open) {
+                self.forbid_ends();
             }
         }
         Ok(())

@@ -58,6 +58,23 @@ mod tests {
 
     use super::*;
 
+    /// Steps of answers alone are slow at first: their plan is made. Prompts that come then in every step do not pay for it.
+    #[test]
+    fn a_slow_step_of_answers_does_not_slow_all_prompts() {
+        let (budget, answers) = (Duration::from_millis(50), Duration::from_millis(10));
+        let with_rows = |rows: usize| answers + Duration::from_micros(20) * rows as u32;
+        let mut pace = Pace::default();
+        pace.observe(0, answers);
+        pace.observe(64, with_rows(64));
+        pace.observe(0, Duration::from_millis(600));
+        let mut rows = 0;
+        for _ in 0..30 {
+            rows = pace.prompt_rows(budget, true, 2048);
+            pace.observe(rows, with_rows(rows));
+        }
+        assert!(rows > 1500, "{rows} rows in a step of 50 ms, of which 2,000 fit beside the answers");
+    }
+
     proptest! {
         /// After a few steps of a device with constant rates, a step takes at most the budget, or has the fewest rows.
         #[test]
