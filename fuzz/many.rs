@@ -11,17 +11,11 @@
 //! `RFGRAPH_FUZZ_JOBS` is the number of processes, and the worst inputs go to the folder `RFGRAPH_FUZZ_RECORDS`.
 //! The program reads the repository's fixtures: it runs in the root of the repository.
 
+mod bodies;
 mod draw;
 #[allow(dead_code, reason = "the sums of one process are of the other programs")]
 mod limits;
 mod tally;
-
-#[path = "bodies/gguf.rs"]
-mod gguf;
-#[path = "bodies/template.rs"]
-mod template;
-#[path = "bodies/text.rs"]
-mod text;
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -31,25 +25,13 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bodies::{TARGETS, Target};
 use draw::Source;
 use limits::{Cost, counting};
 use tally::{Line, Tally};
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
-
-/// A fuzz target: its name, and its body, which returns true if the input is accepted.
-type Target = (&'static str, fn(&[u8]) -> bool);
-
-const TARGETS: [Target; 7] = [
-    ("gbnf", text::gbnf),
-    ("gguf", gguf::gguf),
-    ("lark", text::lark),
-    ("pattern", text::pattern),
-    ("schema", text::schema),
-    ("template", template::template),
-    ("vocabulary", text::vocabulary),
-];
 
 /// Inputs of a process.
 const BLOCK: u64 = 2_000;
@@ -66,7 +48,7 @@ fn target_of(name: &str) -> Result<Target, String> {
 
 fn number_of(word: Option<&String>) -> Result<u64, String> {
     let word = word.ok_or("a number is missing")?;
-    word.parse().map_err(|_| format!("{word} is no number"))
+    word.parse().map_err(|_| format!("`{word}` is not a number"))
 }
 
 /// A number in the environment.
