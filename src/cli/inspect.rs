@@ -169,7 +169,7 @@ impl FileReport {
             parts: gguf.shard_count(),
             bytes: gguf.total_bytes(),
             tensors: gguf.tensors().len(),
-            parameters: gguf.tensors().iter().map(|info| info.shape.elements() as u64).sum(),
+            parameters: gguf.parameters(),
         }
     }
 }

@@ -107,6 +107,16 @@ impl Gguf {
         &self.tensors
     }
 
+    /// Bytes of all tensors.
+    pub fn tensor_bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.bytes as u64).sum()
+    }
+
+    /// Number of weights: the elements of all tensors.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.shape.elements() as u64).sum()
+    }
+
     /// The dtype with the largest share of the bytes; `None` without tensors.
     pub fn main_dtype(&self) -> Option<DType> {
         let mut sums: Vec<(DType, u64)> = Vec::new();

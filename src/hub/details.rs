@@ -38,10 +38,10 @@ impl Details {
             metadata.opt_str("general.architecture").ok().flatten().unwrap_or_default().to_owned();
         Details {
             format: gguf.main_dtype().map_or_else(String::new, |dtype| dtype.name().to_owned()),
-            parameters: gguf.tensors().iter().map(|info| info.shape.elements() as u64).sum(),
+            parameters: gguf.parameters(),
             n_ctx_train: metadata.opt_u64(&format!("{architecture}.context_length")).ok().flatten(),
             has_chat_template: metadata.get("tokenizer.chat_template").is_some(),
-            bytes: gguf.tensors().iter().map(|info| info.bytes as u64).sum(),
+            bytes: gguf.tensor_bytes(),
             architecture,
         }
     }

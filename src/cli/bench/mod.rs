@@ -110,8 +110,8 @@ pub(super) fn run(args: &BenchArgs, profile: bool) -> Result<(), CliError> {
     let gguf = model.gguf();
     let report = Report {
         model: args.model.label(),
-        bytes: gguf.tensors().iter().map(|info| info.bytes as u64).sum(),
-        parameters: gguf.tensors().iter().map(|info| info.shape.elements() as u64).sum(),
+        bytes: gguf.tensor_bytes(),
+        parameters: gguf.parameters(),
         device: bench.device(),
         instruction_set: bench.session.cpu().map(|executor| executor.isa().to_string()),
         threads: args.session.threads().get(),

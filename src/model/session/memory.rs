@@ -61,7 +61,7 @@ impl MemoryNeed {
         // Every plan lists all states.
         let states: Vec<StateNeed> =
             plans.first().map_or(Vec::new(), |plan| plan.states.iter().map(need).collect());
-        let weights = model.gguf().tensors().iter().map(|info| info.bytes as u64).sum();
+        let weights = model.gguf().tensor_bytes();
         let kv_cache = states.iter().map(|state| state.bytes).sum();
         Ok(MemoryNeed { weights, kv_cache, arena, states })
     }

@@ -70,7 +70,7 @@ impl DeviceChoice {
 
 /// The GPU of [`DeviceChoice::Auto`], opened; `None` for the CPU.
 fn open_best(model: &Model) -> Result<Option<Context>, ModelError> {
-    let weights: u64 = model.gguf().tensors().iter().map(|info| info.bytes as u64).sum();
+    let weights = model.gguf().tensor_bytes();
     if weights < DeviceChoice::SMALL_MODEL {
         tracing::info!("device: the CPU (a model of {weights} bytes is faster there)");
         return Ok(None);
