@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{TIME, gguf, limits, template, text as bodies};
+use super::bodies::{gguf, template, text as bodies};
+use super::{TIME, limits};
 
 /// Texts of pieces.
 fn text(pieces: &'static [&'static str]) -> impl Strategy<Value = String> {

@@ -10,18 +10,15 @@ mod limits;
 
 mod drawn;
 
-#[path = "../../fuzz/bodies/gguf.rs"]
-mod gguf;
-#[path = "../../fuzz/bodies/template.rs"]
-mod template;
-#[path = "../../fuzz/bodies/text.rs"]
-mod text;
+#[path = "../../fuzz/bodies/mod.rs"]
+mod bodies;
 
 use std::fs;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use bodies::TARGETS;
 use limits::{Cost, counting};
 
 #[global_allocator]
@@ -30,31 +27,19 @@ static ALLOCATOR: counting::Counting = counting::Counting;
 /// The time of an input, 20 times the limit of a release build: tests run beside others, and with the library's checks.
 const TIME: Duration = Duration::from_secs(20);
 
-/// A fuzz target: its name, and its body, which returns true if the input is accepted.
-type Target = (&'static str, fn(&[u8]) -> bool);
-
-/// The seeds of each target, and its body.
-const TARGETS: [Target; 7] = [
-    ("fuzz/seeds/gbnf", text::gbnf),
-    ("fuzz/seeds/gguf", gguf::gguf),
-    ("fuzz/seeds/lark", text::lark),
-    ("fuzz/seeds/pattern", text::pattern),
-    ("fuzz/seeds/schema", text::schema),
-    ("fuzz/seeds/template", template::template),
-    ("fuzz/seeds/vocabulary", text::vocabulary),
-];
-
 #[test]
 fn hostile_inputs_stay_within_their_limits() {
     let _turn = limits::TURN.lock().unwrap_or_else(PoisonError::into_inner);
     the_limits_can_be_exceeded();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut beyond = Vec::new();
-    for (seeds, body) in TARGETS {
+    for (name, body) in TARGETS {
         // Pays for what is made once.
         body(b"");
-        let mut files: Vec<_> =
-            fs::read_dir(root.join(seeds)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut files: Vec<_> = fs::read_dir(root.join("fuzz/seeds").join(name))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         files.sort();
         let mut accepted = 0;
         for file in files {
@@ -66,7 +51,7 @@ fn hostile_inputs_stay_within_their_limits() {
             }
         }
         // Refused inputs alone would cost nothing.
-        assert!(accepted >= 2, "{seeds}: {accepted} inputs are accepted");
+        assert!(accepted >= 2, "{name}: {accepted} inputs are accepted");
     }
     assert!(beyond.is_empty(), "beyond the limits:\n{}", beyond.join("\n"));
 }
