@@ -125,7 +125,10 @@ fn ask(url: &str, key: Option<&str>, model: Option<&str>) -> Result<(String, u64
         let names: Vec<String> = models.iter().filter_map(id).collect();
         let wanted =
             model.map_or_else(|| "a model".to_owned(), |name| format!("a model `{}`", name.escape_debug()));
-        return Err(CliError::Input(format!("{url} has not {wanted}; it has: {}", names.join(", "))));
+        return Err(CliError::Input(format!(
+            "{url} does not serve {wanted}; it serves: {}",
+            names.join(", ")
+        )));
     };
     let n_ctx = entry.pointer("/meta/n_ctx").and_then(Value::as_u64).unwrap_or(4096);
     Ok((model.map_or(first, str::to_owned), n_ctx))

@@ -57,7 +57,7 @@ pub(super) fn unknown(name: &str) -> String {
         _ => "`rfgraph pull USER/REPO` downloads one from Hugging Face".into(),
     };
     let name = name.escape_debug();
-    format!("there is no file and no model `{name}`; `rfgraph list` shows the models that are here, {fetch}")
+    format!("no file or model is named `{name}`; `rfgraph list` shows the models that are here, {fetch}")
 }
 
 /// The arguments with llama.cpp's `-hf` written as `--hf`: clap reads `-hf` as `-h -f`. An `-hf` that is the text of

@@ -39,6 +39,7 @@ mod usage;
 pub use keys::ApiKey;
 pub use listen::Server;
 pub use models::{
-    Description, KeepAlive, Library, LibraryError, ListedModel, Loaded, ModelNames, NoTime, PullProgress,
+    Description, InvalidKeepAlive, KeepAlive, Library, LibraryError, ListedModel, Loaded, ModelNames,
+    PullProgress,
 };
 pub use options::{ServeError, ServeOptions};

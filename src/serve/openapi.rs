@@ -29,7 +29,7 @@ const STREAM: Field = ("stream", Kind::Flag, "Give the answer piece by piece");
 const TOOLS: Field = ("tools", Kind::List, "Functions that the model may call");
 const MESSAGES: Field = ("messages!", Kind::List, "The conversation");
 const STOP: Field = ("stop", Kind::Texts, "Texts that end the answer");
-const CHOICE: Field = ("tool_choice", Kind::Any, "Whether, and which of, the tools are called");
+const CHOICE: Field = ("tool_choice", Kind::Any, "The tools that may or must be called");
 const SEED: Field = ("seed", Kind::Any, "The same seed gives the same answer");
 const BIAS: Field = ("logit_bias", Kind::Any, "Added to the logits of tokens");
 const THOUGHTS: Field = ("reasoning_budget_tokens", Kind::Count(-1), "Most tokens of thoughts; -1: no limit");
@@ -56,8 +56,8 @@ const BODIES: &[(&str, bool, &[Field])] = &[
             ("max_completion_tokens", Kind::Count(0), "Most tokens of the answer"),
             ("response_format", Kind::Object, "Text, JSON or a JSON schema"),
             ("logprobs", Kind::Flag, "Give log-probabilities"),
-            ("top_logprobs", Kind::Count(0), "How many of the most probable tokens"),
-            ("reasoning_effort", Kind::Text, "How long the model thinks"),
+            ("top_logprobs", Kind::Count(0), "Number of the most probable tokens to give"),
+            ("reasoning_effort", Kind::Text, "The effort of thinking"),
             ("stream_options", Kind::Object, "include_usage: the counts at the end"),
             ("parallel_tool_calls", Kind::Flag, "Several calls in an answer"),
         ],
@@ -75,7 +75,7 @@ const BODIES: &[(&str, bool, &[Field])] = &[
             ("max_tokens!", Kind::Count(1), "Most tokens of the answer"),
             ("system", Kind::Any, "The system message"),
             ("stop_sequences", Kind::Texts, "Texts that end the answer"),
-            ("thinking", Kind::Object, "Whether the model thinks; budget_tokens: at most so long"),
+            ("thinking", Kind::Object, "Turns thoughts on or off; budget_tokens: their most tokens"),
         ],
     ),
     ("/messages/count_tokens", false, &[MODEL, MESSAGES, TOOLS, ("system", Kind::Any, "The system message")]),
@@ -92,7 +92,7 @@ const BODIES: &[(&str, bool, &[Field])] = &[
             ("previous_response_id", Kind::Text, "The response that this one goes on from"),
             ("store", Kind::Flag, "Keep the response"),
             ("max_output_tokens", Kind::Count(1), "Most tokens of the answer"),
-            ("reasoning", Kind::Object, "effort: how long the model thinks"),
+            ("reasoning", Kind::Object, "effort: the effort of thinking"),
             ("text", Kind::Object, "format: text, JSON or a JSON schema"),
         ],
     ),
@@ -111,7 +111,7 @@ const BODIES: &[(&str, bool, &[Field])] = &[
             ("prompt", Kind::Texts, "Texts or tokens to continue"),
             ("max_tokens", Kind::Count(0), "Most tokens of the answer"),
             ("echo", Kind::Flag, "Give the prompt too"),
-            ("logprobs", Kind::Count(0), "How many of the most probable tokens"),
+            ("logprobs", Kind::Count(0), "Number of the most probable tokens to give"),
             ("suffix", Kind::Text, "The text after the answer"),
         ],
     ),
@@ -161,7 +161,7 @@ const BODIES: &[(&str, bool, &[Field])] = &[
             STREAM,
             TOOLS,
             ("format", Kind::Any, "json, or a JSON schema"),
-            ("think", Kind::Any, "Whether the model thinks"),
+            ("think", Kind::Any, "Turns thoughts on or off"),
             ("options", Kind::Object, "The samplers' parameters, num_predict, seed, stop"),
         ],
     ),
@@ -186,7 +186,15 @@ const BODIES: &[(&str, bool, &[Field])] = &[
         false,
         &[("model!", Kind::Text, "Name of the model"), ("prompt", Kind::Text, "The text")],
     ),
-    ("/api/show", false, &[("model", Kind::Text, "Name of the model")]),
+    ("/api/show", false, &[("model!", Kind::Text, "Name of the model")]),
+    ("/api/pull", false, &[("model!", Kind::Text, "USER/REPO or USER/REPO:QUANT on Hugging Face"), STREAM]),
+    (
+        "/api/copy",
+        false,
+        &[("source!", Kind::Text, "Name of the model"), ("destination!", Kind::Text, "The further name")],
+    ),
+    ("/models/load", false, &[("model!", Kind::Text, "Name of the model")]),
+    ("/models/unload", false, &[("model!", Kind::Text, "Name of the model")]),
 ];
 
 /// llama-server's completion.
@@ -198,7 +206,7 @@ const COMPLETION: &[Field] = &[
     MIN,
     ("prompt!", Kind::Texts, "Texts or tokens to continue"),
     ("n_predict", Kind::Count(-2), "Most tokens of the answer; -1: no limit"),
-    ("n_probs", Kind::Count(0), "How many of the most probable tokens"),
+    ("n_probs", Kind::Count(0), "Number of the most probable tokens to give"),
     ("grammar", Kind::Text, "A grammar of the answer"),
     ("json_schema", Kind::Object, "A JSON schema of the answer"),
     ("cache_prompt", Kind::Flag, "Share the computed prompt"),

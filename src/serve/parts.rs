@@ -111,3 +111,20 @@ pub(super) async fn collect(mut replies: Replies, view: View) -> Result<Vec<Whol
     }
     Ok(choices)
 }
+
+/// The event of one token of this part, for tests of streams. A call comes in three pieces.
+#[cfg(test)]
+pub(super) fn delta_event(kind: PartKind, text: &str, calls: Vec<ToolCall>) -> Event {
+    let pieces = |call: &ToolCall| {
+        let arguments = call.arguments_text();
+        let (first, rest) = arguments.split_at(arguments.len() / 2);
+        [
+            CallPiece::Begin { id: call.id.clone(), name: call.name.clone() },
+            CallPiece::Arguments(first.into()),
+            CallPiece::Arguments(rest.into()),
+        ]
+    };
+    let pieces = calls.iter().flat_map(pieces).collect();
+    let delta = Delta { kind, begins: false, text: text.into(), raw: text.into(), calls, pieces };
+    Event::Text(TextEvent { deltas: vec![delta], token: Some(1), ..TextEvent::default() })
+}

@@ -39,15 +39,15 @@ fn llama_routes() -> [Row; 12] {
         ("/infill", "POST Fill the middle between two texts", post(infill::answer)),
         (
             "/lora-adapters",
-            "GET The adapters, of which there are none | POST Change adapters: none can be",
+            "GET The adapters: always none | POST Change adapters: not supported",
             get(absent::adapters).post(absent::set_adapters),
         ),
         (
             "/props",
-            "GET Properties of the server and its model | POST Change properties: none can be",
+            "GET Properties of the server and its model | POST Change properties: not supported",
             get(props::show).post(absent::set_props),
         ),
-        ("/slots", "GET What is computed", get(slots::list)),
+        ("/slots", "GET The requests that are computed", get(slots::list)),
         ("/slots/{id}", "POST Save, restore or erase a slot: not supported", post(absent::slot_action)),
         ("/tokenize", "POST The tokens of a text", post(tokens::tokenize)),
     ]

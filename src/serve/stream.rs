@@ -100,8 +100,16 @@ pub(super) fn respond(replies: Replies, mut writer: impl Writer + Unpin) -> Resp
     let mut ping = interval(PING);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ping.reset();
-    let body = Streamed { replies: Some(replies), writer, out, ping };
-    let mut response = Response::new(Body::new(body));
+    let mut streamed = Streamed { replies: Some(replies), writer, out, ping };
+    polled(content_type, move |context| streamed.poll(context))
+}
+
+/// The response whose body is given piece by piece; `None` ends it.
+pub(super) fn polled(
+    content_type: &'static str,
+    poll: impl FnMut(&mut Context<'_>) -> Poll<Option<Vec<u8>>> + Send + Unpin + 'static,
+) -> Response {
+    let mut response = Response::new(Body::new(Polled(poll)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -150,9 +158,29 @@ impl<W: Writer> Streamed<W> {
         }
         true
     }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        let ended = self.gather(context);
+        if self.out.0.is_empty() && !ended && self.ping.poll_tick(context).is_ready() {
+            self.writer.ping(&mut self.out);
+            // Asks to be woken for the next one.
+            let _ = self.ping.poll_tick(context);
+        }
+        if !self.out.0.is_empty() {
+            self.ping.reset();
+            return Poll::Ready(Some(std::mem::take(&mut self.out.0)));
+        }
+        if ended { Poll::Ready(None) } else { Poll::Pending }
+    }
 }
 
-impl<W: Writer + Unpin> HttpBody for Streamed<W> {
+/// A body whose pieces a function gives.
+struct Polled<F>(F);
+
+impl<F> HttpBody for Polled<F>
+where
+    F: FnMut(&mut Context<'_>) -> Poll<Option<Vec<u8>>> + Unpin,
+{
     type Data = Bytes;
     type Error = Infallible;
 
@@ -160,18 +188,6 @@ impl<W: Writer + Unpin> HttpBody for Streamed<W> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = &mut *self;
-        let ended = this.gather(context);
-        if this.out.0.is_empty() && !ended && this.ping.poll_tick(context).is_ready() {
-            this.writer.ping(&mut this.out);
-            // Asks to be woken for the next one.
-            let _ = this.ping.poll_tick(context);
-        }
-        if !this.out.0.is_empty() {
-            this.ping.reset();
-            let bytes = Bytes::from(std::mem::take(&mut this.out.0));
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
-        }
-        if ended { Poll::Ready(None) } else { Poll::Pending }
+        (self.0)(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes.into()))))
     }
 }

@@ -191,7 +191,7 @@ fn a_system_message_is_part_of_the_prompt() {
 fn errors_have_a_message_and_an_exit_code() {
     let (code, message) = failure(&["run", "no/such.gguf", "-p", "hi"]);
     assert_eq!(code, Some(1));
-    assert!(message.contains("there is no file and no model `no/such.gguf`"), "{message}");
+    assert!(message.contains("no file or model is named `no/such.gguf`"), "{message}");
     let (code, message) = failure(&["run", "./no/such.gguf", "-p", "hi"]);
     assert_eq!(code, Some(1));
     assert!(message.contains("./no/such.gguf") && message.contains("No such file"), "{message}");

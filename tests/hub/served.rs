@@ -164,7 +164,7 @@ fn options_on_one_model_need_one() {
         (&["serve", "m.gguf", "--models-dir", "."], 2, "cannot be used with"),
         (&["serve", "m.gguf", "--allow-pull"], 2, "cannot be used with"),
         (&["serve", "--keep-alive", "soon"], 2, "expected a number of seconds"),
-        (&["serve", "m.gguf", "--keep-alive", "1m"], 1, "there is no file and no model `m.gguf`"),
+        (&["serve", "m.gguf", "--keep-alive", "1m"], 1, "no file or model is named `m.gguf`"),
     ] {
         let (found, said) = user.failure(args);
         assert!(found == code && said.contains(complaint), "{args:?}: {found} {said}");

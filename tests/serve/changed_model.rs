@@ -32,6 +32,6 @@ pub fn serve(model: &Model, options: ServeOptions) -> Server {
     let engine = EngineOptions { on_step: Some(server.on_step("demo")), ..engine_options() };
     let engine = Engine::start(model, engine).unwrap();
     let names = ModelNames { id: "demo".into(), aliases: Vec::new() };
-    server.set_model(Ok(Loaded::new(engine, names, SamplerParams::default()).unwrap()));
+    server.set_model(Ok(Loaded::new(engine, names, SamplerParams::default())));
     server
 }

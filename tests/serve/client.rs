@@ -36,7 +36,7 @@ pub fn start(options: ServeOptions, engine: EngineOptions) -> Server {
     let engine =
         Engine::start(&model, EngineOptions { on_step: Some(server.on_step("demo")), ..engine }).unwrap();
     let names = ModelNames { id: "demo".into(), aliases: vec!["little".into()] };
-    server.set_model(Ok(Loaded::new(engine, names, SamplerParams::default()).unwrap()));
+    server.set_model(Ok(Loaded::new(engine, names, SamplerParams::default())));
     server
 }
 

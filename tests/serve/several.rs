@@ -12,10 +12,10 @@ use rfgraph::serve::{
     Description, KeepAlive, Library, LibraryError, ListedModel, Loaded, ModelNames, PullProgress,
     ServeOptions, Server,
 };
-use rfgraph::{Engine, EngineOptions, Model, SamplerParams, SessionOptions};
+use rfgraph::{Engine, EngineOptions, Model, SamplerParams};
 use serde_json::{Value, json};
 
-use crate::client::{Connection, JSON, post_to, request};
+use crate::client::{Connection, JSON, engine_options, post_to, request};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -96,18 +96,11 @@ impl Library for Counting {
             _ => {}
         }
         *self.loads.lock().unwrap().entry(id.to_string()).or_default() += 1;
-        let session = SessionOptions {
-            n_ctx: 512,
-            n_sequences: 16,
-            n_tokens: Some(16 * 64),
-            deterministic: true,
-            ..SessionOptions::default()
-        };
-        let options = EngineOptions { session, on_step: Some(on_step), ..EngineOptions::default() };
+        let options = EngineOptions { on_step: Some(on_step), ..engine_options() };
         let engine = Engine::start(&Model::demo().unwrap(), options).unwrap();
         self.live.lock().unwrap().push((id.to_string(), engine.clone()));
         let names = ModelNames { id: id.into(), aliases: Vec::new() };
-        Ok(Loaded::new(engine, names, SamplerParams::default()).unwrap())
+        Ok(Loaded::new(engine, names, SamplerParams::default()))
     }
 
     fn pull(

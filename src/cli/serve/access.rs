@@ -1,4 +1,4 @@
-//! Who may use the server, and how much of it.
+//! Options for keys, hosts, origins and limits of the server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::cli::error::CliError;
 use crate::cli::text::read_file;
 use crate::serve::{ApiKey, ServeOptions};
 
-/// Options on who may use the server.
+/// Keys, hosts, origins and limits.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access")]
 pub(super) struct AccessArgs {

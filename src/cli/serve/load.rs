@@ -80,7 +80,7 @@ impl LoadArgs {
             on_step: Some(on_step),
             ..EngineOptions::default()
         };
-        let mut loaded = Loaded::new(Engine::start(&model, options)?, names, sampling)?;
+        let mut loaded = Loaded::new(Engine::start(&model, options)?, names, sampling);
         loaded.limit_answers(usize::try_from(self.max_tokens).ok());
         if let Some(pooling) = self.pooling {
             loaded.set_pooling(pooling);

@@ -1,6 +1,7 @@
 //! `rfgraph serve`: the HTTP server.
 //!
-//! `access` has the options on who may use it, `load` those of each model; `library` is what it serves without a MODEL.
+//! `access` has the options for keys and limits, `load` those of each model; `library` has the models that it serves without
+//! a MODEL.
 
 mod access;
 #[cfg(feature = "hub")]

@@ -4,31 +4,14 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use super::answer::Answer;
-use crate::engine::{EngineError, Event, Stop, Summary, TextEvent};
-use crate::serve::parts::View;
+use crate::engine::{EngineError, Event, Stop, Summary};
+use crate::serve::parts::{View, delta_event as delta};
 use crate::serve::stream::{Frames, Writer};
-use crate::text::{CallPiece, Delta, PartKind, ToolCall};
+use crate::text::{PartKind, ToolCall};
 
 fn answer() -> Answer {
     let view = View { thoughts_apart: true, calls_apart: true };
     Answer::new("msg_1".into(), "demo".into(), view, 9, "req_1".into())
-}
-
-/// A call in three pieces.
-fn pieces(call: &ToolCall) -> [CallPiece; 3] {
-    let text = call.arguments_text();
-    let (first, rest) = text.split_at(text.len() / 2);
-    [
-        CallPiece::Begin { id: call.id.clone(), name: call.name.clone() },
-        CallPiece::Arguments(first.into()),
-        CallPiece::Arguments(rest.into()),
-    ]
-}
-
-fn delta(kind: PartKind, text: &str, calls: Vec<ToolCall>) -> Event {
-    let pieces = calls.iter().flat_map(pieces).collect();
-    let delta = Delta { kind, begins: false, text: text.into(), raw: text.into(), calls, pieces };
-    Event::Text(TextEvent { deltas: vec![delta], token: Some(1), ..TextEvent::default() })
 }
 
 fn call(id: Option<&str>, arguments: Value) -> ToolCall {

@@ -14,7 +14,8 @@ pub enum KeepAlive {
 }
 
 impl KeepAlive {
-    /// A number of seconds; a negative one, or a century and more: [`KeepAlive::Forever`]. `None` for what is no number.
+    /// Keeps a model for this many seconds. A negative number and a century or more mean [`KeepAlive::Forever`]; NaN gives
+    /// `None`.
     pub fn seconds(seconds: f64) -> Option<KeepAlive> {
         const CENTURY: f64 = 3_155_760_000.0;
         match (0.0..CENTURY).contains(&seconds) {
@@ -28,19 +29,21 @@ impl KeepAlive {
 const UNITS: [(&str, f64); 7] =
     [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
 
-/// A text that is no time.
+/// The error for a text that is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a number of seconds or a time such as 5m or 1h30m; -1 stands for ever, 0 for not at all")]
-pub struct NoTime;
+#[error(
+    "expected a number of seconds or a time such as 5m or 1h30m; -1 keeps a model loaded, 0 unloads it at once"
+)]
+pub struct InvalidKeepAlive;
 
 impl FromStr for KeepAlive {
-    type Err = NoTime;
+    type Err = InvalidKeepAlive;
 
     /// Reads seconds, or ollama's form of a time: numbers with units.
-    fn from_str(text: &str) -> Result<KeepAlive, NoTime> {
+    fn from_str(text: &str) -> Result<KeepAlive, InvalidKeepAlive> {
         let text = text.trim();
         if let Ok(seconds) = text.parse() {
-            return KeepAlive::seconds(seconds).ok_or(NoTime);
+            return KeepAlive::seconds(seconds).ok_or(InvalidKeepAlive);
         }
         let (is_negative, mut rest) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -48,17 +51,17 @@ impl FromStr for KeepAlive {
         };
         let mut seconds = 0.0;
         while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(NoTime)?;
-            let number: f64 = rest[..digits].parse().map_err(|_| NoTime)?;
+            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(InvalidKeepAlive)?;
+            let number: f64 = rest[..digits].parse().map_err(|_| InvalidKeepAlive)?;
             let unit = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| digits + n);
             let unit_text = &rest[digits..unit];
-            let (_, size) = UNITS.into_iter().find(|(name, _)| *name == unit_text).ok_or(NoTime)?;
+            let (_, size) = UNITS.into_iter().find(|(name, _)| *name == unit_text).ok_or(InvalidKeepAlive)?;
             seconds += number * size;
             rest = &rest[unit..];
         }
         match text.trim_start_matches('-').is_empty() {
-            true => Err(NoTime),
-            false => KeepAlive::seconds(if is_negative { -seconds } else { seconds }).ok_or(NoTime),
+            true => Err(InvalidKeepAlive),
+            false => KeepAlive::seconds(if is_negative { -seconds } else { seconds }).ok_or(InvalidKeepAlive),
         }
     }
 }
@@ -97,7 +100,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(KeepAlive::Forever), "{text}");
         }
         for text in ["", "-", "m", "5x", "5 m", "nan", "m5", "5m3", "1.2.3s"] {
-            assert_eq!(text.parse::<KeepAlive>(), Err(NoTime), "{text}");
+            assert_eq!(text.parse::<KeepAlive>(), Err(InvalidKeepAlive), "{text}");
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::engine::Engine;
-use crate::model::{Model, ModelError, Pooling};
+use crate::model::{Model, Pooling};
 use crate::sampling::SamplerParams;
 use crate::serve::error::ApiError;
 use crate::text::{
@@ -56,16 +56,13 @@ pub struct Loaded {
 
 impl Loaded {
     /// A model with its engine. `sampling` are the samplers' settings for requests that have none.
-    ///
-    /// # Errors
-    /// None today; a vocabulary that supports no constraints refuses the requests that have one.
-    pub fn new(engine: Engine, names: ModelNames, sampling: SamplerParams) -> Result<Loaded, ModelError> {
+    pub fn new(engine: Engine, names: ModelNames, sampling: SamplerParams) -> Loaded {
         let tokenizer = engine.tokenizer();
         let template = engine.model().chat_template(tokenizer).map_err(|error| error.to_string());
         let tools =
             template.as_ref().map(|template| ToolFormat::of(template, tokenizer)).map_err(String::clone);
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Ok(Loaded {
+        Loaded {
             names,
             created: created.map(|time| time.as_secs()).unwrap_or(0),
             template,
@@ -76,7 +73,7 @@ impl Loaded {
             max_tokens: None,
             constraints: Constraints::default(),
             engine,
-        })
+        }
     }
 
     /// Limits the tokens of answers whose requests set no limit.
@@ -100,13 +97,6 @@ impl Loaded {
         self.tools = Ok(ToolFormat::of(&template, tokenizer));
         self.template = Ok(template);
         Ok(())
-    }
-
-    /// Parameters, and bytes of the tensors.
-    pub(in crate::serve) fn size(&self) -> (u64, u64) {
-        let tensors = self.model().gguf().tensors().iter();
-        let numbers = tensors.map(|tensor| (tensor.shape.elements() as u64, tensor.bytes as u64));
-        numbers.fold((0, 0), |(n, bytes), (more, further)| (n + more, bytes + further))
     }
 
     pub(in crate::serve) fn model(&self) -> &Model {

@@ -25,7 +25,7 @@ use super::apart::apart;
 use super::error::{ApiError, Kind};
 use super::metrics::Metrics;
 use crate::engine::Stats;
-pub use keep_alive::{KeepAlive, NoTime};
+pub use keep_alive::{InvalidKeepAlive, KeepAlive};
 pub use library::{Description, Library, LibraryError, ListedModel, PullProgress};
 pub(super) use loaded::Source;
 pub use loaded::{Loaded, ModelNames};
@@ -216,10 +216,10 @@ impl Models {
             Some(slot) => slot,
             None => {
                 let (sender, outcome) = watch::channel(Outcome::Pending);
-                let number = state.shelf.add(id, Stage::Loading(outcome.clone()), self.keep, Instant::now());
+                let (stage, keep) = (Stage::Loading(outcome.clone()), keep.unwrap_or(self.keep));
+                let number = state.shelf.add(id, stage, keep, Instant::now());
                 if let Some(slot) = state.shelf.numbered(number) {
                     slot.uses = 1;
-                    slot.keep = keep.unwrap_or(self.keep);
                 }
                 tokio::spawn(Arc::clone(self).load(id.to_string(), number, sender));
                 return Claim::Loads(Use { models: Arc::clone(self), number }, outcome);

@@ -12,7 +12,7 @@ fn loaded(id: &str) -> Stage {
     let options = EngineOptions { session, ..EngineOptions::default() };
     let engine = Engine::start(&Model::demo().unwrap(), options).unwrap();
     let names = ModelNames { id: id.into(), aliases: vec![format!("{id}-alias")] };
-    Stage::Ready(Arc::new(Loaded::new(engine, names, SamplerParams::default()).unwrap()))
+    Stage::Ready(Arc::new(Loaded::new(engine, names, SamplerParams::default())))
 }
 
 /// Seconds after the start.

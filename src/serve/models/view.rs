@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::shelf::{Slot, Stage};
-use super::{ListedModel, Loaded, Models};
+use super::{LibraryError, ListedModel, Loaded, Models, of_library};
 use crate::serve::apart::apart;
 use crate::serve::error::ApiError;
 
@@ -71,6 +71,13 @@ impl Models {
         Ok(all)
     }
 
+    /// The model of this name, with its state.
+    pub async fn shown(self: &Arc<Self>, name: &str) -> Result<Shown, ApiError> {
+        let id = self.id_of(Some(name)).await?;
+        let shown = self.list().await?.into_iter().find(|shown| shown.listed.names.id == id);
+        shown.ok_or_else(|| of_library(name, LibraryError::Unknown))
+    }
+
     /// The model of this name if it is loaded. It is not kept for that.
     pub async fn loaded(self: &Arc<Self>, name: Option<&str>) -> Result<Option<Arc<Loaded>>, ApiError> {
         let id = self.id_of(name).await?;
@@ -96,12 +103,11 @@ fn expires(slot: &Slot) -> Option<SystemTime> {
 /// A loaded model as a library would list it.
 fn listed_of(loaded: &Loaded) -> ListedModel {
     let (model, gguf) = (loaded.model(), loaded.model().gguf());
-    let (parameters, bytes) = loaded.size();
     ListedModel {
         names: loaded.names.clone(),
         modified: SystemTime::UNIX_EPOCH + Duration::from_secs(loaded.created),
-        bytes,
-        parameters,
+        bytes: gguf.tensor_bytes(),
+        parameters: gguf.parameters(),
         architecture: model.architecture_name().to_string(),
         format: gguf.main_dtype().map_or_else(String::new, |dtype| dtype.name().to_string()),
         n_ctx_train: Some(model.architecture().shape().n_ctx_train as u64),

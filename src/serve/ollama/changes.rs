@@ -1,19 +1,15 @@
 //! `POST /api/pull`, `POST /api/copy` and `DELETE /api/delete`: changes of the models that the library has, each allowed by
 //! who starts the server.
 
-use std::convert::Infallible;
 use std::ops::ControlFlow;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -26,6 +22,7 @@ use crate::serve::body::Body;
 use crate::serve::error::{ApiError, Family, Kind};
 use crate::serve::models::{Library, LibraryError, PullProgress, of_library};
 use crate::serve::settings::given;
+use crate::serve::stream::polled;
 
 /// The shortest time between two lines of progress.
 const PACE: Duration = Duration::from_millis(100);
@@ -88,19 +85,24 @@ pub(in crate::serve) async fn pull(State(app): State<Arc<App>>, body: Body) -> R
         return Err(ApiError::new(Kind::Failed, "the download ended without a result"));
     }
     // A name that cannot be downloaded is an error before the first line.
-    let mut first = events.recv().await;
+    let first = events.recv().await;
     if let Some(Event::End(Err(error))) = first {
         return Err(of_library(&name, error));
     }
     let mut begin = line(&json!({"status": "pulling manifest"}));
-    let mut lines = Lines { events, digest: digest(&[&name]), name, is_over: false };
-    if let Some(event) = first.take() {
-        begin.extend(lines.lines(event));
+    let mut lines = Lines { digest: digest(&[&name]), name, is_over: false };
+    if let Some(event) = first {
+        begin.extend(lines.of(event));
     }
-    let mut response = Response::new(HttpBody::new(Streamed { begin, lines }));
-    let kind = HeaderValue::from_static("application/x-ndjson");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
+    Ok(polled("application/x-ndjson", move |context| {
+        if !begin.is_empty() {
+            return Poll::Ready(Some(std::mem::take(&mut begin)));
+        }
+        if lines.is_over {
+            return Poll::Ready(None);
+        }
+        events.poll_recv(context).map(|event| Some(lines.of(event?)))
+    }))
 }
 
 /// Downloads on a thread of its own. The download ends when the receiver is dropped; what is there is kept.
@@ -133,14 +135,13 @@ fn line(value: &Value) -> Vec<u8> {
 
 /// The lines of a download.
 struct Lines {
-    events: mpsc::Receiver<Event>,
     name: String,
     digest: String,
     is_over: bool,
 }
 
 impl Lines {
-    fn lines(&mut self, event: Event) -> Vec<u8> {
+    fn of(&mut self, event: Event) -> Vec<u8> {
         match event {
             Event::Progress(PullProgress { done, total }) => {
                 // Clients show the digest's first digits, and one bar for each digest.
@@ -158,32 +159,5 @@ impl Lines {
                 line(&of_library(&self.name, error).body(Family::Ollama, ""))
             }
         }
-    }
-}
-
-struct Streamed {
-    begin: Vec<u8>,
-    lines: Lines,
-}
-
-impl axum::body::HttpBody for Streamed {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let begin = std::mem::take(&mut self.begin);
-        if !begin.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(begin.into()))));
-        }
-        if self.lines.is_over {
-            return Poll::Ready(None);
-        }
-        self.lines.events.poll_recv(context).map(|event| {
-            let event = event?;
-            Some(Ok(Frame::data(self.lines.lines(event).into())))
-        })
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::serve::app::App;
 use crate::serve::error::{ApiError, Kind};
-use crate::serve::models::{KeepAlive, Loaded, NoTime, Source};
+use crate::serve::models::{InvalidKeepAlive, KeepAlive, Loaded, Source};
 use crate::serve::openai::format::bounded;
 use crate::serve::settings::{MOST_LOGPROBS, Settings, flag, given, whole};
 
@@ -51,7 +51,7 @@ pub(super) fn keep_alive(fields: &Map<String, Value>) -> Result<Option<KeepAlive
         Some(Value::String(text)) => text.parse().ok(),
         Some(value) => value.as_f64().and_then(KeepAlive::seconds),
     };
-    let wrong = || ApiError::invalid("keep_alive", format!("keep_alive: {NoTime}"));
+    let wrong = || ApiError::invalid("keep_alive", format!("keep_alive: {InvalidKeepAlive}"));
     time.map(Some).ok_or_else(wrong)
 }
 

@@ -1,7 +1,6 @@
 //! `POST /api/show`: the properties of a model, which need not be loaded.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +15,7 @@ use crate::serve::body::Body;
 use crate::serve::error::{ApiError, Kind};
 use crate::serve::fill::FillTokens;
 use crate::serve::llama::completion_settings::{number_value, samplers};
-use crate::serve::models::{Description, ListedModel, Loaded};
+use crate::serve::models::{Description, ListedModel, Loaded, of_library};
 use crate::serve::openai::models::details;
 use crate::serve::settings::flag;
 use crate::text::{AnswerFormat, Tokenizer, ToolFormat};
@@ -62,19 +61,14 @@ impl Sheet {
 }
 
 pub(in crate::serve) async fn show(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
-    let (id, name) = id_of(&app, &body).await?;
+    let (id, _) = id_of(&app, &body).await?;
     let verbose = flag(&body.0, "verbose")?.unwrap_or(false);
-    let shown = app.models.list().await?.into_iter().find(|shown| shown.listed.names.id == id);
-    let Some(shown) = shown else {
-        let message = format!("model '{name}' not found");
-        return Err(ApiError { param: Some("model".into()), ..ApiError::new(Kind::UnknownModel, message) });
-    };
+    let shown = app.models.shown(&id).await?;
     apart(move || {
         let sheet = match (shown.loaded(), app.models.library()) {
             (Some(loaded), _) => Sheet::of_loaded(loaded),
             (None, Some(library)) => {
-                let described = library.describe(&id);
-                Sheet::of_file(described.map_err(|error| crate::serve::models::of_library(&id, error))?)?
+                Sheet::of_file(library.describe(&id).map_err(|error| of_library(&id, error))?)?
             }
             (None, None) => return Err(ApiError::new(Kind::Unavailable, "Loading model")),
         };
@@ -93,12 +87,8 @@ fn properties(listed: &ListedModel, sheet: &Sheet, verbose: bool) -> Value {
         "details": details(listed),
         "model_info": info(listed, &sheet.model, verbose),
         "capabilities": capabilities(sheet),
-        "modified_at": modified(listed.modified),
+        "modified_at": rfc3339(listed.modified),
     })
-}
-
-fn modified(time: SystemTime) -> Value {
-    rfc3339(time).into()
 }
 
 /// The context's size and the samplers' settings, a line each.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::serve::app::App;
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
-use crate::serve::models::{LibraryError, ListedModel, Shown, Status, of_library};
+use crate::serve::models::{ListedModel, Shown, Status};
 
 pub(in crate::serve) async fn list(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let all = app.models.list().await?;
@@ -27,9 +27,7 @@ pub(in crate::serve) async fn one(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let id = app.models.id_of(Some(&name)).await?;
-    let shown = app.models.list().await?.into_iter().find(|shown| shown.listed.names.id == id);
-    shown.map(|shown| Json(entry(&shown))).ok_or_else(|| of_library(&name, LibraryError::Unknown))
+    Ok(Json(entry(&app.models.shown(&name).await?)))
 }
 
 /// Answers when the model is loaded.
