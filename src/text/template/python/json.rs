@@ -154,7 +154,7 @@ fn write_text(text: &str, style: &Style, out: &mut String) {
     out.push('"');
 }
 
-/// A character as JSON's `\uXXXX`, a surrogate pair beyond U+FFFF.
+/// A character as JSON's `\u` with four digits, a surrogate pair beyond U+FFFF.
 fn push_utf16_escapes(character: char, out: &mut String) {
     for unit in character.encode_utf16(&mut [0; 2]) {
         // Writing to a String cannot fail.
