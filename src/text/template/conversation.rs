@@ -1,6 +1,7 @@
 //! Messages, the forms in which templates take them, and the promise that none of their words is lost.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use minijinja::{Error, Value};
 use serde::de::IgnoredAny;
@@ -172,7 +173,7 @@ const EXCERPT: usize = 40;
 
 /// Checks that the prompt has the text of each message.
 pub(super) fn check(messages: &[Message], prompt: &str) -> Result<(), TemplateError> {
-    let mut folded: Option<Folded> = None;
+    let folded = Folded { prompt, words: OnceCell::new(), letters: OnceCell::new() };
     let mut from = 0;
     for (index, message) in messages.iter().enumerate() {
         let text = message.content.trim();
@@ -184,8 +185,7 @@ pub(super) fn check(messages: &[Message], prompt: &str) -> Result<(), TemplateEr
         let is_assistant = message.role == "assistant" || message.role == "model";
         let ends = ENDS_OF_THOUGHTS.iter().filter(|_| is_assistant);
         let answer = ends.filter_map(|end| text.rsplit_once(end)).map(|(_, answer)| answer.trim()).next();
-        let folded = folded.get_or_insert_with(|| Folded { words: words(prompt), letters: letters(prompt) });
-        let is_there = |text: &str| prompt.contains(text) || folded.has(message, text, prompt);
+        let is_there = |text: &str| prompt.contains(text) || folded.has(message, text);
         if !is_there(text) && !answer.is_some_and(is_there) {
             return Err(TemplateError::Dropped {
                 role: message.role.clone(),
@@ -197,21 +197,26 @@ pub(super) fn check(messages: &[Message], prompt: &str) -> Result<(), TemplateEr
     Ok(())
 }
 
-/// The prompt without what may differ from a message's text.
-struct Folded {
-    words: String,
-    letters: String,
+/// A prompt, and what is left of it without what may differ from a message's text. Each is made when it is needed: a prompt may
+/// have 12 MiB, and is checked for each form of the messages.
+struct Folded<'p> {
+    prompt: &'p str,
+    words: OnceCell<String>,
+    letters: OnceCell<String>,
 }
 
-impl Folded {
+impl Folded<'_> {
     /// True if the prompt has the text in another writing: with other white space, as a JSON string, or, of a tool's result,
     /// as the same letters and digits with other marks between, which is how templates write its JSON.
-    fn has(&self, message: &Message, text: &str, prompt: &str) -> bool {
+    fn has(&self, message: &Message, text: &str) -> bool {
         let json = serde_json::Value::from(text).to_string();
-        let wanted = letters(text);
-        self.words.contains(&words(text))
-            || prompt.contains(json.trim_matches('"'))
-            || is_result(message) && !wanted.is_empty() && self.letters.contains(&wanted)
+        self.prompt.contains(json.trim_matches('"'))
+            || self.words.get_or_init(|| words(self.prompt)).contains(&words(text))
+            || is_result(message) && self.has_letters(&letters(text))
+    }
+
+    fn has_letters(&self, wanted: &str) -> bool {
+        !wanted.is_empty() && self.letters.get_or_init(|| letters(self.prompt)).contains(wanted)
     }
 }
 
@@ -221,12 +226,22 @@ fn is_result(message: &Message) -> bool {
     message.role == "tool" || begins && serde_json::from_str::<IgnoredAny>(&message.content).is_ok()
 }
 
-/// The words of a text, with a space between them.
+/// The words of a text, with a space between them. Without a list of the words: 12 MiB of single letters would have one of 96 MiB.
 fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut words = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        words.push_str(word);
+    }
+    words
 }
 
-/// Letters and digits of a text.
+/// A text without ASCII's marks and white space, which are what JSON is written with.
 fn letters(text: &str) -> String {
-    text.chars().filter(|character| character.is_alphanumeric()).collect()
+    let mut letters = String::with_capacity(text.len());
+    letters
+        .extend(text.chars().filter(|character| !character.is_ascii() || character.is_ascii_alphanumeric()));
+    letters
 }
