@@ -69,7 +69,7 @@ pub use gguf::{Gguf, GgufError};
 pub use graph::{Graph, GraphDef, GraphError, Operator, Tensor};
 pub use model::{
     CacheTypes, DeviceChoice, Model, ModelError, Output, Rewind, RowOutput, Rows, SequenceId, Session,
-    SessionOptions, Setup,
+    SessionExtras, SessionOptions,
 };
 pub use plan::{CompileError, Plan, compile};
 pub use remedy::Remedy;

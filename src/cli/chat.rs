@@ -9,7 +9,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::{ReadlineError, Signal};
 
 use super::answer::{Printer, tell};
-use super::device::setup;
+use super::device::extras;
 use super::error::{CliError, eprintln_quietly};
 use super::interrupt::{self, Second};
 use super::progress::{Progress, Unit, read_ahead};
@@ -64,7 +64,7 @@ pub(super) fn chat(args: &RunArgs) -> Result<(), CliError> {
     let options = args.session.options(&model, n_ctx)?;
     read_ahead(model.gguf(), options.device);
     let chosen = args.sampling.choose(&model, &tokenizer, &args.model)?;
-    let mut conversation = Chat::new(&model, &options, &setup(), args.choice(&chosen, &tokenizer)?)?;
+    let mut conversation = Chat::new(&model, &options, &extras(), args.choice(&chosen, &tokenizer)?)?;
     let mut messages: Vec<Message> = args.system_message().into_iter().collect();
     let opening = messages.len();
     let mut prompt = Prompt::open()?;

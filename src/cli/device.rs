@@ -7,7 +7,7 @@ use super::error::{CliError, eprintln_quietly};
 use super::progress::{Progress, Unit};
 use crate::exec::{HipOptions, Loading, OnLoading};
 use crate::hip::{Context, Request, Selected, select};
-use crate::model::{DeviceChoice, Model, Setup};
+use crate::model::{DeviceChoice, Model, SessionExtras};
 
 /// A value of `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl DeviceArg {
 }
 
 /// Progress bars for the work of a GPU session before its first token.
-pub(super) fn setup() -> Setup {
+pub(super) fn extras() -> SessionExtras {
     let bars: Mutex<(Option<Progress>, Option<Progress>)> = Mutex::new((None, None));
     let on_loading: OnLoading = Arc::new(move |loading| {
         let mut bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,5 +91,5 @@ pub(super) fn setup() -> Setup {
             *bars = (None, None);
         }
     });
-    Setup { hip: HipOptions::from_env(), on_loading: Some(on_loading), ..Setup::default() }
+    SessionExtras { hip: HipOptions::from_env(), on_loading: Some(on_loading), ..SessionExtras::default() }
 }

@@ -12,7 +12,7 @@ use super::error::CliError;
 use super::output::{print, print_json};
 use crate::device::PlatformKind;
 use crate::exec::Bytes;
-use crate::hip::{DEADLINE, Device, PlatformReport, Probe, Report};
+use crate::hip::{DEADLINE, Device, PlatformReport, Probe, ProbeReport};
 
 /// Time that the probing process may take beyond its own deadline, to start and to exit.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub(super) fn run(args: &DevicesArgs) -> Result<(), CliError> {
     let report = if args.in_process {
         Device::probe().map_err(|error| CliError::Usage(error.to_string()))?.clone()
     } else {
-        Report { platforms: wanted.platforms.iter().map(|&platform| look(&wanted, platform)).collect() }
+        ProbeReport { platforms: wanted.platforms.iter().map(|&platform| look(&wanted, platform)).collect() }
     };
     if args.json { print_json(&report) } else { print(text(&report)) }
 }
@@ -58,7 +58,7 @@ fn ask(platform: PlatformKind) -> io::Result<Result<PlatformReport, String>> {
     command.args(["devices", "--json", "--in-process"]).env("RFGRAPH_HIP_PLATFORM", platform.name());
     let ProcessAnswer { text: answer, status } = answer_of(&mut command, DEADLINE + MARGIN)?;
     // A complete answer counts, even if the libraries then crashed at exit.
-    if let Ok(Report { platforms }) = serde_json::from_str(&answer)
+    if let Ok(ProbeReport { platforms }) = serde_json::from_str(&answer)
         && let Some(report) = platforms.into_iter().next()
     {
         return Ok(Ok(report));
@@ -104,7 +104,7 @@ fn wait(child: &mut Child, most: Duration) -> io::Result<Option<ExitStatus>> {
     Ok(None)
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &ProbeReport) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     for platform in &report.platforms {
@@ -174,7 +174,7 @@ mod tests {
         let absent = "NVIDIA's driver is not installed";
         let blas_problem = Some("the BLAS library has no files for gfx90a in /x".into());
         let without_files = Device { blas_problem, ..device(2, false) };
-        let report = Report {
+        let report = ProbeReport {
             platforms: vec![
                 PlatformReport {
                     platform: PlatformKind::Amd,
@@ -202,13 +202,14 @@ mod tests {
         nvidia: NVIDIA's driver is not installed
         --device auto takes hip:0 (AMD Instinct MI250X, amd)
         ");
-        let again: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+        let again: ProbeReport = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
         assert_eq!(again, report, "what a child process says is what its parent reads");
     }
 
     #[test]
     fn list_without_a_gpu_names_the_cpu() {
-        let report = Report { platforms: vec![PlatformReport::nothing(PlatformKind::Amd, "nothing there")] };
+        let report =
+            ProbeReport { platforms: vec![PlatformReport::nothing(PlatformKind::Amd, "nothing there")] };
         insta::assert_snapshot!(text(&report), @"
         amd: nothing there
         --device auto takes the CPU; to use a GPU, install ROCm (AMD) or NVIDIA's driver

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::device::setup;
+use super::device::extras;
 use super::error::CliError;
 use super::options::{ModelArg, SessionArgs};
 use super::output::{print, print_json};
@@ -120,7 +120,7 @@ fn embed(
     }
     let options = args.session.options(model, longest)?;
     read_ahead(model.gguf(), options.device);
-    let mut session = Session::with(model, &options, &setup())?;
+    let mut session = Session::with(model, &options, &extras())?;
     let mut progress = Progress::new("embedding", Unit::Tokens, texts.iter().map(Vec::len).sum());
     let mut done = 0;
     let mut embeddings = Vec::with_capacity(texts.len());

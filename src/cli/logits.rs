@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::device::setup;
+use super::device::extras;
 use super::error::CliError;
 use super::options::{ModelArg, SessionArgs};
 use super::progress::{Progress, Unit, read_ahead};
@@ -44,7 +44,7 @@ pub(super) fn run(args: &LogitsArgs) -> Result<(), CliError> {
     }
     let options = args.session.options(&model, tokens.len())?;
     read_ahead(model.gguf(), options.device);
-    let mut session = Session::with(&model, &options, &setup())?;
+    let mut session = Session::with(&model, &options, &extras())?;
     let sequence = session.open()?;
     let failed = |source| CliError::Path { verb: "write", path: args.out.clone(), source };
     let mut out = BufWriter::new(File::create(&args.out).map_err(failed)?);

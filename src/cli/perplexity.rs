@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 use serde::Serialize;
 
-use super::device::setup;
+use super::device::extras;
 use super::error::CliError;
 use super::interrupt::{Second, listen};
 use super::options::{ModelArg, SessionArgs};
@@ -111,7 +111,7 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), CliError> {
     let chunks = chunks(args, &model, compare.as_ref().map(BaseReader::header))?;
     let options = args.session.options(&model, chunks.n_ctx())?;
     read_ahead(model.gguf(), options.device);
-    let mut session = Session::with(&model, &options, &setup())?;
+    let mut session = Session::with(&model, &options, &extras())?;
     let mut beside = match (compare, &args.save_logits) {
         (Some(base), _) => {
             let (probs, found) = (LogProbs::default(), Divergences::default());

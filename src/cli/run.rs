@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::answer::{Printer, ReportedPart, rate, tell};
 use super::chat;
-use super::device::setup;
+use super::device::extras;
 use super::error::CliError;
 use super::interrupt::{self, Second};
 use super::logprobs::Logprob;
@@ -76,7 +76,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     let options = args.session.options(&model, n_ctx)?;
     read_ahead(model.gguf(), options.device);
     let chosen = args.sampling.choose(&model, &tokenizer, &args.model)?;
-    let mut conversation = Chat::new(&model, &options, &setup(), args.choice(&chosen, &tokenizer)?)?;
+    let mut conversation = Chat::new(&model, &options, &extras(), args.choice(&chosen, &tokenizer)?)?;
     let load_time = start.elapsed();
     if let Some(trace) = trace {
         trace.start(conversation.session());

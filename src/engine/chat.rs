@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::generation::wish;
 use super::{GenerateOptions, Generation, Next, Stop};
 use crate::model::{
-    ContextShift, DeviceChoice, Model, ModelError, Output, Rows, SequenceId, Session, SessionOptions, Setup,
+    ContextShift, DeviceChoice, Model, ModelError, Output, Rows, SequenceId, Session, SessionExtras,
+    SessionOptions,
 };
 use crate::sampling::{Sampler, SamplerParams, TokenLogprobs};
 #[cfg(feature = "grammar")]
@@ -154,7 +155,7 @@ impl Chat {
         let options = SessionOptions { n_ctx, device: DeviceChoice::Auto, ..defaults };
         let mut choice = ChatOptions::default();
         model.suggest_sampling(&mut choice.sampling);
-        Chat::new(model, &options, &Setup::default(), choice)
+        Chat::new(model, &options, &SessionExtras::default(), choice)
     }
 
     /// An empty conversation in a new session.
@@ -164,7 +165,7 @@ impl Chat {
     pub fn new(
         model: &Model,
         options: &SessionOptions,
-        setup: &Setup,
+        extras: &SessionExtras,
         choice: ChatOptions,
     ) -> Result<Chat, ModelError> {
         let shape = model.architecture().shape();
@@ -178,7 +179,7 @@ impl Chat {
         let needs_logits = choice.needs_logits();
         let sampler = Sampler::for_tokenizer(choice.sampling, shape.n_vocab, &tokenizer)?;
         let want = if needs_logits { Output::Logits } else { wish(sampler.needs()) };
-        let mut session = Session::with(model, options, &Setup { want, ..setup.clone() })?;
+        let mut session = Session::with(model, options, &SessionExtras { want, ..extras.clone() })?;
         let sequence = session.open()?;
         let format = match choice.plain {
             true => AnswerFormat::plain(&tokenizer),
@@ -414,7 +415,7 @@ mod tests {
                 SamplerParams { temperature: Temperature::fixed(0.0), penalties, ..SamplerParams::default() };
             let choice = ChatOptions { sampling, ..ChatOptions::default() };
             let options = SessionOptions { n_ctx: 256, ..SessionOptions::default() };
-            Chat::new(&model, &options, &Setup::default(), choice).unwrap()
+            Chat::new(&model, &options, &SessionExtras::default(), choice).unwrap()
         };
         let answer = |chat: &mut Chat, prompt: &[u32]| {
             let generate = GenerateOptions { max_tokens: Some(12), ..GenerateOptions::default() };

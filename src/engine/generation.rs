@@ -7,8 +7,8 @@ use crate::sampling::{Needs, Sampler, TokenLogprobs};
 #[cfg(feature = "grammar")]
 use crate::text::Constraint;
 use crate::text::{
-    AnswerFormat, AnswerParser, Delta, EncodeOptions, PartKind, Place, StopStrings, StreamDecoder, TokenKind,
-    Tokenizer,
+    AnswerFormat, AnswerParser, AnswerPlace, Delta, EncodeOptions, PartKind, StopStrings, StreamDecoder,
+    TokenKind, Tokenizer,
 };
 
 /// End conditions of an answer besides the model's end token, and the records kept of it.
@@ -342,7 +342,7 @@ impl Generation {
         if let Some(token) = self.thoughts.marker.pop_front() {
             return Some(token);
         }
-        if self.parser.place() != Place::Thoughts {
+        if self.parser.place() != AnswerPlace::Thoughts {
             self.thoughts.is_forced = false;
             return None;
         }
@@ -380,7 +380,7 @@ impl Generation {
     #[cfg(feature = "grammar")]
     fn is_constrained(&self) -> bool {
         let is_whole = || self.constraint.as_ref().is_some_and(Constraint::is_whole);
-        self.constrains || is_whole() || matches!(self.parser.place(), Place::Text | Place::Start)
+        self.constrains || is_whole() || matches!(self.parser.place(), AnswerPlace::Text | AnswerPlace::Start)
     }
 
     /// The token with which thoughts may begin in place of constrained text.

@@ -239,7 +239,7 @@ fn run(
     shared: Arc<Shared>,
     ready: &SyncSender<Result<Sizes, ModelError>>,
 ) {
-    let session = match Session::with(model, &options.session, &options.setup) {
+    let session = match Session::with(model, &options.session, &options.extras) {
         Ok(session) => session,
         Err(error) => {
             // The caller waits for it.

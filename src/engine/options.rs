@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{SessionOptions, Setup};
+use crate::model::{SessionExtras, SessionOptions};
 
 /// Options of an engine.
 #[derive(Clone)]
@@ -12,7 +12,7 @@ pub struct EngineOptions {
     /// room that they share.
     pub session: SessionOptions,
     /// Settings for GPUs, and custom operators.
-    pub setup: Setup,
+    pub extras: SessionExtras,
     /// The most requests that wait; further ones are refused.
     pub max_queue: usize,
     /// The time of a step, which bounds the rows of prompts in it: the longest pause in the text of running answers
@@ -45,7 +45,7 @@ impl Default for EngineOptions {
             SessionOptions { n_sequences: 32, n_tokens: Some(4 * 4096), ..SessionOptions::default() };
         EngineOptions {
             session,
-            setup: Setup::default(),
+            extras: SessionExtras::default(),
             max_queue: 256,
             step_time: Duration::from_millis(50),
             reader_timeout: Duration::from_secs(30),
@@ -58,7 +58,7 @@ impl std::fmt::Debug for EngineOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EngineOptions")
             .field("session", &self.session)
-            .field("setup", &self.setup)
+            .field("extras", &self.extras)
             .field("max_queue", &self.max_queue)
             .field("step_time", &self.step_time)
             .field("reader_timeout", &self.reader_timeout)

@@ -13,7 +13,7 @@ use super::books::{self, Books, Plans, STATES, States, ask_for_arena, settle_are
 use super::error::size_mismatch;
 use super::operators::{Operators, bad_step, check_scratch};
 use super::timeline::{Ticks, WorkerClocks};
-use super::{AlignedBuffer, Budget, ExecError, Executor, PlanId, Run, Timeline, WeightSource, Work};
+use super::{AlignedBuffer, Budget, ExecError, Executor, PlanId, Run, SpanKind, Timeline, WeightSource};
 use crate::cpu::{CpuStep, Isa, Pool, ProductKernel, RawTensor, StepError};
 use crate::graph::operator::{AnyOperator, OperatorRow};
 use crate::plan::{DeviceDesc, Operand, Place, Plan, Step};
@@ -406,7 +406,7 @@ impl Executor for CpuExecutor {
         self.arena.bytes_mut()[range].copy_from_slice(bytes);
         self.books.mark_given(id, input);
         if let Some(start) = start {
-            self.books.add_spans(id, &[(Work::Write(input as u32), start, Instant::now())]);
+            self.books.add_spans(id, &[(SpanKind::Write(input as u32), start, Instant::now())]);
         }
         Ok(())
     }

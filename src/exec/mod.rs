@@ -23,6 +23,6 @@ pub use error::ExecError;
 pub use hip::{HipExecutor, HipOptions, Loading, OnLoading};
 pub(crate) use memory::AlignedBuffer;
 pub use run::{Executor, Outputs, PlanId, Run};
-pub use timeline::{Span, Timeline, Work};
+pub use timeline::{Span, SpanKind, Timeline};
 pub use trace::Trace;
 pub use weights::{WeightMap, WeightSource};

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::PlanId;
 use crate::plan::Plan;
 
-/// The work that a span measures.
+/// The work whose time a span measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Work {
+pub enum SpanKind {
     /// The host copies the bytes of this input.
     Write(u32),
     /// A run, from its first command to the end of its fence.
@@ -37,8 +37,8 @@ pub enum Work {
 /// A span of time. Spans of one kind do not overlap; spans of a run's parts are inside the run's span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The work.
-    pub work: Work,
+    /// The kind of work.
+    pub kind: SpanKind,
     /// The plan.
     pub plan: PlanId,
     /// Nanoseconds from the timeline's start.
@@ -93,14 +93,14 @@ impl Timeline {
     }
 
     /// Adds all spans or none, as half of a run would look like a short run.
-    pub(super) fn add(&mut self, plan: PlanId, spans: &[(Work, Instant, Instant)]) {
+    pub(super) fn add(&mut self, plan: PlanId, spans: &[(SpanKind, Instant, Instant)]) {
         if self.limit - self.spans.len().min(self.limit) < spans.len() {
             self.left_out += spans.len() as u64;
             return;
         }
         let since = |at: Instant| at.saturating_duration_since(self.origin).as_nanos() as u64;
         let spans =
-            spans.iter().map(|&(work, start, end)| Span { work, plan, start: since(start), end: since(end) });
+            spans.iter().map(|&(kind, start, end)| Span { kind, plan, start: since(start), end: since(end) });
         self.spans.extend(spans);
     }
 }
@@ -134,15 +134,15 @@ impl WorkerClocks {
     }
 
     /// The run's spans: the run, its steps as timed by the first thread, and every thread's share of each step.
-    pub fn spans(self, start: Instant, end: Instant) -> Vec<(Work, Instant, Instant)> {
-        let mut spans = vec![(Work::Run, start, end)];
+    pub fn spans(self, start: Instant, end: Instant) -> Vec<(SpanKind, Instant, Instant)> {
+        let mut spans = vec![(SpanKind::Run, start, end)];
         for (worker, clock) in (0u32..).zip(self.0) {
             let ticks = clock.into_inner().unwrap_or_else(PoisonError::into_inner);
             for (step, Ticks { start, done, end }) in (0u32..).zip(ticks) {
                 if worker == 0 {
-                    spans.push((Work::Step(step), start, end));
+                    spans.push((SpanKind::Step(step), start, end));
                 }
-                spans.push((Work::Share { step, worker }, start, done));
+                spans.push((SpanKind::Share { step, worker }, start, done));
             }
         }
         spans
@@ -166,19 +166,21 @@ impl DeviceClocks {
         &self,
         queue: (Instant, Instant),
         fence: (Instant, Instant),
-    ) -> Vec<(Work, Instant, Instant)> {
+    ) -> Vec<(SpanKind, Instant, Instant)> {
         let (begin, end) = (queue.0, fence.1);
         let at = |ms: f64| (begin + Duration::from_secs_f64(ms.max(0.0) / 1e3)).min(end);
         let mut spans = vec![
-            (Work::Run, begin, end),
-            (Work::Queue, queue.0, queue.1),
-            (Work::Fence, fence.0.max(queue.1), fence.1),
+            (SpanKind::Run, begin, end),
+            (SpanKind::Queue, queue.0, queue.1),
+            (SpanKind::Fence, fence.0.max(queue.1), fence.1),
         ];
-        spans.extend(self.uploads.map(|(from, to)| (Work::Uploads, at(from), at(to))));
+        spans.extend(self.uploads.map(|(from, to)| (SpanKind::Uploads, at(from), at(to))));
         spans.extend(
-            (0u32..).zip(self.steps.windows(2)).map(|(i, pair)| (Work::Step(i), at(pair[0]), at(pair[1]))),
+            (0u32..)
+                .zip(self.steps.windows(2))
+                .map(|(i, pair)| (SpanKind::Step(i), at(pair[0]), at(pair[1]))),
         );
-        spans.extend(self.downloads.map(|(from, to)| (Work::Downloads, at(from), at(to))));
+        spans.extend(self.downloads.map(|(from, to)| (SpanKind::Downloads, at(from), at(to))));
         spans
     }
 }

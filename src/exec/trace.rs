@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::timeline::{Span, Work};
+use super::timeline::{Span, SpanKind};
 use super::{Executor, Timeline};
 use crate::graph::Cost;
 use crate::plan::{Plan, Port};
@@ -194,7 +194,8 @@ impl Device<'_> {
         let mut rest = self.timeline.spans();
         while let [span, others @ ..] = rest {
             // A run's spans come after it.
-            let length = others.iter().position(|span| matches!(span.work, Work::Run | Work::Write(_)));
+            let length =
+                others.iter().position(|span| matches!(span.kind, SpanKind::Run | SpanKind::Write(_)));
             let (of_it, later) = others.split_at(length.unwrap_or(others.len()));
             let loaded = self.executor.plan(span.plan).ok();
             if let Some(plan) = loaded.or_else(|| self.timeline.unloaded(span.plan)) {
@@ -210,8 +211,8 @@ impl Device<'_> {
     /// Writes a run, or an input that is set before it.
     fn write_host(&self, file: &mut Events<'_>, plan: &Plan, span: &Span) -> io::Result<()> {
         let time = (span.start, span.end);
-        let (name, cat, args) = match span.work {
-            Work::Write(input) => {
+        let (name, cat, args) = match span.kind {
+            SpanKind::Write(input) => {
                 let port = plan.inputs.get(input as usize);
                 let bytes = port.map_or(0, |port| port.operand.desc.extent());
                 (format!("write {}", port_name(port)), "copy", json!({ "bytes": bytes }))
@@ -257,25 +258,25 @@ impl Device<'_> {
     /// Writes the other spans of a run.
     fn write_part(&self, file: &mut Events<'_>, plan: &Plan, span: &Span) -> io::Result<()> {
         let bytes = |ports: &[Port]| ports.iter().map(|port| port.operand.desc.extent()).sum::<usize>();
-        let (name, cat, tid, args) = match span.work {
-            Work::Queue => ("queue", "run", HOST, Value::Null),
-            Work::Fence => ("fence", "fence", HOST, Value::Null),
+        let (name, cat, tid, args) = match span.kind {
+            SpanKind::Queue => ("queue", "run", HOST, Value::Null),
+            SpanKind::Fence => ("fence", "fence", HOST, Value::Null),
             // Unchanged inputs are not uploaded again.
-            Work::Uploads => ("uploads", "copy", COPIES, json!({ "bytes at most": bytes(&plan.inputs) })),
-            Work::Downloads => ("downloads", "copy", COPIES, json!({ "bytes": bytes(&plan.outputs) })),
-            Work::Share { step, worker } => {
+            SpanKind::Uploads => ("uploads", "copy", COPIES, json!({ "bytes at most": bytes(&plan.inputs) })),
+            SpanKind::Downloads => ("downloads", "copy", COPIES, json!({ "bytes": bytes(&plan.outputs) })),
+            SpanKind::Share { step, worker } => {
                 let name = plan.steps.get(step as usize).map_or("?", |step| &step.name);
                 (name, "share", WORKERS + worker, Value::Null)
             }
-            Work::Step(_) | Work::Run | Work::Write(_) => return Ok(()),
+            SpanKind::Step(_) | SpanKind::Run | SpanKind::Write(_) => return Ok(()),
         };
         file.write(&Event::slice(name, cat, self.pid, tid, (span.start, span.end), args))
     }
 }
 
 fn step_of(span: &Span) -> Option<u32> {
-    match span.work {
-        Work::Step(step) => Some(step),
+    match span.kind {
+        SpanKind::Step(step) => Some(step),
         _ => None,
     }
 }

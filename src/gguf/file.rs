@@ -9,7 +9,7 @@ use super::index::NameIndex;
 use super::metadata::Metadata;
 use super::parse::{self, Header};
 use super::shard::{Shard, open_shard};
-use super::split::{self, Place};
+use super::split::{self, SplitPart};
 use super::tensors::TensorInfo;
 use crate::tensor::DType;
 
@@ -64,7 +64,7 @@ impl Gguf {
         }
     }
 
-    fn open_split(path: &Path, place: Place, shard: Shard, header: Header) -> Result<Gguf, GgufError> {
+    fn open_split(path: &Path, place: SplitPart, shard: Shard, header: Header) -> Result<Gguf, GgufError> {
         let siblings = split::siblings(path, &place).map_err(|error| error.at(path))?;
         let (mut first, mut shards) = (header, vec![shard]);
         for (no, sibling) in (1..).zip(siblings) {

@@ -94,7 +94,7 @@ const COUNT: &str = "split.count";
 const TENSORS: &str = "split.tensors.count";
 
 /// A file's number and the part count of its split model.
-pub(super) struct Place {
+pub(super) struct SplitPart {
     /// Counted from 0.
     no: u64,
     pub(super) count: u64,
@@ -102,18 +102,18 @@ pub(super) struct Place {
 }
 
 /// The metadata's part number and count; `None` if the model is a single file.
-pub(super) fn place(metadata: &Metadata) -> Result<Option<Place>, SplitError> {
+pub(super) fn place(metadata: &Metadata) -> Result<Option<SplitPart>, SplitError> {
     let count = metadata.opt_u64(COUNT)?.unwrap_or(1);
     if count <= 1 {
         return Ok(None);
     }
-    Ok(Some(Place { no: metadata.u64(NO)?, count, tensors: metadata.opt_u64(TENSORS)? }))
+    Ok(Some(SplitPart { no: metadata.u64(NO)?, count, tensors: metadata.opt_u64(TENSORS)? }))
 }
 
 /// The paths of the second and all later parts, from the path of the first.
 pub(super) fn siblings(
     path: &Path,
-    place: &Place,
+    place: &SplitPart,
 ) -> Result<impl Iterator<Item = PathBuf> + use<>, SplitError> {
     let count = place.count;
     let stem = stem(path, place).map(str::to_owned);
@@ -133,7 +133,7 @@ fn ending(no: u64, count: u64) -> String {
 }
 
 /// The name of a part without its ending, if the ending matches the part's number.
-fn stem<'a>(path: &'a Path, place: &Place) -> Option<&'a str> {
+fn stem<'a>(path: &'a Path, place: &SplitPart) -> Option<&'a str> {
     path.file_name()?.to_str()?.strip_suffix(&ending(place.no, place.count))
 }
 
@@ -148,7 +148,7 @@ pub(super) fn missing(error: GgufError, no: u64, count: u64, path: &Path, part: 
 }
 
 /// Checks that a sibling's metadata match part `no` (from 0) of the first part's model.
-pub(super) fn check_sibling(first: &Place, no: u64, metadata: &Metadata) -> Result<(), SplitError> {
+pub(super) fn check_sibling(first: &SplitPart, no: u64, metadata: &Metadata) -> Result<(), SplitError> {
     let agrees = |key, wanted, optional| match metadata.opt_u64(key)? {
         Some(found) if found == wanted => Ok(()),
         None if optional => Ok(()),
@@ -160,7 +160,7 @@ pub(super) fn check_sibling(first: &Place, no: u64, metadata: &Metadata) -> Resu
 }
 
 /// Checks that the parts together hold as many tensors as the first part declares.
-pub(super) fn check_total(first: &Place, found: usize) -> Result<(), SplitError> {
+pub(super) fn check_total(first: &SplitPart, found: usize) -> Result<(), SplitError> {
     match first.tensors {
         Some(declared) if declared != found as u64 => {
             Err(SplitError::TensorCount { declared, found: found as u64 })
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn names_lead_to_siblings() {
-        let place = Place { no: 0, count: 3, tensors: None };
+        let place = SplitPart { no: 0, count: 3, tensors: None };
         let names: Vec<PathBuf> = siblings(Path::new("/m/a-00001-of-00003.gguf"), &place).unwrap().collect();
         let expected = ["/m/a-00002-of-00003.gguf", "/m/a-00003-of-00003.gguf"];
         assert_eq!(names, expected.map(PathBuf::from));
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn name_outside_the_rule_has_no_siblings() {
-        let place = Place { no: 0, count: 3, tensors: None };
+        let place = SplitPart { no: 0, count: 3, tensors: None };
         for name in ["a.gguf", "a-00001-of-00004.gguf", "a-00002-of-00003.gguf", "a-1-of-3.gguf", "/"] {
             assert!(
                 matches!(siblings(Path::new(name), &place), Err(SplitError::Name { count: 3 })),

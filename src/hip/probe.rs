@@ -129,8 +129,8 @@ impl Device {
     ///
     /// # Errors
     /// `RFGRAPH_HIP_PLATFORM` is not a platform's name.
-    pub fn probe() -> Result<&'static Report, ProbeError> {
-        static REPORT: OnceLock<Result<Report, ProbeError>> = OnceLock::new();
+    pub fn probe() -> Result<&'static ProbeReport, ProbeError> {
+        static REPORT: OnceLock<Result<ProbeReport, ProbeError>> = OnceLock::new();
         let report = REPORT.get_or_init(|| Probe::from_env().map(|probe| probe.report()));
         report.as_ref().map_err(ProbeError::clone)
     }
@@ -138,7 +138,7 @@ impl Device {
 
 /// The results for each platform, in the order in which platforms are tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct ProbeReport {
     /// The platforms.
     pub platforms: Vec<PlatformReport>,
 }
@@ -244,8 +244,8 @@ impl Probe {
     }
 
     /// Probes every platform and every device of each.
-    pub fn report(&self) -> Report {
-        Report { platforms: self.platforms.iter().map(|&platform| self.report_of(platform)).collect() }
+    pub fn report(&self) -> ProbeReport {
+        ProbeReport { platforms: self.platforms.iter().map(|&platform| self.report_of(platform)).collect() }
     }
 
     /// Probes one platform and every device of it.

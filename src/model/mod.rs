@@ -23,6 +23,6 @@ pub use file::{
 pub(crate) use session::Pooled;
 pub use session::{
     ContextShift, DeviceChoice, Logits, MemoryNeed, Outputs, Pooling, RowOutput, Rows, Session,
-    SessionOptions, Setup, StateNeed, l2_normalize,
+    SessionExtras, SessionOptions, StateNeed, l2_normalize,
 };
 pub use state::{Aside, BLOCK_SIZE, CacheLayout, CacheTypes, PrefixEnd, Rewind, SequenceId, States};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::UnaryKind;
-use super::linear::gpu::{FEW_TOKENS, Place, Products, takes_quantized};
+use super::linear::gpu::{FEW_TOKENS, Location, Products, takes_quantized};
 use super::quantize::{dequantize_row, elements, quantize_row, words};
 use crate::cpu::{CpuStep, StepError, View};
 use crate::device::{Lower, LowerError, Which};
@@ -176,7 +176,7 @@ impl Operator for Project {
             return Ok(());
         }
         let place = |input: usize| (Which::Input(input as u32), 0);
-        let placed: Vec<(Place, usize)> =
+        let placed: Vec<(Location, usize)> =
             weights.iter().enumerate().map(|(i, w)| (place(i + 1), w.shape.dim(1))).collect();
         let products = Products {
             dtype: weights[0].dtype,

@@ -21,7 +21,7 @@ mod tools;
 // Public for the page of models, which lists them.
 #[doc(hidden)]
 pub use answer::{ANSWER_MARKERS, AnswerMarkers, MarkerRole};
-pub use answer::{AnswerFormat, AnswerParser, CallPiece, Delta, Part, PartKind, Place, ToolCall};
+pub use answer::{AnswerFormat, AnswerParser, AnswerPlace, CallPiece, Delta, Part, PartKind, ToolCall};
 #[cfg(feature = "grammar")]
 pub use constraint::{Constraint, ConstraintError, ConstraintFactory, GbnfError};
 pub use pretokenizer::known_pre_tokenizers;

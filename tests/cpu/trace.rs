@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use rfgraph::exec::{Budget, CpuExecutor, Executor, Timeline, Trace, Work};
+use rfgraph::exec::{Budget, CpuExecutor, Executor, SpanKind, Timeline, Trace};
 use rfgraph::graph::Graph;
 use rfgraph::plan::compile;
 use rfgraph::tensor::DType;
@@ -93,6 +93,6 @@ fn timing_changes_no_output() {
     assert!(executor.timeline().is_none());
     executor.start_timeline(Timeline::new(Instant::now(), 1000));
     assert_eq!(run(&mut executor), before);
-    assert!(executor.timeline().unwrap().spans().iter().any(|span| span.work == Work::Run));
+    assert!(executor.timeline().unwrap().spans().iter().any(|span| span.kind == SpanKind::Run));
     assert!(executor.times(id).iter().any(|time| !time.is_zero()));
 }

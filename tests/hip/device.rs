@@ -9,7 +9,7 @@ use std::time::Instant;
 use rfgraph::device::PlatformKind;
 use rfgraph::hip::Context;
 use rfgraph::hip::platform::sim;
-use rfgraph::model::{Model, Session, SessionOptions, Setup};
+use rfgraph::model::{Model, Session, SessionExtras, SessionOptions};
 
 use crate::support::demo::{Answerer, FORMS, some_questions};
 use crate::support::gpu::{self, Gpu};
@@ -57,8 +57,8 @@ fn options(gpu: &Gpu) -> SessionOptions {
     SessionOptions { n_ctx: 512, device: gpu.choice(), ..SessionOptions::default() }
 }
 
-fn setup() -> Setup {
-    Setup { hip: gpu::options(), ..Setup::default() }
+fn extras() -> SessionExtras {
+    SessionExtras { hip: gpu::options(), ..SessionExtras::default() }
 }
 
 /// The built-in model, and its quantized files if they are available.
@@ -79,7 +79,7 @@ fn every_demo_file_answers_every_question() {
         for n_sequences in [1, 8] {
             let started = Instant::now();
             let options = SessionOptions { n_sequences, ..options(&device.gpu) };
-            Answerer::new(&model, &options, &setup()).check(name, &questions);
+            Answerer::new(&model, &options, &extras()).check(name, &questions);
             let (n, seconds) = (questions.len(), started.elapsed().as_secs_f64());
             println!("{name}, {n_sequences} at a time: {n} of {n} right, {seconds:.1} s");
         }
@@ -89,7 +89,7 @@ fn every_demo_file_answers_every_question() {
 /// The logits after each token of a prompt in chunks of `chunk` tokens; with 1 each token is decoded by itself.
 fn logits_of(gpu: &Gpu, model: &Model, chunk: usize, tokens: &[u32]) -> Vec<Vec<f32>> {
     let options = SessionOptions { ubatch: Some(chunk), ..options(gpu) };
-    logits_in(&mut Session::with(model, &options, &setup()).unwrap(), chunk, tokens)
+    logits_in(&mut Session::with(model, &options, &extras()).unwrap(), chunk, tokens)
 }
 
 fn logits_in(session: &mut Session, chunk: usize, tokens: &[u32]) -> Vec<Vec<f32>> {
@@ -154,7 +154,7 @@ fn the_same_prompt_gives_the_same_bits() {
         for chunk in CHUNKS {
             let wanted = logits_of(&device.gpu, &model, chunk, &tokens);
             let options = SessionOptions { ubatch: Some(chunk), ..options(&device.gpu) };
-            let mut session = Session::with(&model, &options, &setup()).unwrap();
+            let mut session = Session::with(&model, &options, &extras()).unwrap();
             for round in 0..3 {
                 let found = logits_in(&mut session, chunk, &tokens);
                 let differs = found.iter().zip(&wanted).position(|(a, b)| !same_bits(a, b));
@@ -184,7 +184,7 @@ fn cycles_leave_nothing_behind() {
     let (started, mut settled) = (Instant::now(), 0);
     for cycle in 1..=cycles {
         let gpu = open().unwrap();
-        let mut session = Session::with(&model, &options(&gpu), &setup()).unwrap();
+        let mut session = Session::with(&model, &options(&gpu), &extras()).unwrap();
         let id = session.open().unwrap();
         session.prefill(id, &[300, 301, 302, 303, 304]).unwrap();
         for token in 305..309 {

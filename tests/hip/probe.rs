@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rfgraph::device::{Gemm, PlatformKind};
 use rfgraph::hip::api::{Blas, Rtc, Runtime};
 use rfgraph::hip::platform::Search;
-use rfgraph::hip::{Context, PlatformReport, Priority, Probe, ProbeError, Report, Request, Selected};
+use rfgraph::hip::{Context, PlatformReport, Priority, Probe, ProbeError, ProbeReport, Request, Selected};
 use rfgraph::tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ struct Task {
 /// The child's findings.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
-    report: Report,
+    report: ProbeReport,
     /// The results of `--device auto`, `--device hip` and `--device hip:1`.
     auto: String,
     hip: String,
@@ -528,7 +528,7 @@ mod cli {
         assert!(out.lines().last().unwrap().starts_with("--device auto takes "), "{out}");
         let (out, _, code) = devices(&["--json"], &[("RFGRAPH_HIP_PLATFORM", "nvidia")]);
         assert_eq!(code, Some(0));
-        let report: Report = serde_json::from_str(&out).unwrap();
+        let report: ProbeReport = serde_json::from_str(&out).unwrap();
         assert_eq!(report.platforms.len(), 1);
         assert_eq!(report.platforms[0].platform, PlatformKind::Nvidia);
     }
@@ -538,7 +538,7 @@ mod cli {
         let sim = ("RFGRAPH_HIP_PLATFORM", "sim");
         let (out, err, code) = devices(&["--json"], &[sim]);
         assert_eq!(code, Some(0), "{out}{err}");
-        let report: Report = serde_json::from_str(&out).unwrap();
+        let report: ProbeReport = serde_json::from_str(&out).unwrap();
         let [platform] = &report.platforms[..] else { panic!("{report:?}") };
         assert_eq!((platform.platform, platform.devices.len()), (PlatformKind::Sim, 1), "{report:?}");
         assert!(platform.devices[0].target.arch.starts_with("sim"), "{report:?}");

@@ -7,7 +7,7 @@ use rfgraph::engine::{GenerateOptions, Generation};
 use rfgraph::exec::HipOptions;
 use rfgraph::hip::platform::sim::{Checks, Config, SimHandle};
 use rfgraph::model::{
-    DeviceChoice, Model, ModelError, Output, RowOutput, Rows, Session, SessionOptions, Setup,
+    DeviceChoice, Model, ModelError, Output, RowOutput, Rows, Session, SessionExtras, SessionOptions,
 };
 use rfgraph::sampling::{Needs, Penalties, Sampler, SamplerParams, Temperature, TopK};
 use rfgraph::text::Message;
@@ -31,7 +31,7 @@ fn options(device: DeviceChoice) -> SessionOptions {
 }
 
 fn session(model: &Model, options: &SessionOptions, hip: HipOptions) -> Result<Session, ModelError> {
-    Session::with(model, options, &Setup { hip, ..Setup::default() })
+    Session::with(model, options, &SessionExtras { hip, ..SessionExtras::default() })
 }
 
 fn on(gpu: &Gpu, model: &Model) -> Session {
@@ -160,9 +160,9 @@ fn a_tenth_of_the_questions_is_answered_right() {
             scope.spawn(move || {
                 let gpu = Gpu::simulated(Config { checks: Checks::Fast, ..config(wave) });
                 let options = SessionOptions { n_sequences: 10, ..options(gpu.choice()) };
-                let setup = Setup { hip: gpu::options(), ..Setup::default() };
+                let extras = SessionExtras { hip: gpu::options(), ..SessionExtras::default() };
                 let started = std::time::Instant::now();
-                Answerer::new(model, &options, &setup).check("built in", questions);
+                Answerer::new(model, &options, &extras).check("built in", questions);
                 println!("waves of {wave}: {:.1} s", started.elapsed().as_secs_f64());
                 gpu.sim().assert_no_fault();
             });

@@ -164,12 +164,12 @@ fn dropping_in_flight_work_waits_for_it() {
 #[cfg(feature = "demo")]
 #[test]
 fn dropping_a_session_in_flight_waits_for_its_run() {
-    use rfgraph::model::{Model, Session, SessionOptions, Setup};
+    use rfgraph::model::{Model, Session, SessionExtras, SessionOptions};
     let gpu = Gpu::simulated(config(32));
     let options =
         SessionOptions { device: gpu.choice(), n_ctx: 64, ubatch: Some(8), ..SessionOptions::default() };
-    let setup = Setup { hip: gpu::options(), ..Setup::default() };
-    let mut session = Session::with(&Model::demo().unwrap(), &options, &setup).unwrap();
+    let extras = SessionExtras { hip: gpu::options(), ..SessionExtras::default() };
+    let mut session = Session::with(&Model::demo().unwrap(), &options, &extras).unwrap();
     let executor = session.hip().unwrap();
     let id = executor.load(graph_alone(executor)).unwrap();
     executor.set(id, "x", &[1.0f32; 64]).unwrap();

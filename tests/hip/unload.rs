@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rfgraph::exec::{Budget, ExecError, Executor, HipExecutor, PlanId, WeightMap};
 use rfgraph::graph::Graph;
 use rfgraph::hip::platform::sim::{Checks, Config};
-use rfgraph::model::{CacheTypes, Output, RowOutput, Rows, Session, SessionOptions, Setup};
+use rfgraph::model::{CacheTypes, Output, RowOutput, Rows, Session, SessionExtras, SessionOptions};
 use rfgraph::plan::{Plan, compile};
 use rfgraph::tensor::{DType, Desc};
 
@@ -118,8 +118,8 @@ fn steps(gpu: &Gpu, n_plans: usize) -> (Vec<Vec<u32>>, usize) {
         device: gpu.choice(),
         ..SessionOptions::default()
     };
-    let setup = Setup { hip: gpu::options(), want: Output::Argmax, ..Setup::default() };
-    let mut session = Session::with(&tiny_llama(1), &options, &setup).unwrap();
+    let extras = SessionExtras { hip: gpu::options(), want: Output::Argmax, ..SessionExtras::default() };
+    let mut session = Session::with(&tiny_llama(1), &options, &extras).unwrap();
     session.keep_plans(n_plans);
     let n_first = session.n_plans();
     let ids = [(); 4].map(|()| session.open().unwrap());

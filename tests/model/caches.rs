@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use rfgraph::graph::StateKind;
 use rfgraph::model::{
-    CacheTypes, MemoryNeed, Model, Output, RowOutput, Rows, Session, SessionOptions, Setup,
+    CacheTypes, MemoryNeed, Model, Output, RowOutput, Rows, Session, SessionExtras, SessionOptions,
 };
 use rfgraph::tensor::DType;
 
@@ -22,8 +22,8 @@ fn options() -> SessionOptions {
 }
 
 fn session(model: &Model) -> Result<Session, String> {
-    let setup = tiny_hybrid::setup(Setup::default());
-    Session::with(model, &options(), &setup).map_err(|error| error.to_string())
+    let extras = tiny_hybrid::extras(SessionExtras::default());
+    Session::with(model, &options(), &extras).map_err(|error| error.to_string())
 }
 
 /// Sizes of a slot of each paged state.

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use rfgraph::model::{Model, SessionOptions, Setup};
+use rfgraph::model::{Model, SessionExtras, SessionOptions};
 
 use crate::support::demo::{Answerer, FORMS, questions};
 use crate::support::outside::outside;
@@ -11,7 +11,7 @@ fn check(name: &str, model: &Model) {
     // One thread: tests run side by side, and threads of one step would wait for each other's cores.
     let threads = Some(NonZeroUsize::MIN);
     let options = SessionOptions { n_ctx: 512, threads, ..SessionOptions::default() };
-    Answerer::new(model, &options, &Setup::default()).check(name, &questions());
+    Answerer::new(model, &options, &SessionExtras::default()).check(name, &questions());
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use rfgraph::model::{CacheTypes, Model, ModelError, Pooling, Session, SessionOptions, Setup, l2_normalize};
+use rfgraph::model::{
+    CacheTypes, Model, ModelError, Pooling, Session, SessionExtras, SessionOptions, l2_normalize,
+};
 use rfgraph::tensor::DType;
 
 use crate::support::architectures;
@@ -53,8 +55,8 @@ fn hidden_states_agree_with_transformers() {
     // All layers on the device, and only the last two.
     for gpu_layers in [None, Some(2)] {
         let options = SessionOptions { device: gpu.choice(), gpu_layers, n_ctx: 64, ..exact() };
-        let setup = Setup { hip: gpu::options(), ..Setup::default() };
-        check("simulated", Session::with(&model, &options, &setup).unwrap());
+        let extras = SessionExtras { hip: gpu::options(), ..SessionExtras::default() };
+        check("simulated", Session::with(&model, &options, &extras).unwrap());
     }
     gpu.sim().assert_no_fault();
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rfgraph::engine::{AnswerOptions, Chat, ChatOptions, GenerateOptions, Generation, Stop};
-use rfgraph::model::{Model, ModelError, Session, SessionOptions, Setup};
+use rfgraph::model::{Model, ModelError, Session, SessionExtras, SessionOptions};
 use rfgraph::sampling::{Penalties, Sampler, SamplerParams, Temperature, TokenLogprobs};
 use rfgraph::text::EncodeOptions;
 
@@ -20,7 +20,7 @@ fn generate(n_ctx: usize, max_tokens: Option<usize>, each: impl Fn(usize, &Atomi
     let tokenizer = model.tokenizer().unwrap();
     let options = SessionOptions { n_ctx, ..SessionOptions::default() };
     let choice = ChatOptions { sampling: greedy(), ..ChatOptions::default() };
-    let mut chat = Chat::new(&model, &options, &Setup::default(), choice).unwrap();
+    let mut chat = Chat::new(&model, &options, &SessionExtras::default(), choice).unwrap();
     let prompt =
         tokenizer.encode("Once upon a time", EncodeOptions { add_special: true, parse_special: true });
     let flag = AtomicBool::new(false);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rfgraph::exec::{Budget, CpuExecutor, Executor, WeightMap};
 use rfgraph::graph::{Graph, Tensor};
-use rfgraph::model::{CacheTypes, Model, ModelError, Session, SessionOptions, Setup};
+use rfgraph::model::{CacheTypes, Model, ModelError, Session, SessionExtras, SessionOptions};
 use rfgraph::ops::{Attention, Paging};
 use rfgraph::plan::compile;
 use rfgraph::tensor::DType;
@@ -24,7 +24,7 @@ fn options(k: DType, v: DType) -> SessionOptions {
 fn the_demo_model_answers_with_caches_in_blocks() {
     let model = Model::demo().unwrap();
     for (k, v) in [(DType::Q8_0, DType::Q8_0), (DType::Q4_0, DType::Q4_0), (DType::BF16, DType::Q8_0)] {
-        let mut answerer = Answerer::new(&model, &options(k, v), &Setup::default());
+        let mut answerer = Answerer::new(&model, &options(k, v), &SessionExtras::default());
         answerer.check(&format!("{k} keys and {v} values"), &some_questions(40));
     }
 }
@@ -40,9 +40,9 @@ fn the_demo_model_answers_with_caches_in_blocks_on_a_gpu() {
             device: gpu.choice(),
             ..options(DType::Q8_0, DType::Q4_0)
         };
-        let setup = Setup { hip: gpu::options(), ..Setup::default() };
+        let extras = SessionExtras { hip: gpu::options(), ..SessionExtras::default() };
         let n = if gpu.sim.is_some() { 2 } else { 40 };
-        Answerer::new(&model, &options, &setup).check(&gpu.context.target().arch, &some_questions(n));
+        Answerer::new(&model, &options, &extras).check(&gpu.context.target().arch, &some_questions(n));
     }
 }
 

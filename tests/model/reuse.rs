@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use proptest::prelude::*;
 use rfgraph::engine::{AnswerOptions, Chat, ChatOptions, GenerateOptions, Stop};
 use rfgraph::model::{
-    CacheTypes, ContextShift, Model, ModelError, SequenceId, Session, SessionOptions, Setup,
+    CacheTypes, ContextShift, Model, ModelError, SequenceId, Session, SessionExtras, SessionOptions,
 };
 use rfgraph::sampling::SamplerParams;
 use rfgraph::tensor::DType;
@@ -74,9 +74,9 @@ fn a_prefix_from_another_sequence_gives_the_same_bits_on_a_gpu() {
     let model = tiny_llama(2);
     let gpu = Gpu::simulated(config(32));
     let options = SessionOptions { n_ctx: 128, ubatch: Some(64), device: gpu.choice(), ..three() };
-    let setup = Setup { hip: gpu::options(), ..Setup::default() };
+    let extras = SessionExtras { hip: gpu::options(), ..SessionExtras::default() };
     let tokens = |seed, n| tokens(seed, n).iter().map(|token| token % 96).collect();
-    reused_is_computed(64, || Session::with(&model, &options, &setup).unwrap(), tokens);
+    reused_is_computed(64, || Session::with(&model, &options, &extras).unwrap(), tokens);
     gpu.sim().assert_no_fault();
 }
 
@@ -286,7 +286,7 @@ fn an_answer_goes_on_past_the_end_of_the_context() {
         let sampling = SamplerParams::greedy();
         let choice = ChatOptions { sampling, ..ChatOptions::default() };
         let options = SessionOptions { n_ctx, ..options() };
-        let mut chat = Chat::new(&model, &options, &Setup::default(), choice).unwrap();
+        let mut chat = Chat::new(&model, &options, &SessionExtras::default(), choice).unwrap();
         let generate = GenerateOptions { max_tokens, ..GenerateOptions::default() };
         let options = AnswerOptions { generate, context_shift, ..AnswerOptions::default() };
         let answer = chat.answer(&prompt, options, |_| Ok::<(), ModelError>(())).unwrap();

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use rfgraph::model::{CacheTypes, ModelError, Output, Rewind, RowOutput, Rows, SequenceId, Session};
-use rfgraph::model::{SessionOptions, Setup};
+use rfgraph::model::{SessionExtras, SessionOptions};
 use rfgraph::tensor::DType;
 
 use crate::support::gpu::{self, Gpu, config};
@@ -236,8 +236,8 @@ proptest! {
     ) {
         match recurrent {
             true => Schedule::new(|options| {
-                let setup = tiny_hybrid::setup(Setup::default());
-                Session::with(&tiny_hybrid(), options, &setup).unwrap()
+                let extras = tiny_hybrid::extras(SessionExtras::default());
+                Session::with(&tiny_hybrid(), options, &extras).unwrap()
             })
             .run(acts),
             false => Schedule::new(|options| Session::new(&tiny_llama(N_LAYER), options).unwrap()).run(acts),
@@ -246,12 +246,12 @@ proptest! {
 }
 
 /// The same schedules every time, so that the kernel cache has their kernels.
-fn on_a_gpu(make: impl Fn(&SessionOptions, Setup) -> Session) {
+fn on_a_gpu(make: impl Fn(&SessionOptions, SessionExtras) -> Session) {
     let gpu = Gpu::simulated(config(32));
     let make = |options: &SessionOptions| {
         let cache_types = CacheTypes::default();
         let options = SessionOptions { device: gpu.choice(), cache_types, ..options.clone() };
-        make(&options, Setup { hip: gpu::options(), ..Setup::default() })
+        make(&options, SessionExtras { hip: gpu::options(), ..SessionExtras::default() })
     };
     let cases = std::env::var("RFGRAPH_PARITY_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
@@ -270,10 +270,10 @@ fn on_a_gpu(make: impl Fn(&SessionOptions, Setup) -> Session) {
 /// On a simulated GPU the batch determines tiles, splits and kernels for few rows.
 #[test]
 fn row_bits_depend_on_the_rows_text_only_on_a_gpu() {
-    on_a_gpu(|options, setup| Session::with(&tiny_llama(N_LAYER), options, &setup).unwrap());
+    on_a_gpu(|options, extras| Session::with(&tiny_llama(N_LAYER), options, &extras).unwrap());
 }
 
 #[test]
 fn row_bits_depend_on_the_rows_text_only_with_recurrent_state_on_a_gpu() {
-    on_a_gpu(|options, setup| Session::with(&tiny_hybrid(), options, &tiny_hybrid::setup(setup)).unwrap());
+    on_a_gpu(|options, extras| Session::with(&tiny_hybrid(), options, &tiny_hybrid::extras(extras)).unwrap());
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use rfgraph::model::{
-    CacheTypes, ModelError, Output, Rewind, RowOutput, Rows, Session, SessionOptions, Setup,
+    CacheTypes, ModelError, Output, Rewind, RowOutput, Rows, Session, SessionExtras, SessionOptions,
 };
 use rfgraph::tensor::DType;
 
@@ -31,7 +31,7 @@ fn llama(n_sequences: usize) -> Session {
 }
 
 fn hybrid(options: &SessionOptions) -> Session {
-    Session::with(&tiny_hybrid(), options, &tiny_hybrid::setup(Setup::default())).unwrap()
+    Session::with(&tiny_hybrid(), options, &tiny_hybrid::extras(SessionExtras::default())).unwrap()
 }
 
 /// Tokens of the tiny models' vocabulary.
@@ -114,8 +114,8 @@ fn each_row_of_a_step_gets_its_own_output() {
 fn each_row_of_a_step_gets_its_own_output_on_a_gpu() {
     let gpu = Gpu::simulated(config(32));
     let options = SessionOptions { device: gpu.choice(), ..options(5) };
-    let setup = Setup { hip: gpu::options(), ..Setup::default() };
-    each_row_gets_its_output(Session::with(&tiny_llama(N_LAYER), &options, &setup).unwrap(), || llama(1));
+    let extras = SessionExtras { hip: gpu::options(), ..SessionExtras::default() };
+    each_row_gets_its_output(Session::with(&tiny_llama(N_LAYER), &options, &extras).unwrap(), || llama(1));
     gpu.sim().assert_no_fault();
 }
 
@@ -124,8 +124,8 @@ fn each_row_of_a_step_gets_its_own_output_on_a_gpu() {
 fn first_steps_make_no_plan() {
     let gpu = Gpu::simulated(config(32));
     let options = SessionOptions { device: gpu.choice(), ..options(3) };
-    let setup = Setup { hip: gpu::options(), want: Output::TopK(20), ..Setup::default() };
-    let mut session = Session::with(&tiny_llama(N_LAYER), &options, &setup).unwrap();
+    let extras = SessionExtras { hip: gpu::options(), want: Output::TopK(20), ..SessionExtras::default() };
+    let mut session = Session::with(&tiny_llama(N_LAYER), &options, &extras).unwrap();
     let ids = [(); 3].map(|()| session.open().unwrap());
     let made =
         |gpu: &Gpu| ["hipMalloc", "hipHostMalloc", "hipModuleLoadData"].map(|call| gpu.sim().count(call));

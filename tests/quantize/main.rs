@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rfgraph::gguf::{Gguf, GgufWriter};
-use rfgraph::model::{Model, Session, SessionOptions, Setup};
+use rfgraph::model::{Model, Session, SessionExtras, SessionOptions};
 use rfgraph::quantize::{Mix, Quantization, Recipe};
 use rfgraph::tensor::DType;
 use rfgraph::tensor::blocks::dequantize;
@@ -363,7 +363,7 @@ fn the_demo_model_in_every_mix_answers_every_question() {
     for mix in Mix::all().map(Mix::name).filter(|mix| *mix != "F32") {
         let model = Model::from_gguf(Gguf::from_bytes(quantized(&original, mix, 2)).unwrap()).unwrap();
         let options = SessionOptions { n_ctx: 512, ..SessionOptions::default() };
-        demo::Answerer::new(&model, &options, &Setup::default()).check(mix, &demo::questions());
+        demo::Answerer::new(&model, &options, &SessionExtras::default()).check(mix, &demo::questions());
         let theirs = folder.join(format!("demo-{mix}.gguf"));
         if !theirs.exists() {
             continue;

@@ -1,6 +1,6 @@
 //! The demo model's 400 questions, each with one right answer, and the code that answers them.
 
-use rfgraph::model::{Model, SequenceId, Session, SessionOptions, Setup};
+use rfgraph::model::{Model, SequenceId, Session, SessionExtras, SessionOptions};
 use rfgraph::text::{ChatTemplate, Message, Tokenizer};
 use serde_json::Value;
 
@@ -54,10 +54,10 @@ struct Answer {
 }
 
 impl Answerer {
-    pub fn new(model: &Model, options: &SessionOptions, setup: &Setup) -> Answerer {
+    pub fn new(model: &Model, options: &SessionOptions, extras: &SessionExtras) -> Answerer {
         let tokenizer = model.tokenizer().unwrap();
         let template = model.chat_template(&tokenizer).unwrap();
-        let session = Session::with(model, options, setup).unwrap();
+        let session = Session::with(model, options, extras).unwrap();
         Answerer { session, at_once: options.n_sequences, tokenizer, template }
     }
 

@@ -12,7 +12,7 @@ use rfgraph::graph::operator::OperatorRow;
 use rfgraph::graph::{Cost, FurtherOutput, FurtherOutputs, Memory, Operator, ShapeError, Tensor};
 use rfgraph::model::{
     Architecture, ArchitectureRow, Architectures, Head, Keys, Model, ModelBuilder, ModelError, ModelShape,
-    Setup,
+    SessionExtras,
 };
 use rfgraph::ops::{Rope, RopeKind};
 use rfgraph::tensor::{DType, Desc};
@@ -283,9 +283,9 @@ impl Architecture for TinyHybrid {
     }
 }
 
-/// A setup with the operator that the model needs.
-pub fn setup(setup: Setup) -> Setup {
-    Setup { operators: vec![OperatorRow::of::<Decay>()], ..setup }
+/// Extras with the operator that the model needs.
+pub fn extras(extras: SessionExtras) -> SessionExtras {
+    SessionExtras { operators: vec![OperatorRow::of::<Decay>()], ..extras }
 }
 
 /// A random model of the architecture.

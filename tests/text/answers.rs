@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use rfgraph::gguf::Gguf;
 use rfgraph::text::{
-    ANSWER_MARKERS, AnswerFormat, AnswerParser, ChatTemplate, END_NAMES, EncodeOptions, Message, Part,
-    PartKind, Place, RenderOptions, StreamDecoder, TokenKind, Tokenizer, ToolFormat, VocabData,
+    ANSWER_MARKERS, AnswerFormat, AnswerParser, AnswerPlace, ChatTemplate, END_NAMES, EncodeOptions, Message,
+    Part, PartKind, RenderOptions, StreamDecoder, TokenKind, Tokenizer, ToolFormat, VocabData,
 };
 use serde_json::json;
 
@@ -228,20 +228,26 @@ fn a_constraint_begins_with_the_text() {
     let tokenizer = tokenizer("", &["<think>", "</think>"]);
     let format = AnswerFormat::of(&tokenizer);
     let mut parser = format.parser(&[]);
-    assert_eq!((parser.place(), parser.thoughts_token()), (Place::Start, tokenizer.special_id("<think>")));
+    assert_eq!(
+        (parser.place(), parser.thoughts_token()),
+        (AnswerPlace::Start, tokenizer.special_id("<think>"))
+    );
     parser.push_special(tokenizer.special_id("<think>").unwrap(), "<think>", true);
     parser.push_text("hm");
-    assert_eq!((parser.place(), parser.thoughts_token()), (Place::Thoughts, None));
+    assert_eq!((parser.place(), parser.thoughts_token()), (AnswerPlace::Thoughts, None));
     parser.push_special(tokenizer.special_id("</think>").unwrap(), "</think>", true);
-    assert_eq!((parser.place(), parser.thoughts_token()), (Place::Text, None));
-    assert_eq!(format.parser(&tokenizer.encode("Hi<think>\n", PARSED)).place(), Place::Thoughts);
-    assert_eq!(format.parser(&tokenizer.encode("Hi<think>\n\n</think>\n\n", PARSED)).place(), Place::Text);
+    assert_eq!((parser.place(), parser.thoughts_token()), (AnswerPlace::Text, None));
+    assert_eq!(format.parser(&tokenizer.encode("Hi<think>\n", PARSED)).place(), AnswerPlace::Thoughts);
+    assert_eq!(
+        format.parser(&tokenizer.encode("Hi<think>\n\n</think>\n\n", PARSED)).place(),
+        AnswerPlace::Text
+    );
     let harmony = harmony();
     let format = AnswerFormat::of(&harmony);
     let place = |prompt: &str| format.parser(&harmony.encode(prompt, PARSED)).place();
-    assert_eq!(place("<|start|>assistant"), Place::Markup);
-    assert_eq!(place("<|start|>assistant<|channel|>analysis<|message|>"), Place::Thoughts);
-    assert_eq!(place("<|start|>assistant<|channel|>final<|message|>"), Place::Text);
+    assert_eq!(place("<|start|>assistant"), AnswerPlace::Markup);
+    assert_eq!(place("<|start|>assistant<|channel|>analysis<|message|>"), AnswerPlace::Thoughts);
+    assert_eq!(place("<|start|>assistant<|channel|>final<|message|>"), AnswerPlace::Text);
 }
 
 /// Tokenizers with the markers as control tokens, and as text that the template shows.

@@ -5,7 +5,7 @@ use rfgraph::engine::{GenerateOptions, Generation, Next, Stop};
 use rfgraph::model::RowOutput;
 use rfgraph::sampling::{Sampler, SamplerParams};
 use rfgraph::text::{
-    ANSWER_MARKERS, AnswerFormat, EncodeOptions, MarkerRole, Part, PartKind, Place, Tokenizer,
+    ANSWER_MARKERS, AnswerFormat, AnswerPlace, EncodeOptions, MarkerRole, Part, PartKind, Tokenizer,
 };
 
 use crate::answers::{DEMO, real_templates};
@@ -56,7 +56,7 @@ fn opened(tokenizer: &Tokenizer, format: &AnswerFormat) -> Option<Vec<u32>> {
     let opens = ANSWER_MARKERS.iter().filter(|row| row.role == MarkerRole::Thoughts).map(|row| row.open);
     let opens = opens.chain(["<|start|>assistant<|channel|>analysis<|message|>"]);
     let mut prompts = opens.map(|open| tokenizer.encode(open, parsed));
-    prompts.find(|prompt| format.parser(prompt).place() == Place::Thoughts)
+    prompts.find(|prompt| format.parser(prompt).place() == AnswerPlace::Thoughts)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::BenchArgs;
 use super::profile::{Profile, Real};
 use super::report::Test;
-use crate::cli::device::setup;
+use crate::cli::device::extras;
 use crate::cli::error::CliError;
 use crate::cli::progress::{Progress, Unit, read_ahead};
 use crate::cpu::read_bandwidth;
@@ -58,7 +58,7 @@ impl Bench {
         let mut options = args.session.options(model, n_ctx)?;
         options.n_sequences = n_sequences;
         read_ahead(model.gguf(), options.device);
-        let mut session = Session::with(model, &options, &setup())?;
+        let mut session = Session::with(model, &options, &extras())?;
         let sequences = (0..n_sequences).map(|_| session.open()).collect::<Result<Vec<_>, _>>()?;
         let (mut rng, n_vocab) = (Rng::new(0), model.architecture().shape().n_vocab as u64);
         // Different tokens in each sequence, so that a mixture of experts uses different experts.

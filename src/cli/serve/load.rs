@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::device::setup;
+use crate::cli::device::extras;
 use crate::cli::error::CliError;
 use crate::cli::options::{ContextArg, ModelArg, SessionArgs};
 use crate::cli::progress::read_ahead;
@@ -74,7 +74,7 @@ impl LoadArgs {
         let sampling = sampling.choose(&model, &tokenizer, given)?.params;
         let options = EngineOptions {
             session,
-            setup: setup(),
+            extras: extras(),
             max_queue: self.max_queue,
             step_time: Duration::from_millis(self.step_time),
             on_step: Some(on_step),

@@ -60,13 +60,13 @@ pub(super) struct F16;
 pub(super) struct BF16;
 
 /// A product with f32 activations, as passed to kernels.
-pub(super) struct Job<'a> {
+pub(super) struct FloatProduct<'a> {
     pub(super) args: &'a Linear<'a>,
     /// Bytes in a row of weights.
     pub(super) row_bytes: usize,
 }
 
-impl Job<'_> {
+impl FloatProduct<'_> {
     /// Start of the weights of row `row` of the product.
     pub(super) fn row(&self, row: usize) -> *const u8 {
         self.args.weight.as_ptr().wrapping_add(row * self.row_bytes)
@@ -123,7 +123,7 @@ pub(super) unsafe fn multiply(isa: Isa, args: &Linear<'_>, rows: Range<usize>, o
 /// # Safety
 /// That of [`multiply`], and the weights are `E`.
 unsafe fn typed<E: Element>(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
-    let job = Job { args, row_bytes: args.k * E::BYTES };
+    let product = FloatProduct { args, row_bytes: args.k * E::BYTES };
     // Panels have this many rows. Few tokens take rows as assigned; for many, rows should stay in the cache.
     let most = match (by_rows(args), args.tokens <= FEW_TOKENS) {
         (false, _) => PANEL,
@@ -132,7 +132,7 @@ unsafe fn typed<E: Element>(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own
     };
     for rows in pieces(rows, most) {
         // SAFETY: the caller vouches for it; `own` has room for a panel.
-        unsafe { multiply_rows::<E>(isa, &job, rows, own.cast()) }
+        unsafe { multiply_rows::<E>(isa, &product, rows, own.cast()) }
     }
 }
 
@@ -144,38 +144,43 @@ fn pieces(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>>
 /// # Safety
 /// That of [`multiply`]; the rows, of type `E`, are this worker's, and `panel` has room for a panel unless the product
 /// is computed row by row.
-unsafe fn multiply_rows<E: Element>(isa: Isa, job: &Job<'_>, rows: Range<usize>, panel: *mut f32) {
-    let by_rows = by_rows(job.args);
+unsafe fn multiply_rows<E: Element>(
+    isa: Isa,
+    product: &FloatProduct<'_>,
+    rows: Range<usize>,
+    panel: *mut f32,
+) {
+    let by_rows = by_rows(product.args);
     // SAFETY: the caller vouches for it.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if by_rows => avx512::float::rows::<E>(job, rows),
+            Isa::Avx512 if by_rows => avx512::float::rows::<E>(product, rows),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::float::panel::<E>(job, rows, panel),
+            Isa::Avx512 => avx512::float::panel::<E>(product, rows, panel),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if by_rows => avx2::float::rows::<E>(job, rows),
+            Isa::Avx2 if by_rows => avx2::float::rows::<E>(product, rows),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::float::panel::<E>(job, rows, panel),
+            Isa::Avx2 => avx2::float::panel::<E>(product, rows, panel),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon if by_rows => neon::float::rows::<E>(job, rows),
+            Isa::Neon if by_rows => neon::float::rows::<E>(product, rows),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => neon::float::panel::<E>(job, rows, panel),
-            _ if by_rows => rows.for_each(|row| plain_row::<E>(job, row)),
-            _ => rows.for_each(|row| plain_in_order::<E>(job, row)),
+            Isa::Neon => neon::float::panel::<E>(product, rows, panel),
+            _ if by_rows => rows.for_each(|row| plain_row::<E>(product, row)),
+            _ => rows.for_each(|row| plain_in_order::<E>(product, row)),
         }
     }
 }
 
 /// # Safety
 /// The row is this worker's.
-unsafe fn plain_row<E: Element>(job: &Job<'_>, row: usize) {
-    let weights = job.row(row);
-    for token in 0..job.args.tokens {
-        let x = job.args.x.row(token);
+unsafe fn plain_row<E: Element>(product: &FloatProduct<'_>, row: usize) {
+    let weights = product.row(row);
+    for token in 0..product.args.tokens {
+        let x = product.args.x.row(token);
         let mut lanes = [0f32; LANES];
-        for column in 0..job.args.k.next_multiple_of(LANES) {
-            let (w, x) = if column < job.args.k {
+        for column in 0..product.args.k.next_multiple_of(LANES) {
+            let (w, x) = if column < product.args.k {
                 // SAFETY: rows of weights and activations have `k` values.
                 unsafe { (E::read(weights.add(column * E::BYTES), f16_field), *x.add(column)) }
             } else {
@@ -185,20 +190,20 @@ unsafe fn plain_row<E: Element>(job: &Job<'_>, row: usize) {
             *lane = w.mul_add(x, *lane);
         }
         // SAFETY: the value is this worker's.
-        unsafe { store(job.args, token, row, sum_lanes(lanes)) };
+        unsafe { store(product.args, token, row, sum_lanes(lanes)) };
     }
 }
 
 /// # Safety
 /// The row is this worker's.
-unsafe fn plain_in_order<E: Element>(job: &Job<'_>, row: usize) {
-    let weights = job.row(row);
-    for token in 0..job.args.tokens {
-        let x = job.args.x.row(token);
+unsafe fn plain_in_order<E: Element>(product: &FloatProduct<'_>, row: usize) {
+    let weights = product.row(row);
+    for token in 0..product.args.tokens {
+        let x = product.args.x.row(token);
         let mut sum = 0f32;
-        for start in (0..job.args.k).step_by(BLOCK) {
+        for start in (0..product.args.k).step_by(BLOCK) {
             let mut part = 0f32;
-            for column in start..job.args.k.min(start + BLOCK) {
+            for column in start..product.args.k.min(start + BLOCK) {
                 // SAFETY: rows of weights and activations have `k` values.
                 part = unsafe {
                     E::read(weights.add(column * E::BYTES), f16_field).mul_add(*x.add(column), part)
@@ -207,7 +212,7 @@ unsafe fn plain_in_order<E: Element>(job: &Job<'_>, row: usize) {
             sum += part;
         }
         // SAFETY: the value is this worker's.
-        unsafe { store(job.args, token, row, sum) };
+        unsafe { store(product.args, token, row, sum) };
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) use leaves::{STATES, States, weight};
 pub(super) use plans::Plans;
 
 use super::error::size_mismatch;
-use super::{ExecError, PlanId, Timeline, Work};
+use super::{ExecError, PlanId, SpanKind, Timeline};
 use crate::plan::{DeviceDesc, Plan, Port};
 
 /// The plans of an executor.
@@ -153,7 +153,7 @@ impl Books {
     }
 
     /// Adds spans of a plan to the timeline, if it is recorded.
-    pub fn add_spans(&mut self, id: PlanId, spans: &[(Work, Instant, Instant)]) {
+    pub fn add_spans(&mut self, id: PlanId, spans: &[(SpanKind, Instant, Instant)]) {
         if let Some(timeline) = &mut self.timeline {
             timeline.add(id, spans);
         }

@@ -27,13 +27,13 @@ use std::time::{Duration, Instant};
 use fence::FenceError;
 use flight::Flight;
 use loaded::{Loaded, Replay};
-use queue::{Lanes, Work};
+use queue::{Lanes, QueuedRun};
 use store::Store;
 use waiting::{Ended, wait_for};
 
 use super::books::{self, Books, Plans};
 use super::operators::Operators;
-use super::{Budget, ExecError, Executor, PlanId, Run, Timeline, WeightSource, Work as Timed};
+use super::{Budget, ExecError, Executor, PlanId, Run, SpanKind, Timeline, WeightSource};
 use crate::graph::operator::OperatorRow;
 use crate::hip::{Context, HipError, Jit, JitOptions, Priority};
 use crate::plan::{DeviceDesc, Plan};
@@ -260,7 +260,8 @@ impl HipExecutor {
             done(&self.lanes, &self.lanes.compute)?;
             return Ok(true);
         }
-        let work = Work { loaded: self.plans.get(id)?, arena: self.store.arena(), recorded: false, timing };
+        let work =
+            QueuedRun { loaded: self.plans.get(id)?, arena: self.store.arena(), recorded: false, timing };
         // SAFETY: the executor owns the plan's memory, is borrowed until the fence, and waits before it frees.
         unsafe { self.lanes.queue(&work)? };
         done(&self.lanes, &self.lanes.copy)?;
@@ -317,7 +318,7 @@ impl HipExecutor {
         let failed = |error: HipError| ExecError::gpu("the recording of a plan", error);
         let (loaded, arena) = (self.plans.get(id)?, self.store.arena());
         self.lanes.copy.begin_capture().map_err(failed)?;
-        let work = Work { loaded, arena, recorded: true, timing: false };
+        let work = QueuedRun { loaded, arena, recorded: true, timing: false };
         // SAFETY: recorded work does not run; replays are queued under the same guarantees. The streams' earlier work is
         // not part of the recording.
         let queued = unsafe { self.lanes.queue(&work) };
@@ -387,7 +388,7 @@ impl Executor for HipExecutor {
         loaded.fresh[input] = true;
         self.books.mark_given(id, input);
         if let Some(start) = start {
-            self.books.add_spans(id, &[(Timed::Write(input as u32), start, Instant::now())]);
+            self.books.add_spans(id, &[(SpanKind::Write(input as u32), start, Instant::now())]);
         }
         Ok(())
     }

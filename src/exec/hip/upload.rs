@@ -62,7 +62,7 @@ pub(super) struct UploadError {
 }
 
 /// Consecutive blocks of one tensor that fit a buffer.
-struct Job {
+struct Chunk {
     upload: usize,
     first: usize,
     blocks: usize,
@@ -84,17 +84,17 @@ pub(super) fn upload(uploader: &Uploader<'_>, uploads: &[Upload<'_>]) -> Result<
         return Ok(());
     }
     let (threads, buffer) = shape(total);
-    let mut jobs = Vec::new();
+    let mut chunks = Vec::new();
     for (i, upload) in uploads.iter().enumerate() {
         let most = (buffer / upload.dtype.block_bytes()).max(1);
         for first in (0..upload.n_blocks()).step_by(most) {
-            jobs.push(Job { upload: i, first, blocks: most.min(upload.n_blocks() - first) });
+            chunks.push(Chunk { upload: i, first, blocks: most.min(upload.n_blocks() - first) });
         }
     }
-    let work = Work {
+    let work = Uploading {
         stream,
         uploads,
-        jobs,
+        chunks,
         next: AtomicUsize::new(0),
         done: AtomicU64::new(0),
         total: total as u64,
@@ -171,10 +171,10 @@ impl Lane {
     }
 }
 
-struct Work<'a> {
+struct Uploading<'a> {
     stream: &'a Stream,
     uploads: &'a [Upload<'a>],
-    jobs: Vec<Job>,
+    chunks: Vec<Chunk>,
     next: AtomicUsize,
     done: AtomicU64,
     total: u64,
@@ -184,8 +184,8 @@ struct Work<'a> {
     timeout: Duration,
 }
 
-impl Work<'_> {
-    /// Like [`Work::run`], but a panic, for instance in the progress callback, becomes an error.
+impl Uploading<'_> {
+    /// Like [`Uploading::run`], but a panic, for instance in the progress callback, becomes an error.
     fn run_caught(&self, lane: &mut Lane, progress: Option<UploadProgress<'_>>) -> Result<(), UploadError> {
         // The lane is not used again: its buffers are leaked.
         catch_unwind(AssertUnwindSafe(|| self.run(lane, progress))).unwrap_or_else(|panic| {
@@ -194,21 +194,21 @@ impl Work<'_> {
         })
     }
 
-    /// Does jobs until none are left, then waits for its copies.
+    /// Sends chunks until none are left, then waits for their copies.
     fn run(&self, lane: &mut Lane, progress: Option<UploadProgress<'_>>) -> Result<(), UploadError> {
         let mut turn = 0;
         let mut result = Ok(());
-        while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(chunk) = self.chunks.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            result = self.send(job, &mut lane.buffers[turn], &mut lane.planes);
+            result = self.send(chunk, &mut lane.buffers[turn], &mut lane.planes);
             if result.is_err() {
                 self.stop.store(true, Ordering::Relaxed);
                 break;
             }
             turn = (turn + 1) % BUFFERS;
-            let bytes = (job.blocks * self.uploads[job.upload].dtype.block_bytes()) as u64;
+            let bytes = (chunk.blocks * self.uploads[chunk.upload].dtype.block_bytes()) as u64;
             let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
             if let Some(progress) = progress {
                 progress(done, self.total);
@@ -223,19 +223,19 @@ impl Work<'_> {
         result.map_err(|error| UploadError { error: error.into(), lost })
     }
 
-    fn send(&self, job: &Job, buffer: &mut Buffer, planes_of: &mut Vec<u8>) -> Result<(), ExecError> {
-        let upload = &self.uploads[job.upload];
+    fn send(&self, chunk: &Chunk, buffer: &mut Buffer, planes_of: &mut Vec<u8>) -> Result<(), ExecError> {
+        let upload = &self.uploads[chunk.upload];
         self.settle(buffer, upload.name)?;
         let failed = |error: HipError| ExecError::gpu(format!("upload of weight `{}`", upload.name), error);
-        fill(upload, job, buffer.memory.bytes_mut(), planes_of);
+        fill(upload, chunk, buffer.memory.bytes_mut(), planes_of);
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         buffer.busy = true;
         let (mut from, mut start) = (0, 0);
         let mut copied = Ok(());
         for plane in planes(upload.dtype) {
             let plane = &plane.bytes;
-            let bytes = plane.len() * job.blocks;
-            let to = upload.address + (start + job.first * plane.len()) as u64;
+            let bytes = plane.len() * chunk.blocks;
+            let to = upload.address + (start + chunk.first * plane.len()) as u64;
             // SAFETY: the device memory holds all blocks of the tensor, and the buffer holds this plane's part; both
             // live until `settle` has seen the event.
             copied =
@@ -276,16 +276,16 @@ impl Work<'_> {
     }
 }
 
-/// Fills a buffer with a job's blocks, plane by plane.
-fn fill(upload: &Upload<'_>, job: &Job, buffer: &mut [u8], working: &mut Vec<u8>) {
+/// Fills a buffer with a chunk's blocks, plane by plane.
+fn fill(upload: &Upload<'_>, chunk: &Chunk, buffer: &mut [u8], working: &mut Vec<u8>) {
     let block = upload.dtype.block_bytes();
     let most = (STRETCH / block).max(1);
-    for first in (0..job.blocks).step_by(most) {
-        let n = most.min(job.blocks - first);
-        let start = (job.first + first) * block;
+    for first in (0..chunk.blocks).step_by(most) {
+        let n = most.min(chunk.blocks - first);
+        let start = (chunk.first + first) * block;
         let Some(blocks) = upload.bytes.get(start..start + n * block) else { return };
-        // Laid out like a tensor of the job's blocks alone.
-        to_planes(upload.dtype, first, job.blocks, blocks, working, |offset, plane| {
+        // Laid out like a tensor of the chunk's blocks alone.
+        to_planes(upload.dtype, first, chunk.blocks, blocks, working, |offset, plane| {
             if let Some(place) = buffer.get_mut(offset..offset + plane.len()) {
                 place.copy_from_slice(plane);
             }

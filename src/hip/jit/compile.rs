@@ -63,10 +63,12 @@ pub fn compile(rtc: &Rtc, target: &Target, variant: &Variant) -> Result<Vec<u8>,
     let text = text(variant)?;
     let file = file_name(&variant.source);
     let options = options(target, variant);
-    let job = Job { rtc, target, variant };
-    let program = Program::new(&job, &file, text)?;
-    let words =
-        options.iter().map(|option| job.c_string(option, "an option")).collect::<Result<Vec<_>, _>>()?;
+    let compilation = Compilation { rtc, target, variant };
+    let program = Program::new(&compilation, &file, text)?;
+    let words = options
+        .iter()
+        .map(|option| compilation.c_string(option, "an option"))
+        .collect::<Result<Vec<_>, _>>()?;
     let words: Vec<*const c_char> = words.iter().map(|word| word.as_ptr()).collect();
     let (handle, n) = (program.handle, words.len() as i32);
     // SAFETY: the program is alive, and `words` is `n` strings that outlive the call.
@@ -84,18 +86,18 @@ pub fn compile(rtc: &Rtc, target: &Target, variant: &Variant) -> Result<Vec<u8>,
     if !log.is_empty() {
         tracing::debug!("compiler on {} for {}:\n{log}", describe(variant), target.arch);
     }
-    job.check("hiprtcCompileProgram", code)?;
-    program.code(&job)
+    compilation.check("hiprtcCompileProgram", code)?;
+    program.code(&compilation)
 }
 
 /// The compilation, for messages.
-struct Job<'j> {
+struct Compilation<'j> {
     rtc: &'j Rtc,
     target: &'j Target,
     variant: &'j Variant,
 }
 
-impl Job<'_> {
+impl Compilation<'_> {
     fn check(&self, call: &'static str, code: hiprtcResult) -> Result<(), JitError> {
         if code == 0 {
             return Ok(());
@@ -124,13 +126,14 @@ impl Drop for Program<'_> {
 }
 
 impl<'p> Program<'p> {
-    fn new(job: &Job<'p>, file: &str, text: &str) -> Result<Program<'p>, JitError> {
-        let (source, name) = (job.c_string(text, "its source")?, job.c_string(file, "its name")?);
+    fn new(compilation: &Compilation<'p>, file: &str, text: &str) -> Result<Program<'p>, JitError> {
+        let (source, name) =
+            (compilation.c_string(text, "its source")?, compilation.c_string(file, "its name")?);
         let headers: Vec<_> = sources::headers().collect();
         let strings = |text: fn(&sources::SourceFile) -> &'static str| {
             headers
                 .iter()
-                .map(|header| job.c_string(text(header), header.name))
+                .map(|header| compilation.c_string(text(header), header.name))
                 .collect::<Result<Vec<_>, _>>()
         };
         let (texts, names) = (strings(|header| header.text)?, strings(|header| header.name)?);
@@ -140,7 +143,7 @@ impl<'p> Program<'p> {
         let count = texts.len() as i32;
         // SAFETY: the strings and the two lists of `count` of them outlive the call, which copies them.
         let code = unsafe {
-            (job.rtc.hiprtcCreateProgram)(
+            (compilation.rtc.hiprtcCreateProgram)(
                 &raw mut handle,
                 source.as_ptr(),
                 name.as_ptr(),
@@ -149,8 +152,8 @@ impl<'p> Program<'p> {
                 names.as_ptr(),
             )
         };
-        job.check("hiprtcCreateProgram", code)?;
-        Ok(Program { rtc: job.rtc, handle })
+        compilation.check("hiprtcCreateProgram", code)?;
+        Ok(Program { rtc: compilation.rtc, handle })
     }
 
     /// The compiler's log; empty if there is none or it cannot be read.
@@ -172,15 +175,15 @@ impl<'p> Program<'p> {
         String::from_utf8_lossy(&log).trim_end().to_string()
     }
 
-    fn code(&self, job: &Job<'_>) -> Result<Vec<u8>, JitError> {
+    fn code(&self, compilation: &Compilation<'_>) -> Result<Vec<u8>, JitError> {
         let mut bytes = 0;
         // SAFETY: the program is alive, and the pointer is valid for a write.
         let code = unsafe { (self.rtc.hiprtcGetCodeSize)(self.handle, &raw mut bytes) };
-        job.check("hiprtcGetCodeSize", code)?;
+        compilation.check("hiprtcGetCodeSize", code)?;
         let mut object = vec![0u8; bytes];
         // SAFETY: the program is alive, and the buffer has the requested size.
         let code = unsafe { (self.rtc.hiprtcGetCode)(self.handle, object.as_mut_ptr().cast()) };
-        job.check("hiprtcGetCode", code)?;
+        compilation.check("hiprtcGetCode", code)?;
         Ok(object)
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use embed::Pooled;
 pub use embed::{Pooling, l2_normalize};
 use loaded::LoadedPlans;
 pub use memory::{MemoryNeed, StateNeed};
-pub use options::{SessionOptions, Setup};
+pub use options::{SessionExtras, SessionOptions};
 pub use outputs::{Outputs, RowOutput};
 pub use placement::DeviceChoice;
 use placement::{Backend, Demand, Part, Placed, place};
@@ -72,14 +72,18 @@ impl Session {
     /// # Errors
     /// [`ModelError`] if the model or the options are invalid, or the memory exceeds the budget.
     pub fn new(model: &Model, options: &SessionOptions) -> Result<Session, ModelError> {
-        Session::with(model, options, &Setup::default())
+        Session::with(model, options, &SessionExtras::default())
     }
 
-    /// As [`Session::new`], with a setup for GPUs, custom operators and progress.
+    /// As [`Session::new`], with settings for GPUs, custom operators and progress.
     ///
     /// # Errors
     /// As [`Session::new`].
-    pub fn with(model: &Model, options: &SessionOptions, setup: &Setup) -> Result<Session, ModelError> {
+    pub fn with(
+        model: &Model,
+        options: &SessionOptions,
+        extras: &SessionExtras,
+    ) -> Result<Session, ModelError> {
         options.cache_types.check()?;
         if options.ubatch == Some(0) {
             return Err(ModelError::EmptyUbatch);
@@ -87,7 +91,7 @@ impl Session {
         let shape = model.architecture().shape();
         let n_ctx = shape.context(options.n_ctx)?;
         let layout = CacheLayout::pooled(n_ctx, options.n_sequences, options.n_tokens)?;
-        let Placed { parts, ubatch } = place(&Demand { model, options, layout, want: setup.want }, setup)?;
+        let Placed { parts, ubatch } = place(&Demand { model, options, layout, want: extras.want }, extras)?;
         let max_rows = ubatch.max(layout.n_sequences);
         let whole_logits = matches!(parts.last(), Some(Part { backend: Backend::Cpu(_), .. }));
         let mut session = Session {
@@ -108,7 +112,7 @@ impl Session {
             parts,
             shape,
         };
-        session.make_first_plans(setup.want)?;
+        session.make_first_plans(extras.want)?;
         session.plans.all_stay();
         session.plans.keep(Session::PLANS);
         Ok(session)

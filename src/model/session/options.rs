@@ -64,9 +64,9 @@ impl Default for SessionOptions {
     }
 }
 
-/// Settings for the GPU, custom operators, and a callback for progress.
+/// Parts of a session beside its plain options: settings for the GPU, custom operators, and a callback for progress.
 #[derive(Clone, Default)]
-pub struct Setup {
+pub struct SessionExtras {
     /// Options of the GPU's executor.
     pub hip: HipOptions,
     /// The output of decoded rows, whose plan is compiled with the session on a GPU.
@@ -77,8 +77,11 @@ pub struct Setup {
     pub on_loading: Option<OnLoading>,
 }
 
-impl std::fmt::Debug for Setup {
+impl std::fmt::Debug for SessionExtras {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Setup").field("hip", &self.hip).field("want", &self.want).finish_non_exhaustive()
+        f.debug_struct("SessionExtras")
+            .field("hip", &self.hip)
+            .field("want", &self.want)
+            .finish_non_exhaustive()
     }
 }

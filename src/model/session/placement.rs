@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::plans::graph_of;
-use super::{SessionOptions, Setup, ubatch};
+use super::{SessionExtras, SessionOptions, ubatch};
 use crate::device::{PlatformKind, Target};
 use crate::exec::{Budget, CpuExecutor, ExecError, Executor, HipExecutor};
 use crate::hip::{Context, Pace, Request, Selected, select};
@@ -156,12 +156,12 @@ impl Demand<'_> {
 }
 
 /// Opens the devices and assigns a part of the model to each.
-pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelError> {
+pub(super) fn place(demand: &Demand<'_>, extras: &SessionExtras) -> Result<Placed, ModelError> {
     let n_layer = demand.n_layer();
     let whole = Portion::whole(n_layer);
     let default = demand.ubatch_or(ubatch::DEFAULT);
     let on_cpu =
-        |portion, ubatch| Ok::<_, ModelError>(Part { portion, backend: cpu(demand, ubatch, setup)? });
+        |portion, ubatch| Ok::<_, ModelError>(Part { portion, backend: cpu(demand, ubatch, extras)? });
     let (_, Some(context)) = demand.options.device.open(demand.model)? else {
         return Ok(Placed { parts: vec![on_cpu(whole, default)?], ubatch: default });
     };
@@ -170,7 +170,7 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelE
     let (free, total) = context.memory_info().map_err(failed)?;
     let budget = Budget::gpu(free, total, demand.options.memory_fraction);
     let mut target = context.target().clone();
-    target.blas &= setup.hip.blas;
+    target.blas &= extras.hip.blas;
     let Fit { on_gpu, ubatch } = fit(demand, &target, context.pace(), &budget)?;
     if on_gpu == 0 {
         tracing::warn!(
@@ -180,7 +180,7 @@ pub(super) fn place(demand: &Demand<'_>, setup: &Setup) -> Result<Placed, ModelE
         return Ok(Placed { parts: vec![on_cpu(whole, default)?], ubatch: default });
     }
     tracing::info!("{ubatch} tokens of a prompt are computed at once (ubatch)");
-    let gpu = hip(demand, &context, budget, setup)?;
+    let gpu = hip(demand, &context, budget, extras)?;
     if on_gpu == n_layer {
         host(demand, ubatch)?;
         tracing::info!("all {n_layer} layers on {}", context.name());
@@ -202,26 +202,31 @@ fn host(demand: &Demand<'_>, ubatch: usize) -> Result<Budget, ModelError> {
     Ok(budget)
 }
 
-fn cpu(demand: &Demand<'_>, ubatch: usize, setup: &Setup) -> Result<Backend, ModelError> {
+fn cpu(demand: &Demand<'_>, ubatch: usize, extras: &SessionExtras) -> Result<Backend, ModelError> {
     let threads: NonZeroUsize = demand.options.threads.unwrap_or_else(crate::cpu::physical_cores);
     let budget = host(demand, ubatch)?;
     let weights = Arc::new(GgufWeights(Arc::clone(demand.model.gguf())));
     let mut executor = CpuExecutor::new(threads, weights, budget)?;
     executor.set_deterministic(demand.options.deterministic);
-    setup.operators.iter().for_each(|row| executor.register(*row));
+    extras.operators.iter().for_each(|row| executor.register(*row));
     Ok(Backend::Cpu(Box::new(executor)))
 }
 
-fn hip(demand: &Demand<'_>, context: &Context, budget: Budget, setup: &Setup) -> Result<Backend, ModelError> {
+fn hip(
+    demand: &Demand<'_>,
+    context: &Context,
+    budget: Budget,
+    extras: &SessionExtras,
+) -> Result<Backend, ModelError> {
     let weights = Arc::new(GgufWeights(Arc::clone(demand.model.gguf())));
-    let mut options = setup.hip.clone();
+    let mut options = extras.hip.clone();
     options.deterministic |= demand.options.deterministic;
     if let Some(timeout) = demand.options.timeout {
         options.timeout = timeout;
     }
     let mut executor = HipExecutor::new(context.clone(), weights, budget, options)?;
-    setup.operators.iter().for_each(|row| executor.register(*row));
-    if let Some(on_loading) = &setup.on_loading {
+    extras.operators.iter().for_each(|row| executor.register(*row));
+    if let Some(on_loading) = &extras.on_loading {
         executor.set_on_loading(Arc::clone(on_loading));
     }
     Ok(Backend::Hip(Box::new(executor)))

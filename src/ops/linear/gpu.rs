@@ -20,7 +20,7 @@ pub(in crate::ops) const FEW_TOKENS: usize = 8;
 const THREADS: usize = 256;
 
 /// A tensor of the step and a byte offset in it.
-pub(in crate::ops) type Place = (Which, usize);
+pub(in crate::ops) type Location = (Which, usize);
 
 /// True if products of few tokens with weights of this type use integers, as for block formats.
 pub(in crate::ops) fn takes_quantized(dtype: DType) -> bool {
@@ -42,13 +42,13 @@ pub(in crate::ops) struct Products<'a> {
     /// Rows of `x`.
     pub tokens: usize,
     /// One to three weights and their rows. Results are concatenated in a row of the output.
-    pub weights: &'a [(Place, usize)],
+    pub weights: &'a [(Location, usize)],
     /// With two weights of the same size, the output is `gate(first) · second`.
     pub gate: Option<UnaryKind>,
     /// The bias, if there is one.
-    pub bias: Option<Place>,
+    pub bias: Option<Location>,
     /// The residual, with the output's length.
-    pub residual: Option<Place>,
+    pub residual: Option<Location>,
 }
 
 /// Rows of a weight per block, and pieces whose loads are in flight together, for `bucket` tokens.
@@ -103,11 +103,11 @@ impl Few {
     }
 }
 
-fn address((which, offset): Place) -> Arg {
+fn address((which, offset): Location) -> Arg {
     Arg::Address(which, offset)
 }
 
-fn address_or_none(place: Option<Place>) -> Arg {
+fn address_or_none(place: Option<Location>) -> Arg {
     place.map_or(Arg::Null, address)
 }
 
@@ -119,8 +119,8 @@ pub(in crate::ops) fn n_blocks(dtype: DType, n: usize) -> Arg {
 /// Quantizes rows of F32 to eight bits, as `kernels/quantize.h` describes; `k` is a multiple of 32.
 pub(in crate::ops) fn quantize(
     lower: &mut Lower<'_>,
-    x: Place,
-    to: Place,
+    x: Location,
+    to: Location,
     k: usize,
     rows: usize,
 ) -> Result<(), LowerError> {
@@ -138,8 +138,8 @@ pub(in crate::ops) fn quantize(
 /// largest number.
 fn dequantize(
     lower: &mut Lower<'_>,
-    (dtype, from): (DType, Place),
-    (to_dtype, to): (DType, Place),
+    (dtype, from): (DType, Location),
+    (to_dtype, to): (DType, Location),
     n: usize,
     clamp: bool,
 ) -> Result<(), LowerError> {
@@ -181,7 +181,7 @@ impl Products<'_> {
     }
 
     /// Lowers the product with `x` in F32.
-    pub fn of_floats(&self, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
+    pub fn of_floats(&self, lower: &mut Lower<'_>, x: Location) -> Result<(), LowerError> {
         // The kernels of few tokens add each row's products in their own order, for any number of rows.
         if self.tokens <= FEW_TOKENS || lower.is_deterministic() {
             if !takes_quantized(self.dtype) {
@@ -203,12 +203,12 @@ impl Products<'_> {
     }
 
     /// Lowers the product with `x` quantized to eight bits; only for formats with integer products.
-    pub fn of_quantized(&self, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
+    pub fn of_quantized(&self, lower: &mut Lower<'_>, x: Location) -> Result<(), LowerError> {
         self.few("linear_few", lower, x)
     }
 
     /// Reads each weight once for every [`FEW_TOKENS`] tokens.
-    fn few(&self, kernel: &'static str, lower: &mut Lower<'_>, x: Place) -> Result<(), LowerError> {
+    fn few(&self, kernel: &'static str, lower: &mut Lower<'_>, x: Location) -> Result<(), LowerError> {
         let bucket = self.tokens.next_power_of_two().min(FEW_TOKENS);
         let few = Few::of(lower, self.dtype, self.k, bucket, (self.rows(), self.gate.is_some()));
         let rows = |i: usize| self.weight(i).map_or(0, |(_, n)| n);
@@ -238,12 +238,12 @@ impl Products<'_> {
         lower.launch(variant, [blocks, self.tokens.div_ceil(bucket), 1], few.threads, &args)
     }
 
-    fn weight(&self, i: usize) -> Option<(Place, usize)> {
+    fn weight(&self, i: usize) -> Option<(Location, usize)> {
         self.weights.get(i).copied()
     }
 
     /// The product with the BLAS library.
-    fn blas(&self, lower: &mut Lower<'_>, weight: Place, x: Place) -> Result<(), LowerError> {
+    fn blas(&self, lower: &mut Lower<'_>, weight: Location, x: Location) -> Result<(), LowerError> {
         let (k, n, tokens) = (self.k, self.n_out(), self.tokens);
         let dtype = match self.dtype {
             DType::F32 | DType::BF16 => self.dtype,
@@ -283,7 +283,7 @@ impl Products<'_> {
     }
 
     /// The product with our own kernel.
-    fn many(&self, lower: &mut Lower<'_>, weight: Place, x: Place) -> Result<(), LowerError> {
+    fn many(&self, lower: &mut Lower<'_>, weight: Location, x: Location) -> Result<(), LowerError> {
         let (k, n, tokens) = (self.k, self.n_out(), self.tokens);
         // The larger side only if there is still a block for every compute unit.
         let blocks = |side: usize| [n.div_ceil(side), tokens.div_ceil(side), 1];

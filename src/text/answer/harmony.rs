@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::calls::{call_of, read_calls};
 use super::pending::{Marker, Pending};
 use super::streamed::{Begun, Heads, Streamed};
-use super::{CallReader, Out, PartKind, Place, Read, ToolCall};
+use super::{AnswerPlace, CallReader, Out, PartKind, Read, ToolCall};
 use crate::text::Tokenizer;
 
 pub(super) const CHANNEL: &str = "<|channel|>";
@@ -149,11 +149,11 @@ impl HarmonyParser {
         HarmonyParser { harmony, state, searched: 0, streamed: None }
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> AnswerPlace {
         match &self.state {
-            State::Body(PartKind::Thoughts) => Place::Thoughts,
-            State::Body(_) | State::Outside => Place::Text,
-            State::Header(_) | State::Between | State::Call(..) => Place::Markup,
+            State::Body(PartKind::Thoughts) => AnswerPlace::Thoughts,
+            State::Body(_) | State::Outside => AnswerPlace::Text,
+            State::Header(_) | State::Between | State::Call(..) => AnswerPlace::Markup,
         }
     }
 

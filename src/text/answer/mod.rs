@@ -164,7 +164,7 @@ impl Part {
 /// The place in an answer at which its next token stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Place {
+pub enum AnswerPlace {
     /// Before the first token, in a format with thoughts: they may begin, or the text.
     Start,
     /// In the model's thoughts.
@@ -419,9 +419,9 @@ impl AnswerParser {
         std::mem::take(&mut self.out.deltas)
     }
 
-    /// At [`Place::Start`], the token with which thoughts may begin, if it is a special token.
+    /// At [`AnswerPlace::Start`], the token with which thoughts may begin, if it is a special token.
     pub fn thoughts_token(&self) -> Option<u32> {
-        self.thoughts_token.filter(|_| self.place() == Place::Start)
+        self.thoughts_token.filter(|_| self.place() == AnswerPlace::Start)
     }
 
     /// The text that ends the thoughts in which the next token stands, if they have an end.
@@ -434,9 +434,9 @@ impl AnswerParser {
     }
 
     /// The place of the next token.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> AnswerPlace {
         match &self.rules {
-            Rules::Plain => Place::Text,
+            Rules::Plain => AnswerPlace::Text,
             Rules::Tags(tags) => tags.place(),
             Rules::Harmony(harmony) => harmony.place(),
         }

@@ -6,7 +6,7 @@ use super::calls::read_calls;
 use super::pending::{Marker, Pending};
 use super::rows::{ANSWER_MARKERS, MarkerRole};
 use super::streamed::{Begun, Heads, Streamed};
-use super::{CallReader, Out, PartKind, Place, Read, ToolCall};
+use super::{AnswerPlace, CallReader, Out, PartKind, Read, ToolCall};
 use crate::text::Tokenizer;
 
 /// The markers of a model.
@@ -193,12 +193,12 @@ impl TagsParser {
         }
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> AnswerPlace {
         match self.state {
-            State::Between if !self.follows && self.tags.thoughts().next().is_some() => Place::Start,
-            State::Between | State::Text => Place::Text,
-            State::Thoughts(_) => Place::Thoughts,
-            State::Call(_) => Place::Markup,
+            State::Between if !self.follows && self.tags.thoughts().next().is_some() => AnswerPlace::Start,
+            State::Between | State::Text => AnswerPlace::Text,
+            State::Thoughts(_) => AnswerPlace::Thoughts,
+            State::Call(_) => AnswerPlace::Markup,
         }
     }
 

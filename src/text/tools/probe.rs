@@ -3,6 +3,8 @@
 //! A conversation is rendered with an assistant's message of one call, two and three calls, and a text. Names, ids,
 //! keys and values are texts that stand nowhere else, so that whatever stands around them is the form.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use super::form::{
@@ -275,19 +277,13 @@ impl Head {
     }
 }
 
-/// The place of an object in JSON.
-struct Place {
-    start: usize,
-    end: usize,
-}
-
 /// The first place at which a text has this object.
-fn find_object(text: &str, from: usize, object: &Value) -> Option<Place> {
+fn find_object(text: &str, from: usize, object: &Value) -> Option<Range<usize>> {
     for (at, _) in text[from..].match_indices('{') {
         let start = from + at;
         let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter::<Value>();
         if values.next().is_some_and(|value| value.is_ok_and(|value| value == *object)) {
-            return Some(Place { start, end: start + values.byte_offset() });
+            return Some(start..start + values.byte_offset());
         }
     }
     None

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{half, store, sum_lanes};
-use crate::cpu::linear::float::{BLOCK, Element, Job};
+use crate::cpu::linear::float::{BLOCK, Element, FloatProduct};
 use crate::cpu::linear::format::PANEL;
 use crate::cpu::linear::plain::{self, LANES};
 use crate::cpu::linear::{FEW_TOKENS, PREFETCH};
@@ -18,20 +18,20 @@ const TOKENS: usize = 3;
 /// # Safety
 /// The rows are this worker's; the machine has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range<usize>) {
-    if job.args.tokens > FEW_TOKENS {
+pub(in crate::cpu::linear) unsafe fn rows<E: Element>(product: &FloatProduct<'_>, rows: Range<usize>) {
+    if product.args.tokens > FEW_TOKENS {
         // SAFETY: the caller vouches for it.
-        return unsafe { rows_times_many::<E>(job, rows) };
+        return unsafe { rows_times_many::<E>(product, rows) };
     }
     for row in rows {
         let mut token = 0;
-        while token < job.args.tokens {
+        while token < product.args.tokens {
             // SAFETY: the tokens are in range; the caller vouches for the rest.
             token += unsafe {
-                match job.args.tokens - token {
-                    4.. => rows_times::<E, 1, 4>(job, row, token),
-                    2.. => rows_times::<E, 1, 2>(job, row, token),
-                    _ => rows_times::<E, 1, 1>(job, row, token),
+                match product.args.tokens - token {
+                    4.. => rows_times::<E, 1, 4>(product, row, token),
+                    2.. => rows_times::<E, 1, 2>(product, row, token),
+                    _ => rows_times::<E, 1, 1>(product, row, token),
                 }
             };
         }
@@ -40,20 +40,20 @@ pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range
 
 /// Rows that fit the cache, times many tokens, a few tokens at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn rows_times_many<E: Element>(job: &Job<'_>, rows: Range<usize>) {
+unsafe fn rows_times_many<E: Element>(product: &FloatProduct<'_>, rows: Range<usize>) {
     let mut token = 0;
-    while token < job.args.tokens {
-        let tile = if job.args.tokens - token >= TOKENS { TOKENS } else { 1 };
+    while token < product.args.tokens {
+        let tile = if product.args.tokens - token >= TOKENS { TOKENS } else { 1 };
         let mut row = rows.start;
         while row < rows.end {
             let wide = if rows.end - row >= ROWS { ROWS } else { 1 };
             // SAFETY: rows and tokens are in range; the caller vouches for the rest.
             unsafe {
                 match (wide, tile) {
-                    (ROWS, TOKENS) => rows_times::<E, ROWS, TOKENS>(job, row, token),
-                    (ROWS, _) => rows_times::<E, ROWS, 1>(job, row, token),
-                    (_, TOKENS) => rows_times::<E, 1, TOKENS>(job, row, token),
-                    _ => rows_times::<E, 1, 1>(job, row, token),
+                    (ROWS, TOKENS) => rows_times::<E, ROWS, TOKENS>(product, row, token),
+                    (ROWS, _) => rows_times::<E, ROWS, 1>(product, row, token),
+                    (_, TOKENS) => rows_times::<E, 1, TOKENS>(product, row, token),
+                    _ => rows_times::<E, 1, 1>(product, row, token),
                 };
             }
             row += wide;
@@ -65,13 +65,13 @@ unsafe fn rows_times_many<E: Element>(job: &Job<'_>, rows: Range<usize>) {
 /// `R` rows from `row` on times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
-    job: &Job<'_>,
+    product: &FloatProduct<'_>,
     row: usize,
     token: usize,
 ) -> usize {
-    let whole = job.args.k / LANES * LANES;
-    let weights: [*const u8; R] = std::array::from_fn(|i| job.row(row + i));
-    let x: [*const f32; T] = std::array::from_fn(|i| job.args.x.row(token + i));
+    let whole = product.args.k / LANES * LANES;
+    let weights: [*const u8; R] = std::array::from_fn(|i| product.row(row + i));
+    let x: [*const f32; T] = std::array::from_fn(|i| product.args.x.row(token + i));
     let mut lanes = [[[_mm256_setzero_ps(); 2]; T]; R];
     for column in (0..whole).step_by(LANES) {
         for weights in weights {
@@ -98,7 +98,7 @@ unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
     for (r, lanes) in lanes.into_iter().enumerate() {
         for (i, lanes) in lanes.into_iter().enumerate() {
             // SAFETY: the rows are this worker's.
-            unsafe { finish::<E>(job, row + r, token + i, lanes) };
+            unsafe { finish::<E>(product, row + r, token + i, lanes) };
         }
     }
     T
@@ -107,8 +107,8 @@ unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
 /// Adds the columns after the last whole register to the lanes of a row and a token, and stores the sum.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn finish<E: Element>(job: &Job<'_>, row: usize, token: usize, lanes: [__m256; 2]) {
-    let (weights, x, k) = (job.row(row), job.args.x.row(token), job.args.k);
+unsafe fn finish<E: Element>(product: &FloatProduct<'_>, row: usize, token: usize, lanes: [__m256; 2]) {
+    let (weights, x, k) = (product.row(row), product.args.x.row(token), product.args.k);
     let mut values = [0f32; LANES];
     // SAFETY: the array holds both registers.
     unsafe {
@@ -132,7 +132,7 @@ unsafe fn finish<E: Element>(job: &Job<'_>, row: usize, token: usize, lanes: [__
     // SAFETY: the array holds both registers, and the row is this worker's.
     unsafe {
         let lanes = [_mm256_loadu_ps(values.as_ptr()), _mm256_loadu_ps(values.as_ptr().add(LANES / 2))];
-        plain::store(job.args, token, row, sum_lanes(lanes));
+        plain::store(product.args, token, row, sum_lanes(lanes));
     }
 }
 
@@ -152,22 +152,26 @@ unsafe fn read<E: Element>(at: *const u8) -> f32 {
 /// # Safety
 /// The rows are this worker's, and `own` has room for a panel; the machine has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::linear) unsafe fn panel<E: Element>(job: &Job<'_>, rows: Range<usize>, own: *mut f32) {
+pub(in crate::cpu::linear) unsafe fn panel<E: Element>(
+    product: &FloatProduct<'_>,
+    rows: Range<usize>,
+    own: *mut f32,
+) {
     for i in 0..PANEL {
         // Missing rows of the last panel repeat the last row.
-        let row = job.row((rows.start + i).min(rows.end - 1));
-        for column in 0..job.args.k {
+        let row = product.row((rows.start + i).min(rows.end - 1));
+        for column in 0..product.args.k {
             // SAFETY: rows have `k` elements, and there is room for the panel.
             unsafe { *own.add(column * PANEL + i) = read::<E>(row.add(column * E::BYTES)) };
         }
     }
     let mut token = 0;
-    while token < job.args.tokens {
+    while token < product.args.tokens {
         // SAFETY: the tokens are in range; the caller vouches for the rest.
         token += unsafe {
-            match job.args.tokens - token {
-                4.. => tile_times::<4>(job, rows.clone(), own, token),
-                _ => tile_times::<1>(job, rows.clone(), own, token),
+            match product.args.tokens - token {
+                4.. => tile_times::<4>(product, rows.clone(), own, token),
+                _ => tile_times::<1>(product, rows.clone(), own, token),
             }
         };
     }
@@ -176,12 +180,12 @@ pub(in crate::cpu::linear) unsafe fn panel<E: Element>(job: &Job<'_>, rows: Rang
 /// A panel times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile_times<const T: usize>(
-    job: &Job<'_>,
+    product: &FloatProduct<'_>,
     rows: Range<usize>,
     panel: *const f32,
     token: usize,
 ) -> usize {
-    let k = job.args.k;
+    let k = product.args.k;
     let mut sums = [[0f32; PANEL]; T];
     for start in (0..k).step_by(BLOCK) {
         let mut parts = [[_mm256_setzero_ps(); 2]; T];
@@ -191,7 +195,7 @@ unsafe fn tile_times<const T: usize>(
                 let low = _mm256_load_ps(panel.add(column * PANEL));
                 let high = _mm256_load_ps(panel.add(column * PANEL + PANEL / 2));
                 for (i, part) in parts.iter_mut().enumerate() {
-                    let x = _mm256_set1_ps(*job.args.x.row(token + i).add(column));
+                    let x = _mm256_set1_ps(*product.args.x.row(token + i).add(column));
                     part[0] = _mm256_fmadd_ps(low, x, part[0]);
                     part[1] = _mm256_fmadd_ps(high, x, part[1]);
                 }
@@ -211,7 +215,7 @@ unsafe fn tile_times<const T: usize>(
         // SAFETY: the sums are two registers long; the rows are this worker's.
         unsafe {
             let sums = [_mm256_loadu_ps(sums.as_ptr()), _mm256_loadu_ps(sums.as_ptr().add(PANEL / 2))];
-            store(job.args, token + i, rows.start, rows.len(), sums);
+            store(product.args, token + i, rows.start, rows.len(), sums);
         }
     }
     T

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{store, sum_lanes, transpose};
-use crate::cpu::linear::float::{BLOCK, Element, Job};
+use crate::cpu::linear::float::{BLOCK, Element, FloatProduct};
 use crate::cpu::linear::format::PANEL;
 use crate::cpu::linear::plain::{self, LANES};
 use crate::cpu::linear::{FEW_TOKENS, PREFETCH};
@@ -17,20 +17,20 @@ const ROWS: usize = 6;
 /// # Safety
 /// The rows are this worker's; the machine has AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range<usize>) {
-    if job.args.tokens > FEW_TOKENS {
+pub(in crate::cpu::linear) unsafe fn rows<E: Element>(product: &FloatProduct<'_>, rows: Range<usize>) {
+    if product.args.tokens > FEW_TOKENS {
         // SAFETY: the caller vouches for it.
-        return unsafe { rows_times_many::<E>(job, rows) };
+        return unsafe { rows_times_many::<E>(product, rows) };
     }
     for row in rows {
         let mut token = 0;
-        while token < job.args.tokens {
+        while token < product.args.tokens {
             // SAFETY: the tokens are in range; the caller vouches for the rest.
             token += unsafe {
-                match job.args.tokens - token {
-                    4.. => rows_times::<E, 1, 4>(job, row, token),
-                    2.. => rows_times::<E, 1, 2>(job, row, token),
-                    _ => rows_times::<E, 1, 1>(job, row, token),
+                match product.args.tokens - token {
+                    4.. => rows_times::<E, 1, 4>(product, row, token),
+                    2.. => rows_times::<E, 1, 2>(product, row, token),
+                    _ => rows_times::<E, 1, 1>(product, row, token),
                 }
             };
         }
@@ -39,20 +39,20 @@ pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range
 
 /// Rows that fit the cache, times many tokens, four tokens at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn rows_times_many<E: Element>(job: &Job<'_>, rows: Range<usize>) {
+unsafe fn rows_times_many<E: Element>(product: &FloatProduct<'_>, rows: Range<usize>) {
     let mut token = 0;
-    while token < job.args.tokens {
-        let tile = if job.args.tokens - token >= 4 { 4 } else { 1 };
+    while token < product.args.tokens {
+        let tile = if product.args.tokens - token >= 4 { 4 } else { 1 };
         let mut row = rows.start;
         while row < rows.end {
             let wide = if rows.end - row >= ROWS { ROWS } else { 1 };
             // SAFETY: rows and tokens are in range; the caller vouches for the rest.
             unsafe {
                 match (wide, tile) {
-                    (ROWS, 4) => rows_times::<E, ROWS, 4>(job, row, token),
-                    (ROWS, _) => rows_times::<E, ROWS, 1>(job, row, token),
-                    (_, 4) => rows_times::<E, 1, 4>(job, row, token),
-                    _ => rows_times::<E, 1, 1>(job, row, token),
+                    (ROWS, 4) => rows_times::<E, ROWS, 4>(product, row, token),
+                    (ROWS, _) => rows_times::<E, ROWS, 1>(product, row, token),
+                    (_, 4) => rows_times::<E, 1, 4>(product, row, token),
+                    _ => rows_times::<E, 1, 1>(product, row, token),
                 };
             }
             row += wide;
@@ -64,13 +64,13 @@ unsafe fn rows_times_many<E: Element>(job: &Job<'_>, rows: Range<usize>) {
 /// `R` rows from `row` on times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
-    job: &Job<'_>,
+    product: &FloatProduct<'_>,
     row: usize,
     token: usize,
 ) -> usize {
-    let k = job.args.k;
-    let weights: [*const u8; R] = std::array::from_fn(|i| job.row(row + i));
-    let x: [*const f32; T] = std::array::from_fn(|i| job.args.x.row(token + i));
+    let k = product.args.k;
+    let weights: [*const u8; R] = std::array::from_fn(|i| product.row(row + i));
+    let x: [*const f32; T] = std::array::from_fn(|i| product.args.x.row(token + i));
     let mut lanes = [[_mm512_setzero_ps(); T]; R];
     let mut add = |column: usize, count: usize| {
         let mask = if count == LANES { u16::MAX } else { (1 << count) - 1 };
@@ -100,7 +100,7 @@ unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
     for (r, lanes) in lanes.into_iter().enumerate() {
         for (i, lanes) in lanes.into_iter().enumerate() {
             // SAFETY: the rows are this worker's.
-            unsafe { plain::store(job.args, token + i, row + r, sum_lanes(lanes)) };
+            unsafe { plain::store(product.args, token + i, row + r, sum_lanes(lanes)) };
         }
     }
     T
@@ -111,18 +111,22 @@ unsafe fn rows_times<E: Element, const R: usize, const T: usize>(
 /// # Safety
 /// The rows are this worker's, and `own` has room for a panel; the machine has AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(in crate::cpu::linear) unsafe fn panel<E: Element>(job: &Job<'_>, rows: Range<usize>, own: *mut f32) {
+pub(in crate::cpu::linear) unsafe fn panel<E: Element>(
+    product: &FloatProduct<'_>,
+    rows: Range<usize>,
+    own: *mut f32,
+) {
     // SAFETY: the rows are in range, and there is room for the panel.
-    unsafe { unpack_panel::<E>(job, rows.clone(), own) };
+    unsafe { unpack_panel::<E>(product, rows.clone(), own) };
     let mut token = 0;
-    while token < job.args.tokens {
+    while token < product.args.tokens {
         // SAFETY: the tokens are in range; the caller vouches for the rest.
         token += unsafe {
-            match job.args.tokens - token {
-                8.. => tile_times::<8>(job, rows.clone(), own, token),
-                4.. => tile_times::<4>(job, rows.clone(), own, token),
-                2.. => tile_times::<2>(job, rows.clone(), own, token),
-                _ => tile_times::<1>(job, rows.clone(), own, token),
+            match product.args.tokens - token {
+                8.. => tile_times::<8>(product, rows.clone(), own, token),
+                4.. => tile_times::<4>(product, rows.clone(), own, token),
+                2.. => tile_times::<2>(product, rows.clone(), own, token),
+                _ => tile_times::<1>(product, rows.clone(), own, token),
             }
         };
     }
@@ -130,10 +134,10 @@ pub(in crate::cpu::linear) unsafe fn panel<E: Element>(job: &Job<'_>, rows: Rang
 
 /// Unpacks 16 rows, column by column. Missing rows of the last panel repeat the last row.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn unpack_panel<E: Element>(job: &Job<'_>, rows: Range<usize>, own: *mut f32) {
-    let starts: [*const u8; PANEL] = std::array::from_fn(|i| job.row((rows.start + i).min(rows.end - 1)));
-    for column in (0..job.args.k).step_by(LANES) {
-        let count = LANES.min(job.args.k - column);
+unsafe fn unpack_panel<E: Element>(product: &FloatProduct<'_>, rows: Range<usize>, own: *mut f32) {
+    let starts: [*const u8; PANEL] = std::array::from_fn(|i| product.row((rows.start + i).min(rows.end - 1)));
+    for column in (0..product.args.k).step_by(LANES) {
+        let count = LANES.min(product.args.k - column);
         let mut block = [_mm512_setzero_si512(); PANEL];
         for (block, row) in block.iter_mut().zip(starts) {
             // SAFETY: rows have `k` elements; no more are read.
@@ -149,13 +153,13 @@ unsafe fn unpack_panel<E: Element>(job: &Job<'_>, rows: Range<usize>, own: *mut 
 /// A panel times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn tile_times<const T: usize>(
-    job: &Job<'_>,
+    product: &FloatProduct<'_>,
     rows: Range<usize>,
     panel: *const f32,
     token: usize,
 ) -> usize {
-    let k = job.args.k;
-    let x: [*const f32; T] = std::array::from_fn(|i| job.args.x.row(token + i));
+    let k = product.args.k;
+    let x: [*const f32; T] = std::array::from_fn(|i| product.args.x.row(token + i));
     let mut sums = [_mm512_setzero_ps(); T];
     for start in (0..k).step_by(BLOCK) {
         let mut parts = [_mm512_setzero_ps(); T];
@@ -174,7 +178,7 @@ unsafe fn tile_times<const T: usize>(
     }
     for (i, sums) in sums.into_iter().enumerate() {
         // SAFETY: the rows are this worker's.
-        unsafe { store(job.args, token + i, rows.start, rows.len(), sums) };
+        unsafe { store(product.args, token + i, rows.start, rows.len(), sums) };
     }
     T
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{store, sum_lanes};
 use crate::cpu::linear::FEW_TOKENS;
-use crate::cpu::linear::float::{BLOCK, Element, Job};
+use crate::cpu::linear::float::{BLOCK, Element, FloatProduct};
 use crate::cpu::linear::format::PANEL;
 use crate::cpu::linear::plain::{self, LANES};
 use crate::tensor::blocks::f16_field;
@@ -15,14 +15,14 @@ use crate::tensor::blocks::f16_field;
 /// # Safety
 /// The rows are this worker's.
 #[target_feature(enable = "neon")]
-pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range<usize>) {
+pub(in crate::cpu::linear) unsafe fn rows<E: Element>(product: &FloatProduct<'_>, rows: Range<usize>) {
     // Few tokens read a row once; of many tokens, four at a time are multiplied with all rows, which the cache holds.
-    let at_once = if job.args.tokens > FEW_TOKENS { 4 } else { FEW_TOKENS };
-    for first in (0..job.args.tokens).step_by(at_once) {
-        let end = job.args.tokens.min(first + at_once);
+    let at_once = if product.args.tokens > FEW_TOKENS { 4 } else { FEW_TOKENS };
+    for first in (0..product.args.tokens).step_by(at_once) {
+        let end = product.args.tokens.min(first + at_once);
         for row in rows.clone() {
             // SAFETY: the tokens are in range; the caller vouches for the rest.
-            unsafe { row_times_tokens::<E>(job, row, first..end) };
+            unsafe { row_times_tokens::<E>(product, row, first..end) };
         }
     }
 }
@@ -30,14 +30,14 @@ pub(in crate::cpu::linear) unsafe fn rows<E: Element>(job: &Job<'_>, rows: Range
 /// One row times some tokens.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn row_times_tokens<E: Element>(job: &Job<'_>, row: usize, tokens: Range<usize>) {
+unsafe fn row_times_tokens<E: Element>(product: &FloatProduct<'_>, row: usize, tokens: Range<usize>) {
     let mut token = tokens.start;
     while token < tokens.end {
         // SAFETY: the tokens are in range; the caller vouches for the rest.
         token += unsafe {
             match tokens.end - token {
-                4.. => row_times::<E, 4>(job, row, token),
-                _ => row_times::<E, 1>(job, row, token),
+                4.. => row_times::<E, 4>(product, row, token),
+                _ => row_times::<E, 1>(product, row, token),
             }
         };
     }
@@ -45,8 +45,12 @@ unsafe fn row_times_tokens<E: Element>(job: &Job<'_>, row: usize, tokens: Range<
 
 /// One row times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "neon")]
-unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token: usize) -> usize {
-    let (weights, k) = (job.row(row), job.args.k);
+unsafe fn row_times<E: Element, const T: usize>(
+    product: &FloatProduct<'_>,
+    row: usize,
+    token: usize,
+) -> usize {
+    let (weights, k) = (product.row(row), product.args.k);
     let mut lanes = [[vdupq_n_f32(0.0); 4]; T];
     for column in (0..k).step_by(LANES) {
         let count = LANES.min(k - column);
@@ -60,7 +64,11 @@ unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token
             let mut x = [0f32; LANES];
             // SAFETY: rows of activations have `k` values; arrays of 16 are four registers.
             unsafe {
-                std::ptr::copy_nonoverlapping(job.args.x.row(token + i).add(column), x.as_mut_ptr(), count);
+                std::ptr::copy_nonoverlapping(
+                    product.args.x.row(token + i).add(column),
+                    x.as_mut_ptr(),
+                    count,
+                );
                 for (j, lanes) in lanes.iter_mut().enumerate() {
                     let (w, x) = (vld1q_f32(w.as_ptr().add(4 * j)), vld1q_f32(x.as_ptr().add(4 * j)));
                     *lanes = vfmaq_f32(*lanes, w, x);
@@ -70,7 +78,7 @@ unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token
     }
     for (i, lanes) in lanes.into_iter().enumerate() {
         // SAFETY: the row is this worker's.
-        unsafe { plain::store(job.args, token + i, row, sum_lanes(lanes)) };
+        unsafe { plain::store(product.args, token + i, row, sum_lanes(lanes)) };
     }
     T
 }
@@ -80,22 +88,26 @@ unsafe fn row_times<E: Element, const T: usize>(job: &Job<'_>, row: usize, token
 /// # Safety
 /// The rows are this worker's, and `own` has room for a panel.
 #[target_feature(enable = "neon")]
-pub(in crate::cpu::linear) unsafe fn panel<E: Element>(job: &Job<'_>, rows: Range<usize>, own: *mut f32) {
+pub(in crate::cpu::linear) unsafe fn panel<E: Element>(
+    product: &FloatProduct<'_>,
+    rows: Range<usize>,
+    own: *mut f32,
+) {
     for i in 0..PANEL {
         // Missing rows of the last panel repeat the last row.
-        let row = job.row((rows.start + i).min(rows.end - 1));
-        for column in 0..job.args.k {
+        let row = product.row((rows.start + i).min(rows.end - 1));
+        for column in 0..product.args.k {
             // SAFETY: rows have `k` elements, and there is room for the panel.
             unsafe { *own.add(column * PANEL + i) = E::read(row.add(column * E::BYTES), f16_field) };
         }
     }
     let mut token = 0;
-    while token < job.args.tokens {
+    while token < product.args.tokens {
         // SAFETY: the tokens are in range; the caller vouches for the rest.
         token += unsafe {
-            match job.args.tokens - token {
-                4.. => tile_times::<4>(job, rows.clone(), own, token),
-                _ => tile_times::<1>(job, rows.clone(), own, token),
+            match product.args.tokens - token {
+                4.. => tile_times::<4>(product, rows.clone(), own, token),
+                _ => tile_times::<1>(product, rows.clone(), own, token),
             }
         };
     }
@@ -104,12 +116,12 @@ pub(in crate::cpu::linear) unsafe fn panel<E: Element>(job: &Job<'_>, rows: Rang
 /// A panel times `T` tokens from `token` on; returns `T`.
 #[target_feature(enable = "neon")]
 unsafe fn tile_times<const T: usize>(
-    job: &Job<'_>,
+    product: &FloatProduct<'_>,
     rows: Range<usize>,
     panel: *const f32,
     token: usize,
 ) -> usize {
-    let k = job.args.k;
+    let k = product.args.k;
     let mut sums = [[vdupq_n_f32(0.0); 4]; T];
     for start in (0..k).step_by(BLOCK) {
         let mut parts = [[vdupq_n_f32(0.0); 4]; T];
@@ -117,7 +129,7 @@ unsafe fn tile_times<const T: usize>(
             // SAFETY: the panel and the rows of activations have `k` columns.
             unsafe {
                 for (i, parts) in parts.iter_mut().enumerate() {
-                    let x = vdupq_n_f32(*job.args.x.row(token + i).add(column));
+                    let x = vdupq_n_f32(*product.args.x.row(token + i).add(column));
                     for (j, part) in parts.iter_mut().enumerate() {
                         *part = vfmaq_f32(*part, vld1q_f32(panel.add(column * PANEL + 4 * j)), x);
                     }
@@ -132,7 +144,7 @@ unsafe fn tile_times<const T: usize>(
     }
     for (i, sums) in sums.into_iter().enumerate() {
         // SAFETY: the rows are this worker's.
-        unsafe { store(job.args, token + i, rows.start, rows.len(), sums) };
+        unsafe { store(product.args, token + i, rows.start, rows.len(), sums) };
     }
     T
 }
