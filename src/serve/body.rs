@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -62,14 +62,7 @@ impl FromRequest<Arc<App>> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Body, ApiError> {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if !kind.is_some_and(is_json) {
-            // A page of another origin can send other types without asking first.
-            return Err(ApiError::new(
-                Kind::MediaType,
-                "the body must be JSON, with the header `Content-Type: application/json`",
-            ));
-        }
+        check_type(request.headers())?;
         let most = app.options.max_body;
         let too_large = || ApiError::new(Kind::TooLarge, format!("the body has more than {most} bytes"));
         let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
@@ -88,6 +81,23 @@ impl FromRequest<Arc<App>> for Body {
             Err(error) => Err(ApiError::new(Kind::Invalid, format!("the body is not JSON: {error}"))),
         }
     }
+}
+
+/// Refuses bodies that a page of another origin can send without asking first: those of other types, and those without a type
+/// if a browser sends them. litellm sends ollama's requests without one.
+fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_of_a_browser = || headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+    let is_allowed = match headers.get(header::CONTENT_TYPE) {
+        Some(kind) => kind.to_str().is_ok_and(is_json),
+        None => !is_of_a_browser(),
+    };
+    if is_allowed {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Kind::MediaType,
+        "the body must be JSON, with the header `Content-Type: application/json` (curl: -H 'Content-Type: application/json')",
+    ))
 }
 
 /// True for `application/json` and types like `application/ld+json`.

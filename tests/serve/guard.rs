@@ -89,9 +89,16 @@ fn foreign_names_and_origins_are_refused() {
 
 #[test]
 fn bodies_must_be_json_of_bounded_size_and_depth() {
-    for kind in ["", "Content-Type: text/plain\r\n", "Content-Type: application/x-www-form-urlencoded\r\n"] {
-        assert_eq!(request(*SHARED, "POST", CHAT, kind, BODY).status, 415, "{kind}");
+    for headers in [
+        "Content-Type: text/plain\r\n",
+        "Content-Type: application/x-www-form-urlencoded\r\n",
+        // A browser sends bytes of a page without a type.
+        "Host: localhost\r\nOrigin: http://localhost\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+    ] {
+        assert_eq!(request(*SHARED, "POST", CHAT, headers, BODY).status, 415, "{headers}");
     }
+    assert_eq!(request(*SHARED, "POST", CHAT, "", BODY).status, 200);
     let charset = "Content-Type: application/json; charset=utf-8\r\n";
     assert_eq!(request(*SHARED, "POST", CHAT, charset, BODY).status, 200);
     let deep = format!("{{\"messages\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
