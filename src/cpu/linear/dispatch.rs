@@ -56,7 +56,7 @@ pub(super) fn scratch(
         true => activation_bytes(k, tokens)?.checked_next_multiple_of(ALIGN)?,
         false => 0,
     };
-    let each = worker_bytes(dtype, k, kernel.for_tokens(tokens))?;
+    let each = worker_bytes(dtype, k, kernel)?;
     let total = each.checked_mul(workers)?.checked_add(shared)?;
     Some(Sizes { shared, each, total: if total > 0 { total.checked_add(ALIGN)? } else { 0 } })
 }
@@ -93,7 +93,7 @@ pub(super) fn rows_dealt(
     k: usize,
     workers: usize,
 ) -> usize {
-    match kernel.for_tokens(tokens) {
+    match kernel {
         ProductKernel::Rows => rows_at_once(rows, row_bytes, workers),
         // These are multiplied while they are unpacked.
         _ if tokens <= FEW_TOKENS => rows_at_once(rows, row_bytes, workers).next_multiple_of(PANEL),
@@ -195,7 +195,7 @@ pub(super) unsafe fn multiply(isa: Isa, job: &Quantized<'_>, rows: Range<usize>,
 /// That of [`multiply`], and `F` is the format of the weights.
 unsafe fn multiply_as<F: Format>(isa: Isa, job: &Quantized<'_>, rows: Range<usize>, own: *mut u8) {
     debug_assert_eq!(job.args.dtype, F::DTYPE);
-    if job.args.kernel.for_tokens(job.args.tokens) == ProductKernel::Rows {
+    if job.args.kernel.for_tokens(job.args.dtype, job.args.tokens) == ProductKernel::Rows {
         for row in rows {
             // SAFETY: the caller vouches for it.
             unsafe {

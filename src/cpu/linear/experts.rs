@@ -67,7 +67,7 @@ fn sizes(
     let shared = shared.checked_next_multiple_of(ALIGN)?;
     let numbers = Groups::numbers(rows, n_expert)?;
     let lists = numbers.checked_mul(size_of::<u32>())?.checked_next_multiple_of(ALIGN)?;
-    let each = lists.checked_add(dispatch::worker_bytes(dtype, k, kernel.for_tokens(rows))?)?;
+    let each = lists.checked_add(dispatch::worker_bytes(dtype, k, kernel)?)?;
     let total = each.checked_mul(workers)?.checked_add(shared)?.checked_add(ALIGN)?;
     u32::try_from(rows).ok()?;
     Some(Sizes { shared, lists, each, total })
@@ -277,7 +277,7 @@ unsafe fn multiply(
     let row_bytes = k / dtype.block_elements() * dtype.block_bytes();
     // All experts are assigned in one deal, as most are too small for a barrier each.
     let rows = (n_out * groups.chosen.len(), row_bytes);
-    let deal = match (kernel.for_tokens(groups.largest()), integer) {
+    let deal = match (kernel.for_tokens(dtype, groups.largest()), integer) {
         (_, true) => dispatch::rows_dealt(kernel, groups.largest(), rows, k, worker.count()),
         (ProductKernel::Rows, false) => rows_at_once(rows.0, row_bytes, worker.count()),
         (_, false) => PANEL,

@@ -80,7 +80,7 @@ pub(super) fn panel_bytes(k: usize) -> Option<usize> {
 
 /// True if the product is computed row by row.
 fn by_rows(args: &Linear<'_>) -> bool {
-    args.kernel.for_tokens(args.tokens) == ProductKernel::Rows
+    args.kernel.for_tokens(args.dtype, args.tokens) == ProductKernel::Rows
 }
 
 /// Rows that a worker takes at a time.

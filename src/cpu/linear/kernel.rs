@@ -19,35 +19,37 @@ pub enum ProductKernel {
     Rows,
     /// Panels of 16 rows of weights, unpacked once for all tokens, summed in the order of the columns.
     Panels,
-    /// For experts: rows for an expert that at most [`FEW_TOKENS`] rows of the result selected, panels for the others.
+    /// For experts: for each expert the kernel of the number of rows that selected it.
     ByExpert,
 }
 
 impl ProductKernel {
     /// The kernel of a product with `tokens` tokens: the faster one, or if deterministic the one for any number of
     /// tokens.
+    ///
+    /// Panels of block formats are computed by four rows at a time where there are few tokens, which is faster than rows
+    /// for one token (see "The CPU: the cost of `--deterministic`" in `docs/performance.md`). For more tokens of formats
+    /// with minimums it is slower: their sums are long chains of additions.
     fn of(dtype: DType, tokens: usize, deterministic: bool) -> ProductKernel {
-        match (deterministic, format::is_integer(dtype)) {
-            (true, true) => ProductKernel::Panels,
-            (true, false) => ProductKernel::Rows,
-            (false, _) if tokens <= FEW_TOKENS => ProductKernel::Rows,
-            (false, _) => ProductKernel::Panels,
+        match format::is_integer(dtype) {
+            true if deterministic || tokens == 1 || !format::has_minimums(dtype) => ProductKernel::Panels,
+            false if deterministic => ProductKernel::Rows,
+            _ if tokens <= FEW_TOKENS => ProductKernel::Rows,
+            _ => ProductKernel::Panels,
         }
     }
 
     /// The kernel of a product in which an expert multiplies any number of `rows` rows.
     fn of_experts(dtype: DType, rows: usize, deterministic: bool) -> ProductKernel {
-        match ProductKernel::of(dtype, rows, deterministic) {
-            ProductKernel::Panels if !deterministic => ProductKernel::ByExpert,
-            kernel => kernel,
-        }
+        let [one, few, all] =
+            [1, rows.min(FEW_TOKENS), rows].map(|rows| ProductKernel::of(dtype, rows, deterministic));
+        if one == few && few == all { one } else { ProductKernel::ByExpert }
     }
 
-    /// The kernel for one matrix and `tokens` tokens.
-    pub(super) fn for_tokens(self, tokens: usize) -> ProductKernel {
+    /// The kernel for one matrix of this type and `tokens` tokens.
+    pub(super) fn for_tokens(self, dtype: DType, tokens: usize) -> ProductKernel {
         match self {
-            ProductKernel::ByExpert if tokens <= FEW_TOKENS => ProductKernel::Rows,
-            ProductKernel::ByExpert => ProductKernel::Panels,
+            ProductKernel::ByExpert => ProductKernel::of(dtype, tokens, false),
             kernel => kernel,
         }
     }
@@ -108,5 +110,37 @@ impl CpuKernel {
         let rows = (rows, rows_of_x);
         let scratch = LinearId::scratch_bytes(dtype, k, n_expert, rows, product, target.threads).unwrap_or(0);
         CpuKernel { product, scratch }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_depends_on_format_and_number_of_tokens() {
+        let of = |dtype| [1, 2, 8, 9].map(|tokens| ProductKernel::of(dtype, tokens, false));
+        use ProductKernel::{Panels, Rows};
+        assert_eq!(of(DType::Q8_0), [Panels; 4]);
+        assert_eq!(of(DType::Q4_K), [Panels, Rows, Rows, Panels]);
+        assert_eq!(of(DType::F16), [Rows, Rows, Rows, Panels]);
+    }
+
+    /// An expert's rows have the bits that they have without the other experts, and in a deterministic plan those of any number
+    /// of rows.
+    #[test]
+    fn experts_have_the_kernel_of_their_rows() {
+        for dtype in DType::all().filter(|dtype| dtype.is_float()) {
+            for deterministic in [false, true] {
+                for rows in [1, 2, 7, 8, 9, 40] {
+                    let all = ProductKernel::of_experts(dtype, rows, deterministic);
+                    for tokens in 1..=rows {
+                        let one = ProductKernel::of(dtype, tokens, deterministic);
+                        assert_eq!(all.for_tokens(dtype, tokens), one, "{dtype}: {tokens} of {rows} rows");
+                        assert!(!deterministic || one == ProductKernel::of(dtype, 1, true));
+                    }
+                }
+            }
+        }
     }
 }

@@ -10,8 +10,8 @@ mod low_bit;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512::Registers};
 use crate::cpu::activations::CHUNK;
-use crate::tensor::DType;
 pub(super) use crate::tensor::dtype::for_every_format;
+use crate::tensor::{DType, blocks};
 
 /// Rows in a panel, one per lane of a 512-bit register.
 pub(super) const PANEL: usize = 16;
@@ -105,6 +105,19 @@ pub(super) trait Format: Sized {
 pub(super) fn is_integer(dtype: DType) -> bool {
     macro_rules! any {
         ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => { matches!(dtype, $(DType::$name)|*) };
+    }
+    for_every_format!(any)
+}
+
+/// True if a block format has minimums.
+pub(super) fn has_minimums(dtype: DType) -> bool {
+    macro_rules! any {
+        ($($name:ident $ggml_id:literal $elements:literal $bytes:literal $block:ident),* $(,)?) => {
+            match dtype {
+                $(DType::$name => <blocks::$block as Format>::MIN,)*
+                _ => false,
+            }
+        };
     }
     for_every_format!(any)
 }
