@@ -5,14 +5,30 @@ use std::ffi::OsString;
 use clap::{Arg, Command};
 
 /// llama.cpp's options of one hyphen and several letters, which are no bundles of short options.
-const LLAMA: &[(&str, &str)] = &[("-np", "--parallel"), ("-ngl", "--gpu-layers"), ("-ub", "--ubatch")];
+const LLAMA: &[(&str, &str)] = &[
+    ("-np", "--parallel"),
+    ("-ngl", "--gpu-layers"),
+    ("-ub", "--ubatch"),
+    ("-cb", "--cont-batching"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+];
 
 /// The arguments with llama.cpp's names replaced.
-pub(super) fn translate(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    args.map(|arg| match LLAMA.iter().find(|(theirs, _)| arg == *theirs) {
-        Some((_, ours)) => ours.into(),
-        None => arg,
-    })
+pub(super) fn translate(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = args.peekable();
+    let mut translated: Vec<OsString> = Vec::new();
+    while let Some(arg) = args.next() {
+        let names_model =
+            translated.get(1).is_some_and(|command| command != "launch") && (arg == "-m" || arg == "--model");
+        // The model is an argument without a name here.
+        if names_model && args.peek().is_some_and(|next| !next.to_string_lossy().starts_with('-')) {
+            continue;
+        }
+        let ours = LLAMA.iter().find(|(theirs, _)| arg == *theirs).map(|(_, ours)| ours.into());
+        translated.push(ours.unwrap_or(arg));
+    }
+    translated
 }
 
 /// The command with a variable of the environment for each of its options: `RFGRAPH_PORT` for `--port`.
@@ -37,8 +53,19 @@ mod tests {
 
     #[test]
     fn llama_names_are_translated() {
-        let given = ["serve", "-np", "4", "-ngl", "0", "-n", "5", "np"].map(OsString::from);
-        let translated: Vec<OsString> = translate(given.into_iter()).collect();
-        assert_eq!(translated, ["serve", "--parallel", "4", "--gpu-layers", "0", "-n", "5", "np"]);
+        let translated = |given: &[&str]| translate(given.iter().map(OsString::from));
+        let given = ["rfgraph", "serve", "-np", "4", "-ngl", "0", "-n", "5", "np"];
+        assert_eq!(
+            translated(&given),
+            ["rfgraph", "serve", "--parallel", "4", "--gpu-layers", "0", "-n", "5", "np"]
+        );
+        assert_eq!(
+            translated(&["rfgraph", "run", "-m", "a.gguf", "-p", "x"]),
+            ["rfgraph", "run", "a.gguf", "-p", "x"]
+        );
+        // An option of its own in `launch`, and an error without a model.
+        for given in [["rfgraph", "launch", "--model", "m"], ["rfgraph", "run", "-m", "-p"]] {
+            assert_eq!(translated(&given), given);
+        }
     }
 }

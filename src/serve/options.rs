@@ -32,6 +32,8 @@ pub struct ServeOptions {
     pub llama_metrics: bool,
     /// Answers `/slots`.
     pub slots: bool,
+    /// Gives thoughts apart from the text where a request has no `reasoning_format`.
+    pub thoughts_apart: bool,
     /// Serves the chat page.
     pub page: bool,
     /// The most models of a library that are loaded at a time; 0: as many as fit.
@@ -59,6 +61,7 @@ impl Default for ServeOptions {
             drain_time: Duration::from_secs(30),
             llama_metrics: false,
             slots: true,
+            thoughts_apart: true,
             page: true,
             max_models: 4,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),

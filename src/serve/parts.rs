@@ -15,6 +15,15 @@ pub(super) struct View {
     pub calls_apart: bool,
 }
 
+/// True if thoughts stand apart in this `reasoning_format`; `None`: there is no such format.
+pub fn thoughts_apart(format: &str) -> Option<bool> {
+    match format {
+        "auto" | "deepseek" | "deepseek-legacy" => Some(true),
+        "none" => Some(false),
+        _ => None,
+    }
+}
+
 /// A piece of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Piece<'d> {

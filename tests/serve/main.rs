@@ -18,4 +18,5 @@ mod named_events;
 mod ollama;
 mod responses;
 mod several;
+mod thoughts;
 mod tools;

@@ -66,6 +66,7 @@ pub(super) fn of(args: &ServeArgs) -> Result<Option<ModelLibrary>, CliError> {
             let of_one = [
                 ("--alias", !args.alias.is_empty()),
                 ("--chat-template-file", args.load.chat_template_file.is_some()),
+                ("--chat-template", args.load.chat_template.is_some()),
             ];
             if let Some((option, _)) = of_one.into_iter().find(|(_, is_given)| *is_given) {
                 let reason =

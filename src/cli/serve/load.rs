@@ -45,6 +45,9 @@ pub(super) struct LoadArgs {
     /// Chat template to use in place of the file's; needs a MODEL
     #[arg(long, value_name = "FILE")]
     pub(super) chat_template_file: Option<PathBuf>,
+    /// The same as a Jinja text
+    #[arg(long, value_name = "TEXT", conflicts_with = "chat_template_file", value_parser = template_text)]
+    pub(super) chat_template: Option<String>,
     /// llama-server's switches for what this server always does
     #[arg(long = "cont-batching", hide = true, action = clap::ArgAction::Count,
         aliases = ["jinja", "metrics", "slots", "kv-unified", "embedding", "embeddings"])]
@@ -88,6 +91,20 @@ impl LoadArgs {
         if let Some(path) = &self.chat_template_file {
             loaded.set_template(&read_file(path)?)?;
         }
+        if let Some(text) = &self.chat_template {
+            loaded.set_template(text)?;
+        }
         Ok(loaded)
+    }
+}
+
+/// A template as text. llama-server also takes names of templates that are built into it.
+fn template_text(text: &str) -> Result<String, String> {
+    match text.contains('{') {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("no Jinja text; names of templates are not known: give the template, or --chat-template-file"
+                .to_owned())
+        }
     }
 }

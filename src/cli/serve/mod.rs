@@ -45,6 +45,9 @@ pub(super) struct ServeArgs {
     /// Name of MODEL in requests and answers. May be repeated: the first is the id [default: the file's name]
     #[arg(long, alias = "served-model-name", value_name = "NAME", value_delimiter = ',')]
     alias: Vec<String>,
+    /// Thoughts in chats whose request has no reasoning_format: apart from the text, or in it (none)
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = ["auto", "deepseek", "deepseek-legacy", "none"])]
+    reasoning_format: String,
     #[command(flatten)]
     load: LoadArgs,
     #[cfg(feature = "hub")]
@@ -58,7 +61,12 @@ pub(super) struct ServeArgs {
 
 impl ServeArgs {
     fn options(&self) -> Result<ServeOptions, CliError> {
-        let options = ServeOptions { host: self.host.clone(), port: self.port, ..self.access.options()? };
+        let options = ServeOptions {
+            host: self.host.clone(),
+            port: self.port,
+            thoughts_apart: self.reasoning_format != "none",
+            ..self.access.options()?
+        };
         #[cfg(feature = "hub")]
         let options = self.models.set(options);
         Ok(options)

@@ -95,6 +95,7 @@ impl Loaded {
         let text_of = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
         let template = ChatTemplate::new(source, text_of(tokenizer.bos()), text_of(tokenizer.eos()))?;
         self.tools = Ok(ToolFormat::of(&template, tokenizer));
+        self.format = AnswerFormat::of_template(tokenizer, source);
         self.template = Ok(template);
         Ok(())
     }

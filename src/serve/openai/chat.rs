@@ -18,7 +18,7 @@ use crate::serve::ask::{Ask, Client, submit};
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::models::Loaded;
-use crate::serve::parts::{View, Whole, collect};
+use crate::serve::parts::{View, Whole, collect, thoughts_apart};
 use crate::serve::prompt::Conversation;
 use crate::serve::settings::{MOST_LOGPROBS, Settings, flag, whole};
 use crate::serve::stream;
@@ -107,12 +107,11 @@ fn read(app: &App, loaded: &Loaded, body: &Body) -> Result<ChatAsk, ApiError> {
     let n = whole(&body.0, "n", 1, MOST_CHOICES)?.unwrap_or(1) as usize;
     let include_usage = fields.stream_options.unwrap_or_default().include_usage.unwrap_or(false);
     let thoughts_apart = match fields.reasoning_format.as_deref() {
-        None | Some("auto" | "deepseek" | "deepseek-legacy") => true,
-        Some("none") => false,
-        Some(_) => {
+        None => app.options.thoughts_apart,
+        Some(format) => thoughts_apart(format).ok_or_else(|| {
             let message = "reasoning_format must be auto, none, deepseek or deepseek-legacy";
-            return Err(ApiError::invalid("reasoning_format", message));
-        }
+            ApiError::invalid("reasoning_format", message)
+        })?,
     };
     let form = format::constraint(&body.0)?;
     let conversation = conversation(fields, body)?;

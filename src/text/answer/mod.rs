@@ -194,7 +194,11 @@ enum Family {
 impl AnswerFormat {
     /// The format of a model's answers, from the markers that its chat template and its vocabulary have.
     pub fn of(tokenizer: &Tokenizer) -> AnswerFormat {
-        let template = tokenizer.chat_template().unwrap_or_default();
+        AnswerFormat::of_template(tokenizer, tokenizer.chat_template().unwrap_or_default())
+    }
+
+    /// [`of`](Self::of) with another chat template than the vocabulary's.
+    pub fn of_template(tokenizer: &Tokenizer, template: &str) -> AnswerFormat {
         let family = if let Some(harmony) = Harmony::of(tokenizer, template) {
             Family::Harmony(Arc::new(harmony))
         } else {
