@@ -106,7 +106,7 @@ enum Command {
 /// 2 if the command line is wrong and 130 after an interrupt.
 pub fn main() -> ExitCode {
     let command = spellings::with_variables(Cli::command());
-    let args = spellings::translate(std::env::args_os());
+    let args = spellings::translate(std::env::args_os()).into_iter();
     let matches = command.get_matches_from(names::spell_out(args, &Cli::command()));
     // The command that parsed the arguments made the matches.
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());

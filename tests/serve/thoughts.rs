@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::client::{engine_options, post_to};
 
 /// Opens the thoughts of each answer, which the demo model never ends.
-const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n\
+const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content.split('</think>')[-1] }}<|im_end|>\n\
     {% endfor %}<|im_start|>assistant\n<think>";
 
 fn thinking(thoughts_apart: bool) -> Server {
@@ -23,7 +23,7 @@ fn thinking(thoughts_apart: bool) -> Server {
 /// The thoughts and the text of an answer.
 fn answered(server: &Server, fields: Value) -> (String, String) {
     let mut body = json!({
-        "temperature": 0, "max_tokens": 12, "messages": [{"role": "user", "content": "What is 347 + 285?"}],
+        "temperature": 0, "max_tokens": 12, "ignore_eos": true, "messages": [{"role": "user", "content": "What is 347 + 285?"}],
     });
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let answer = post_to(server.address(), "/v1/chat/completions", &body).json(200);
@@ -36,6 +36,7 @@ fn answered(server: &Server, fields: Value) -> (String, String) {
 fn thoughts_are_apart_unless_the_request_or_the_server_says_none() {
     let (apart, inside) = (thinking(true), thinking(false));
     let (thoughts, text) = answered(&apart, json!({}));
+    let thoughts = thoughts.trim().to_owned();
     assert!(!thoughts.is_empty() && text.is_empty(), "{thoughts:?}, {text:?}");
     for (server, fields, is_apart) in [
         (&apart, json!({"reasoning_format": "none"}), false),
@@ -43,9 +44,10 @@ fn thoughts_are_apart_unless_the_request_or_the_server_says_none() {
         (&inside, json!({}), false),
         (&inside, json!({"reasoning_format": "deepseek"}), true),
     ] {
-        let expected =
-            if is_apart { (thoughts.clone(), String::new()) } else { (String::new(), thoughts.clone()) };
-        assert_eq!(answered(server, fields.clone()), expected, "{fields}");
+        let (found, text) = answered(server, fields.clone());
+        // In the text they keep the white space around them.
+        let expected = if is_apart { (thoughts.as_str(), "") } else { ("", thoughts.as_str()) };
+        assert_eq!((found.as_str(), text.trim()), expected, "{fields}");
     }
     apart.stop();
     inside.stop();

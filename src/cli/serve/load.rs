@@ -45,7 +45,7 @@ pub(super) struct LoadArgs {
     /// Chat template to use in place of the file's; needs a MODEL
     #[arg(long, value_name = "FILE")]
     pub(super) chat_template_file: Option<PathBuf>,
-    /// The same as a Jinja text
+    /// Chat template as a Jinja text, in place of the file; needs a MODEL
     #[arg(long, value_name = "TEXT", conflicts_with = "chat_template_file", value_parser = template_text)]
     pub(super) chat_template: Option<String>,
     /// llama-server's switches for what this server always does
