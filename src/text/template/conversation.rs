@@ -1,12 +1,9 @@
-//! Messages, the forms in which templates take them, and the promise that none of their words is lost.
+//! Messages, and the forms in which templates take them.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
 
 use minijinja::{Error, Value};
-use serde::de::IgnoredAny;
 
-use super::TemplateError;
 use super::json_bytes;
 use super::python::{dictionary, list, of_json};
 
@@ -59,6 +56,7 @@ impl Message {
     /// The message as a template sees it.
     pub(super) fn to_value(&self, form: Form) -> Result<Value, Error> {
         let content = match form.is_typed {
+            _ if form.nulls && has_calls_alone(self) => Value::from(()),
             true => {
                 let part = [("type", "text"), ("text", self.content.as_str())];
                 list(vec![dictionary(part.map(|(key, value)| (key.into(), value.into())).into())?])?
@@ -90,9 +88,14 @@ pub(super) struct Form {
     splits_calls: bool,
     /// System messages become a part of the first user message.
     moves_system: bool,
+    /// An empty text beside tool calls is none.
+    nulls: bool,
+    /// The arguments of a call are a text, as in OpenAI's interface.
+    writes_arguments: bool,
 }
 
-const PLAIN: Form = Form { is_typed: false, splits_calls: false, moves_system: false };
+const PLAIN: Form =
+    Form { is_typed: false, splits_calls: false, moves_system: false, nulls: false, writes_arguments: false };
 
 /// The forms in the order in which they are tried.
 pub(super) const FORMS: &[Form] = &[
@@ -103,6 +106,11 @@ pub(super) const FORMS: &[Form] = &[
     Form { splits_calls: true, moves_system: true, ..PLAIN },
     Form { is_typed: true, splits_calls: true, ..PLAIN },
     Form { is_typed: true, moves_system: true, ..PLAIN },
+    Form { nulls: true, ..PLAIN },
+    Form { writes_arguments: true, ..PLAIN },
+    Form { nulls: true, writes_arguments: true, ..PLAIN },
+    Form { nulls: true, moves_system: true, ..PLAIN },
+    Form { nulls: true, writes_arguments: true, moves_system: true, ..PLAIN },
 ];
 
 impl Form {
@@ -115,7 +123,18 @@ impl Form {
         if self.moves_system {
             shaped = with_system_moved(&shaped)?.into();
         }
+        if self.writes_arguments {
+            shaped = with_written_arguments(&shaped)?.into();
+        }
+        if self.nulls && !shaped.iter().any(has_calls_alone) {
+            return None;
+        }
         Some(shaped)
+    }
+
+    /// True if texts are given as lists of parts.
+    pub(super) fn is_typed(self) -> bool {
+        self.is_typed
     }
 
     /// The warning that a user should see.
@@ -130,6 +149,25 @@ impl Form {
             _ => None,
         }
     }
+}
+
+/// True for tool calls without a text.
+fn has_calls_alone(message: &Message) -> bool {
+    !message.tool_calls.is_empty() && message.content.trim().is_empty()
+}
+
+/// The arguments of each call as a text.
+fn with_written_arguments(messages: &[Message]) -> Option<Vec<Message>> {
+    let mut written = messages.to_vec();
+    let mut changes = false;
+    for call in written.iter_mut().flat_map(|message| &mut message.tool_calls) {
+        let Some(arguments) = call.pointer_mut("/function/arguments") else { continue };
+        if !arguments.is_string() {
+            *arguments = arguments.to_string().into();
+            changes = true;
+        }
+    }
+    changes.then_some(written)
 }
 
 /// Each text beside tool calls in a message before them.
@@ -162,86 +200,4 @@ fn with_system_moved(messages: &[Message]) -> Option<Vec<Message>> {
     texts.push(&user.content);
     user.content = texts.join("\n");
     Some(moved)
-}
-
-/// Ends of thoughts in a message of the assistant. Templates drop the thoughts of earlier answers.
-const ENDS_OF_THOUGHTS: [&str; 6] =
-    ["</think>", "[/THINK]", "</seed:think>", "<|END_THINKING|>", "</thinking>", "</thought>"];
-
-/// Most characters of a message in an error.
-const EXCERPT: usize = 40;
-
-/// Checks that the prompt has the text of each message.
-pub(super) fn check(messages: &[Message], prompt: &str) -> Result<(), TemplateError> {
-    let folded = Folded { prompt, words: OnceCell::new(), letters: OnceCell::new() };
-    let mut from = 0;
-    for (index, message) in messages.iter().enumerate() {
-        let text = message.content.trim();
-        // Texts mostly stand in the order of their messages.
-        if let Some(at) = prompt[from..].find(text) {
-            from += at + text.len();
-            continue;
-        }
-        let is_assistant = message.role == "assistant" || message.role == "model";
-        let ends = ENDS_OF_THOUGHTS.iter().filter(|_| is_assistant);
-        let answer = ends.filter_map(|end| text.rsplit_once(end)).map(|(_, answer)| answer.trim()).next();
-        let is_there = |text: &str| prompt.contains(text) || folded.has(message, text);
-        if !is_there(text) && !answer.is_some_and(is_there) {
-            return Err(TemplateError::Dropped {
-                role: message.role.clone(),
-                index,
-                excerpt: text.chars().take(EXCERPT).collect(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// A prompt, and what is left of it without what may differ from a message's text. Each is made when it is needed: a prompt may
-/// have 12 MiB, and is checked for each form of the messages.
-struct Folded<'p> {
-    prompt: &'p str,
-    words: OnceCell<String>,
-    letters: OnceCell<String>,
-}
-
-impl Folded<'_> {
-    /// True if the prompt has the text in another writing: with other white space, as a JSON string, or, of a tool's result,
-    /// as the same letters and digits with other marks between, which is how templates write its JSON.
-    fn has(&self, message: &Message, text: &str) -> bool {
-        let json = serde_json::Value::from(text).to_string();
-        self.prompt.contains(json.trim_matches('"'))
-            || self.words.get_or_init(|| words(self.prompt)).contains(&words(text))
-            || is_result(message) && self.has_letters(&letters(text))
-    }
-
-    fn has_letters(&self, wanted: &str) -> bool {
-        !wanted.is_empty() && self.letters.get_or_init(|| letters(self.prompt)).contains(wanted)
-    }
-}
-
-/// True if a message may be a tool's result.
-fn is_result(message: &Message) -> bool {
-    let begins = message.content.trim_start().starts_with(['{', '[']);
-    message.role == "tool" || begins && serde_json::from_str::<IgnoredAny>(&message.content).is_ok()
-}
-
-/// The words of a text, with a space between them. Without a list of the words: 12 MiB of single letters would have one of 96 MiB.
-fn words(text: &str) -> String {
-    let mut words = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !words.is_empty() {
-            words.push(' ');
-        }
-        words.push_str(word);
-    }
-    words
-}
-
-/// A text without ASCII's marks and white space, which are what JSON is written with.
-fn letters(text: &str) -> String {
-    let mut letters = String::with_capacity(text.len());
-    letters
-        .extend(text.chars().filter(|character| !character.is_ascii() || character.is_ascii_alphanumeric()));
-    letters
 }

@@ -5,13 +5,14 @@
 //! Jinja2 does and translates it for the engine, and `python` has Python's values and Jinja2's functions. A file may
 //! contain any program, so `bounds` limits its time, memory and nesting.
 //!
-//! Nothing that a message says is dropped in silence: `conversation` looks for each text in the prompt, and tries the
+//! Nothing that a message says is dropped in silence: `kept` looks for each text in the prompt, and `conversation` has the
 //! other forms of a conversation that templates want.
 //!
 //! This folder knows the special tokens of a `Tokenizer`. It knows no sampling and no model.
 
 mod bounds;
 mod conversation;
+mod kept;
 mod literal;
 mod python;
 mod syntax;
@@ -30,6 +31,7 @@ use crate::text::tokenizer::Tokenizer;
 use bounds::{Bounds, Exceeded, on_deep_stack, within};
 pub use conversation::Message;
 use conversation::{FORMS, Form};
+use kept::Marked;
 use python::{list, of_json};
 pub(crate) use time::strftime;
 use time::unix_seconds;
@@ -217,25 +219,54 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions<'_>,
     ) -> Result<String, TemplateError> {
-        let mut first_error = None;
+        let (mut first_error, mut without_calls) = (None, None);
         for &form in FORMS {
-            let Some(shaped) = form.shape(messages) else { continue };
-            let rendered = self.render_once(&shaped, form, options, self.bounds(messages, options));
-            match rendered.and_then(|text| conversation::check(messages, &text).map(|()| text)) {
-                Ok(text) => {
+            match self.render_form(messages, form, options) {
+                None => {}
+                Some(Ok((text, true))) => {
                     if let Some(warning) = form.warning() {
                         self.warned.call_once(|| tracing::warn!("{warning}"));
                     }
                     return Ok(text);
                 }
+                Some(Ok((text, false))) => _ = without_calls.get_or_insert(text),
                 // Another form changes nothing here.
-                Err(error @ (TemplateError::Endless { .. } | TemplateError::TooLarge { .. })) => {
+                Some(Err(error @ (TemplateError::Endless { .. } | TemplateError::TooLarge { .. }))) => {
                     return Err(error);
                 }
-                Err(error) => first_error.get_or_insert(error),
-            };
+                Some(Err(error)) => _ = first_error.get_or_insert(error),
+            }
         }
-        Err(first_error.unwrap_or(TemplateError::Missing))
+        let Some(text) = without_calls else { return Err(first_error.unwrap_or(TemplateError::Missing)) };
+        self.warned.call_once(|| tracing::warn!("the chat template leaves out the calls of tools"));
+        Ok(text)
+    }
+
+    /// The prompt of the conversation in this form, and true if it has the calls of tools; `None` if the form changes nothing.
+    fn render_form(
+        &self,
+        messages: &[Message],
+        form: Form,
+        options: &RenderOptions<'_>,
+    ) -> Option<Result<(String, bool), TemplateError>> {
+        let render = |messages: &[Message]| {
+            let bounds = self.bounds(messages, options);
+            Some(self.render_once(&form.shape(messages)?, form, options, bounds))
+        };
+        let checked = render(messages)?.and_then(|text| {
+            if form.is_typed() && kept::prints_parts(messages, &text) {
+                return Err(TemplateError::Failed { line: 1, reason: "it prints lists of parts".into() });
+            }
+            kept::check(messages, &text)?;
+            if kept::is_evident(messages, &text) {
+                return Ok((text, true));
+            }
+            let marked = Marked::new(messages, &text);
+            let Some(again) = render(&marked.messages) else { return Ok((text, true)) };
+            let has_calls = marked.check(messages, &again?)?;
+            Ok((text, has_calls))
+        });
+        Some(checked)
     }
 
     fn bounds(&self, messages: &[Message], options: &RenderOptions<'_>) -> Bounds {
@@ -311,7 +342,11 @@ fn raise_exception(message: &Value) -> Result<Value, Error> {
 /// The template function that formats the present time.
 fn strftime_now(state: &mut State<'_, '_>, format: &str) -> Result<String, Error> {
     let seconds = state.lookup(NOW).and_then(|value| value.as_i64()).unwrap_or(0);
-    strftime(format, seconds).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
+    // A directive takes about 160 ns, and `%c` writes 24 bytes.
+    bounds::worked(format.len().saturating_mul(16))?;
+    let text = strftime(format, seconds).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))?;
+    bounds::made(text.len())?;
+    Ok(text)
 }
 
 /// Converts an engine error: the innermost reason, without the engine's own prefix.

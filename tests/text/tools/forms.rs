@@ -36,9 +36,10 @@ const GENERIC: [&str; 8] = [
 ];
 
 /// Templates that write one call of a message with several, or refuse them.
-const SINGLE: [&str; 6] = [
+const SINGLE: [&str; 7] = [
     "GigaChat3-10B-A1.8B",
     "GigaChat3.1-10B-A1.8B",
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
     "meta-llama-Llama-3.1-8B-Instruct",
     "meta-llama-Llama-3.2-3B-Instruct",
     "meta-llama-Llama-3.3-70B-Instruct",

@@ -78,7 +78,9 @@ pub(super) const FILTERS: &[(&str, Function)] = &[
         let [value, characters] = arguments.bind(["value", "chars"])?;
         let value = soft(&required(value)?)?;
         let characters = text_argument(&characters)?;
-        text(stripped(value.as_str().unwrap_or_default(), characters, true, true).to_owned(), value.is_safe())
+        let string = value.as_str().unwrap_or_default();
+        methods::account_for_strip(string, characters)?;
+        text(stripped(string, characters, true, true).to_owned(), value.is_safe())
     }),
     ("truncate", truncate),
     ("upper", |_, arguments| on_text(arguments, |text| Ok(text.to_uppercase()))),

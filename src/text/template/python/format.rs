@@ -2,7 +2,7 @@
 
 use minijinja::Value;
 
-use super::super::bounds::made;
+use super::super::bounds::{made, worked};
 use super::arguments::Arguments;
 use super::filters::escaped;
 use super::operators::item;
@@ -37,6 +37,7 @@ pub(super) fn percent(template: &str, safe: bool, values: &Value) -> Result {
         View::Dictionary(_) | View::Sequence(_) | View::Undefined => (vec![values.clone()], true),
         _ => (vec![values.clone()], false),
     };
+    worked(template.len())?;
     let mut left = positional.into_iter();
     let mut out = String::new();
     let mut rest = template;
@@ -298,6 +299,7 @@ pub(super) fn braces(template: &str, safe: bool, arguments: Arguments) -> Result
     if safe {
         return Err(unsupported("format of Markup"));
     }
+    worked(template.len())?;
     let mut automatic = Some(0);
     let mut out = String::new();
     write_braces(template, &arguments, &mut automatic, 0, &mut out)?;

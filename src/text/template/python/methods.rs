@@ -158,6 +158,11 @@ pub(super) fn capitalized(text: &str) -> String {
     out + &characters.as_str().to_lowercase()
 }
 
+/// Accounts for [`stripped`]: each character of the text may be compared with each of the others.
+pub(super) fn account_for_strip(text: &str, characters: Option<&str>) -> Result<()> {
+    worked(text.len().saturating_mul(characters.map_or(0, str::len)) / 64)
+}
+
 /// `strip`, at one or both sides.
 pub(super) fn stripped<'t>(text: &'t str, characters: Option<&str>, left: bool, right: bool) -> &'t str {
     let goes = |character: char| match characters {
@@ -318,10 +323,14 @@ fn affix(string: &str, method: &str, arguments: Arguments) -> Result {
     let has =
         |part: &str| if method == "startswith" { string.starts_with(part) } else { string.ends_with(part) };
     match view(&part) {
-        View::Text(part) => Ok(Value::from(has(part))),
+        View::Text(part) => {
+            worked(part.len() / 16)?;
+            Ok(Value::from(has(part)))
+        }
         View::Sequence(parts) if parts.kind == Kind::Tuple => {
             for part in &parts.items {
                 let part = part.as_str().ok_or_else(|| fail(format!("{method} needs texts")))?;
+                worked(1 + part.len() / 16)?;
                 if has(part) {
                     return Ok(Value::from(true));
                 }
@@ -421,6 +430,7 @@ fn of_text(string: &str, safe: bool, method: &str, arguments: Arguments) -> Resu
         "strip" | "lstrip" | "rstrip" => {
             let [characters] = arguments.bind(["chars"])?;
             let characters = text_argument(&characters)?;
+            account_for_strip(string, characters)?;
             text(stripped(string, characters, method != "rstrip", method != "lstrip").to_owned(), safe)
         }
         "split" => split(string, safe, arguments, false),

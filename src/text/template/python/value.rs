@@ -249,7 +249,10 @@ pub(super) fn alive(value: Value, bytes: usize) -> Value {
 pub(super) fn key_of(key: &Value) -> Result<String> {
     worked(4)?;
     Ok(match view(key) {
-        View::Text(text) => format!("'{text}"),
+        View::Text(text) => {
+            worked(text.len() / 16)?;
+            format!("'{text}")
+        }
         View::Bool(value) => format!("{}", i32::from(value)),
         View::Int(value) => value.to_string(),
         View::Float(value) if value.fract() == 0.0 && value.abs() < 1e30 => format!("{}", value as i128),
