@@ -140,7 +140,7 @@ fn patterns_are_kept_in_escapes() {
         refusal(&json!({"allOf": [{"type": "string", "pattern": "^[^\"]$"}, {"minLength": 1}]}))
             .starts_with("#/allOf/0/pattern: ")
     );
-    assert!(refusal(&json!({"patternProperties": {"^[^\"]$": {}}})).contains("class without quotes"));
+    assert!(refusal(&json!({"patternProperties": {"^[^\"]$": {}}})).contains("has a class that"));
     assert!(refusal(&json!({"type": "string", "pattern": "a(?<=b)"})).starts_with("#/pattern: "));
     assert!(
         refusal(&json!({"type": "string", "pattern": "^a$", "minLength": 2})).contains("matches no text")
@@ -148,6 +148,25 @@ fn patterns_are_kept_in_escapes() {
 }
 
 /// A keyword that is not kept is named with its path.
+#[test]
+fn classes_in_patterns_are_those_of_ecma_262() {
+    for (pattern, allowed, refused) in [
+        ("^[[:alpha:]]{2}$", "a]]", "ni"),
+        ("^[[ab]]$", "[]", "a"),
+        ("^[+--]$", ",", "a"),
+        ("^[a-z--b]$", "_", "+"),
+        ("^[a&&b]{2}$", "&a", "cc"),
+        ("^[a~~b]$", "~", "c"),
+    ] {
+        let quoted = |text: &str| format!("\"{text}\"");
+        check_schema(
+            &json!({"type": "string", "pattern": pattern}),
+            &[&quoted(allowed)],
+            &[&quoted(refused)],
+        );
+    }
+}
+
 #[test]
 fn refusals_name_keyword_and_path() {
     let cases = [
@@ -163,14 +182,20 @@ fn refusals_name_keyword_and_path() {
         (json!({"items": {"oneOf": [{"type": "string"}, {"maxLength": 3}]}}), "#/items/oneOf: "),
         (json!({"properties": {"b": {"type": "colour"}}}), "#/properties/b/type: "),
         (json!({"properties": {"b": {"type": "string", "maxLength": -1}}}), "#/properties/b/maxLength: "),
-        (json!({"items": {"properties": {"a": {}, "b": {}}, "minProperties": 1}}), "#/items"),
+        (json!({"items": {"properties": {"a": {}, "b": {}}, "minProperties": 1}}), "#/items/minProperties: "),
         (json!({"items": 5}), "#/items: "),
         (json!({"contains": {}}), "#/contains: "),
+        (json!({"type": "string", "minLength": 5, "maxLength": 3}), "#/minLength: "),
+        (json!({"properties": {"a": {}}, "required": "a"}), "#/required: "),
+        (json!({"patternProperties": {"^a": {}, "b$": {}}}), "#/patternProperties: "),
+        (json!({"type": "string", "pattern": "^(?=.*a)(?=.*b)(?=.*c)(?=.*d).{8,20}$"}), "#/pattern: "),
+        (json!({"items": {"pattern": "(?x)a"}}), "#/items/pattern: "),
         (json!({"const": [9007199254740993i64]}), "#/const: "),
     ];
     for (schema, beginning) in cases {
         let reason = refusal(&schema);
         assert!(reason.starts_with(beginning), "{reason} for {schema}");
+        assert!(beginning.ends_with(": "), "{beginning}");
     }
 }
 
@@ -268,6 +293,13 @@ fn right_recursion_needs_constant_time_per_token() {
         "root ::= \"a\" b | \"z\"\nb ::= \"b\" (root | \"c\")?",
         "root ::= ([a-z] root)?",
         "root ::= list\nlist ::= item | item list\nitem ::= \"ab\" | \"cd\"",
+        // With many derivations of each text.
+        "root ::= ([^#]+)+ \"#\"?",
+        "root ::= ([^#]*)* \"#\"?",
+        "root ::= [^#]+ root?",
+        "root ::= [a-z]+ root | \"\"",
+        "root ::= ([a-z ]+ [^#]*)*",
+        "root ::= \"[\" root \"]\" | word*\nword ::= [a-z]+ word?",
     ];
     for grammar in grammars {
         let (first, second) = halves(grammar, &"ab".repeat(10_000));

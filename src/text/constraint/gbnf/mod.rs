@@ -1,13 +1,15 @@
 //! Compiles grammars in GBNF, llama.cpp's form of BNF, into grammars of the `llguidance` library.
 //!
 //! GBNF works on characters. So each character of a literal and each class becomes its own lexeme: then the lexer's
-//! rule of the longest match never applies, and the language is the same. `read` makes plain rules of a text, `tails`
-//! turns right recursion into left recursion, `factor` joins alternatives that begin alike, `emit` makes the library's
-//! grammar. None of them recurses deeper than the groups of a text, of which `read` allows a hundred.
+//! rule of the longest match never applies, and the language is the same. `read` makes plain rules of a text, `regular`
+//! makes deterministic automata of its regular parts, `tails` turns other right recursion into left recursion, `factor` joins
+//! alternatives that begin alike, `emit` makes the library's grammar. None of them recurses deeper than the groups of a text, of
+//! which `read` allows a hundred.
 
 mod emit;
 mod factor;
 mod read;
+mod regular;
 mod rules;
 mod tails;
 
@@ -31,6 +33,7 @@ pub(super) fn read(grammar: &str) -> Result<rules::Rules, GbnfError> {
         let reason = "no text satisfies the grammar: each of its texts would be endless";
         return Err(GbnfError { line: 1, reason: reason.into() });
     }
+    regular::make_deterministic(&mut rules);
     tails::make_left_recursive(&mut rules);
     factor::join_beginnings(&mut rules);
     rules.mark_nullable();

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use llguidance::api::ParserLimits;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::pointer::{at, join};
 use super::{Refusal, compile, rewrite};
 
 /// Time to spend on finding the place of an error.
@@ -25,7 +26,29 @@ pub(in super::super) fn locate(schema: &Value, limits: &ParserLimits, mut refusa
         });
         match inner {
             Some(inner) => refusal = inner,
-            None => return refusal,
+            None => return with_keyword(schema, refusal),
         }
+    }
+}
+
+/// The refusal with the keyword that its reason names, if its path ends at a schema.
+fn with_keyword(schema: &Value, refusal: Refusal) -> Refusal {
+    let is_schema = !["/properties", "/patternProperties"].iter().any(|end| refusal.path.ends_with(end));
+    let keywords = at(schema, &refusal.path).filter(|_| is_schema).and_then(Value::as_object);
+    let place = |key: &str| {
+        let short = key.trim_start_matches("min").trim_start_matches("max");
+        let both = Some(format!("min/max{short}")).filter(|_| short != key);
+        // The library calls patterns of properties by another word.
+        let pattern = Some("patternProperty").filter(|_| key == "patternProperties");
+        let names = [Some(key), both.as_deref(), pattern];
+        names.into_iter().flatten().filter_map(|name| refusal.reason.find(name)).min()
+    };
+    let first = |keywords: &Map<String, Value>| {
+        let named = keywords.keys().filter_map(|key| Some((place(key)?, key.clone())));
+        named.min().map(|(_, key)| key)
+    };
+    match keywords.and_then(first) {
+        Some(key) => Refusal { path: join(&refusal.path, &key), ..refusal },
+        None => refusal,
     }
 }

@@ -8,6 +8,7 @@
 
 mod decimal;
 mod digits;
+mod ecma;
 mod embed;
 mod exclusive;
 mod keywords;

@@ -8,8 +8,14 @@ use llguidance::derivre::{Regex, RegexAst, RegexBuilder};
 use llguidance::regex_to_lark;
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look};
 
+use super::ecma;
+
 /// Cost up to which it is found out whether any text matches, as `llguidance` does it for its patterns.
 const FUEL: u64 = 100_000;
+
+/// Most conditions beside a counted repetition. With four and `.{8,20}` the library's lexer had too many states after the first
+/// character.
+const MOST_CONDITIONS: usize = 3;
 
 /// Deepest nesting of a pattern.
 const DEEPEST: u32 = 100;
@@ -71,9 +77,13 @@ enum Writing {
     Plain,
 }
 
-/// True if `llguidance` keeps a pattern exactly: no class has all control characters but lacks quotes or backslashes.
+/// True if `llguidance` keeps a pattern exactly: it means the same to it, and no class has all control characters but lacks quotes or
+/// backslashes.
 pub(super) fn is_kept(pattern: &str) -> bool {
     let Ok(hir) = parse(pattern) else { return false };
+    if ecma::translated(pattern).as_deref() != Ok(pattern) {
+        return false;
+    }
     let mut todo = vec![&hir];
     while let Some(hir) = todo.pop() {
         match hir.kind() {
@@ -97,7 +107,7 @@ pub(super) fn is_kept(pattern: &str) -> bool {
 
 fn parse(pattern: &str) -> Result<Hir, String> {
     // In JSON schema `\d` and `\w` are ASCII.
-    let pattern = regex_to_lark(pattern, "dw");
+    let pattern = regex_to_lark(&ecma::translated(pattern)?, "dw");
     let parsed = regex_syntax::ParserBuilder::new().nest_limit(DEEPEST).build().parse(&pattern);
     parsed.map_err(|error| {
         // The last line of the library's message is the reason, those before it draw the place.
@@ -121,6 +131,11 @@ fn search(writing: Writing, pattern: &str, depth: usize) -> Result<RegexAst, Str
             search(writing, &format!("^(?:{})", ahead[..end].trim_start_matches('^')), depth + 1)?;
         conditions.push(if must { condition } else { RegexAst::Not(Box::new(condition)) });
         rest = &ahead[end + 1..];
+    }
+    if conditions.len() > MOST_CONDITIONS && pattern.contains('{') {
+        return Err(format!(
+            "has more than {MOST_CONDITIONS} conditions (`(?!` or `(?=`) beside a counted repetition"
+        ));
     }
     if !conditions.is_empty() && !anchored {
         return Err("has a condition (`(?!` or `(?=`) elsewhere than after a `^` at its beginning".into());
