@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use rfgraph::gguf::{Gguf, GgufWriter, Strings, Value};
-use rfgraph::text::{END_NAMES, EncodeOptions, TokenKind, Tokenizer, VocabData};
+use rfgraph::text::{ChatTemplate, END_NAMES, EncodeOptions, Message, TokenKind, Tokenizer, VocabData};
 
 const PARSED: EncodeOptions = EncodeOptions { add_special: false, parse_special: true };
 
@@ -16,7 +16,7 @@ static DEMO: LazyLock<VocabData> = LazyLock::new(|| {
 
 /// llama.cpp's list of names (`llama_vocab::impl::load`, September 2026), with those of filling in the middle that it
 /// also takes for ends. It is the least that ends an answer here.
-const LLAMA_CPP: [&str; 31] = [
+const LLAMA_CPP: [&str; 33] = [
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
@@ -32,6 +32,8 @@ const LLAMA_CPP: [&str; 31] = [
     "_<EOT>",
     "[EOT]",
     "[EOS]",
+    "[e~[",
+    "<｜end▁of▁sentence｜>",
     "<|end_of_text|>",
     "<end_of_utterance>",
     "<eos>",
@@ -182,6 +184,9 @@ fn ids_out_of_range_count_as_absent() {
             Value::from(-1i32),
             Value::from(i64::MIN),
             Value::from(u64::MAX),
+            Value::from(1.5f32),
+            Value::from(true),
+            Value::from("x"),
         ] {
             let tokenizer =
                 file_with(&[], &[(&key, wrong.clone())]).unwrap_or_else(|e| panic!("{key} {wrong:?}: {e}"));
@@ -198,9 +203,18 @@ fn ids_out_of_range_count_as_absent() {
     ];
     let tokenizer = file_with(&[], &keys).unwrap();
     assert_eq!((tokenizer.bos(), tokenizer.adds_bos()), (None, false));
-    // A key of another type is an error that names it.
-    let error = file_with(&[], &[("tokenizer.ggml.eos_token_id", "x".into())]).unwrap_err();
-    assert!(error.contains("tokenizer.ggml.eos_token_id"), "{error}");
+}
+
+/// A chat needs the template; a plain prompt does not.
+#[test]
+fn an_unreadable_template_fails_where_it_is_rendered() {
+    for value in [Value::NotUtf8(b"caf\xe9 {{ messages }}".to_vec()), Value::from(5u32)] {
+        let tokenizer = file_with(&[], &[("tokenizer.chat_template", value)]).unwrap();
+        assert!(!tokenizer.encode("Once upon", PARSED).is_empty());
+        let rendered = ChatTemplate::of(&tokenizer).unwrap().render(&[Message::new("user", "hi")], true);
+        let error = rendered.unwrap_err().to_string();
+        assert!(error.contains("tokenizer.chat_template"), "{error}");
+    }
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub const END_NAMES: &[EndName] = &[
     end("_<EOT>", "Code Llama", LLAMA_CPP),
     end("[EOT]", "Kimi K2", LLAMA_CPP),
     end("[EOS]", "Kimi K2", LLAMA_CPP),
+    end("[e~[", "MiniMax M2", LLAMA_CPP),
     end("<|fim_pad|>", "Qwen (fill in the middle)", LLAMA_CPP),
     end("<fim-pad>", "StarCoder (fill in the middle)", LLAMA_CPP),
     end("<fim_pad>", "Granite (fill in the middle)", LLAMA_CPP),
@@ -86,7 +87,7 @@ pub(super) fn end_of_generation(data: &VocabData) -> Vec<u32> {
         "</s>" => !is_html(),
         _ => END_NAMES.iter().any(|end| end.name == text),
     };
-    let named = data.tokens.iter().zip(0..).filter(|(text, _)| looks_like_marker(text) && ends(text));
+    let named = data.tokens.iter().zip(0..).filter(|(text, _)| ends(text));
     ids.extend(named.map(|(_, id)| id));
     ids.sort_unstable();
     ids.dedup();

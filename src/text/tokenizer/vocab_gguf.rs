@@ -30,22 +30,22 @@ impl VocabData {
         let ids = |key| ids_of(metadata, key, tokens.len());
         let id = |key, default: Option<u32>| {
             let default = default.filter(|&id| (id as usize) < tokens.len());
-            Ok::<_, TokenizerError>(ids(key)?.first().copied().or(default))
+            ids(key).first().copied().or(default)
         };
-        let (eos, eot) = (ids("tokenizer.ggml.eos_token_id")?, ids("tokenizer.ggml.eot_token_id")?);
+        let (eos, eot) = (ids("tokenizer.ggml.eos_token_id"), ids("tokenizer.ggml.eot_token_id"));
         let default_eos = default.eos.filter(|&id| (id as usize) < tokens.len());
         let mut ends = Vec::new();
         for key in END_KEYS {
-            ends.extend(ids(key)?);
+            ends.extend(ids(key));
         }
         ends.extend(eos.iter().chain(&eot));
         let charsmap = metadata.opt_i32s("tokenizer.ggml.precompiled_charsmap")?;
         let mut data = VocabData {
-            bos: id("tokenizer.ggml.bos_token_id", default.bos)?,
+            bos: id("tokenizer.ggml.bos_token_id", default.bos),
             eos: eos.first().copied().or(default_eos),
-            unk: id("tokenizer.ggml.unknown_token_id", default.unk)?,
-            pad: id("tokenizer.ggml.padding_token_id", default.pad)?,
-            sep: id("tokenizer.ggml.seperator_token_id", default.sep)?,
+            unk: id("tokenizer.ggml.unknown_token_id", default.unk),
+            pad: id("tokenizer.ggml.padding_token_id", default.pad),
+            sep: id("tokenizer.ggml.seperator_token_id", default.sep),
             model,
             pre: owned("tokenizer.ggml.pre")?,
             scores: metadata.opt_f32s("tokenizer.ggml.scores")?.map(|scores| scores.into_owned()),
@@ -62,7 +62,7 @@ impl VocabData {
             precompiled_charsmap: charsmap.iter().flat_map(|bytes| bytes.iter()).map(|&b| b as u8).collect(),
             lowercase: metadata.opt_bool("tokenizer.ggml.normalizer.lowercase")?,
             strip_accents: metadata.opt_bool("tokenizer.ggml.normalizer.strip_accents")?,
-            chat_template: owned("tokenizer.chat_template")?,
+            chat_template: template_of(metadata),
             tokens,
             ..VocabData::default()
         };
@@ -104,6 +104,16 @@ impl VocabData {
     }
 }
 
+/// The chat template. One that is not a text fails where a chat needs it: a plain prompt does not.
+fn template_of(metadata: &Metadata) -> Option<String> {
+    metadata.get("tokenizer.chat_template")?;
+    let template = metadata.opt_str("tokenizer.chat_template").map(|template| template.map(str::to_owned));
+    template.unwrap_or_else(|error| {
+        let reason: String = error.to_string().chars().filter(|&c| c != '\'' && c != '\\').collect();
+        Some(format!("{{{{ raise_exception('{reason}') }}}}"))
+    })
+}
+
 /// Keys of tokens that end an answer, besides EOS and EOT.
 const END_KEYS: [&str; 8] = [
     "tokenizer.ggml.eom_token_id",
@@ -117,23 +127,25 @@ const END_KEYS: [&str; 8] = [
 ];
 
 /// The ids of a key: one, or a list. An id that is not a token's is dropped with a warning.
-fn ids_of(metadata: &Metadata, key: &str, n_vocab: usize) -> Result<Vec<u32>, TokenizerError> {
-    let numbers = match metadata.get(key) {
-        None => return Ok(Vec::new()),
+fn ids_of(metadata: &Metadata, key: &str, n_vocab: usize) -> Vec<u32> {
+    let numbers: Vec<i128> = match metadata.get(key) {
+        None => return Vec::new(),
         Some(Value::Array(list)) if list.element_type() != ValueType::String => {
             (0..list.len()).filter_map(|index| list.get(index)?.integer()).collect()
         }
         Some(value) => match value.integer() {
             Some(number) => vec![number],
-            // The error names the key and its type.
-            None => vec![metadata.opt_i64(key)?.map_or(-1, i128::from)],
+            None => {
+                tracing::warn!("{key} is not a token's number: it is ignored");
+                return Vec::new();
+            }
         },
     };
     let is_token = |&number: &i128| (0..n_vocab as i128).contains(&number);
     if let Some(&number) = numbers.iter().find(|number| !is_token(number)) {
         warn_out_of_range(key, number, n_vocab);
     }
-    Ok(numbers.into_iter().filter(is_token).filter_map(|number| u32::try_from(number).ok()).collect())
+    numbers.into_iter().filter(is_token).filter_map(|number| u32::try_from(number).ok()).collect()
 }
 
 /// The kinds with these numbers. A number that no kind has, such as 0 ("undefined"), is that of an ordinary token.
