@@ -3,13 +3,14 @@
 //! `engine` returns the same type, since most of its errors come from a session. Three variants are its own: `Thread`,
 //! `AnswerOver` and `OutputMismatch`.
 
-use super::{CacheTypes, Output};
+use super::Output;
 use crate::Remedy;
 use crate::device::PlatformKind;
 use crate::exec::ExecError;
 use crate::gguf::{GgufError, MetadataError};
 use crate::graph::GraphError;
 use crate::hip::{HipError, ProbeError};
+use crate::ops::KvWrite;
 use crate::plan::CompileError;
 use crate::sampling::{ParamError, SampleError};
 use crate::tensor::DType;
@@ -193,7 +194,7 @@ pub enum ModelError {
         n_slots: usize,
     },
     /// A dtype that a KV cache cannot have.
-    #[error("the KV cache is of one of {}, not {dtype}", CacheTypes::ALL.map(DType::name).join(", "))]
+    #[error("the KV cache is of one of {}, not {dtype}", KvWrite::TYPES.map(DType::name).join(", "))]
     CacheType {
         /// The requested dtype.
         dtype: DType,

@@ -73,7 +73,7 @@ impl KeyReport {
     }
 
     /// Logs the unknown keys and unreadable texts as warnings, and the assumed values as information.
-    pub(super) fn log(&self, gguf: &Gguf, architecture: &str) {
+    pub(in crate::model) fn log(&self, gguf: &Gguf, architecture: &str) {
         if !self.unknown.is_empty() {
             let names = self.unknown.join(", ");
             tracing::warn!(
