@@ -44,31 +44,15 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
         "a placeholder's schema is rewritten in its turn, by the same rewriter",
     ),
     (
-        "src/text/constraint/schema",
-        &["keywords", "pointer"],
-        "keywords contain references, and a reference stands beside keywords",
-    ),
-    (
         "src/text/answer",
         &["calls", "calls_in_python", "calls_in_tags"],
         "the two notations share the rule for a function's name with the entrance that chooses between them",
-    ),
-    (
-        "src/text/tools",
-        &["members", "probe"],
-        "probing reads the members of a rendered call, and members are found by probing with values",
     ),
     (
         "src/serve",
         &["app", "ask", "body", "openai", "parts", "prompt", "request_log", "settings", "stream", "turn"],
         "`app` owns the responses that `openai` keeps, and all that reads and answers requests is given `app`",
     ),
-    (
-        "src/serve/llama",
-        &["completion", "completion_answer"],
-        "one answer, whole or in events, from one request",
-    ),
-    ("src/serve/openai", &["chat", "chat_stream"], "one answer, whole or in events, from one request"),
 ];
 
 /// The siblings that know each other in a circle, by folder.

@@ -27,6 +27,7 @@ mod members;
 mod nested;
 mod probe;
 mod read;
+mod rendering;
 #[cfg(feature = "grammar")]
 mod texts;
 
