@@ -93,7 +93,7 @@ mod tests {
         };
         let gpu = |code| model(ExecError::Gpu { what: "x".into(), error: HipError::new("hip", code) }.into());
         let (template, magic) = (TemplateError::Missing, BaseError::Magic);
-        let few = ChunksError::Few { n_tokens: 3, n_ctx: 2 };
+        let few = ChunksError::TooFewTokens { n_tokens: 3, n_ctx: 2 };
         let (name, from, to) = (String::from("x"), DType::Q4_0, DType::Q8_0);
         let requantize = QuantizeError::Requantize { name, from, to };
         let errors = [

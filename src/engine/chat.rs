@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::generation::wish;
+use super::generation::wanted_output;
 use super::{GenerateOptions, Generation, Next, Stop};
 use crate::model::{
     ContextShift, DeviceChoice, Model, ModelError, Output, Rows, SequenceId, Session, SessionExtras,
@@ -178,7 +178,7 @@ impl Chat {
         let tokenizer = model.tokenizer()?;
         let needs_logits = choice.needs_logits();
         let sampler = Sampler::for_tokenizer(choice.sampling, shape.n_vocab, &tokenizer)?;
-        let want = if needs_logits { Output::Logits } else { wish(sampler.needs()) };
+        let want = if needs_logits { Output::Logits } else { wanted_output(sampler.needs()) };
         let mut session = Session::with(model, options, &SessionExtras { want, ..extras.clone() })?;
         let sequence = session.open()?;
         let format = match choice.plain {

@@ -212,13 +212,13 @@ pub enum ModelError {
     /// An output of no tokens.
     #[error("a prompt of no tokens has no {wanted}")]
     NoTokens {
-        /// The requested output.
+        /// The wanted output.
         wanted: &'static str,
     },
     /// Outputs before a step was computed, or after a step that failed.
     #[error("nothing was computed yet")]
     NothingComputed,
-    /// Logits of a step in which no row requested them.
+    /// Logits of a step in which no row wanted them.
     #[error("the last step gave no logits")]
     NoLogits,
     /// A context shift that keeps all tokens of the context.
@@ -252,10 +252,10 @@ pub enum ModelError {
     /// A generation that has ended.
     #[error("the answer is over; begin another generation")]
     AnswerOver,
-    /// A generation received another kind of output than it requested.
-    #[error("a generation that wants {wanted:?} was given {given}")]
+    /// A generation received another kind of output than the wanted one.
+    #[error("the generation wants {wanted:?}, but received {given}")]
     OutputMismatch {
-        /// The output that [`Generation::wants`](crate::engine::Generation::wants) requested.
+        /// The output that [`Generation::wants`](crate::engine::Generation::wants) returned.
         wanted: Output,
         /// The kind of the given output.
         given: &'static str,
@@ -315,7 +315,7 @@ pub enum RowsError {
     /// [`Output::TopK`] of no token, or of more tokens than there are.
     #[error("the {k} largest logits of {n_vocab} are wanted; 1 to {n_vocab} can be")]
     TopK {
-        /// The number of requested logits.
+        /// The number of wanted logits.
         k: usize,
         /// The size of the vocabulary.
         n_vocab: usize,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Linear, LinearId, format};
+use super::{LinearArgs, LinearIdArgs, format};
 use crate::tensor::DType;
 
 /// The most tokens that are multiplied row by row if the result may depend on their number; more use panels.
@@ -93,7 +93,7 @@ impl CpuKernel {
     /// refuses them.
     pub fn of_product(dtype: DType, k: usize, tokens: usize, target: CpuTarget) -> CpuKernel {
         let product = ProductKernel::of(dtype, tokens, target.deterministic);
-        let scratch = Linear::scratch_bytes(dtype, k, tokens, product, target.threads).unwrap_or(0);
+        let scratch = LinearArgs::scratch_bytes(dtype, k, tokens, product, target.threads).unwrap_or(0);
         CpuKernel { product, scratch }
     }
 
@@ -108,7 +108,8 @@ impl CpuKernel {
     ) -> CpuKernel {
         let product = ProductKernel::of_experts(dtype, rows, target.deterministic);
         let rows = (rows, rows_of_x);
-        let scratch = LinearId::scratch_bytes(dtype, k, n_expert, rows, product, target.threads).unwrap_or(0);
+        let scratch =
+            LinearIdArgs::scratch_bytes(dtype, k, n_expert, rows, product, target.threads).unwrap_or(0);
         CpuKernel { product, scratch }
     }
 }
