@@ -194,13 +194,13 @@ pub enum ModelError {
         n_slots: usize,
     },
     /// A dtype that a KV cache cannot have.
-    #[error("the KV cache is of one of {}, not {dtype}", KvWrite::TYPES.map(DType::name).join(", "))]
+    #[error("a KV cache cannot be of {dtype}; give a supported cache type: {}", KvWrite::TYPES.map(DType::name).join(", "))]
     CacheType {
         /// The requested dtype.
         dtype: DType,
     },
     /// A ubatch of no tokens.
-    #[error("a ubatch of 0 tokens computes nothing; give at least 1")]
+    #[error("a ubatch of 0 tokens computes nothing; give a larger ubatch")]
     EmptyUbatch,
     /// A thread cannot be started.
     #[error("the engine's thread cannot be started: {error}")]
@@ -336,6 +336,9 @@ impl ModelError {
             }
             ModelError::ContextFull { .. } => &[Remedy::LargerContext, Remedy::ContextShift],
             ModelError::ShiftKeepsAll { .. } => &[Remedy::LargerContext],
+            ModelError::CacheFull { .. } => &[Remedy::LargerPool],
+            ModelError::CacheType { .. } => &[Remedy::SupportedCacheType],
+            ModelError::EmptyUbatch => &[Remedy::LargerUbatch],
             ModelError::Pooling { .. } => &[Remedy::ChosenPooling],
             _ => &[],
         }
