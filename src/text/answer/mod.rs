@@ -70,6 +70,7 @@ impl ToolCall {
 
 /// A piece of a call that is given while it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CallPiece {
     /// A call begins.
     Begin {

@@ -45,6 +45,7 @@ use read::Reader;
 
 /// The calls that an answer may or must make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ToolChoice {
     /// The model chooses between text and calls.
     #[default]
