@@ -134,6 +134,10 @@ impl Chat {
     /// A chat with the model in a file, on the device of [`DeviceChoice::Auto`], with the samplers' settings that the
     /// file suggests and default options.
     ///
+    /// On a GPU its kernels are compiled by every process: the library keeps no compiled kernels unless
+    /// [`HipOptions::from_env`](crate::exec::HipOptions::from_env) or [`JitOptions::cache`](crate::hip::JitOptions::cache)
+    /// is given.
+    ///
     /// # Errors
     /// [`ModelError`] if the file cannot be read or run.
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Chat, ModelError> {

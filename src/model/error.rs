@@ -313,7 +313,7 @@ pub enum RowsError {
         position: i32,
     },
     /// [`Output::TopK`] of no token, or of more tokens than there are.
-    #[error("the {k} largest logits of {n_vocab} are wanted; 1 to {n_vocab} can be")]
+    #[error("top-k of {k} is out of range 1..={n_vocab}")]
     TopK {
         /// The number of wanted logits.
         k: usize,

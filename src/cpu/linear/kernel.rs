@@ -17,7 +17,8 @@ pub const FEW_TOKENS: usize = 8;
 pub enum ProductKernel {
     /// One row of weights at a time, summed in 16 lanes which are added at the end.
     Rows,
-    /// Panels of 16 rows of weights, unpacked once for all tokens, summed in the order of the columns.
+    /// Panels of 16 rows of weights, unpacked once for all tokens, summed in the order of the columns; for few tokens four
+    /// rows at a time, summed in the same order.
     Panels,
     /// For experts: for each expert the kernel of the number of rows that selected it.
     ByExpert,
