@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rfgraph::cpu::linear::{Linear, Rows, RowsMut, Scratch, linear};
+use rfgraph::cpu::linear::{LinearArgs, Rows, RowsMut, Scratch, linear};
 use rfgraph::cpu::{CpuKernel, CpuTarget, Isa, Pool, physical_cores, read_bandwidth};
 use rfgraph::tensor::DType;
 
@@ -30,7 +30,7 @@ fn weights(bytes: usize) -> Vec<u8> {
 }
 
 /// Calls `linear` once on every worker.
-fn multiply(pool: &Pool, isa: Isa, args: &Linear<'_>, scratch: &Scratch<'_>) {
+fn multiply(pool: &Pool, isa: Isa, args: &LinearArgs<'_>, scratch: &Scratch<'_>) {
     pool.run(|worker| {
         // SAFETY: every worker gets the same arguments, and nothing else uses the buffers.
         let result = unsafe { linear(worker, isa, args, scratch) };
@@ -72,7 +72,7 @@ fn bench(
     group.bench_function(BenchmarkId::new(dtype.name(), isa), |b| {
         b.iter(|| {
             turn.set((turn.get() + 1) % copies);
-            let args = Linear {
+            let args = LinearArgs {
                 dtype,
                 weight: &all[turn.get() * bytes..][..bytes],
                 k,

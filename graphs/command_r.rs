@@ -4,8 +4,8 @@
 //! Cohere's published model code of Command R.
 
 use super::common::{Common, NormKind};
-use super::decoder::{Decoder, output, parallel_layer};
-use super::layer::{Layer, with_norms};
+use super::decoder::{Decoder, head_normed_and_positioned, output, parallel_layer};
+use super::layer::Layer;
 use crate::graph::Tensor;
 use crate::model::{Keys, ModelBuilder, ModelError};
 use crate::ops::RopeKind;
@@ -26,7 +26,7 @@ impl Decoder for CommandR {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        with_norms(qk, |x, norm| l.rotate(if l.has(norm) { l.head_norm(x, norm) } else { x }))
+        head_normed_and_positioned(l, qk)
     }
 
     fn logits<'g>(&self, common: &Common, b: &ModelBuilder<'g, '_>, x: Tensor<'g>) -> Tensor<'g> {

@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 
 use super::common::Common;
-use super::layer::Layer;
+use super::layer::{Layer, with_norms};
 use crate::graph::Tensor;
 use crate::model::{Architecture, ArchitectureRow, Head, Keys, ModelBuilder, ModelError, ModelShape};
 use crate::ops::{Attention, UnaryKind};
@@ -78,10 +78,30 @@ pub(super) fn output<'g>(common: &Common, b: &ModelBuilder<'g, '_>, x: Tensor<'g
     b.linear(x, name, common.sizes.n_vocab).named("logits")
 }
 
+/// Queries and keys, each head with the decoder's norm, then their positions.
+pub(super) fn normed_and_positioned<'g>(l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
+    with_norms(qk, |x, norm| l.rotate(l.norm(x, norm)))
+}
+
+/// Queries and keys, each head with a layer norm of its own if the file has them, then their positions.
+pub(super) fn head_normed_and_positioned<'g>(l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
+    with_norms(qk, |x, norm| l.rotate(if l.has(norm) { l.head_norm(x, norm) } else { x }))
+}
+
 /// A layer with attention and the feed-forward part in parallel on one norm.
 pub(super) fn parallel_layer<'g>(own: &impl Decoder, l: &Layer<'_, 'g>, x: Tensor<'g>) -> Tensor<'g> {
     let h = l.norm(x, "attn_norm");
-    let attended = own.attended(l, h);
+    parallel_parts(own, l, x, [h, h])
+}
+
+/// Attention and the feed-forward part in parallel on `x`, each on its normed input.
+pub(super) fn parallel_parts<'g>(
+    own: &impl Decoder,
+    l: &Layer<'_, 'g>,
+    x: Tensor<'g>,
+    [of_attention, h]: [Tensor<'g>; 2],
+) -> Tensor<'g> {
+    let attended = own.attended(l, of_attention);
     let [attended, h, x] = l.wanted([attended, h, x]);
     let attended = l.attn_output(attended);
     own.ffn(l, h).add(attended).add(x).named(l.name("out"))

@@ -4,7 +4,7 @@
 //! Almazrouei et al., "The Falcon Series of Open Language Models", 2023.
 
 use super::common::{Common, NormKind};
-use super::decoder::Decoder;
+use super::decoder::{Decoder, parallel_parts};
 use super::layer::Layer;
 use crate::graph::Tensor;
 use crate::model::{Keys, ModelError};
@@ -22,10 +22,7 @@ impl Decoder for Falcon {
         let h = l.norm(x, "attn_norm");
         // The feed-forward part uses the first norm in both cases.
         let of_attention = if l.has("attn_norm_2") { l.norm(x, "attn_norm_2") } else { h };
-        let attended = self.attended(l, of_attention);
-        let [attended, h, x] = l.wanted([attended, h, x]);
-        let attended = l.attn_output(attended);
-        self.ffn(l, h).add(attended).add(x).named(l.name("out"))
+        parallel_parts(self, l, x, [of_attention, h])
     }
 
     fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {

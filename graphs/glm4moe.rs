@@ -8,8 +8,6 @@ use super::common::{Common, NormKind};
 use super::decoder::Decoder;
 use super::experts::SharedExperts;
 use super::layer::{Layer, with_norms};
-use super::rotary::Rotary;
-use super::sizes::Sizes;
 use crate::graph::Tensor;
 use crate::model::{Experts, Gating, Keys, ModelError};
 use crate::ops::RopeKind;
@@ -23,11 +21,9 @@ impl Decoder for Glm4Moe {
     const FFN_NORM: &'static str = "post_attention_norm";
 
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
-        let sizes = Sizes::read(keys)?;
-        let otherwise = Experts { gating: Gating::Sigmoid, ..Experts::new(0, 0, sizes.n_ff) };
-        let mixture = SharedExperts::read(keys, &sizes, otherwise)?;
-        let rotary = Rotary::read(keys, RopeKind::Neox, sizes.head_dim_k, sizes.head_dim_k)?;
-        let common = Common::of(keys, NormKind::Rms, sizes, Some(rotary))?;
+        let common = Common::read(keys, NormKind::Rms, RopeKind::Neox)?;
+        let otherwise = Experts { gating: Gating::Sigmoid, ..Experts::new(0, 0, common.sizes.n_ff) };
+        let mixture = SharedExperts::read(keys, &common.sizes, otherwise)?;
         Ok((common, Glm4Moe { mixture }))
     }
 

@@ -6,8 +6,6 @@
 use super::common::{Common, NormKind};
 use super::decoder::Decoder;
 use super::layer::Layer;
-use super::rotary::Rotary;
-use super::sizes::Sizes;
 use crate::graph::Tensor;
 use crate::model::{Keys, ModelError};
 use crate::ops::RopeKind;
@@ -28,15 +26,13 @@ struct Temperature {
 
 impl Decoder for Mistral3 {
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
-        let sizes = Sizes::read(keys)?;
-        let rotary = Rotary::read(keys, RopeKind::Norm, sizes.head_dim_k, sizes.head_dim_k)?;
-        let orig_ctx = rotary.rope.orig_ctx;
+        let common = Common::read(keys, NormKind::Rms, RopeKind::Norm)?;
+        let orig_ctx = common.rotary.as_ref().map_or(0, |rotary| rotary.rope.orig_ctx);
         let scale = keys.opt_real("attention.temperature_scale")?.filter(|&scale| scale != 0.0);
         if scale.is_some() && orig_ctx == 0 {
             let reason = "attention.temperature_scale counts in original contexts";
             return Err(keys.refuse("rope.scaling.original_context_length", "missing", reason));
         }
-        let common = Common::of(keys, NormKind::Rms, sizes, Some(rotary))?;
         Ok((common, Mistral3 { temperature: scale.map(|scale| Temperature { scale, orig_ctx }) }))
     }
 

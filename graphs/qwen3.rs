@@ -3,8 +3,8 @@
 //! Yang et al., "Qwen3 Technical Report", 2025.
 
 use super::common::{Common, NormKind};
-use super::decoder::Decoder;
-use super::layer::{Layer, with_norms};
+use super::decoder::{Decoder, normed_and_positioned};
+use super::layer::Layer;
 use crate::graph::Tensor;
 use crate::model::{Keys, ModelError};
 use crate::ops::RopeKind;
@@ -18,6 +18,6 @@ impl Decoder for Qwen3 {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        with_norms(qk, |x, norm| l.rotate(l.norm(x, norm)))
+        normed_and_positioned(l, qk)
     }
 }

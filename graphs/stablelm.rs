@@ -4,8 +4,8 @@
 //! Bellagente et al., "Stable LM 2 1.6B Technical Report", 2024.
 
 use super::common::{Common, NormKind};
-use super::decoder::Decoder;
-use super::layer::{Layer, with_norms};
+use super::decoder::{Decoder, head_normed_and_positioned};
+use super::layer::Layer;
 use crate::graph::Tensor;
 use crate::model::{Keys, ModelError};
 use crate::ops::RopeKind;
@@ -36,6 +36,6 @@ impl Decoder for StableLm {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        with_norms(qk, |x, norm| l.rotate(if l.has(norm) { l.head_norm(x, norm) } else { x }))
+        head_normed_and_positioned(l, qk)
     }
 }

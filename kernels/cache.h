@@ -6,8 +6,8 @@
 #include "formats_legacy.h"
 
 // The elements of a block, equal for both formats, and its bytes.
-#define CACHE_BLOCK 32
-static_assert(layouts::Q8_0::BLOCK == CACHE_BLOCK && layouts::Q4_0::BLOCK == CACHE_BLOCK, "blocks of one size");
+constexpr int CACHE_BLOCK = layouts::Q8_0::BLOCK;
+static_assert(layouts::Q4_0::BLOCK == CACHE_BLOCK, "blocks of one size");
 static_assert(layouts::Q8_0::SCALE_AT == 0 && layouts::Q4_0::SCALE_AT == 0, "blocks begin with their scale");
 DEVICE inline int cache_block_bytes(int type) {
     if (type == TYPE_Q8_0) return layouts::Q8_0::BLOCK_BYTES;

@@ -15,8 +15,14 @@ pub enum Remedy {
     LargerContext,
     /// Dropping the oldest tokens (`ContextShift`).
     ContextShift,
+    /// More tokens for all sequences together (`SessionOptions::n_tokens`).
+    LargerPool,
+    /// A dtype that the KV cache can have (`SessionOptions::cache_types`).
+    SupportedCacheType,
     /// Fewer tokens of a prompt at once (`SessionOptions::ubatch`).
     SmallerUbatch,
+    /// More tokens of a prompt at once (`SessionOptions::ubatch`).
+    LargerUbatch,
     /// More layers on the CPU (`SessionOptions::gpu_layers`).
     FewerGpuLayers,
     /// A larger share of the free memory (`SessionOptions::memory_fraction`).
@@ -39,11 +45,14 @@ pub enum Remedy {
 
 impl Remedy {
     /// All remedies.
-    pub const ALL: [Remedy; 13] = [
+    pub const ALL: [Remedy; 16] = [
         Remedy::SmallerContext,
         Remedy::LargerContext,
         Remedy::ContextShift,
+        Remedy::LargerPool,
+        Remedy::SupportedCacheType,
         Remedy::SmallerUbatch,
+        Remedy::LargerUbatch,
         Remedy::FewerGpuLayers,
         Remedy::LargerMemoryFraction,
         Remedy::LongerTimeout,
@@ -62,7 +71,10 @@ impl fmt::Display for Remedy {
             Remedy::SmallerContext => "a smaller context",
             Remedy::LargerContext => "a larger context",
             Remedy::ContextShift => "a context shift",
+            Remedy::LargerPool => "more tokens in all",
+            Remedy::SupportedCacheType => "a supported cache type",
             Remedy::SmallerUbatch => "a smaller ubatch",
+            Remedy::LargerUbatch => "a larger ubatch",
             Remedy::FewerGpuLayers => "fewer layers on the GPU",
             Remedy::LargerMemoryFraction => "a larger memory fraction",
             Remedy::LongerTimeout => "a longer timeout",

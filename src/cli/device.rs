@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::error::{CliError, eprintln_quietly};
 use super::progress::{Progress, Unit};
 use crate::exec::{HipOptions, Loading, OnLoading};
-use crate::hip::{Context, Request, Selected, select};
+use crate::hip::{Context, DeviceRequest, Selected, select};
 use crate::model::{DeviceChoice, Model, SessionExtras};
 
 /// A value of `--device`.
@@ -50,7 +50,9 @@ impl DeviceArg {
         let choice = match number {
             None => DeviceChoice::Auto,
             Some(_) => {
-                match select(Request::Hip(number)).map_err(|error| CliError::Input(error.to_string()))? {
+                match select(DeviceRequest::Hip(number))
+                    .map_err(|error| CliError::Input(error.to_string()))?
+                {
                     Selected::Hip { platform, ordinal } => DeviceChoice::Hip { platform, ordinal },
                     Selected::Cpu { .. } => DeviceChoice::Cpu,
                 }

@@ -358,9 +358,10 @@ impl fmt::Display for HyperParameters {
 impl fmt::Display for MemoryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let MemoryReport { n_ctx, cache_types, ubatch, threads, .. } = self;
+        let s = if *threads == 1 { "" } else { "s" };
         writeln!(
             f,
-            "memory for a context of {n_ctx} tokens in {cache_types}, ubatch {ubatch}, {threads} threads"
+            "memory for a context of {n_ctx} tokens in {cache_types}, ubatch {ubatch}, {threads} thread{s}"
         )?;
         let rows = [
             ("weights", self.weights),

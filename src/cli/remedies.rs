@@ -9,7 +9,9 @@ const fn option(remedy: Remedy) -> &'static str {
     match remedy {
         Remedy::SmallerContext | Remedy::LargerContext => "-c",
         Remedy::ContextShift => "--context-shift",
-        Remedy::SmallerUbatch => "--ubatch",
+        Remedy::LargerPool => "--pool",
+        Remedy::SupportedCacheType => "--cache-type",
+        Remedy::SmallerUbatch | Remedy::LargerUbatch => "--ubatch",
         Remedy::FewerGpuLayers => "--gpu-layers",
         Remedy::LargerMemoryFraction => "--memory-fraction",
         Remedy::LongerTimeout => "--timeout",
@@ -93,7 +95,7 @@ mod tests {
         };
         let gpu = |code| model(ExecError::Gpu { what: "x".into(), error: HipError::new("hip", code) }.into());
         let (template, magic) = (TemplateError::Missing, BaseError::Magic);
-        let few = ChunksError::Few { n_tokens: 3, n_ctx: 2 };
+        let few = ChunksError::TooFewTokens { n_tokens: 3, n_ctx: 2 };
         let (name, from, to) = (String::from("x"), DType::Q4_0, DType::Q8_0);
         let requantize = QuantizeError::Requantize { name, from, to };
         let errors = [
@@ -113,6 +115,9 @@ mod tests {
             model(ModelError::ContextFull { wanted: 3, n_ctx: 2, n_ctx_train: 2 }),
             model(ProbeError::Nothing("x".into()).into()),
             model(ModelError::ShiftKeepsAll { keep: 3, n_ctx: 2 }),
+            model(ModelError::CacheFull { needed: 64, free: 32, total: 96 }),
+            model(ModelError::CacheType { dtype: DType::Q6_K }),
+            model(ModelError::EmptyUbatch),
             model(ModelError::Pooling { key: "x.pooling_type".into(), value: 7 }),
             (template.to_string(), template.remedies()),
             model(TemplateError::Endless { steps: 1 }.into()),

@@ -47,7 +47,9 @@ pub(super) fn run(args: &RmArgs) -> Result<(), CliError> {
 /// Asks at the terminal.
 fn agreed(question: &str) -> Result<bool, CliError> {
     if !io::stdin().is_terminal() {
-        return Err(CliError::Usage("nobody can be asked here; --yes deletes without a question".into()));
+        return Err(CliError::Usage(
+            "standard input is not a terminal; use --yes to delete without confirmation".into(),
+        ));
     }
     let _ = write!(io::stderr(), "{question} [y/N] ");
     let mut line = String::new();

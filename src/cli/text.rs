@@ -11,7 +11,7 @@ use super::error::CliError;
 /// The text's source.
 #[derive(Debug, Args)]
 pub(super) struct TextArgs {
-    /// Input text
+    /// Prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
     /// Input file; `-` is standard input

@@ -1,6 +1,6 @@
 //! The number of a pool's workers that take part in a run: fewer while the system has no cores for them.
 //!
-//! Every step of a run waits for its last worker. On a busy machine that is one whose core another program has, and the
+//! Every step of a run waits for its last worker. On a busy machine the last worker is one that the system has suspended, and the
 //! others wait a time slice for a few microseconds of work: with two threads on two cores under a load of 8, 400
 //! questions took 42 s, and 6 s with one thread. So the pool measures the time that it waits in this way; if it is most of
 //! a window, half of the workers are left out for a while, and then tried again. A window may end within a run, which would
@@ -62,7 +62,7 @@ impl Attendance {
         self.active
     }
 
-    /// True if half of the workers shall leave a run that goes on: it has taken `ran`, of which the caller waited `lost`.
+    /// True if half of the workers should leave the current run: it has taken `ran`, of which the caller waited `lost`.
     pub fn is_starved_within_run(&self, ran: Duration, lost: Duration) -> bool {
         #[cfg(test)]
         if self.is_fixed {
@@ -137,7 +137,7 @@ mod tests {
             let active = run(&mut attendance, &mut now, 20_000, cores);
             let late = &active[10_000..];
             assert!(late.iter().all(|&n| n >= least), "{count} workers on {cores} cores");
-            // No more than one window in two seconds, and one more for each level of a longer way.
+            // No more than one window in two seconds, plus one per halving.
             let trials = late.iter().filter(|&&n| n > cores).count();
             assert!(
                 (1..=late.len() / 20).contains(&trials),

@@ -1,6 +1,6 @@
 //! The matrix product of a step: passes the step's tensors to the kernels of [`linear`](super::linear).
 
-use super::linear::{Linear, LinearId, Rows, RowsMut, Scratch, linear, linear_id};
+use super::linear::{LinearArgs, LinearIdArgs, Rows, RowsMut, Scratch, linear, linear_id};
 use super::{CpuStep, RawTensor, StepError, View};
 use crate::tensor::{DType, Desc};
 
@@ -73,7 +73,7 @@ impl CpuStep<'_> {
         // SAFETY: the step's constructor guarantees the extents of its tensors and of the scratch during the step, and
         // these tensors are contiguous, so that their elements are their extents.
         let (args, scratch) = unsafe {
-            let args = Linear {
+            let args = LinearArgs {
                 dtype: weight.desc().dtype,
                 weight: weight.bytes(),
                 k,
@@ -130,7 +130,7 @@ impl CpuStep<'_> {
             let y = RowsMut::from_raw(y.data.cast(), y.desc.shape.elements(), n_out);
             (y, Scratch::from_raw(scratch, scratch_len))
         };
-        let args = LinearId {
+        let args = LinearIdArgs {
             dtype: weight.desc().dtype,
             weight: weight.bytes(),
             k,

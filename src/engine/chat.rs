@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::generation::wish;
+use super::generation::wanted_output;
 use super::{GenerateOptions, Generation, Next, Stop};
 use crate::model::{
     ContextShift, DeviceChoice, Model, ModelError, Output, Rows, SequenceId, Session, SessionExtras,
@@ -134,6 +134,10 @@ impl Chat {
     /// A chat with the model in a file, on the device of [`DeviceChoice::Auto`], with the samplers' settings that the
     /// file suggests and default options.
     ///
+    /// On a GPU its kernels are compiled by every process: the library keeps no compiled kernels unless
+    /// [`HipOptions::from_env`](crate::exec::HipOptions::from_env) or [`JitOptions::cache`](crate::hip::JitOptions::cache)
+    /// is given.
+    ///
     /// # Errors
     /// [`ModelError`] if the file cannot be read or run.
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Chat, ModelError> {
@@ -178,7 +182,7 @@ impl Chat {
         let tokenizer = model.tokenizer()?;
         let needs_logits = choice.needs_logits();
         let sampler = Sampler::for_tokenizer(choice.sampling, shape.n_vocab, &tokenizer)?;
-        let want = if needs_logits { Output::Logits } else { wish(sampler.needs()) };
+        let want = if needs_logits { Output::Logits } else { wanted_output(sampler.needs()) };
         let mut session = Session::with(model, options, &SessionExtras { want, ..extras.clone() })?;
         let sequence = session.open()?;
         let format = match choice.plain {

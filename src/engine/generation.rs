@@ -214,7 +214,7 @@ impl Generation {
 
     /// The least output that the generation needs of its next row.
     pub fn wants(&self) -> Output {
-        if self.needs_logits() { Output::Logits } else { wish(self.sampler.needs()) }
+        if self.needs_logits() { Output::Logits } else { wanted_output(self.sampler.needs()) }
     }
 
     /// True if all logits are needed, whatever the sampler needs.
@@ -553,7 +553,7 @@ impl Generation {
 }
 
 /// The output that satisfies a sampler's needs.
-pub(super) fn wish(needs: Needs) -> Output {
+pub(super) fn wanted_output(needs: Needs) -> Output {
     match needs {
         Needs::Logits => Output::Logits,
         Needs::Largest => Output::Argmax,

@@ -57,13 +57,13 @@ struct Inner {
     thread: Mutex<Option<JoinHandle<()>>>,
     model: Model,
     tokenizer: Tokenizer,
-    sizes: Sizes,
+    sizes: SessionSizes,
     max_queue: usize,
 }
 
 /// The sizes of the engine's session.
 #[derive(Clone, Copy, Debug)]
-struct Sizes {
+struct SessionSizes {
     /// The most tokens of a request.
     n_ctx: usize,
     n_sequences: usize,
@@ -237,7 +237,7 @@ fn run(
     options: EngineOptions,
     commands: Receiver<Command>,
     shared: Arc<Shared>,
-    ready: &SyncSender<Result<Sizes, ModelError>>,
+    ready: &SyncSender<Result<SessionSizes, ModelError>>,
 ) {
     let session = match Session::with(model, &options.session, &options.extras) {
         Ok(session) => session,
@@ -248,7 +248,7 @@ fn run(
         }
     };
     let (n_ctx, n_sequences) = (session.states().n_ctx(), session.states().n_sequences());
-    let _ = ready.send(Ok(Sizes { n_ctx, n_sequences }));
+    let _ = ready.send(Ok(SessionSizes { n_ctx, n_sequences }));
     let mut worker = Worker::new(session, Wall::start(), options, commands, Arc::clone(&shared));
     if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
         shared.stop("its thread panicked");

@@ -257,7 +257,7 @@ fn requests_that_cannot_be_computed_are_refused_at_once() {
     assert!(matches!(*refused(vec![]), ModelError::NoTokens { .. }));
     assert!(matches!(*refused(vec![1792]), ModelError::Token { token: 1792, n_vocab: 1792 }));
     assert!(matches!(*refused(text(1, 65)), ModelError::ContextFull { wanted: 65, n_ctx: 64, .. }));
-    // The context ends an answer, and is no error.
+    // The context ends an answer, and is not an error.
     let (_, summary) = engine.submit(limited(text(1, 64), 50)).unwrap().text().unwrap();
     assert_eq!((summary.stop, summary.generated_tokens), (Some(Stop::ContextFull), 1));
 }

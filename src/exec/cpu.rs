@@ -28,12 +28,12 @@ pub struct CpuExecutor {
     budget: Budget,
     arena: AlignedBuffer,
     books: Books,
-    plans: Plans<Loaded>,
+    plans: Plans<CpuPlan>,
     deterministic: bool,
 }
 
-/// A plan with its addresses.
-struct Loaded {
+/// A plan that is loaded for the CPU: its operators, steps with addresses, and leaves.
+struct CpuPlan {
     plan: Arc<Plan>,
     ops: Vec<Arc<dyn AnyOperator>>,
     steps: Vec<Bound>,
@@ -237,7 +237,7 @@ impl CpuExecutor {
     }
 
     /// The addresses of every step of a plan, which the check of the plan found to be in bounds.
-    fn bind(&self, loaded: &Loaded, arena: &AlignedBuffer) -> Result<Vec<Bound>, ExecError> {
+    fn bind(&self, loaded: &CpuPlan, arena: &AlignedBuffer) -> Result<Vec<Bound>, ExecError> {
         let tensor = |operand: &Operand| -> Result<RawTensor, ExecError> {
             let base = self.base(loaded, operand.place, arena)?;
             Ok(RawTensor { desc: operand.desc, data: base.wrapping_add(operand.offset) })
@@ -257,7 +257,7 @@ impl CpuExecutor {
         loaded.plan.steps.iter().map(step).collect()
     }
 
-    fn base(&self, loaded: &Loaded, place: Place, arena: &AlignedBuffer) -> Result<*mut u8, ExecError> {
+    fn base(&self, loaded: &CpuPlan, place: Place, arena: &AlignedBuffer) -> Result<*mut u8, ExecError> {
         let unknown = |what, i: u32| ExecError::Unknown { what, name: i.to_string() };
         match place {
             Place::Arena => Ok(arena.as_ptr()),
@@ -338,11 +338,11 @@ impl CpuExecutor {
     }
 
     /// Binds a plan to its memory.
-    fn place(&mut self, plan: Arc<Plan>, ops: Vec<Arc<dyn AnyOperator>>) -> Result<Loaded, ExecError> {
+    fn place(&mut self, plan: Arc<Plan>, ops: Vec<Arc<dyn AnyOperator>>) -> Result<CpuPlan, ExecError> {
         let leaves = self.leaves(&plan)?;
         self.make_states(&plan)?;
         self.grow_arena(plan.arena)?;
-        let mut loaded = Loaded { plan, ops, steps: Vec::new(), leaves };
+        let mut loaded = CpuPlan { plan, ops, steps: Vec::new(), leaves };
         loaded.steps = self.bind(&loaded, &self.arena)?;
         Ok(loaded)
     }

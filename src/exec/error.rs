@@ -23,7 +23,7 @@ pub enum ExecError {
         own: Box<DeviceDesc>,
     },
     /// An unregistered operator.
-    #[error("step `{step}` wants operator `{op}`, which is not registered (see the executor's `register`)")]
+    #[error("step `{step}` uses operator `{op}`, which is not registered (see the executor's `register`)")]
     UnknownOperator {
         /// The step.
         step: String,

@@ -36,7 +36,7 @@ pub(crate) use module::{Function, Module};
 pub use platform::LoadError;
 #[cfg(feature = "cli")]
 pub(crate) use probe::DEADLINE;
-pub use probe::{Device, PlatformReport, Probe, ProbeError, ProbeReport, Request, Selected, select};
+pub use probe::{Device, DeviceRequest, PlatformReport, Probe, ProbeError, ProbeReport, Selected, select};
 pub use stream::Priority;
 #[doc(hidden)]
 pub use stream::Stream;

@@ -166,7 +166,7 @@ impl PlatformReport {
 /// The user's choice of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Request {
+pub enum DeviceRequest {
     /// A GPU if there is one, else the CPU.
     Auto,
     /// The CPU.
@@ -198,7 +198,7 @@ pub enum Selected {
 ///
 /// # Errors
 /// A GPU was requested and there is none, or none of that number; `RFGRAPH_HIP_PLATFORM` is not a platform's name.
-pub fn select(request: Request) -> Result<Selected, ProbeError> {
+pub fn select(request: DeviceRequest) -> Result<Selected, ProbeError> {
     Probe::from_env()?.select(request)
 }
 
@@ -280,11 +280,11 @@ impl Probe {
     ///
     /// # Errors
     /// A GPU was requested and there is none, or none of that number.
-    pub fn select(&self, request: Request) -> Result<Selected, ProbeError> {
+    pub fn select(&self, request: DeviceRequest) -> Result<Selected, ProbeError> {
         let index = match request {
-            Request::Cpu => return Ok(Selected::Cpu { why: "it was asked for".into() }),
-            Request::Auto => 0,
-            Request::Hip(index) => index.unwrap_or(0),
+            DeviceRequest::Cpu => return Ok(Selected::Cpu { why: "it was asked for".into() }),
+            DeviceRequest::Auto => 0,
+            DeviceRequest::Hip(index) => index.unwrap_or(0),
         };
         let mut reasons = Vec::new();
         for &platform in &self.platforms {
@@ -301,7 +301,7 @@ impl Probe {
         }
         let reasons = reasons.join("; ");
         match request {
-            Request::Auto => Ok(Selected::Cpu { why: format!("no GPU was found ({reasons})") }),
+            DeviceRequest::Auto => Ok(Selected::Cpu { why: format!("no GPU was found ({reasons})") }),
             _ => Err(ProbeError::Nothing(reasons)),
         }
     }

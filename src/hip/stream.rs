@@ -12,6 +12,7 @@ use super::module::Function;
 
 /// The priority of a stream's work when the device is busy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Priority {
     /// After other work: a courtesy to a desktop drawn by the same GPU.
     #[default]

@@ -30,7 +30,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Where and how to download.
+/// Settings of downloads: endpoint and limits.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
     /// Address of the server.
@@ -131,7 +131,7 @@ impl Client {
     pub(super) fn new(options: &HubOptions) -> Result<Client, HubError> {
         let endpoint = options.endpoint.trim_end_matches('/').to_owned();
         let wrong = |reason| HubError::Setting { variable: "HF_ENDPOINT", reason };
-        let origin = Origin::of(&endpoint).ok_or_else(|| wrong("it is no http:// or https:// address"))?;
+        let origin = Origin::of(&endpoint).ok_or_else(|| wrong("not an http:// or https:// address"))?;
         if endpoint.contains(['@', '?', '#']) {
             return Err(wrong("an address with a user name, a query or a fragment is not supported"));
         }

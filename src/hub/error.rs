@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// A name that is no `USER/REPO[:QUANT]`.
-    #[error("`{}` is no name of a repository: {reason}; expected USER/REPO or USER/REPO:QUANT", text.escape_debug())]
+    /// A name that is not of the form `USER/REPO[:QUANT]`.
+    #[error("`{}` is not a repository name: {reason}; expected USER/REPO or USER/REPO:QUANT", text.escape_debug())]
     Reference {
         /// The name.
         text: String,

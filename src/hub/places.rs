@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Where models and presets are.
+/// The locations of models and presets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// Hugging Face's cache: where downloads go.

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_one_model_and_other_files_none() {
+    fn split_parts_are_listed_as_one_model() {
         let found = of(&[
             "b/m-Q8_0-00002-of-00003.gguf",
             "mmproj-F16.gguf",

@@ -3,13 +3,14 @@
 //! `engine` returns the same type, since most of its errors come from a session. Three variants are its own: `Thread`,
 //! `AnswerOver` and `OutputMismatch`.
 
-use super::{CacheTypes, Output};
+use super::Output;
 use crate::Remedy;
 use crate::device::PlatformKind;
 use crate::exec::ExecError;
 use crate::gguf::{GgufError, MetadataError};
 use crate::graph::GraphError;
 use crate::hip::{HipError, ProbeError};
+use crate::ops::KvWrite;
 use crate::plan::CompileError;
 use crate::sampling::{ParamError, SampleError};
 use crate::tensor::DType;
@@ -193,13 +194,13 @@ pub enum ModelError {
         n_slots: usize,
     },
     /// A dtype that a KV cache cannot have.
-    #[error("the KV cache is of one of {}, not {dtype}", CacheTypes::ALL.map(DType::name).join(", "))]
+    #[error("a KV cache cannot be of {dtype}; give a supported cache type: {}", KvWrite::TYPES.map(DType::name).join(", "))]
     CacheType {
         /// The requested dtype.
         dtype: DType,
     },
     /// A ubatch of no tokens.
-    #[error("a ubatch of 0 tokens computes nothing; give at least 1")]
+    #[error("a ubatch of 0 tokens computes nothing; give a larger ubatch")]
     EmptyUbatch,
     /// A thread cannot be started.
     #[error("the engine's thread cannot be started: {error}")]
@@ -211,13 +212,13 @@ pub enum ModelError {
     /// An output of no tokens.
     #[error("a prompt of no tokens has no {wanted}")]
     NoTokens {
-        /// The requested output.
+        /// The wanted output.
         wanted: &'static str,
     },
     /// Outputs before a step was computed, or after a step that failed.
     #[error("nothing was computed yet")]
     NothingComputed,
-    /// Logits of a step in which no row requested them.
+    /// Logits of a step in which no row wanted them.
     #[error("the last step gave no logits")]
     NoLogits,
     /// A context shift that keeps all tokens of the context.
@@ -251,10 +252,10 @@ pub enum ModelError {
     /// A generation that has ended.
     #[error("the answer is over; begin another generation")]
     AnswerOver,
-    /// A generation received another kind of output than it requested.
-    #[error("a generation that wants {wanted:?} was given {given}")]
+    /// A generation received another kind of output than the wanted one.
+    #[error("the generation wants {wanted:?}, but received {given}")]
     OutputMismatch {
-        /// The output that [`Generation::wants`](crate::engine::Generation::wants) requested.
+        /// The output that [`Generation::wants`](crate::engine::Generation::wants) returned.
         wanted: Output,
         /// The kind of the given output.
         given: &'static str,
@@ -312,9 +313,9 @@ pub enum RowsError {
         position: i32,
     },
     /// [`Output::TopK`] of no token, or of more tokens than there are.
-    #[error("the {k} largest logits of {n_vocab} are wanted; 1 to {n_vocab} can be")]
+    #[error("top-k of {k} is out of range 1..={n_vocab}")]
     TopK {
-        /// The number of requested logits.
+        /// The number of wanted logits.
         k: usize,
         /// The size of the vocabulary.
         n_vocab: usize,
@@ -335,6 +336,9 @@ impl ModelError {
             }
             ModelError::ContextFull { .. } => &[Remedy::LargerContext, Remedy::ContextShift],
             ModelError::ShiftKeepsAll { .. } => &[Remedy::LargerContext],
+            ModelError::CacheFull { .. } => &[Remedy::LargerPool],
+            ModelError::CacheType { .. } => &[Remedy::SupportedCacheType],
+            ModelError::EmptyUbatch => &[Remedy::LargerUbatch],
             ModelError::Pooling { .. } => &[Remedy::ChosenPooling],
             _ => &[],
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rfgraph::device::PlatformKind;
 use rfgraph::hip::platform::Search;
-use rfgraph::hip::{Context, Probe, Request};
+use rfgraph::hip::{Context, DeviceRequest, Probe};
 
 use crate::support::skipped::skipped_for_want_of_data;
 
@@ -30,7 +30,7 @@ fn child_process_of_the_other_tests() {
         nodes: vec!["/dev/null".into()],
         deadline: Duration::from_secs(60),
     };
-    let select = move || probe.select(Request::Hip(None));
+    let select = move || probe.select(DeviceRequest::Hip(None));
     let selected = match std::env::var_os(ON_A_THREAD) {
         Some(_) => thread::spawn(select).join().unwrap(),
         None => select(),

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use rfgraph::device::{Gemm, PlatformKind};
 use rfgraph::hip::api::{Blas, Rtc, Runtime};
 use rfgraph::hip::platform::Search;
-use rfgraph::hip::{Context, PlatformReport, Priority, Probe, ProbeError, ProbeReport, Request, Selected};
+use rfgraph::hip::{
+    Context, DeviceRequest, PlatformReport, Priority, Probe, ProbeError, ProbeReport, Selected,
+};
 use rfgraph::tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -55,9 +57,9 @@ fn child_process_of_the_other_tests() {
     };
     let answer = Answer {
         report: probe.report(),
-        auto: format!("{:?}", probe.select(Request::Auto)),
-        hip: format!("{:?}", probe.select(Request::Hip(None))),
-        second: format!("{:?}", probe.select(Request::Hip(Some(1)))),
+        auto: format!("{:?}", probe.select(DeviceRequest::Auto)),
+        hip: format!("{:?}", probe.select(DeviceRequest::Hip(None))),
+        second: format!("{:?}", probe.select(DeviceRequest::Hip(Some(1)))),
     };
     println!("{MARK}{}", serde_json::to_string(&answer).unwrap());
     match task.platform {

@@ -178,7 +178,7 @@ fn an_unknown_name_says_the_command_that_downloads_it() {
     let (code, complaint) = user.failure(&["run", "./b.gguf", "-p", "x"]);
     assert!(code == 1 && complaint.contains("cannot open ./b.gguf"), "{complaint}");
     let (code, complaint) = user.failure(&["pull", "../b"]);
-    assert!(code == 2 && complaint.contains("is no name of a repository"), "{complaint}");
+    assert!(code == 2 && complaint.contains("is not a repository name"), "{complaint}");
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn a_given_model_sleeps_if_it_may() {
 }
 
 #[test]
-fn options_on_one_model_need_one() {
+fn options_of_one_model_need_a_model() {
     let hub = demo().serve(|_, reply| reply);
     let user = User::of(&hub);
     for (args, code, complaint) in [

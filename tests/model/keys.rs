@@ -356,7 +356,7 @@ fn truncated_ramps_of_yarn_are_obeyed() {
 }
 
 #[test]
-fn texts_that_nobody_needs_may_be_no_utf8() {
+fn unused_strings_may_be_invalid_utf8() {
     let plain = Changed::of("llama");
     let wanted = plain.logits();
     for key in ["general.name", "general.author", "general.license", "general.source.url", "general.tags"] {
@@ -369,7 +369,7 @@ fn texts_that_nobody_needs_may_be_no_utf8() {
 }
 
 #[test]
-fn files_that_are_no_models_say_which_file_helps() {
+fn other_gguf_files_name_the_file_that_helps() {
     for (kind, help) in
         [("adapter", "give the model"), ("imatrix", "give the model"), ("mmproj", "its text model")]
     {

@@ -1,4 +1,4 @@
-//! Who may use the server, and what a hostile client can do to it.
+//! Access control, and hostile clients.
 
 use std::time::{Duration, Instant};
 

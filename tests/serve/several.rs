@@ -109,7 +109,7 @@ impl Library for Counting {
         on_progress: &mut dyn FnMut(PullProgress) -> ControlFlow<()>,
     ) -> Result<(), LibraryError> {
         if name == "nothing" {
-            return Err(LibraryError::Invalid("`nothing` is no name of a repository".into()));
+            return Err(LibraryError::Invalid("`nothing` is not a repository name".into()));
         }
         for done in 0..=1000 {
             if on_progress(PullProgress { done, total: 1000 }).is_break() {
@@ -392,7 +392,7 @@ fn unknown_names_are_refused_in_each_family() {
 }
 
 #[test]
-fn looking_at_models_loads_none() {
+fn listing_models_loads_none() {
     let library = Counting::of(&["a", "user/b:Q8_0"]);
     let (server, address) = serve(&library, ServeOptions::default());
     let get = |path: &str| request(address, "GET", path, "", "").json(200);
@@ -494,7 +494,7 @@ fn models_are_pulled_copied_and_deleted() {
     answers(address, "b");
     let whole = post_to(address, "/api/pull", &json!({"name": "c", "stream": false})).json(200);
     assert_eq!(whole, json!({"status": "success"}));
-    assert_eq!(pull("nothing").json(400)["error"], "`nothing` is no name of a repository");
+    assert_eq!(pull("nothing").json(400)["error"], "`nothing` is not a repository name");
     assert_eq!(lines(&pull("cut").body).last().unwrap(), &json!({"error": "the connection broke"}));
     assert_eq!(post_to(address, "/api/pull", &json!({})).json(400)["error"], "model is required");
     let copy = |source: &str| post_to(address, "/api/copy", &json!({"source": source, "destination": "d"}));

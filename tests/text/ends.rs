@@ -218,7 +218,7 @@ fn an_unreadable_template_fails_where_it_is_rendered() {
 }
 
 #[test]
-fn a_token_of_no_kind_is_an_ordinary_one() {
+fn kind_zero_counts_as_normal() {
     for kind in [0, 7, -1, i32::MAX] {
         let tokenizer = file_with(&[("Ġzebra", kind)], &[]).unwrap();
         assert_eq!(tokenizer.kind(added()), Some(TokenKind::Normal), "kind {kind}");

@@ -10,7 +10,6 @@ mod answers;
 mod constraint;
 mod conversations;
 mod ends;
-mod families;
 mod limits;
 mod literal;
 mod splits;
@@ -22,4 +21,5 @@ mod templates;
 mod tokenizer;
 #[cfg(feature = "grammar")]
 mod tools;
+mod trained_vocabularies;
 mod vocabularies;

@@ -26,7 +26,7 @@ fn the_demo_models_template_equals_the_default() {
 
 /// A template without text would drop what the user says.
 #[test]
-fn an_empty_template_is_none() {
+fn empty_template_counts_as_missing() {
     for empty in ["", " ", "\n", " \r\n\t"] {
         let data = VocabData { chat_template: Some(empty.to_owned()), ..demo_vocabulary() };
         let template = ChatTemplate::of(&Tokenizer::new(data).unwrap()).unwrap();

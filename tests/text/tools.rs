@@ -294,7 +294,7 @@ fn chosen_calls_are_valid_and_text_is_free() {
 }
 
 #[test]
-fn no_tool_is_called_where_none_may_be() {
+fn tool_choice_none_forbids_calls() {
     let (ended, all, calls) =
         walk_all(&ToolChoice::None, true, 2, |_, _, n| (n > 0).then(|| "a call".into()));
     assert!(ended > all / 2 && calls == 0, "{ended} of {all}");

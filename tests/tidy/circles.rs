@@ -4,10 +4,8 @@
 //! that a folder re-exports are the folder's face, which its files may use; tests are not looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
-use crate::{LIBRARY, root, sources};
+use crate::paths::{Source, code_of, library, paths, resolve};
 
 /// Circles that stay, each with its reason: the folder (empty: the crate), and the siblings that may know each other.
 const CIRCLES: &[(&str, &[&str], &str)] = &[
@@ -46,109 +44,19 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
         "a placeholder's schema is rewritten in its turn, by the same rewriter",
     ),
     (
-        "src/text/constraint/schema",
-        &["keywords", "pointer"],
-        "keywords contain references, and a reference stands beside keywords",
-    ),
-    (
         "src/text/answer",
         &["calls", "calls_in_python", "calls_in_tags"],
         "the two notations share the rule for a function's name with the entrance that chooses between them",
-    ),
-    (
-        "src/text/tools",
-        &["members", "probe"],
-        "probing reads the members of a rendered call, and members are found by probing with values",
     ),
     (
         "src/serve",
         &["app", "ask", "body", "openai", "parts", "prompt", "request_log", "settings", "stream", "turn"],
         "`app` owns the responses that `openai` keeps, and all that reads and answers requests is given `app`",
     ),
-    (
-        "src/serve/llama",
-        &["completion", "completion_answer"],
-        "one answer, whole or in events, from one request",
-    ),
-    ("src/serve/openai", &["chat", "chat_stream"], "one answer, whole or in events, from one request"),
 ];
 
-/// The module path of a source file: `["plan", "lower"]` for `src/plan/lower.rs`.
-fn module_of(name: &Path) -> Vec<String> {
-    let mut path: Vec<String> =
-        name.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    if path[0] == "src" {
-        path.remove(0);
-    }
-    if path.last().is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str())) {
-        path.pop();
-    }
-    path
-}
-
-/// A file's code without comments and tests.
-fn code_of(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
-    code.lines().map(|line| line.split("//").next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
-}
-
-/// The paths that begin with `super` or `crate`, those in braces written out.
-fn paths(code: &str) -> Vec<Vec<String>> {
-    let starts = |word: &'static str| code.match_indices(word).map(|(at, _)| at);
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let whole = |at: &usize| !code[..*at].ends_with(|c: char| is_word(c) || c == ':');
-    let mut found = Vec::new();
-    for at in starts("super::").chain(starts("crate::")).filter(whole) {
-        follow(&code[at..], &mut Vec::new(), &mut found);
-    }
-    found
-}
-
-/// Reads a path, or a tree of paths in braces, and returns the text after it.
-fn follow<'c>(mut rest: &'c str, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'c str {
-    let depth = path.len();
-    loop {
-        rest = rest.trim_start();
-        if let Some(mut inner) = rest.strip_prefix('{') {
-            while !inner.trim_start().starts_with('}') && !inner.is_empty() {
-                let before = inner;
-                inner = follow(inner, path, found).trim_start();
-                inner = match inner.find([',', '}']) {
-                    Some(at) if inner[at..].starts_with(',') => &inner[at + 1..],
-                    Some(at) => &inner[at..],
-                    None => "",
-                };
-                if inner.len() == before.len() {
-                    break;
-                }
-            }
-            rest = inner.trim_start().strip_prefix('}').unwrap_or_default();
-            break;
-        }
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-        path.push(rest[..end].to_string());
-        rest = &rest[end..];
-        match rest.strip_prefix("::") {
-            Some(more) if !more.starts_with('<') => rest = more,
-            _ => {
-                found.push(path.clone());
-                break;
-            }
-        }
-    }
-    path.truncate(depth);
-    rest
-}
-
-/// The full path that a path in `module` stands for.
-fn resolve(module: &[String], path: &[String]) -> Vec<String> {
-    let ups = path.iter().take_while(|part| *part == "super").count();
-    let base = if ups == 0 { &[][..] } else { &module[..module.len().saturating_sub(ups)] };
-    base.iter().chain(&path[ups.max(1)..]).cloned().collect()
-}
-
 /// The siblings that know each other in a circle, by folder.
-fn circles(files: &[(Vec<String>, String)]) -> BTreeSet<(String, BTreeSet<String>)> {
+fn circles(files: &[Source]) -> BTreeSet<(String, BTreeSet<String>)> {
     let modules: BTreeSet<&[String]> =
         files.iter().flat_map(|(module, _)| (1..=module.len()).map(|n| &module[..n])).collect();
     // By folder: who knows whom.
@@ -188,15 +96,7 @@ fn circles(files: &[(Vec<String>, String)]) -> BTreeSet<(String, BTreeSet<String
 
 #[test]
 fn files_of_a_folder_know_each_other_one_way() {
-    let files: Vec<(Vec<String>, String)> = sources(LIBRARY)
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .map(|path| {
-            let name = path.strip_prefix(root()).unwrap();
-            (module_of(name), code_of(&fs::read_to_string(&path).unwrap()))
-        })
-        .filter(|(module, _)| !module.iter().any(|part| part == "tests"))
-        .collect();
+    let files = library();
     let allowed: BTreeSet<(String, BTreeSet<String>)> = CIRCLES
         .iter()
         .map(|(folder, files, _)| {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod circles;
+mod order;
+mod paths;
 
 // The modules that a user's crate has, and no more; `graphs` finds them under the names that they have in the library.
 use rfgraph::{graph, model, ops, tensor};
@@ -158,64 +160,6 @@ fn library_names_no_command_line_options() {
             .map(|line| format!("names an option: {}", line.trim()))
             .collect()
     });
-}
-
-/// Allowed dependencies: `tensor ← cpu, device ← graph ← ops ← plan ← exec ← model ← quantize ← cli`; `hip` uses
-/// `device`, and of the folders above it only `exec` and `model` use it; `gguf` uses only `tensor`, `text` only
-/// `gguf`; `graphs` uses the public API, which is checked by compiling [`graphs`](crate::graphs) outside of the crate.
-#[test]
-fn dependencies_point_one_way() {
-    let knows: &[(&str, &[&str])] = &[
-        ("src/tensor", &[]),
-        ("src/gguf", &["tensor"]),
-        ("src/device", &["tensor"]),
-        ("src/cpu", &["tensor"]),
-        ("src/hip", &["tensor", "device"]),
-        ("src/text", &["gguf"]),
-        ("src/graph", &["tensor", "cpu", "device"]),
-        ("src/ops", &["tensor", "cpu", "device", "graph"]),
-        ("src/plan", &["tensor", "cpu", "device", "graph", "ops"]),
-        ("src/exec", &["tensor", "cpu", "device", "hip", "graph", "ops", "plan"]),
-        (
-            "src/model",
-            &[
-                "tensor", "gguf", "cpu", "device", "hip", "graph", "ops", "plan", "exec", "text", "sampling",
-                "graphs",
-            ],
-        ),
-        ("src/model/file", &["model", "gguf", "text", "sampling", "tensor", "exec", "graphs"]),
-        ("src/model/session", &["model", "cpu", "device", "hip", "graph", "plan", "exec"]),
-        ("src/model/state", &["model", "ops", "tensor"]),
-        ("src/model/build", &["model", "gguf", "tensor", "graph", "ops"]),
-        ("src/sampling", &["text"]),
-        ("src/engine", &["model", "sampling", "text"]),
-        ("src/serve", &["engine", "model", "sampling", "text"]),
-        ("src/hub", &["gguf", "sampling"]),
-        ("src/quantize", &["tensor", "gguf", "cpu", "sampling", "model"]),
-        ("graphs", &["tensor", "graph", "ops", "model"]),
-    ];
-    let folders = fs::read_dir(root().join("src")).unwrap().map(Result::unwrap);
-    let folders = folders.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
-    let mut all: Vec<String> = folders.map(|name| name.into_string().unwrap()).collect();
-    let has_row = |name: &String| knows.iter().any(|(folder, _)| folder.trim_start_matches("src/") == name);
-    let unknown: Vec<&String> = all.iter().filter(|name| *name != "cli" && !has_row(name)).collect();
-    assert!(unknown.is_empty(), "no row says what these folders may know: {unknown:?}");
-    all.push("graphs".into());
-    for (folder, may) in knows {
-        let own = folder.trim_start_matches("src/");
-        complaints(&[folder], |_, text| {
-            let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
-            let forbidden = all.iter().filter(|other| *other != own && !may.contains(&other.as_str()));
-            let uses = |other: &str| {
-                let path = format!("crate::{other}");
-                let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-                code.clone().any(|line| {
-                    line.split(&path).skip(1).any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
-                })
-            };
-            forbidden.filter(|other| uses(other)).map(|other| format!("knows crate::{other}")).collect()
-        });
-    }
 }
 
 /// The table is compiled twice: in the library, and here.

@@ -27,7 +27,7 @@ pub(super) struct Task {
 pub(super) enum Line {
     /// First line: the compiler.
     Compiler(String),
-    /// Or: the reason why there is no compiler.
+    /// The reason why no compiler is available, instead of results.
     Cannot(String),
     /// A program compiled; its kernels, as far as the code object reports them.
     Kernels(usize, Vec<Resources>),

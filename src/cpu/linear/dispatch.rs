@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::float;
 use super::format::{self, Format, PANEL, PanelChunk};
-use super::{FEW_TOKENS, Isa, Linear, ProductKernel, Scratch, Worker, plain};
+use super::{FEW_TOKENS, Isa, LinearArgs, ProductKernel, Scratch, Worker, plain};
 use crate::cpu::activations::{ALIGN, CHUNK, Layout, activation_bytes, quantize_chunk};
 use crate::tensor::{DType, blocks};
 
@@ -35,7 +35,7 @@ pub(super) fn rows_at_once(n_out: usize, row_bytes: usize, workers: usize) -> us
 const MINS_IN_QUADS: usize = 5;
 
 /// The division of scratch memory.
-pub(super) struct Sizes {
+pub(super) struct ScratchSizes {
     /// Bytes for the quantized activations, which all workers read.
     shared: usize,
     /// Bytes for each worker.
@@ -51,14 +51,14 @@ pub(super) fn scratch(
     tokens: usize,
     kernel: ProductKernel,
     workers: usize,
-) -> Option<Sizes> {
+) -> Option<ScratchSizes> {
     let shared = match format::is_integer(dtype) {
         true => activation_bytes(k, tokens)?.checked_next_multiple_of(ALIGN)?,
         false => 0,
     };
     let each = worker_bytes(dtype, k, kernel)?;
     let total = each.checked_mul(workers)?.checked_add(shared)?;
-    Some(Sizes { shared, each, total: if total > 0 { total.checked_add(ALIGN)? } else { 0 } })
+    Some(ScratchSizes { shared, each, total: if total > 0 { total.checked_add(ALIGN)? } else { 0 } })
 }
 
 /// Bytes that [`multiply`] and [`float::multiply`] need on each worker.
@@ -108,9 +108,9 @@ pub(super) fn rows_dealt(
 pub(super) unsafe fn run(
     worker: &Worker<'_>,
     isa: Isa,
-    args: &Linear<'_>,
+    args: &LinearArgs<'_>,
     scratch: &Scratch<'_>,
-    sizes: Sizes,
+    sizes: ScratchSizes,
 ) {
     let activations = scratch.aligned();
     let own = activations.wrapping_add(sizes.shared + worker.index() * sizes.each);
@@ -144,7 +144,7 @@ pub(super) unsafe fn run(
 
 /// A product with quantized activations, as passed to kernels.
 pub(super) struct Quantized<'a> {
-    pub(super) args: &'a Linear<'a>,
+    pub(super) args: &'a LinearArgs<'a>,
     /// First row of the activations.
     activations: *const u8,
     pub(super) layout: Layout,
@@ -157,7 +157,7 @@ pub(super) struct Quantized<'a> {
 impl<'a> Quantized<'a> {
     /// A product of integer-format weights with rows of activations `stride` bytes apart; 0 if all tokens share one
     /// row.
-    pub(super) fn new(args: &'a Linear<'a>, activations: *const u8, stride: usize) -> Quantized<'a> {
+    pub(super) fn new(args: &'a LinearArgs<'a>, activations: *const u8, stride: usize) -> Quantized<'a> {
         let row_bytes = args.k / args.dtype.block_elements() * args.dtype.block_bytes();
         Quantized { args, activations, layout: Layout::new(args.k), stride, row_bytes }
     }

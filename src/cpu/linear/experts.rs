@@ -1,18 +1,18 @@
 //! Products in which each row of the result selects its matrix: the experts of a mixture.
 //!
 //! The rows are sorted by expert, so that an expert's weights are read once for all rows that selected it; then each
-//! expert is a [`Linear`] of its own, with the same kernels and the same bits.
+//! expert is a product of its own ([`LinearArgs`]), with the same kernels and the same bits.
 
 use std::ops::Range;
 
 use super::dispatch::{self, Quantized, rows_at_once};
 use super::format::{self, PANEL};
-use super::{Isa, Linear, LinearError, ProductKernel, Rows, RowsMut, Scratch, Worker, float};
+use super::{Isa, LinearArgs, LinearError, ProductKernel, Rows, RowsMut, Scratch, Worker, float};
 use crate::cpu::activations::{ALIGN, CHUNK, Layout, activation_bytes, quantize_chunk};
 use crate::tensor::DType;
 
 /// A product to compute: `y[i] = W[ids[i]] · x[i / share] (+ bias[ids[i]])`.
-pub struct LinearId<'a> {
+pub struct LinearIdArgs<'a> {
     /// Element type of the weights.
     pub dtype: DType,
     /// The weights, `n_expert` matrices of `n_out` rows of `k` elements, contiguous, at any address.
@@ -38,7 +38,7 @@ pub struct LinearId<'a> {
 }
 
 /// The division of scratch memory.
-struct Sizes {
+struct ExpertScratch {
     /// Bytes for the activations sorted by expert, which all workers read.
     shared: usize,
     /// Bytes for each worker's lists.
@@ -57,7 +57,7 @@ fn sizes(
     (rows, rows_of_x): (usize, usize),
     kernel: ProductKernel,
     workers: usize,
-) -> Option<Sizes> {
+) -> Option<ExpertScratch> {
     let gathered = if rows_of_x == 1 { 1 } else { rows };
     let shared = match format::is_integer(dtype) {
         true => activation_bytes(k, gathered)?,
@@ -70,7 +70,7 @@ fn sizes(
     let each = lists.checked_add(dispatch::worker_bytes(dtype, k, kernel)?)?;
     let total = each.checked_mul(workers)?.checked_add(shared)?.checked_add(ALIGN)?;
     u32::try_from(rows).ok()?;
-    Some(Sizes { shared, lists, each, total })
+    Some(ExpertScratch { shared, lists, each, total })
 }
 
 /// The rows of the result, grouped by expert. Every worker has an own copy with the same numbers.
@@ -132,7 +132,7 @@ impl<'a> Groups<'a> {
     }
 }
 
-impl LinearId<'_> {
+impl LinearIdArgs<'_> {
     /// Bytes of scratch memory for a product of `rows` rows of the result, computed from `rows_of_x` rows; `None` if
     /// the sizes overflow.
     pub fn scratch_bytes(
@@ -152,8 +152,8 @@ impl LinearId<'_> {
     }
 
     /// Checks every size that the kernels rely on.
-    fn check(&self, isa: Isa, scratch: usize, workers: usize) -> Result<Sizes, LinearError> {
-        let LinearId { dtype, k, n_out, n_expert, share, kernel, .. } = *self;
+    fn check(&self, isa: Isa, scratch: usize, workers: usize) -> Result<ExpertScratch, LinearError> {
+        let LinearIdArgs { dtype, k, n_out, n_expert, share, kernel, .. } = *self;
         let rows = self.ids.len();
         if !dtype.is_float() {
             return Err(LinearError::DType(dtype));
@@ -197,7 +197,7 @@ impl LinearId<'_> {
 pub unsafe fn linear_id(
     worker: &Worker<'_>,
     isa: Isa,
-    args: &LinearId<'_>,
+    args: &LinearIdArgs<'_>,
     scratch: &Scratch<'_>,
 ) -> Result<(), LinearError> {
     let sizes = args.check(isa, scratch.len(), worker.count())?;
@@ -221,7 +221,13 @@ pub unsafe fn linear_id(
 ///
 /// # Safety
 /// That of [`linear_id`], with sizes checked; `shared` receives the activations.
-unsafe fn gather(worker: &Worker<'_>, isa: Isa, args: &LinearId<'_>, groups: &Groups<'_>, shared: *mut u8) {
+unsafe fn gather(
+    worker: &Worker<'_>,
+    isa: Isa,
+    args: &LinearIdArgs<'_>,
+    groups: &Groups<'_>,
+    shared: *mut u8,
+) {
     let (k, rows) = (args.k, args.rows_of_x());
     // The positions of the rows that are computed from a row of `x`; the first position if that is the only row.
     let places = |row: usize| match rows {
@@ -268,11 +274,11 @@ unsafe fn gather(worker: &Worker<'_>, isa: Isa, args: &LinearId<'_>, groups: &Gr
 unsafe fn multiply(
     worker: &Worker<'_>,
     isa: Isa,
-    args: &LinearId<'_>,
+    args: &LinearIdArgs<'_>,
     groups: &Groups<'_>,
     (shared, own): (*mut u8, *mut u8),
 ) {
-    let LinearId { dtype, k, n_out, kernel, .. } = *args;
+    let LinearIdArgs { dtype, k, n_out, kernel, .. } = *args;
     let (integer, single) = (format::is_integer(dtype), args.rows_of_x() == 1);
     let row_bytes = k / dtype.block_elements() * dtype.block_bytes();
     // All experts are assigned in one deal, as most are too small for a barrier each.
@@ -300,7 +306,7 @@ unsafe fn multiply(
                     Rows::from_raw(start, places.len() * k, stride)
                 },
             };
-            let product = Linear {
+            let product = LinearArgs {
                 dtype,
                 weight: &args.weight[expert * n_out * row_bytes..][..n_out * row_bytes],
                 k,

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::dispatch::rows_at_once;
 use super::format::PANEL;
 use super::plain::{LANES, store, sum_lanes};
-use super::{FEW_TOKENS, Isa, Linear, ProductKernel, Worker};
+use super::{FEW_TOKENS, Isa, LinearArgs, ProductKernel, Worker};
 use crate::tensor::DType;
 use crate::tensor::blocks::f16_field;
 
@@ -61,7 +61,7 @@ pub(super) struct BF16;
 
 /// A product with f32 activations, as passed to kernels.
 pub(super) struct FloatProduct<'a> {
-    pub(super) args: &'a Linear<'a>,
+    pub(super) args: &'a LinearArgs<'a>,
     /// Bytes in a row of weights.
     pub(super) row_bytes: usize,
 }
@@ -79,12 +79,12 @@ pub(super) fn panel_bytes(k: usize) -> Option<usize> {
 }
 
 /// True if the product is computed row by row.
-fn by_rows(args: &Linear<'_>) -> bool {
+fn by_rows(args: &LinearArgs<'_>) -> bool {
     args.kernel.for_tokens(args.dtype, args.tokens) == ProductKernel::Rows
 }
 
 /// Rows that a worker takes at a time.
-fn rows_dealt(args: &Linear<'_>, workers: usize) -> usize {
+fn rows_dealt(args: &LinearArgs<'_>, workers: usize) -> usize {
     match args.dtype.row_bytes(args.k) {
         _ if !by_rows(args) => PANEL,
         Some(row_bytes) => rows_at_once(args.n_out, row_bytes, workers),
@@ -97,7 +97,7 @@ fn rows_dealt(args: &Linear<'_>, workers: usize) -> usize {
 /// # Safety
 /// The contract of [`super::linear`]; `args` is checked, and for panels `own` has [`panel_bytes`] bytes for this worker
 /// alone, aligned to a cache line.
-pub(super) unsafe fn run(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, own: *mut u8) {
+pub(super) unsafe fn run(worker: &Worker<'_>, isa: Isa, args: &LinearArgs<'_>, own: *mut u8) {
     worker.for_chunks(args.n_out, rows_dealt(args, worker.count()), |rows| {
         // SAFETY: the rows are dealt to this worker alone; the caller vouches for the rest.
         unsafe { multiply(isa, args, rows, own) }
@@ -108,7 +108,7 @@ pub(super) unsafe fn run(worker: &Worker<'_>, isa: Isa, args: &Linear<'_>, own: 
 ///
 /// # Safety
 /// Sizes are checked, no other worker computes these rows, and `own` meets the contract of [`run`].
-pub(super) unsafe fn multiply(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
+pub(super) unsafe fn multiply(isa: Isa, args: &LinearArgs<'_>, rows: Range<usize>, own: *mut u8) {
     // SAFETY: the caller vouches for it.
     unsafe {
         match args.dtype {
@@ -122,7 +122,7 @@ pub(super) unsafe fn multiply(isa: Isa, args: &Linear<'_>, rows: Range<usize>, o
 
 /// # Safety
 /// That of [`multiply`], and the weights are `E`.
-unsafe fn typed<E: Element>(isa: Isa, args: &Linear<'_>, rows: Range<usize>, own: *mut u8) {
+unsafe fn typed<E: Element>(isa: Isa, args: &LinearArgs<'_>, rows: Range<usize>, own: *mut u8) {
     let product = FloatProduct { args, row_bytes: args.k * E::BYTES };
     // Panels have this many rows. Few tokens take rows as assigned; for many, rows should stay in the cache.
     let most = match (by_rows(args), args.tokens <= FEW_TOKENS) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Linear, LinearId, format};
+use super::{LinearArgs, LinearIdArgs, format};
 use crate::tensor::DType;
 
 /// The most tokens that are multiplied row by row if the result may depend on their number; more use panels.
@@ -17,7 +17,8 @@ pub const FEW_TOKENS: usize = 8;
 pub enum ProductKernel {
     /// One row of weights at a time, summed in 16 lanes which are added at the end.
     Rows,
-    /// Panels of 16 rows of weights, unpacked once for all tokens, summed in the order of the columns.
+    /// Panels of 16 rows of weights, unpacked once for all tokens, summed in the order of the columns; for few tokens four
+    /// rows at a time, summed in the same order.
     Panels,
     /// For experts: for each expert the kernel of the number of rows that selected it.
     ByExpert,
@@ -93,7 +94,7 @@ impl CpuKernel {
     /// refuses them.
     pub fn of_product(dtype: DType, k: usize, tokens: usize, target: CpuTarget) -> CpuKernel {
         let product = ProductKernel::of(dtype, tokens, target.deterministic);
-        let scratch = Linear::scratch_bytes(dtype, k, tokens, product, target.threads).unwrap_or(0);
+        let scratch = LinearArgs::scratch_bytes(dtype, k, tokens, product, target.threads).unwrap_or(0);
         CpuKernel { product, scratch }
     }
 
@@ -108,7 +109,8 @@ impl CpuKernel {
     ) -> CpuKernel {
         let product = ProductKernel::of_experts(dtype, rows, target.deterministic);
         let rows = (rows, rows_of_x);
-        let scratch = LinearId::scratch_bytes(dtype, k, n_expert, rows, product, target.threads).unwrap_or(0);
+        let scratch =
+            LinearIdArgs::scratch_bytes(dtype, k, n_expert, rows, product, target.threads).unwrap_or(0);
         CpuKernel { product, scratch }
     }
 }

@@ -28,7 +28,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use experts::{LinearId, linear_id};
+pub use experts::{LinearIdArgs, linear_id};
 pub use kernel::{CpuKernel, CpuTarget, FEW_TOKENS, ProductKernel};
 pub use rows::{Rows, RowsMut, Scratch};
 
@@ -40,7 +40,7 @@ use crate::tensor::DType;
 const PREFETCH: usize = 2048;
 
 /// A product to compute.
-pub struct Linear<'a> {
+pub struct LinearArgs<'a> {
     /// Element type of the weights.
     pub dtype: DType,
     /// The weights, `n_out` rows of `k` elements, contiguous, at any address.
@@ -107,7 +107,7 @@ pub enum LinearError {
     Isa(Isa),
 }
 
-impl Linear<'_> {
+impl LinearArgs<'_> {
     /// Bytes of scratch memory for a product; `None` if the sizes overflow.
     pub fn scratch_bytes(
         dtype: DType,
@@ -120,8 +120,8 @@ impl Linear<'_> {
     }
 
     /// Checks every size that the kernels rely on.
-    fn check(&self, isa: Isa, scratch: usize, workers: usize) -> Result<dispatch::Sizes, LinearError> {
-        let Linear { dtype, k, n_out, tokens, kernel, .. } = *self;
+    fn check(&self, isa: Isa, scratch: usize, workers: usize) -> Result<dispatch::ScratchSizes, LinearError> {
+        let LinearArgs { dtype, k, n_out, tokens, kernel, .. } = *self;
         if !dtype.is_float() {
             return Err(LinearError::DType(dtype));
         }
@@ -165,7 +165,7 @@ impl Linear<'_> {
 pub unsafe fn linear(
     worker: &Worker<'_>,
     isa: Isa,
-    args: &Linear<'_>,
+    args: &LinearArgs<'_>,
     scratch: &Scratch<'_>,
 ) -> Result<(), LinearError> {
     let sizes = args.check(isa, scratch.len(), worker.count())?;
@@ -178,10 +178,10 @@ pub unsafe fn linear(
 
 /// Computes one product on a pool, with its own scratch memory. It takes the product mutably, since two threads that
 /// computed it at once would both write `y`.
-pub fn linear_on(pool: &Pool, isa: Isa, args: &mut Linear<'_>) -> Result<(), LinearError> {
+pub fn linear_on(pool: &Pool, isa: Isa, args: &mut LinearArgs<'_>) -> Result<(), LinearError> {
     let args = &*args;
     let bytes =
-        Linear::scratch_bytes(args.dtype, args.k, args.tokens, args.kernel, pool.threads()).unwrap_or(0);
+        LinearArgs::scratch_bytes(args.dtype, args.k, args.tokens, args.kernel, pool.threads()).unwrap_or(0);
     let mut memory = vec![0; bytes];
     let scratch = Scratch::new(&mut memory);
     args.check(isa, scratch.len(), pool.threads())?;

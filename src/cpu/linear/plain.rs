@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Linear;
+use super::LinearArgs;
 use super::dispatch::Quantized;
 use super::format::{Format, PANEL, PanelChunk, Unpacked};
 use crate::cpu::activations::{CHUNK, GROUP};
@@ -29,7 +29,7 @@ pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
 /// `token` and `row` are in the ranges that the sizes of `args` were checked for, and no other
 /// worker accesses this value.
 #[inline(always)]
-pub(super) unsafe fn store(args: &Linear<'_>, token: usize, row: usize, sum: f32) {
+pub(super) unsafe fn store(args: &LinearArgs<'_>, token: usize, row: usize, sum: f32) {
     let sum = match args.bias {
         Some(bias) => sum + bias[row],
         None => sum,

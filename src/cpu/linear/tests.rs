@@ -88,7 +88,7 @@ impl Case {
         // The gap between rows of the result must not be written.
         let stride = self.n_out + 1;
         let mut y = vec![f32::MAX; self.tokens * stride];
-        let mut args = Linear {
+        let mut args = LinearArgs {
             dtype: self.dtype,
             weight: &self.weight[1..],
             k: self.k,
@@ -298,7 +298,7 @@ fn a_residual_may_be_the_result() {
         let (residual, out) = unsafe {
             (Rows::from_raw(y.as_ptr(), y.len(), 30), RowsMut::from_raw(y.as_mut_ptr(), y.len(), 30))
         };
-        let mut args = Linear {
+        let mut args = LinearArgs {
             dtype: case.dtype,
             weight: &case.weight[1..],
             k: case.k,
@@ -327,7 +327,7 @@ fn sizes_that_do_not_fit_are_refused() {
         linear_on(
             &pool,
             Isa::Plain,
-            &mut Linear { dtype, weight, k, n_out, tokens, kernel, x, y, bias: None, residual: None },
+            &mut LinearArgs { dtype, weight, k, n_out, tokens, kernel, x, y, bias: None, residual: None },
         )
     };
     assert_eq!(try_with(DType::Q4_0, 32, 4, 2, &weight, 32, 4), Ok(()));
@@ -344,20 +344,20 @@ fn sizes_that_do_not_fit_are_refused() {
         assert!(matches!(result, Err(LinearError::Shape { .. })), "{result:?}");
     }
     let [rows, panels] = KERNELS;
-    let needed = Linear::scratch_bytes(DType::Q4_0, 4096, 100, panels, 2).unwrap();
-    assert!(needed > Linear::scratch_bytes(DType::Q4_0, 4096, 100, rows, 2).unwrap());
+    let needed = LinearArgs::scratch_bytes(DType::Q4_0, 4096, 100, panels, 2).unwrap();
+    assert!(needed > LinearArgs::scratch_bytes(DType::Q4_0, 4096, 100, rows, 2).unwrap());
     for dtype in [DType::Q4_0, DType::F16] {
-        assert_eq!(Linear::scratch_bytes(dtype, usize::MAX, 100, panels, 2), None);
+        assert_eq!(LinearArgs::scratch_bytes(dtype, usize::MAX, 100, panels, 2), None);
     }
 }
 
 /// A product is computed by one caller at a time: two callers would both write its result.
 #[test]
 fn linear_on_needs_exclusive_access() {
-    let alone: fn(&Pool, Isa, &mut Linear<'_>) -> Result<(), LinearError> = linear_on;
+    let alone: fn(&Pool, Isa, &mut LinearArgs<'_>) -> Result<(), LinearError> = linear_on;
     let pool = Pool::new(NonZeroUsize::MIN).unwrap();
     let (weight, x, mut y) = ([1f32, 2.0], [3f32, 4.0], [0f32]);
-    let mut args = Linear {
+    let mut args = LinearArgs {
         dtype: DType::F32,
         weight: bytemuck::cast_slice(&weight),
         k: 2,

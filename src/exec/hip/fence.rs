@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::flight::{EndOfRun, Flight};
-use super::loaded::Loaded;
+use super::loaded::GpuPlan;
 use super::queue::Lanes;
 use super::waiting::{Ended, wait_again, wait_for};
 use crate::exec::ExecError;
@@ -29,7 +29,7 @@ pub(super) fn wait(
     context: &Context,
     lanes: &Lanes,
     flight: Flight,
-    loaded: &mut Loaded,
+    loaded: &mut GpuPlan,
     timeout: Duration,
 ) -> Result<(), FenceError> {
     // Sleep instead of polling until the expected end, which leaves the processor to other programs.
@@ -66,12 +66,12 @@ pub(super) fn wait(
     }
 }
 
-fn stopped(context: &Context, loaded: &Loaded, flight: Flight, error: HipError) -> ExecError {
+fn stopped(context: &Context, loaded: &GpuPlan, flight: Flight, error: HipError) -> ExecError {
     let what = format!("`{}` failed on {}: {}", loaded.title(), describe(context), progress(loaded, flight));
     ExecError::gpu(what, error)
 }
 
-fn progress(loaded: &Loaded, flight: Flight) -> String {
+fn progress(loaded: &GpuPlan, flight: Flight) -> String {
     if !flight.replayed {
         return loaded.progress();
     }

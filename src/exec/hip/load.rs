@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::blas_start::BlasStart;
-use super::loaded::{Loaded, MARK_EVERY};
+use super::loaded::{GpuPlan, MARK_EVERY};
 use super::upload::Uploader;
 use super::{HipExecutor, Loading, store};
 use crate::device::{Command, Variant};
@@ -41,7 +41,7 @@ impl HipExecutor {
         &mut self,
         plan: Arc<Plan>,
         functions: Vec<Vec<Function>>,
-    ) -> Result<Loaded, ExecError> {
+    ) -> Result<GpuPlan, ExecError> {
         let on_loading = self.on_loading.clone();
         let progress = move |done, total| {
             if let Some(on_loading) = &on_loading {
@@ -71,7 +71,7 @@ impl HipExecutor {
             }
         }?;
         let mark_every = if self.options.trace { 1 } else { MARK_EVERY };
-        let mut loaded = Loaded::new(plan, functions, leaves, &self.context, mark_every)?;
+        let mut loaded = GpuPlan::new(plan, functions, leaves, &self.context, mark_every)?;
         let held = self.port_bytes();
         let result = self.fit(&mut loaded, held);
         if let Err(error) = result {
@@ -84,7 +84,7 @@ impl HipExecutor {
         Ok(loaded)
     }
 
-    fn fit(&mut self, loaded: &mut Loaded, held: u64) -> Result<(), ExecError> {
+    fn fit(&mut self, loaded: &mut GpuPlan, held: u64) -> Result<(), ExecError> {
         self.store.budget.hold(store::PORTS, held.saturating_add(loaded.ports.bytes()))?;
         loaded.ports.allocate(&self.context)?;
         self.grow_arena(loaded.plan.arena)?;

@@ -13,9 +13,9 @@ use crate::exec::timeline::DeviceClocks;
 use crate::hip::{Context, Event, Function, GraphExec};
 use crate::plan::{Operand, Plan, Point};
 
-/// A plan with its addresses.
+/// A plan that is loaded for a GPU: its commands with their addresses, its recording and its events.
 #[derive(Debug)]
-pub(super) struct Loaded {
+pub(super) struct GpuPlan {
     pub plan: Arc<Plan>,
     /// The kernels of each step's launches, in order.
     functions: Vec<Vec<Function>>,
@@ -58,19 +58,19 @@ const COPY_CLOCKS: usize = 4;
 /// Steps from one mark to the next; with tracing on, every step is marked.
 pub(super) const MARK_EVERY: usize = 32;
 
-impl Loaded {
+impl GpuPlan {
     pub fn new(
         plan: Arc<Plan>,
         functions: Vec<Vec<Function>>,
         leaves: Leaves,
         context: &Context,
         mark_every: usize,
-    ) -> Result<Loaded, ExecError> {
+    ) -> Result<GpuPlan, ExecError> {
         let failed = |error| ExecError::gpu("an event of a plan", error);
         let mark = |step| Ok((step, context.event(false).map_err(failed)?));
         let last = plan.steps.len().saturating_sub(1);
         let marks = (0..plan.steps.len()).filter(|step| (step + 1) % mark_every == 0 || *step == last);
-        Ok(Loaded {
+        Ok(GpuPlan {
             ports: Ports::new(&plan)?,
             first_join: first_join(&plan),
             fresh: vec![false; plan.inputs.len()],
@@ -99,7 +99,7 @@ impl Loaded {
         Addresses { arena, weights, states, constants }
     }
 
-    /// Replaces the commands by those of [`Loaded::bound`]. Drops a recording, which has the old addresses.
+    /// Replaces the commands by those of [`GpuPlan::bound`]. Drops a recording, which has the old addresses.
     pub fn rebind(&mut self, steps: Vec<Vec<Bound>>, arena: u64) -> Result<(), ExecError> {
         self.steps = steps;
         self.replay = Replay::StepByStep { runs: 0 };

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use fence::FenceError;
 use flight::Flight;
-use loaded::{Loaded, Replay};
+use loaded::{GpuPlan, Replay};
 use queue::{Lanes, QueuedRun};
 use store::Store;
 use waiting::{Ended, wait_for};
@@ -112,7 +112,7 @@ pub struct HipExecutor {
     lanes: Arc<Lanes>,
     store: Store,
     books: Books,
-    plans: Plans<Loaded>,
+    plans: Plans<GpuPlan>,
     flight: Option<Flight>,
     /// The first error of a run. Nothing runs after it.
     failed: Option<String>,
@@ -448,7 +448,7 @@ impl Executor for HipExecutor {
 /// Records the times of a run after its fence, if it was timed.
 fn take_times(
     books: &mut Books,
-    loaded: &Loaded,
+    loaded: &GpuPlan,
     flight: Flight,
     fence: (Instant, Instant),
 ) -> Result<(), ExecError> {

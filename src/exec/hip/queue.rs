@@ -1,6 +1,6 @@
 //! Queues a run: uploads, steps, downloads, on two streams that are joined at the plan's edges.
 
-use super::loaded::Loaded;
+use super::loaded::GpuPlan;
 use super::ports::Transfer;
 use crate::exec::ExecError;
 use crate::hip::{BlasHandle, Event, HipError, Stream};
@@ -21,7 +21,7 @@ pub(super) struct Lanes {
 
 /// A run to queue.
 pub(super) struct QueuedRun<'a> {
-    pub loaded: &'a Loaded,
+    pub loaded: &'a GpuPlan,
     pub arena: u64,
     /// Upload all inputs and use both streams from the first step on, as a recording requires.
     pub recorded: bool,

@@ -17,11 +17,12 @@ pub struct Jit {
 struct Inner {
     context: Context,
     compiler: Compiler,
-    loaded: Mutex<Loaded>,
+    loaded: Mutex<LoadedCode>,
 }
 
+/// The code that the device has loaded.
 #[derive(Debug, Default)]
-struct Loaded {
+struct LoadedCode {
     modules: HashMap<Key, Module>,
     functions: HashMap<Variant, Function>,
 }
@@ -103,7 +104,7 @@ impl Jit {
         Ok(module)
     }
 
-    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+    fn loaded(&self) -> MutexGuard<'_, LoadedCode> {
         self.inner.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,7 +16,7 @@ use super::{HubError, Reference};
 
 pub(super) use hugging_face::{RepoEntry, of_repository};
 
-/// Where a model is.
+/// The location of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Source {
@@ -48,7 +48,7 @@ impl Source {
 pub struct Entry {
     /// The full name, such as `USER/REPO:QUANT`.
     pub name: String,
-    /// Where it is.
+    /// Its location.
     pub source: Source,
     /// Its files, the first part first.
     pub files: Vec<PathBuf>,

@@ -196,13 +196,13 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{BatchShape, GraphRequest, Output, Portion};
+    use super::super::{BatchShape, GraphRequest, Portion};
     use super::*;
     use crate::exec::{Budget, CpuExecutor, Executor};
     use crate::gguf::{Gguf, GgufWriter, Value};
     use crate::graph::Graph;
     use crate::graph::case::Draw;
-    use crate::model::{CacheLayout, CacheTypes, GgufWeights};
+    use crate::model::{CacheLayout, CacheTypes, GgufWeights, Output};
     use crate::plan::compile;
     use crate::tensor::DType;
 

@@ -22,8 +22,8 @@ pub use attend::{Heads, Values};
 pub use experts::{ExpertActivation, Experts, Gating};
 pub use head::Head;
 pub(super) use head::{ARGMAX, HIDDEN, LOGITS, PASSED, TOP_IDS, TOP_LOGITS};
+pub use shape::Portion;
 pub(super) use shape::{BatchShape, GraphRequest, OutputCounts, PROMPT_ROWS};
-pub use shape::{Output, Portion};
 
 /// The inputs of one batch. Padding rows have slot and sequence -1.
 #[derive(Clone, Copy, Debug)]

@@ -2,24 +2,7 @@
 
 use std::ops::Range;
 
-use crate::model::{CacheLayout, CacheTypes};
-
-/// The output that is wanted of one row of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Output {
-    /// No output.
-    Nothing,
-    /// The logits of the next token, F32 `[n_vocab]`.
-    #[default]
-    Logits,
-    /// The token with the largest logit, the first of equal ones.
-    Argmax,
-    /// The tokens with the largest logits, this many, the largest first, and their logits; of equal ones the first.
-    TopK(usize),
-    /// The hidden state after the model's last norm, F32 `[n_embd]`.
-    Hidden,
-}
+use crate::model::{CacheLayout, CacheTypes, Output};
 
 /// The outputs of a graph. The rows that need the output matrix come first, among them those with logits; then the rows
 /// with hidden states. Top-k and arg-max are computed for all rows of the matrix: they cost little beside it, and

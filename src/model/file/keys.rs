@@ -73,7 +73,7 @@ impl<'a> Keys<'a> {
         self.used.borrow_mut().inert.insert(name);
     }
 
-    /// Records the value that is meant where the file does not have the key; `reason` is the value's source.
+    /// Records the default for a missing key; `reason` is the value's source.
     pub fn assume(&self, key: &str, value: impl Display, reason: &str) {
         let assumed = Assumed { key: self.name(key), value: value.to_string(), reason: reason.into() };
         self.used.borrow_mut().assumed.push(assumed);

@@ -17,14 +17,14 @@ pub struct KeyReport {
     pub ignored: Vec<String>,
     /// Keys of the architecture that rfgraph does not know. They may change the answer, and have no effect here.
     pub unknown: Vec<String>,
-    /// Values that are meant although the file does not have the key.
+    /// Defaults for missing keys.
     pub assumed: Vec<Assumed>,
     /// Keys that the architecture looked for, with or without success.
     #[serde(skip)]
     pub read: Vec<String>,
 }
 
-/// A value that is meant although the file does not say it.
+/// A default for a missing key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Assumed {
     /// The key that would say it.
@@ -73,7 +73,7 @@ impl KeyReport {
     }
 
     /// Logs the unknown keys and unreadable texts as warnings, and the assumed values as information.
-    pub(super) fn log(&self, gguf: &Gguf, architecture: &str) {
+    pub(in crate::model) fn log(&self, gguf: &Gguf, architecture: &str) {
         if !self.unknown.is_empty() {
             let names = self.unknown.join(", ");
             tracing::warn!(

@@ -32,7 +32,7 @@ pub(super) struct RowLimits {
 }
 
 impl RowLimits {
-    /// The output that is computed for a requested one.
+    /// The output that is computed for a wanted one.
     fn answer(&self, output: Output) -> Output {
         match output {
             Output::Argmax | Output::TopK(_) if self.whole_logits => Output::Logits,
@@ -54,7 +54,7 @@ struct Run {
 
 /// The contents of a batch, in buffers that are allocated once.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct BatchRows {
     pub tokens: Vec<i32>,
     pub positions: Vec<i32>,
     pub slots: Vec<i32>,
@@ -83,8 +83,8 @@ pub(super) struct Batch {
     pub outputs: Vec<RowAt>,
 }
 
-impl Batch {
-    /// Bytes of the buffers that [`Batch::new`] makes.
+impl BatchRows {
+    /// Bytes of the buffers that [`BatchRows::new`] makes.
     pub fn bytes(max_rows: usize, n_sequences: usize) -> usize {
         let step_row = size_of::<RowAt>() + 2 * size_of::<usize>();
         let rows = BatchShape::most_rows(max_rows).saturating_mul(size_of::<[i32; 6]>());
@@ -95,10 +95,10 @@ impl Batch {
 
     /// Buffers for steps of up to `max_rows` rows. Those for embedding rows and for several positions per row grow with
     /// the first such rows.
-    pub fn new(max_rows: usize, n_sequences: usize) -> Batch {
+    pub fn new(max_rows: usize, n_sequences: usize) -> BatchRows {
         let padded = BatchShape::most_rows(max_rows);
         let buffer = || Vec::with_capacity(padded);
-        Batch {
+        BatchRows {
             tokens: buffer(),
             positions: buffer(),
             slots: buffer(),

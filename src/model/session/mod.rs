@@ -20,7 +20,7 @@ mod ubatch;
 
 use std::time::{Duration, Instant};
 
-use batch::{Batch, RowLimits};
+use batch::{BatchRows, RowLimits};
 use bytemuck::Pod;
 pub(crate) use embed::Pooled;
 pub use embed::{Pooling, l2_normalize};
@@ -55,7 +55,7 @@ pub struct Session {
     limits: RowLimits,
     /// Plans by the sizes that they are made for.
     plans: LoadedPlans,
-    batch: Batch,
+    batch: BatchRows,
     /// The sizes of the last batch; `None` if it failed.
     last: Option<BatchShape>,
 }
@@ -106,7 +106,7 @@ impl Session {
                 whole_logits,
             },
             plans: LoadedPlans::new(),
-            batch: Batch::new(max_rows, layout.n_sequences),
+            batch: BatchRows::new(max_rows, layout.n_sequences),
             last: None,
             model: model.clone(),
             parts,
@@ -258,8 +258,8 @@ impl Session {
         self.states.mark(id)
     }
 
-    /// Computes rows of any sequences in one batch, with one fence, and returns the requested outputs. Rows of one
-    /// sequence are appended to it in their order; each row's output is requested separately.
+    /// Computes rows of any sequences in one batch, with one fence, and returns the wanted outputs. Rows of one
+    /// sequence are appended to it in their order; each row has its own wanted output.
     ///
     /// After an error the sequences hold the tokens that they held before, except that a sequence with recurrent state
     /// is empty if a device failed while it computed. Refused rows, which are invalid or do not fit, leave the outputs

@@ -1,13 +1,13 @@
 //! The outputs of a step's rows.
 
-use super::batch::{Batch, RowAt};
+use super::batch::{BatchRows, RowAt};
 use crate::model::Output;
 
 /// The output of one row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RowOutput<'s> {
-    /// No output was requested.
+    /// No output was wanted.
     Nothing,
     /// The logits, F32 `[n_vocab]`.
     Logits(&'s [f32]),
@@ -38,7 +38,7 @@ impl RowOutput<'_> {
 /// them, so that only they are copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Outputs<'s> {
-    pub(super) batch: &'s Batch,
+    pub(super) batch: &'s BatchRows,
     pub(super) n_vocab: usize,
     pub(super) n_embd: usize,
     pub(super) logits: &'s [f32],

@@ -3,12 +3,12 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::batch::Batch;
+use super::batch::BatchRows;
 use super::plans::graph_of;
 use super::{SessionExtras, SessionOptions, ubatch};
 use crate::device::{PlatformKind, Target};
 use crate::exec::{Budget, CpuExecutor, ExecError, Executor, HipExecutor};
-use crate::hip::{Context, Pace, Request, Selected, select};
+use crate::hip::{Context, DeviceRequest, Pace, Selected, select};
 use crate::model::{BatchShape, CacheLayout, GgufWeights, GraphRequest, Model, ModelError, Output, Portion};
 use crate::plan::{DeviceDesc, Plan, compile};
 
@@ -75,7 +75,7 @@ fn open_best(model: &Model) -> Result<Option<Context>, ModelError> {
         tracing::info!("device: the CPU (a model of {weights} bytes is faster there)");
         return Ok(None);
     }
-    let selected = select(Request::Auto)?;
+    let selected = select(DeviceRequest::Auto)?;
     let (platform, ordinal) = match selected {
         Selected::Hip { platform, ordinal } => (platform, ordinal),
         Selected::Cpu { why } => {
@@ -150,7 +150,7 @@ impl Demand<'_> {
     /// Bytes of the session's own tables and batch.
     fn tables(&self, ubatch: usize) -> u64 {
         let n_sequences = self.layout.n_sequences;
-        let batch = Batch::bytes(ubatch.max(n_sequences), n_sequences);
+        let batch = BatchRows::bytes(ubatch.max(n_sequences), n_sequences);
         self.layout.table_bytes().saturating_add(batch) as u64
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::batch::Batch;
+use super::batch::BatchRows;
 use crate::exec::{ExecError, Executor, PlanId};
 use crate::graph::{Graph, GraphDef};
 use crate::model::build::{ARGMAX, HIDDEN, LOGITS, PASSED, TOP_IDS, TOP_LOGITS};
@@ -42,7 +42,7 @@ const INPUTS: [(&str, Input); 10] = [
 ];
 
 impl Input {
-    fn bytes<'b>(self, batch: &'b Batch, states: &'b States) -> &'b [u8] {
+    fn bytes<'b>(self, batch: &'b BatchRows, states: &'b States) -> &'b [u8] {
         bytemuck::cast_slice(match self {
             Input::Tokens => &batch.tokens,
             Input::Positions => &batch.positions,
@@ -108,7 +108,7 @@ impl PartPlan {
     pub fn write(
         &self,
         executor: &mut dyn Executor,
-        (batch, states): (&Batch, &States),
+        (batch, states): (&BatchRows, &States),
         passed: Option<&[u8]>,
     ) -> Result<(), ExecError> {
         for &(number, input) in &self.inputs {

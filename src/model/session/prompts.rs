@@ -14,7 +14,7 @@ pub struct Logits<'s> {
 
 impl<'s> Logits<'s> {
     /// The logits of the last row of the step's [`Rows`] number `i`, one for each token of the vocabulary; empty if
-    /// none were requested.
+    /// none were wanted.
     pub fn row(&self, i: usize) -> &'s [f32] {
         match self.outputs.last(i) {
             RowOutput::Logits(logits) => logits,
@@ -151,7 +151,7 @@ impl Session {
     /// The logits of the last step.
     ///
     /// # Errors
-    /// [`ModelError::NoLogits`] if none were requested, [`ModelError::NothingComputed`].
+    /// [`ModelError::NoLogits`] if none were wanted, [`ModelError::NothingComputed`].
     pub fn logits(&self) -> Result<Logits<'_>, ModelError> {
         let outputs = self.outputs()?;
         // A step without outputs runs the plan for one row's logits, which belong to none of its rows.

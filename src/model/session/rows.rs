@@ -2,7 +2,7 @@
 
 use crate::model::{Output, SequenceId};
 
-/// Rows that follow each other in one sequence: tokens or embeddings, with the outputs that are requested of them.
+/// Rows that follow each other in one sequence: tokens or embeddings, with the outputs that are wanted of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
     pub(super) sequence: SequenceId,
@@ -64,7 +64,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The requested output of row `i` of `n`.
+    /// The wanted output of row `i` of `n`.
     pub(super) fn output(&self, i: usize, n: usize) -> Output {
         if i + 1 == n { self.last } else { self.others }
     }

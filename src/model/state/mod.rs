@@ -4,8 +4,8 @@
 //! values; [`paged`]), *recurrent* state has one size for any length of the sequence ([`recurrent`]). Every kind
 //! implements [`SequenceState`]; [`States`] calls all kinds that a model has, and owns the sequences.
 //!
-//! This folder counts tokens, blocks and slots. It knows no tensors, plans or devices: the bytes of a block or slot are
-//! defined by the plan's states.
+//! This folder counts tokens, blocks and slots. It knows no graphs, plans or devices: the bytes of a block or slot are
+//! defined by the plan's states. Of tensors it knows the dtypes of cached keys and values, which `kv_write` writes.
 
 mod blocks;
 mod layout;

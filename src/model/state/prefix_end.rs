@@ -1,4 +1,4 @@
-//! Why a prefix that was found ends where it does.
+//! The reason why a prefix match stops.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::{BLOCK_SIZE, States};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PrefixEnd {
-    /// Nothing more can be: whole blocks are found, and the last token is always computed.
+    /// No longer match is possible: only whole blocks match, and the last token is always computed.
     Whole,
     /// Another token follows in the nearest stored sequence, at this position.
     Differs(usize),
@@ -39,7 +39,7 @@ impl fmt::Display for PrefixEnd {
 }
 
 impl States {
-    /// Why a sequence with this salt finds no more than the first `found` of these tokens.
+    /// The reason why a sequence with this salt finds only the first `found` of these tokens.
     pub fn prefix_end(&self, salt: u64, tokens: &[u32], found: usize) -> PrefixEnd {
         let blocks = &self.paged.blocks;
         if found + BLOCK_SIZE > tokens.len().saturating_sub(1) {

@@ -41,7 +41,7 @@ pub enum ChunksError {
         "the text has {n_tokens} tokens; two chunks of {n_ctx} take {}: take a longer text or a smaller context",
         n_ctx.saturating_mul(2)
     )]
-    Few {
+    TooFewTokens {
         /// The number of tokens of the text.
         n_tokens: usize,
         /// The size of a chunk in tokens.
@@ -54,7 +54,7 @@ impl ChunksError {
     pub fn remedies(&self) -> &'static [Remedy] {
         match self {
             ChunksError::Small { .. } => &[],
-            ChunksError::Few { .. } => &[Remedy::SmallerContext],
+            ChunksError::TooFewTokens { .. } => &[Remedy::SmallerContext],
         }
     }
 }
@@ -75,7 +75,7 @@ impl Chunks {
         }
         let n_chunk = tokens.len() / n_ctx;
         if n_chunk < 2 {
-            return Err(ChunksError::Few { n_tokens: tokens.len(), n_ctx });
+            return Err(ChunksError::TooFewTokens { n_tokens: tokens.len(), n_ctx });
         }
         tokens.truncate(n_chunk * n_ctx);
         Ok(Chunks { tokens, n_ctx, bos })

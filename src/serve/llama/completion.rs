@@ -8,6 +8,7 @@ use axum::{Extension, Json};
 use serde_json::Value;
 
 use super::completion_answer::CompletionAnswer;
+use super::completion_ask::CompletionAsk;
 use super::completion_settings;
 use crate::serve::apart::apart;
 use crate::serve::app::App;
@@ -32,21 +33,6 @@ const MOST_FIELDS: usize = 256;
 
 /// An answer without parts.
 const PLAIN: View = View { thoughts_apart: false, calls_apart: false };
-
-/// The prompts of a completion's request, and the form of its answer.
-pub(super) struct CompletionAsk {
-    pub asks: Vec<Ask>,
-    /// Answers to each prompt.
-    pub n: usize,
-    pub streams: bool,
-    /// Fields of the answer, with `/` between the levels; empty: all.
-    pub fields: Vec<String>,
-    pub return_tokens: bool,
-    pub return_progress: bool,
-    pub timings_per_token: bool,
-    /// The `generation_settings` of the answer.
-    pub settings: Value,
-}
 
 pub(in crate::serve) async fn answer(
     State(app): State<Arc<App>>,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use super::completion::CompletionAsk;
+use super::completion_ask::CompletionAsk;
 use crate::engine::{Event, Stop, Summary, TextEvent};
 use crate::sampling::TokenLogprobs;
 use crate::serve::error::{ApiError, Family};

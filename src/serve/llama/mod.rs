@@ -6,6 +6,7 @@
 pub(super) mod absent;
 pub(super) mod completion;
 mod completion_answer;
+mod completion_ask;
 pub(super) mod completion_settings;
 pub(super) mod embedding;
 pub(super) mod infill;

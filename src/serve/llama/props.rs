@@ -12,7 +12,7 @@ use super::completion_settings::defaults;
 use crate::serve::app::App;
 use crate::serve::error::ApiError;
 use crate::serve::models::Loaded;
-use crate::serve::openai::chat::fingerprint;
+use crate::serve::openai::chat_ask::fingerprint;
 
 #[derive(Debug, Default, Deserialize)]
 pub(in crate::serve) struct Asked {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// The time that a model stays loaded after its last answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeepAlive {
     /// Until its memory is needed for another model.
     Forever,

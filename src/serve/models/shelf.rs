@@ -1,4 +1,4 @@
-//! The models that are loaded, load or end: who uses them, since when they are unused, and which one has to go.
+//! Loaded models: their users, idle times and eviction order.
 //!
 //! It is data: it knows no clock and waits for nothing.
 

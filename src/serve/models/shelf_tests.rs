@@ -70,12 +70,19 @@ fn times_have_their_extremes() {
 }
 
 #[test]
-fn a_pinned_model_stays_and_alone_has_aliases() {
+fn pinned_models_are_found_by_aliases() {
     let (mut shelf, start) = (Shelf::default(), Instant::now());
     let a = shelf.add("a", loaded("a"), KeepAlive::For(Duration::ZERO), start);
     assert!(shelf.named("a-alias").is_none());
     shelf.numbered(a).unwrap().is_pinned = true;
     assert_eq!(shelf.named("a-alias").unwrap().number, a);
+}
+
+#[test]
+fn pinned_models_stay() {
+    let (mut shelf, start) = (Shelf::default(), Instant::now());
+    let a = shelf.add("a", loaded("a"), KeepAlive::For(Duration::ZERO), start);
+    shelf.numbered(a).unwrap().is_pinned = true;
     assert!(shelf.take_least_recent().is_none() && shelf.take_expired(at(start, 9)).is_none());
     assert!(!shelf.can_end());
 }

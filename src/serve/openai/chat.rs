@@ -8,13 +8,14 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::chat_ask::{ChatAsk, call_id, fingerprint};
 use super::chat_stream::ChatStream;
 use super::format;
 use super::logprobs::chat_entry;
 use super::messages::{InMessage, InTool, functions, messages, tool_value};
 use crate::serve::apart::apart;
 use crate::serve::app::{App, now};
-use crate::serve::ask::{Ask, Client, submit};
+use crate::serve::ask::{Client, submit};
 use crate::serve::body::Body;
 use crate::serve::error::ApiError;
 use crate::serve::models::Loaded;
@@ -51,17 +52,6 @@ struct Fields {
 pub(super) struct StreamOptions {
     #[serde(default)]
     pub include_usage: Option<bool>,
-}
-
-/// The task of a chat's request.
-pub(super) struct ChatAsk {
-    pub ask: Ask,
-    pub n: usize,
-    pub view: View,
-    pub streams: bool,
-    pub include_usage: bool,
-    pub return_progress: bool,
-    pub timings_per_token: bool,
 }
 
 pub(in crate::serve) async fn answer(
@@ -252,11 +242,6 @@ fn whole_answer(loaded: &Loaded, id: &str, chat: &ChatAsk, choices: &[Whole]) ->
     answer
 }
 
-/// The server's version, as clients expect it.
-pub(in crate::serve) fn fingerprint() -> &'static str {
-    concat!("rfgraph-", env!("CARGO_PKG_VERSION"))
-}
-
 fn message(id: &str, index: usize, choice: &Whole) -> Value {
     let mut message = json!({"role": "assistant"});
     let is_calls_only = choice.text.is_empty() && !choice.calls.is_empty();
@@ -277,10 +262,4 @@ fn message(id: &str, index: usize, choice: &Whole) -> Value {
         message["tool_calls"] = calls.map(value).collect();
     }
     message
-}
-
-/// The id of a call: the model's own, or one that no other call has.
-pub(super) fn call_id(id: &str, choice: usize, n: usize, own: Option<&str>) -> String {
-    let made = || format!("call_{}_{choice}_{n}", id.trim_start_matches("chatcmpl-"));
-    own.map_or_else(made, str::to_owned)
 }

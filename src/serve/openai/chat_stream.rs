@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::chat::{ChatAsk, call_id, fingerprint};
+use super::chat_ask::{ChatAsk, call_id, fingerprint};
 use super::logprobs::chat_entry;
 use crate::engine::{Event, Summary, TextEvent};
 use crate::serve::app::now;

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
 
-use super::chat::fingerprint;
+use super::chat_ask::fingerprint;
 use super::format;
 use super::logprobs::Lists;
 use crate::engine::{Event, Summary};

@@ -2,6 +2,7 @@
 //! `stored` keeps responses.
 
 pub(super) mod chat;
+pub(super) mod chat_ask;
 mod chat_stream;
 pub(super) mod completions;
 pub(super) mod embeddings;

@@ -70,6 +70,7 @@ impl ToolCall {
 
 /// A piece of a call that is given while it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CallPiece {
     /// A call begins.
     Begin {
@@ -402,7 +403,7 @@ impl AnswerParser {
         &self.out.deltas
     }
 
-    /// Appends a special token with its text; `is_structure` if it is no text for the user unless it is a marker.
+    /// Appends a special token with its text; `is_structure` if it is not a text for the user unless it is a marker.
     pub fn push_special(&mut self, id: u32, text: &str, is_structure: bool) -> &[Delta] {
         if !text.is_empty() {
             let hidden = is_structure && self.markers.binary_search(&id).is_err();

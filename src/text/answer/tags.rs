@@ -275,7 +275,7 @@ impl TagsParser {
         Some(true)
     }
 
-    /// The calls of a text that has ended, in a part of their own; `None` if it is no call.
+    /// The calls of a text that has ended, in a part of their own; `None` if it is not a call.
     fn ended(&mut self, read: Read, out: &mut Out) -> Option<Vec<ToolCall>> {
         let calls = if let Read::Calls(calls) = read { calls } else { Vec::new() };
         let calls = match &mut self.streamed {

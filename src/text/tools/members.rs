@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::form::{Arguments, Around, Form, Members, Notation, Pattern, Piece, before_marker, shared_start};
-use super::probe::{Head, KEYS, NAMES, Probe, TEXTS};
+use super::rendering::{Head, KEYS, NAMES, Probe, TEXTS};
 
 /// Spellings of the values of each kind but texts.
 const SPELLINGS: [&[&str]; 6] = [

@@ -27,6 +27,7 @@ mod members;
 mod nested;
 mod probe;
 mod read;
+mod rendering;
 #[cfg(feature = "grammar")]
 mod texts;
 
@@ -44,6 +45,7 @@ use read::Reader;
 
 /// The calls that an answer may or must make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ToolChoice {
     /// The model chooses between text and calls.
     #[default]
@@ -120,7 +122,7 @@ fn tools_of(tools: &[Value]) -> Result<Vec<Tool>, ToolError> {
     for (index, tool) in tools.iter().enumerate() {
         let malformed = |reason: &str| ToolError::Malformed { index, reason: reason.to_owned() };
         let described = tool.get("function").unwrap_or(tool).as_object();
-        let described = described.ok_or_else(|| malformed("it is no object"))?.clone();
+        let described = described.ok_or_else(|| malformed("not an object"))?.clone();
         let name = described.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         if !is_name(&name) {
             return Err(malformed("its `name` must be letters, digits and `_-.:/`"));

@@ -1,34 +1,21 @@
 //! Finds the form of a model's calls by rendering made-up ones with its chat template.
 //!
-//! A conversation is rendered with an assistant's message of one call, two and three calls, and a text. Names, ids,
-//! keys and values are texts that stand nowhere else, so that whatever stands around them is the form.
+//! A conversation is rendered with an assistant's message of one call, two and three calls, and a text (`rendering`).
+//! Names, ids, keys and values are texts that stand nowhere else, so that whatever stands around them is the form.
 
 use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::form::{
-    Arguments, Form, Pattern, Piece, after_marker, before_marker, first_marker, last_marker, shared_end,
-    shared_start,
-};
+use super::form::{Arguments, Form, Pattern, Piece, before_marker, first_marker, last_marker, shared_start};
 use super::members;
+use super::rendering::{CONTENT, Head, ID_PIECES, KEYS, NAMES, Probe, QUESTION, TEXTS, THOUGHTS};
 use crate::text::answer::{ANSWER_MARKERS, AnswerFormat, MarkerRole};
-use crate::text::template::{ChatTemplate, Message, RenderOptions};
-use crate::text::tokenizer::{END_NAMES, Tokenizer};
-
-pub(super) const NAMES: [&str; 3] = ["qtool_one", "qtool_two", "qtool_six"];
-pub(super) const KEYS: [&str; 2] = ["qkey_one", "qkey_two"];
-pub(super) const TEXTS: [&str; 2] = ["qvalue_one", "qvalue_two"];
-const IDS: [&str; 3] = ["call00001", "call00002", "call00003"];
-const QUESTION: &str = "qquestion";
-const CONTENT: &str = "Qcontent";
-const THOUGHTS: &str = "Qthoughts";
+use crate::text::template::ChatTemplate;
+use crate::text::tokenizer::Tokenizer;
 
 /// Most bytes before or after calls: more is not the calls' own.
 const LONGEST: usize = 256;
-
-/// The stand-ins of ids.
-const ID_PIECES: [(&str, Piece); 3] = [(IDS[0], Piece::Id), (IDS[1], Piece::Id), (IDS[2], Piece::Id)];
 
 /// The facts that a template shows.
 pub(super) struct Probed {
@@ -38,32 +25,11 @@ pub(super) struct Probed {
     pub(super) shows_tools: bool,
 }
 
-/// Renderings by one template.
-pub(super) struct Probe<'a> {
-    template: &'a ChatTemplate,
-    tokenizer: &'a Tokenizer,
-    tools: Vec<Value>,
-    /// Arguments are given as texts: the template takes no objects.
-    pub(super) as_text: bool,
-    /// The rendering up to where an answer's calls may begin.
-    base: String,
-    /// The rendering of a text as the answer.
-    said: Option<String>,
-}
-
 /// Probes a template.
 pub(super) fn probe(template: &ChatTemplate, tokenizer: &Tokenizer, format: &AnswerFormat) -> Probed {
-    let mut probe = Probe {
-        template,
-        tokenizer,
-        tools: NAMES.map(tool).into(),
-        as_text: false,
-        base: String::new(),
-        said: None,
-    };
+    let mut probe = Probe::new(template, tokenizer);
     let prompt = probe.render(None, true).unwrap_or_default();
     let shows_tools = prompt.contains(NAMES[0]);
-    probe.said = probe.render(Some(Message::new("assistant", CONTENT)), false);
     let form = [false, true].into_iter().find_map(|as_text| {
         probe.as_text = as_text;
         probe.form(&prompt, format)
@@ -71,71 +37,7 @@ pub(super) fn probe(template: &ChatTemplate, tokenizer: &Tokenizer, format: &Ans
     Probed { form, shows_tools }
 }
 
-fn tool(name: &str) -> Value {
-    let properties = json!({KEYS[0]: {"type": "string", "description": "d"}, KEYS[1]: {"type": "string", "description": "d"}});
-    let parameters = json!({"type": "object", "properties": properties, "required": []});
-    json!({"type": "function", "function": {"name": name, "description": "d", "parameters": parameters}})
-}
-
 impl Probe<'_> {
-    fn render(&self, answer: Option<Message>, add_generation_prompt: bool) -> Option<String> {
-        let mut messages = vec![Message::new("user", QUESTION)];
-        messages.extend(answer);
-        let options = RenderOptions { add_generation_prompt, tools: &self.tools, ..RenderOptions::default() };
-        self.template.render_with(&messages, &options).ok()
-    }
-
-    /// The rendering of a message with calls, of these arguments each.
-    fn calls(&self, arguments: &[&Value], thoughts: Option<&str>) -> Option<String> {
-        let calls = arguments.iter().zip(NAMES).zip(IDS).map(|((arguments, name), id)| {
-            let arguments = if self.as_text { json!(arguments.to_string()) } else { (*arguments).clone() };
-            json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
-        });
-        let message = Message {
-            tool_calls: calls.collect(),
-            reasoning_content: thoughts.map(str::to_owned),
-            ..Message::new("assistant", "")
-        };
-        self.render(Some(message), false)
-    }
-
-    /// The answer of these calls, from where calls may begin to the token that ends it. `last` is the last text
-    /// that surely belongs to the calls.
-    pub(super) fn answer(&self, arguments: &[&Value], last: &str) -> Option<String> {
-        let rendered = self.calls(arguments, None)?;
-        let written = rendered.strip_prefix(&self.base)?;
-        let sure = written.rfind(last)? + last.len();
-        Some(written[..self.end(written, sure)].trim_end().to_owned())
-    }
-
-    /// The end of an answer, of which the first `sure` bytes belong to it.
-    fn end(&self, written: &str, sure: usize) -> usize {
-        let rows = ANSWER_MARKERS.iter().filter(|row| row.role == MarkerRole::ToolCall);
-        let known = rows.filter(|row| written[..sure].contains(row.open));
-        let closed =
-            known.filter_map(|row| Some(sure + written[sure..].rfind(row.close?)? + row.close?.len()));
-        if let Some(end) = closed.max() {
-            return end;
-        }
-        let said = self.said.as_deref().unwrap_or_default();
-        let said = said.rfind(CONTENT).map_or("", |at| &said[at + CONTENT.len()..]);
-        let shared = shared_end(&written[sure..], said);
-        let mut end = after_marker(written, written.len() - shared);
-        if let Some(at) = self.find_end(&written[sure..end]) {
-            end = sure + at;
-        }
-        end
-    }
-
-    /// The first token in a text that ends an answer.
-    fn find_end(&self, text: &str) -> Option<usize> {
-        let of_file = self.tokenizer.end_tokens().iter().filter_map(|&id| self.tokenizer.token_text(id));
-        // `<|end|>` closes messages inside of some answers.
-        let named = END_NAMES.iter().map(|end| end.name).filter(|name| *name != "<|end|>");
-        let known = named.filter(|name| self.tokenizer.special_id(name).is_none());
-        of_file.chain(known).filter(|name| !name.is_empty()).filter_map(|name| text.find(name)).min()
-    }
-
     fn form(&mut self, prompt: &str, format: &AnswerFormat) -> Option<Form> {
         let rich = json!({KEYS[0]: TEXTS[0], "qn": 4711});
         let rendered = self.calls(&[&rich], None)?;
@@ -254,26 +156,6 @@ impl Probe<'_> {
         let first = form.first.filled(super::form::Values { name: NAMES[0], ..Default::default() });
         let close = rest.split_once(first.leading_text())?.0;
         Some([open.to_owned(), close.to_owned()])
-    }
-}
-
-/// The text before a call's arguments.
-pub(super) struct Head {
-    /// Up to the tool's name, which is included.
-    pub(super) name: Pattern,
-    /// The rest.
-    pub(super) rest: Pattern,
-}
-
-impl Head {
-    /// The text before the arguments of the call with this number.
-    pub(super) fn of(text: &str, n: usize) -> Option<Head> {
-        let end = text.rfind(NAMES[n])? + NAMES[n].len();
-        let stand_ins = [&ID_PIECES[..], &[(NAMES[n], Piece::Name)]].concat();
-        Some(Head {
-            name: Pattern::of(&text[..end], &stand_ins),
-            rest: Pattern::of(&text[end..], &stand_ins),
-        })
     }
 }
 

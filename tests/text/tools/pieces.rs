@@ -44,6 +44,7 @@ fn calls(pieces: &[CallPiece]) -> Vec<ToolCall> {
         match piece {
             CallPiece::Begin { id, name } => texts.push((id.clone(), name.clone(), String::new())),
             CallPiece::Arguments(text) => texts.last_mut().unwrap().2.push_str(text),
+            other => panic!("{other:?}"),
         }
     }
     let call = |(id, name, text): (_, _, String)| {
@@ -116,6 +117,7 @@ fn joined(pieces: &[CallPiece]) -> Vec<(String, String)> {
         match piece {
             CallPiece::Begin { name, .. } => calls.push((name.clone(), String::new())),
             CallPiece::Arguments(text) => calls.last_mut().unwrap().1.push_str(text),
+            other => panic!("{other:?}"),
         }
     }
     calls

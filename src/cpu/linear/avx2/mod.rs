@@ -29,7 +29,7 @@ pub(super) fn half(bytes: [u8; 2]) -> f32 {
 /// As `plain::store`, for rows `first..first + rows`.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn store(args: &super::Linear<'_>, token: usize, first: usize, rows: usize, sums: [__m256; 2]) {
+unsafe fn store(args: &super::LinearArgs<'_>, token: usize, first: usize, rows: usize, sums: [__m256; 2]) {
     let mut values = [0f32; 16];
     // SAFETY: the array holds both registers; the caller vouches for the rows.
     unsafe {

@@ -169,7 +169,7 @@ fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
 /// As `plain::store`, for rows `first..first + rows`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn store(args: &super::Linear<'_>, token: usize, first: usize, rows: usize, sums: __m512) {
+unsafe fn store(args: &super::LinearArgs<'_>, token: usize, first: usize, rows: usize, sums: __m512) {
     let mask = ((1u32 << rows) - 1) as __mmask16;
     // SAFETY: masked lanes are not accessed; the caller vouches for the others.
     unsafe {

@@ -21,7 +21,13 @@ fn sum_lanes(lanes: [float32x4_t; 4]) -> f32 {
 /// As `plain::store`, for rows `first..first + rows`.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn store(args: &super::Linear<'_>, token: usize, first: usize, rows: usize, sums: [float32x4_t; 4]) {
+unsafe fn store(
+    args: &super::LinearArgs<'_>,
+    token: usize,
+    first: usize,
+    rows: usize,
+    sums: [float32x4_t; 4],
+) {
     let mut values = [0f32; 16];
     for (values, sums) in values.as_chunks_mut::<4>().0.iter_mut().zip(sums) {
         // SAFETY: four values are a register.

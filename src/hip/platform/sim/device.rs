@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::{Checks, Config};
 use super::fault::{Fault, FaultKind};
-use super::memory::{DeviceMemory, Place, Region};
+use super::memory::{AddressState, DeviceMemory, Region};
 use super::queue::{Capture, Clock, Lane, Op, Recorded, Work};
 use super::race::History;
 use super::random::Random;
@@ -170,13 +170,13 @@ impl State {
     /// Refuses a range that is not entirely inside live device memory.
     pub fn check_device(&mut self, what: &str, at: usize, bytes: usize) -> Answer {
         let (kind, why) = match self.memory.region.place(at, bytes) {
-            Place::Live(_) => return Ok(()),
+            AddressState::Live(_) => return Ok(()),
             _ if bytes == 0 => return Ok(()),
-            Place::Freed(block) => (
+            AddressState::Freed(block) => (
                 FaultKind::UseAfterFree,
                 format!("lies in allocation {} of {} bytes, which was freed", block.number, block.bytes),
             ),
-            Place::Past(block) => (
+            AddressState::Past(block) => (
                 FaultKind::OutOfBounds,
                 format!(
                     "starts {} bytes into allocation {}, which has {} bytes",
@@ -185,7 +185,9 @@ impl State {
                     block.bytes
                 ),
             ),
-            Place::Unknown => (FaultKind::OutOfBounds, "lies in no allocation of device memory".into()),
+            AddressState::Unknown => {
+                (FaultKind::OutOfBounds, "lies in no allocation of device memory".into())
+            }
         };
         let code = self.fault(kind, format!("{what}: {bytes} bytes at {at:#x}: the range {why}"));
         Err(code)
@@ -195,17 +197,17 @@ impl State {
     /// call would wait.
     pub fn check_pinned(&mut self, what: &str, at: usize, bytes: usize) -> Answer {
         let (kind, why) = match self.pinned.place(at, bytes) {
-            Place::Live(_) => return Ok(()),
+            AddressState::Live(_) => return Ok(()),
             _ if bytes == 0 => return Ok(()),
-            Place::Freed(block) => (
+            AddressState::Freed(block) => (
                 FaultKind::UseAfterFree,
                 format!("lies in pinned allocation {}, which was freed", block.number),
             ),
-            Place::Past(block) => (
+            AddressState::Past(block) => (
                 FaultKind::OutOfBounds,
                 format!("ends behind pinned allocation {} of {} bytes", block.number, block.bytes),
             ),
-            Place::Unknown => (FaultKind::Forbidden, "is not pinned".into()),
+            AddressState::Unknown => (FaultKind::Forbidden, "is not pinned".into()),
         };
         let code = self.fault(kind, format!("{what}: {bytes} bytes of the host at {at:#x}: the range {why}"));
         Err(code)

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::config::{Checks, Config};
 use super::device::State;
 use super::fault::FaultKind;
-use super::memory::Place;
+use super::memory::AddressState;
 use super::module::{RawFault, what};
 use super::queue::{Launch, Op, Work};
 use super::race::Access;
@@ -179,13 +179,13 @@ impl State {
         let (kind, text) = match fault.what {
             what::LOAD_OUTSIDE | what::STORE_OUTSIDE => {
                 let kind = match self.memory.region.place(address, bytes as usize) {
-                    Place::Freed(_) => FaultKind::UseAfterFree,
+                    AddressState::Freed(_) => FaultKind::UseAfterFree,
                     _ => FaultKind::OutOfBounds,
                 };
                 let base = self.memory.region.base();
                 let place = if (base..base + self.memory.region.len()).contains(&address) {
                     self.describe(address)
-                } else if self.pinned.place(address, 1) != Place::Unknown {
+                } else if self.pinned.place(address, 1) != AddressState::Unknown {
                     format!("{address:#x}, which is pinned memory of the host")
                 } else {
                     format!("{address:#x}, which is not device memory")

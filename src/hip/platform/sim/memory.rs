@@ -40,7 +40,7 @@ impl Block {
 
 /// The location of an address range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum AddressState {
     /// Inside one live allocation.
     Live(Block),
     /// Inside a freed allocation.
@@ -129,16 +129,16 @@ impl Region {
     }
 
     /// The location of `bytes` bytes at `at`.
-    pub fn place(&self, at: usize, bytes: usize) -> Place {
+    pub fn place(&self, at: usize, bytes: usize) -> AddressState {
         let below = |blocks: &BTreeMap<usize, Block>| {
             let (_, block) = blocks.range(..=at).next_back()?;
             (at < block.start + block.bytes.max(1)).then_some(*block)
         };
         match (below(&self.live), below(&self.freed)) {
-            (Some(block), _) if block.holds(at, bytes) => Place::Live(block),
-            (Some(block), _) => Place::Past(block),
-            (_, Some(block)) => Place::Freed(block),
-            _ => Place::Unknown,
+            (Some(block), _) if block.holds(at, bytes) => AddressState::Live(block),
+            (Some(block), _) => AddressState::Past(block),
+            (_, Some(block)) => AddressState::Freed(block),
+            _ => AddressState::Unknown,
         }
     }
 

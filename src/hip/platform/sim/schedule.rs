@@ -82,7 +82,7 @@ impl State {
         let pinned = if to_host { to } else { from };
         let in_use = (to_host || from_host) && self.user_of(|op| op.touches(pinned, bytes)).is_some();
         let mut sum = None;
-        if !in_use && matches!(self.pinned.place(pinned, bytes), super::memory::Place::Live(_)) {
+        if !in_use && matches!(self.pinned.place(pinned, bytes), super::memory::AddressState::Live(_)) {
             if from_host {
                 // SAFETY: the range is in live pinned memory.
                 sum = Some(unsafe { sum_of(from, bytes) });

@@ -22,7 +22,7 @@ pub struct KeyRow {
     pub effect: Effect,
     /// The part of rfgraph that obeys the key for every architecture; architectures read further keys themselves.
     pub obeyed_by: Option<&'static str>,
-    /// The value that is meant where the key is absent; empty if nothing is.
+    /// The default for a missing key; empty if there is none.
     pub absent: &'static str,
 }
 

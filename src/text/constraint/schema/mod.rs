@@ -19,6 +19,7 @@ mod one_of;
 mod pattern;
 mod placeholders;
 mod pointer;
+mod references;
 mod rewrite;
 
 use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};

@@ -53,7 +53,7 @@ impl Bounds {
         exact(&self.least) && exact(&self.most)
     }
 
-    /// True if `llguidance` allows all numbers of the range. It loses some beside a bound that is no whole number, and beside
+    /// True if `llguidance` allows all numbers of the range. It loses some beside a bound that is not a whole number, and beside
     /// one that is excluded and not the only one.
     pub(super) fn are_kept(&self) -> bool {
         let all = || self.least.iter().chain(&self.most);

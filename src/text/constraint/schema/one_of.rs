@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::Refusal;
 use super::exclusive::{self, Restriction};
-use super::pointer::{at, only_reference};
+use super::pointer::at;
+use super::references::only_reference;
 use super::rewrite::Rewriter;
 
 impl Rewriter<'_> {

@@ -10,7 +10,8 @@ use super::keywords::{
 use super::lexemes::{Lexeme, MARKER};
 use super::number::{Bounds, Unit};
 use super::placeholders::{any_of, holds_rounded};
-use super::pointer::{References, at, join};
+use super::pointer::{at, join};
+use super::references::References;
 use super::{MOST_SUBSCHEMAS, Refusal, pattern};
 
 /// White space allowed between two tokens of a JSON answer: with unlimited white space, models may never stop.

@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::{Architecture, Architectures, KeyReport, Keys};
+use super::{Architecture, Architectures, KeyReport, Keys, ModelError};
 #[cfg(feature = "demo")]
 use crate::gguf::Aligned;
 use crate::gguf::Gguf;
-use crate::model::ModelError;
 use crate::text::{ChatTemplate, Tokenizer, VocabData};
 
 /// An opened model file with its hyper-parameters. Cheap to clone; sessions keep the file alive.
@@ -29,7 +28,7 @@ impl Model {
     /// The demo model that is built into the library: five million weights, trained on sums, words and little stories.
     #[cfg(feature = "demo")]
     pub fn demo() -> Result<Model, ModelError> {
-        static DEMO: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../models/demo-Q8_0.gguf"));
+        static DEMO: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/demo-Q8_0.gguf"));
         Model::from_gguf(Gguf::from_bytes(&DEMO.0)?)
     }
 

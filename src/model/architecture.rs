@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::Keys;
-use crate::model::{Head, ModelBuilder, ModelError};
+use super::{Head, Keys, ModelBuilder, ModelError};
 
 /// An architecture with its hyper-parameters. The files in `graphs/` implement it.
 pub trait Architecture: fmt::Debug + Send + Sync {
@@ -37,7 +36,7 @@ impl ModelShape {
     ///
     /// # Errors
     /// [`ModelError::Positions`] if the model has fewer positions.
-    pub(in crate::model) fn context(&self, n_ctx: usize) -> Result<usize, ModelError> {
+    pub(super) fn context(&self, n_ctx: usize) -> Result<usize, ModelError> {
         let n_ctx = if n_ctx == 0 { self.n_ctx_train } else { n_ctx };
         match self.n_positions.filter(|&n| n < n_ctx) {
             Some(n_positions) => Err(ModelError::Positions { n_ctx, n_positions }),
