@@ -60,6 +60,13 @@ per_isa! {
         }
     }
 
+    /// `y[i] += a[i]·b[i]` with one rounding, up to the shortest length.
+    pub fn add_products(y: &mut [f32], a: &[f32], b: &[f32]) {
+        for (y, (&a, &b)) in y.iter_mut().zip(a.iter().zip(b)) {
+            *y = a.mul_add(b, *y);
+        }
+    }
+
     /// The sum of `f(x[i])`, in [`LANES`] partial sums.
     pub fn sum_of[F: Fn(f32) -> f32](x: &[f32], f: F) -> f32 {
         let (chunks, rest) = x.as_chunks::<LANES>();

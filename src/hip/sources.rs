@@ -62,6 +62,8 @@ const EMBEDDED: &[SourceFile] = embed! {
     "rearrange.hip",
     "rope.hip",
     "rows.h",
+    "runs.h",
+    "short_conv.hip",
     "sim_access.h",
     "sim_block.h",
     "sim_state.h",

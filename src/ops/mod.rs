@@ -22,7 +22,9 @@ mod rms_norm;
 mod rope;
 mod routing;
 mod rule;
+mod runs;
 mod scale;
+mod short_conv;
 mod softmax;
 mod sort;
 mod temperature;
@@ -47,6 +49,7 @@ pub use rms_norm::RmsNorm;
 pub use rope::{Rope, RopeKind};
 pub use routing::{ChosenWeights, ExpertGroups, ExpertWeights, GroupScore, SelectExperts};
 pub use scale::{Scale, Softcap};
+pub use short_conv::ShortConv;
 pub use softmax::Softmax;
 pub use sort::{Argmax, Argsort, TopK};
 pub use temperature::Temperature;
@@ -84,6 +87,7 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Rope>(),
     OperatorRow::of::<Scale>(),
     OperatorRow::of::<SelectExperts>(),
+    OperatorRow::of::<ShortConv>(),
     OperatorRow::of::<Slice>(),
     OperatorRow::of::<Softcap>(),
     OperatorRow::of::<Softmax>(),
