@@ -45,6 +45,8 @@ macro_rules! per_isa {
     )*};
 }
 
+pub(super) use per_isa;
+
 per_isa! {
     /// `x[i] = f(x[i])`.
     pub fn map[F: Fn(f32) -> f32](x: &mut [f32], f: F) {
@@ -153,7 +155,7 @@ fn multiply_rows<const ROWS: usize>(a: &[f32], k: usize, b: &[f32], n: usize, co
 
 /// Reduces the lanes by combining the two halves repeatedly.
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub(super) fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut n = LANES;
     while n > 1 {
         n /= 2;

@@ -34,6 +34,8 @@ constants! {
     SHORT_CONV_THREADS = 256;
     /// Rows that a thread of `short_conv.hip` computes.
     SHORT_CONV_ROWS = 8;
+    /// Threads of a block of `delta_rule.hip`.
+    DELTA_RULE_THREADS = 128;
     /// Bytes of the `Tile` of `experts.h`.
     EXPERT_TILE_BYTES = 16;
 }

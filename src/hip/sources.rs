@@ -28,6 +28,7 @@ const EMBEDDED: &[SourceFile] = embed! {
     "attention_tiled.hip",
     "bias.hip",
     "cache.h",
+    "delta_rule.hip",
     "dequantize.hip",
     "elements.h",
     "elementwise.hip",

@@ -7,6 +7,7 @@
 mod attention;
 mod binary;
 mod clamped_swiglu;
+mod delta_rule;
 mod get_rows;
 mod kv_write;
 mod linear;
@@ -35,6 +36,7 @@ mod weighted_sum;
 pub use attention::{Attention, Paging};
 pub use binary::{Binary, BinaryKind};
 pub use clamped_swiglu::ClampedSwiglu;
+pub use delta_rule::{DeltaInputs, DeltaRule, KeyHeads};
 pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
 pub use linear::Linear;
@@ -69,6 +71,7 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<ClampedSwiglu>(),
     OperatorRow::of::<Concat>(),
     OperatorRow::of::<Copy>(),
+    OperatorRow::of::<DeltaRule>(),
     OperatorRow::of::<ExpertWeights>(),
     OperatorRow::of::<Gated>(),
     OperatorRow::of::<GetRows>(),
