@@ -8,6 +8,7 @@ mod attention;
 mod binary;
 mod clamped_swiglu;
 mod delta_rule;
+mod gated_norm;
 mod get_rows;
 mod kv_write;
 mod linear;
@@ -37,6 +38,7 @@ pub use attention::{Attention, Paging};
 pub use binary::{Binary, BinaryKind};
 pub use clamped_swiglu::ClampedSwiglu;
 pub use delta_rule::{DeltaInputs, DeltaRule, KeyHeads};
+pub use gated_norm::GatedNorm;
 pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
 pub use linear::Linear;
@@ -74,6 +76,7 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<DeltaRule>(),
     OperatorRow::of::<ExpertWeights>(),
     OperatorRow::of::<Gated>(),
+    OperatorRow::of::<GatedNorm>(),
     OperatorRow::of::<GetRows>(),
     OperatorRow::of::<KvWrite>(),
     OperatorRow::of::<LayerNorm>(),

@@ -142,6 +142,11 @@ impl UnaryKind {
         with_function!(self, f => vector::zip(isa, gate, up, |x, up| f(x) * up));
     }
 
+    /// `x[i] *= f(gate[i])`.
+    pub(super) fn scale(self, isa: Isa, x: &mut [f32], gate: &[f32]) {
+        with_function!(self, f => vector::zip(isa, x, gate, |x, gate| f(gate) * x));
+    }
+
     /// The function in f64.
     pub(super) fn exact(self, x: f64) -> f64 {
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
