@@ -43,47 +43,52 @@ per_isa! {
 fn delta_columns<const N: usize>(state: &mut [f32], row: &DeltaRow<'_>, v: &[f32], y: &mut [f32]) {
     let d = row.k.len();
     let mut columns = state.chunks_exact_mut(d.max(1));
-    let mut columns: [&mut [f32]; N] = std::array::from_fn(|_| columns.next().unwrap_or_default());
-    let whole = d / LANES * LANES;
+    let columns: [&mut [f32]; N] = std::array::from_fn(|_| columns.next().unwrap_or_default());
+    let (decayed_k, k_rest) = row.decayed_k[..d].as_chunks::<LANES>();
+    let n = decayed_k.len();
     let mut sums = [[0.0f32; LANES]; N];
-    for start in (0..whole).step_by(LANES) {
-        let Some(k) = row.decayed_k[start..].first_chunk::<LANES>() else { break };
-        for (column, sums) in columns.iter().zip(&mut sums) {
-            let Some(s) = column[start..].first_chunk::<LANES>() else { break };
+    let whole: [&[[f32; LANES]]; N] = std::array::from_fn(|c| &columns[c].as_chunks().0[..n]);
+    for (i, k) in decayed_k.iter().enumerate() {
+        for c in 0..N {
+            let s = &whole[c][i];
             for lane in 0..LANES {
-                sums[lane] = s[lane].mul_add(k[lane], sums[lane]);
+                sums[c][lane] = s[lane].mul_add(k[lane], sums[c][lane]);
             }
         }
     }
-    for (column, sums) in columns.iter().zip(&mut sums) {
-        for (sum, (&s, &k)) in sums.iter_mut().zip(column[whole..].iter().zip(&row.decayed_k[whole..])) {
+    for c in 0..N {
+        for (sum, (&s, &k)) in sums[c].iter_mut().zip(columns[c][n * LANES..].iter().zip(k_rest)) {
             *sum = s.mul_add(k, *sum);
         }
     }
     let mut correction = [0.0f32; N];
-    for ((correction, sums), &v) in correction.iter_mut().zip(sums).zip(v) {
-        *correction = row.beta * (v - fold(sums, |a, b| a + b));
+    for c in 0..N {
+        correction[c] = row.beta * (v[c] - fold(sums[c], |a, b| a + b));
     }
     let mut sums = [[0.0f32; LANES]; N];
-    for start in (0..whole).step_by(LANES) {
-        let of = |x: &'_ [f32]| x[start..].first_chunk::<LANES>().copied().unwrap_or_default();
-        let (q, k, decay) = (of(row.q), of(row.k), of(row.decay));
-        for ((column, sums), &correction) in columns.iter_mut().zip(&mut sums).zip(&correction) {
-            let Some(s) = column[start..].first_chunk_mut::<LANES>() else { break };
+    let [q, k, decay] = [row.q, row.k, row.decay].map(|x| x[..d].as_chunks::<LANES>());
+    let mut columns = columns.into_iter();
+    let split: [(&mut [[f32; LANES]], &mut [f32]); N] =
+        std::array::from_fn(|_| columns.next().unwrap_or_default().as_chunks_mut());
+    for (i, ((&q, &k), &decay)) in q.0.iter().zip(k.0).zip(decay.0).enumerate() {
+        for c in 0..N {
+            let Some(place) = split[c].0.get_mut(i) else { continue };
+            // A copy, so that the loop need not expect the state to share memory with the operands.
+            let mut s = *place;
             for lane in 0..LANES {
-                s[lane] = k[lane].mul_add(correction, decay[lane] * s[lane]);
-                sums[lane] = s[lane].mul_add(q[lane], sums[lane]);
+                s[lane] = k[lane].mul_add(correction[c], decay[lane] * s[lane]);
+            }
+            *place = s;
+            for lane in 0..LANES {
+                sums[c][lane] = s[lane].mul_add(q[lane], sums[c][lane]);
             }
         }
     }
-    for ((column, sums), &correction) in columns.iter_mut().zip(&mut sums).zip(&correction) {
-        for (i, s) in column[whole..].iter_mut().enumerate() {
-            let i = whole + i;
-            *s = row.k[i].mul_add(correction, row.decay[i] * *s);
-            sums[i - whole] = s.mul_add(row.q[i], sums[i - whole]);
+    for c in 0..N {
+        for (i, s) in split[c].1.iter_mut().enumerate() {
+            *s = k.1[i].mul_add(correction[c], decay.1[i] * *s);
+            sums[c][i] = s.mul_add(q.1[i], sums[c][i]);
         }
-    }
-    for (y, sums) in y.iter_mut().zip(sums) {
-        *y = fold(sums, |a, b| a + b);
+        y[c] = fold(sums[c], |a, b| a + b);
     }
 }
