@@ -9,6 +9,7 @@ mod binary;
 mod clamped_swiglu;
 mod delta_rule;
 mod gated_norm;
+mod gated_norm_quantize;
 mod get_rows;
 mod kv_write;
 mod linear;
@@ -39,6 +40,7 @@ pub use binary::{Binary, BinaryKind};
 pub use clamped_swiglu::ClampedSwiglu;
 pub use delta_rule::{DeltaInputs, DeltaRule, KeyHeads};
 pub use gated_norm::GatedNorm;
+pub use gated_norm_quantize::GatedNormQuantize;
 pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
 pub use linear::Linear;
@@ -77,6 +79,7 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<ExpertWeights>(),
     OperatorRow::of::<Gated>(),
     OperatorRow::of::<GatedNorm>(),
+    OperatorRow::of::<GatedNormQuantize>(),
     OperatorRow::of::<GetRows>(),
     OperatorRow::of::<KvWrite>(),
     OperatorRow::of::<LayerNorm>(),
