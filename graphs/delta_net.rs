@@ -85,7 +85,7 @@ impl DeltaNet {
         let rule = DeltaRule { key_heads, l2_eps: Some(L2_EPS), scale: 1.0 / (dim as f32).sqrt() };
         let y = q.delta_rule(inputs, rule).named(l.name("delta_out"));
         let z = heads(l.linear(h, "attn_gate", dim * n_head), n_head);
-        z.silu().mul(l.norm(y, "ssm_norm")).reshape([dim * n_head, h.dim(1)])
+        z.silu().mul(l.norm(y, "ssm_norm")).reshape([dim * n_head, h.dim(1)]).named(l.name("delta_normed"))
     }
 
     /// The decay and the factor of the correction before their gates, each `[1, n_head, n_tokens]`.
