@@ -38,3 +38,31 @@ impl SharedExperts {
         }
     }
 }
+
+/// A mixture of experts, and one shared expert whose output is multiplied by a gate of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct GatedSharedExpert {
+    experts: Experts,
+    /// Inner width of the shared expert.
+    n_ff: usize,
+}
+
+impl GatedSharedExpert {
+    /// Reads the counts; settings of the experts that the file does not give are taken from `otherwise`, and a missing
+    /// width of the shared expert is `n_ff`.
+    pub fn read(keys: &Keys<'_>, otherwise: Experts, n_ff: usize) -> Result<GatedSharedExpert, ModelError> {
+        let key = "expert_shared_feed_forward_length";
+        Ok(GatedSharedExpert {
+            experts: Experts::read(keys, otherwise)?,
+            n_ff: keys.opt_count(key, 1..=1 << 22)?.unwrap_or(n_ff),
+        })
+    }
+
+    /// The feed-forward part of a layer.
+    #[track_caller]
+    pub fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
+        let gate = l.linear(h, "ffn_gate_inp_shexp", 1).sigmoid();
+        let shared = l.gated_part(h, "_shexp", self.n_ff, UnaryKind::Silu).mul(gate);
+        l.moe(h, &self.experts).add(shared)
+    }
+}

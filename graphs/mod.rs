@@ -11,6 +11,7 @@ mod command_r;
 mod common;
 mod decoder;
 mod deepseek2;
+mod delta_net;
 mod experts;
 mod falcon;
 mod gemma;
@@ -31,7 +32,10 @@ mod phi3;
 mod qwen2;
 mod qwen2moe;
 mod qwen3;
+mod qwen35;
+mod qwen35moe;
 mod qwen3moe;
+mod qwen3next;
 mod rotary;
 mod scaling;
 mod sizes;
@@ -67,6 +71,9 @@ pub const TABLE: &[ArchitectureRow] = &[
     row::<qwen2moe::Qwen2Moe>("qwen2moe", "Qwen 1.5 and 2 MoE"),
     row::<qwen3::Qwen3>("qwen3", "Qwen 3"),
     row::<qwen3moe::Qwen3Moe>("qwen3moe", "Qwen 3 MoE"),
+    row::<qwen35::Qwen35>("qwen35", "Qwen 3.5 to 3.8 (text)"),
+    row::<qwen35moe::Qwen35Moe>("qwen35moe", "Qwen 3.5 and 3.6 MoE (text)"),
+    row::<qwen3next::Qwen3Next>("qwen3next", "Qwen3-Next, Qwen3-Coder-Next"),
     row::<stablelm::StableLm>("stablelm", "StableLM 2"),
     row::<starcoder2::StarCoder2>("starcoder2", "StarCoder 2"),
 ];

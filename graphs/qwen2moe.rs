@@ -4,16 +4,15 @@
 
 use super::common::{Common, NormKind};
 use super::decoder::Decoder;
+use super::experts::GatedSharedExpert;
 use super::layer::Layer;
 use crate::graph::Tensor;
 use crate::model::{Experts, Keys, ModelError};
-use crate::ops::{RopeKind, UnaryKind};
+use crate::ops::RopeKind;
 
 #[derive(Debug)]
 pub(super) struct Qwen2Moe {
-    experts: Experts,
-    /// Inner width of the shared expert.
-    n_ff_shared: usize,
+    mixture: GatedSharedExpert,
 }
 
 impl Decoder for Qwen2Moe {
@@ -23,14 +22,10 @@ impl Decoder for Qwen2Moe {
         // Without expert_feed_forward_length, the experts used by a token have the layer's width in total.
         let n_used = keys.count("expert_used_count", 1..=1 << 10)?;
         let otherwise = Experts { normalise: false, ..Experts::new(0, 0, (n_ff / n_used).max(1)) };
-        let experts = Experts::read(keys, otherwise)?;
-        let n_ff_shared = keys.opt_count("expert_shared_feed_forward_length", 1..=1 << 22)?.unwrap_or(n_ff);
-        Ok((common, Qwen2Moe { experts, n_ff_shared }))
+        Ok((common, Qwen2Moe { mixture: GatedSharedExpert::read(keys, otherwise, n_ff)? }))
     }
 
     fn ffn<'g>(&self, l: &Layer<'_, 'g>, h: Tensor<'g>) -> Tensor<'g> {
-        let gate = l.linear(h, "ffn_gate_inp_shexp", 1).sigmoid();
-        let shared = l.gated_part(h, "_shexp", self.n_ff_shared, UnaryKind::Silu).mul(gate);
-        l.moe(h, &self.experts).add(shared)
+        self.mixture.ffn(l, h)
     }
 }

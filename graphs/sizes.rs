@@ -52,7 +52,7 @@ impl Sizes {
             n_layer: n_block - n_layer_nextn,
             n_layer_nextn,
             n_embd,
-            n_ff: keys.count("feed_forward_length", 1..=1 << 22)?,
+            n_ff: n_ff(keys)?,
             n_head,
             n_head_kv,
             head_dim_k,
@@ -114,6 +114,18 @@ fn n_vocab(keys: &Keys<'_>) -> Result<usize, ModelError> {
     }
 }
 
+/// The inner width of the feed-forward part. A model whose layers are all mixtures of experts may have only that of an
+/// expert.
+fn n_ff(keys: &Keys<'_>) -> Result<usize, ModelError> {
+    let of_expert = "expert_feed_forward_length";
+    let key = if keys.has(of_expert) && !keys.has("feed_forward_length") {
+        of_expert
+    } else {
+        "feed_forward_length"
+    };
+    keys.count(key, 1..=1 << 22)
+}
+
 /// The layers of the file and those of them, at its end, that are for multi-token prediction.
 fn layers(keys: &Keys<'_>) -> Result<(usize, usize), ModelError> {
     let n_block = keys.count("block_count", 1..=1 << 10)?;
@@ -121,6 +133,6 @@ fn layers(keys: &Keys<'_>) -> Result<(usize, usize), ModelError> {
     let first = n_block - n_nextn;
     // A file from which these layers were removed may still count them, or may not.
     let has = |tensor: &str| keys.tensor_shape(&format!("blk.{first}.{tensor}.weight")).is_some();
-    let counted = has("nextn.eh_proj") || !has("attn_output");
+    let counted = has("nextn.eh_proj") || !has("attn_output") && !has("ssm_out");
     Ok((n_block, if counted { n_nextn } else { 0 }))
 }

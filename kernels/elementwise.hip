@@ -25,6 +25,7 @@ DEVICE inline floats4 chosen_activation(int kind, floats4 x) {
         case UNARY_NEG: return activation_of_four(UNARY_NEG, x);
         case UNARY_ABS: return activation_of_four(UNARY_ABS, x);
         case UNARY_SQR: return activation_of_four(UNARY_SQR, x);
+        case UNARY_SOFTPLUS: return activation_of_four(UNARY_SOFTPLUS, x);
         default: return activation_of_four(UNARY_SQRT, x);
     }
 }

@@ -6,6 +6,9 @@
 
 DEVICE inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
+// ln(1 + eˣ), without overflow.
+DEVICE inline float softplus(float x) { return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x))); }
+
 // cap · tanh(x / cap)
 DEVICE inline float softcap(float x, float cap) { return cap * tanhf(x / cap); }
 
@@ -26,6 +29,7 @@ DEVICE inline float activation(int kind, float x) {
         case UNARY_NEG: return -x;
         case UNARY_ABS: return fabsf(x);
         case UNARY_SQR: return x * x;
+        case UNARY_SOFTPLUS: return softplus(x);
         default: return sqrtf(x);
     }
 }

@@ -1,4 +1,5 @@
 // Normalised rows, and sums of rows. One block per row; the output is contiguous and may be x's memory.
+#include "functions.h"
 #include "rows.h"
 
 // x / √(mean(x²) + eps) · w; w may be null.
@@ -14,6 +15,23 @@ KERNEL(rms_norm)(const float* x, Layout x_at, const float* weight, float* out, f
             const floats4 w = load_four(weight + at, 4, count);
             y = {y.x * w.x, y.y * w.y, y.z * w.z, y.w * w.w};
         }
+        store_four(out + at, y, count);
+    });
+}
+
+// f(gate) · x / √(mean(x²) + eps) · w.
+KERNEL(gated_norm)
+(const float* x, Layout x_at, const float* weight, const float* gate, Layout gate_at, float* out, i32 kind, float eps) {
+    SHARED float shared[ROW_WAVES];
+    const Row row = row_of_block(x, x_at);
+    const float mean = row_sum_of(row, shared, [](float x) { return x * x; }) / (float)row.n;
+    const float factor = 1.0f / sqrtf(mean + eps);
+    out += (i64)block_index_x() * row.n;
+    const u8* gates = (const u8*)gate + row_offset(gate_at, row_index(gate_at, (u32)block_index_x()));
+    row_each(row, [&](floats4 x, int at, int count) {
+        const floats4 w = load_four(weight + at, 4, count), g = load_four((const float*)gates + at, 4, count);
+        const floats4 y = {x.x * factor * w.x * activation(kind, g.x), x.y * factor * w.y * activation(kind, g.y),
+                           x.z * factor * w.z * activation(kind, g.z), x.w * factor * w.w * activation(kind, g.w)};
         store_four(out + at, y, count);
     });
 }

@@ -6,6 +6,7 @@ mod activations;
 mod attendance;
 mod bandwidth;
 mod cores;
+pub(crate) mod delta;
 mod isa;
 // Public because `benches/linear.rs`, a crate of its own, times the products alone.
 #[doc(hidden)]

@@ -43,6 +43,27 @@ impl Part<'_> {
         Ok(unsafe { slice::from_raw_parts_mut(self.output.data.add(offset).cast::<T>(), elements.len()) })
     }
 
+    /// The elements of several rows that lie one after another without gaps, like [`Part::row`]. The part's dimension
+    /// must not be 0.
+    ///
+    /// # Errors
+    /// Those of [`Part::row`], and [`StepError::Misuse`] if there are gaps between the rows.
+    pub fn rows<T: Pod>(&mut self, i1: Range<usize>, i2: usize, i3: usize) -> Result<&mut [T], StepError> {
+        let desc = self.output.desc;
+        let n = desc.shape.dim(0);
+        if self.dim == 0 || desc.strides[1] != n * size_of::<T>() {
+            return Err(note(self.misuse, "it writes rows with gaps as one slice"));
+        }
+        let Some(last) = i1.clone().next_back() else { return Ok(&mut []) };
+        // Both ends are of this part, and so are the rows between them: its indices are a range.
+        self.row::<T>(last, i2, i3)?;
+        self.row::<T>(i1.start, i2, i3)?;
+        let offset = desc.row_offset(i1.start, i2, i3);
+        // SAFETY: these rows are inside the output, contiguous, and belong to this part alone, which is borrowed
+        // mutably; plain elements are contiguous in a row, and outputs are aligned to their elements.
+        Ok(unsafe { slice::from_raw_parts_mut(self.output.data.add(offset).cast::<T>(), n * i1.len()) })
+    }
+
     /// Like [`Part::row`], filled with the same elements of `input` as F32. Output and input may be the same memory.
     ///
     /// # Errors

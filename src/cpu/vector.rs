@@ -45,6 +45,8 @@ macro_rules! per_isa {
     )*};
 }
 
+pub(super) use per_isa;
+
 per_isa! {
     /// `x[i] = f(x[i])`.
     pub fn map[F: Fn(f32) -> f32](x: &mut [f32], f: F) {
@@ -57,6 +59,13 @@ per_isa! {
     pub fn zip[F: Fn(f32, f32) -> f32](x: &mut [f32], y: &[f32], f: F) {
         for (x, &y) in x.iter_mut().zip(y) {
             *x = f(*x, y);
+        }
+    }
+
+    /// `y[i] += a[i]·b[i]` with one rounding, up to the shortest length.
+    pub fn add_products(y: &mut [f32], a: &[f32], b: &[f32]) {
+        for (y, (&a, &b)) in y.iter_mut().zip(a.iter().zip(b)) {
+            *y = a.mul_add(b, *y);
         }
     }
 
@@ -146,7 +155,7 @@ fn multiply_rows<const ROWS: usize>(a: &[f32], k: usize, b: &[f32], n: usize, co
 
 /// Reduces the lanes by combining the two halves repeatedly.
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub(super) fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut n = LANES;
     while n > 1 {
         n /= 2;

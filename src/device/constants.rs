@@ -30,6 +30,12 @@ constants! {
     KV_WRITE_THREADS = 256;
     /// Threads of a block of `weighted_sum`, four elements each.
     WEIGHTED_SUM_THREADS = 256;
+    /// Threads of a block of `short_conv.hip`, one channel each.
+    SHORT_CONV_THREADS = 256;
+    /// Rows that a thread of `short_conv.hip` computes.
+    SHORT_CONV_ROWS = 8;
+    /// Threads of a block of `delta_rule.hip`.
+    DELTA_RULE_THREADS = 128;
     /// Bytes of the `Tile` of `experts.h`.
     EXPERT_TILE_BYTES = 16;
 }

@@ -74,6 +74,8 @@ kinds! {
         Abs,
         /// x².
         Sqr,
+        /// ln(1 + eˣ).
+        Softplus,
         /// √x.
         Sqrt,
     }
@@ -107,6 +109,16 @@ kinds! {
         Norm,
         /// Halves: `j` and `j + n_rot / 2`.
         Neox,
+    }
+}
+
+kinds! {
+    /// The key head of a value head, where several value heads share one.
+    KeyHeads, "KEY_HEADS_" {
+        /// Value heads take the key heads in turn: head `j` has key head `j mod n`.
+        Tiled,
+        /// Neighbouring value heads share a key head: head `j` has key head `j div r` for `r` value heads each.
+        Grouped,
     }
 }
 

@@ -14,7 +14,7 @@ mod lower;
 pub mod tables;
 mod target;
 
-pub use kinds::{BinaryKind, ChosenWeights, RopeKind, UnaryKind};
+pub use kinds::{BinaryKind, ChosenWeights, KeyHeads, RopeKind, UnaryKind};
 pub(crate) use lower::ALIGNMENT;
 pub use lower::{Arg, Command, Gemm, Launch, Lower, LowerError, NamedArg, Source, Variant, Which};
 pub use target::{PlatformKind, Target};

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 
 use super::constants;
-use super::kinds::{BinaryKind, ChosenWeights, RopeKind, UnaryKind};
+use super::kinds::{BinaryKind, ChosenWeights, KeyHeads, RopeKind, UnaryKind};
 use crate::tensor::DType;
 use crate::tensor::blocks::{self, lattice_points};
 
@@ -43,6 +43,7 @@ fn tables() -> String {
         ("UnaryKind, then `scale` and `softcap`", unary),
         ("BinaryKind", BinaryKind::kernel_names()),
         ("RopeKind", RopeKind::kernel_names()),
+        ("KeyHeads", KeyHeads::kernel_names()),
         ("ChosenWeights", ChosenWeights::kernel_names()),
     ] {
         line!(out, "\n// {what}.\nenum {{");
@@ -124,7 +125,7 @@ mod tests {
             "#define TYPE_Q8_0 8",
             "#define MAX_SPLITS 128",
             "    BINARY_DIV = 3,",
-            "    UNARY_SOFTCAP = 14,",
+            "    UNARY_SOFTCAP = 15,",
             "    ROPE_NEOX = 1,",
             "    WEIGHTS_SOFTMAX = 2,",
             "    static constexpr int BLOCK = 256, BLOCK_BYTES = 176, VECTORS = 4;",

@@ -20,6 +20,8 @@ pub struct CaseInput {
     pub is_state: bool,
     /// True if every row of a batch reads the whole input: a weight, a table, a state.
     pub is_shared: bool,
+    /// True for the list of runs of rows that an operator with recurrent state takes; see [`CaseInput::runs`].
+    pub is_runs: bool,
 }
 
 /// An operator, its inputs, and the right answer.
@@ -203,12 +205,19 @@ impl CaseInput {
         let strides = [0; crate::tensor::MAX_RANK];
         let shape = shape.into();
         let desc = Desc::contiguous(dtype, shape).unwrap_or(Desc { dtype, shape: [0].into(), strides });
-        CaseInput { desc, data, is_state: false, is_shared: false }
+        CaseInput { desc, data, is_state: false, is_shared: false, is_runs: false }
     }
 
     /// Marks the input as a state that the operator writes or reads.
     pub fn state(mut self) -> CaseInput {
         self.is_state = true;
+        self.shared()
+    }
+
+    /// Marks the input as the runs of an operator with recurrent state, `I32[4, n_runs]`, as
+    /// [`ModelBuilder::runs`](crate::model::ModelBuilder::runs) gives them. A test that cuts the batch cuts its runs.
+    pub fn runs(mut self) -> CaseInput {
+        self.is_runs = true;
         self.shared()
     }
 

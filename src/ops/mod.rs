@@ -7,6 +7,9 @@
 mod attention;
 mod binary;
 mod clamped_swiglu;
+mod delta_rule;
+mod gated_norm;
+mod gated_norm_quantize;
 mod get_rows;
 mod kv_write;
 mod linear;
@@ -22,7 +25,9 @@ mod rms_norm;
 mod rope;
 mod routing;
 mod rule;
+mod runs;
 mod scale;
+mod short_conv;
 mod softmax;
 mod sort;
 mod temperature;
@@ -33,6 +38,9 @@ mod weighted_sum;
 pub use attention::{Attention, Paging};
 pub use binary::{Binary, BinaryKind};
 pub use clamped_swiglu::ClampedSwiglu;
+pub use delta_rule::{DeltaInputs, DeltaRule, KeyHeads};
+pub use gated_norm::GatedNorm;
+pub use gated_norm_quantize::GatedNormQuantize;
 pub use get_rows::GetRows;
 pub use kv_write::KvWrite;
 pub use linear::Linear;
@@ -47,6 +55,7 @@ pub use rms_norm::RmsNorm;
 pub use rope::{Rope, RopeKind};
 pub use routing::{ChosenWeights, ExpertGroups, ExpertWeights, GroupScore, SelectExperts};
 pub use scale::{Scale, Softcap};
+pub use short_conv::ShortConv;
 pub use softmax::Softmax;
 pub use sort::{Argmax, Argsort, TopK};
 pub use temperature::Temperature;
@@ -66,8 +75,11 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<ClampedSwiglu>(),
     OperatorRow::of::<Concat>(),
     OperatorRow::of::<Copy>(),
+    OperatorRow::of::<DeltaRule>(),
     OperatorRow::of::<ExpertWeights>(),
     OperatorRow::of::<Gated>(),
+    OperatorRow::of::<GatedNorm>(),
+    OperatorRow::of::<GatedNormQuantize>(),
     OperatorRow::of::<GetRows>(),
     OperatorRow::of::<KvWrite>(),
     OperatorRow::of::<LayerNorm>(),
@@ -84,6 +96,7 @@ pub const TABLE: &[OperatorRow] = &[
     OperatorRow::of::<Rope>(),
     OperatorRow::of::<Scale>(),
     OperatorRow::of::<SelectExperts>(),
+    OperatorRow::of::<ShortConv>(),
     OperatorRow::of::<Slice>(),
     OperatorRow::of::<Softcap>(),
     OperatorRow::of::<Softmax>(),

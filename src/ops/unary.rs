@@ -77,6 +77,10 @@ macro_rules! with_function {
                 let $f = |x: f32| x * x;
                 $use
             }
+            UnaryKind::Softplus => {
+                let $f = math::softplus;
+                $use
+            }
             UnaryKind::Sqrt => {
                 let $f = f32::sqrt;
                 $use
@@ -138,6 +142,11 @@ impl UnaryKind {
         with_function!(self, f => vector::zip(isa, gate, up, |x, up| f(x) * up));
     }
 
+    /// `x[i] *= f(gate[i])`.
+    pub(super) fn scale(self, isa: Isa, x: &mut [f32], gate: &[f32]) {
+        with_function!(self, f => vector::zip(isa, x, gate, |x, gate| f(gate) * x));
+    }
+
     /// The function in f64.
     pub(super) fn exact(self, x: f64) -> f64 {
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
@@ -156,6 +165,7 @@ impl UnaryKind {
             UnaryKind::Neg => -x,
             UnaryKind::Abs => x.abs(),
             UnaryKind::Sqr => x * x,
+            UnaryKind::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
             UnaryKind::Sqrt => x.sqrt(),
         }
     }
@@ -167,7 +177,7 @@ impl UnaryKind {
             UnaryKind::Silu | UnaryKind::Sigmoid => (0.0, 6.0),
             UnaryKind::Gelu => (4.0 * 1.6 * x.abs() * (1.0 + 0.045 * x * x), 6.0),
             UnaryKind::GeluQuick => (2.0 * 1.702 * x.abs(), 6.0),
-            UnaryKind::Tanh => (0.0, 8.0),
+            UnaryKind::Tanh | UnaryKind::Softplus => (0.0, 8.0),
             UnaryKind::Exp => (0.0, 4.0),
             UnaryKind::Relu | UnaryKind::Neg | UnaryKind::Abs => (0.0, 0.0),
             UnaryKind::ReluSqr | UnaryKind::Sqr | UnaryKind::Sqrt => (0.0, 1.0),
@@ -242,6 +252,8 @@ methods! {
     abs = Abs;
     /// x² of each element.
     sqr = Sqr;
+    /// ln(1 + eˣ) of each element.
+    softplus = Softplus;
     /// √x of each element.
     sqrt = Sqrt;
 }

@@ -4,6 +4,7 @@
 //! no other reader. Rules:
 //!
 //! - `rms_norm · weight` → `rms_norm` with the weight
+//! - `silu(gate) · rms_norm(x)` with a weight, and every other activation → `gated_norm`
 //! - `silu(gate) · up`, and every other activation → `gated`
 //! - `linear + bias`, `linear + residual` → `linear` with both
 
@@ -13,7 +14,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::simplify::remapped;
 use crate::graph::{AnyOperator, GraphDef, NodeId, NodeKind};
-use crate::ops::{Binary, BinaryKind, Gated, Linear, RmsNorm, Unary};
+use crate::ops::{Binary, BinaryKind, Gated, GatedNorm, Linear, RmsNorm, Unary};
 
 /// The same outputs from fewer, larger operators. Leaves unused nodes behind.
 pub fn fuse(graph: &GraphDef) -> GraphDef {
@@ -53,10 +54,12 @@ impl Matcher<'_> {
         match binary.kind {
             // Multiplication and addition are commutative.
             BinaryKind::Mul => {
-                let one = |old, factor, other| {
-                    self.norm(id, old, factor, other).or_else(|| self.gate(id, old, factor, other))
+                let one = |[old, old_other]: [NodeId; 2], factor, other| {
+                    self.norm(id, old, factor, other)
+                        .or_else(|| self.gated_norm(id, [old, old_other], factor, other))
+                        .or_else(|| self.gate(id, old, factor, other))
                 };
-                one(old_a, a, b).or_else(|| one(old_b, b, a))
+                one([old_a, old_b], a, b).or_else(|| one([old_b, old_a], b, a))
             }
             BinaryKind::Add => self.sum(id, old_a, a, b).or_else(|| self.sum(id, old_b, b, a)),
             BinaryKind::Sub | BinaryKind::Div => None,
@@ -77,6 +80,25 @@ impl Matcher<'_> {
         let [gate] = *self.new.node(activation).inputs() else { return None };
         let fits = self.read_once(old) && self.replaces(id, &op, &[gate, up]);
         fits.then(|| (Arc::new(op) as Arc<dyn AnyOperator>, smallvec![gate, up]))
+    }
+
+    /// `activation(gate) · rms_norm(x, weight)`.
+    fn gated_norm(
+        &self,
+        id: NodeId,
+        old: [NodeId; 2],
+        activation: NodeId,
+        norm: NodeId,
+    ) -> Option<Replacement> {
+        let (unary, norm_op) =
+            (self.new.node(activation).op_as::<Unary>()?, self.new.node(norm).op_as::<RmsNorm>()?);
+        let ([gate], [x, weight]) = (self.new.node(activation).inputs(), self.new.node(norm).inputs()) else {
+            return None;
+        };
+        let op = GatedNorm { activation: unary.kind, eps: norm_op.eps };
+        let inputs = [*x, *weight, *gate];
+        let fits = old.iter().all(|&old| self.read_once(old)) && self.replaces(id, &op, &inputs);
+        fits.then(|| (Arc::new(op) as Arc<dyn AnyOperator>, inputs.into_iter().collect()))
     }
 
     /// `linear(x) + bias` or `linear(x) + residual`.

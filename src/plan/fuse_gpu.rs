@@ -7,7 +7,7 @@
 //! - `gated(linear, linear)` of one `x` → `project` with the gate
 //! - `linear`s of one `x`, for one token → `project` and slices of its result
 //! - `project` and `linear` of quantized weights read `quantize(x)`
-//! - `quantize(rms_norm(x))` → `norm_quantize`
+//! - `quantize(rms_norm(x))` → `norm_quantize`; `quantize` of the heads of a `gated_norm` → `gated_norm_quantize`
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use smallvec::{SmallVec, smallvec};
 use super::simplify::{remapped, simplify};
 use super::{CompileError, DeviceDesc};
 use crate::graph::{AnyOperator, GraphDef, Node, NodeId, NodeKind};
-use crate::ops::{Gated, Linear, NormQuantize, Project, Quantize, RmsNorm, Slice};
+use crate::ops::{Gated, GatedNorm, GatedNormQuantize, Linear, NormQuantize, Project, Quantize};
+use crate::ops::{Reshape, RmsNorm, Slice};
 use crate::tensor::Desc;
 
 /// The same outputs from fewer launches on a GPU; the unchanged graph for a CPU.
@@ -210,13 +211,29 @@ fn quantized(graph: &GraphDef, most_rows: usize) -> GraphDef {
     })
 }
 
-/// `quantize(rms_norm(x))`, if the norm has no other reader.
+/// `quantize(rms_norm(x))` and `quantize` of the heads of a `gated_norm`, if the norm has no other reader.
 fn norms(graph: &GraphDef) -> GraphDef {
     Rewrite::new(graph).run(|rewrite, id| {
         graph.node(id).op_as::<Quantize>()?;
         let norm = graph.node(id).inputs()[0];
+        if graph.node(norm).op_as::<Reshape>().is_some() {
+            return heads(rewrite, id, norm);
+        }
         let eps = graph.node(norm).op_as::<RmsNorm>()?.eps;
         let inputs = rewrite.moved(graph.node(norm).inputs()).filter(|_| rewrite.read_once(norm))?;
         rewrite.add(rewrite.name(id), NormQuantize { eps }, &inputs)
     })
+}
+
+/// `quantize(reshape(gated_norm(x)))`, if the reshaped rows are the heads of one token each.
+fn heads(rewrite: &mut Rewrite<'_>, id: NodeId, reshape: NodeId) -> Option<NodeId> {
+    let graph = rewrite.old;
+    let norm = graph.node(reshape).inputs()[0];
+    let &GatedNorm { activation, eps } = graph.node(norm).op_as::<GatedNorm>()?;
+    let inputs = rewrite.moved(graph.node(norm).inputs())?;
+    let fits = rewrite.read_once(reshape) && rewrite.read_once(norm);
+    let op = GatedNormQuantize { activation, eps };
+    let descs: SmallVec<[Desc; 4]> = inputs.iter().map(|&id| rewrite.new.node(id).desc).collect();
+    let same = op.infer(&descs).is_ok_and(|desc| desc.shape.ne() == graph.node(id).desc.shape.ne());
+    if fits && same { rewrite.add(rewrite.name(id), op, &inputs) } else { None }
 }

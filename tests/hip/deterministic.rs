@@ -23,6 +23,9 @@ use crate::support::gpu::{self, Gpu, config};
 use crate::support::several;
 use crate::support::skipped::skipped;
 
+/// The bytes of each output.
+type Outputs = Vec<Vec<u8>>;
+
 /// The graph of a case with `inputs`, whose names begin with `name`.
 fn graph_of(case: &Case, inputs: &[CaseInput], name: &str) -> GraphDef {
     let graph = Graph::new();
@@ -34,24 +37,27 @@ fn graph_of(case: &Case, inputs: &[CaseInput], name: &str) -> GraphDef {
             false => graph.input(name, input.desc.dtype, input.desc.shape),
         });
     }
-    graph.output("out", graph.apply_any(case.op.clone(), &tensors));
+    for (i, output) in graph.apply_any(case.op.clone(), &tensors).outputs().into_iter().enumerate() {
+        graph.output(format!("out.{i}"), output);
+    }
     graph.finish().unwrap()
 }
 
-/// Sets the inputs of a loaded plan that are not states, runs it, and returns its output.
+/// Sets the inputs of a loaded plan that are not states, runs it, and returns its outputs.
 fn run_loaded(
     executor: &mut dyn Executor,
     id: rfgraph::exec::PlanId,
     inputs: &[CaseInput],
     name: &str,
-) -> Vec<u8> {
+) -> Outputs {
+    let n = executor.plan(id).unwrap().outputs.len();
     for (i, input) in inputs.iter().enumerate().filter(|(_, input)| !input.is_state) {
         if let Some((number, _)) = executor.plan(id).unwrap().input(&format!("{name}{i}")) {
             executor.write(id, number, &input.data).unwrap();
         }
     }
     let outputs = executor.run(id).unwrap().wait().unwrap();
-    outputs.at::<u8>(0).unwrap().to_vec()
+    (0..n).map(|i| outputs.at::<u8>(i).unwrap().to_vec()).collect()
 }
 
 fn cpu(isa: Isa, threads: usize) -> CpuExecutor {
@@ -63,7 +69,7 @@ fn cpu(isa: Isa, threads: usize) -> CpuExecutor {
     executor
 }
 
-fn run_on_cpu(case: &Case, inputs: &[CaseInput], isa: Isa) -> Vec<u8> {
+fn run_on_cpu(case: &Case, inputs: &[CaseInput], isa: Isa) -> Outputs {
     let mut executor = cpu(isa, 2);
     let id = executor.load(compile(&graph_of(case, inputs, "input"), &executor.device()).unwrap()).unwrap();
     for (i, input) in inputs.iter().enumerate().filter(|(_, input)| input.is_state) {
@@ -72,7 +78,7 @@ fn run_on_cpu(case: &Case, inputs: &[CaseInput], isa: Isa) -> Vec<u8> {
     run_loaded(&mut executor, id, inputs, "input")
 }
 
-fn run_on_gpu(executor: &mut HipExecutor, case: &Case, inputs: &[CaseInput], number: usize) -> Vec<u8> {
+fn run_on_gpu(executor: &mut HipExecutor, case: &Case, inputs: &[CaseInput], number: usize) -> Outputs {
     let name = format!("run {number}: input ");
     let plan = compile(&graph_of(case, inputs, &name), &executor.device()).unwrap();
     let id = executor.load(plan).unwrap_or_else(|error| panic!("{:?}: {error}", case.op));
@@ -134,8 +140,12 @@ fn pieces(n: usize, lengths: &[usize]) -> Vec<Vec<usize>> {
 fn check(
     case: &Case,
     lengths: &[usize],
-    mut run: impl FnMut(&Case, &[CaseInput]) -> Vec<u8>,
+    mut run: impl FnMut(&Case, &[CaseInput]) -> Outputs,
 ) -> Result<(), TestCaseError> {
+    if let Some(runs) = case.inputs.iter().position(|input| input.is_runs) {
+        return check_runs(case, runs, lengths, run);
+    }
+    let mut run = |case: &Case, inputs: &[CaseInput]| run(case, inputs).swap_remove(0);
     let descs: Vec<Desc> = case.inputs.iter().map(|input| input.desc).collect();
     let (output, memory) = (case.op.infer(&descs).unwrap(), case.op.memory(&descs));
     if matches!(memory, Memory::View { .. }) {
@@ -177,6 +187,66 @@ fn check(
             n
         );
     }
+    Ok(())
+}
+
+/// Runs of rows, `[first, count, source, target]`, reduced to those of a range, which starts at row 0 then. A run that
+/// began before the range goes on with the state that it has written.
+fn clipped(runs: &[i32], range: &[usize]) -> Vec<i32> {
+    let (start, end) = (range[0] as i32, range[range.len() - 1] as i32 + 1);
+    let clip = |run: &[i32]| {
+        let (first, last) = (run[0].max(start), (run[0] + run[1]).min(end));
+        let source = if first == run[0] { run[2] } else { run[3] };
+        if first < last { [first - start, last - first, source, run[3]] } else { [0; 4] }
+    };
+    runs.chunks(4).flat_map(clip).collect()
+}
+
+/// [`check`] for an operator with recurrent state: a batch that is cut into pieces, whose sequences go on with the state
+/// of the piece before, and each sequence alone.
+fn check_runs(
+    case: &Case,
+    number: usize,
+    lengths: &[usize],
+    mut run: impl FnMut(&Case, &[CaseInput]) -> Outputs,
+) -> Result<(), TestCaseError> {
+    let state = case.inputs.iter().position(|input| input.is_state).unwrap();
+    let descs: Vec<Desc> = case.inputs.iter().map(|input| input.desc).collect();
+    let output = case.op.infer(&descs).unwrap();
+    let n = output.shape.dim(row_dim(case, &output));
+    let words = case.inputs[number].data.as_chunks::<4>().0;
+    let runs: Vec<i32> = words.iter().map(|&bytes| i32::from_ne_bytes(bytes)).collect();
+    let whole = run(case, &case.inputs);
+    let all = CaseInput::bytes(output.dtype, output.shape, whole[0].clone());
+    let mut alone: Vec<(Vec<usize>, Vec<u8>)> = Vec::new();
+    for run in runs.chunks(4).filter(|run| run[1] > 0) {
+        alone
+            .push(((run[0] as usize..(run[0] + run[1]) as usize).collect(), case.inputs[state].data.clone()));
+    }
+    let mut bytes = case.inputs[state].data.clone();
+    let mut part = |rows: &[usize], before: &[u8]| {
+        let mut inputs = inputs_of(case, rows);
+        inputs[state].data = before.to_vec();
+        inputs[number].data = bytemuck::cast_slice(&clipped(&runs, rows)).to_vec();
+        run(case, &inputs)
+    };
+    for (rows, before) in &alone {
+        let found = part(rows, before);
+        prop_assert!(found[0] == rows_of(case, &all, rows).data, "{:?}: rows {:?} alone", case.op, rows);
+    }
+    for rows in pieces(n, lengths) {
+        let found = part(&rows, &bytes);
+        prop_assert!(
+            found[0] == rows_of(case, &all, &rows).data,
+            "{:?}: rows {:?} of {} have other bits in pieces of {:?}",
+            case.op,
+            rows,
+            n,
+            lengths
+        );
+        bytes.clone_from(&found[1]);
+    }
+    prop_assert!(bytes == whole[1], "{:?}: the state differs in pieces of {lengths:?}", case.op);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod support;
 
 mod architectures;
 mod code_object;
+mod delta_net;
 mod deterministic;
 #[cfg(feature = "demo")]
 mod device;

@@ -257,6 +257,7 @@ fn activations_have_the_same_limits_as_on_the_cpu() {
         (UnaryKind::Sigmoid, [nan, 1.0, 0.0, 0.5]),
         (UnaryKind::Tanh, [nan, 1.0, -1.0, 0.0]),
         (UnaryKind::Exp, [nan, f64::INFINITY, 0.0, 1.0]),
+        (UnaryKind::Softplus, [nan, 1e4, 0.0, f64::from(2f32.ln())]),
     ];
     for (number, (kind, expected)) in limits.into_iter().enumerate() {
         let case = Case::new(Unary { kind }, vec![CaseInput::f32([4], &x)], expected.to_vec(), 0.0);

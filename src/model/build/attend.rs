@@ -153,7 +153,8 @@ impl<'g> ModelBuilder<'g, '_> {
 
     /// The rows of each sequence of the batch, I32 `[4, n_runs]`: its first row, its number of rows, the slot of its
     /// recurrent state before them (-1: it starts with zeros), and the slot for its state after them, which may be the
-    /// same. A run of 0 rows is padding. Rows of one sequence are adjacent and in order.
+    /// same. A run of 0 rows is padding. Rows of one sequence are adjacent and in order; rows of no run are padding. No
+    /// run writes a slot that another run reads or writes.
     pub fn runs(&self) -> Tensor<'g> {
         let n_runs = self.batch.n_rows.min(self.cache.n_sequences);
         *self.runs.borrow_mut().get_or_insert_with(|| self.graph.input("runs", DType::I32, [4, n_runs]))

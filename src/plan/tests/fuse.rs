@@ -51,6 +51,24 @@ fn activation_absorbs_the_gated_factor() {
 }
 
 #[test]
+fn gate_absorbs_the_norm_that_it_multiplies() {
+    for (swapped, read_twice) in [(false, false), (true, false), (false, true)] {
+        let def = fused(|g| {
+            let (gate, norm) = (input(g, "gate").silu(), input(g, "x").rms_norm(weight(g, "w", [8]), 1e-5));
+            g.output("y", if swapped { norm.mul(gate) } else { gate.mul(norm) });
+            if read_twice {
+                g.output("z", norm.relu());
+            }
+        });
+        if read_twice {
+            assert_eq!(ops(&def), ["rms_norm", "gated", "unary"]);
+        } else {
+            assert_eq!((ops(&def), inputs_of_result(&def)), (vec!["gated_norm"], vec!["x", "w", "gate"]));
+        }
+    }
+}
+
+#[test]
 fn product_absorbs_bias_and_residual() {
     for (bias, residual, swapped) in [
         (true, false, false),

@@ -56,6 +56,23 @@ fn products_of_different_formats_share_quantized_activations_only() {
     assert_eq!(ops(&def), ["norm_quantize", "project", "slice", "project", "slice"]);
 }
 
+/// Gated norms of heads of `n` elements, and the product of a token's heads.
+fn gated_heads(g: &Graph, n: usize, heads: usize, tokens: usize) -> Tensor<'_> {
+    let [x, gate] = ["x", "gate"].map(|name| g.input(name, DType::F32, [n, heads, tokens]));
+    let normed = gate.silu().mul(x.rms_norm(g.weight("norm", DType::F32, [n]), 1e-5));
+    let row = normed.reshape([n * heads, tokens]);
+    row.linear(g.weight("w", DType::Q4_0, [n * heads, 8]))
+}
+
+#[test]
+fn heads_are_normed_gated_and_quantized_in_one_step() {
+    let def = fused(|g| g.output("y", gated_heads(g, 32, 3, 2)));
+    assert_eq!(ops(&def), ["gated_norm_quantize", "project"]);
+    // A block of 32 may not reach into the next head.
+    let def = fused(|g| g.output("y", gated_heads(g, 16, 2, 2)));
+    assert_eq!(ops(&def), ["gated_norm", "reshape", "quantize", "project"]);
+}
+
 #[test]
 fn several_tokens_share_quantized_activations_only() {
     let def = fused(|g| three(g, 4, [DType::Q4_0; 3]));
