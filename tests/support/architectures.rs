@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rfgraph::gguf::Gguf;
+use rfgraph::graphs::TABLE;
 use rfgraph::model::{Model, Session, SessionOptions};
 
 use super::inside::inside;
@@ -13,18 +15,40 @@ pub struct Fixture {
     folder: PathBuf,
 }
 
-/// All fixtures, by name.
-pub fn fixtures() -> Vec<Fixture> {
+/// The fixtures of the architectures that rfgraph has, by name, and those of others, which wait for them.
+pub fn all_fixtures() -> (Vec<Fixture>, Vec<Fixture>) {
     let entries = std::fs::read_dir(inside("arch")).unwrap().map(|entry| entry.unwrap().path());
     let mut folders: Vec<PathBuf> = entries.filter(|path| path.join("model.gguf").exists()).collect();
     folders.sort();
     let name = |folder: &PathBuf| folder.file_name().unwrap().to_string_lossy().into_owned();
-    folders.into_iter().map(|folder| Fixture { name: name(&folder), folder }).collect()
+    let all = folders.into_iter().map(|folder| Fixture { name: name(&folder), folder });
+    all.partition(|fixture| TABLE.iter().any(|row| row.name == fixture.architecture()))
+}
+
+/// The fixtures of the architectures that rfgraph has, by name.
+pub fn fixtures() -> Vec<Fixture> {
+    all_fixtures().0
 }
 
 impl Fixture {
+    /// The file.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join("model.gguf")
+    }
+
+    /// The architecture that the file names.
+    pub fn architecture(&self) -> String {
+        Gguf::open(&self.path())
+            .unwrap()
+            .metadata()
+            .opt_str("general.architecture")
+            .unwrap()
+            .unwrap()
+            .to_owned()
+    }
+
     pub fn model(&self) -> Model {
-        Model::open(self.folder.join("model.gguf")).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        Model::open(self.path()).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
     /// The distance of a session's logits from the reference. With a `ubatch` below the 48 tokens, later tokens attend
