@@ -117,6 +117,15 @@ pub(super) fn layer_with_post_norms<'g>(own: &impl Decoder, l: &Layer<'_, 'g>, x
     l.norm(h, "post_ffw_norm").add(x).named(l.name("out"))
 }
 
+/// A layer with norms after attention and after the feed-forward part, and none before.
+pub(super) fn layer_with_norms_after<'g>(own: &impl Decoder, l: &Layer<'_, 'g>, x: Tensor<'g>) -> Tensor<'g> {
+    let attended = own.attended(l, x);
+    let [attended, x] = l.wanted([attended, x]);
+    let attended = l.norm(l.attn_output(attended), "post_attention_norm");
+    let x = attended.add(x).named(l.name("ffn_inp"));
+    l.norm(own.ffn(l, x), "post_ffw_norm").add(x).named(l.name("out"))
+}
+
 /// The row of an architecture in the table.
 pub(super) const fn row<D: Decoder>(name: &'static str, models: &'static str) -> ArchitectureRow {
     ArchitectureRow { name, models, read: read::<D> }

@@ -37,6 +37,13 @@ impl<'g> Layer<'_, 'g> {
         self.common.norm.of(self.b, x, &self.name(part))
     }
 
+    /// The decoder's norm with the weight `part`, over all heads of `x`, `[head_dim, n_head, n_tokens]`, together.
+    #[track_caller]
+    pub fn norm_over_heads(&self, x: Tensor<'g>, part: &str) -> Tensor<'g> {
+        let (dim, n_head, n_tokens) = (x.dim(0), x.dim(1), x.dim(2));
+        heads(self.norm(x.reshape([dim * n_head, n_tokens]), part), n_head)
+    }
+
     /// Layer norm of each head, `[head_dim, n_head, n_tokens]`, with a scale per element of every head and no bias.
     #[track_caller]
     pub fn head_norm(&self, x: Tensor<'g>, part: &str) -> Tensor<'g> {

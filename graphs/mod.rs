@@ -12,6 +12,7 @@ mod common;
 mod decoder;
 mod deepseek2;
 mod delta_net;
+mod exaone4;
 mod experts;
 mod falcon;
 mod gemma;
@@ -23,8 +24,10 @@ mod gpt2;
 mod gpt_oss;
 mod gptneox;
 mod granite;
+mod hunyuan_dense;
 mod layer;
 mod llama;
+mod minimax_m2;
 mod mistral3;
 mod olmo2;
 mod phi2;
@@ -38,7 +41,9 @@ mod qwen3moe;
 mod qwen3next;
 mod rotary;
 mod scaling;
+mod seed_oss;
 mod sizes;
+mod smollm3;
 mod stablelm;
 mod starcoder2;
 
@@ -52,6 +57,8 @@ pub const TABLE: &[ArchitectureRow] = &[
     row::<cohere2::Cohere2>("cohere2", "Command R7B, Command A"),
     row::<command_r::CommandR>("command-r", "Command R, Command R+"),
     row::<deepseek2::DeepSeek2>("deepseek2", "DeepSeek V2, V3 and R1, GLM 4.7 Flash"),
+    row::<llama::Llama>("ernie4_5", "ERNIE 4.5 (dense)"),
+    row::<exaone4::Exaone4>("exaone4", "EXAONE 4"),
     row::<falcon::Falcon>("falcon", "Falcon 7B and 40B"),
     row::<gemma::Gemma>("gemma", "Gemma"),
     row::<gemma2::Gemma2>("gemma2", "Gemma 2"),
@@ -62,7 +69,9 @@ pub const TABLE: &[ArchitectureRow] = &[
     row::<gpt2::Gpt2>("gpt2", "GPT-2"),
     row::<gptneox::GptNeoX>("gptneox", "GPT-NeoX, Pythia"),
     row::<granite::Granite>("granite", "Granite 3, dense models of Granite 4"),
+    row::<hunyuan_dense::HunyuanDense>("hunyuan-dense", "Hunyuan (dense)"),
     row::<llama::Llama>("llama", "Llama 1 to 3, Mistral, Mixtral"),
+    row::<minimax_m2::MiniMaxM2>("minimax-m2", "MiniMax M2"),
     row::<mistral3::Mistral3>("mistral3", "Ministral 3, Devstral 2"),
     row::<olmo2::Olmo2>("olmo2", "OLMo 2 and 3"),
     row::<phi2::Phi2>("phi2", "Phi 1.5 and 2"),
@@ -74,6 +83,10 @@ pub const TABLE: &[ArchitectureRow] = &[
     row::<qwen35::Qwen35>("qwen35", "Qwen 3.5 to 3.8 (text)"),
     row::<qwen35moe::Qwen35Moe>("qwen35moe", "Qwen 3.5 and 3.6 MoE (text)"),
     row::<qwen3next::Qwen3Next>("qwen3next", "Qwen3-Next, Qwen3-Coder-Next"),
+    row::<qwen3::Qwen3>("qwen3vl", "Qwen3-VL (text)"),
+    row::<qwen3moe::Qwen3Moe>("qwen3vlmoe", "Qwen3-VL MoE (text)"),
+    row::<seed_oss::SeedOss>("seed_oss", "Seed-OSS"),
+    row::<smollm3::SmolLm3>("smollm3", "SmolLM3"),
     row::<stablelm::StableLm>("stablelm", "StableLM 2"),
     row::<starcoder2::StarCoder2>("starcoder2", "StarCoder 2"),
 ];

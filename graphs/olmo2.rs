@@ -5,8 +5,8 @@
 //! OLMo Team, "2 OLMo 2 Furious", 2024; "Olmo 3", 2025.
 
 use super::common::{Common, NormKind};
-use super::decoder::Decoder;
-use super::layer::{Layer, heads, with_norms};
+use super::decoder::{Decoder, layer_with_norms_after};
+use super::layer::{Layer, with_norms};
 use super::rotary::Rotary;
 use super::sizes::Sizes;
 use crate::graph::Tensor;
@@ -29,18 +29,10 @@ impl Decoder for Olmo2 {
     }
 
     fn layer<'g>(&self, l: &Layer<'_, 'g>, x: Tensor<'g>) -> Tensor<'g> {
-        let attended = self.attended(l, x);
-        let [attended, x] = l.wanted([attended, x]);
-        let attended = l.norm(l.attn_output(attended), "post_attention_norm");
-        let x = attended.add(x).named(l.name("ffn_inp"));
-        l.norm(self.ffn(l, x), "post_ffw_norm").add(x).named(l.name("out"))
+        layer_with_norms_after(self, l, x)
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        with_norms(qk, |x, norm| {
-            let (dim, n_head, n_tokens) = (x.dim(0), x.dim(1), x.dim(2));
-            let normed = l.norm(x.reshape([dim * n_head, n_tokens]), norm);
-            l.rotate_locally(&self.rotary_local, heads(normed, n_head))
-        })
+        with_norms(qk, |x, norm| l.rotate_locally(&self.rotary_local, l.norm_over_heads(x, norm)))
     }
 }
