@@ -21,6 +21,6 @@ impl Decoder for SmolLm3 {
     }
 
     fn positioned<'g>(&self, l: &Layer<'_, 'g>, qk: [Tensor<'g>; 2]) -> [Tensor<'g>; 2] {
-        if (l.il + 1) % EVERY == 0 { qk } else { qk.map(|x| l.rotate(x)) }
+        if (l.il + 1).is_multiple_of(EVERY) { qk } else { qk.map(|x| l.rotate(x)) }
     }
 }
