@@ -300,6 +300,8 @@ fn right_recursion_needs_constant_time_per_token() {
         "root ::= [a-z]+ root | \"\"",
         "root ::= ([a-z ]+ [^#]*)*",
         "root ::= \"[\" root \"]\" | word*\nword ::= [a-z]+ word?",
+        // A rule that is used both by another regular rule and elsewhere.
+        "root ::= \"[\" word root \"]\" | list\nword ::= [a-z]+\nlist ::= word \"-\" list | word",
     ];
     for grammar in grammars {
         let (first, second) = halves(grammar, &"ab".repeat(10_000));

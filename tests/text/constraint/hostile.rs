@@ -182,3 +182,22 @@ fn large_schemas_take_little_time() {
     let _ =
         schema("wide pattern", &json!({"type": "string", "pattern": "(a|b)*a(a|b){30}$", "maxLength": 40}));
 }
+
+/// Automata that would be large: many ranges of characters, many ends of alternatives, exponentially many sets of states.
+#[test]
+fn regular_rules_with_large_automata_are_compiled_soon() {
+    let class = |i: usize| {
+        let characters: Vec<String> =
+            (0..400).map(|n| format!("\\u{:04X}", 0x1000 + (i * 7 + n * 47) % 20_000)).collect();
+        format!("[{}]", characters.concat())
+    };
+    let classes: Vec<String> = (0..1500).map(class).collect();
+    grammar("many ranges", &format!("root ::= ({})*", classes.join(" | "))).unwrap();
+    let empty = format!("root ::= ({})*\ne ::= {}", "e ".repeat(3000), ["\"\""; 3000].join(" | "));
+    let _ = grammar("many ends", &empty);
+    // The character so many places before the end: twice as many sets of states with each place.
+    let far = format!("root ::= [a-z]* \"b\" {}", "[a-z] ".repeat(24));
+    grammar("many sets", &far).unwrap();
+    let words: Vec<String> = (0..3000).map(|i| format!("\"w{i}\" root")).collect();
+    grammar("many words", &format!("root ::= {} | \"\"", words.join(" | "))).unwrap();
+}

@@ -46,10 +46,11 @@ struct Circles {
 /// Replaces each regular rule that no regular rule uses.
 pub(super) fn make_deterministic(rules: &mut Rules) {
     let circles = Circles::of(rules);
-    for rule in circles.highest(rules) {
-        if let Some(automaton) = Automaton::of(rules, &circles, rule) {
-            automaton.replace(rules, rule);
-        }
+    // All are made before the first is replaced: one may be a part of another.
+    let made = |rule| Some((rule, Automaton::of(rules, &circles, rule)?));
+    let automata: Vec<(usize, Automaton)> = circles.highest(rules).into_iter().filter_map(made).collect();
+    for (rule, automaton) in automata {
+        automaton.replace(rules, rule);
     }
 }
 

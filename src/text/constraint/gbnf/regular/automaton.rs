@@ -12,8 +12,14 @@ const MOST_STATES: usize = 20_000;
 /// The most transitions of a deterministic automaton: the parser has an item for each where a text of the rule begins.
 const MOST_TRANSITIONS: usize = 3000;
 
-/// The most members of all sets of states together, in the subset construction.
-const MOST_MEMBERS: usize = 2_000_000;
+/// The most transitions of an automaton before it is made deterministic.
+const MOST_EDGES: usize = 100_000;
+
+/// The most work of the subset construction: members of all sets of states together, and their transitions by class.
+const MOST_WORK: usize = 2_000_000;
+
+/// The most ranges of characters that the transitions of a deterministic automaton have together: they are written out.
+const MOST_RANGES: usize = 30_000;
 
 /// The deepest nesting of rules: building recurses along it.
 const DEEPEST: usize = 100;
@@ -22,6 +28,7 @@ const DEEPEST: usize = 100;
 #[derive(Default)]
 struct Nondeterministic {
     transitions: Vec<Vec<(Option<usize>, u32)>>,
+    n_transitions: usize,
 }
 
 impl Nondeterministic {
@@ -30,8 +37,10 @@ impl Nondeterministic {
         u32::try_from(self.transitions.len() - 1).ok().filter(|&state| (state as usize) < MOST_STATES)
     }
 
-    fn connect(&mut self, from: u32, by: Option<usize>, to: u32) {
+    fn connect(&mut self, from: u32, by: Option<usize>, to: u32) -> Option<()> {
         self.transitions[from as usize].push((by, to));
+        self.n_transitions += 1;
+        (self.n_transitions <= MOST_EDGES).then_some(())
     }
 
     /// Adds a rule behind a state; returns the state after it. `None` if the automaton becomes too large.
@@ -54,8 +63,8 @@ impl Nondeterministic {
         let (mut todo, mut at) = (vec![rule], 0);
         let end = self.state()?;
         match calls {
-            Calls::First => self.connect(state_of[&rule], None, end),
-            _ => self.connect(from, None, state_of[&rule]),
+            Calls::First => self.connect(state_of[&rule], None, end)?,
+            _ => self.connect(from, None, state_of[&rule])?,
         }
         while let Some(&member) = todo.get(at) {
             at += 1;
@@ -81,7 +90,7 @@ impl Nondeterministic {
                 let start = if is_first { other.unwrap_or(from) } else { own };
                 let stop = self.sequence(rules, circles, rest, start, depth)?;
                 let onward = if is_first { own } else { other.unwrap_or(end) };
-                self.connect(stop, None, onward);
+                self.connect(stop, None, onward)?;
             }
         }
         Some(end)
@@ -101,7 +110,7 @@ impl Nondeterministic {
                 Symbol::Rule(rule) => self.rule(rules, circles, rule, at, depth + 1)?,
                 Symbol::Terminal(terminal) => {
                     let to = self.state()?;
-                    self.connect(at, Some(terminal), to);
+                    self.connect(at, Some(terminal), to)?;
                     to
                 }
             };
@@ -153,18 +162,23 @@ impl Automaton {
         let mut states = vec![first.clone()];
         let mut number_of = HashMap::from([(first, 0)]);
         let mut transitions: Vec<BTreeMap<usize, BTreeSet<usize>>> = Vec::new();
-        let (mut members, mut n_transitions) = (0, 0);
+        let (mut work, mut n_transitions, mut n_ranges) = (0, 0, 0);
         while let Some(state) = states.get(transitions.len()) {
             let mut by_class: BTreeMap<usize, BTreeSet<u32>> = BTreeMap::new();
             for &(by, to) in state.iter().flat_map(|&state| &all.transitions[state as usize]) {
                 for &class in by.iter().flat_map(|&terminal| classes.of_terminal(terminal)) {
                     by_class.entry(class).or_default().insert(to);
+                    work += 1;
+                }
+                if work > MOST_WORK {
+                    return None;
                 }
             }
             let mut leads: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
             for (class, targets) in by_class {
                 let targets = all.closure(targets);
-                members += targets.len();
+                work += targets.len();
+                n_ranges += classes.n_ranges(class);
                 let next = states.len();
                 let number = *number_of.entry(targets.clone()).or_insert(next);
                 if number == next {
@@ -173,7 +187,7 @@ impl Automaton {
                 leads.entry(number).or_default().insert(class);
             }
             n_transitions += leads.len();
-            if members > MOST_MEMBERS || n_transitions > MOST_TRANSITIONS {
+            if work > MOST_WORK || n_transitions > MOST_TRANSITIONS || n_ranges > MOST_RANGES {
                 return None;
             }
             transitions.push(leads);

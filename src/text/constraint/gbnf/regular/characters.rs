@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regex_syntax::hir::{Class, HirKind};
 
-/// The most terminals of an automaton: each is compared with each class.
-const MOST_TERMINALS: usize = 2000;
+/// The most ranges of characters of an automaton's terminals: each is compared with the ends of all.
+const MOST_RANGES: usize = 4000;
 
 /// Ranges of characters, as numbers, both ends included.
 type Ranges = Vec<(u32, u32)>;
@@ -21,11 +21,15 @@ pub(super) struct Classes {
 impl Classes {
     /// The classes of these terminals; `None` if there are too many, or one is not a set of characters.
     pub(super) fn of(terminals: &BTreeSet<usize>, regexes: &[String]) -> Option<Classes> {
-        if terminals.len() > MOST_TERMINALS {
-            return None;
+        let (mut sets, mut n_ranges) = (Vec::new(), 0);
+        for &terminal in terminals {
+            let set = characters(&regexes[terminal])?;
+            n_ranges += set.len();
+            if n_ranges > MOST_RANGES {
+                return None;
+            }
+            sets.push(set);
         }
-        let sets = terminals.iter().map(|&terminal| characters(&regexes[terminal]));
-        let sets: Vec<Ranges> = sets.collect::<Option<_>>()?;
         // Between two of these numbers all characters are in the same terminals.
         let bounds: BTreeSet<u32> =
             sets.iter().flatten().flat_map(|&(first, last)| [first, last + 1]).collect();
@@ -56,6 +60,11 @@ impl Classes {
     /// The classes of a terminal.
     pub(super) fn of_terminal(&self, terminal: usize) -> &[usize] {
         self.of_terminal.get(&terminal).map_or(&[], Vec::as_slice)
+    }
+
+    /// The number of ranges of a class.
+    pub(super) fn n_ranges(&self, class: usize) -> usize {
+        self.ranges[class].len()
     }
 
     /// A regular expression of one character of these classes.
