@@ -1,5 +1,5 @@
 // Normalised rows, and sums of rows. One block per row; the output is contiguous and may be x's memory.
-#include "functions.h"
+#include "gated_norm.h"
 #include "rows.h"
 
 // x / √(mean(x²) + eps) · w; w may be null.
@@ -30,9 +30,7 @@ KERNEL(gated_norm)
     const u8* gates = (const u8*)gate + row_offset(gate_at, row_index(gate_at, (u32)block_index_x()));
     row_each(row, [&](floats4 x, int at, int count) {
         const floats4 w = load_four(weight + at, 4, count), g = load_four((const float*)gates + at, 4, count);
-        const floats4 y = {x.x * factor * w.x * activation(kind, g.x), x.y * factor * w.y * activation(kind, g.y),
-                           x.z * factor * w.z * activation(kind, g.z), x.w * factor * w.w * activation(kind, g.w)};
-        store_four(out + at, y, count);
+        store_four(out + at, normed_and_gated(x, factor, w, g, kind), count);
     });
 }
 

@@ -1,5 +1,5 @@
 // RMS norms whose results are written in eight bits, see quantize.h. One block per row, or head of a row.
-#include "functions.h"
+#include "gated_norm.h"
 #include "quantize.h"
 #include "rows.h"
 
@@ -10,8 +10,7 @@ KERNEL(norm_quantize)(const float* x, const float* weight, u8* out, i32 k, float
     const float mean = row_sum_of(row, shared, [](float x) { return x * x; }) / (float)k;
     const float factor = 1.0f / sqrtf(mean + eps);
     out += block_index_x() * quantized_row_bytes(k);
-    // Lanes past the end take part with zeros, as the shuffles need the whole wave.
-    const auto write = [&](floats4 x, int at) {
+    row_each_padded(row, [&](floats4 x, int at) {
         floats4 y = {0.0f, 0.0f, 0.0f, 0.0f};
         if (at < k) y = {x.x * factor, x.y * factor, x.z * factor, x.w * factor};
         if (at < k && weight) {
@@ -21,16 +20,7 @@ KERNEL(norm_quantize)(const float* x, const float* weight, u8* out, i32 k, float
         GroupScale scale;
         const u32 codes = quantize_four(y, &scale);
         if (at < k) store_quantized(out, k, at, codes, scale);
-    };
-#pragma unroll
-    for (int i = 0; i < ROW_KEPT; i++) {
-        const int first = 4 * i * block_size();
-        if (first < k) write(row.kept[i], first + 4 * thread_index());
-    }
-    for (int first = 4 * ROW_KEPT * block_size(); first < k; first += 4 * block_size()) {
-        const int at = first + 4 * thread_index();
-        write(at < k ? row_load(row, at) : floats4{0.0f, 0.0f, 0.0f, 0.0f}, at);
-    }
+    });
 }
 
 // quantize(f(gate) · x / √(mean(x²) + eps) · w) for heads of a multiple of 32 elements; the heads of a token are one
@@ -45,25 +35,14 @@ KERNEL(gated_norm_quantize)
     const float factor = 1.0f / sqrtf(mean + eps);
     const u8* gates = (const u8*)gate + head * gate_at.nb[1] + token * gate_at.nb[2];
     out += token * quantized_row_bytes(k);
-    // Lanes past the end take part with zeros, as the shuffles need the whole wave.
-    const auto write = [&](floats4 x, int at) {
+    row_each_padded(row, [&](floats4 x, int at) {
         floats4 y = {0.0f, 0.0f, 0.0f, 0.0f};
         if (at < n) {
             const floats4 w = load_four(weight + at, 4, 4), g = load_four((const float*)gates + at, 4, 4);
-            y = {x.x * factor * w.x * activation(kind, g.x), x.y * factor * w.y * activation(kind, g.y),
-                 x.z * factor * w.z * activation(kind, g.z), x.w * factor * w.w * activation(kind, g.w)};
+            y = normed_and_gated(x, factor, w, g, kind);
         }
         GroupScale scale;
         const u32 codes = quantize_four(y, &scale);
         if (at < n) store_quantized(out, k, head * n + at, codes, scale);
-    };
-#pragma unroll
-    for (int i = 0; i < ROW_KEPT; i++) {
-        const int first = 4 * i * block_size();
-        if (first < n) write(row.kept[i], first + 4 * thread_index());
-    }
-    for (int first = 4 * ROW_KEPT * block_size(); first < n; first += 4 * block_size()) {
-        const int at = first + 4 * thread_index();
-        write(at < n ? row_load(row, at) : floats4{0.0f, 0.0f, 0.0f, 0.0f}, at);
-    }
+    });
 }

@@ -55,6 +55,20 @@ template <class F> DEVICE inline void row_each(const Row& row, F f) {
     }
 }
 
+// Calls f(four elements, the first one's index) for each group of the threads; those past the row's end get zeros, as the whole
+// wave takes part in shuffles.
+template <class F> DEVICE inline void row_each_padded(const Row& row, F f) {
+#pragma unroll
+    for (int i = 0; i < ROW_KEPT; i++) {
+        const int first = 4 * i * block_size();
+        if (first < row.n) f(row.kept[i], first + 4 * thread_index());
+    }
+    for (int first = 4 * ROW_KEPT * block_size(); first < row.n; first += 4 * block_size()) {
+        const int at = first + 4 * thread_index();
+        f(at < row.n ? row_load(row, at) : floats4{0.0f, 0.0f, 0.0f, 0.0f}, at);
+    }
+}
+
 // The sum of f over the existing elements.
 template <class F> DEVICE inline float sum_of_four(floats4 x, int count, F f) {
     float sum = f(x.x);

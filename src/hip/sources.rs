@@ -41,6 +41,7 @@ const EMBEDDED: &[SourceFile] = embed! {
     "formats_small.h",
     "formats_words.h",
     "functions.h",
+    "gated_norm.h",
     "get_rows.hip",
     "kv_write.hip",
     "linear_few.hip",

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::unary::UnaryKind;
 use super::{RmsNorm, rule};
-use crate::cpu::{CpuStep, StepError, vector};
+use crate::cpu::{CpuStep, Isa, StepError, vector};
 use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
 use crate::graph::{Cost, Memory, Operator, ShapeError, Tensor};
@@ -34,6 +34,16 @@ impl<'g> Tensor<'g> {
     }
 }
 
+impl GatedNorm {
+    /// Norms and gates one row in place.
+    pub(super) fn row(&self, isa: Isa, row: &mut [f32], weight: &[f32], gate: &[f32]) {
+        let mean = vector::sum_of(isa, row, |x| x * x) / row.len() as f32;
+        let factor = 1.0 / (mean + self.eps).sqrt();
+        vector::zip(isa, row, weight, |x, w| x * factor * w);
+        self.activation.scale(isa, row, gate);
+    }
+}
+
 impl Operator for GatedNorm {
     const NAME: &'static str = "gated_norm";
 
@@ -57,10 +67,7 @@ impl Operator for GatedNorm {
     fn cpu(&self, step: &CpuStep<'_>) -> Result<(), StepError> {
         let (isa, weight, gate) = (step.isa(), step.input(1).all::<f32>(), step.input(2));
         step.for_rows_of(0, |index, row| {
-            let mean = vector::sum_of(isa, row, |x| x * x) / row.len() as f32;
-            let factor = 1.0 / (mean + self.eps).sqrt();
-            vector::zip(isa, row, weight, |x, w| x * factor * w);
-            self.activation.scale(isa, row, gate.row(index));
+            self.row(isa, row, weight, gate.row(index));
             Ok(())
         })
     }

@@ -2,40 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::GatedNorm;
 use super::quantize::{BLOCK, quantize_row, words};
 use super::rule;
 use super::unary::UnaryKind;
-use crate::cpu::{CpuStep, StepError, vector};
+use crate::cpu::{CpuStep, StepError};
 use crate::device::{Arg, Lower, LowerError, Variant, Which};
 use crate::graph::case::{Case, CaseInput, Draw};
-use crate::graph::{Cost, Operator, ShapeError, Tensor};
+use crate::graph::{Cost, Operator, ShapeError};
 use crate::tensor::{DType, Desc};
 
 /// `quantize(gated_norm(x))` for heads `x` and `gate` `F32[n, n_head, n_rows]`, `n` a multiple of 32, and a weight
-/// `F32[n]`: words `I32[…, n_rows]`, in which the heads of a row are one row; see [`GatedNorm`](super::GatedNorm) and
+/// `F32[n]`: words `I32[…, n_rows]`, in which the heads of a row are one row; see [`GatedNorm`] and
 /// [`Quantize`](super::Quantize).
 ///
 /// Models' graphs do not contain it: compiling for a GPU makes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GatedNormQuantize {
-    /// The function of the gate.
-    pub activation: UnaryKind,
-    /// Prevents division by zero for a head of zeros.
-    pub eps: f32,
-}
-
-impl<'g> Tensor<'g> {
-    /// The quantized rows of `self.gated_norm(weight, gate, activation, eps)`; see [`GatedNormQuantize`].
-    #[track_caller]
-    pub fn gated_norm_quantized(
-        self,
-        weight: Tensor<'g>,
-        gate: Tensor<'g>,
-        activation: UnaryKind,
-        eps: f32,
-    ) -> Tensor<'g> {
-        self.graph().apply(GatedNormQuantize { activation, eps }, &[self, weight, gate])
-    }
+    /// The norm and its gate.
+    #[serde(flatten)]
+    pub norm: GatedNorm,
 }
 
 impl Operator for GatedNormQuantize {
@@ -68,10 +54,7 @@ impl Operator for GatedNormQuantize {
         step.for_rows::<i32>(|(row, ..), out| {
             for (head, normed) in normed.chunks_exact_mut(n).enumerate() {
                 normed.copy_from_slice(x.row((head, row, 0)));
-                let mean = vector::sum_of(isa, normed, |x| x * x) / n as f32;
-                let factor = 1.0 / (mean + self.eps).sqrt();
-                vector::zip(isa, normed, weight, |x, w| x * factor * w);
-                self.activation.scale(isa, normed, gate.row((head, row, 0)));
+                self.norm.row(isa, normed, weight, gate.row((head, row, 0)));
             }
             quantize_row(normed, out);
             Ok(())
@@ -98,8 +81,8 @@ impl Operator for GatedNormQuantize {
             ("gate", Arg::Address(Which::Input(2), 0)),
             ("gate_at", Arg::Layout(Which::Input(2))),
             ("out", Arg::Address(Which::Output, 0)),
-            ("kind", Arg::I32(self.activation.number())),
-            ("eps", Arg::F32(self.eps)),
+            ("kind", Arg::I32(self.norm.activation.number())),
+            ("eps", Arg::F32(self.norm.eps)),
         ];
         let threads = n.div_ceil(8).next_power_of_two().clamp(lower.target().wave as usize, 1024);
         let variant = Variant::new("norm_quantize", "gated_norm_quantize");
@@ -114,13 +97,13 @@ impl Operator for GatedNormQuantize {
         let (n, n_head, n_rows) = (BLOCK * draw.number(1..=9), draw.number(1..=3), draw.number(1..=3));
         // As in the cases of `norm_quantize`, all numbers are powers of two and the gate's function exact, so that nothing
         // but the norm's factor rounds before quantizing.
-        let op = GatedNormQuantize { activation: UnaryKind::Relu, eps: draw.one_of(&[1e-6f32, 1e-5]) };
+        let norm = GatedNorm { activation: UnaryKind::Relu, eps: draw.one_of(&[1e-6f32, 1e-5]) };
         let mut powers = |n: usize| -> Vec<f32> {
             (0..n).map(|_| [0.5, 1.0, 2.0][(draw.unit() * 3.0) as usize]).collect()
         };
         let (weight, gate) = (powers(n), powers(n * n_head * n_rows));
         let x: Vec<f32> = (0..gate.len()).map(|_| if draw.unit() < 0.5 { -1.0 } else { 1.0 }).collect();
-        let factor = 1.0 / (1.0 + op.eps).sqrt();
+        let factor = 1.0 / (1.0 + norm.eps).sqrt();
         let normed: Vec<f32> =
             x.iter().zip(&gate).enumerate().map(|(i, (x, gate))| x * factor * weight[i % n] * gate).collect();
         let (k, per_row) = (n * n_head, words(n * n_head));
@@ -138,6 +121,6 @@ impl Operator for GatedNormQuantize {
             CaseInput::f32([n], &weight).shared(),
             CaseInput::f32([n, n_head, n_rows], &gate),
         ];
-        Case::with_tolerances(op, inputs, expected, tolerance)
+        Case::with_tolerances(GatedNormQuantize { norm }, inputs, expected, tolerance)
     }
 }

@@ -27,12 +27,12 @@ pub fn check(inputs: &[Desc], i: usize) -> Result<(), ShapeError> {
     match inputs.get(i) {
         Some(runs)
             if runs.dtype == DType::I32
-                && runs.shape.ne() == [4, runs.shape.dim(1), 1, 1]
+                && runs.shape.ne() == [4, runs.shape.dim(1).max(1), 1, 1]
                 && runs.is_contiguous() =>
         {
             Ok(())
         }
-        _ => Err(ShapeError::rule("runs must be I32[4, n_runs] without gaps", inputs)),
+        _ => Err(ShapeError::rule("runs must be I32[4, n_runs] without gaps, n_runs at least 1", inputs)),
     }
 }
 

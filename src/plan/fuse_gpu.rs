@@ -229,10 +229,9 @@ fn norms(graph: &GraphDef) -> GraphDef {
 fn heads(rewrite: &mut Rewrite<'_>, id: NodeId, reshape: NodeId) -> Option<NodeId> {
     let graph = rewrite.old;
     let norm = graph.node(reshape).inputs()[0];
-    let &GatedNorm { activation, eps } = graph.node(norm).op_as::<GatedNorm>()?;
+    let op = GatedNormQuantize { norm: graph.node(norm).op_as::<GatedNorm>()?.clone() };
     let inputs = rewrite.moved(graph.node(norm).inputs())?;
     let fits = rewrite.read_once(reshape) && rewrite.read_once(norm);
-    let op = GatedNormQuantize { activation, eps };
     let descs: SmallVec<[Desc; 4]> = inputs.iter().map(|&id| rewrite.new.node(id).desc).collect();
     let same = op.infer(&descs).is_ok_and(|desc| desc.shape.ne() == graph.node(id).desc.shape.ne());
     if fits && same { rewrite.add(rewrite.name(id), op, &inputs) } else { None }

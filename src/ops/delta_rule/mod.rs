@@ -312,7 +312,7 @@ impl Operator for DeltaRule {
         let [d_v, n_head, n_rows, _] = lower.output().shape.ne();
         let (d, n_runs) = (k.shape.dim(0), runs.shape.dim(1));
         let n_slots = lower.output_at(1).map_or(0, |state| state.shape.dim(3));
-        if d_v * n_head * n_rows * n_runs == 0 {
+        if d_v * n_head * n_rows == 0 {
             return Ok(());
         }
         if d > MOST_KEY {
