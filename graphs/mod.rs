@@ -38,7 +38,6 @@ mod qwen3;
 mod qwen35;
 mod qwen35moe;
 mod qwen3moe;
-mod qwen3next;
 mod rotary;
 mod scaling;
 mod seed_oss;
@@ -81,8 +80,8 @@ pub const TABLE: &[ArchitectureRow] = &[
     row::<qwen3::Qwen3>("qwen3", "Qwen 3"),
     row::<qwen3moe::Qwen3Moe>("qwen3moe", "Qwen 3 MoE"),
     row::<qwen35::Qwen35>("qwen35", "Qwen 3.5 to 3.8 (text)"),
-    row::<qwen35moe::Qwen35Moe>("qwen35moe", "Qwen 3.5 and 3.6 MoE (text)"),
-    row::<qwen3next::Qwen3Next>("qwen3next", "Qwen3-Next, Qwen3-Coder-Next"),
+    row::<qwen35moe::Qwen35Moe<false>>("qwen35moe", "Qwen 3.5 and 3.6 MoE (text)"),
+    row::<qwen35moe::Qwen35Moe<true>>("qwen3next", "Qwen3-Next, Qwen3-Coder-Next"),
     row::<qwen3::Qwen3>("qwen3vl", "Qwen3-VL (text)"),
     row::<qwen3moe::Qwen3Moe>("qwen3vlmoe", "Qwen3-VL MoE (text)"),
     row::<seed_oss::SeedOss>("seed_oss", "Seed-OSS"),

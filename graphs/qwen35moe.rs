@@ -1,6 +1,7 @@
-//! `qwen35moe`: as Qwen 3.5 with a mixture of experts and a shared expert, which has its own gate.
+//! `qwen35moe`: as Qwen 3.5 with a mixture of experts and a shared expert, which has its own gate. `qwen3next`: Qwen3-Next and
+//! Qwen3-Coder-Next, the same with the heads in the order of the published weights.
 //!
-//! Qwen Team, "Qwen3.5", 2026.
+//! Qwen Team, "Qwen3-Next: Towards Ultimate Training & Inference Efficiency", 2025; "Qwen3.5", 2026.
 
 use super::common::Common;
 use super::decoder::Decoder;
@@ -12,17 +13,19 @@ use crate::graph::Tensor;
 use crate::model::{Experts, Keys, ModelError};
 use crate::ops::KeyHeads;
 
+/// Value heads take the key heads in turn; with `GROUPED` neighbouring value heads share one.
 #[derive(Debug)]
-pub(super) struct Qwen35Moe {
+pub(super) struct Qwen35Moe<const GROUPED: bool> {
     net: DeltaNet,
     mixture: GatedSharedExpert,
 }
 
-impl Decoder for Qwen35Moe {
+impl<const GROUPED: bool> Decoder for Qwen35Moe<GROUPED> {
     const FFN_NORM: &'static str = "post_attention_norm";
 
     fn read(keys: &Keys<'_>) -> Result<(Common, Self), ModelError> {
-        let (common, net) = qwen35::read(keys, KeyHeads::Tiled)?;
+        let key_heads = if GROUPED { KeyHeads::Grouped } else { KeyHeads::Tiled };
+        let (common, net) = qwen35::read(keys, key_heads)?;
         let n_ff = common.sizes.n_ff;
         let mixture = GatedSharedExpert::read(keys, Experts::new(0, 0, n_ff), n_ff)?;
         Ok((common, Qwen35Moe { net, mixture }))
