@@ -16,13 +16,15 @@ const LLAMA: &[(&str, &str)] = &[
 
 /// The arguments with llama.cpp's names replaced.
 pub(super) fn translate(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let is_option = |arg: &OsString| arg.to_string_lossy().starts_with('-');
     let mut args = args.peekable();
     let mut translated: Vec<OsString> = Vec::new();
     while let Some(arg) = args.next() {
+        let command = translated.iter().skip(1).find(|arg| !is_option(arg));
         let names_model =
-            translated.get(1).is_some_and(|command| command != "launch") && (arg == "-m" || arg == "--model");
+            command.is_some_and(|command| command != "launch") && (arg == "-m" || arg == "--model");
         // The model is an argument without a name here.
-        if names_model && args.peek().is_some_and(|next| !next.to_string_lossy().starts_with('-')) {
+        if names_model && args.peek().is_some_and(|next| !is_option(next)) {
             continue;
         }
         let ours = LLAMA.iter().find(|(theirs, _)| arg == *theirs).map(|(_, ours)| ours.into());
@@ -64,7 +66,8 @@ mod tests {
             ["rfgraph", "run", "a.gguf", "-p", "x"]
         );
         // An option of its own in `launch`, and an error without a model.
-        for given in [["rfgraph", "launch", "--model", "m"], ["rfgraph", "run", "-m", "-p"]] {
+        for given in ["rfgraph launch --model m", "rfgraph -v launch --model m", "rfgraph run -m -p"] {
+            let given: Vec<&str> = given.split(' ').collect();
             assert_eq!(translated(&given), given);
         }
     }

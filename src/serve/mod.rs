@@ -43,3 +43,4 @@ pub use models::{
     PullProgress,
 };
 pub use options::{ServeError, ServeOptions};
+pub use parts::thoughts_apart;

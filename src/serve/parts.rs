@@ -15,13 +15,20 @@ pub(super) struct View {
     pub calls_apart: bool,
 }
 
-/// True if thoughts stand apart in this `reasoning_format`; `None`: there is no such format.
-pub fn thoughts_apart(format: &str) -> Option<bool> {
-    match format {
-        "auto" | "deepseek" | "deepseek-legacy" => Some(true),
-        "none" => Some(false),
-        _ => None,
-    }
+/// The values of llama-server's `reasoning_format`, and true for those with thoughts apart from the text.
+const REASONING_FORMATS: [(&str, bool); 4] =
+    [("auto", true), ("none", false), ("deepseek", true), ("deepseek-legacy", true)];
+
+/// True if thoughts stand apart from the text in this `reasoning_format`.
+///
+/// # Errors
+/// The known formats, if it is none of them.
+pub fn thoughts_apart(format: &str) -> Result<bool, String> {
+    let known = REASONING_FORMATS.iter().find(|(name, _)| *name == format);
+    known.map(|&(_, apart)| apart).ok_or_else(|| {
+        let names = REASONING_FORMATS.map(|(name, _)| name).join(", ");
+        format!("reasoning_format must be one of {names}")
+    })
 }
 
 /// A piece of an answer.

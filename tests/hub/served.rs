@@ -164,6 +164,8 @@ fn options_of_one_model_need_a_model() {
         (&["serve", "m.gguf", "--models-dir", "."], 2, "cannot be used with"),
         (&["serve", "m.gguf", "--allow-pull"], 2, "cannot be used with"),
         (&["serve", "--keep-alive", "soon"], 2, "expected a number of seconds"),
+        (&["serve", "--reasoning-format", "x"], 2, "reasoning_format must be one of auto, none, deepseek"),
+        (&["serve", "m.gguf", "--reasoning-format", "none"], 1, "no file or model is named `m.gguf`"),
         (&["serve", "m.gguf", "--keep-alive", "1m"], 1, "no file or model is named `m.gguf`"),
     ] {
         let (found, said) = user.failure(args);

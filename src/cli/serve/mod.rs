@@ -19,7 +19,7 @@ use self::models::ModelsArgs;
 use super::error::{CliError, eprintln_quietly};
 use super::options::ModelArg;
 use super::sampling::SamplingArgs;
-use crate::serve::{ModelNames, ServeError, ServeOptions, Server};
+use crate::serve::{ModelNames, ServeError, ServeOptions, Server, thoughts_apart};
 
 /// The help of the argument MODEL, which has another default here.
 pub(super) const MODEL: &str = "GGUF file (the first part of a split model), or name of a model on this machine, as \
@@ -45,9 +45,15 @@ pub(super) struct ServeArgs {
     /// Name of MODEL in requests and answers. May be repeated: the first is the id [default: the file's name]
     #[arg(long, alias = "served-model-name", value_name = "NAME", value_delimiter = ',')]
     alias: Vec<String>,
-    /// Thoughts in chats whose request has no reasoning_format: apart from the text, or in it (none)
-    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = ["auto", "deepseek", "deepseek-legacy", "none"])]
-    reasoning_format: String,
+    /// Thoughts in chats whose request has no reasoning_format: apart from the text (auto, deepseek), or in it (none)
+    #[arg(
+        long = "reasoning-format",
+        value_name = "FORMAT",
+        default_value = "auto",
+        action = clap::ArgAction::Set,
+        value_parser = thoughts_apart
+    )]
+    thoughts_apart: bool,
     #[command(flatten)]
     load: LoadArgs,
     #[cfg(feature = "hub")]
@@ -64,7 +70,7 @@ impl ServeArgs {
         let options = ServeOptions {
             host: self.host.clone(),
             port: self.port,
-            thoughts_apart: self.reasoning_format != "none",
+            thoughts_apart: self.thoughts_apart,
             ..self.access.options()?
         };
         #[cfg(feature = "hub")]

@@ -74,8 +74,13 @@ impl Models {
     /// The model of this name, with its state.
     pub async fn shown(self: &Arc<Self>, name: &str) -> Result<Shown, ApiError> {
         let id = self.id_of(Some(name)).await?;
+        self.shown_by_id(&id).await
+    }
+
+    /// The model with this id, with its state.
+    pub async fn shown_by_id(self: &Arc<Self>, id: &str) -> Result<Shown, ApiError> {
         let shown = self.list().await?.into_iter().find(|shown| shown.listed.names.id == id);
-        shown.ok_or_else(|| of_library(name, LibraryError::Unknown))
+        shown.ok_or_else(|| of_library(id, LibraryError::Unknown))
     }
 
     /// The model of this name if it is loaded. It is not kept for that.

@@ -63,7 +63,7 @@ impl Sheet {
 pub(in crate::serve) async fn show(State(app): State<Arc<App>>, body: Body) -> Result<Json<Value>, ApiError> {
     let (id, _) = id_of(&app, &body).await?;
     let verbose = flag(&body.0, "verbose")?.unwrap_or(false);
-    let shown = app.models.shown(&id).await?;
+    let shown = app.models.shown_by_id(&id).await?;
     apart(move || {
         let sheet = match (shown.loaded(), app.models.library()) {
             (Some(loaded), _) => Sheet::of_loaded(loaded),

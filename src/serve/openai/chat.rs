@@ -98,10 +98,9 @@ fn read(app: &App, loaded: &Loaded, body: &Body) -> Result<ChatAsk, ApiError> {
     let include_usage = fields.stream_options.unwrap_or_default().include_usage.unwrap_or(false);
     let thoughts_apart = match fields.reasoning_format.as_deref() {
         None => app.options.thoughts_apart,
-        Some(format) => thoughts_apart(format).ok_or_else(|| {
-            let message = "reasoning_format must be auto, none, deepseek or deepseek-legacy";
-            ApiError::invalid("reasoning_format", message)
-        })?,
+        Some(format) => {
+            thoughts_apart(format).map_err(|message| ApiError::invalid("reasoning_format", message))?
+        }
     };
     let form = format::constraint(&body.0)?;
     let conversation = conversation(fields, body)?;
