@@ -80,6 +80,12 @@ pub enum TemplateError {
          for ChatML; a plain prompt needs none"
     )]
     Missing,
+    /// The file's template is not a text.
+    #[error("{reason}; a plain prompt needs no template")]
+    Unreadable {
+        /// The key and its type.
+        reason: String,
+    },
     /// The template is not valid Jinja.
     #[error("tokenizer.chat_template, line {line}: {reason}; a plain prompt needs no template")]
     Syntax {
@@ -186,8 +192,12 @@ impl ChatTemplate {
     /// text is none.
     ///
     /// # Errors
-    /// [`TemplateError::Missing`] if neither applies, [`TemplateError::Syntax`] as [`new`](Self::new).
+    /// [`TemplateError::Missing`] if neither applies, [`TemplateError::Unreadable`], [`TemplateError::Syntax`] as
+    /// [`new`](Self::new).
     pub fn of(tokenizer: &Tokenizer) -> Result<ChatTemplate, TemplateError> {
+        if let Some(reason) = tokenizer.chat_template_problem() {
+            return Err(TemplateError::Unreadable { reason: reason.into() });
+        }
         let source = match tokenizer.chat_template().filter(|source| !source.trim().is_empty()) {
             Some(source) => source,
             None if tokenizer.special_id("<|im_start|>").is_some() => CHATML,
@@ -208,9 +218,10 @@ impl ChatTemplate {
 
     /// [`render`](Self::render) with tools and further variables.
     ///
-    /// The template gets the conversation as it is first. If it fails or leaves a message out, it gets texts as typed
-    /// parts; then texts beside tool calls as messages of their own; then system messages as a part of the first user
-    /// message. A warning says once that messages were split or moved.
+    /// The template gets the conversation as it is first. If it fails or leaves a message or a call out, it gets the other forms
+    /// of `conversation`, such as texts as typed parts or system messages as a part of the first user message. A warning says
+    /// once that messages were split or moved, or that no form has the calls. Short texts are in a prompt for other reasons too:
+    /// a conversation with such texts, or with calls, is rendered once more with marks in it.
     ///
     /// # Errors
     /// As [`render`](Self::render).

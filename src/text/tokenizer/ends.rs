@@ -75,6 +75,10 @@ const SEVERAL_MESSAGES: [[&str; 2]; 2] = [["<|return|>", "<|call|>"], ["<|calls|
 /// Tokens that show that `</s>` is a tag of HTML: Gemma's vocabularies have one for every tag.
 const HTML: [&str; 2] = ["<|tool_response>", "</table>"];
 
+fn is_end_name(text: &str) -> bool {
+    END_NAMES.iter().any(|end| end.name == text)
+}
+
 /// The tokens that end an answer: those that the file names by id, and those with one of the [`END_NAMES`].
 pub(super) fn end_of_generation(data: &VocabData) -> Vec<u32> {
     let mut ids: Vec<u32> = data.eos.into_iter().chain(data.eot).chain(data.ends.iter().copied()).collect();
@@ -85,7 +89,7 @@ pub(super) fn end_of_generation(data: &VocabData) -> Vec<u32> {
     let ends = |text: &str| match text {
         "<|end|>" => !closes_message(),
         "</s>" => !is_html(),
-        _ => END_NAMES.iter().any(|end| end.name == text),
+        _ => is_end_name(text),
     };
     let named = data.tokens.iter().zip(0..).filter(|(text, _)| ends(text));
     ids.extend(named.map(|(_, id)| id));
@@ -97,8 +101,8 @@ pub(super) fn end_of_generation(data: &VocabData) -> Vec<u32> {
 /// Most tokens that a warning names.
 const MOST_NAMED: usize = 16;
 
-/// Corrects kinds that contradict the tokens: a token that ends an answer, or that the file names by id and that looks
-/// like a marker, is structure; `<0x0A>` is a byte in a vocabulary that has bytes. Says so.
+/// Corrects kinds that contradict the tokens: a token that ends an answer, or that the file names by id, and that looks
+/// like a marker or has one of the [`END_NAMES`], is structure; `<0x0A>` is a byte in a vocabulary that has bytes. Says so.
 pub(super) fn correct_kinds(data: &VocabData, ends: &[u32], has_bytes: bool, kinds: &mut [TokenKind]) {
     // Many files of Qwen and others make them user-defined, which changes little.
     let (mut changed, mut user_defined) = (Vec::new(), Vec::new());
@@ -107,7 +111,7 @@ pub(super) fn correct_kinds(data: &VocabData, ends: &[u32], has_bytes: bool, kin
         let (Some(text), Some(kind)) = (data.tokens.get(id as usize), kinds.get_mut(id as usize)) else {
             continue;
         };
-        if !kind.is_structure() && looks_like_marker(text) {
+        if !kind.is_structure() && (looks_like_marker(text) || is_end_name(text)) {
             let list = if *kind == TokenKind::UserDefined { &mut user_defined } else { &mut changed };
             list.push(text.as_str());
             *kind = TokenKind::Control;

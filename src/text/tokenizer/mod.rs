@@ -282,6 +282,11 @@ impl Tokenizer {
         self.vocab.chat_template.as_deref()
     }
 
+    /// The reason why the file's chat template cannot be read, if it has one.
+    pub fn chat_template_problem(&self) -> Option<&str> {
+        self.vocab.chat_template_problem.as_deref()
+    }
+
     /// True if encoding puts a space before the text.
     pub(super) fn adds_space_prefix(&self) -> bool {
         match &self.vocab.algorithm {

@@ -14,11 +14,8 @@ struct Node {
     token: Option<u32>,
 }
 
-/// True for text in brackets, such as `<|im_end|>`, `</s>` or `[EOS]`, and for MiniMax's `[e~[`: it is not a piece of ordinary text.
+/// True for text in brackets, such as `<|im_end|>`, `</s>` or `[EOS]`: it is not a piece of ordinary text.
 pub(super) fn looks_like_marker(text: &str) -> bool {
-    if text == "[e~[" {
-        return true;
-    }
     let text = text.strip_prefix('_').unwrap_or(text);
     let pairs = [('<', '>'), ('[', ']')];
     text.len() > 2 && pairs.iter().any(|&(open, close)| text.starts_with(open) && text.ends_with(close))

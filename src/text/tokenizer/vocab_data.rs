@@ -95,6 +95,8 @@ pub struct VocabData {
     pub strip_after: Vec<u32>,
     /// `tokenizer.chat_template`: the Jinja source.
     pub chat_template: Option<String>,
+    /// The reason why the file's chat template cannot be read.
+    pub chat_template_problem: Option<String>,
 }
 
 impl VocabData {

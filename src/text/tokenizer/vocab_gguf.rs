@@ -39,6 +39,8 @@ impl VocabData {
             ends.extend(ids(key));
         }
         ends.extend(eos.iter().chain(&eot));
+        // One that is not a text fails where a chat needs it: a plain prompt does not.
+        let template = owned("tokenizer.chat_template").map_err(|error| error.to_string());
         let charsmap = metadata.opt_i32s("tokenizer.ggml.precompiled_charsmap")?;
         let mut data = VocabData {
             bos: id("tokenizer.ggml.bos_token_id", default.bos),
@@ -62,7 +64,8 @@ impl VocabData {
             precompiled_charsmap: charsmap.iter().flat_map(|bytes| bytes.iter()).map(|&b| b as u8).collect(),
             lowercase: metadata.opt_bool("tokenizer.ggml.normalizer.lowercase")?,
             strip_accents: metadata.opt_bool("tokenizer.ggml.normalizer.strip_accents")?,
-            chat_template: template_of(metadata),
+            chat_template: template.clone().ok().flatten(),
+            chat_template_problem: template.err(),
             tokens,
             ..VocabData::default()
         };
@@ -102,16 +105,6 @@ impl VocabData {
             self.strip_after.extend(special.map(|(_, id)| id));
         }
     }
-}
-
-/// The chat template. One that is not a text fails where a chat needs it: a plain prompt does not.
-fn template_of(metadata: &Metadata) -> Option<String> {
-    metadata.get("tokenizer.chat_template")?;
-    let template = metadata.opt_str("tokenizer.chat_template").map(|template| template.map(str::to_owned));
-    template.unwrap_or_else(|error| {
-        let reason: String = error.to_string().chars().filter(|&c| c != '\'' && c != '\\').collect();
-        Some(format!("{{{{ raise_exception('{reason}') }}}}"))
-    })
 }
 
 /// Keys of tokens that end an answer, besides EOS and EOT.

@@ -38,6 +38,7 @@ pub(super) struct Vocabulary {
     pub(super) strip_before: Vec<u32>,
     pub(super) strip_after: Vec<u32>,
     pub(super) chat_template: Option<String>,
+    pub(super) chat_template_problem: Option<String>,
 }
 
 /// The encoding tables of each algorithm.
@@ -115,6 +116,7 @@ impl Vocabulary {
             strip_before: data.strip_before,
             strip_after: data.strip_after,
             chat_template: data.chat_template,
+            chat_template_problem: data.chat_template_problem,
             tokens: data.tokens,
             algorithm,
             kinds,
