@@ -54,7 +54,7 @@ const MODEL: &[(&str, &[&str])] = &[
     ("session", &["output", "error", "state", "file", "build", "architecture", "opened"]),
 ];
 
-/// Whether `module` is below `folder`, a path with slashes.
+/// True if `module` is below `folder`, a path with slashes.
 fn is_below(module: &[String], folder: &str) -> bool {
     let parts: Vec<&str> = folder.split('/').collect();
     module.len() >= parts.len() && parts.iter().zip(module).all(|(part, own)| part == own)
@@ -69,7 +69,7 @@ fn targets(files: &[Source]) -> Vec<(&Vec<String>, BTreeSet<Vec<String>>)> {
     files.iter().map(|file| (&file.0, of(file))).collect()
 }
 
-/// What files know against the order of folders.
+/// Lists the paths by which a folder's files use folders that its row does not allow.
 fn against_folders(files: &[Source], all: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for (module, targets) in targets(files) {
@@ -89,7 +89,7 @@ fn against_folders(files: &[Source], all: &[String]) -> Vec<String> {
     found
 }
 
-/// What files of `model` know against the order of its modules.
+/// Lists the paths by which modules of `model` use modules that their rows do not allow.
 fn against_model(files: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for (module, targets) in targets(files) {
