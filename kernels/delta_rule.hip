@@ -20,6 +20,10 @@ struct Own { floats4 x[FOURS]; };
 
 DEVICE inline Own own_of(const float* p, int n) {
     Own own;
+#if BY_CHANNEL
+    // Conditions on n stay in 32 scalar registers of gfx9 otherwise, which spill beside those of the decays.
+    n = computed_again(n);
+#endif
 #pragma unroll
     for (int i = 0; i < FOURS; i++) {
         const int at = 4 * (thread_index() % LANES + i * LANES), left = n - at;

@@ -39,6 +39,11 @@ DEVICE float wave_shuffle_xor(float x, int mask) {
     return __int_as_float(wave_shuffle_xor(__float_as_int(x), mask));
 }
 
+DEVICE int computed_again(int x) {
+    asm volatile("" : "+s"(x));
+    return x;
+}
+
 // Four products of signed bytes, in one instruction on generations that have it.
 DEVICE i32 dot4(i32 a, i32 b, i32 c) {
 #if defined(__gfx906__) || defined(__gfx908__) || defined(__gfx90a__) || defined(__gfx942__) || defined(__gfx950__) || \
