@@ -10,7 +10,7 @@ const ANSWER: usize = 12;
 
 /// Most tokens of the answer of one input in so many: time that grows with each token shows in long answers, which would take
 /// most of the time if all were.
-const LONG_ANSWER: (usize, u64) = (300, 64);
+const LONG_ANSWER: (usize, u64) = (100, 64);
 
 /// A vocabulary of all bytes, of a few longer tokens, and of one that ends an answer.
 fn tokenizer() -> Tokenizer {

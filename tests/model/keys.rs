@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use rfgraph::gguf::{Gguf, GgufWriter, Strings, Value};
 use rfgraph::model::{ARCHITECTURE_KEYS, Effect, FILE_KEYS, KeyRow, Model, ModelError, SessionOptions};
 use rfgraph::tensor::DType;
+use rfgraph::text::{EncodeOptions, Tokenizer, VocabData};
 
 use crate::support::architectures::{fixtures, logits_of};
 
@@ -135,6 +136,40 @@ fn harmless_keys_never_refuse_a_file() {
             }
         }
     }
+}
+
+/// Any value of a key that the tokenizer does not read, of an id, or of a chat template leaves a tokenizer that encodes as before.
+#[test]
+fn harmless_keys_never_refuse_a_tokenizer() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/text/demo-vocab.gguf");
+    let plain = Gguf::open(path.as_ref()).unwrap();
+    let tokenizer_with = |changed: &str, value: &Value| {
+        let mut writer = GgufWriter::new();
+        for (key, value) in plain.metadata().iter().filter(|(key, _)| *key != changed) {
+            writer.set(key, value.clone()).unwrap();
+        }
+        writer.set(changed, value.clone()).unwrap();
+        let mut bytes = Vec::new();
+        writer.write(&mut bytes).unwrap();
+        let data = VocabData::from_metadata(Gguf::from_bytes(bytes).unwrap().metadata())?;
+        Tokenizer::new(data)
+    };
+    let ids = |tokenizer: &Tokenizer| tokenizer.encode("Lily had 2 dogs.", EncodeOptions::default());
+    let expected = ids(&tokenizer_with("general.name", &Value::from("demo")).unwrap());
+    let rows = FILE_KEYS.iter().filter(|row| {
+        let is_id = row.key.contains("_token_id") || row.key.starts_with("tokenizer.chat_template");
+        is_id || row.obeyed_by.is_none() && !matches!(row.effect, Effect::Changes(_))
+    });
+    let mut n_rows = 0;
+    for row in rows {
+        n_rows += 1;
+        for value in odd() {
+            let tokenizer = tokenizer_with(&key(row), &value);
+            let tokenizer = tokenizer.unwrap_or_else(|error| panic!("{} = {value}: {error}", row.key));
+            assert_eq!(ids(&tokenizer), expected, "{} = {value}", row.key);
+        }
+    }
+    assert!(n_rows >= 25, "{n_rows}");
 }
 
 /// A value that stands for "none" of a key that nothing reads does not refuse a file, and another value does.

@@ -229,6 +229,42 @@ fn gbnf_terminals_are_characters() {
     );
 }
 
+/// The tokens that a mask allows.
+fn allowed(constraint: &mut Constraint, n_vocab: usize) -> Vec<u32> {
+    let mut logits = vec![0.0f32; n_vocab];
+    constraint.mask(&mut logits).unwrap();
+    (0..).zip(&logits).filter(|&(_, &logit)| logit == 0.0).map(|(id, _)| id).collect()
+}
+
+/// As in llama.cpp: by id, by text, and any other one; a token that ends an answer only by its own name.
+#[test]
+fn gbnf_names_tokens() {
+    let tokenizer = demo_tokenizer();
+    let factory = ConstraintFactory::new(&tokenizer).unwrap();
+    let n_vocab = tokenizer.n_vocab();
+    let id_of = |text: &str| (0..n_vocab as u32).find(|&id| tokenizer.token_text(id) == Some(text)).unwrap();
+    let (start, letter) = (id_of("<|im_start|>"), id_of("q"));
+    let grammar = format!("root ::= \"a\" <|im_start|> !<|im_start|>+ <[{start}]> (<[{letter}]> | \"b\")");
+    let mut constraint = factory.grammar(&grammar).unwrap();
+    let mut step = |token: u32, expected: &dyn Fn(u32) -> bool| {
+        let before = allowed(&mut constraint, n_vocab);
+        assert!(before.iter().all(|&id| expected(id)) && before.contains(&token), "{token}: {before:?}");
+        constraint.accept(token).unwrap();
+        constraint.rewind(1).unwrap();
+        assert_eq!(allowed(&mut constraint, n_vocab), before);
+        constraint.accept(token).unwrap();
+        before.len()
+    };
+    let others = (0..n_vocab as u32).filter(|&id| id != start && !tokenizer.is_end_of_generation(id)).count();
+    assert_eq!(step(id_of("a"), &|id| id == id_of("a")), 1);
+    assert_eq!(step(start, &|id| id == start), 1);
+    assert_eq!(step(letter, &|id| id != start), others);
+    assert_eq!(step(id_of("b"), &|_| true), others + 1);
+    assert_eq!(step(start, &|_| true), others + 1);
+    assert_eq!(step(letter, &|id| id == letter || id == id_of("b")), 2);
+    assert!(constraint.is_complete());
+}
+
 #[test]
 fn errors_name_their_place() {
     let factory = ConstraintFactory::new(&demo_tokenizer()).unwrap();
@@ -242,7 +278,10 @@ fn errors_name_their_place() {
         ("root ::= \"\\q\"", "line 1: there is no escape `\\q`"),
         ("root ::= [b-a]", "line 1: the range `b-a` is empty"),
         ("root ::= \"a\"{3,2}", "line 1: {3,2} is never"),
-        ("root ::= <think>", "line 1: tokens (`<…>`) are not supported; spell their text"),
+        ("root ::= <nothing>", "line 1: `<nothing>` is not one token of the vocabulary; spell its text"),
+        ("root ::= <[99999]>", "line 1: `<[99999]>` is no token: the vocabulary has ids of 0 to 1791"),
+        ("root ::= \"a\"\n !<s", "line 2: a `<` is not closed"),
+        ("root ::= ! \"a\"", "line 1: expected `<` and a token after `!`"),
         ("root ::= a\na ::= \"x\" )", "line 2: expected the name of a rule, found `)`"),
     ];
     for (text, expected) in gbnf {

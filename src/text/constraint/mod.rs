@@ -108,14 +108,14 @@ impl ConstraintFactory {
     }
 
     /// Output that a grammar derives, in `llguidance`'s variant of Lark or in llama.cpp's GBNF, which is recognized by
-    /// its `::=`.
+    /// its `::=`. Both may name tokens, `<[5]>` or `<think>`; a token that such a name and a text allow counts as the name.
     ///
     /// # Errors
     /// [`ConstraintError::Grammar`] or [`ConstraintError::Gbnf`], with the line.
     pub fn grammar(&self, grammar: &str) -> Result<Constraint, ConstraintError> {
         let made = if gbnf::is_gbnf(grammar) {
             compile::check_size(grammar, compile::MOST_GBNF).map_err(ConstraintError::Grammar)?;
-            let rules = gbnf::read(grammar)?;
+            let rules = gbnf::read(grammar, self.factory.tok_env().tok_trie())?;
             compile::with_stack(|| self.make(gbnf::emit(&rules)?))
         } else {
             compile::check_lark(grammar).map_err(ConstraintError::Grammar)?;

@@ -5,7 +5,7 @@ use llguidance::derivre::RegexAst;
 use llguidance::earley::lexerspec::LexerSpec;
 use llguidance::earley::{Grammar, SymIdx, SymbolProps};
 
-use super::rules::{Rules, Symbol};
+use super::rules::{Rules, Symbol, Terminal};
 
 /// Most symbols of a grammar: the library numbers them with 16 bits, and adds some of its own.
 const MOST_SYMBOLS: usize = 65_000;
@@ -34,11 +34,16 @@ pub(in super::super) fn emit(rules: &Rules) -> Result<GrammarInit, String> {
         symbol_of[rule] = grammar.fresh_symbol_ext(&format!("r{rule}"), props());
     }
     let mut terminals = Vec::with_capacity(rules.terminals.len());
-    for (number, regex) in rules.terminals.iter().enumerate() {
-        let symbol = grammar.fresh_symbol_ext(&format!("t{number}"), props());
-        let lexeme = lexer
-            .add_greedy_lexeme(format!("t{number}"), RegexAst::Regex(regex.clone()), false, None, usize::MAX)
-            .map_err(|error| failed(&error))?;
+    for (number, terminal) in rules.terminals.iter().enumerate() {
+        let name = format!("t{number}");
+        let symbol = grammar.fresh_symbol_ext(&name, props());
+        let lexeme = match terminal {
+            Terminal::Character(regex) => {
+                lexer.add_greedy_lexeme(name, RegexAst::Regex(regex.clone()), false, None, usize::MAX)
+            }
+            Terminal::Token(ids) => lexer.add_special_token(name, ids.clone()),
+        };
+        let lexeme = lexeme.map_err(|error| failed(&error))?;
         grammar.make_terminal(symbol, lexeme, &lexer).map_err(|error| failed(&error))?;
         terminals.push(symbol);
     }

@@ -5,8 +5,11 @@ use std::fmt::Write;
 use std::iter::Peekable;
 use std::str::CharIndices;
 
+use toktrie::TokTrie;
+
 use super::GbnfError;
-use super::rules::{Rules, Sequence, Symbol};
+use super::rules::{Rules, Sequence, Symbol, Terminal};
+use super::tokens;
 
 /// True if a grammar is in GBNF: its first rule is defined with `::=`.
 pub(in super::super) fn is_gbnf(grammar: &str) -> bool {
@@ -17,11 +20,12 @@ pub(in super::super) fn is_gbnf(grammar: &str) -> bool {
     after_name.trim_start().starts_with("::=")
 }
 
-/// The rules of a grammar.
-pub(super) fn read(grammar: &str) -> Result<Rules, GbnfError> {
+/// The rules of a grammar, which may name tokens of a vocabulary.
+pub(super) fn read(grammar: &str, vocabulary: &TokTrie) -> Result<Rules, GbnfError> {
     let rules = Rules { alternatives: Vec::new(), terminals: Vec::new(), root: 0 };
     let mut reader = Reader {
         text: grammar,
+        vocabulary,
         chars: grammar.char_indices().peekable(),
         rules,
         names: HashMap::new(),
@@ -61,11 +65,12 @@ enum Times {
 
 struct Reader<'g> {
     text: &'g str,
+    vocabulary: &'g TokTrie,
     chars: Peekable<CharIndices<'g>>,
     rules: Rules,
     names: HashMap<&'g str, Named>,
-    /// Numbers of the terminals, by their regular expressions.
-    terminals: HashMap<String, usize>,
+    /// Numbers of the terminals.
+    terminals: HashMap<Terminal, usize>,
     /// Rules of repetitions.
     repeated: HashMap<(Symbol, Times), usize>,
     depth: usize,
@@ -126,10 +131,14 @@ impl<'g> Reader<'g> {
         })
     }
 
-    fn terminal(&mut self, regex: String) -> Symbol {
+    fn character_of(&mut self, regex: String) -> Symbol {
+        self.terminal(Terminal::Character(regex))
+    }
+
+    fn terminal(&mut self, terminal: Terminal) -> Symbol {
         let terminals = &mut self.rules.terminals;
-        let number = *self.terminals.entry(regex).or_insert_with_key(|regex| {
-            terminals.push(regex.clone());
+        let number = *self.terminals.entry(terminal).or_insert_with_key(|terminal| {
+            terminals.push(terminal.clone());
             terminals.len() - 1
         });
         Symbol::Terminal(number)
@@ -239,7 +248,10 @@ impl<'g> Reader<'g> {
             return Ok(vec![self.class()?]);
         }
         if self.take('.') {
-            return Ok(vec![self.terminal(r"[\x{0}-\x{10FFFF}]".into())]);
+            return Ok(vec![self.character_of(r"[\x{0}-\x{10FFFF}]".into())]);
+        }
+        if self.next_is('<') || self.next_is('!') {
+            return Ok(vec![self.token()?]);
         }
         if self.take('(') {
             if self.depth >= DEEPEST {
@@ -262,9 +274,26 @@ impl<'g> Reader<'g> {
             return Ok(vec![Symbol::Rule(self.reference(name, at).number)]);
         }
         match self.chars.peek() {
-            Some((_, '<' | '!')) => self.error("tokens (`<…>`) are not supported; spell their text"),
             Some(&(_, c)) => self.error(format!("`{}` is not expected here", c.escape_debug())),
             None => self.error("the grammar ends in the middle of a rule"),
+        }
+    }
+
+    /// A reference to a token, or to any other one.
+    fn token(&mut self) -> Result<Symbol, GbnfError> {
+        let negated = self.take('!');
+        let start = self.at();
+        if !self.take('<') {
+            return self.error("expected `<` and a token after `!`");
+        }
+        while self.chars.next_if(|&(_, c)| c != '>' && c != '\n').is_some() {}
+        if !self.take('>') {
+            return self.error("a `<` is not closed");
+        }
+        let end = self.at();
+        match tokens::ids_of(&self.text[start..end], negated, self.vocabulary) {
+            Ok(ids) => Ok(self.terminal(Terminal::Token(ids))),
+            Err(reason) => self.error(reason),
         }
     }
 
@@ -273,7 +302,7 @@ impl<'g> Reader<'g> {
         let mut sequence = Sequence::new();
         while !self.take('"') {
             let Some(c) = self.character()? else { return self.error("a literal is not closed") };
-            sequence.push(self.terminal(format!(r"\x{{{:X}}}", c as u32)));
+            sequence.push(self.character_of(format!(r"\x{{{:X}}}", c as u32)));
         }
         Ok(sequence)
     }
@@ -304,7 +333,7 @@ impl<'g> Reader<'g> {
             return self.error("a class of no characters matches nothing");
         }
         out.push(']');
-        Ok(self.terminal(out))
+        Ok(self.character_of(out))
     }
 
     /// One character of a literal or a class, unescaped; `None` at the end of the grammar.

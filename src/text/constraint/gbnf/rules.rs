@@ -1,10 +1,21 @@
 //! Rules of a grammar: alternatives of sequences of terminals and rules.
 
+use std::ops::RangeInclusive;
+
 /// A symbol of a rule: a terminal or a rule, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Symbol {
     Terminal(usize),
     Rule(usize),
+}
+
+/// Matches a character, or a token as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Terminal {
+    /// A regular expression of exactly one character.
+    Character(String),
+    /// A token with one of these ids.
+    Token(Vec<RangeInclusive<u32>>),
 }
 
 /// Symbols in a row.
@@ -14,8 +25,7 @@ pub(crate) type Sequence = Vec<Symbol>;
 pub(crate) struct Rules {
     /// The alternatives of each rule.
     pub(crate) alternatives: Vec<Vec<Sequence>>,
-    /// The terminals: each a regular expression of exactly one character.
-    pub(crate) terminals: Vec<String>,
+    pub(crate) terminals: Vec<Terminal>,
     /// The rule that a text begins with.
     pub(crate) root: usize,
 }

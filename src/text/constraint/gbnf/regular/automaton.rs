@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::characters::Classes;
 use super::{Calls, Circles};
-use crate::text::constraint::gbnf::rules::{Rules, Sequence, Symbol};
+use crate::text::constraint::gbnf::rules::{Rules, Sequence, Symbol, Terminal};
 
 /// The most states of an automaton before it is made deterministic.
 const MOST_STATES: usize = 20_000;
@@ -219,7 +219,7 @@ impl Automaton {
             for (&to, classes) in leads.iter().filter(|(to, _)| live[**to]) {
                 let terminals = &mut rules.terminals;
                 let terminal = *terminal_of.entry(self.classes.regex(classes)).or_insert_with_key(|regex| {
-                    terminals.push(regex.clone());
+                    terminals.push(Terminal::Character(regex.clone()));
                     terminals.len() - 1
                 });
                 let sequence = vec![Symbol::Rule(lead_of[from]), Symbol::Terminal(terminal)];

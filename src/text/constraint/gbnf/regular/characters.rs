@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regex_syntax::hir::{Class, HirKind};
 
+use crate::text::constraint::gbnf::rules::Terminal;
+
 /// The most ranges of characters of an automaton's terminals: each is compared with the ends of all.
 const MOST_RANGES: usize = 4000;
 
@@ -20,10 +22,11 @@ pub(super) struct Classes {
 
 impl Classes {
     /// The classes of these terminals; `None` if there are too many, or one is not a set of characters.
-    pub(super) fn of(terminals: &BTreeSet<usize>, regexes: &[String]) -> Option<Classes> {
+    pub(super) fn of(terminals: &BTreeSet<usize>, all: &[Terminal]) -> Option<Classes> {
         let (mut sets, mut n_ranges) = (Vec::new(), 0);
         for &terminal in terminals {
-            let set = characters(&regexes[terminal])?;
+            let Terminal::Character(regex) = &all[terminal] else { return None };
+            let set = characters(regex)?;
             n_ranges += set.len();
             if n_ranges > MOST_RANGES {
                 return None;
