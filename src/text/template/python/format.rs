@@ -13,6 +13,9 @@ use super::{Result, fail, unsupported};
 /// Largest width or precision.
 const MAX_WIDTH: usize = 10_000;
 
+/// Work of a field beside its bytes: 5 million of `%%` took 1.4 s.
+const FIELD: usize = 8;
+
 /// The layout of a field.
 #[derive(Default)]
 struct Spec {
@@ -42,6 +45,7 @@ pub(super) fn percent(template: &str, safe: bool, values: &Value) -> Result {
     let mut out = String::new();
     let mut rest = template;
     while let Some(at) = rest.find('%') {
+        worked(FIELD)?;
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];
         let rest_before = rest;
@@ -324,6 +328,7 @@ fn write_braces(
             rest = after;
             continue;
         }
+        worked(FIELD)?;
         let end = if brace == "{" { field_end(rest) } else { None };
         let end = end.ok_or_else(|| fail("a brace in a format has no partner"))?;
         let field = &rest[..end];
