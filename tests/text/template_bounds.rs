@@ -202,6 +202,24 @@ fn reading_long_texts_again_and_again_is_an_error() {
     }
 }
 
+/// 39,000 passes of such a loop took 3.1 s while only items and bytes counted.
+#[test]
+fn building_lists_and_dictionaries_counts_beside_their_items() {
+    for value in ["{'a': {'b': 1, 'c': {'d': 2}}}", "[[], [[], [[]]], [[], []], [[], [], []], [[], []]]"] {
+        let source = |times: usize| {
+            format!(
+                "{{% for i in range({times}) %}}{{% set y = {value} %}}{{% endfor %}}{{{{ messages[0].content }}}}"
+            )
+        };
+        assert!(render(&source(1000)).is_ok(), "{value}");
+        let error = render(&source(30_000)).err();
+        assert!(
+            matches!(error, Some(TemplateError::TooLarge { .. } | TemplateError::Endless { .. })),
+            "{value}: {error:?}"
+        );
+    }
+}
+
 /// Five million fields took 1.4 s while only their bytes counted.
 #[test]
 fn fields_of_formats_count_beside_their_bytes() {

@@ -166,7 +166,7 @@ pub(super) fn kept(value: Value) -> Result {
 pub(super) fn sequence(kind: Kind, items: Vec<Value>) -> Result {
     let bytes = ITEM * items.len();
     made(bytes)?;
-    worked(items.len())?;
+    worked(BUILT + items.len())?;
     let depth = depth_above(items.iter())?;
     Ok(object(Sequence { kind, items, range: [0; 3], depth }, bytes))
 }
@@ -186,10 +186,15 @@ pub(super) fn tuple(items: Vec<Value>) -> Result {
     sequence(Kind::Tuple, items)
 }
 
+/// Work of building a list or a dictionary, and of each entry of a dictionary: 39,000 passes of a loop that builds six dictionaries
+/// and three lists took 3.1 s while only their items and bytes counted.
+const BUILT: usize = 64;
+
 /// A dictionary; of equal keys the first stays, with the last one's value.
 pub(in super::super) fn dictionary(pairs: Vec<(Value, Value)>) -> Result {
     let mut bytes = ENTRY * pairs.len();
     made(bytes)?;
+    worked(BUILT * (1 + pairs.len()))?;
     let mut result = Dictionary::default();
     for (key, value) in pairs {
         let same = key_of(&key)?;
