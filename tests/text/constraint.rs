@@ -236,7 +236,8 @@ fn allowed(constraint: &mut Constraint, n_vocab: usize) -> Vec<u32> {
     (0..).zip(&logits).filter(|&(_, &logit)| logit == 0.0).map(|(id, _)| id).collect()
 }
 
-/// As in llama.cpp: by id, by text, and any other one; a token that ends an answer only by its own name.
+/// A grammar names a token by its id, by its text, or as any other token, as in llama.cpp. A token that ends an answer is allowed
+/// only by its own name.
 #[test]
 fn gbnf_names_tokens() {
     let tokenizer = demo_tokenizer();
@@ -255,14 +256,30 @@ fn gbnf_names_tokens() {
         constraint.accept(token).unwrap();
         before.len()
     };
-    let others = (0..n_vocab as u32).filter(|&id| id != start && !tokenizer.is_end_of_generation(id)).count();
+    let goes_on = |id: u32| !tokenizer.is_end_of_generation(id);
+    let others = (0..n_vocab as u32).filter(|&id| id != start && goes_on(id)).count();
     assert_eq!(step(id_of("a"), &|id| id == id_of("a")), 1);
     assert_eq!(step(start, &|id| id == start), 1);
-    assert_eq!(step(letter, &|id| id != start), others);
-    assert_eq!(step(id_of("b"), &|_| true), others + 1);
-    assert_eq!(step(start, &|_| true), others + 1);
+    assert_eq!(step(letter, &|id| id != start && goes_on(id)), others);
+    assert_eq!(step(id_of("b"), &goes_on), others + 1);
+    assert_eq!(step(start, &goes_on), others + 1);
     assert_eq!(step(letter, &|id| id == letter || id == id_of("b")), 2);
     assert!(constraint.is_complete());
+}
+
+/// The limit that `docs/generating.md` names: such an answer cannot end.
+#[test]
+fn a_token_that_matches_a_name_never_matches_a_text() {
+    let tokenizer = demo_tokenizer();
+    let mut constraint =
+        ConstraintFactory::new(&tokenizer).unwrap().grammar("root ::= !<|im_start|>* \"x\"").unwrap();
+    let n_vocab = tokenizer.n_vocab();
+    let x = (0..n_vocab as u32).find(|&id| tokenizer.token_text(id) == Some("x")).unwrap();
+    for _ in 0..3 {
+        let allowed = allowed(&mut constraint, n_vocab);
+        assert!(allowed.contains(&x) && !allowed.iter().any(|&id| tokenizer.is_end_of_generation(id)));
+        constraint.accept(x).unwrap();
+    }
 }
 
 #[test]
@@ -278,8 +295,11 @@ fn errors_name_their_place() {
         ("root ::= \"\\q\"", "line 1: there is no escape `\\q`"),
         ("root ::= [b-a]", "line 1: the range `b-a` is empty"),
         ("root ::= \"a\"{3,2}", "line 1: {3,2} is never"),
-        ("root ::= <nothing>", "line 1: `<nothing>` is not one token of the vocabulary; spell its text"),
-        ("root ::= <[99999]>", "line 1: `<[99999]>` is no token: the vocabulary has ids of 0 to 1791"),
+        (
+            "root ::= <nothing>",
+            "line 1: the vocabulary has no token `<nothing>`; write its text as a literal, in quotes",
+        ),
+        ("root ::= <[99999]>", "line 1: the vocabulary has no token `<[99999]>`; its ids are 0 to 1791"),
         ("root ::= \"a\"\n !<s", "line 2: a `<` is not closed"),
         ("root ::= ! \"a\"", "line 1: expected `<` and a token after `!`"),
         ("root ::= a\na ::= \"x\" )", "line 2: expected the name of a rule, found `)`"),

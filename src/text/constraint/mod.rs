@@ -108,7 +108,8 @@ impl ConstraintFactory {
     }
 
     /// Output that a grammar derives, in `llguidance`'s variant of Lark or in llama.cpp's GBNF, which is recognized by
-    /// its `::=`. Both may name tokens, `<[5]>` or `<think>`; a token that such a name and a text allow counts as the name.
+    /// its `::=`. Both may name tokens, by id (`<[5]>`) or by text (`<think>`). A token that matches such a name never matches a
+    /// text at the same place.
     ///
     /// # Errors
     /// [`ConstraintError::Grammar`] or [`ConstraintError::Gbnf`], with the line.

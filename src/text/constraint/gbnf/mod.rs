@@ -1,10 +1,10 @@
 //! Compiles grammars in GBNF, llama.cpp's form of BNF, into grammars of the `llguidance` library.
 //!
 //! GBNF works on characters. So each character of a literal and each class becomes its own lexeme: then the lexer's
-//! rule of the longest match never applies, and the language is the same. A reference to a token is a lexeme too. `read` makes plain rules of a text, `regular`
-//! makes deterministic automata of its regular parts, `tails` turns other right recursion into left recursion, `factor` joins
-//! alternatives that begin alike, `emit` makes the library's grammar. None of them recurses deeper than the groups of a text, of
-//! which `read` allows a hundred.
+//! rule of the longest match never applies, and the language is the same. A reference to a token is a lexeme too, which
+//! `tokens` resolves. `read` makes plain rules of a text, `regular` makes deterministic automata of its regular parts, `tails`
+//! turns other right recursion into left recursion, `factor` joins alternatives that begin alike, `emit` makes the library's
+//! grammar. None of them recurses deeper than the groups of a text, of which `read` allows a hundred.
 
 mod emit;
 mod factor;

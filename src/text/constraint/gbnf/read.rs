@@ -131,7 +131,7 @@ impl<'g> Reader<'g> {
         })
     }
 
-    fn character_of(&mut self, regex: String) -> Symbol {
+    fn character_terminal(&mut self, regex: String) -> Symbol {
         self.terminal(Terminal::Character(regex))
     }
 
@@ -248,7 +248,7 @@ impl<'g> Reader<'g> {
             return Ok(vec![self.class()?]);
         }
         if self.take('.') {
-            return Ok(vec![self.character_of(r"[\x{0}-\x{10FFFF}]".into())]);
+            return Ok(vec![self.character_terminal(r"[\x{0}-\x{10FFFF}]".into())]);
         }
         if self.next_is('<') || self.next_is('!') {
             return Ok(vec![self.token()?]);
@@ -279,7 +279,7 @@ impl<'g> Reader<'g> {
         }
     }
 
-    /// A reference to a token, or to any other one.
+    /// A reference to a token, or with `!` to any other token.
     fn token(&mut self) -> Result<Symbol, GbnfError> {
         let negated = self.take('!');
         let start = self.at();
@@ -302,7 +302,7 @@ impl<'g> Reader<'g> {
         let mut sequence = Sequence::new();
         while !self.take('"') {
             let Some(c) = self.character()? else { return self.error("a literal is not closed") };
-            sequence.push(self.character_of(format!(r"\x{{{:X}}}", c as u32)));
+            sequence.push(self.character_terminal(format!(r"\x{{{:X}}}", c as u32)));
         }
         Ok(sequence)
     }
@@ -333,7 +333,7 @@ impl<'g> Reader<'g> {
             return self.error("a class of no characters matches nothing");
         }
         out.push(']');
-        Ok(self.character_of(out))
+        Ok(self.character_terminal(out))
     }
 
     /// One character of a literal or a class, unescaped; `None` at the end of the grammar.

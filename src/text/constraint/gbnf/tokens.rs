@@ -1,4 +1,4 @@
-//! References to tokens: `<[5]>` by id, `<think>` by text, `!<think>` to any other token.
+//! References to tokens: `<[5]>` names a token by its id, `<think>` by its text, and `!<think>` means any other token.
 
 use std::ops::RangeInclusive;
 
@@ -12,17 +12,12 @@ pub(super) fn ids_of(reference: &str, negated: bool, vocabulary: &TokTrie) -> Re
     let n_vocab = vocabulary.vocab_size() as u32;
     let number = reference.strip_prefix("<[").and_then(|rest| rest.strip_suffix("]>"));
     let id = match number {
-        Some(number) => match number.parse::<u32>() {
-            Ok(id) if id < n_vocab => id,
-            _ => {
-                return Err(format!(
-                    "`{reference}` is no token: the vocabulary has ids of 0 to {}",
-                    n_vocab - 1
-                ));
-            }
-        },
-        None => by_text(reference, vocabulary)
-            .ok_or_else(|| format!("`{reference}` is not one token of the vocabulary; spell its text"))?,
+        Some(number) => number.parse().ok().filter(|&id| id < n_vocab).ok_or_else(|| {
+            format!("the vocabulary has no token `{reference}`; its ids are 0 to {}", n_vocab - 1)
+        })?,
+        None => by_text(reference, vocabulary).ok_or_else(|| {
+            format!("the vocabulary has no token `{reference}`; write its text as a literal, in quotes")
+        })?,
     };
     if !negated {
         return Ok(vec![id..=id]);
@@ -40,7 +35,7 @@ pub(super) fn ids_of(reference: &str, negated: bool, vocabulary: &TokTrie) -> Re
 /// Ranges of token ids.
 type Ids = Vec<RangeInclusive<u32>>;
 
-/// The token with this text: a control token first, as in a prompt.
+/// The token with this text: a special token first, as in a prompt.
 fn by_text(text: &str, vocabulary: &TokTrie) -> Option<u32> {
     vocabulary.get_special_token(text).or_else(|| vocabulary.token_id(text.as_bytes()))
 }
