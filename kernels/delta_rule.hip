@@ -21,7 +21,8 @@ struct Own { floats4 x[FOURS]; };
 DEVICE inline Own own_of(const float* p, int n) {
     Own own;
 #if BY_CHANNEL
-    // Conditions on n stay in 32 scalar registers of gfx9 otherwise, which spill beside those of the decays.
+    // Computed once before the loop, the conditions on n took all scalar registers of gfx9, and four spilled; now 74 are used
+    // (gfx906, LANES=16, FOURS=4; .ci/kernels prints them).
     n = computed_again(n);
 #endif
 #pragma unroll

@@ -47,8 +47,8 @@ struct Layout { i64 ne[4]; i64 nb[4]; };
 //   permute_bytes(low, high, index)      for each byte of `index` (0 to 7), that byte of the eight of low and high
 //   multiply_then_add(a, b, c)           a · b + c, rounded twice
 //   TABLE                                before a constant array of the device
-//   computed_again(x)                    x, the same in all lanes; on AMD a loop computes what depends on it in each
-//                                        pass, instead of once before it, where that would need too many registers
+//   computed_again(x)                    x, which all lanes must agree on. On AMD the compiler then computes what depends
+//                                        on it in each pass of a loop, not once before: that saves registers
 //   dot4(a, b, c)                        c + the sum of four products of signed bytes
 //   half_to_float(u16), float_to_half(float)   IEEE half, to nearest, ties to even; too large gives infinity
 //   fast_exp(float)                      exp to about 2 ulp

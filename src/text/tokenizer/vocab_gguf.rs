@@ -40,7 +40,10 @@ impl VocabData {
         }
         ends.extend(eos.iter().chain(&eot));
         // One that is not a text fails where a chat needs it: a plain prompt does not.
-        let template = owned("tokenizer.chat_template").map_err(|error| error.to_string());
+        let (chat_template, chat_template_problem) = match owned("tokenizer.chat_template") {
+            Ok(template) => (template, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let charsmap = metadata.opt_i32s("tokenizer.ggml.precompiled_charsmap")?;
         let mut data = VocabData {
             bos: id("tokenizer.ggml.bos_token_id", default.bos),
@@ -64,8 +67,8 @@ impl VocabData {
             precompiled_charsmap: charsmap.iter().flat_map(|bytes| bytes.iter()).map(|&b| b as u8).collect(),
             lowercase: metadata.opt_bool("tokenizer.ggml.normalizer.lowercase")?,
             strip_accents: metadata.opt_bool("tokenizer.ggml.normalizer.strip_accents")?,
-            chat_template: template.clone().ok().flatten(),
-            chat_template_problem: template.err(),
+            chat_template,
+            chat_template_problem,
             tokens,
             ..VocabData::default()
         };
